@@ -1,0 +1,12 @@
+include(GoogleTest)
+find_package(GTest REQUIRED)
+target_link_libraries(flatback_hosted_test INTERFACE GTest::gtest_main)
+
+# flatback_add_test(NAME SOURCES...): a GoogleTest program, built with the sanitizers; each TEST in it is
+# registered with ctest as NAME.Suite.Case. Link further libraries with
+# target_link_libraries(NAME PRIVATE ...).
+function(flatback_add_test name)
+    add_executable(${name} ${ARGN})
+    target_link_libraries(${name} PRIVATE flatback_hosted_test)
+    gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+endfunction()

@@ -1,0 +1,40 @@
+#include "guests/bare/catalogue.hpp"
+
+namespace flatback::guests {
+namespace {
+
+constexpr Part checks[] = {
+    {"vmx-operation", check_vmx_operation},
+    {"vmcs-pointer", check_vmcs_pointer},
+    {"vmcs-access", check_vmcs_access},
+    {"invalidation", check_invalidation},
+    {"launch", check_launch},
+    {"entry-controls", check_entry_controls},
+    {"entry-host", check_entry_host},
+    {"entry-guest", check_entry_guest},
+    {"exits", check_exits},
+    {"io-exits", check_io_exits},
+    {"msr-exits", check_msr_exits},
+    {"control-registers", check_control_registers},
+    {"exceptions", check_exceptions},
+    {"injection", check_injection},
+    {"interrupts", check_interrupts},
+    {"windows", check_windows},
+};
+
+constexpr Part benches[] = {
+    {"instructions", bench_instructions},
+    {"invalidation", bench_invalidation},
+    {"launch", bench_launch},
+    {"reflected", bench_reflected},
+    {"flushes", bench_flushes},
+    {"two-vcpus", bench_two_vcpus},
+    {"ept02", bench_ept02},
+};
+
+}  // namespace
+
+std::span<const Part> all_checks() { return checks; }
+std::span<const Part> all_benches() { return benches; }
+
+}  // namespace flatback::guests

@@ -1,0 +1,46 @@
+// Every check and bench of this guest, by the name that `only=` takes.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "guests/bare/multiboot.hpp"
+
+namespace flatback::guests {
+
+struct Part {
+    std::string_view name;
+    void (*run)();
+};
+
+std::span<const Part> all_checks();
+std::span<const Part> all_benches();
+
+// check_*.cpp
+void check_vmx_operation();
+void check_vmcs_pointer();
+void check_vmcs_access();
+void check_invalidation();
+void check_launch();
+void check_entry_controls();
+void check_entry_host();
+void check_entry_guest();
+void check_exits();
+void check_io_exits();
+void check_msr_exits();
+void check_control_registers();
+void check_exceptions();
+void check_injection();
+void check_interrupts();
+void check_windows();
+
+// bench_*.cpp
+void bench_instructions();
+void bench_invalidation();
+void bench_launch();
+void bench_reflected();
+void bench_flushes();
+void bench_two_vcpus();
+void bench_ept02();
+
+}  // namespace flatback::guests

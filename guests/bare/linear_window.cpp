@@ -1,0 +1,24 @@
+#include "guests/bare/linear_window.hpp"
+
+#include "guests/bare/cpu.hpp"
+#include "guests/bare/pages.hpp"
+
+extern "C" std::uint64_t boot_pdpt[];
+
+namespace flatback::guests {
+namespace {
+
+Page directory;
+Page table;
+
+}  // namespace
+
+void map_linear(unsigned index, std::uint64_t entry) {
+    constexpr std::uint64_t to_table = linear_page::present | linear_page::writable;
+    boot_pdpt[linear_window >> 30] = physical(&directory) | to_table;
+    directory.words[0] = physical(&table) | to_table;
+    table.words[index] = entry;
+    invalidate_page(window_address(index * page_size));
+}
+
+}  // namespace flatback::guests

@@ -1,0 +1,25 @@
+// The local APIC in xAPIC mode: enough to send this CPU interrupts and NMIs.
+#pragma once
+
+#include <cstdint>
+
+namespace flatback::guests {
+
+// Masks both PICs and enables the local APIC with every local vector masked.
+void start_local_apic();
+
+void end_of_interrupt();
+
+// Sends a fixed interrupt to this CPU.
+void send_self_interrupt(std::uint8_t vector);
+
+// Sends an NMI to this CPU.
+void send_self_nmi();
+
+// True while `vector` is requested and not yet accepted.
+bool interrupt_requested(std::uint8_t vector);
+
+// True from acceptance to end_of_interrupt.
+bool interrupt_in_service(std::uint8_t vector);
+
+}  // namespace flatback::guests

@@ -1,0 +1,64 @@
+// The bare L1: a hypervisor without an operating system, for checks and timings of VMX.
+
+#include "guests/bare/bench.hpp"
+#include "guests/bare/capabilities.hpp"
+#include "guests/bare/catalogue.hpp"
+#include "guests/bare/cpu.hpp"
+#include "guests/bare/ept12.hpp"
+#include "guests/bare/interrupts.hpp"
+#include "guests/bare/local_apic.hpp"
+#include "guests/bare/multiboot.hpp"
+#include "guests/bare/options.hpp"
+#include "guests/bare/report.hpp"
+#include "guests/bare/serial.hpp"
+#include "guests/bare/vmcs.hpp"
+
+namespace flatback::guests {
+namespace {
+
+constexpr std::uint32_t multiboot_loader_magic = 0x2BADB002;
+
+[[noreturn]] void refuse(std::string_view why) {
+    report_error("bare-l1", why);
+    power_off();
+}
+
+bool run_parts(std::span<const Part> parts, const Options& options) {
+    bool any = false;
+    for (const Part& part : parts) {
+        if (!options.selects(part.name)) continue;
+        any = true;
+        part.run();
+    }
+    return any;
+}
+
+}  // namespace
+
+extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
+    start_serial();
+    report_stage("bare-l1");
+    start_interrupts();
+    if (magic != multiboot_loader_magic) refuse("not started by a Multiboot 1 loader");
+    boot_information = MultibootInformation{information};
+    const Options options{boot_information.command_line()};
+    if (!options.good()) refuse("bad command line");
+    if (options.iterations() != 0) bench_iterations = options.iterations();
+
+    if ((cpuid(1).ecx >> 5 & 1) == 0) refuse("CPUID: no VMX");
+    if ((read_msr(msr_feature_control) & 5) != 5) refuse("IA32_FEATURE_CONTROL: VMXON not allowed");
+    capabilities = read_capabilities();
+    report_text("bare_l1.under", under_flatback() ? "flatback" : directly_on_bochs() ? "bochs" : "other");
+    start_local_apic();
+    usual_ept();  // before any PageScope: it stays
+    if (!enter_vmx_operation()) refuse("VMXON failed");
+
+    bool any = false;
+    if (options.check()) any |= run_parts(all_checks(), options);
+    if (options.bench()) any |= run_parts(all_benches(), options);
+    if (!any) refuse("nothing was selected");
+    report_end();
+    power_off();
+}
+
+}  // namespace flatback::guests

@@ -1,0 +1,34 @@
+#include "guests/bare/outcome.hpp"
+
+#include "guests/bare/vmx_instructions.hpp"
+
+namespace flatback::guests {
+
+Outcome outcome_of(std::uint64_t flags) {
+    if (last_fault.taken) {
+        return {Outcome::Kind::fault, last_fault.vector, last_fault.error_code,
+                last_fault.vector == 14 ? last_fault.cr2 : 0};
+    }
+    switch (flags & arithmetic_flags) {
+        case 0: return vm_succeed;
+        case flag_carry: return vm_fail_invalid;
+        case flag_zero: return vm_fail_valid(read(vmx::field::vm_instruction_error));
+        default: return {Outcome::Kind::strange_flags, 0, 0, flags};
+    }
+}
+
+Line& operator<<(Line& line, const Outcome& outcome) {
+    switch (outcome.kind) {
+        case Outcome::Kind::succeed: return line << "VMsucceed";
+        case Outcome::Kind::fail_invalid: return line << "VMfailInvalid";
+        case Outcome::Kind::fail_valid: return line << "VMfailValid " << std::uint64_t{outcome.error};
+        case Outcome::Kind::strange_flags: return (line << "flags ").hexadecimal(outcome.detail);
+        case Outcome::Kind::vm_exit: return line << "VM entry and exit";
+        case Outcome::Kind::fault: break;
+    }
+    line << "fault " << std::uint64_t{outcome.vector} << " error ";
+    line.hexadecimal(outcome.error) << " cr2 ";
+    return line.hexadecimal(outcome.detail);
+}
+
+}  // namespace flatback::guests

@@ -1,0 +1,37 @@
+// The lines that this guest reports on COM1: one record a line, each beginning with FLATBACK.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace flatback::guests {
+
+// Builds one line of text in a fixed buffer; what does not fit is cut.
+class Line final {
+  public:
+    Line& operator<<(std::string_view text);
+    Line& operator<<(const char* text) { return *this << std::string_view{text}; }
+    Line& operator<<(std::uint64_t number);
+    Line& hexadecimal(std::uint64_t number);
+
+    std::string_view text() const { return {text_, size_}; }
+
+  private:
+    char text_[400];
+    std::size_t size_ = 0;
+};
+
+void report_stage(std::string_view name);
+void report_value(std::string_view key, std::uint64_t value);
+void report_text(std::string_view key, std::string_view text);
+void report_pass(std::string_view check);
+void report_fail(std::string_view check, std::string_view why);
+void report_error(std::string_view where, std::string_view what);
+
+// Prints FLATBACK end.
+void report_end();
+
+// Asks the machine to power off, and stops.
+[[noreturn]] void power_off();
+
+}  // namespace flatback::guests

@@ -1,0 +1,259 @@
+#include "guests/linux/kvm.hpp"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstddef>
+#include <cstring>
+#include <iterator>
+#include <memory>
+
+#include "guests/linux/guest_layout.hpp"
+#include "guests/linux/payload.hpp"
+#include "guests/linux/payload_abi.h"
+
+namespace flatback::guests {
+namespace {
+
+[[nodiscard]] std::unexpected<Failure> system_failure(const char* what) {
+    return std::unexpected(std::string(what) + ": " + std::strerror(errno));
+}
+
+[[nodiscard]] std::string hexadecimal(std::uint64_t value) {
+    char digits[16];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value, 16).ptr;
+    return "0x" + std::string(digits, end);
+}
+
+// The kernel's kvm_cpuid2 ends in a flexible array behind an empty struct, which C++ gives a size: both
+// the offset of the entries and the request numbers would come out wrong. These are the C layout's.
+constexpr std::size_t cpuid_capacity = 256;
+struct CpuidHeader {
+    std::uint32_t entry_count;
+    std::uint32_t padding;
+};
+struct CpuidTable {
+    CpuidHeader header;
+    std::array<kvm_cpuid_entry2, cpuid_capacity> entries;
+};
+static_assert(offsetof(CpuidTable, entries) == sizeof(CpuidHeader));
+constexpr unsigned long get_supported_cpuid = _IOWR(KVMIO, 0x05, CpuidHeader);
+constexpr unsigned long set_cpuid2 = _IOW(KVMIO, 0x90, CpuidHeader);
+
+/// What KVM supports, and our own leaf.
+[[nodiscard]] Expected<std::unique_ptr<CpuidTable>> guest_cpuid(int kvm) {
+    auto table = std::make_unique<CpuidTable>();
+    table->header.entry_count = cpuid_capacity - 1;
+    if (::ioctl(kvm, get_supported_cpuid, table.get()) < 0) {
+        return system_failure("KVM_GET_SUPPORTED_CPUID");
+    }
+    // KVM searches its table from the front: our leaf goes first, so that the search is not what is measured.
+    kvm_cpuid_entry2& own = table->entries.front();
+    table->entries[table->header.entry_count++] = std::exchange(own, {});
+    own.function = FLATBACK_CPUID_LEAF;
+    own.eax = cpuid_leaf_value.eax;
+    own.ebx = cpuid_leaf_value.ebx;
+    own.ecx = cpuid_leaf_value.ecx;
+    own.edx = cpuid_leaf_value.edx;
+    return table;
+}
+
+void set_flat_segments(kvm_sregs& registers) {
+    kvm_segment code{};
+    code.limit = 0xFFFF'FFFF;
+    code.selector = 0x8;
+    code.type = 11;  // execute, read, accessed
+    code.present = 1;
+    code.s = 1;
+    code.l = 1;
+    code.g = 1;
+    kvm_segment data = code;
+    data.selector = 0x10;
+    data.type = 3;  // read, write, accessed
+    data.l = 0;
+    data.db = 1;
+    registers.cs = code;
+    registers.ds = registers.es = registers.fs = registers.gs = registers.ss = data;
+}
+
+constexpr std::uint64_t cr0_long_mode = 0x8000'0031;  // PG, NE, ET, PE
+constexpr std::uint64_t cr4_long_mode = 0x20;         // PAE
+constexpr std::uint64_t efer_long_mode = 0x500;       // LMA, LME
+
+}  // namespace
+
+Descriptor::~Descriptor() {
+    if (number_ >= 0) {
+        ::close(number_);
+    }
+}
+
+Mapping::~Mapping() {
+    if (!bytes_.empty()) {
+        ::munmap(bytes_.data(), bytes_.size());
+    }
+}
+
+Expected<Mapping> Mapping::anonymous(std::size_t size) {
+    void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address == MAP_FAILED) {
+        return system_failure("mmap of guest memory");
+    }
+    Mapping mapping{std::span(static_cast<std::byte*>(address), size)};
+    // A kernel without huge pages refuses this, and has none to avoid.
+    ::madvise(address, size, MADV_NOHUGEPAGE);
+    for (std::size_t offset = 0; offset < size; offset += page_size) {
+        static_cast<volatile std::byte*>(address)[offset] = std::byte{0};
+    }
+    return mapping;
+}
+
+Expected<Mapping> Mapping::of_file(int descriptor, std::size_t size) {
+    void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    if (address == MAP_FAILED) {
+        return system_failure("mmap of kvm_run");
+    }
+    return Mapping{std::span(static_cast<std::byte*>(address), size)};
+}
+
+Expected<Vm> Vm::create() {
+    Descriptor kvm{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+    if (kvm.number() < 0) {
+        return system_failure("/dev/kvm");
+    }
+    if (::ioctl(kvm.number(), KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
+        return std::unexpected("KVM_GET_API_VERSION: not version 12");
+    }
+    Descriptor vm{::ioctl(kvm.number(), KVM_CREATE_VM, 0)};
+    if (vm.number() < 0) {
+        return system_failure("KVM_CREATE_VM");
+    }
+    // Real mode without unrestricted guest needs a page table and a TSS of KVM's own, outside our memory.
+    ::ioctl(vm.number(), KVM_SET_TSS_ADDR, 0xFFFB'D000UL);
+    std::uint64_t identity_map = 0xFFFB'C000;
+    ::ioctl(vm.number(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+
+    auto memory = Mapping::anonymous(guest_memory_size);
+    if (!memory) {
+        return std::unexpected(memory.error());
+    }
+    kvm_userspace_memory_region region{};
+    region.memory_size = guest_memory_size;
+    region.userspace_addr = reinterpret_cast<std::uint64_t>(memory->bytes().data());
+    if (::ioctl(vm.number(), KVM_SET_USER_MEMORY_REGION, &region) < 0) {
+        return system_failure("KVM_SET_USER_MEMORY_REGION");
+    }
+    return Vm(std::move(kvm), std::move(vm), std::move(*memory));
+}
+
+Expected<Vcpu> Vm::create_vcpu(unsigned index) const {
+    const int size = ::ioctl(kvm_.number(), KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (size < static_cast<int>(sizeof(kvm_run))) {
+        return system_failure("KVM_GET_VCPU_MMAP_SIZE");
+    }
+    Descriptor vcpu{::ioctl(vm_.number(), KVM_CREATE_VCPU, index)};
+    if (vcpu.number() < 0) {
+        return system_failure("KVM_CREATE_VCPU");
+    }
+    auto table = guest_cpuid(kvm_.number());
+    if (!table) {
+        return std::unexpected(table.error());
+    }
+    if (::ioctl(vcpu.number(), set_cpuid2, table->get()) < 0) {
+        return system_failure("KVM_SET_CPUID2");
+    }
+    auto run_page = Mapping::of_file(vcpu.number(), static_cast<std::size_t>(size));
+    if (!run_page) {
+        return std::unexpected(run_page.error());
+    }
+    return Vcpu(std::move(vcpu), std::move(*run_page));
+}
+
+Expected<void> Vcpu::start(const VcpuStart& at) {
+    kvm_sregs system_registers{};
+    if (::ioctl(descriptor_.number(), KVM_GET_SREGS, &system_registers) < 0) {
+        return system_failure("KVM_GET_SREGS");
+    }
+    set_flat_segments(system_registers);
+    system_registers.cr0 = cr0_long_mode;
+    system_registers.cr3 = at.cr3;
+    system_registers.cr4 = cr4_long_mode;
+    system_registers.efer = efer_long_mode;
+    if (::ioctl(descriptor_.number(), KVM_SET_SREGS, &system_registers) < 0) {
+        return system_failure("KVM_SET_SREGS");
+    }
+    kvm_regs registers{};
+    registers.rip = at.instruction_pointer;
+    registers.rflags = 0x2;
+    registers.rdi = at.mailbox;
+    registers.rsi = at.samples;
+    registers.r8 = at.batches;
+    registers.r9 = at.operations_per_batch;
+    registers.r12 = first_root;
+    registers.r13 = second_root;
+    registers.r14 = window;
+    registers.r15 = touch_region;
+    if (::ioctl(descriptor_.number(), KVM_SET_REGS, &registers) < 0) {
+        return system_failure("KVM_SET_REGS");
+    }
+    return {};
+}
+
+Expected<Stop> Vcpu::run() {
+    const auto& state = *reinterpret_cast<const kvm_run*>(run_page_.bytes().data());
+    if (::ioctl(descriptor_.number(), KVM_RUN, 0) < 0) {
+        return errno == EINTR ? std::unexpected<Failure>("KVM_RUN: L2 made no progress in the time it has")
+                              : system_failure("KVM_RUN");
+    }
+    if (state.exit_reason == KVM_EXIT_HLT) {
+        return Stop{Stop::Kind::halt, 0, 0};
+    }
+    if (state.exit_reason == KVM_EXIT_IO && state.io.direction == KVM_EXIT_IO_OUT && state.io.size == 4 &&
+        state.io.count == 1) {
+        std::uint32_t value = 0;
+        std::memcpy(&value, run_page_.bytes().subspan(state.io.data_offset).data(), sizeof value);
+        return Stop{Stop::Kind::port_out, state.io.port, value};
+    }
+    return std::unexpected(describe_exit(state));
+}
+
+Failure Vcpu::describe_exit(const kvm_run& state) const {
+    std::string text = "KVM exit " + std::to_string(state.exit_reason);
+    switch (state.exit_reason) {
+        case KVM_EXIT_FAIL_ENTRY:
+            text += " (VM entry failed, hardware reason " +
+                    hexadecimal(state.fail_entry.hardware_entry_failure_reason) + ")";
+            break;
+        case KVM_EXIT_INTERNAL_ERROR:
+            text += " (internal error " + std::to_string(state.internal.suberror);
+            for (std::uint32_t i = 0; i < state.internal.ndata && i < std::size(state.internal.data); ++i) {
+                text += " " + hexadecimal(state.internal.data[i]);
+            }
+            text += ")";
+            break;
+        case KVM_EXIT_SHUTDOWN:
+            text += " (triple fault)";
+            break;
+        case KVM_EXIT_MMIO:
+            text += " (access to " + hexadecimal(state.mmio.phys_addr) + ", where there is no memory)";
+            break;
+        default:
+            break;
+    }
+    kvm_regs registers{};
+    kvm_sregs system_registers{};
+    if (::ioctl(descriptor_.number(), KVM_GET_REGS, &registers) == 0 &&
+        ::ioctl(descriptor_.number(), KVM_GET_SREGS, &system_registers) == 0) {
+        text += " at RIP " + hexadecimal(registers.rip) + " CR0 " + hexadecimal(system_registers.cr0) +
+                " CR3 " + hexadecimal(system_registers.cr3) + " CR2 " + hexadecimal(system_registers.cr2) +
+                " EFER " + hexadecimal(system_registers.efer);
+    }
+    return text;
+}
+
+}  // namespace flatback::guests

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "vmx/exit_reason.hpp"
+#include "x86/exception.hpp"
+
+namespace flatback::machine {
+
+/// An exception or an injected event, as the software that receives it sees it.
+struct Event {
+    std::uint8_t vector = 0;
+    bool has_error_code = false;
+    std::uint32_t error_code = 0;
+
+    friend bool operator==(const Event&, const Event&) = default;
+};
+
+/// How one instruction ended.
+struct Completion {
+    enum class Kind : std::uint8_t {
+        done,      // RIP is past it
+        event,     // an exception was delivered to the software that ran it; RIP is still at it
+        vm_exit,   // non-root operation ended; RIP is the host's
+        vm_entry,  // a VM entry completed: non-root operation began
+        idle,      // the processor is halted or shut down: nothing was executed
+    };
+
+    Kind kind = Kind::done;
+    /// `event`: the exception. `vm_entry`: what the entry injected.
+    std::optional<Event> event{};
+    /// `vm_exit`: the exit-reason field.
+    vmx::ExitReasonField exit_reason{};
+    /// A VMX instruction's VMfail with a reason that a person can read: which check it did not pass; else null.
+    const char* failed_check = nullptr;
+};
+
+}  // namespace flatback::machine

@@ -1,0 +1,170 @@
+// The common part of every instruction: which of them exit whatever their operands, and how exceptions come about.
+#include "machine/cpu/machine.hpp"
+#include "vmx/controls.hpp"
+#include "vmx/field.hpp"
+
+namespace flatback::machine {
+
+using vmx::ExitReason;
+namespace field = vmx::field;
+
+Completion Machine::execute(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.registers.activity != vmx::ActivityState::active) return {.kind = Completion::Kind::idle};
+    if (instruction.opcode == Opcode::prefetch) return memory_access(number, instruction);
+    if (cpu.in_non_root()) {
+        if (const std::optional<Completion> exit = pending_exit(number)) return *exit;
+    }
+    Completion completion = dispatch(number, instruction);
+    // Blocking by STI and by MOV SS lasts for one instruction.
+    if (completion.kind == Completion::Kind::done) {
+        cpu.registers.interruptibility &=
+            ~(vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss);
+    }
+    return completion;
+}
+
+/// Exits that come before an instruction: with no interrupt source, only the windows (SDM 3C 26.2).
+std::optional<Completion> Machine::pending_exit(unsigned number) {
+    const Cpu& cpu = cpus_[number];
+    const Vmcs& vmcs = current(cpu);
+    const std::uint32_t primary = vmcs.get(field::primary_processor_based_vm_execution_controls);
+    constexpr std::uint32_t windows = vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting;
+    if ((primary & windows) == 0) return std::nullopt;
+    const std::uint32_t blocking = cpu.registers.interruptibility;
+    if ((primary & vmx::primary::nmi_window_exiting) != 0 &&
+        (blocking & (vmx::interruptibility::blocking_by_nmi | vmx::interruptibility::blocking_by_mov_ss)) == 0) {
+        return vm_exit(number, {.reason = ExitReason::nmi_window});
+    }
+    if ((primary & vmx::primary::interrupt_window_exiting) != 0 &&
+        (cpu.registers.rflags & x86::rflags::interrupt_enable) != 0 &&
+        (blocking & (vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss)) == 0) {
+        return vm_exit(number, {.reason = ExitReason::interrupt_window});
+    }
+    return std::nullopt;
+}
+
+Completion Machine::done(Cpu& cpu, Opcode opcode) {
+    cpu.registers.rip += instruction_length(opcode);
+    return {};
+}
+
+Completion Machine::unconditional_exit(unsigned cpu, const Instruction& instruction, ExitReason reason,
+                                       std::uint64_t qualification, std::uint32_t information) {
+    return vm_exit(cpu, {.reason = reason,
+                         .qualification = qualification,
+                         .instruction_length = instruction_length(instruction.opcode),
+                         .instruction_information = information});
+}
+
+Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    Registers& registers = cpu.registers;
+    const std::uint32_t primary =
+        cpu.in_non_root() ? current(cpu).get(field::primary_processor_based_vm_execution_controls) : 0;
+    switch (instruction.opcode) {
+        case Opcode::nop: return done(cpu, instruction.opcode);
+        case Opcode::load:
+        case Opcode::store:
+        case Opcode::fetch:
+        case Opcode::prefetch: return memory_access(number, instruction);
+        case Opcode::mov_to_cr0:
+        case Opcode::mov_to_cr3:
+        case Opcode::mov_to_cr4: return move_to_control_register(number, instruction);
+        case Opcode::mov_from_cr0:
+        case Opcode::mov_from_cr3:
+        case Opcode::mov_from_cr4: return move_from_control_register(number, instruction);
+        case Opcode::invlpg: return invlpg(number, instruction);
+        case Opcode::invpcid: return invpcid(number, instruction);
+        case Opcode::cpuid:
+            if (cpu.in_non_root()) return unconditional_exit(number, instruction, ExitReason::cpuid);
+            // Leaves are not modelled: the four registers read as zero.
+            for (const unsigned index : {0U, 1U, 2U, 3U}) registers.general[index] = 0;
+            return done(cpu, instruction.opcode);
+        case Opcode::hlt:
+            if (registers.privilege_level() != 0) return raise_general_protection(number);
+            if ((primary & vmx::primary::hlt_exiting) != 0) {
+                return unconditional_exit(number, instruction, ExitReason::hlt);
+            }
+            // Nothing ever wakes a processor here.
+            registers.rip += instruction_length(instruction.opcode);
+            registers.activity = vmx::ActivityState::hlt;
+            return {};
+        case Opcode::pause:
+            if ((primary & vmx::primary::pause_exiting) != 0) {
+                return unconditional_exit(number, instruction, ExitReason::pause);
+            }
+            return done(cpu, instruction.opcode);
+        case Opcode::rdtsc:
+            if (registers.privilege_level() != 0 && (registers.cr4 & x86::cr4::time_stamp_disable) != 0) {
+                return raise_general_protection(number);
+            }
+            if ((primary & vmx::primary::rdtsc_exiting) != 0) {
+                return unconditional_exit(number, instruction, ExitReason::rdtsc);
+            }
+            // Time does not pass in this machine; the TSC reads as its offset.
+            {
+                const std::uint64_t tsc =
+                    (primary & vmx::primary::use_tsc_offsetting) != 0 ? current(cpu).get(field::tsc_offset) : 0;
+                registers.general[0] = tsc & 0xFFFF'FFFF;
+                registers.general[2] = tsc >> 32;
+            }
+            return done(cpu, instruction.opcode);
+        case Opcode::rdmsr: return read_msr(number, instruction);
+        case Opcode::wrmsr: return write_msr(number, instruction);
+        case Opcode::out: return output(number, instruction);
+        case Opcode::vmxon:
+        case Opcode::vmxoff:
+        case Opcode::vmclear:
+        case Opcode::vmptrld:
+        case Opcode::vmptrst:
+        case Opcode::vmread:
+        case Opcode::vmwrite:
+        case Opcode::vmlaunch:
+        case Opcode::vmresume:
+        case Opcode::vmcall:
+        case Opcode::vmfunc:
+        case Opcode::invept:
+        case Opcode::invvpid: return vmx_instruction(number, instruction);
+    }
+    return {};
+}
+
+Completion Machine::raise(unsigned number, x86::Vector vector, std::optional<std::uint32_t> error_code) {
+    Cpu& cpu = cpus_[number];
+    const auto index = static_cast<std::uint8_t>(vector);
+    if (cpu.in_non_root()) {
+        const Vmcs& vmcs = current(cpu);
+        if ((vmcs.get(field::exception_bitmap) >> index & 1) != 0) {
+            const auto information = vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception,
+                                                                        index, error_code.has_value());
+            return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
+                                    .interruption_information = information.value,
+                                    .interruption_error_code = error_code.value_or(0)});
+        }
+    }
+    return {.kind = Completion::Kind::event, .event = Event{index, error_code.has_value(), error_code.value_or(0)}};
+}
+
+Completion Machine::raise_page_fault(unsigned number, std::uint64_t linear_address, std::uint32_t error_code) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.in_non_root()) {
+        // SDM 3C 26.2: which page faults exit is the exception bitmap's bit 14, turned by mask and match.
+        const Vmcs& vmcs = current(cpu);
+        const bool matches = (error_code & vmcs.get(field::page_fault_error_code_mask)) ==
+                             vmcs.get(field::page_fault_error_code_match);
+        const bool bit = (vmcs.get(field::exception_bitmap) >> 14 & 1) != 0;
+        if (bit == matches) {
+            const auto information =
+                vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception, 14, true);
+            return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
+                                    .qualification = linear_address,
+                                    .interruption_information = information.value,
+                                    .interruption_error_code = error_code});
+        }
+    }
+    cpu.registers.cr2 = linear_address;
+    return {.kind = Completion::Kind::event, .event = Event{14, true, error_code}};
+}
+
+}  // namespace flatback::machine

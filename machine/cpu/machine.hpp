@@ -1,0 +1,195 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "machine/cpu/completion.hpp"
+#include "machine/cpu/instruction.hpp"
+#include "machine/cpu/processor_model.hpp"
+#include "machine/cpu/registers.hpp"
+#include "machine/cpu/vmcs.hpp"
+#include "machine/memory/physical_memory.hpp"
+#include "machine/retentive/retentive_tlb.hpp"
+#include "machine/translation/tlb.hpp"
+#include "vmx/instruction_error.hpp"
+#include "vmx/interruption.hpp"
+
+namespace flatback::machine {
+
+/// One logical processor.
+struct Cpu {
+    static constexpr std::uint64_t no_vmcs = ~std::uint64_t{0};
+
+    Registers registers{};
+    bool in_vmx_operation = false;
+    bool in_root = false;  // with in_vmx_operation: root or non-root
+    std::uint64_t vmxon_pointer = no_vmcs;
+    std::uint64_t current_vmcs = no_vmcs;
+    std::unique_ptr<Tlb> tlb;
+
+    [[nodiscard]] bool in_non_root() const { return in_vmx_operation && !in_root; }
+};
+
+/// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state. No
+/// instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
+///
+/// Not modelled: interrupts from outside (no external interrupt, NMI, SMI or INIT ever comes), delivery through an IDT
+/// (an exception is handed to the driver), segmentation, and paging modes other than 4-level and none.
+class Machine {
+public:
+    enum class TlbKind : std::uint8_t { retentive };
+    struct Options {
+        unsigned cpus = 1;
+        PhysicalMemory::Options memory{};
+        ProcessorModel model = full_processor_model();
+        RetentiveTlb::Options retentive{};
+        /// Makes each processor's TLB; none: a retentive one.
+        std::function<std::unique_ptr<Tlb>()> make_tlb{};
+    };
+
+    explicit Machine(const Options& options);
+
+    [[nodiscard]] unsigned cpu_count() const { return static_cast<unsigned>(cpus_.size()); }
+    [[nodiscard]] Cpu& cpu(unsigned number) { return cpus_[number]; }
+    [[nodiscard]] const Cpu& cpu(unsigned number) const { return cpus_[number]; }
+    [[nodiscard]] PhysicalMemory& memory() { return memory_; }
+    [[nodiscard]] const PhysicalMemory& memory() const { return memory_; }
+    [[nodiscard]] const ProcessorModel& model() const { return model_; }
+
+    /// Executes one instruction on a processor, VM exit included.
+    Completion execute(unsigned cpu, const Instruction& instruction);
+
+    /// Bytes at a linear address, as the processor's current software reads them; an exception or VM exit otherwise.
+    /// (What the operands in memory of VMX instructions are read by.)
+    std::optional<Completion> read_linear(unsigned cpu, std::uint64_t linear_address, std::span<std::byte> bytes);
+
+    /// Every outcome that an access may have now. The processor's TLB must be a retentive one.
+    [[nodiscard]] PermittedOutcomes permitted(unsigned cpu, std::uint64_t linear_address, Access access) const;
+    [[nodiscard]] RetentiveTlb& retentive_tlb(unsigned cpu);
+    [[nodiscard]] const RetentiveTlb& retentive_tlb(unsigned cpu) const;
+    [[nodiscard]] TranslationContext translation_context(unsigned cpu) const;
+
+    /// The VMCS at a physical address; null if nothing was ever there.
+    [[nodiscard]] const Vmcs* find_vmcs(std::uint64_t address) const;
+    [[nodiscard]] Vmcs* find_vmcs(std::uint64_t address);
+    [[nodiscard]] Vmcs* current_vmcs(unsigned cpu);
+
+    /// Resets one processor: everything of VMX and every cached translation goes (SDM 3A 10.1). VMCSs active on it become
+    /// inactive without being cleared.
+    void reset(unsigned cpu);
+
+    /// What software did that the SDM leaves undefined (such as one VMCS active on two processors), one line each.
+    [[nodiscard]] const std::vector<std::string>& misuse() const { return misuse_; }
+
+private:
+    struct ExitInformation {
+        vmx::ExitReason reason{};
+        std::uint64_t qualification = 0;
+        unsigned instruction_length = 0;
+        std::uint32_t instruction_information = 0;
+        std::uint32_t interruption_information = 0;
+        std::uint32_t interruption_error_code = 0;
+        std::uint64_t guest_linear_address = 0;
+        std::uint64_t guest_physical_address = 0;
+    };
+    struct EntryFailure {
+        const char* check = nullptr;
+        std::uint64_t qualification = 0;
+    };
+
+    // execute.cpp
+    Completion dispatch(unsigned cpu, const Instruction& instruction);
+    Completion done(Cpu& cpu, Opcode opcode);
+    Completion raise(unsigned cpu, x86::Vector vector, std::optional<std::uint32_t> error_code = std::nullopt);
+    Completion raise_page_fault(unsigned cpu, std::uint64_t linear_address, std::uint32_t error_code);
+    Completion raise_general_protection(unsigned cpu) { return raise(cpu, x86::Vector::general_protection, 0); }
+    Completion raise_invalid_opcode(unsigned cpu) { return raise(cpu, x86::Vector::invalid_opcode); }
+    std::optional<Completion> pending_exit(unsigned cpu);
+    Completion unconditional_exit(unsigned cpu, const Instruction& instruction, vmx::ExitReason reason,
+                                  std::uint64_t qualification = 0, std::uint32_t information = 0);
+
+    // memory_instructions.cpp
+    Completion memory_access(unsigned cpu, const Instruction& instruction);
+    /// Translates; nothing: `host_physical` is set.
+    std::optional<Completion> translate(unsigned cpu, std::uint64_t linear_address, Access access,
+                                        std::uint64_t& host_physical);
+    Completion outcome_to_completion(unsigned cpu, std::uint64_t linear_address, const Outcome& outcome);
+    std::optional<Completion> access_linear(unsigned cpu, std::uint64_t linear_address, AccessKind kind,
+                                            std::span<std::byte> bytes);
+    std::optional<Completion> write_linear(unsigned cpu, std::uint64_t linear_address,
+                                           std::span<const std::byte> bytes);
+    std::optional<Completion> read_quadword(unsigned cpu, std::uint64_t linear_address, std::uint64_t& value);
+
+    // control_instructions.cpp
+    Completion move_to_control_register(unsigned cpu, const Instruction& instruction);
+    Completion move_from_control_register(unsigned cpu, const Instruction& instruction);
+    Completion move_to_cr0(unsigned cpu, const Instruction& instruction, std::uint64_t value);
+    Completion move_to_cr3(unsigned cpu, const Instruction& instruction, std::uint64_t value);
+    Completion move_to_cr4(unsigned cpu, const Instruction& instruction, std::uint64_t value);
+    Completion invlpg(unsigned cpu, const Instruction& instruction);
+    Completion invpcid(unsigned cpu, const Instruction& instruction);
+    Completion read_msr(unsigned cpu, const Instruction& instruction);
+    Completion write_msr(unsigned cpu, const Instruction& instruction);
+    [[nodiscard]] std::optional<std::uint64_t> msr(const Cpu& cpu, std::uint32_t index) const;
+    [[nodiscard]] bool set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value);
+    [[nodiscard]] bool msr_exits(Cpu& cpu, std::uint32_t index, bool write);
+    Completion output(unsigned cpu, const Instruction& instruction);
+
+    // vmx_instructions.cpp
+    Completion vmx_instruction(unsigned cpu, const Instruction& instruction);
+    Completion vmxon(unsigned cpu, const Instruction& instruction);
+    Completion vmxoff(unsigned cpu, const Instruction& instruction);
+    Completion vmclear(unsigned cpu, const Instruction& instruction);
+    Completion vmptrld(unsigned cpu, const Instruction& instruction);
+    Completion vmptrst(unsigned cpu, const Instruction& instruction);
+    Completion vmread(unsigned cpu, const Instruction& instruction);
+    Completion vmwrite(unsigned cpu, const Instruction& instruction);
+    Completion enter(unsigned cpu, const Instruction& instruction);
+    Completion vmfunc(unsigned cpu, const Instruction& instruction);
+    Completion invept(unsigned cpu, const Instruction& instruction);
+    Completion invvpid(unsigned cpu, const Instruction& instruction);
+    Completion vm_succeed(Cpu& cpu, Opcode opcode);
+    Completion vm_fail(unsigned cpu, Opcode opcode, vmx::InstructionError error, const char* check = nullptr);
+    Completion vm_fail_invalid(Cpu& cpu, Opcode opcode);
+    [[nodiscard]] bool valid_vmx_pointer(std::uint64_t pointer) const;
+    [[nodiscard]] bool shadowed(Cpu& cpu, std::uint64_t encoding, bool write);
+
+    // entry_checks_*.cpp: null, or the check that failed.
+    [[nodiscard]] const char* check_controls(const Vmcs& vmcs) const;
+    [[nodiscard]] const char* check_host_state(const Cpu& cpu, const Vmcs& vmcs) const;
+    [[nodiscard]] EntryFailure check_guest_state(const Vmcs& vmcs) const;
+
+    // vm_transitions.cpp
+    Completion vm_entry(unsigned cpu, Opcode opcode);
+    Completion vm_exit(unsigned cpu, const ExitInformation& information);
+    Completion entry_failure(unsigned cpu, vmx::ExitReason reason, const EntryFailure& failure);
+    void load_guest_state(Cpu& cpu, const Vmcs& vmcs);
+    void save_guest_state(const Cpu& cpu, Vmcs& vmcs) const;
+    void load_host_state(Cpu& cpu, const Vmcs& vmcs);
+    [[nodiscard]] std::uint64_t load_msr_list(Cpu& cpu, std::uint64_t address, std::uint32_t count);
+    void store_msr_list(const Cpu& cpu, std::uint64_t address, std::uint32_t count);
+    void flush_at_transition(Cpu& cpu, const Vmcs& vmcs);
+
+    [[nodiscard]] std::uint16_t current_vpid(const Cpu& cpu) const;
+    [[nodiscard]] static std::uint16_t current_pcid(const Cpu& cpu);
+    [[nodiscard]] static std::uint32_t secondary_controls(const Vmcs& vmcs);
+    [[nodiscard]] const Vmcs& current(const Cpu& cpu) const;
+    [[nodiscard]] Vmcs& current(const Cpu& cpu);
+    void state_changed(unsigned cpu) { contexts_[cpu].reset(); }
+    [[nodiscard]] const TranslationContext& context(unsigned cpu) const;
+    [[nodiscard]] TranslationContext make_context(const Cpu& cpu) const;
+
+    ProcessorModel model_;
+    PhysicalMemory memory_;
+    std::vector<Cpu> cpus_;
+    mutable std::vector<std::optional<TranslationContext>> contexts_;
+    VmcsStore vmcss_;
+    std::vector<std::string> misuse_;
+};
+
+}  // namespace flatback::machine

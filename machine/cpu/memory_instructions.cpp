@@ -1,0 +1,121 @@
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "machine/cpu/machine.hpp"
+#include "machine/error.hpp"
+#include "vmx/field.hpp"
+#include "x86/address.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::machine {
+
+using vmx::ExitReason;
+
+Completion Machine::memory_access(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    if (instruction.opcode == Opcode::prefetch) {
+        if (auto* retentive = dynamic_cast<RetentiveTlb*>(cpu.tlb.get());
+            retentive != nullptr && x86::is_canonical(instruction.address)) {
+            retentive->prefetch(memory_, context(number), instruction.address, {AccessKind::read, instruction.user});
+        }
+        return {};
+    }
+    Access access{AccessKind::read, instruction.user || cpu.registers.privilege_level() == 3};
+    if (instruction.opcode == Opcode::store) access.kind = AccessKind::write;
+    if (instruction.opcode == Opcode::fetch) access.kind = AccessKind::fetch;
+    const std::uint64_t address = instruction.address & ~std::uint64_t{7};
+    if (!x86::is_canonical(address)) return raise_general_protection(number);
+    std::uint64_t host_physical = 0;
+    if (auto fault = translate(number, address, access, host_physical)) return *fault;
+    std::uint64_t& datum = cpu.registers.general[instruction.a];
+    if (instruction.opcode == Opcode::store) {
+        memory_.write(host_physical, datum);
+    } else {
+        datum = memory_.read(host_physical);
+    }
+    return done(cpu, instruction.opcode);
+}
+
+std::optional<Completion> Machine::translate(unsigned number, std::uint64_t linear_address, Access access,
+                                             std::uint64_t& host_physical) {
+    const TranslationContext& now = context(number);
+    if (!now.paging && !now.ept_in_use) {
+        // Without paging an address has at most 32 bits.
+        host_physical = linear_address & 0xFFFF'FFFF;
+        return std::nullopt;
+    }
+    const std::uint64_t translated = now.paging ? linear_address : linear_address & 0xFFFF'FFFF;
+    const Outcome outcome = cpus_[number].tlb->access(memory_, now, translated, access);
+    if (outcome.is_translated()) {
+        host_physical = outcome.physical;
+        return std::nullopt;
+    }
+    return outcome_to_completion(number, translated, outcome);
+}
+
+Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_address, const Outcome& outcome) {
+    switch (outcome.kind) {
+        case Outcome::Kind::page_fault: return raise_page_fault(number, linear_address, outcome.error_code);
+        case Outcome::Kind::ept_violation:
+            return vm_exit(number, {.reason = ExitReason::ept_violation,
+                                    .qualification = outcome.exit_qualification,
+                                    .guest_linear_address = linear_address,
+                                    .guest_physical_address = outcome.physical});
+        case Outcome::Kind::ept_misconfiguration:
+            return vm_exit(number, {.reason = ExitReason::ept_misconfiguration,
+                                    .guest_physical_address = outcome.physical});
+        case Outcome::Kind::translated: break;
+    }
+    return {};
+}
+
+std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t linear_address, AccessKind kind,
+                                                 std::span<std::byte> bytes) {
+    if (bytes.empty()) return std::nullopt;
+    if (!x86::is_canonical(linear_address) || !x86::is_canonical(linear_address + bytes.size() - 1)) {
+        return raise_general_protection(number);
+    }
+    const Access access{kind, cpus_[number].registers.privilege_level() == 3};
+    // Both pages are translated before a byte moves.
+    const std::uint64_t last = linear_address + bytes.size() - 1;
+    std::array<std::uint64_t, 2> host_pages{};
+    if (auto fault = translate(number, linear_address, access, host_pages[0])) return fault;
+    const bool crosses = (linear_address ^ last) >> 12 != 0;
+    if (crosses) {
+        if (auto fault = translate(number, last & ~std::uint64_t{0xFFF}, access, host_pages[1])) return fault;
+    }
+    const std::size_t in_first =
+        crosses ? x86::page_size - (linear_address & 0xFFF) : bytes.size();
+    if (kind == AccessKind::write) {
+        memory_.write_bytes(host_pages[0], bytes.first(in_first));
+        memory_.write_bytes(host_pages[1], bytes.subspan(in_first));
+    } else {
+        memory_.read_bytes(host_pages[0], bytes.first(in_first));
+        memory_.read_bytes(host_pages[1], bytes.subspan(in_first));
+    }
+    return std::nullopt;
+}
+
+std::optional<Completion> Machine::read_linear(unsigned number, std::uint64_t linear_address,
+                                               std::span<std::byte> bytes) {
+    return access_linear(number, linear_address, AccessKind::read, bytes);
+}
+
+std::optional<Completion> Machine::write_linear(unsigned number, std::uint64_t linear_address,
+                                                std::span<const std::byte> bytes) {
+    std::array<std::byte, 16> copy{};
+    std::ranges::copy(bytes, copy.begin());
+    return access_linear(number, linear_address, AccessKind::write, std::span(copy).first(bytes.size()));
+}
+
+std::optional<Completion> Machine::read_quadword(unsigned number, std::uint64_t linear_address,
+                                                 std::uint64_t& value) {
+    std::array<std::byte, 8> bytes{};
+    if (auto fault = read_linear(number, linear_address, bytes)) return fault;
+    std::memcpy(&value, bytes.data(), bytes.size());
+    return std::nullopt;
+}
+
+}  // namespace flatback::machine

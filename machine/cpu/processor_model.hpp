@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+#include "vmx/capability.hpp"
+
+namespace flatback::machine {
+
+/// What the modelled processor has: its VMX capability MSRs and the features that change how it translates. Every
+/// control that can be set here does what the SDM says; what is not modelled cannot be set.
+struct ProcessorModel {
+    vmx::Capabilities vmx{};
+    unsigned physical_address_bits = 46;
+    bool pages_of_1g = true;
+    bool pcid = true;
+    bool invpcid = true;
+    bool smep = true;
+    bool smap = true;
+};
+
+/// A processor with all that the machine models.
+[[nodiscard]] ProcessorModel full_processor_model();
+
+}  // namespace flatback::machine

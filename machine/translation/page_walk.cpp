@@ -1,0 +1,242 @@
+#include "machine/translation/page_walk.hpp"
+
+#include "x86/paging.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+using namespace x86::page_entry;
+
+constexpr std::uint64_t reserved_address_bits(unsigned physical_address_bits) {
+    return physical_address_bits >= 52 ? 0 : address_mask & ~((std::uint64_t{1} << physical_address_bits) - 1);
+}
+
+}  // namespace
+
+PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level, std::uint64_t entry) noexcept {
+    if ((entry & present) == 0) return PageEntryKind::not_present;
+    if ((entry & reserved_address_bits(context.physical_address_bits)) != 0) return PageEntryKind::reserved_bit;
+    if ((entry & execute_disable) != 0 && !context.execute_disable) return PageEntryKind::reserved_bit;
+    const bool large = (entry & page_size) != 0;
+    if (level == 4) return large ? PageEntryKind::reserved_bit : PageEntryKind::table;
+    if (level == 1) return PageEntryKind::page;
+    if (!large) return PageEntryKind::table;
+    if (level == 3 && !context.pages_of_1g_supported) return PageEntryKind::reserved_bit;
+    // Bit 12 is PAT; the address bits between it and the page are reserved.
+    const std::uint64_t aligned = level == 3 ? address_mask_1g : address_mask_2m;
+    const std::uint64_t reserved = address_mask & ~aligned & ~pat_large;
+    return (entry & reserved) != 0 ? PageEntryKind::reserved_bit : PageEntryKind::page;
+}
+
+GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept {
+    return {rights.writable && (entry & writable) != 0, rights.user && (entry & user) != 0,
+            rights.execute_disable || (entry & execute_disable) != 0};
+}
+
+PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry, GuestRights rights,
+                         std::uint64_t linear_address) noexcept {
+    PageMapping mapping;
+    mapping.size = static_cast<PageSize>(level - 1);
+    mapping.physical = page_base(entry & address_mask, mapping.size) | page_offset(linear_address, mapping.size);
+    mapping.rights = accumulate(rights, entry);
+    mapping.global = context.page_global && (entry & global) != 0;
+    mapping.dirty = (entry & dirty) != 0;
+    return mapping;
+}
+
+bool permits(const TranslationContext& context, GuestRights rights, Access access) noexcept {
+    if (access.user) {
+        if (!rights.user) return false;
+        if (access.kind == AccessKind::write) return rights.writable;
+        return access.kind != AccessKind::fetch || !rights.execute_disable;
+    }
+    switch (access.kind) {
+        case AccessKind::fetch:
+            return !rights.execute_disable && !(rights.user && context.supervisor_no_execute_user);
+        case AccessKind::read: return !(rights.user && context.supervisor_no_access_user);
+        case AccessKind::write:
+            if (rights.user && context.supervisor_no_access_user) return false;
+            return rights.writable || !context.write_protect;
+    }
+    return false;
+}
+
+std::uint32_t page_fault_error(const TranslationContext& context, Access access, bool is_present,
+                               bool reserved_bit) noexcept {
+    std::uint32_t code = 0;
+    if (is_present) code |= x86::page_fault::present;
+    if (access.kind == AccessKind::write) code |= x86::page_fault::write;
+    if (access.user) code |= x86::page_fault::user;
+    if (reserved_bit) code |= x86::page_fault::reserved_bit;
+    // The I/D bit is given where fetches can be told apart at all (SDM 3A 4.7).
+    if (access.kind == AccessKind::fetch && (context.execute_disable || context.supervisor_no_execute_user)) {
+        code |= x86::page_fault::instruction_fetch;
+    }
+    return code;
+}
+
+EptRights needed_rights(AccessKind kind) noexcept {
+    switch (kind) {
+        case AccessKind::read: return ept_read;
+        case AccessKind::write: return ept_write;
+        case AccessKind::fetch: return ept_execute;
+    }
+    return ept_read;
+}
+
+std::uint64_t final_violation(const TranslationContext& context, AccessKind kind, EptRights rights,
+                              GuestRights guest_rights) noexcept {
+    std::uint64_t qualification = violation::linear_address_valid | violation::final_translation |
+                                  (std::uint64_t{rights} << violation::rights_shift);
+    switch (kind) {
+        case AccessKind::read: qualification |= violation::data_read; break;
+        case AccessKind::write: qualification |= violation::data_write; break;
+        case AccessKind::fetch: qualification |= violation::instruction_fetch; break;
+    }
+    if (context.ept.advanced_exit_information) {
+        if (guest_rights.user) qualification |= violation::user_mode_address;
+        if (guest_rights.writable) qualification |= violation::writable_address;
+        if (guest_rights.execute_disable) qualification |= violation::execute_disable_address;
+    }
+    return qualification;
+}
+
+std::uint64_t structure_violation(const TranslationContext& context, EptRights rights, bool write) noexcept {
+    std::uint64_t qualification =
+        violation::linear_address_valid | (std::uint64_t{rights} << violation::rights_shift);
+    if (context.ept.accessed_and_dirty()) {
+        // Every access to a guest paging-structure entry counts as a write, and both bits are set (SDM 3C table 28-7).
+        qualification |= violation::data_read | violation::data_write;
+    } else {
+        qualification |= write ? violation::data_write : violation::data_read;
+    }
+    return qualification;
+}
+
+namespace {
+
+/// The EPT walk of a table's address for reading an entry. False: the walk's outcome is an EPT event.
+bool walk_table_ept(const PhysicalMemory& memory, const TranslationContext& context, PageWalk& walk,
+                    PageWalkStep& step) {
+    step.ept = walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept));
+    if (step.ept.result == EptWalk::Result::misconfigured) {
+        walk.outcome = Outcome::ept_misconfiguration(step.entry_address);
+        return false;
+    }
+    const EptRights needed = context.ept.accessed_and_dirty() ? ept_read | ept_write : ept_read;
+    if ((step.ept.rights & needed) != needed) {
+        walk.outcome =
+            Outcome::ept_violation(step.entry_address, structure_violation(context, step.ept.rights, false));
+        return false;
+    }
+    step.position.table_host = step.ept.host_physical;
+    return true;
+}
+
+/// With EPT, setting a flag in a paging-structure entry is a write to guest-physical memory.
+bool flags_writable(const TranslationContext& context, PageWalk& walk, bool set_dirty) {
+    for (unsigned index = 0; index < walk.reads; ++index) {
+        const PageWalkStep& step = walk.steps[index];
+        std::uint64_t flags = accessed;
+        if (set_dirty && index + 1 == walk.reads) flags |= dirty;
+        if ((step.entry & flags) == flags || (step.ept.rights & ept_write) != 0) continue;
+        walk.outcome = Outcome::ept_violation(step.table + (step.entry_address & 0xFFF),
+                                              structure_violation(context, step.ept.rights, true));
+        return false;
+    }
+    return true;
+}
+
+void finish(const PhysicalMemory& memory, const TranslationContext& context, Access access, PageWalk& walk) {
+    const PageMapping& mapping = walk.mapping;
+    if (context.paging) {
+        if (!permits(context, mapping.rights, access)) {
+            walk.outcome = Outcome::page_fault(page_fault_error(context, access, true, false));
+            return;
+        }
+    }
+    if (!context.ept_in_use) {
+        walk.outcome = Outcome::translated(mapping.physical);
+        return;
+    }
+    if (context.paging && !flags_writable(context, walk, access.kind == AccessKind::write)) return;
+    walk.final_ept =
+        walk_ept(memory, context.ept, context.physical_address_bits, mapping.physical, ept_start(context.ept));
+    walk.final_ept_walked = true;
+    if (walk.final_ept.result == EptWalk::Result::misconfigured) {
+        walk.outcome = Outcome::ept_misconfiguration(mapping.physical);
+    } else if ((walk.final_ept.rights & needed_rights(access.kind)) == 0) {
+        walk.outcome =
+            Outcome::ept_violation(mapping.physical, final_violation(context, access.kind, walk.final_ept.rights,
+                                                                     mapping.rights));
+    } else {
+        walk.outcome = Outcome::translated(walk.final_ept.host_physical);
+    }
+}
+
+}  // namespace
+
+void walk_pages(const PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
+                Access access, PageWalk& walk) {
+    walk.reads = 0;
+    walk.accessed = true;
+    walk.mapped = false;
+    walk.final_ept_walked = false;
+    if (!context.paging) {
+        walk.mapped = true;
+        walk.mapping = {linear_address, PageSize::size_4k, {}, false, true};
+        finish(memory, context, access, walk);
+        return;
+    }
+    std::uint64_t table = context.pml4;
+    GuestRights rights;
+    for (unsigned level = 4;; --level) {
+        PageWalkStep& step = walk.steps[walk.reads];
+        const std::uint64_t offset = 8 * std::uint64_t{x86::table_index(linear_address, level)};
+        step.table = table;
+        step.position = {table, level, rights};
+        step.entry_address = table + offset;  // guest-physical until EPT has translated the table
+        if (context.ept_in_use && !walk_table_ept(memory, context, walk, step)) return;
+        step.entry_address = step.position.table_host + offset;
+        step.entry = memory.read_structure(step.entry_address);
+        ++walk.reads;
+        walk.accessed = walk.accessed && (step.entry & accessed) != 0;
+        switch (classify_page_entry(context, level, step.entry)) {
+            case PageEntryKind::not_present:
+                walk.outcome = Outcome::page_fault(page_fault_error(context, access, false, false));
+                return;
+            case PageEntryKind::reserved_bit:
+                walk.outcome = Outcome::page_fault(page_fault_error(context, access, true, true));
+                return;
+            case PageEntryKind::table:
+                rights = accumulate(rights, step.entry);
+                table = step.entry & address_mask;
+                break;
+            case PageEntryKind::page:
+                walk.mapped = true;
+                walk.mapping = page_mapping(context, level, step.entry, rights, linear_address);
+                finish(memory, context, access, walk);
+                return;
+        }
+    }
+}
+
+void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, const PageWalk& walk, Access access) {
+    const bool write = access.kind == AccessKind::write;
+    for (unsigned index = 0; index < walk.reads; ++index) {
+        const PageWalkStep& step = walk.steps[index];
+        std::uint64_t flags = accessed;
+        if (write && index + 1 == walk.reads) flags |= dirty;
+        const bool changes = (step.entry & flags) != flags;
+        if (context.ept_in_use) {
+            set_ept_flags(memory, context.ept, step.ept, context.ept.accessed_and_dirty() || changes);
+        }
+        if (changes) memory.write(step.entry_address, memory.read(step.entry_address) | flags);
+    }
+    if (context.ept_in_use && walk.final_ept_walked) {
+        set_ept_flags(memory, context.ept, walk.final_ept, write);
+    }
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "machine/memory/physical_memory.hpp"
+#include "machine/translation/access.hpp"
+#include "machine/translation/context.hpp"
+#include "machine/translation/ept_walk.hpp"
+#include "machine/translation/outcome.hpp"
+
+namespace flatback::machine {
+
+/// What one paging-structure entry is (SDM 3A 4.5.4 and 4.7).
+enum class PageEntryKind : std::uint8_t { not_present, reserved_bit, table, page };
+
+/// `level` is 4 for a PML4E down to 1 for a PTE.
+[[nodiscard]] PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level,
+                                                std::uint64_t entry) noexcept;
+
+/// A place in the paging structures: the table of `level`, at `table_host` in host-physical memory, reached through
+/// entries that grant `rights`.
+struct PagePosition {
+    std::uint64_t table_host = 0;
+    unsigned level = 4;
+    GuestRights rights{};
+
+    friend bool operator==(const PagePosition&, const PagePosition&) = default;
+};
+
+/// The entry that maps a page, with what the entries before it grant.
+struct PageMapping {
+    std::uint64_t physical = 0;  // the translation of the linear address: guest-physical where EPT is in use
+    PageSize size = PageSize::size_4k;
+    GuestRights rights{};
+    bool global = false;
+    bool dirty = false;
+};
+
+/// The rights after `entry`, from those before it.
+[[nodiscard]] GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept;
+
+/// The mapping that `entry`, which maps a page at `level`, gives `linear_address`; `rights` are those before it.
+[[nodiscard]] PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry,
+                                       GuestRights rights, std::uint64_t linear_address) noexcept;
+
+/// SDM 3A 4.6: may this access be made with these rights?
+[[nodiscard]] bool permits(const TranslationContext& context, GuestRights rights, Access access) noexcept;
+
+/// The error code of a page fault. `present`: not caused by a not-present entry.
+[[nodiscard]] std::uint32_t page_fault_error(const TranslationContext& context, Access access, bool present,
+                                             bool reserved_bit) noexcept;
+
+/// The EPT rights that an access to the page itself needs.
+[[nodiscard]] EptRights needed_rights(AccessKind kind) noexcept;
+
+/// The qualification of an EPT violation at an access to the translation of a linear address.
+[[nodiscard]] std::uint64_t final_violation(const TranslationContext& context, AccessKind kind, EptRights rights,
+                                            GuestRights guest_rights) noexcept;
+/// ... and at an access to a paging-structure entry. `write`: the processor had to set an accessed or dirty flag.
+[[nodiscard]] std::uint64_t structure_violation(const TranslationContext& context, EptRights rights, bool write)
+    noexcept;
+
+/// One paging-structure entry that a walk read.
+struct PageWalkStep {
+    PagePosition position{};
+    std::uint64_t table = 0;  // the table's guest-physical address; equal to position.table_host without EPT
+    std::uint64_t entry_address = 0;
+    std::uint64_t entry = 0;
+    EptWalk ept{};  // of `table`, where EPT is in use
+};
+
+/// The walk for one access as memory is now, using nothing cached. It sets no flag.
+struct PageWalk {
+    Outcome outcome{};
+    unsigned reads = 0;
+    /// Every paging-structure entry used has A = 1.
+    bool accessed = true;
+    /// The entry that maps the page was reached: `mapping` holds (also where its rights do not permit the access).
+    bool mapped = false;
+    /// EPT translated the final address: `final_ept` holds.
+    bool final_ept_walked = false;
+    PageMapping mapping{};
+    EptWalk final_ept{};
+    std::array<PageWalkStep, 4> steps{};
+};
+
+void walk_pages(const PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
+                Access access, PageWalk& walk);
+
+/// Sets the accessed and dirty flags, the guest's and EPT's, of a walk whose outcome is `translated`.
+void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, const PageWalk& walk, Access access);
+
+}  // namespace flatback::machine

@@ -1,0 +1,26 @@
+// L0's address space: the image at kernel_base, all physical memory at direct_map_base, nothing else.
+#pragma once
+
+#include <cstdint>
+
+#include "metal/memory_map.hpp"
+#include "x86/address.hpp"
+
+namespace flatback::metal {
+
+inline constexpr std::uint64_t kernel_base = 0xFFFFFFFF80000000;
+inline constexpr std::uint64_t direct_map_base = 0xFFFF800000000000;
+
+// Physical memory as L0 sees it: [0, min(512 GB, 2^MAXPHYADDR)), read-write, not executable, write-back as
+// far as the MTRRs allow. Panics on an address beyond it.
+[[nodiscard]] void* direct_map(x86::Hpa address);
+template <typename T>
+[[nodiscard]] T* direct_map_as(x86::Hpa address) {
+    return static_cast<T*>(direct_map(address));
+}
+// The end of what direct_map() reaches.
+[[nodiscard]] std::uint64_t direct_map_size();
+// The physical address of an object of L0's image or of the direct map.
+[[nodiscard]] x86::Hpa physical_of(const void* object);
+
+}  // namespace flatback::metal

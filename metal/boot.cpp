@@ -1,0 +1,173 @@
+// From metal/boot.S's first C++ call to run_l1.
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+#include "metal/address_space.hpp"
+#include "metal/boot_result.hpp"
+#include "metal/ept01.hpp"
+#include "metal/instructions.hpp"
+#include "metal/interrupts.hpp"
+#include "metal/loader.hpp"
+#include "metal/log.hpp"
+#include "metal/multiboot2.hpp"
+#include "metal/page_pool.hpp"
+#include "metal/panic.hpp"
+#include "metal/processor_checks.hpp"
+#include "metal/processor_table.hpp"
+#include "metal/read_memory_types.hpp"
+#include "metal/relocate.hpp"
+#include "metal/serial.hpp"
+#include "x86/cpuid.hpp"
+#include "x86/paging.hpp"
+
+extern "C" {
+using Constructor = void (*)();
+extern const Constructor constructors_start[], constructors_end[];
+}
+
+namespace flatback::metal {
+
+namespace {
+
+constexpr std::uint64_t region_size = 32ULL << 20;
+constexpr PhysicalRange region_limits{0x100000, 0x1'0000'0000};
+
+// Everything the boot leaves behind; nothing in it is ever destroyed.
+struct BootState {
+    alignas(8) std::array<std::byte, 65536> multiboot_bytes;
+    Multiboot2Information multiboot;
+    MemoryMap memory;
+    PagePool pages;
+    BootResult result;
+    alignas(Ept01) std::array<std::byte, sizeof(Ept01)> ept01;
+};
+constinit BootState state{};
+
+[[noreturn]] void refuse_input(const BootError& error) {
+    panic_begin();
+    if (error.value) {
+        log::line(error.what, " ", log::hex(*error.value));
+    } else {
+        log::line(error.what);
+    }
+    refuse_finish();
+}
+
+// Copies the information structure, which lies in memory that L1 will get, and parses the copy.
+void read_multiboot(std::uint32_t magic, std::uint32_t address) {
+    if (magic != multiboot2_magic) {
+        refuse("not started by a Multiboot2 boot loader (EAX is ", log::hex(magic),
+               "); start Flatback with GRUB 2's multiboot2");
+    }
+    const auto* const source = static_cast<const std::byte*>(direct_map(x86::Hpa{address}));
+    std::uint32_t size = 0;
+    std::memcpy(&size, source, sizeof size);
+    if (size > state.multiboot_bytes.size()) {
+        refuse("the boot loader's information takes ", size,
+               " bytes; shorten command lines or pass fewer modules");
+    }
+    std::memcpy(state.multiboot_bytes.data(), source, size);
+    auto parsed = parse_multiboot2({state.multiboot_bytes.data(), size});
+    if (!parsed) refuse_input(parsed.error());
+    state.multiboot = *parsed;
+    state.memory = state.multiboot.memory;
+}
+
+Options read_options() {
+    const auto options = parse_options(state.multiboot.command_line);
+    if (!options) {
+        refuse("\"", options.error().word, "\" is not an option; there are: ", valid_options);
+    }
+    log::set_level(options->log);
+    return *options;
+}
+
+// The highest memory below 4 GB, because L1 images want low memory, clear of what GRUB has put there.
+PhysicalRange choose_region() {
+    InlineVector<PhysicalRange, Multiboot2Information::most_modules + 1> occupied;
+    static_cast<void>(occupied.push_back(loaded_image()));
+    for (const Module& module : state.multiboot.modules.items())
+        static_cast<void>(occupied.push_back(module.range));
+    const auto region =
+        state.memory.find_highest(region_size, x86::page_size_2m, region_limits, occupied.items());
+    if (!region) {
+        refuse("there are no ", region_size >> 20,
+               " MB of free memory below 4 GB for L0; give the machine more memory");
+    }
+    return *region;
+}
+
+std::uint32_t own_apic_id() {
+    constexpr std::uint32_t topology_leaf = 0xB;
+    if (cpuid(x86::cpuid::leaf_vendor).eax >= topology_leaf) {
+        const x86::CpuidResult topology = cpuid(topology_leaf);
+        if (topology.ebx != 0) return topology.edx;
+    }
+    return cpuid(x86::cpuid::leaf_features).ebx >> 24;
+}
+
+void keep_this_processor_only() {
+    const auto change = keep_one_processor(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
+                                           direct_map_size(), state.multiboot.rsdp, own_apic_id());
+    if (!change) {
+        log::info("warning: ", change.error().what, " ", log::hex(change.error().value.value_or(0)),
+                  "; other processors stay visible to L1, which must not start them");
+    } else if (change->disabled != 0) {
+        log::info("this machine has ", change->processors,
+                  " processors; L1 gets one, the others are marked absent in ACPI");
+    }
+}
+
+void load_l1_image() {
+    LoadRequest request{.physical = static_cast<std::byte*>(direct_map(x86::Hpa{0})),
+                        .physical_size = direct_map_size(),
+                        .memory = state.memory,
+                        .modules = state.multiboot.modules.items(),
+                        .rsdp = state.multiboot.rsdp,
+                        .has_text_screen = state.multiboot.has_text_screen};
+    if (!request.memory.add(state.result.region, MemoryKind::reserved)) {
+        refuse_input(BootError{"the memory map has too many ranges", MemoryMap::capacity});
+    }
+    const auto start = load_l1(request);
+    if (!start) refuse_input(start.error());
+    state.result.l1 = *start;
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information) {
+    serial::initialize();
+    log::line("FLATBACK stage l0");
+    load_descriptor_tables();
+    for (const Constructor* constructor = constructors_start; constructor != constructors_end;
+         ++constructor) {
+        (*constructor)();
+    }
+    BootResult& result = state.result;
+    read_multiboot(magic, information);
+    result.options = read_options();
+    result.processor = check_processor();
+    result.region = choose_region();
+    log::info("L0 lives at ", log::hex(result.region.start), " to ", log::hex(result.region.end), ", ",
+              image_size() / 1024, " KB of image");
+
+    state.pages.add({result.region.start + image_size(), result.region.end});
+    relocate(result.region.start, state.pages, result.processor.physical_address_width);
+
+    const MemoryTypes types = read_memory_types(result.processor.physical_address_width);
+    result.memory = &state.memory;
+    result.pages = &state.pages;
+    result.ept01 = new (state.ept01.data()) Ept01(state.pages, types, result.region, result.processor);
+    log::info("EPT of L1: ", result.ept01->size() >> 30, " GB, ",
+              state.pages.total_pages() - state.pages.free_pages(), " pages of L0's pool used, ",
+              state.pages.free_pages(), " free");
+    keep_this_processor_only();
+    load_l1_image();
+    log::info("L1 loaded: starts at ", log::hex(result.l1.rip),
+              result.l1.mode == L1Start::Mode::long_mode ? " in long mode" : " in protected mode");
+    run_l1(result);
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,36 @@
+// The loadable segments of an ELF file for x86, 32 or 64 bits (System V ABI, "Program Header").
+#pragma once
+
+#include <cstdint>
+#include <expected>
+
+#include "metal/boot_error.hpp"
+#include "metal/bytes.hpp"
+#include "metal/inline_vector.hpp"
+#include "metal/memory_map.hpp"
+
+namespace flatback::metal {
+
+struct ElfSegment {
+    std::uint64_t file_offset = 0;
+    std::uint64_t file_size = 0;  // lies inside the file; at most memory.size()
+    std::uint64_t linear = 0;     // p_vaddr
+    PhysicalRange memory;         // p_paddr, p_memsz: does not wrap, not empty
+};
+
+struct ElfImage {
+    static constexpr std::size_t most_segments = 32;
+    bool is_64_bit = false;
+    std::uint64_t entry = 0;                           // as the file says: physical or linear
+    InlineVector<ElfSegment, most_segments> segments;  // PT_LOAD with a size, in the file's order
+
+    // The entry as a physical address inside a segment: taken as physical if it is one, else as linear;
+    // absent if it is neither.
+    [[nodiscard]] std::optional<std::uint64_t> physical_entry() const;
+};
+
+[[nodiscard]] bool is_elf(Bytes file);
+// Refuses other classes and machines, and tables or segments that reach outside of the file.
+[[nodiscard]] std::expected<ElfImage, BootError> parse_elf(Bytes file);
+
+}  // namespace flatback::metal

@@ -1,0 +1,78 @@
+// VM entry and VM exit. HOST_RSP of every VMCS points just past ExitFrame::registers, so that the exit saves the guest's
+// registers into the frame by pushing them; ExitFrame::stack_top follows the registers (asserted in metal/cpu.hpp).
+        .text
+        .globl vm_exit_entry, vm_first_entry
+        .balign 64
+vm_exit_entry:
+        pushq %r15
+        pushq %r14
+        pushq %r13
+        pushq %r12
+        pushq %r11
+        pushq %r10
+        pushq %r9
+        pushq %r8
+        pushq %rdi
+        pushq %rsi
+        pushq %rbp
+        pushq %rsp                      // a placeholder: the guest's RSP lives in the VMCS
+        pushq %rbx
+        pushq %rdx
+        pushq %rcx
+        pushq %rax
+        movq %rsp, %rdi                 // ExitFrame&
+        movq 128(%rdi), %rsp            // ExitFrame::stack_top
+        call handle_exit
+        // falls through
+enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame is found at the stack's top
+        movq (%rsp), %rsp               // the frame, whose address lies there
+        testb %al, %al
+        popq %rax
+        popq %rcx
+        popq %rdx
+        popq %rbx
+        popq %rbp                       // skips the placeholder
+        popq %rbp
+        popq %rsi
+        popq %rdi
+        popq %r8
+        popq %r9
+        popq %r10
+        popq %r11
+        popq %r12
+        popq %r13
+        popq %r14
+        popq %r15
+        jnz 1f
+        vmresume
+        jmp 2f
+1:      vmlaunch
+2:      // VMfail: RSP is just past the registers, which are unchanged.
+        pushq %r15
+        pushq %r14
+        pushq %r13
+        pushq %r12
+        pushq %r11
+        pushq %r10
+        pushq %r9
+        pushq %r8
+        pushq %rdi
+        pushq %rsi
+        pushq %rbp
+        pushq %rsp
+        pushq %rbx
+        pushq %rdx
+        pushq %rcx
+        pushq %rax
+        movq %rsp, %rdi
+        movq 128(%rdi), %rsp
+        call handle_failed_entry
+        jmp enter_guest
+
+// void vm_first_entry(ExitFrame&, bool launch): enters the guest for the first time and never returns.
+vm_first_entry:
+        movq 128(%rdi), %rsp
+        movl %esi, %eax
+        jmp enter_guest
+
+        .section .note.GNU-stack, "", @progbits

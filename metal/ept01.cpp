@@ -1,0 +1,119 @@
+#include "metal/ept01.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "metal/address_space.hpp"
+#include "metal/memory_types.hpp"
+#include "metal/page_pool.hpp"
+#include "metal/panic.hpp"
+#include "vmx/ept.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::metal {
+
+namespace bits = vmx::ept_entry;
+using x86::bytes_per_entry;
+
+namespace {
+
+std::uint64_t leaf(std::uint64_t address, unsigned level, x86::MemoryType type) {
+    return address | bits::permissions | bits::memory_type(type) | (level > 1 ? bits::page_size : 0);
+}
+
+}  // namespace
+
+Ept01::Ept01(PagePool& pages, const MemoryTypes& types, PhysicalRange l0_region, const Processor& processor)
+    : pages_(pages),
+      l0_region_(l0_region),
+      largest_leaf_(processor.capabilities.ept_vpid.has(vmx::EptVpidCapability::page_1g) ? 3 : 2),
+      size_(std::uint64_t{1} << std::min(processor.physical_address_width, 39u)),
+      root_(new_table()) {
+    void* scratch = pages_.allocate_page_or_panic("the page that stands for L0's memory");
+    std::memset(scratch, 0xFF, x86::page_size_4k);
+    scratch_ = physical_of(scratch);
+    hole_table_ = new_table();
+    std::fill_n(hole_table_, x86::entries_per_table, leaf(scratch_.value(), 1, x86::MemoryType::write_back));
+    fill(child_table(root_[0]), 3, 0, types);
+}
+
+std::uint64_t* Ept01::new_table() {
+    return static_cast<std::uint64_t*>(pages_.allocate_page_or_panic("the EPT of L1"));
+}
+
+std::uint64_t* Ept01::child_table(std::uint64_t& entry) {
+    if (!bits::is_present(entry)) entry = physical_of(new_table()).value() | bits::permissions;
+    return direct_map_as<std::uint64_t>(x86::Hpa{bits::table_address(entry)});
+}
+
+// The table of this level maps the guest-physical addresses from `start` on.
+void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start, const MemoryTypes& types) {
+    const std::uint64_t step = bytes_per_entry(level);
+    for (unsigned index = 0; index < x86::entries_per_table; ++index) {
+        const std::uint64_t address = start + index * step;
+        if (address >= size_) return;
+        const PhysicalRange range{address, address + step};
+        if (level == 2 && l0_region_.contains(range)) {
+            table[index] = physical_of(hole_table_).value() | bits::permissions;
+            continue;
+        }
+        const auto type = types.type_of(address, step);
+        if (type && level <= largest_leaf_ && !l0_region_.overlaps(range)) {
+            table[index] = leaf(address, level, *type);
+        } else if (level > 1) {
+            fill(child_table(table[index]), level - 1, address, types);
+        } else {
+            panic("no memory type, or a part of L0's memory, at ", log::hex(address),
+                  " while the EPT of L1 is built");
+        }
+    }
+}
+
+std::uint64_t Ept01::pointer() const {
+    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, false).value;
+}
+
+std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
+    if (address.value() >= size_) return std::nullopt;
+    const std::uint64_t* table = root_;
+    for (unsigned level = x86::paging_levels;; --level) {
+        const std::uint64_t entry = table[x86::table_index(address, level)];
+        if (!bits::is_present(entry)) return std::nullopt;
+        if (bits::is_leaf(entry, level)) {
+            const std::uint64_t offset = address.offset_in(bytes_per_entry(level));
+            return HostMapping{.address = x86::Hpa{bits::page_address(entry, level) + offset},
+                               .page_shift = 12 + 9 * (level - 1),
+                               .memory_type = bits::memory_type_of(entry),
+                               .is_l0_hole = l0_region_.contains(address.value())};
+        }
+        table = direct_map_as<const std::uint64_t>(x86::Hpa{bits::table_address(entry)});
+    }
+}
+
+std::uint64_t* Ept01::leaf_of_4k(x86::Gpa<x86::L1> address) {
+    if (address.value() >= size_ || l0_region_.contains(address.value())) return nullptr;
+    std::uint64_t* table = root_;
+    for (unsigned level = x86::paging_levels; level > 1; --level) {
+        std::uint64_t& entry = table[x86::table_index(address, level)];
+        if (!bits::is_present(entry)) return nullptr;
+        if (bits::is_leaf(entry, level) && !split(entry, level)) return nullptr;
+        table = direct_map_as<std::uint64_t>(x86::Hpa{bits::table_address(entry)});
+    }
+    return &table[x86::table_index(address, 1)];
+}
+
+// The same mapping by a table of the level below.
+bool Ept01::split(std::uint64_t& entry, unsigned level) {
+    auto* table = static_cast<std::uint64_t*>(pages_.allocate_page());
+    if (table == nullptr) return false;
+    const std::uint64_t attributes = entry & (bits::permissions | bits::memory_type_mask | bits::ignore_pat);
+    const std::uint64_t size_bit = level - 1 > 1 ? bits::page_size : 0;
+    for (unsigned index = 0; index < x86::entries_per_table; ++index) {
+        table[index] =
+            (bits::page_address(entry, level) + index * bytes_per_entry(level - 1)) | attributes | size_bit;
+    }
+    entry = physical_of(table).value() | bits::permissions;
+    return true;
+}
+
+}  // namespace flatback::metal

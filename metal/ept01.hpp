@@ -1,0 +1,62 @@
+// The EPT of L1: guest-physical is host-physical, except for L0's own region.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "metal/boot_result.hpp"
+#include "metal/memory_map.hpp"
+#include "x86/address.hpp"
+#include "x86/msr.hpp"
+
+namespace flatback::metal {
+
+class MemoryTypes;
+class PagePool;
+
+struct HostMapping {
+    x86::Hpa address;                                           // of the byte asked for
+    unsigned page_shift = 12;                                   // of the leaf: 12, 21 or 30
+    x86::MemoryType memory_type = x86::MemoryType::write_back;  // of the leaf
+    bool is_l0_hole = false;                                    // L0's region: the scratch page stands here
+};
+
+// Identity map of [0, min(512 GB, 2^MAXPHYADDR)) with the largest pages whose bytes share one memory type of
+// the MTRRs. L0's region is mapped to one scratch page of ones, writable, so that L1 reaches nothing of L0
+// and lives on.
+class Ept01 final {
+public:
+    // l0_region: 2 MB-aligned. Panics if the pool has no pages for the tables (some dozen, unless the MTRRs
+    // are very mixed).
+    Ept01(PagePool& pages, const MemoryTypes& types, PhysicalRange l0_region, const Processor& processor);
+    Ept01(const Ept01&) = delete;
+    Ept01& operator=(const Ept01&) = delete;
+
+    // The EPTP for a VMCS: WB, 4 levels, no accessed/dirty flags.
+    [[nodiscard]] std::uint64_t pointer() const;
+    // Where an address of L1's leads, as the hardware would walk; absent where nothing is mapped.
+    [[nodiscard]] std::optional<HostMapping> lookup(x86::Gpa<x86::L1> address) const;
+    // The entry of the 4 KB page, for a change by the caller (who owes the INVEPT); larger pages on the way
+    // are split first. Null if the address is not mapped or lies in L0's region, or if no page is left for a
+    // table.
+    [[nodiscard]] std::uint64_t* leaf_of_4k(x86::Gpa<x86::L1> address);
+    // The end of the mapped guest-physical addresses.
+    [[nodiscard]] std::uint64_t size() const { return size_; }
+
+private:
+    [[nodiscard]] std::uint64_t* new_table();
+    std::uint64_t* child_table(std::uint64_t& entry);
+    void fill(std::uint64_t* table, unsigned level, std::uint64_t start, const MemoryTypes& types);
+    [[nodiscard]] bool split(std::uint64_t& entry, unsigned level);
+
+    PagePool& pages_;
+    PhysicalRange l0_region_;
+    unsigned largest_leaf_;  // the level of the largest page: 2 or 3
+    std::uint64_t size_;
+    std::uint64_t* root_;  // the EPT PML4
+    std::uint64_t* hole_table_ =
+        nullptr;  // one page table for every 2 MB of L0's region, all of the scratch page
+    x86::Hpa scratch_;
+};
+
+}  // namespace flatback::metal

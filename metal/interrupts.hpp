@@ -1,0 +1,42 @@
+// L0's IDT, TSS and what arrives through them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace flatback::metal {
+
+// As metal/interrupts.S lays it on the stack.
+struct InterruptFrame {
+    std::uint64_t rax, rcx, rdx, rbx, rsp_placeholder, rbp, rsi, rdi;
+    std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+    std::uint64_t vector, error_code;
+    std::uint64_t rip, cs, rflags, rsp, ss;
+};
+
+namespace selector {
+inline constexpr std::uint16_t code = 0x08;
+inline constexpr std::uint16_t data = 0x10;
+inline constexpr std::uint16_t task = 0x18;
+}  // namespace selector
+
+// Loads GDT, TSS and IDT. NMI, #DF and #MC have their own stacks.
+void load_descriptor_tables();
+// For the host-state fields of a VMCS.
+[[nodiscard]] std::uint64_t gdt_base();
+[[nodiscard]] std::uint64_t idt_base();
+[[nodiscard]] std::uint64_t tss_base();
+
+// An NMI arrived while L0 ran. Set by the handler; whoever delivers it to L1 clears it.
+extern volatile bool nmi_pending;
+
+// Opens the window for one instruction boundary (STI; NOP; CLI): the vector of the external interrupt that
+// was acknowledged there, if one was pending.
+[[nodiscard]] std::optional<std::uint8_t> take_external_interrupt();
+
+// Instructions that may fault (#GP), with the fault turned into an absent value or false.
+[[nodiscard]] std::optional<std::uint64_t> try_read_msr(std::uint32_t msr);
+[[nodiscard]] bool try_write_msr(std::uint32_t msr, std::uint64_t value);
+[[nodiscard]] bool try_xsetbv(std::uint32_t index, std::uint64_t value);
+
+}  // namespace flatback::metal

@@ -1,0 +1,287 @@
+#include "metal/l1_exits.hpp"
+
+#include <optional>
+
+#include "metal/instructions.hpp"
+#include "metal/interrupts.hpp"
+#include "metal/log.hpp"
+#include "metal/panic.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/field.hpp"
+#include "vmx/interruption.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/cpuid.hpp"
+#include "x86/exception.hpp"
+
+namespace flatback::metal {
+
+namespace {
+
+using nested::Fault;
+
+template <vmx::FieldWidth W, vmx::FieldKind K>
+vmx::field_value_t<W> get(vmx::Field<W, K> what) {
+    return static_cast<vmx::field_value_t<W>>(vmread(what.encoding));
+}
+void put(auto what, std::uint64_t value) { vmwrite(what.encoding, value); }
+
+constexpr Fault general_protection{.vector = static_cast<std::uint8_t>(x86::Vector::general_protection),
+                                   .has_error_code = true};
+constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::invalid_opcode)};
+
+// The instruction is done (SDM 3C 28.3.3 for what blocked interrupts).
+void advance() {
+    put(vmx::field::guest_rip, get(vmx::field::guest_rip) + get(vmx::field::vm_exit_instruction_length));
+    const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
+    constexpr std::uint32_t for_one_instruction =
+        vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss;
+    if ((state & for_one_instruction) != 0) [[unlikely]] {
+        put(vmx::field::guest_interruptibility_state, state & ~for_one_instruction);
+    }
+    if ((get(vmx::field::guest_rflags) & x86::rflags::trap) != 0) [[unlikely]] {
+        put(vmx::field::guest_pending_debug_exceptions,
+            get(vmx::field::guest_pending_debug_exceptions) | vmx::pending_debug::single_step);
+    }
+}
+
+// CPUID: the processor's, but for what L1 has its own copy of and what L0 does not let it have.
+void emulate_cpuid(Cpu& cpu) {
+    std::uint64_t* registers = cpu.frame.registers.by_number;
+    const auto leaf = static_cast<std::uint32_t>(registers[0]);
+    const auto subleaf = static_cast<std::uint32_t>(registers[1]);
+    if ((leaf >> 8) == (x86::cpuid::leaf_hypervisor >> 8)) [[unlikely]] {
+        information_leaf(cpu, leaf);
+        return;
+    }
+    x86::CpuidResult result = cpuid(leaf, subleaf);
+    if (leaf == x86::cpuid::leaf_features) {
+        result.ecx &= ~(x86::cpuid::features_ecx_smx | x86::cpuid::features_ecx_osxsave);
+        result.ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
+        if ((get(vmx::field::guest_cr4) & x86::cr4::xsave_enable) != 0) result.ecx |= x86::cpuid::features_ecx_osxsave;
+        if (!cpu.port.apic_enabled()) result.edx &= ~x86::cpuid::features_edx_apic;
+    } else if (leaf == x86::cpuid::leaf_extended_features && subleaf == 0) {
+        constexpr std::uint32_t processor_trace = 1U << 25;
+        constexpr std::uint32_t os_protection_keys = 1U << 4;
+        result.ebx &= ~(x86::cpuid::extended_ebx_sgx | processor_trace);
+        result.ecx &= ~os_protection_keys;
+        if ((get(vmx::field::guest_cr4) & x86::cr4::protection_key_enable) != 0) result.ecx |= os_protection_keys;
+    }
+    registers[0] = result.eax;
+    registers[3] = result.ebx;
+    registers[1] = result.ecx;
+    registers[2] = result.edx;
+}
+
+void emulate_msr(Cpu& cpu, bool write) {
+    std::uint64_t* registers = cpu.frame.registers.by_number;
+    const auto msr = static_cast<std::uint32_t>(registers[1]);
+    if (write) {
+        if (!cpu.vcpu.write_guest_msr(msr, (registers[2] << 32) | (registers[0] & 0xffffffff))) {
+            cpu.vcpu.inject_into_l1(general_protection);
+            return;
+        }
+        cpu.vcpu.l1_msr_changed();
+    } else {
+        const auto value = cpu.vcpu.read_guest_msr(msr);
+        if (!value) {
+            cpu.vcpu.inject_into_l1(general_protection);
+            return;
+        }
+        registers[0] = *value & 0xffffffff;
+        registers[2] = *value >> 32;
+    }
+    advance();
+}
+
+// Into vmcs01, for an L1 that switches PAE paging on or changes it (SDM 3A 4.4.1). EPT is on, so they live in the VMCS.
+bool load_pae_pointers(Cpu& cpu) {
+    const std::uint64_t table = get(vmx::field::guest_cr3) & 0xffffffe0;
+    const auto* page = cpu.port.l1_page(x86::Gpa<x86::L1>{table});
+    if (page == nullptr) return false;
+    const auto* entries = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        if (!x86::is_valid_pae_pdpte(entries[i], cpu.capabilities.physical_address_width)) return false;
+    }
+    for (std::uint32_t i = 0; i < 4; ++i) vmwrite(vmx::field::guest_pdpte0.encoding + 2 * i, entries[i]);
+    return true;
+}
+
+// MOV to CR0 exits only where L1 changes CR0.NE, which is 1 in VMX operation whatever L1 wants.
+bool write_cr0(Cpu& cpu, std::uint64_t value) {
+    using namespace x86::cr0;
+    const std::uint64_t before = get(vmx::field::guest_cr0);
+    if ((value >> 32) != 0 || ((value & paging) != 0 && (value & protection_enable) == 0) ||
+        ((value & not_write_through) != 0 && (value & cache_disable) == 0)) {
+        return false;
+    }
+    if (cpu.vcpu.in_vmx_operation() && !cpu.capabilities.promised.cr0.permits(value)) return false;
+    const std::uint64_t cr4 = get(vmx::field::guest_cr4);
+    const std::uint64_t efer = get(vmx::field::guest_ia32_efer);
+    const std::uint32_t entry = get(vmx::field::vm_entry_controls);
+    if ((value & paging) != 0 && (before & paging) == 0) {
+        if ((efer & x86::efer::long_mode_enable) != 0) {
+            if ((cr4 & x86::cr4::physical_address_extension) == 0 ||
+                x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) {
+                return false;
+            }
+            put(vmx::field::guest_ia32_efer, efer | x86::efer::long_mode_active);
+            put(vmx::field::vm_entry_controls, entry | vmx::entry_control::ia32e_mode_guest);
+        } else if ((cr4 & x86::cr4::physical_address_extension) != 0 && !load_pae_pointers(cpu)) {
+            return false;
+        }
+    } else if ((value & paging) == 0 && (before & paging) != 0) {
+        if (x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode() ||
+            (cr4 & x86::cr4::pcid_enable) != 0) {
+            return false;
+        }
+        put(vmx::field::guest_ia32_efer, efer & ~x86::efer::long_mode_active);
+        put(vmx::field::vm_entry_controls, entry & ~vmx::entry_control::ia32e_mode_guest);
+        cpu.vcpu.l1_translations_changed();
+    }
+    value |= extension_type;
+    put(vmx::field::guest_cr0, value | numeric_error);
+    put(vmx::field::cr0_read_shadow, value);
+    return true;
+}
+
+// MOV to CR4 exits only where L1 changes VMXE, which is 1 in VMX operation, or SMXE, which it may not have.
+bool write_cr4(Cpu& cpu, std::uint64_t value) {
+    using namespace x86::cr4;
+    const std::uint64_t before = get(vmx::field::guest_cr4);
+    const bool long_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
+    if ((value & ~cpu.capabilities.promised.cr4.fixed1) != 0) return false;
+    if (cpu.vcpu.in_vmx_operation() && (value & vmx_enable) == 0) return false;
+    if (long_mode && ((value & physical_address_extension) == 0 || ((value ^ before) & five_level_paging) != 0)) {
+        return false;
+    }
+    if ((value & pcid_enable) != 0 && (before & pcid_enable) == 0 &&
+        (!long_mode || (get(vmx::field::guest_cr3) & x86::cr3::pcid_mask) != 0)) {
+        return false;
+    }
+    put(vmx::field::guest_cr4, value | vmx_enable);
+    constexpr std::uint64_t paging_bits =
+        page_size_extensions | physical_address_extension | page_global_enable | smep_enable | pcid_enable;
+    if (((value ^ before) & paging_bits) != 0) {
+        cpu.vcpu.l1_translations_changed();
+        const bool pae = (value & physical_address_extension) != 0;
+        if (!long_mode && pae && (get(vmx::field::guest_cr0) & x86::cr0::paging) != 0 && !load_pae_pointers(cpu)) {
+            put(vmx::field::guest_cr4, before);
+            return false;
+        }
+    }
+    put(vmx::field::cr4_read_shadow, value);
+    return true;
+}
+
+void emulate_control_register(Cpu& cpu) {
+    const auto access = vmx::ControlRegisterAccess::decode(get(vmx::field::exit_qualification));
+    using Kind = vmx::ControlRegisterAccess::Kind;
+    const auto source = [&] {
+        std::uint64_t value = access.general_register == 4 ? get(vmx::field::guest_rsp)
+                                                           : cpu.frame.registers.by_number[access.general_register];
+        if (!x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) value &= 0xffffffff;
+        return value;
+    };
+    bool done = false;
+    if (access.kind == Kind::mov_to && access.control_register == 0) {
+        done = write_cr0(cpu, source());
+    } else if (access.kind == Kind::mov_to && access.control_register == 4) {
+        done = write_cr4(cpu, source());
+    } else {
+        panic("an access of L1's to a control register that L0 does not intercept, qualification ",
+              log::hex(get(vmx::field::exit_qualification)));
+    }
+    if (done) {
+        advance();
+    } else {
+        cpu.vcpu.inject_into_l1(general_protection);
+    }
+}
+
+[[noreturn, gnu::cold]] void l1_died(const char* how) {
+    refuse("L1 ended with ", how, " at RIP ", log::hex(get(vmx::field::guest_rip)), ", CR3 ",
+           log::hex(get(vmx::field::guest_cr3)), ", RSP ", log::hex(get(vmx::field::guest_rsp)));
+}
+
+}  // namespace
+
+nested::Entry handle_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
+    using enum vmx::ExitReason;
+    const vmx::ExitReasonField reason{exit_reason};
+    nested::Counters& counters = cpu.vcpu.counters();
+    if (reason.basic() == vmx::ExitReason::cpuid) [[likely]] {
+        ++counters.exits_from_l1;
+        ++counters.handled_by_l0[static_cast<std::size_t>(vmx::ExitReason::cpuid)];
+        emulate_cpuid(cpu);
+        advance();
+        return nested::Entry::vmresume;
+    }
+    if (reason.is_entry_failure()) {
+        panic("the processor refused L1's state, exit reason ", log::hex(exit_reason), ", qualification ",
+              get(vmx::field::exit_qualification));
+    }
+    switch (reason.basic()) {
+        case vmcall:
+        case vmclear:
+        case vmlaunch:
+        case vmptrld:
+        case vmptrst:
+        case vmx::ExitReason::vmread:
+        case vmresume:
+        case vmx::ExitReason::vmwrite:
+        case vmxoff:
+        case vmx::ExitReason::vmxon:
+        case vmx::ExitReason::invept:
+        case vmx::ExitReason::invvpid:
+            return cpu.vcpu.handle_vmx_instruction(reason.basic());
+        default:
+            break;
+    }
+    ++counters.exits_from_l1;
+    if (static_cast<std::size_t>(reason.basic()) < nested::exit_reason_count) {
+        ++counters.handled_by_l0[static_cast<std::size_t>(reason.basic())];
+    }
+    switch (reason.basic()) {
+        case rdmsr:
+            emulate_msr(cpu, false);
+            break;
+        case wrmsr:
+            emulate_msr(cpu, true);
+            break;
+        case control_register_access:
+            emulate_control_register(cpu);
+            break;
+        case xsetbv: {
+            std::uint64_t* registers = cpu.frame.registers.by_number;
+            if (try_xsetbv(static_cast<std::uint32_t>(registers[1]), (registers[2] << 32) | (registers[0] & 0xffffffff))) {
+                advance();
+            } else {
+                cpu.vcpu.inject_into_l1(general_protection);
+            }
+            break;
+        }
+        case invd:
+            // Without writing back, what L0 has in the caches would be lost too.
+            asm volatile("wbinvd" ::: "memory");
+            advance();
+            break;
+        case getsec:
+            cpu.vcpu.inject_into_l1(invalid_opcode);
+            break;
+        case ept_violation:
+            if (!cpu.port.handle_ept01_violation(get(vmx::field::guest_physical_address))) {
+                cpu.vcpu.inject_into_l1(general_protection);
+            }
+            break;
+        case triple_fault:
+            l1_died("a triple fault");
+        case task_switch:
+            l1_died("a hardware task switch, which Flatback does not emulate,");
+        default:
+            panic("an exit of L1's that L0 did not ask for, reason ", exit_reason, " (",
+                  name_of(reason.basic()), "), qualification ", log::hex(get(vmx::field::exit_qualification)));
+    }
+    return nested::Entry::vmresume;
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,299 @@
+#include "metal/linux_loader.hpp"
+
+#include <bit>
+#include <cstring>
+
+#include "metal/segments.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::metal {
+namespace {
+
+// Offsets in the file's first sectors and, equally, in boot_params ("zero page").
+// clang-format off
+namespace offset {
+constexpr std::uint64_t screen_video_mode   = 0x006;
+constexpr std::uint64_t screen_columns      = 0x007;
+constexpr std::uint64_t screen_lines        = 0x00E;
+constexpr std::uint64_t screen_is_vga       = 0x00F;
+constexpr std::uint64_t screen_points       = 0x010;
+constexpr std::uint64_t acpi_rsdp           = 0x070;
+constexpr std::uint64_t e820_count          = 0x1E8;
+constexpr std::uint64_t setup_header        = 0x1F1;
+constexpr std::uint64_t setup_sectors       = 0x1F1;
+constexpr std::uint64_t boot_flag           = 0x1FE;
+constexpr std::uint64_t jump_distance       = 0x201;  // the header ends this far behind 0x202
+constexpr std::uint64_t magic               = 0x202;
+constexpr std::uint64_t version             = 0x206;
+constexpr std::uint64_t loader_type         = 0x210;
+constexpr std::uint64_t load_flags          = 0x211;
+constexpr std::uint64_t code_start          = 0x214;
+constexpr std::uint64_t ramdisk             = 0x218;
+constexpr std::uint64_t ramdisk_size        = 0x21C;
+constexpr std::uint64_t command_line        = 0x228;
+constexpr std::uint64_t alignment           = 0x230;
+constexpr std::uint64_t relocatable         = 0x234;
+constexpr std::uint64_t extended_load_flags = 0x236;
+constexpr std::uint64_t command_line_size   = 0x238;
+constexpr std::uint64_t preferred_address   = 0x258;
+constexpr std::uint64_t memory_size         = 0x260;
+constexpr std::uint64_t header_limit        = 0x290;  // the room for the header in boot_params
+constexpr std::uint64_t e820_table          = 0x2D0;
+}  // namespace offset
+// clang-format on
+
+constexpr std::uint32_t header_magic = 0x53726448;  // "HdrS"
+constexpr std::uint16_t boot_flag_value = 0xAA55;
+constexpr std::uint16_t oldest_version = 0x020C;
+constexpr std::uint16_t entry_64_bit = 1 << 0;  // XLF_KERNEL_64
+constexpr std::uint8_t loaded_high = 1 << 0;
+constexpr std::uint8_t undefined_loader = 0xFF;
+constexpr std::uint64_t entry_offset_64_bit = 0x200;
+constexpr std::uint64_t sector = 512;
+constexpr std::uint32_t kernel_command_line_limit = 2047;  // COMMAND_LINE_SIZE of x86, less the NUL
+
+// One claim holds everything L1 finds at its start, reserved in its e820 so that it lives as long as L1
+// needs.
+// clang-format off
+namespace block {
+constexpr std::uint64_t boot_params         = 0x0000;
+constexpr std::uint64_t command_line        = 0x1000;
+constexpr std::uint64_t pml4                = 0x2000;
+constexpr std::uint64_t pdpt                = 0x3000;
+constexpr std::uint64_t page_directories    = 0x4000;  // four: 4 GB by 2 MB pages
+constexpr std::uint64_t gdt                 = 0x8000;
+constexpr std::uint64_t rsdp                = 0x8100;
+constexpr std::uint64_t rsdp_limit          = 0x8200;
+constexpr std::uint64_t size                = 0x9000;  // the stack grows down from here
+}  // namespace block
+// clang-format on
+
+// The descriptors the protocol names: __BOOT_CS at 0x10, __BOOT_DS at 0x18.
+constexpr std::array<std::uint64_t, 4> descriptors = {0, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF};
+constexpr std::uint16_t boot_code_selector = 0x10;
+constexpr std::uint16_t boot_data_selector = 0x18;
+
+// A block of fixed layout: every offset above fits.
+template <typename T>
+void put(std::span<std::byte> bytes, std::uint64_t at, T value) {
+    static_cast<void>(write(bytes, at, value));
+}
+
+void write_page_tables(std::span<std::byte> bytes, std::uint64_t base) {
+    namespace bit = x86::page_entry;
+    constexpr std::uint64_t table_bits = bit::present | bit::writable;
+    put(bytes, block::pml4, (base + block::pdpt) | table_bits);
+    for (std::uint64_t directory = 0; directory < 4; ++directory) {
+        put(bytes, block::pdpt + 8 * directory,
+            (base + block::page_directories + directory * x86::page_size_4k) | table_bits);
+    }
+    for (std::uint64_t page = 0; page < 4 * x86::entries_per_table; ++page) {
+        put(bytes, block::page_directories + 8 * page,
+            page * x86::page_size_2m | table_bits | bit::page_size);
+    }
+}
+
+std::expected<void, BootError> write_e820(std::span<std::byte> boot_params, MemoryMap memory,
+                                          PhysicalRange reserved) {
+    if (!memory.add(reserved, MemoryKind::reserved)) {
+        return std::unexpected(BootError{"the memory map has too many ranges", MemoryMap::capacity});
+    }
+    std::uint64_t at = offset::e820_table;
+    for (const MemoryEntry& entry : memory.entries()) {
+        put(boot_params, at, entry.range.start);
+        put(boot_params, at + 8, entry.range.size());
+        put(boot_params, at + 16, static_cast<std::uint32_t>(entry.kind));
+        at += 20;
+    }
+    put(boot_params, offset::e820_count, static_cast<std::uint8_t>(memory.entries().size()));
+    return {};
+}
+
+void write_text_screen(std::span<std::byte> boot_params) {
+    put(boot_params, offset::screen_video_mode, std::uint8_t{3});
+    put(boot_params, offset::screen_columns, std::uint8_t{80});
+    put(boot_params, offset::screen_lines, std::uint8_t{25});
+    put(boot_params, offset::screen_is_vga, std::uint8_t{1});
+    put(boot_params, offset::screen_points, std::uint16_t{16});
+}
+
+// The header that a bzImage brings, or the one that an ELF file lacks.
+void write_setup_header(std::span<std::byte> boot_params, Bytes from_image) {
+    if (!from_image.empty()) {
+        std::memcpy(boot_params.data() + offset::setup_header, from_image.data(), from_image.size());
+    } else {
+        put(boot_params, offset::boot_flag, boot_flag_value);
+        put(boot_params, offset::magic, header_magic);
+        put(boot_params, offset::version, oldest_version);
+        put(boot_params, offset::load_flags, loaded_high);
+        put(boot_params, offset::alignment, static_cast<std::uint32_t>(x86::page_size_2m));
+        put(boot_params, offset::command_line_size, kernel_command_line_limit);
+    }
+    put(boot_params, offset::loader_type, undefined_loader);
+}
+
+// What both kinds of image share. `entry`: physical.
+std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, const Placement& placement,
+                                                   PhysicalRange place, Bytes setup_header,
+                                                   std::uint64_t entry) {
+    const std::span<std::byte> bytes = placement.bytes(place);
+    std::memset(bytes.data(), 0, bytes.size());
+    const std::span<std::byte> boot_params = bytes.first(block::command_line);
+    const std::uint64_t base = place.start;
+
+    write_setup_header(boot_params, setup_header);
+    if (const auto written = write_e820(boot_params, request.memory, place); !written) {
+        return std::unexpected(written.error());
+    }
+    if (request.has_text_screen) write_text_screen(boot_params);
+    if (request.modules.size() > 1) {
+        const PhysicalRange ramdisk = placement.module_range(1);
+        put(boot_params, offset::ramdisk, static_cast<std::uint32_t>(ramdisk.start));
+        put(boot_params, offset::ramdisk_size, static_cast<std::uint32_t>(ramdisk.size()));
+    }
+    const std::string_view command_line = request.modules[0].command_line;
+    std::memcpy(bytes.data() + block::command_line, command_line.data(), command_line.size());
+    put(boot_params, offset::command_line, static_cast<std::uint32_t>(base + block::command_line));
+    if (!request.rsdp.empty() && request.rsdp.size() <= block::rsdp_limit - block::rsdp) {
+        std::memcpy(bytes.data() + block::rsdp, request.rsdp.data(), request.rsdp.size());
+        put(boot_params, offset::acpi_rsdp, base + block::rsdp);
+    }
+    write_page_tables(bytes, base);
+    std::memcpy(bytes.data() + block::gdt, descriptors.data(), sizeof descriptors);
+
+    return L1Start{.mode = L1Start::Mode::long_mode,
+                   .rip = entry,
+                   .rsp = base + block::size,
+                   .rsi = base + block::boot_params,
+                   .cr3 = base + block::pml4,
+                   .gdt_base = base + block::gdt,
+                   .gdt_limit = sizeof descriptors - 1,
+                   .code_selector = boot_code_selector,
+                   .data_selector = boot_data_selector};
+}
+
+std::expected<PhysicalRange, BootError> claim_boot_block(Placement& placement) {
+    if (const auto low = placement.claim_highest(block::size, x86::page_size_4k, low_memory)) return low;
+    return placement.claim_highest(block::size, x86::page_size_4k, memory_below_4g);
+}
+
+std::expected<void, BootError> check_command_line(const LoadRequest& request, std::uint32_t limit) {
+    if (request.modules[0].command_line.size() > limit) {
+        return std::unexpected(BootError{
+            "the command line of the Linux L1 is too long; it may have this many characters:", limit});
+    }
+    return {};
+}
+
+std::expected<PhysicalRange, BootError> claim_bzimage(Placement& placement, const BzImage& image) {
+    const PhysicalRange preferred{image.preferred_address, image.preferred_address + image.memory_size};
+    const auto claimed = placement.claim(preferred);
+    if (claimed) return preferred;
+    if (!image.relocatable) return std::unexpected(claimed.error());
+    return placement.claim_highest(image.memory_size, image.alignment, memory_below_4g);
+}
+
+std::expected<L1Start, BootError> load_bzimage(const LoadRequest& request, Placement& placement) {
+    auto image = parse_bzimage(placement.module_bytes(0));
+    if (!image) return std::unexpected(image.error());
+    if (const auto fits = check_command_line(request, image->most_command_line); !fits) {
+        return std::unexpected(fits.error());
+    }
+    const auto kernel = claim_bzimage(placement, *image);
+    if (!kernel) return std::unexpected(kernel.error());
+    const auto place = claim_boot_block(placement);
+    if (!place) return std::unexpected(place.error());
+    if (const auto moved = placement.evacuate(); !moved) return std::unexpected(moved.error());
+
+    const Bytes file = placement.module_bytes(0);  // it may have moved
+    const std::span<std::byte> memory = placement.bytes(*kernel);
+    std::memcpy(memory.data(), file.data() + image->payload_offset, image->payload_size);
+    const Bytes header = file.subspan(offset::setup_header, image->setup_header.size());
+    auto start = write_boot_block(request, placement, *place, header, kernel->start + entry_offset_64_bit);
+    if (start) {
+        put(placement.bytes(*place), offset::code_start, static_cast<std::uint32_t>(kernel->start));
+    }
+    return start;
+}
+
+std::expected<L1Start, BootError> load_vmlinux(const LoadRequest& request, Placement& placement) {
+    const auto image = parse_elf(placement.module_bytes(0));
+    if (!image) return std::unexpected(image.error());
+    const auto entry = image->physical_entry();
+    if (!entry)
+        return std::unexpected(
+            BootError{"the entry of the ELF image lies outside of its segments", image->entry});
+    if (const auto fits = check_command_line(request, kernel_command_line_limit); !fits) {
+        return std::unexpected(fits.error());
+    }
+    if (const auto claimed = claim_segments(placement, *image); !claimed)
+        return std::unexpected(claimed.error());
+    const auto place = claim_boot_block(placement);
+    if (!place) return std::unexpected(place.error());
+    if (const auto moved = placement.evacuate(); !moved) return std::unexpected(moved.error());
+
+    copy_segments(placement, *image, placement.module_bytes(0));
+    return write_boot_block(request, placement, *place, {}, *entry);
+}
+
+}  // namespace
+
+bool is_bzimage(Bytes file) {
+    return read<std::uint16_t>(file, offset::boot_flag) == boot_flag_value &&
+           read<std::uint32_t>(file, offset::magic) == header_magic;
+}
+
+std::expected<BzImage, BootError> parse_bzimage(Bytes file) {
+    if (!is_bzimage(file) || file.size() < offset::header_limit) {
+        return std::unexpected(BootError{"the L1 image is not a bzImage"});
+    }
+    const std::uint16_t version = *read<std::uint16_t>(file, offset::version);
+    if (version < oldest_version) {
+        return std::unexpected(BootError{
+            "the bzImage speaks a boot protocol older than 2.12; use Linux 3.8 or later. It says", version});
+    }
+    if ((*read<std::uint16_t>(file, offset::extended_load_flags) & entry_64_bit) == 0) {
+        return std::unexpected(BootError{"the bzImage has no 64-bit entry; use a 64-bit Linux kernel"});
+    }
+    // 0 means 4, for the oldest of images.
+    const std::uint64_t declared_sectors = *read<std::uint8_t>(file, offset::setup_sectors);
+    const std::uint64_t payload_offset = ((declared_sectors == 0 ? 4 : declared_sectors) + 1) * sector;
+    const std::uint64_t header_end = offset::magic + *read<std::uint8_t>(file, offset::jump_distance);
+    const std::uint64_t alignment = *read<std::uint32_t>(file, offset::alignment);
+    if (payload_offset + entry_offset_64_bit >= file.size() || header_end > offset::header_limit ||
+        header_end < offset::memory_size + 4) {
+        return std::unexpected(
+            BootError{"the bzImage is cut short or its header is corrupt; its size is", file.size()});
+    }
+    if (!std::has_single_bit(alignment) || alignment < x86::page_size_4k) {
+        return std::unexpected(
+            BootError{"the bzImage's header is corrupt: it asks for an alignment of", alignment});
+    }
+    const std::uint64_t preferred = *read<std::uint64_t>(file, offset::preferred_address);
+    if (preferred % alignment != 0 || preferred >= memory_below_4g.end) {
+        return std::unexpected(
+            BootError{"the bzImage's header is corrupt: it asks to be loaded at", preferred});
+    }
+    const std::uint64_t payload_size = file.size() - payload_offset;
+    const std::uint32_t most_command_line = *read<std::uint32_t>(file, offset::command_line_size);
+    return BzImage{
+        .payload_offset = payload_offset,
+        .payload_size = payload_size,
+        .setup_header = file.subspan(offset::setup_header, header_end - offset::setup_header),
+        .preferred_address = preferred,
+        .alignment = alignment,
+        .memory_size = std::max<std::uint64_t>(*read<std::uint32_t>(file, offset::memory_size), payload_size),
+        .most_command_line = std::min(most_command_line, kernel_command_line_limit),
+        .relocatable = *read<std::uint8_t>(file, offset::relocatable) != 0};
+}
+
+std::expected<L1Start, BootError> load_linux(const LoadRequest& request, Placement& placement) {
+    if (request.modules.size() > 2) {
+        return std::unexpected(
+            BootError{"a Linux L1 takes one module, its initramfs; there are", request.modules.size() - 1});
+    }
+    return is_bzimage(placement.module_bytes(0)) ? load_bzimage(request, placement)
+                                                 : load_vmlinux(request, placement);
+}
+
+}  // namespace flatback::metal

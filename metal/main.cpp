@@ -1,0 +1,144 @@
+// L0 proper: into VMX operation, one L1 started, and from then on only its exits.
+#include <new>
+
+#include "metal/cpu.hpp"
+#include "metal/instructions.hpp"
+#include "metal/interrupts.hpp"
+#include "metal/l1_exits.hpp"
+#include "metal/log.hpp"
+#include "metal/page_pool.hpp"
+#include "metal/panic.hpp"
+#include "tag/owed_flush.hpp"
+#include "vmx/field.hpp"
+
+namespace flatback::metal {
+
+namespace {
+
+tag::VpidPool vpid_pool;
+// Storage for the one processor's state; SMP will have one each.
+alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
+constexpr std::uint64_t stack_size = 32768;
+alignas(4096) std::byte exit_stack[stack_size];
+
+// The last exits, for the panic dump: what hangs or dies is mostly told by them.
+struct ExitRecord {
+    std::uint64_t tsc;
+    std::uint64_t rip;
+    std::uint32_t reason;
+    bool in_l2;
+};
+constexpr unsigned exit_records = 16;
+ExitRecord recent_exits[exit_records];
+std::uint64_t exit_count = 0;
+bool record_exits = false;
+
+void report_recent_exits() {
+    if (!record_exits) {
+        log::line("[L0] the last VM exits were not recorded; boot with log=debug to see them");
+        return;
+    }
+    log::line("[L0] the last VM exits, newest last:");
+    for (unsigned i = 0; i < exit_records; ++i) {
+        const ExitRecord& record = recent_exits[(exit_count + i) % exit_records];
+        if (record.tsc == 0) continue;
+        log::line("[L0]   tsc ", record.tsc, record.in_l2 ? " L2 " : " L1 ",
+                  name_of(vmx::ExitReasonField{record.reason}.basic()), " at ", log::hex(record.rip));
+    }
+}
+
+[[gnu::cold, gnu::noinline]] void record_exit(bool in_l2, std::uint32_t reason) {
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    recent_exits[exit_count++ % exit_records] = {(std::uint64_t{high} << 32) | low,
+                                                 vmread(vmx::field::guest_rip.encoding), reason, in_l2};
+}
+
+// An NMI that came while L0 ran is L1's.
+[[gnu::cold, gnu::noinline]] void deliver_nmi(Cpu& cpu) {
+    if (cpu.vcpu.in_l2()) return;  // at the next exit to L1
+    if ((vmread(vmx::field::vm_entry_interruption_information.encoding) &
+         vmx::InterruptionInformation::valid_bit) != 0) {
+        return;
+    }
+    nmi_pending = false;
+    vmwrite(vmx::field::vm_entry_interruption_information.encoding, vmx::InterruptionInformation::nmi().value);
+}
+
+}  // namespace
+
+extern "C" {
+
+void vm_first_entry(ExitFrame& frame, bool launch);
+
+std::uint64_t handle_exit(ExitFrame& frame) {
+    Cpu& cpu = *frame.cpu;
+    const auto reason = static_cast<std::uint32_t>(vmread(vmx::field::exit_reason.encoding));
+    const bool in_l2 = cpu.vcpu.in_l2();
+    if (record_exits) [[unlikely]] record_exit(in_l2, reason);
+    const nested::Entry entry = in_l2 ? cpu.vcpu.handle_l2_exit(reason) : handle_l1_exit(cpu, reason);
+    if (nmi_pending) [[unlikely]] deliver_nmi(cpu);
+    return static_cast<std::uint64_t>(entry);
+}
+
+std::uint64_t handle_failed_entry(ExitFrame& frame) {
+    Cpu& cpu = *frame.cpu;
+    const auto error = static_cast<std::uint32_t>(vmread(vmx::field::vm_instruction_error.encoding));
+    if (!cpu.vcpu.handle_failed_entry(error)) panic("the processor refused vmcs01, VM-instruction error ", error);
+    return static_cast<std::uint64_t>(nested::Entry::vmresume);
+}
+
+}  // extern "C"
+
+void run_l1(BootResult& boot) {
+    const vmx::Capabilities& hardware = boot.processor.capabilities;
+    const auto vmx_page = [&](const char* what) {
+        auto* page = static_cast<std::uint32_t*>(boot.pages->allocate_page_or_panic(what));
+        *page = hardware.basic.revision();
+        return physical_of(page);
+    };
+    const x86::Hpa vmxon_region = vmx_page("the VMXON region");
+    const x86::Hpa vmcs01 = vmx_page("vmcs01");
+
+    const std::uint64_t cr4 = (read_cr4() | hardware.cr4.fixed0 | x86::cr4::vmx_enable) & hardware.cr4.fixed1;
+    const std::uint64_t cr0 = (read_cr0() | hardware.cr0.fixed0) & hardware.cr0.fixed1;
+    // XSETBV is executed here for L1.
+    const bool has_xsave = (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_xsave) != 0;
+    asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0), "r"(cr4 | (has_xsave ? x86::cr4::xsave_enable : 0))
+                 : "memory");
+    vmxon(vmxon_region);
+    vmclear(vmcs01);
+    vmptrld(vmcs01);
+
+    static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
+    const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
+    const nested::Capabilities promised = nested::make_capabilities(
+        hardware, boot.processor.physical_address_width, policy != tag::Policy::off);
+    Cpu& cpu = *new (cpu_storage)
+        Cpu(boot, vpid_pool, vmcs01, promised, {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});
+    cpu.mode = boot.options.nested_vpid;
+    cpu.port.set_promise(&cpu.capabilities.promised);
+    // The exit stub finds the frame again at the top of its stack.
+    auto* top = reinterpret_cast<std::uint64_t*>(exit_stack + stack_size - 16);
+    *top = reinterpret_cast<std::uint64_t>(&cpu.frame);
+    cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
+
+    record_exits = boot.options.log == LogLevel::debug;
+    set_panic_report(report_recent_exits);
+    set_up_vmcs01(cpu, boot);
+    cpu.vcpu.prepare_first_entry();
+    log::info("nested VPID ", policy == tag::Policy::mapped ? "mapped" : policy == tag::Policy::single ? "single" : "off",
+              ", ", cpu.vcpu.tag_capacity(), " slots; VMCS shadowing ", cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ",
+              boot.pages->free_pages() * 4, " KB left for tables");
+    log::line("FLATBACK stage l1-entry");
+    vm_first_entry(cpu.frame, true);
+    panic("vm_first_entry returned");
+}
+
+}  // namespace flatback::metal
+
+// A flush that L0 took and neither ran nor kept: stale translations may be next, so this is where L0 stops.
+void flatback::tag::unpaid_flush(const FlushTarget& target) noexcept {
+    metal::panic("a TLB flush of tag ", tag::raw(target.tag), " was dropped");
+}

@@ -1,0 +1,222 @@
+#include "metal/multiboot1_loader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string_view>
+
+#include "metal/segments.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::metal {
+namespace {
+
+constexpr std::uint64_t search_limit = 8192;
+constexpr std::uint32_t loader_magic = 0x2BADB002;  // in EAX at the entry
+// Bits 15:0 are demands: modules on pages (always kept), memory information (always given), a video mode (a
+// wish only: a text screen or none satisfies the kernels that set it). Others mean that the kernel cannot be
+// booted (section 3.1.2).
+constexpr std::uint32_t known_demands = 0x7;
+constexpr std::uint32_t all_demands = 0xFFFF;
+
+// The information structure (section 3.3) and what it points to, in one block.
+// clang-format off
+namespace info {
+constexpr std::uint64_t flags           = 0;
+constexpr std::uint64_t memory_lower    = 4;
+constexpr std::uint64_t memory_upper    = 8;
+constexpr std::uint64_t command_line    = 16;
+constexpr std::uint64_t modules_count   = 20;
+constexpr std::uint64_t modules         = 24;
+constexpr std::uint64_t map_length      = 44;
+constexpr std::uint64_t map             = 48;
+constexpr std::uint64_t loader_name     = 64;
+constexpr std::uint32_t valid           = 1u << 0 | 1u << 2 | 1u << 3 | 1u << 6 | 1u << 9;
+}  // namespace info
+namespace block {
+constexpr std::uint64_t gdt             = 0x0100;
+constexpr std::uint64_t loader_name     = 0x0180;
+constexpr std::uint64_t modules         = 0x0400;  // 16 bytes each
+constexpr std::uint64_t stack_top       = 0x1000;
+constexpr std::uint64_t map             = 0x1000;  // 24 bytes each
+constexpr std::uint64_t strings         = 0x2000;
+}  // namespace block
+// clang-format on
+static_assert(block::modules + 16 * Multiboot2Information::most_modules < block::stack_top);
+static_assert(block::map + 24 * MemoryMap::capacity <= block::strings);
+
+constexpr std::string_view loader_name = "Flatback";
+constexpr std::array<std::uint64_t, 3> descriptors = {0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF};
+constexpr std::uint16_t code_selector = 0x08;
+constexpr std::uint16_t data_selector = 0x10;
+
+// The block was sized for all that is put.
+template <typename T>
+void put(std::span<std::byte> bytes, std::uint64_t at, T value) {
+    static_cast<void>(write(bytes, at, value));
+}
+
+// Physical addresses of the block and of all modules are below 4 GB (Placement).
+void put_address(std::span<std::byte> bytes, std::uint64_t at, std::uint64_t address) {
+    put(bytes, at, static_cast<std::uint32_t>(address));
+}
+
+// Kilobytes of usable memory in one piece from `start` on.
+std::uint32_t kilobytes_from(const MemoryMap& memory, std::uint64_t start, std::uint64_t limit) {
+    for (const MemoryEntry& entry : memory.entries()) {
+        if (entry.kind == MemoryKind::usable && entry.range.contains(start)) {
+            return static_cast<std::uint32_t>((std::min(entry.range.end, limit) - start) / 1024);
+        }
+    }
+    return 0;
+}
+
+void write_memory(std::span<std::byte> bytes, std::uint64_t base, const MemoryMap& memory) {
+    constexpr std::uint64_t megabyte = 0x100000;
+    put(bytes, info::memory_lower, kilobytes_from(memory, 0, 0xA0000));
+    put(bytes, info::memory_upper, kilobytes_from(memory, megabyte, memory_below_4g.end));
+    std::uint64_t at = block::map;
+    for (const MemoryEntry& entry : memory.entries()) {
+        put(bytes, at, std::uint32_t{20});  // the size of the entry, this field not counted
+        put(bytes, at + 4, entry.range.start);
+        put(bytes, at + 12, entry.range.size());
+        put(bytes, at + 20, static_cast<std::uint32_t>(entry.kind));
+        at += 24;
+    }
+    put_address(bytes, info::map, base + block::map);
+    put_address(bytes, info::map_length, at - block::map);
+}
+
+// Appends text and NUL; returns its physical address.
+std::uint64_t append_text(std::span<std::byte> bytes, std::uint64_t base, std::uint64_t& at,
+                          std::string_view text) {
+    const std::uint64_t address = base + at;
+    std::memcpy(bytes.data() + at, text.data(), text.size());
+    at += text.size() + 1;  // the block was zeroed
+    return address;
+}
+
+L1Start write_block(const LoadRequest& request, const Placement& placement, PhysicalRange place,
+                    std::uint64_t entry) {
+    const std::span<std::byte> bytes = placement.bytes(place);
+    std::memset(bytes.data(), 0, bytes.size());
+    const std::uint64_t base = place.start;
+
+    put(bytes, info::flags, info::valid);
+    write_memory(bytes, base, request.memory);
+    std::memcpy(bytes.data() + block::loader_name, loader_name.data(), loader_name.size());
+    put_address(bytes, info::loader_name, base + block::loader_name);
+
+    std::uint64_t text_at = block::strings;
+    put_address(bytes, info::command_line,
+                append_text(bytes, base, text_at, request.modules[0].command_line));
+    put_address(bytes, info::modules_count, request.modules.size() - 1);
+    put_address(bytes, info::modules, base + block::modules);
+    for (std::size_t index = 1; index < request.modules.size(); ++index) {
+        const std::uint64_t at = block::modules + 16 * (index - 1);
+        put_address(bytes, at, placement.module_range(index).start);
+        put_address(bytes, at + 4, placement.module_range(index).end);
+        put_address(bytes, at + 8, append_text(bytes, base, text_at, request.modules[index].command_line));
+    }
+    std::memcpy(bytes.data() + block::gdt, descriptors.data(), sizeof descriptors);
+
+    return L1Start{.mode = L1Start::Mode::protected_mode,
+                   .rip = entry,
+                   .rsp = base + block::stack_top,
+                   .rax = loader_magic,
+                   .rbx = base,
+                   .gdt_base = base + block::gdt,
+                   .gdt_limit = sizeof descriptors - 1,
+                   .code_selector = code_selector,
+                   .data_selector = data_selector};
+}
+
+std::expected<PhysicalRange, BootError> claim_block(const LoadRequest& request, Placement& placement) {
+    std::uint64_t size = block::strings;
+    for (const Module& module : request.modules) size += module.command_line.size() + 1;
+    // Low if possible: there it is out of the way of kernels that use all memory above their image.
+    if (const auto low = placement.claim_highest(size, x86::page_size_4k, low_memory)) return low;
+    return placement.claim_highest(size, x86::page_size_4k, memory_below_4g);
+}
+
+std::expected<ElfImage, BootError> parse_image(const Multiboot1Header& header, Bytes file) {
+    if ((header.flags & Multiboot1Header::has_addresses) != 0) return image_by_addresses(header, file);
+    return parse_elf(file);
+}
+
+}  // namespace
+
+std::optional<Multiboot1Header> find_multiboot1_header(Bytes file) {
+    for (std::uint64_t at = 0; at + 12 <= std::min<std::uint64_t>(file.size(), search_limit); at += 4) {
+        if (read<std::uint32_t>(file, at) != Multiboot1Header::magic) continue;
+        const std::uint32_t flags = *read<std::uint32_t>(file, at + 4);
+        const std::uint32_t checksum = *read<std::uint32_t>(file, at + 8);
+        if (Multiboot1Header::magic + flags + checksum != 0) continue;
+        Multiboot1Header header{.offset = at, .flags = flags};
+        if ((flags & Multiboot1Header::has_addresses) != 0) {
+            if (!slice(file, at, 32)) continue;
+            header.header_address = *read<std::uint32_t>(file, at + 12);
+            header.load_address = *read<std::uint32_t>(file, at + 16);
+            header.load_end_address = *read<std::uint32_t>(file, at + 20);
+            header.bss_end_address = *read<std::uint32_t>(file, at + 24);
+            header.entry_address = *read<std::uint32_t>(file, at + 28);
+        }
+        return header;
+    }
+    return std::nullopt;
+}
+
+std::expected<ElfImage, BootError> image_by_addresses(const Multiboot1Header& header, Bytes file) {
+    // The header's place in the file says where the load address is in it.
+    if (header.header_address < header.load_address ||
+        header.header_address - header.load_address > header.offset) {
+        return std::unexpected(
+            BootError{"the Multiboot header's load address lies before the file", header.load_address});
+    }
+    const std::uint64_t file_offset = header.offset - (header.header_address - header.load_address);
+    // 0: to the end of the file; 0: no bss (section 3.1.3).
+    const std::uint64_t load_end = header.load_end_address != 0
+                                       ? std::uint64_t{header.load_end_address}
+                                       : header.load_address + (file.size() - file_offset);
+    const std::uint64_t memory_end =
+        header.bss_end_address != 0 ? std::uint64_t{header.bss_end_address} : load_end;
+    if (load_end <= header.load_address || memory_end < load_end ||
+        !slice(file, file_offset, load_end - header.load_address)) {
+        return std::unexpected(BootError{"the Multiboot header's addresses do not fit the file; it loads at",
+                                         header.load_address});
+    }
+    ElfImage image{.is_64_bit = false, .entry = header.entry_address, .segments = {}};
+    const ElfSegment segment{.file_offset = file_offset,
+                             .file_size = load_end - header.load_address,
+                             .linear = header.load_address,
+                             .memory = {header.load_address, memory_end}};
+    static_cast<void>(image.segments.push_back(segment));  // the first always fits
+    return image;
+}
+
+std::expected<L1Start, BootError> load_multiboot1(const LoadRequest& request, Placement& placement) {
+    const Bytes original = placement.module_bytes(0);
+    const auto header = find_multiboot1_header(original);
+    if (!header) return std::unexpected(BootError{"the L1 image has no Multiboot 1 header"});
+    if ((header->flags & all_demands & ~known_demands) != 0) {
+        return std::unexpected(BootError{
+            "the Multiboot 1 kernel demands what Flatback does not know; its flags are", header->flags});
+    }
+    const auto image = parse_image(*header, original);
+    if (!image) return std::unexpected(image.error());
+    const auto entry = image->physical_entry();
+    if (!entry)
+        return std::unexpected(
+            BootError{"the entry of the L1 image lies outside of its segments", image->entry});
+
+    if (const auto claimed = claim_segments(placement, *image); !claimed)
+        return std::unexpected(claimed.error());
+    const auto place = claim_block(request, placement);
+    if (!place) return std::unexpected(place.error());
+    if (const auto moved = placement.evacuate(); !moved) return std::unexpected(moved.error());
+
+    copy_segments(placement, *image, placement.module_bytes(0));
+    return write_block(request, placement, *place, *entry);
+}
+
+}  // namespace flatback::metal

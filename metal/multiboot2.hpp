@@ -1,0 +1,36 @@
+// The Multiboot2 information structure that GRUB hands over ("Multiboot2 Specification", section 3.6).
+// Nothing in it is trusted: every size and offset is checked against the bytes that are there.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string_view>
+
+#include "metal/boot_error.hpp"
+#include "metal/bytes.hpp"
+#include "metal/inline_vector.hpp"
+#include "metal/memory_map.hpp"
+
+namespace flatback::metal {
+
+inline constexpr std::uint32_t multiboot2_magic = 0x36D76289;  // in EAX at the entry
+
+struct Module {
+    PhysicalRange range;
+    std::string_view command_line;
+};
+
+struct Multiboot2Information {
+    static constexpr std::size_t most_modules = 64;
+
+    std::string_view command_line;
+    InlineVector<Module, most_modules> modules;
+    MemoryMap memory;
+    Bytes rsdp;  // a copy of ACPI's root pointer, the new form where both are given; empty if none
+    bool has_text_screen = false;  // the screen is in EGA text mode
+};
+
+// The views of the result point into `bytes`, which start at the structure and hold at least its total size.
+[[nodiscard]] std::expected<Multiboot2Information, BootError> parse_multiboot2(Bytes bytes);
+
+}  // namespace flatback::metal

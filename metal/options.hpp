@@ -1,0 +1,31 @@
+// The command line of L0: words `name=value`, separated by spaces.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string_view>
+
+namespace flatback::metal {
+
+// The values are those that the information leaf 0x40000001 reports in EBX.
+enum class NestedVpid : std::uint8_t { mapped = 0, single = 1, off = 2 };
+enum class LogLevel : std::uint8_t { quiet = 0, info = 1, debug = 2 };
+
+struct Options {
+    NestedVpid nested_vpid = NestedVpid::mapped;
+    bool shadow_vmcs = true;
+    LogLevel log = LogLevel::info;
+};
+
+struct OptionError {
+    std::string_view word;  // the word of the command line that is not understood
+};
+
+// What every refusal of a command line prints.
+inline constexpr std::string_view valid_options =
+    "nested-vpid=mapped|single|off shadow-vmcs=on|off log=quiet|info|debug";
+
+// Later words win over earlier ones.
+[[nodiscard]] std::expected<Options, OptionError> parse_options(std::string_view command_line);
+
+}  // namespace flatback::metal

@@ -1,0 +1,35 @@
+// The end of L0: one line that says what failed, then everything known, then the machine stops.
+#pragma once
+
+#include "metal/log.hpp"
+
+namespace flatback::metal {
+
+struct InterruptFrame;
+
+// Called by panic, after the registers, to print what the hypervisor knows (the last VM exits). At most one.
+void set_panic_report(void (*report)());
+
+// panic_begin prints "FLATBACK error L0: "; panic_finish prints registers, CRs, the report and the current
+// VMCS, writes "Shutdown" to port 0x8900 and halts. A panic inside a panic stops at once.
+void panic_begin();
+[[noreturn]] void panic_finish(const InterruptFrame* frame = nullptr);
+
+// panic("what failed, where, what to do", value, log::hex(value)...)
+template <typename... Values>
+[[noreturn]] void panic(const Values&... values) {
+    panic_begin();
+    log::line(values...);
+    panic_finish();
+}
+
+// As panic, for a state of the machine or an input that is not L0's fault: the one line, no registers.
+[[noreturn]] void refuse_finish();
+template <typename... Values>
+[[noreturn]] void refuse(const Values&... values) {
+    panic_begin();
+    log::line(values...);
+    refuse_finish();
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,87 @@
+// What real VT-x gives the engine (nested/port.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "metal/address_space.hpp"
+#include "metal/boot_result.hpp"
+#include "metal/ept01.hpp"
+#include "metal/vmx_instructions.hpp"
+#include "nested/port.hpp"
+
+namespace flatback::metal {
+
+// The guest's general registers as metal/entry.S saves them, in the order of their numbers. RSP is in the VMCS.
+struct GuestRegisters {
+    std::uint64_t by_number[16];
+};
+
+class MetalPort final {
+public:
+    MetalPort(GuestRegisters& registers, BootResult& boot);
+
+    [[gnu::always_inline]] std::uint64_t vmread(std::uint32_t encoding) { return metal::vmread(encoding); }
+    [[gnu::always_inline]] void vmwrite(std::uint32_t encoding, std::uint64_t value) {
+        metal::vmwrite(encoding, value);
+    }
+    void load_vmcs(x86::Hpa page) { vmptrld(page); }
+    void clear_vmcs(x86::Hpa page) { vmclear(page); }
+    std::uint32_t hardware_vmcs_revision() { return revision_; }
+    void write_host_state();
+
+    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
+        metal::invvpid(type, vmx::InvvpidDescriptor::make(tag, linear_address));
+    }
+    void invept(vmx::InveptType type, std::uint64_t eptp) { metal::invept(type, {eptp, 0}); }
+
+    // L1's memory is the machine's, but for L0's region and what lies beyond the direct map. Devices' registers are
+    // reachable too: an L1 that keeps its tables there gets what it asked for.
+    std::byte* l1_page(x86::Gpa<x86::L1> address) {
+        const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
+        if (page >= direct_map_end_ || (page >= region_start_ && page < region_end_)) [[unlikely]] return nullptr;
+        return reinterpret_cast<std::byte*>(direct_map_base + page);
+    }
+    nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
+
+    std::optional<x86::Hpa> allocate_page();
+    std::uint64_t* page(x86::Hpa address) { return reinterpret_cast<std::uint64_t*>(direct_map_base + address.value()); }
+
+    std::uint64_t& general_register(unsigned number) { return registers_.by_number[number]; }
+    void set_cr2(std::uint64_t value) { asm volatile("mov %0, %%cr2" ::"r"(value)); }
+    // MSRs that live in no VMCS.
+    std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
+    bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
+    x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
+    std::uint64_t ept01_pointer() { return ept01_pointer_; }
+    bool handle_ept01_violation(std::uint64_t guest_physical);
+
+    unsigned cpu() { return 0; }
+    void notice(int what, std::uint64_t detail);
+    [[noreturn]] void l1_shutdown(const char* why);
+    [[noreturn]] void fatal(const char* why);
+
+    // What L1's capability MSRs say; set once the engine's promise is made.
+    void set_promise(const vmx::Capabilities* promised) { promised_ = promised; }
+    [[nodiscard]] bool apic_enabled() const { return (apic_base_ & x86::apic_base::global_enable) != 0; }
+
+private:
+    void fill_msr_bitmap();
+
+    GuestRegisters& registers_;
+    BootResult& boot_;
+    const vmx::Capabilities* promised_ = nullptr;
+    std::uint32_t revision_;
+    std::uint64_t direct_map_end_;
+    std::uint64_t region_start_;
+    std::uint64_t region_end_;
+    std::uint64_t ept01_pointer_;
+    std::uint64_t apic_base_;
+    x86::Hpa msr_bitmap_{};
+    x86::Hpa nothing_{};  // the page that stands where L1 has no memory
+};
+
+static_assert(nested::Port<MetalPort>);
+
+}  // namespace flatback::metal

@@ -1,0 +1,23 @@
+// The move of L0's image out of the memory that L1 gets.
+#pragma once
+
+#include <cstdint>
+
+#include "metal/memory_map.hpp"
+
+namespace flatback::metal {
+
+class PagePool;
+
+// Bytes of the image, from its first instruction to the end of its bss, whole pages.
+[[nodiscard]] std::uint64_t image_size();
+// Where GRUB put the image.
+[[nodiscard]] PhysicalRange loaded_image();
+
+// Copies the running image to `destination` (physical, page-aligned, image_size() bytes, below 4 GB) and
+// switches to final page tables: the image at its old linear addresses with 4 KB pages (text RX, read-only
+// data R, data RW, nothing both written and executed), the direct map with 1 GB pages, no identity map.
+// `pages` must lie below 4 GB. Pointers into the old identity map are dead afterwards.
+void relocate(std::uint64_t destination, PagePool& pages, unsigned physical_address_width);
+
+}  // namespace flatback::metal

@@ -1,0 +1,69 @@
+// The VMX instructions. One that fails is a bug of L0's: it panics, naming what it was about.
+#pragma once
+
+#include <cstdint>
+
+#include "vmx/invalidation.hpp"
+#include "x86/address.hpp"
+
+namespace flatback::metal {
+
+[[noreturn, gnu::cold]] void vmx_instruction_failed(const char* instruction, std::uint64_t operand);
+
+// Field encodings have 32 bits, values 64 whatever the field's width (SDM 3C 31.3, VMREAD).
+[[nodiscard, gnu::always_inline]] inline std::uint64_t vmread(std::uint64_t encoding) {
+    std::uint64_t value;
+    asm goto volatile("vmread %1, %0; jbe %l[failed]" : "=r"(value) : "r"(encoding) : "cc", "memory" : failed);
+    return value;
+failed:
+    vmx_instruction_failed("VMREAD", encoding);
+}
+[[gnu::always_inline]] inline void vmwrite(std::uint64_t encoding, std::uint64_t value) {
+    asm goto volatile("vmwrite %1, %0; jbe %l[failed]" : : "r"(encoding), "r"(value) : "cc", "memory" : failed);
+    return;
+failed:
+    vmx_instruction_failed("VMWRITE", encoding);
+}
+inline void vmptrld(x86::Hpa vmcs) {
+    const std::uint64_t address = vmcs.value();
+    asm goto volatile("vmptrld %0; jbe %l[failed]" : : "m"(address) : "cc", "memory" : failed);
+    return;
+failed:
+    vmx_instruction_failed("VMPTRLD", address);
+}
+inline void vmclear(x86::Hpa vmcs) {
+    const std::uint64_t address = vmcs.value();
+    asm goto volatile("vmclear %0; jbe %l[failed]" : : "m"(address) : "cc", "memory" : failed);
+    return;
+failed:
+    vmx_instruction_failed("VMCLEAR", address);
+}
+inline void vmxon(x86::Hpa region) {
+    const std::uint64_t address = region.value();
+    asm goto volatile("vmxon %0; jbe %l[failed]" : : "m"(address) : "cc", "memory" : failed);
+    return;
+failed:
+    vmx_instruction_failed("VMXON", address);
+}
+inline void invvpid(vmx::InvvpidType type, vmx::InvvpidDescriptor descriptor) {
+    asm goto volatile("invvpid %0, %1; jbe %l[failed]"
+                      :
+                      : "m"(descriptor), "r"(static_cast<std::uint64_t>(type))
+                      : "cc", "memory"
+                      : failed);
+    return;
+failed:
+    vmx_instruction_failed("INVVPID of VPID", descriptor.vpid());
+}
+inline void invept(vmx::InveptType type, vmx::InveptDescriptor descriptor) {
+    asm goto volatile("invept %0, %1; jbe %l[failed]"
+                      :
+                      : "m"(descriptor), "r"(static_cast<std::uint64_t>(type))
+                      : "cc", "memory"
+                      : failed);
+    return;
+failed:
+    vmx_instruction_failed("INVEPT of EPTP", descriptor.eptp);
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,157 @@
+#include "metal/port.hpp"
+
+#include "metal/instructions.hpp"
+#include "metal/interrupts.hpp"
+#include "metal/log.hpp"
+#include "metal/page_pool.hpp"
+#include "metal/panic.hpp"
+#include "vmx/field.hpp"
+#include "x86/msr.hpp"
+
+extern "C" void vm_exit_entry();
+
+namespace flatback::metal {
+
+void vmx_instruction_failed(const char* instruction, std::uint64_t operand) {
+    panic(instruction, " ", log::hex(operand), " failed: a bug of L0's; please report it with what follows");
+}
+
+MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
+    : registers_(registers),
+      boot_(boot),
+      revision_(boot.processor.capabilities.basic.revision()),
+      direct_map_end_(direct_map_size()),
+      region_start_(boot.region.start),
+      region_end_(boot.region.end),
+      ept01_pointer_(boot.ept01->pointer()),
+      apic_base_(read_msr(x86::msr::ia32_apic_base)) {
+    msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
+    nothing_ = physical_of(boot.pages->allocate_page_or_panic("the page of nothing"));
+    fill_msr_bitmap();
+}
+
+// What L0 keeps to itself or must know of. Everything else L1 has as the processor gives it.
+void MetalPort::fill_msr_bitmap() {
+    namespace msr = x86::msr;
+    auto* bits = reinterpret_cast<std::uint8_t*>(page(msr_bitmap_));
+    const auto set = [&](std::uint32_t number, bool write) {  // SDM 3C 25.6.9
+        const bool high = number >= 0xc0000000;
+        const std::uint32_t bit = high ? number - 0xc0000000 : number;
+        std::uint8_t& byte = bits[(write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8];
+        byte = static_cast<std::uint8_t>(byte | (1U << (bit % 8)));
+    };
+    for (std::uint32_t number = msr::ia32_vmx_basic; number <= msr::ia32_vmx_procbased_ctls3; ++number) {
+        set(number, false);
+        set(number, true);
+    }
+    for (std::uint32_t number : {msr::ia32_feature_control, msr::ia32_apic_base, msr::ia32_smm_monitor_ctl}) {
+        set(number, false);
+        set(number, true);
+    }
+    // A microcode update would change the processor under L0. The rest live in the VMCS: L0 has to know when they change.
+    for (std::uint32_t number : {msr::ia32_bios_updt_trig, msr::ia32_efer, msr::ia32_pat, msr::ia32_sysenter_cs,
+                                 msr::ia32_sysenter_esp, msr::ia32_sysenter_eip}) {
+        set(number, true);
+    }
+}
+
+void MetalPort::write_host_state() {
+    namespace field = vmx::field;
+    const auto put = [](auto what, std::uint64_t value) { metal::vmwrite(what.encoding, value); };
+    put(field::host_cr0, read_cr0());
+    put(field::host_cr3, read_cr3());
+    put(field::host_cr4, read_cr4());
+    put(field::host_cs_selector, selector::code);
+    for (auto what : {field::host_ss_selector, field::host_ds_selector, field::host_es_selector, field::host_fs_selector,
+                      field::host_gs_selector}) {
+        put(what, what.encoding == field::host_ss_selector.encoding ? selector::data : 0);
+    }
+    put(field::host_tr_selector, selector::task);
+    put(field::host_fs_base, 0);
+    put(field::host_gs_base, 0);
+    put(field::host_tr_base, tss_base());
+    put(field::host_gdtr_base, gdt_base());
+    put(field::host_idtr_base, idt_base());
+    put(field::host_ia32_sysenter_cs, 0);
+    put(field::host_ia32_sysenter_esp, 0);
+    put(field::host_ia32_sysenter_eip, 0);
+    put(field::host_ia32_efer, read_msr(x86::msr::ia32_efer));
+    put(field::host_ia32_pat, read_msr(x86::msr::ia32_pat));
+    put(field::host_rsp, reinterpret_cast<std::uint64_t>(&registers_ + 1));
+    put(field::host_rip, reinterpret_cast<std::uint64_t>(&vm_exit_entry));
+}
+
+nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
+    const auto found = boot_.ept01->lookup(address);
+    if (!found) return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
+    return {found->address, found->page_shift, found->memory_type, true};
+}
+
+std::optional<x86::Hpa> MetalPort::allocate_page() {
+    void* fresh = boot_.pages->allocate_page();
+    if (fresh == nullptr) return std::nullopt;
+    return physical_of(fresh);
+}
+
+std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
+    namespace number = x86::msr;
+    if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) {
+        return promised_ != nullptr ? promised_->read_msr(msr) : std::nullopt;
+    }
+    switch (msr) {
+        case number::ia32_feature_control:
+            return x86::feature_control::locked | x86::feature_control::vmx_outside_smx;
+        case number::ia32_apic_base:
+            return apic_base_;
+        case number::ia32_smm_monitor_ctl:
+            return 0;
+        default:
+            return try_read_msr(msr);
+    }
+}
+
+bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
+    namespace number = x86::msr;
+    if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) return false;
+    switch (msr) {
+        case number::ia32_feature_control:  // locked
+        case number::ia32_smm_monitor_ctl:
+            return false;
+        case number::ia32_bios_updt_trig:  // taken, and without effect
+            return true;
+        case number::ia32_apic_base: {
+            // The global enable is L1's view only: there are processors on which the real one, once off, stays off.
+            // The address stays where it is, so that the APIC's page cannot be laid over anything else.
+            constexpr std::uint64_t enables = x86::apic_base::global_enable | x86::apic_base::x2apic_enable;
+            if ((value & x86::apic_base::address_mask) != (apic_base_ & x86::apic_base::address_mask)) return false;
+            if ((value & enables) == x86::apic_base::x2apic_enable) return false;
+            if (((value ^ apic_base_) & x86::apic_base::x2apic_enable) != 0) {
+                const std::uint64_t real = read_msr(number::ia32_apic_base);
+                const std::uint64_t wanted =
+                    (real & ~x86::apic_base::x2apic_enable) | (value & x86::apic_base::x2apic_enable);
+                if (!try_write_msr(number::ia32_apic_base, wanted)) return false;
+            }
+            apic_base_ = (apic_base_ & ~enables) | (value & enables);
+            return true;
+        }
+        default:
+            return try_write_msr(msr, value);
+    }
+}
+
+bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
+    log::info("an access beyond all memory, at ", log::hex(guest_physical));
+    return false;
+}
+
+void MetalPort::notice(int what, std::uint64_t detail) {
+    log::debug("nested VM entry refused: kind ", what, ", detail ", log::hex(detail));
+}
+
+void MetalPort::l1_shutdown(const char* why) {
+    panic("L1 is shut down by ", why);
+}
+
+void MetalPort::fatal(const char* why) { panic("the engine stopped: ", why); }
+
+}  // namespace flatback::metal

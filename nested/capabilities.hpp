@@ -1,0 +1,104 @@
+// What L1 is promised: of the processor's capabilities those that the engine implements, and nothing more.
+#pragma once
+
+#include <cstdint>
+
+#include "nested/vmcs12.hpp"
+#include "vmx/capability.hpp"
+#include "vmx/controls.hpp"
+
+namespace flatback::nested {
+
+struct Capabilities {
+    vmx::Capabilities promised;   // what L1's capability MSRs say
+    unsigned physical_address_width = 36;
+    bool vmcs_shadowing = false;  // of the hardware, for L1
+    bool huge_ept_pages = false;  // of the hardware
+};
+
+namespace offered {
+// A control is offered only where the engine implements it and nested/tests check it.
+inline constexpr std::uint32_t pin_based = vmx::pin::external_interrupt_exiting | vmx::pin::nmi_exiting |
+                                           vmx::pin::virtual_nmis | vmx::pin::activate_vmx_preemption_timer;
+inline constexpr std::uint32_t primary =
+    vmx::primary::interrupt_window_exiting | vmx::primary::use_tsc_offsetting | vmx::primary::hlt_exiting |
+    vmx::primary::invlpg_exiting | vmx::primary::mwait_exiting | vmx::primary::rdpmc_exiting |
+    vmx::primary::rdtsc_exiting | vmx::primary::cr3_load_exiting | vmx::primary::cr3_store_exiting |
+    vmx::primary::cr8_load_exiting | vmx::primary::cr8_store_exiting | vmx::primary::use_tpr_shadow |
+    vmx::primary::nmi_window_exiting | vmx::primary::mov_dr_exiting | vmx::primary::unconditional_io_exiting |
+    vmx::primary::use_io_bitmaps | vmx::primary::use_msr_bitmaps | vmx::primary::monitor_exiting |
+    vmx::primary::pause_exiting | vmx::primary::activate_secondary_controls;
+inline constexpr std::uint32_t secondary =
+    vmx::secondary::virtualize_apic_accesses | vmx::secondary::enable_ept | vmx::secondary::descriptor_table_exiting |
+    vmx::secondary::enable_rdtscp | vmx::secondary::virtualize_x2apic_mode | vmx::secondary::wbinvd_exiting |
+    vmx::secondary::unrestricted_guest | vmx::secondary::pause_loop_exiting | vmx::secondary::rdrand_exiting |
+    vmx::secondary::enable_invpcid | vmx::secondary::rdseed_exiting | vmx::secondary::enable_xsaves_xrstors;
+inline constexpr std::uint32_t vm_exit =
+    vmx::exit_control::save_debug_controls | vmx::exit_control::host_address_space_size |
+    vmx::exit_control::acknowledge_interrupt_on_exit | vmx::exit_control::save_ia32_pat |
+    vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer |
+    vmx::exit_control::save_vmx_preemption_timer_value;
+inline constexpr std::uint32_t vm_entry = vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
+                                          vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer;
+inline constexpr std::uint64_t ept =
+    vmx::EptVpidCapability::execute_only | vmx::EptVpidCapability::walk_length_4 | vmx::EptVpidCapability::uncacheable |
+    vmx::EptVpidCapability::write_back | vmx::EptVpidCapability::page_2m | vmx::EptVpidCapability::page_1g |
+    vmx::EptVpidCapability::invept | vmx::EptVpidCapability::accessed_dirty |
+    vmx::EptVpidCapability::invept_single_context | vmx::EptVpidCapability::invept_all_contexts;
+// All four types together or none: old L1s use type 1 without looking at its bit.
+inline constexpr std::uint64_t vpid =
+    vmx::EptVpidCapability::invvpid | vmx::EptVpidCapability::invvpid_individual_address |
+    vmx::EptVpidCapability::invvpid_single_context | vmx::EptVpidCapability::invvpid_all_contexts |
+    vmx::EptVpidCapability::invvpid_single_context_retaining_globals;
+}  // namespace offered
+
+// hardware: the real processor's, read from its MSRs. offer_vpid: "enable VPID", its capability bits and INVVPID appear
+// together or not at all.
+constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsigned physical_address_width,
+                                         bool offer_vpid) {
+    Capabilities all;
+    all.physical_address_width = physical_address_width;
+    all.vmcs_shadowing = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
+    all.huge_ept_pages = hardware.ept_vpid.has(vmx::EptVpidCapability::page_1g);
+
+    vmx::Capabilities& promised = all.promised;
+    promised.basic.value = vmcs12_revision | (std::uint64_t{vmcs12_region_size} << vmx::BasicCapability::region_size_shift) |
+                           (std::uint64_t{6} << vmx::BasicCapability::memory_type_shift) |
+                           vmx::BasicCapability::true_controls |
+                           (hardware.basic.value & (vmx::BasicCapability::ins_outs_information |
+                                                    vmx::BasicCapability::any_error_code));
+    // Reserved controls that must be 1 stay so; one that need not be 1 in hardware need not be for L1.
+    const auto offer = [](vmx::ControlCapability of_hardware, std::uint32_t what) {
+        return vmx::ControlCapability{of_hardware.allowed0 & ~what,
+                                      of_hardware.allowed1 & (what | of_hardware.allowed0)};
+    };
+    promised.pin_based = offer(hardware.pin_based, offered::pin_based);
+    promised.primary_processor_based = offer(hardware.primary_processor_based, offered::primary);
+    promised.secondary_processor_based =
+        offer(hardware.secondary_processor_based, offered::secondary | (offer_vpid ? vmx::secondary::enable_vpid : 0));
+    // L0 needs these of its own, so the hardware's "must be" rules about them do not bind L1.
+    promised.vm_exit = offer(hardware.vm_exit, offered::vm_exit);
+    promised.vm_entry = offer(hardware.vm_entry, offered::vm_entry);
+    promised.ept_vpid.value = hardware.ept_vpid.value & (offered::ept | (offer_vpid ? offered::vpid : 0));
+
+    // No HLT activity state: an L2 entered halted would hold L0's processor, not L1's (docs/engine.md).
+    promised.misc.value = hardware.misc.value &
+                          (vmx::MiscCapability::preemption_timer_rate_mask | vmx::MiscCapability::store_efer_lma |
+                           vmx::MiscCapability::activity_shutdown | vmx::MiscCapability::activity_wait_for_sipi |
+                           (std::uint64_t{0x1ff} << vmx::MiscCapability::cr3_target_count_shift) |
+                           vmx::MiscCapability::zero_length_injection);
+    promised.cr0 = hardware.cr0;
+    promised.cr4 = hardware.cr4;
+    // Bit 13 (VMXE) is always allowed; SMX is not offered.
+    promised.cr4.fixed1 &= ~(std::uint64_t{1} << 14);
+    std::uint64_t highest = 0;
+    for (std::size_t i = 0; i < vmx::field_count; ++i) {
+        if (field_handling[i] == FieldHandling::unsupported) continue;
+        const std::uint64_t index = vmx::index(vmx::all_fields[i].encoding);
+        if (index > highest) highest = index;
+    }
+    promised.vmcs_enum = highest << 1;
+    return all;
+}
+
+}  // namespace flatback::nested

@@ -1,0 +1,33 @@
+// What the engine counts, for L1's information leaves and for benchmarks. Plain words: each virtual CPU has its own.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "vmx/exit_reason.hpp"
+
+namespace flatback::nested {
+
+using vmx::exit_reason_count;
+
+struct Counters {
+    std::uint64_t exits_from_l1 = 0;
+    std::uint64_t exits_from_l2 = 0;
+    std::uint64_t l2_entries = 0;    // asked for by L1
+    std::uint64_t l2_reentries = 0;  // by L0 itself, after an exit that L1 does not see
+    std::uint64_t exits_reflected = 0;
+    std::uint64_t vmread_exits = 0;
+    std::uint64_t vmwrite_exits = 0;
+    std::array<std::uint64_t, 4> invvpid{};  // executed by L1, by type
+    std::array<std::uint64_t, 3> invept{};   // executed by L1, by type (1, 2)
+    std::uint64_t l2_tag_flushes = 0;        // hardware INVVPIDs of a tag of L2's
+    std::uint64_t l1_tag_flushes = 0;        // hardware INVVPIDs of vpid01
+    std::uint64_t hardware_invepts = 0;
+    std::uint64_t vmreads = 0;  // executed by L0
+    std::uint64_t vmwrites = 0;
+    std::uint64_t vmptrlds = 0;
+    std::array<std::uint64_t, exit_reason_count> handled_by_l0{};
+    std::array<std::uint64_t, exit_reason_count> reflected{};
+};
+
+}  // namespace flatback::nested

@@ -1,0 +1,345 @@
+// EPT02: what L2's guest-physical addresses mean to the hardware. L1's EPT12 composed with L0's EPT01, filled lazily from
+// EPT violations and forgotten when L1 executes INVEPT.
+//
+// It keeps several contexts, one an EP4TA of L1's, so that an L1 that alternates between EPTPs loses nothing. Two EPTPs
+// with one EP4TA are one context (SDM 3C 29.4.2: guest-physical mappings are tagged by EP4TA). Entries are only ever
+// added between invalidations, so that filling needs no hardware invalidation: the EPT violation itself dropped what the
+// processor had cached for the address (SDM 3C 29.4.3.1).
+//
+// Not shared between virtual CPUs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+
+#include "nested/port.hpp"
+#include "vmx/ept.hpp"
+#include "x86/address.hpp"
+
+namespace flatback::nested {
+
+// Table pages in a chain of list pages, so that a whole context is emptied by joining two chains.
+template <Port P>
+class TablePages final {
+public:
+    explicit TablePages(P& port) : port_(port) {}
+
+    // False where there is no page left to keep the list in; `table` is then lost to the list and stays with the caller.
+    bool push(x86::Hpa table) {
+        if (head_ == 0 || list(head_)[1] == capacity) {
+            const auto page = port_.allocate_page();
+            if (!page) return false;
+            auto* fresh = list(page->value());
+            fresh[0] = head_;
+            fresh[1] = 0;
+            head_ = page->value();
+            if (tail_ == 0) tail_ = head_;
+        }
+        auto* entries = list(head_);
+        entries[2 + entries[1]++] = table.value();
+        ++count_;
+        return true;
+    }
+    std::optional<x86::Hpa> pop() {
+        if (head_ == 0) return std::nullopt;
+        auto* entries = list(head_);
+        if (entries[1] == 0) {  // the list page itself is the last thing it can give
+            const x86::Hpa page{head_};
+            head_ = entries[0];
+            if (head_ == 0) tail_ = 0;
+            return page;
+        }
+        --count_;
+        return x86::Hpa{entries[2 + --entries[1]]};
+    }
+    // Takes all that `other` has.
+    void join(TablePages& other) {
+        if (other.head_ == 0) return;
+        list(other.tail_)[0] = head_;
+        head_ = other.head_;
+        if (tail_ == 0) tail_ = other.tail_;
+        count_ += other.count_;
+        other.head_ = other.tail_ = 0;
+        other.count_ = 0;
+    }
+    [[nodiscard]] std::uint64_t count() const { return count_; }
+
+private:
+    static constexpr std::uint64_t capacity = 510;
+    std::uint64_t* list(std::uint64_t page) { return port_.page(x86::Hpa{page}); }
+
+    P& port_;
+    std::uint64_t head_ = 0;
+    std::uint64_t tail_ = 0;
+    std::uint64_t count_ = 0;
+};
+
+enum class EptAccess : std::uint8_t { read = 1, write = 2, execute = 4 };  // as exit-qualification bits 2:0
+
+// What a guest-physical access of L2's comes to.
+struct EptOutcome {
+    enum class Kind : std::uint8_t {
+        filled,            // EPT02 now allows it
+        violation,         // L1's EPT12 does not: L1 is to see an EPT violation
+        misconfiguration,  // EPT12 holds an entry that the SDM forbids
+        out_of_memory,     // no page for a table, even with every context emptied
+    };
+    Kind kind;
+    std::uint8_t permissions = 0;  // of EPT12 for this address, RWX in bits 2:0; 0 where not present
+};
+
+template <Port P>
+class Ept02 final {
+public:
+    static constexpr unsigned context_count = 16;
+
+    struct Limits {
+        unsigned physical_address_width;  // L1's MAXPHYADDR
+        vmx::EptVpidCapability ept_vpid;  // as L1 was promised
+        bool huge_pages;                  // the hardware takes 1 GB pages in EPT
+    };
+
+    Ept02(P& port, const Limits& limits) : port_(port), limits_(limits), free_(port) {}
+    Ept02(const Ept02&) = delete;
+    Ept02& operator=(const Ept02&) = delete;
+
+    // The hardware's EPTP for L1's; 0 where memory for a root is out. eptp12 has been checked.
+    std::uint64_t pointer_for(std::uint64_t eptp12) {
+        Context& context = context_for(eptp12);
+        current_ = &context;
+        if (context.root.value() == 0) {
+            const auto root = new_table();
+            if (!root) return 0;
+            context.root = *root;
+        }
+        return pointer(context);
+    }
+
+    // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
+    EptOutcome resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+
+    // INVEPT of one EP4TA, and of all: what was filled is forgotten and the hardware's copies dropped.
+    void invalidate(std::uint64_t eptp12) {
+        for (Context& context : contexts_) {
+            if (context.root.value() != 0 && context.ep4ta12 == vmx::Eptp{eptp12}.root()) empty(context);
+        }
+    }
+    void invalidate_all() {
+        for (Context& context : contexts_) {
+            if (context.root.value() != 0) empty(context);
+        }
+    }
+    // Every context's EPTP, for a host that must reach them all (rule 6, rule 5).
+    void flush_hardware() {
+        for (Context& context : contexts_) {
+            if (context.root.value() != 0) flush(context);
+        }
+    }
+
+    [[nodiscard]] std::uint64_t leaves_filled() const { return leaves_filled_; }
+    [[nodiscard]] std::uint64_t hardware_invepts() const { return hardware_invepts_; }
+    [[nodiscard]] std::uint64_t pages_in_use() const {
+        std::uint64_t pages = 0;
+        for (const Context& context : contexts_) {
+            if (context.root.value() != 0) pages += 1 + (context.tables ? context.tables->count() : 0);
+        }
+        return pages;
+    }
+
+private:
+    struct Context {
+        std::uint64_t ep4ta12 = ~std::uint64_t{0};
+        bool accessed_dirty = false;
+        x86::Hpa root{};
+        std::uint64_t last_used = 0;
+        std::array<std::uint64_t, 8> used_roots{};  // which of the root's 512 entries are present
+        std::optional<TablePages<P>> tables;
+    };
+
+    struct Walk12 {
+        EptOutcome::Kind kind;
+        std::uint8_t permissions;
+        bool writable_now;        // false: a write must come back here, to set the dirty flag
+        std::uint8_t memory_type_bits;  // bits 6:3 of the leaf: memory type, ignore PAT
+        unsigned page_shift;
+        x86::Gpa<x86::L1> address;
+    };
+    Walk12 walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+
+    std::uint64_t pointer(const Context& context) const {
+        return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty).value;
+    }
+    Context& context_for(std::uint64_t eptp12) {
+        const std::uint64_t ep4ta = vmx::Eptp{eptp12}.root();
+        const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
+        ++clock_;
+        if (current_ != nullptr && current_->ep4ta12 == ep4ta && current_->accessed_dirty == accessed_dirty) {
+            current_->last_used = clock_;
+            return *current_;
+        }
+        Context* oldest = &contexts_[0];
+        for (Context& context : contexts_) {
+            if (context.ep4ta12 == ep4ta) {
+                // Entries filled without accessed and dirty flags may not serve an EPTP that asks for them, nor the
+                // other way round.
+                if (context.accessed_dirty != accessed_dirty) {
+                    if (context.root.value() != 0) empty(context);
+                    context.accessed_dirty = accessed_dirty;
+                }
+                context.last_used = clock_;
+                return context;
+            }
+            if (context.last_used < oldest->last_used) oldest = &context;
+        }
+        if (oldest->root.value() != 0) empty(*oldest);
+        oldest->ep4ta12 = ep4ta;
+        oldest->accessed_dirty = accessed_dirty;
+        oldest->last_used = clock_;
+        return *oldest;
+    }
+
+    void flush(const Context& context) {
+        ++hardware_invepts_;
+        port_.invept(vmx::InveptType::single_context, pointer(context));
+    }
+    void empty(Context& context) {
+        auto* root = port_.page(context.root);
+        for (unsigned w = 0; w < context.used_roots.size(); ++w) {
+            for (std::uint64_t rest = context.used_roots[w]; rest != 0; rest &= rest - 1) {
+                root[w * 64 + static_cast<unsigned>(__builtin_ctzll(rest))] = 0;
+            }
+            context.used_roots[w] = 0;
+        }
+        flush(context);  // before any of its tables can become something else
+        if (context.tables) free_.join(*context.tables);
+    }
+
+    std::optional<x86::Hpa> new_table() {
+        if (auto page = free_.pop()) {
+            std::memset(port_.page(*page), 0, x86::page_size);
+            return page;
+        }
+        return port_.allocate_page();
+    }
+    // A table for the current context. Where memory is out, other contexts give theirs, the oldest first.
+    std::optional<x86::Hpa> take_table() {
+        while (true) {
+            if (auto page = new_table()) {
+                if (!current_->tables) current_->tables.emplace(port_);
+                if (current_->tables->push(*page)) return page;
+            }
+            Context* oldest = nullptr;
+            for (Context& context : contexts_) {
+                const bool has_tables = context.tables && context.tables->count() != 0;
+                if (&context == current_ || !has_tables) continue;
+                if (oldest == nullptr || context.last_used < oldest->last_used) oldest = &context;
+            }
+            if (oldest == nullptr) return std::nullopt;
+            empty(*oldest);
+        }
+    }
+
+    P& port_;
+    Limits limits_;
+    std::array<Context, context_count> contexts_;
+    Context* current_ = nullptr;
+    TablePages<P> free_;
+    std::uint64_t clock_ = 0;
+    std::uint64_t leaves_filled_ = 0;
+    std::uint64_t hardware_invepts_ = 0;
+};
+
+template <Port P>
+typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical,
+                                               std::uint8_t access) {
+    using Kind = EptOutcome::Kind;
+    const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
+    std::uint64_t table = vmx::Eptp{eptp12}.root();
+    std::uint8_t permissions = 7;
+    std::array<std::uint64_t*, 4> path{};
+    for (unsigned level = 4;; --level) {
+        const unsigned shift = 12 + 9 * (level - 1);
+        auto* page = port_.l1_page(x86::Gpa<x86::L1>{table});
+        if (page == nullptr) return {Kind::misconfiguration, 0, false, 0, 0, {}};
+        auto* slot = reinterpret_cast<std::uint64_t*>(page) + ((guest_physical.value() >> shift) & 511);
+        const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);  // once: L1 may be writing it
+        if ((entry & vmx::ept_entry::permissions) == 0) return {Kind::violation, 0, false, 0, 0, {}};
+        if (vmx::is_ept_misconfigured(entry, level, limits_.ept_vpid, limits_.physical_address_width)) {
+            return {Kind::misconfiguration, 0, false, 0, 0, {}};
+        }
+        permissions = static_cast<std::uint8_t>(permissions & entry & vmx::ept_entry::permissions);
+        path[level - 1] = slot;
+        const bool leaf = level == 1 || (level <= 3 && (entry & vmx::ept_entry::page_size) != 0);
+        if (!leaf) {
+            table = entry & vmx::ept_entry::address_mask;
+            continue;
+        }
+        if ((access & ~permissions) != 0) return {Kind::violation, permissions, false, 0, 0, {}};
+        bool writable_now = (permissions & 2) != 0;
+        if (accessed_dirty) {  // SDM 3C 29.3.5
+            for (unsigned l = level; l <= 4; ++l) {
+                std::uint64_t flags = vmx::ept_entry::accessed;
+                if (l == level && (access & 2) != 0) flags |= vmx::ept_entry::dirty;
+                if ((__atomic_load_n(path[l - 1], __ATOMIC_RELAXED) & flags) != flags) {
+                    __atomic_fetch_or(path[l - 1], flags, __ATOMIC_RELAXED);
+                }
+            }
+            writable_now = writable_now && ((entry & vmx::ept_entry::dirty) != 0 || (access & 2) != 0);
+        }
+        const std::uint64_t in_page = (std::uint64_t{1} << shift) - 1;
+        return {Kind::filled,
+                permissions,
+                writable_now,
+                static_cast<std::uint8_t>(entry & (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)),
+                shift,
+                x86::Gpa<x86::L1>{(entry & vmx::ept_entry::address_mask & ~in_page) | (guest_physical.value() & in_page)}};
+    }
+}
+
+template <Port P>
+EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access) {
+    const Walk12 walk = walk_ept12(eptp12, guest_physical, access);
+    if (walk.kind != EptOutcome::Kind::filled) return {walk.kind, walk.permissions};
+
+    const HostMapping mapping = port_.host_mapping(walk.address);
+    unsigned shift = mapping.page_shift < walk.page_shift ? mapping.page_shift : walk.page_shift;
+    if (shift == 30 && !limits_.huge_pages) shift = 21;
+
+    std::uint64_t leaf = mapping.address.value() & ~((std::uint64_t{1} << shift) - 1);
+    leaf |= walk.permissions & (walk.writable_now && mapping.writable ? 7U : 5U);
+    // Where EPT01 says write-back, L1's choice holds; else the device's memory type wins over anything L1 asked for.
+    leaf |= mapping.memory_type == x86::MemoryType::write_back
+                ? walk.memory_type_bits
+                : vmx::ept_entry::memory_type(mapping.memory_type) | vmx::ept_entry::ignore_pat;
+    if (shift != 12) leaf |= vmx::ept_entry::page_size;
+    if (vmx::Eptp{eptp12}.enables_accessed_dirty()) leaf |= vmx::ept_entry::accessed | ((access & 2) != 0 ? vmx::ept_entry::dirty : 0);
+
+    const unsigned leaf_level = (shift - 12) / 9 + 1;
+    // Where all memory is in this very context, it is emptied and tried once more.
+    for (unsigned attempt = 0; attempt < 2; ++attempt) {
+        auto* table = port_.page(current_->root);
+        for (unsigned level = 4;; --level) {
+            const unsigned index = static_cast<unsigned>(guest_physical.value() >> (12 + 9 * (level - 1))) & 511;
+            if (level == 4) current_->used_roots[index / 64] |= std::uint64_t{1} << (index % 64);
+            if (level == leaf_level) {
+                table[index] = leaf;
+                ++leaves_filled_;
+                return {EptOutcome::Kind::filled, walk.permissions};
+            }
+            if ((table[index] & vmx::ept_entry::permissions) == 0 || (table[index] & vmx::ept_entry::page_size) != 0) {
+                const auto next = take_table();
+                if (!next) {
+                    empty(*current_);
+                    break;
+                }
+                table[index] = next->value() | 7 | (current_->accessed_dirty ? vmx::ept_entry::accessed : 0);
+            }
+            table = port_.page(x86::Hpa{table[index] & vmx::ept_entry::address_mask});
+        }
+    }
+    return {EptOutcome::Kind::out_of_memory, walk.permissions};
+}
+
+}  // namespace flatback::nested

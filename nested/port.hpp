@@ -1,0 +1,71 @@
+// The one seam between the engine and its host: what a hypervisor gives so that its guests may run guests of their own.
+// Every privileged operation of the engine passes here; metal/port.hpp is the one for real VT-x, tests bring a fake.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "vmx/invalidation.hpp"
+#include "x86/address.hpp"
+#include "x86/msr.hpp"
+
+namespace flatback::nested {
+
+// Where a page of L1's guest-physical memory lies: the largest aligned block around it that EPT01 maps in one piece.
+struct HostMapping {
+    x86::Hpa address;             // of the very byte that was asked for
+    unsigned page_shift;          // 12, 21 or 30: size of the block that is contiguous in both spaces
+    x86::MemoryType memory_type;  // of EPT01 (SDM 3C 29.3.7)
+    bool writable;
+};
+
+// All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
+template <typename P>
+concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x86::Hpa page,
+                        x86::Gpa<x86::L1> l1_physical, std::uint16_t tag, unsigned number) {
+    // The current hardware VMCS. A field that the processor does not have is a bug of the engine: the port stops.
+    { port.vmread(encoding) } -> std::same_as<std::uint64_t>;
+    { port.vmwrite(encoding, value) };
+    { port.load_vmcs(page) };   // VMPTRLD
+    { port.clear_vmcs(page) };  // VMCLEAR
+    // Revision identifier of hardware VMCSs: IA32_VMX_BASIC[30:0].
+    { port.hardware_vmcs_revision() } -> std::same_as<std::uint32_t>;
+    // Writes every host-state field, and L0's own controls' addresses, of the current VMCS.
+    { port.write_host_state() };
+
+    // Hardware invalidation. `value` is the linear address of type 0.
+    { port.invvpid(vmx::InvvpidType{}, tag, value) };
+    { port.invept(vmx::InveptType{}, value) };
+
+    // L1's memory: the 4 KB page around an address, or null where L1 has no ordinary memory there (nor ever L0's).
+    { port.l1_page(l1_physical) } -> std::same_as<std::byte*>;
+    // What EPT01 says of an address. Total: an address that L1 does not have maps to nothing of L0's.
+    { port.host_mapping(l1_physical) } -> std::same_as<HostMapping>;
+
+    // 4 KB pages of L0's own, zeroed, for tables and VMCSs.
+    { port.allocate_page() } -> std::same_as<std::optional<x86::Hpa>>;
+    { port.page(page) } -> std::same_as<std::uint64_t*>;
+
+    // The guest's general registers by number (SDM 3C table 28-14: 0 RAX ... 15 R15); 4, RSP, is not asked for.
+    { port.general_register(number) } -> std::same_as<std::uint64_t&>;
+    // An MSR as L1 would see it; nullopt or false: #GP(0).
+    { port.read_l1_msr(encoding) } -> std::same_as<std::optional<std::uint64_t>>;
+    { port.write_l1_msr(encoding, value) } -> std::same_as<bool>;
+    // The 4 KB MSR bitmap (SDM 3C 25.6.9) of what L0 keeps from L1, and so from L2 even where L1 allows it.
+    { port.l0_msr_bitmap() } -> std::same_as<x86::Hpa>;
+    // EPT01's EPTP: under it runs an L2 whose L1 uses no EPT for it.
+    { port.ept01_pointer() } -> std::same_as<std::uint64_t>;
+    { port.set_cr2(value) };
+    // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.
+    { port.handle_ept01_violation(value) } -> std::same_as<bool>;
+    // L1's virtual processor enters the shutdown state, as by a triple fault. May return.
+    { port.l1_shutdown("") };
+    // The engine cannot go on (out of memory, say): names what happened. Does not return.
+    { port.fatal("") };
+
+    { port.cpu() } -> std::same_as<unsigned>;  // the physical CPU this runs on, from 0
+};
+
+}  // namespace flatback::nested

@@ -1,0 +1,37 @@
+// Who handles an exit of L2's: the SDM's list of exit reasons (SDM 3D appendix C) as one table. L0 intercepts almost
+// nothing for itself, so that nearly every exit happened because L1 asked for it or because it is unconditional.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "nested/counters.hpp"
+#include "vmx/exit_reason.hpp"
+
+namespace flatback::nested {
+
+enum class Route : std::uint8_t {
+    to_l1,          // L1 asked for it, or it is unconditional
+    by_ept12,       // L1 sees it only where its own EPT does not allow the access
+    by_msr_bitmap,  // L1 sees it where its bitmap, or having none, says so
+    never,          // cannot happen: nobody asked for it
+};
+
+inline constexpr auto routes = [] {
+    using enum vmx::ExitReason;
+    std::array<Route, exit_reason_count> table;
+    for (Route& route : table) route = Route::to_l1;
+    const auto set = [&](vmx::ExitReason reason, Route route) { table[static_cast<std::size_t>(reason)] = route; };
+    set(ept_violation, Route::by_ept12);
+    set(ept_misconfiguration, Route::by_ept12);
+    set(rdmsr, Route::by_msr_bitmap);
+    set(wrmsr, Route::by_msr_bitmap);
+    // Not offered to L1 and not used by L0.
+    set(monitor_trap_flag, Route::never);
+    set(virtualized_eoi, Route::never);
+    set(page_modification_log_full, Route::never);
+    set(spp_related_event, Route::never);
+    return table;
+}();
+
+}  // namespace flatback::nested

@@ -1,0 +1,289 @@
+// Nested VMX of one virtual CPU of L1: its VMX operation, its VMCSs, and the way in and out of its guests.
+//
+// It owns no memory but what it asks of the Port, runs on the virtual CPU's own physical CPU with interrupts disabled,
+// and shares nothing with other virtual CPUs but the VpidPool. It does not run guests by itself: the host hypervisor
+// calls it with an exit of L1 caused by a VMX instruction, or with any exit of L2, and then enters the guest again,
+// whichever is current then.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "nested/capabilities.hpp"
+#include "nested/counters.hpp"
+#include "nested/entry_checks.hpp"
+#include "nested/ept02.hpp"
+#include "nested/port.hpp"
+#include "nested/shadow_fields.hpp"
+#include "nested/vmcs12.hpp"
+#include "tag/vpid12_map.hpp"
+#include "vmx/exit_reason.hpp"
+#include "vmx/instruction_error.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/interruption.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/segment.hpp"
+
+namespace flatback::nested {
+
+// How the host must enter the guest that is current after a call.
+enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1 };
+
+// A fault that L1's instruction raises.
+struct Fault {
+    std::uint8_t vector;
+    bool has_error_code = false;
+    std::uint32_t error_code = 0;
+    std::uint64_t page_fault_address = 0;  // CR2, for #PF
+};
+
+struct Configuration {
+    tag::Policy tags = tag::Policy::mapped;
+    bool shadow_vmcs = true;  // used only where the processor has it
+};
+
+// Called with what the engine noticed and the host may want to log. Not on any hot path.
+enum class Notice : std::uint8_t { entry_check_failed, hardware_refused_vmcs02, guest_state_refused };
+
+template <Port P>
+class NestedVcpu final {
+public:
+    // One VMCS of L1's that it made active (SDM 3C 25.1), with the hardware VMCSs that stand for it. L1 may have more
+    // active: the least recently loaded one is then written back to its region, and returns by VMPTRLD.
+    static constexpr unsigned vmcs_slots = 32;
+    static constexpr unsigned tag_slots = 32;
+
+    // vmcs01: the hardware VMCS under which L1 runs; it is current whenever L1 is.
+    NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPool& pool, x86::Hpa vmcs01,
+               const Configuration& configuration);
+    NestedVcpu(const NestedVcpu&) = delete;
+    NestedVcpu& operator=(const NestedVcpu&) = delete;
+
+    [[nodiscard]] bool in_vmx_operation() const { return in_vmx_operation_; }
+    [[nodiscard]] bool in_l2() const { return in_l2_; }
+    [[nodiscard]] const Capabilities& capabilities() const { return capabilities_; }
+    [[nodiscard]] Counters& counters() { return counters_; }
+    [[nodiscard]] std::uint16_t vpid01() const { return tag::raw(vpid01_.number()); }
+
+    [[nodiscard]] bool shadows_vmcs() const { return configuration_.shadow_vmcs && capabilities_.vmcs_shadowing; }
+    [[nodiscard]] std::size_t tag_capacity() const { return tags_.capacity(); }
+    struct Statistics {
+        tag::MapStatistics tags;
+        std::uint64_t hardware_invepts;
+        std::uint64_t ept02_leaves_filled;
+        std::uint64_t ept02_pages;
+    };
+    [[nodiscard]] Statistics statistics() const {
+        return {tags_.statistics(), ept02_.hardware_invepts() + counters_.hardware_invepts, ept02_.leaves_filled(),
+                ept02_.pages_in_use()};
+    }
+
+    // An exit of L1's with one of the VMX instructions' reasons.
+    Entry handle_vmx_instruction(vmx::ExitReason reason);
+    // Any exit of L2.
+    Entry handle_l2_exit(std::uint32_t exit_reason);
+    // The hardware's VMLAUNCH or VMRESUME of vmcs02 failed (VMfail). False where L1 was current: that is L0's bug.
+    [[nodiscard]] bool handle_failed_entry(std::uint32_t vm_instruction_error);
+
+    // Before the very first entry, with vmcs01 current: pays what vpid01 owes.
+    void prepare_first_entry() { enter_l1_tag(); }
+    // L0 did for L1 what drops L1's own translations (a MOV to CR0 or CR4 that it emulated).
+    void l1_translations_changed() {
+        vpid01_.invalidate();
+        enter_l1_tag();
+    }
+    // The MSRs of the guest that is current: some live in its VMCS. nullopt, false: #GP(0).
+    [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
+    [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
+    // L1 changed an MSR that lives in vmcs01 (EFER, PAT, SYSENTER_*).
+    void l1_msr_changed() { l1_state_known_ = false; }
+    // L0 changed what EPT01 says: nothing derived from it may be used any longer (rule 6 of docs/tags.md).
+    void ept01_changed();
+    // Raises a fault in L1, which must be current.
+    void inject_into_l1(const Fault& fault);
+    // The same for the guest that is current, whichever it is.
+    void inject(const Fault& fault) { inject_into_l1(fault); }
+
+private:
+    struct Slot {
+        x86::Gpa<x86::L1> region{};
+        bool active = false;
+        bool launched = false;         // as L1 sees it
+        bool vmcs02_prepared = false;  // host state and what else never changes is written
+        bool vmcs02_launched = false;  // the hardware's launch state
+        bool guest_in_vmcs02 = false;  // vmcs02 has newer guest state and information than `vmcs12`, but for `fresh`
+        bool controls_changed = true;  // composed controls: to be checked and composed anew
+        bool host_changed = true;      // host state: to be checked
+        bool kept_changed = true;      // the VMCS link pointer: to be checked
+        bool primary_changed = false;  // primary02: to be written
+        bool l1_uses_vpid = false;
+        bool l1_uses_ept = false;
+        std::uint16_t vmcs02_tag = 0;
+        std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/vcpu_entry.hpp)
+        std::uint32_t primary02 = 0;
+        std::uint32_t secondary02 = 0;  // but for "enable VPID"
+        std::uint64_t last_used = 0;
+        std::uint64_t vmcs02_ept_pointer = 0;
+        std::uint64_t merged_from = ~std::uint64_t{0};  // L1's MSR bitmap that msr_bitmap02 was made of
+        x86::Hpa vmcs02{};
+        x86::Hpa shadow{};
+        x86::Hpa msr_bitmap02{};
+        FieldSet fresh;         // guest state and information whose word in vmcs12 is current
+        FieldSet always_fresh;  // of these, what no exit changes
+        FieldSet pending;       // words to be written to vmcs02 at the next entry
+        Vmcs12 vmcs12;
+    };
+    struct EntryFailure {
+        vmx::ExitReason reason;
+        std::uint64_t qualification;
+    };
+    struct Inherited {
+        std::uint64_t dr7 = 0;
+        std::uint64_t debugctl = 0;
+        std::uint64_t pat = 0;
+        std::uint64_t efer = 0;
+    };
+    struct MsrWord {
+        std::uint16_t word;
+        std::uint64_t bits;
+    };
+    using Checked = std::expected<void, Fault>;
+    static constexpr std::uint32_t flat_data_rights = 0xc093;     // present, writable, accessed, DPL 0, big, 4 KB units
+    static constexpr std::uint32_t flat_code_rights_32 = 0xc09b;  // present, execute and read, accessed, DPL 0
+    static constexpr std::uint32_t flat_code_rights_64 = 0xa09b;
+    static constexpr std::uint32_t busy_task_rights = 0x8b;
+
+    // nested/vcpu_instructions.hpp: the thirteen instructions.
+    void vmxon();
+    void vmxoff();
+    void vmclear();
+    void vmptrld();
+    void vmptrst();
+    void vmread();
+    void vmwrite();
+    void invept();
+    void invvpid();
+    void leave_vmx_operation();
+    Entry vmentry(bool launch);
+    void advance_l1();
+    void succeed();
+    void fail_invalid();
+    void fail_valid(vmx::InstructionError error);
+    void fail(vmx::InstructionError error);
+    void set_arithmetic_flags(std::uint64_t flags);
+    [[nodiscard]] std::uint64_t l1_register(unsigned number);
+    void set_l1_register(unsigned number, std::uint64_t value);
+    [[nodiscard]] std::expected<std::uint64_t, Fault> memory_operand();
+    [[nodiscard]] std::expected<std::uint64_t, Fault> read_pointer_operand();
+    [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
+
+    // nested/vcpu_vmcs.hpp: which of L1's VMCSs are active and current.
+    [[nodiscard]] Slot* find(x86::Gpa<x86::L1> region);
+    [[nodiscard]] Slot* activate(x86::Gpa<x86::L1> region);
+    void write_back(Slot& slot);
+    void make_current(Slot* slot);
+    [[nodiscard]] std::uint64_t read_field(Slot& slot, std::size_t index);
+    void write_field(Slot& slot, std::size_t index, std::uint64_t value);
+    void fill_shadow(Slot& slot);
+    void collect_shadow(Slot& slot);
+    void collect_all(Slot& slot);
+
+    // nested/vcpu_entry.hpp
+    void remember_l1_state(const Slot& slot);
+    [[nodiscard]] bool link_pointer_is_valid(const Slot& slot);
+    void prepare_vmcs02(Slot& slot);
+    void compose_controls(Slot& slot);
+    [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
+    [[nodiscard]] bool load_pdptes(std::uint64_t cr3);
+    void merge_msr_bitmap(Slot& slot);
+    void select_ept(Slot& slot);
+    void select_tag(Slot& slot);
+    [[nodiscard]] unsigned load_msrs(std::uint64_t list, std::uint32_t count);
+    [[nodiscard]] bool store_msrs(std::uint64_t list, std::uint32_t count);
+
+    // nested/vcpu_exit.hpp
+    Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
+    [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
+    void handle_msr_for_l2(bool write);
+    void requeue_vectoring_event();
+    Entry resume_l2(Slot& slot, std::size_t basic_reason);
+    Entry reflect(Slot& slot, std::uint32_t exit_reason, std::optional<std::uint64_t> qualification = std::nullopt);
+    Entry reflect_failed_entry(Slot& slot, vmx::ExitReason reason, std::uint64_t qualification);
+    Entry enter_l1(Slot& slot, vmx::ExitReason reason);
+    void enter_l1_tag();
+    void abort_l1(std::uint32_t indicator);
+    void load_l1_state(Slot& slot);
+    void load_l1_rare_state(Slot& slot, bool long_mode);
+
+    [[nodiscard]] EntryRules rules() const {
+        return {.promised = capabilities_.promised, .physical_address_width = capabilities_.physical_address_width};
+    }
+    // Counted access to the current hardware VMCS, typed by field.
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    vmx::field_value_t<W> get(vmx::Field<W, K> field) {
+        ++counters_.vmreads;
+        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
+    }
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
+        ++counters_.vmwrites;
+        port_.vmwrite(field.encoding, value);
+    }
+    std::uint64_t get_raw(std::uint32_t encoding) {
+        ++counters_.vmreads;
+        return port_.vmread(encoding);
+    }
+    void put_raw(std::uint32_t encoding, std::uint64_t value) {
+        ++counters_.vmwrites;
+        port_.vmwrite(encoding, value);
+    }
+    void load(x86::Hpa vmcs) {
+        ++counters_.vmptrlds;
+        port_.load_vmcs(vmcs);
+    }
+    void notice(Notice what, std::uint64_t detail) {
+        if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
+    }
+    void run(tag::OwedFlush flush);
+
+    P& port_;
+    const Capabilities& capabilities_;
+    Configuration configuration_;
+    x86::Hpa vmcs01_;
+    Counters counters_;
+
+    bool in_vmx_operation_ = false;
+    bool in_l2_ = false;
+    bool entering_by_launch_ = false;
+    bool l1_state_known_ = false;         // vmcs01's rarely changing guest state equals ...
+    const Slot* l1_state_of_ = nullptr;   // ... this VMCS's host state
+    bool shadowing_ = false;              // VMCS shadowing is in use for L1
+    std::uint64_t vmxon_region_ = 0;
+    std::uint64_t use_clock_ = 0;
+    Slot* current_ = nullptr;
+    std::array<Slot, vmcs_slots> slots_;
+
+    tag::Vpid01 vpid01_;
+    tag::Vpid12Map<tag_slots> tags_;
+    Ept02<P> ept02_;
+
+    x86::Hpa vmread_bitmap_{};
+    x86::Hpa vmwrite_bitmap_{};
+    Inherited inherited_;
+    std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero
+    unsigned l0_msr_words_used_ = 0;
+};
+
+}  // namespace flatback::nested
+
+#include "nested/vcpu_vmcs.hpp"
+// clang-format keeps this order: what stands above is used below.
+#include "nested/vcpu_instructions.hpp"
+// -
+#include "nested/vcpu_entry.hpp"
+// -
+#include "nested/vcpu_exit.hpp"

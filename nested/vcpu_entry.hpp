@@ -1,0 +1,529 @@
+// VMLAUNCH and VMRESUME of L1's: the checks in the SDM's order (SDM 3C chapter 27), vmcs02 brought up to date, the tag
+// and the EPT02 chosen, and what is owed to them paid.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "nested/entry_checks.hpp"
+#include "nested/vcpu.hpp"
+
+namespace flatback::nested {
+
+// The constructor stands here, with what else is done once.
+template <Port P>
+NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPool& pool, x86::Hpa vmcs01,
+                          const Configuration& configuration)
+    : port_(port),
+      capabilities_(capabilities),
+      configuration_(configuration),
+      vmcs01_(vmcs01),
+      vpid01_(pool),
+      tags_(pool, vpid01_, configuration.tags),
+      ept02_(port, {.physical_address_width = capabilities.physical_address_width,
+                    .ept_vpid = capabilities.promised.ept_vpid,
+                    .huge_pages = capabilities.huge_ept_pages}) {
+    if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
+        const auto bitmap_without = [&](const FieldSet& fields) {
+            const auto page = port_.allocate_page();
+            if (!page) port_.fatal("no memory for the VMREAD and VMWRITE bitmaps");
+            auto* bytes = reinterpret_cast<std::uint8_t*>(port_.page(*page));
+            std::memset(bytes, 0xff, x86::page_size);
+            fields.for_each([&](std::size_t index) {
+                const std::uint32_t encoding = vmx::all_fields[index].encoding;
+                bytes[encoding / 8] = static_cast<std::uint8_t>(bytes[encoding / 8] & ~(1U << (encoding % 8)));
+            });
+            return *page;
+        };
+        vmread_bitmap_ = bitmap_without(detail::shadowed);
+        vmwrite_bitmap_ = bitmap_without(detail::shadow_writable);
+    }
+    const std::uint64_t* bitmap = port_.page(port_.l0_msr_bitmap());
+    for (std::uint16_t word = 0; word < 512; ++word) {
+        if (bitmap[word] == 0) continue;
+        if (l0_msr_words_used_ == l0_msr_words_.size()) port_.fatal("L0 intercepts MSRs in too many places");
+        l0_msr_words_[l0_msr_words_used_++] = {word, bitmap[word]};
+    }
+}
+
+namespace detail {
+// What a VM entry has to do each time, as L1's controls have it (Slot::work).
+enum Work : std::uint32_t {
+    inherit_debug = 1U << 0,   // not loaded: L2 gets what L1 has
+    inherit_pat = 1U << 1,
+    inherit_efer = 1U << 2,
+    rewrite_debug = 1U << 3,   // loaded but not saved: vmcs02's saved value is not what to load
+    rewrite_pat = 1U << 4,
+    rewrite_efer = 1U << 5,
+    pass_on_pat = 1U << 6,     // the exit does not load it: L1 gets what L2 had
+    pass_on_efer = 1U << 7,
+    msr_bitmap = 1U << 8,
+    entry_msr_list = 1U << 9,
+    exit_store_list = 1U << 10,
+    exit_load_list = 1U << 11,
+    paging_without_ept = 1U << 12,
+};
+
+inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
+
+constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
+    namespace entry = vmx::entry_control;
+    namespace exit = vmx::exit_control;
+    const std::uint32_t in = vmcs12.get(vmx::field::vm_entry_controls);
+    const std::uint32_t out = vmcs12.get(vmx::field::vm_exit_controls);
+    std::uint32_t work = 0;
+    const auto one = [&](std::uint32_t load, std::uint32_t save, Work inherit, Work rewrite) {
+        if ((in & load) == 0) {
+            work |= inherit;
+        } else if ((out & save) == 0) {
+            work |= rewrite;
+        }
+    };
+    one(entry::load_debug_controls, exit::save_debug_controls, inherit_debug, rewrite_debug);
+    one(entry::load_ia32_pat, exit::save_ia32_pat, inherit_pat, rewrite_pat);
+    one(entry::load_ia32_efer, exit::save_ia32_efer, inherit_efer, rewrite_efer);
+    if ((out & exit::load_ia32_pat) == 0) work |= pass_on_pat;
+    if ((out & exit::load_ia32_efer) == 0) work |= pass_on_efer;
+    const std::uint32_t primary = vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls);
+    if ((primary & vmx::primary::use_msr_bitmaps) != 0) work |= msr_bitmap;
+    const bool secondary = (primary & vmx::primary::activate_secondary_controls) != 0;
+    if (!secondary || (vmcs12.get(vmx::field::secondary_processor_based_vm_execution_controls) &
+                       vmx::secondary::enable_ept) == 0) {
+        work |= paging_without_ept;
+    }
+    if (vmcs12.get(vmx::field::vm_entry_msr_load_count) != 0) work |= entry_msr_list;
+    if (vmcs12.get(vmx::field::vm_exit_msr_store_count) != 0) work |= exit_store_list;
+    if (vmcs12.get(vmx::field::vm_exit_msr_load_count) != 0) work |= exit_load_list;
+    return work;
+}
+
+// Guest state that a VM exit does not save, by L1's controls: vmcs12 keeps what L1 wrote.
+constexpr FieldSet not_saved_at_exit(const Vmcs12& vmcs12) {
+    namespace exit = vmx::exit_control;
+    const std::uint32_t out = vmcs12.get(vmx::field::vm_exit_controls);
+    FieldSet set;
+    const auto keep = [&](auto... fields) { (set.insert(index_of(fields.encoding)), ...); };
+    if ((out & exit::save_debug_controls) == 0) keep(vmx::field::guest_dr7, vmx::field::guest_ia32_debugctl);
+    if ((out & exit::save_ia32_pat) == 0) keep(vmx::field::guest_ia32_pat);
+    if ((out & exit::save_ia32_efer) == 0) keep(vmx::field::guest_ia32_efer);
+    if ((out & exit::save_vmx_preemption_timer_value) == 0) keep(vmx::field::vmx_preemption_timer_value);
+    return set;
+}
+}  // namespace detail
+
+template <Port P>
+Entry NestedVcpu<P>::vmentry(bool launch) {
+    using vmx::InstructionError;
+    if (current_ == nullptr) {
+        fail_invalid();
+        return Entry::vmresume;
+    }
+    Slot& slot = *current_;
+    if ((get(vmx::field::guest_interruptibility_state) & vmx::interruptibility::blocking_by_mov_ss) != 0) {
+        fail_valid(InstructionError::entry_with_events_blocked_by_mov_ss);
+        return Entry::vmresume;
+    }
+    if (slot.launched == launch) {
+        fail_valid(launch ? InstructionError::vmlaunch_with_non_clear_vmcs
+                          : InstructionError::vmresume_with_non_launched_vmcs);
+        return Entry::vmresume;
+    }
+
+    const EntryContext context{
+        .ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0,
+        .current_vmcs = slot.region.value()};
+    // L1's controls are newest in vmcs02 only for "IA-32e mode guest".
+    if (slot.controls_changed) {
+        (void)read_field(slot, detail::index_of(vmx::field::vm_entry_controls.encoding));
+        slot.work = detail::work_of(slot.vmcs12);
+    }
+    if ((slot.work & detail::inherits) != 0) remember_l1_state(slot);
+    if (shadowing_) collect_shadow(slot);
+
+    const auto refuse = [&](InstructionError error, EntryCheck check) {
+        notice(Notice::entry_check_failed, static_cast<std::uint64_t>(check));
+        if (shadowing_) load(vmcs01_);
+        fail_valid(error);
+        return Entry::vmresume;
+    };
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    const vmx::InterruptionInformation event{vmcs12.get(vmx::field::vm_entry_interruption_information)};
+    if (slot.controls_changed || event.is_valid()) {
+        if (slot.controls_changed) slot.work = detail::work_of(vmcs12);
+        const auto checked = check_control_fields(vmcs12, rules());
+        if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
+    }
+    const std::uint32_t secondary12 =
+        (vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
+         vmx::primary::activate_secondary_controls) != 0
+            ? vmcs12.get(vmx::field::secondary_processor_based_vm_execution_controls)
+            : 0;
+    const bool uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
+    if (uses_vpid && vmcs12.get(vmx::field::virtual_processor_identifier) == 0) {
+        return refuse(InstructionError::entry_with_invalid_control_fields, EntryCheck::vpid_not_zero);
+    }
+    if (slot.host_changed) {
+        const auto checked = check_host_state(vmcs12, rules(), context);
+        if (!checked) return refuse(InstructionError::entry_with_invalid_host_state_fields, checked.error());
+        slot.host_changed = false;
+    }
+
+    // From here on a failure is a VM exit: L1 finds itself at its host RIP.
+    ++counters_.l2_entries;
+    entering_by_launch_ = launch;
+    in_l2_ = true;
+    load(slot.vmcs02);
+    if (!slot.vmcs02_prepared) prepare_vmcs02(slot);
+    if (slot.kept_changed) {
+        if (!link_pointer_is_valid(slot)) {
+            return reflect_failed_entry(slot, vmx::ExitReason::entry_failure_guest_state,
+                                        static_cast<std::uint64_t>(vmx::GuestStateFailure::vmcs_link_pointer));
+        }
+        slot.kept_changed = false;
+    }
+    if (slot.controls_changed) {
+        compose_controls(slot);
+        slot.controls_changed = false;
+    }
+    if (slot.primary_changed) {
+        put(vmx::field::primary_processor_based_vm_execution_controls, slot.primary02);
+        slot.primary_changed = false;
+    }
+    slot.pending.for_each(
+        [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
+    slot.pending.clear();
+    if (slot.work != 0) [[unlikely]] {
+        if (const auto failure = do_entry_work(slot)) {
+            return reflect_failed_entry(slot, failure->reason, failure->qualification);
+        }
+    }
+    select_ept(slot);
+    select_tag(slot);
+    slot.launched = true;
+    return slot.vmcs02_launched ? Entry::vmresume : Entry::vmlaunch;
+}
+
+// What of L1's own state L2 starts with where its VMCS loads none. vmcs01 is current.
+template <Port P>
+void NestedVcpu<P>::remember_l1_state(const Slot& slot) {
+    if ((slot.work & detail::inherit_debug) != 0) {
+        inherited_.dr7 = get(vmx::field::guest_dr7);
+        inherited_.debugctl = get(vmx::field::guest_ia32_debugctl);
+    }
+    if ((slot.work & detail::inherit_pat) != 0) inherited_.pat = get(vmx::field::guest_ia32_pat);
+    if ((slot.work & detail::inherit_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
+}
+
+// SDM 3C 27.3.1.5. Without VMCS shadowing offered to L1 the VMCS named there must be an ordinary one.
+template <Port P>
+bool NestedVcpu<P>::link_pointer_is_valid(const Slot& slot) {
+    const std::uint64_t link = slot.vmcs12.get(vmx::field::vmcs_link_pointer);
+    if (link == ~std::uint64_t{0}) return true;
+    if ((link & 0xfff) != 0 || !x86::fits_physical_width(link, capabilities_.physical_address_width)) return false;
+    if (link == slot.region.value()) return false;
+    const auto* page = port_.l1_page(x86::Gpa<x86::L1>{link});
+    return page != nullptr &&
+           __atomic_load_n(reinterpret_cast<const std::uint32_t*>(page), __ATOMIC_RELAXED) == vmcs12_revision;
+}
+
+// Once for each vmcs02: what never changes.
+template <Port P>
+void NestedVcpu<P>::prepare_vmcs02(Slot& slot) {
+    port_.write_host_state();
+    put(vmx::field::vmcs_link_pointer, ~std::uint64_t{0});
+    put(vmx::field::vm_exit_msr_store_count, 0);
+    put(vmx::field::vm_exit_msr_load_count, 0);
+    put(vmx::field::vm_entry_msr_load_count, 0);
+    put(vmx::field::address_of_msr_bitmaps, slot.msr_bitmap02.value());
+    slot.vmcs02_tag = 0;
+    slot.vmcs02_ept_pointer = 0;
+    slot.vmcs02_prepared = true;
+}
+
+// L1's controls with what L0 needs besides. L0 intercepts nothing of L2's for itself but MSRs and EPT violations: every
+// device is L1's, and so is every interrupt.
+template <Port P>
+void NestedVcpu<P>::compose_controls(Slot& slot) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
+    const bool secondary = (primary12 & vmx::primary::activate_secondary_controls) != 0;
+    const std::uint32_t secondary12 =
+        secondary ? vmcs12.get(field::secondary_processor_based_vm_execution_controls) : 0;
+    slot.l1_uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
+    slot.l1_uses_ept = (secondary12 & vmx::secondary::enable_ept) != 0;
+
+    put(field::pin_based_vm_execution_controls, vmcs12.get(field::pin_based_vm_execution_controls));
+    slot.primary02 = primary12 | vmx::primary::activate_secondary_controls;
+    slot.primary_changed = true;
+    slot.secondary02 = (secondary12 & ~vmx::secondary::enable_vpid) | vmx::secondary::enable_ept;
+    // The VPID control goes with the tag: select_tag() writes both.
+    put(field::secondary_processor_based_vm_execution_controls,
+        slot.secondary02 | (slot.vmcs02_tag != 0 ? vmx::secondary::enable_vpid : 0));
+    put(field::vm_exit_controls,
+        vmcs12.get(field::vm_exit_controls) | vmx::exit_control::host_address_space_size |
+            vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
+            vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer);
+    put(field::vm_entry_controls, vmcs12.get(field::vm_entry_controls) | vmx::entry_control::load_debug_controls |
+                                      vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer);
+
+    // Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing.
+    const auto page_of = [&](std::uint64_t address) {
+        return port_.host_mapping(x86::Gpa<x86::L1>{address}).address.value();
+    };
+    if ((primary12 & vmx::primary::use_io_bitmaps) != 0) {
+        // L0 keeps no port from L1, so that L1's own bitmaps say it all.
+        put(field::address_of_io_bitmap_a, page_of(vmcs12.get(field::address_of_io_bitmap_a)));
+        put(field::address_of_io_bitmap_b, page_of(vmcs12.get(field::address_of_io_bitmap_b)));
+    }
+    if ((primary12 & vmx::primary::use_tpr_shadow) != 0) {
+        put(field::virtual_apic_address, page_of(vmcs12.get(field::virtual_apic_address)));
+    }
+    if ((secondary12 & vmx::secondary::virtualize_apic_accesses) != 0) {
+        put(field::apic_access_address, page_of(vmcs12.get(field::apic_access_address)));
+    }
+    slot.always_fresh = detail::not_saved_at_exit(vmcs12);
+    slot.work = detail::work_of(vmcs12);
+}
+
+// The rare parts of an entry, those that cannot be kept from one entry to the next. vmcs02 is current.
+template <Port P>
+std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work(Slot& slot) {
+    namespace field = vmx::field;
+    using namespace detail;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    const std::uint32_t work = slot.work;
+    if ((work & msr_bitmap) != 0) merge_msr_bitmap(slot);
+    if ((work & inherit_debug) != 0) {
+        put(field::guest_dr7, inherited_.dr7);
+        put(field::guest_ia32_debugctl, inherited_.debugctl);
+    } else if ((work & rewrite_debug) != 0) {
+        put(field::guest_dr7, vmcs12.get(field::guest_dr7));
+        put(field::guest_ia32_debugctl, vmcs12.get(field::guest_ia32_debugctl));
+    }
+    if ((work & inherit_pat) != 0) {
+        put(field::guest_ia32_pat, inherited_.pat);
+    } else if ((work & rewrite_pat) != 0) {
+        put(field::guest_ia32_pat, vmcs12.get(field::guest_ia32_pat));
+    }
+    if ((work & inherit_efer) != 0) {
+        // SDM 3C 27.3.2.1: LMA, and with paging LME, become "IA-32e mode guest"; the rest is as it was.
+        constexpr std::uint64_t mode = x86::efer::long_mode_active | x86::efer::long_mode_enable;
+        const bool ia32e = (vmcs12.get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) != 0;
+        put(field::guest_ia32_efer, (inherited_.efer & ~mode) | (ia32e ? mode : 0));
+    } else if ((work & rewrite_efer) != 0) {
+        put(field::guest_ia32_efer, vmcs12.get(field::guest_ia32_efer));
+    }
+    if ((work & paging_without_ept) != 0) {
+        // The hardware runs L2 under EPT01 and so takes PDPTEs from vmcs02; L1's processor would take them from memory.
+        const bool pae = (get(field::guest_cr0) & x86::cr0::paging) != 0 &&
+                         (get(field::guest_cr4) & x86::cr4::physical_address_extension) != 0 &&
+                         (vmcs12.get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) == 0;
+        if (pae && !load_pdptes(get(field::guest_cr3))) {
+            return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
+                                static_cast<std::uint64_t>(vmx::GuestStateFailure::pdpte)};
+        }
+    }
+    if ((work & entry_msr_list) != 0) {
+        if (const unsigned failed = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
+                                              vmcs12.get(field::vm_entry_msr_load_count));
+            failed != 0) {
+            return EntryFailure{vmx::ExitReason::entry_failure_msr_loading, failed};
+        }
+    }
+    return std::nullopt;
+}
+
+// Into the current VMCS's PDPTE fields, from the table that CR3 names in L1's memory.
+template <Port P>
+bool NestedVcpu<P>::load_pdptes(std::uint64_t cr3) {
+    const std::uint64_t table = cr3 & 0xffffffe0;
+    const auto* page = port_.l1_page(x86::Gpa<x86::L1>{table});
+    if (page == nullptr) return false;
+    const auto* entries = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        const std::uint64_t entry = __atomic_load_n(&entries[i], __ATOMIC_RELAXED);
+        if (!x86::is_valid_pae_pdpte(entry, capabilities_.physical_address_width)) return false;
+        put_raw(vmx::field::guest_pdpte0.encoding + 2 * i, entry);
+    }
+    return true;
+}
+
+// L1's bitmap with L0's own bits. Copied at every entry: L1 may have written to it, and the processor must not see what
+// L1 writes after L0's bits went in.
+template <Port P>
+void NestedVcpu<P>::merge_msr_bitmap(Slot& slot) {
+    const x86::Gpa<x86::L1> address{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)};
+    auto* merged = port_.page(slot.msr_bitmap02);
+    if (const auto* page = port_.l1_page(address)) {
+        if (slot.merged_from == address.value()) {
+            if constexpr (requires { port_.unwritten_since_last_asked(address); }) {
+                if (port_.unwritten_since_last_asked(address)) return;
+            }
+        }
+        slot.merged_from = address.value();
+        std::memcpy(merged, page, x86::page_size);
+    } else {
+        std::memset(merged, 0xff, x86::page_size);
+        slot.merged_from = ~std::uint64_t{0};
+    }
+    for (unsigned i = 0; i < l0_msr_words_used_; ++i) merged[l0_msr_words_[i].word] |= l0_msr_words_[i].bits;
+}
+
+template <Port P>
+void NestedVcpu<P>::select_ept(Slot& slot) {
+    std::uint64_t pointer = port_.ept01_pointer();
+    if (slot.l1_uses_ept) {
+        pointer = ept02_.pointer_for(slot.vmcs12.get(vmx::field::ept_pointer));
+        if (pointer == 0) port_.fatal("no memory for the root of an EPT02; give L0 more (docs/metal.md)");
+    }
+    if (pointer != slot.vmcs02_ept_pointer) {
+        put(vmx::field::ept_pointer, pointer);
+        slot.vmcs02_ept_pointer = pointer;
+    }
+}
+
+// The tag to run L2 under, with what is owed to it paid: after this only the entry itself is left.
+template <Port P>
+void NestedVcpu<P>::select_tag(Slot& slot) {
+    const tag::Cpu cpu{port_.cpu()};
+    auto entry = slot.l1_uses_vpid
+                     ? tags_.enter(tag::Vpid12{slot.vmcs12.get(vmx::field::virtual_processor_identifier)}, cpu)
+                     : tags_.enter_without_vpid(cpu);
+    const std::uint16_t number = tag::raw(entry.tag);
+    if (number != slot.vmcs02_tag) [[unlikely]] {
+        if ((number == 0) != (slot.vmcs02_tag == 0)) {
+            put(vmx::field::secondary_processor_based_vm_execution_controls,
+                slot.secondary02 | (number != 0 ? vmx::secondary::enable_vpid : 0));
+        }
+        put(vmx::field::virtual_processor_identifier, number);
+        slot.vmcs02_tag = number;
+    }
+    if (entry.flush) [[unlikely]] run(std::move(*entry.flush));
+}
+
+// --- MSR lists (SDM 3C 27.4, 28.4, 28.6) -----------------------------------------------------------------------------
+
+namespace detail {
+struct MsrEntry {
+    std::uint32_t index;
+    std::uint32_t reserved;
+    std::uint64_t value;
+};
+// Neither x2APIC registers, nor SMM's, nor the bases that the VMCS holds; nor a microcode update.
+constexpr bool may_be_in_msr_list(std::uint32_t msr) {
+    return (msr >> 8) != 8 && msr != x86::msr::ia32_smm_monitor_ctl && msr != x86::msr::ia32_fs_base &&
+           msr != x86::msr::ia32_gs_base && msr != x86::msr::ia32_bios_updt_trig && msr != x86::msr::ia32_bios_sign_id;
+}
+}  // namespace detail
+
+// 0: all loaded. Else the number, from 1, of the entry that could not be. The MSRs are those of the guest whose VMCS is
+// current.
+template <Port P>
+unsigned NestedVcpu<P>::load_msrs(std::uint64_t list, std::uint32_t count) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const x86::Gpa<x86::L1> address{list + i * sizeof(detail::MsrEntry)};
+        const auto* page = port_.l1_page(address);
+        if (page == nullptr) return i + 1;
+        detail::MsrEntry entry;
+        std::memcpy(&entry, page + address.page_offset(), sizeof entry);
+        if (entry.reserved != 0 || !detail::may_be_in_msr_list(entry.index) ||
+            !write_guest_msr(entry.index, entry.value)) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+template <Port P>
+bool NestedVcpu<P>::store_msrs(std::uint64_t list, std::uint32_t count) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const x86::Gpa<x86::L1> address{list + i * sizeof(detail::MsrEntry)};
+        auto* page = port_.l1_page(address);
+        if (page == nullptr) return false;
+        detail::MsrEntry entry;
+        std::memcpy(&entry, page + address.page_offset(), sizeof entry);
+        if (entry.reserved != 0 || (entry.index >> 8) == 8 || entry.index == x86::msr::ia32_smbase) return false;
+        const auto value = read_guest_msr(entry.index);
+        if (!value) return false;
+        std::memcpy(page + address.page_offset() + 8, &*value, 8);
+    }
+    return true;
+}
+
+// An MSR of the guest whose VMCS is current: some live in the VMCS while L0 runs.
+template <Port P>
+std::optional<std::uint64_t> NestedVcpu<P>::read_guest_msr(std::uint32_t msr) {
+    namespace field = vmx::field;
+    switch (msr) {
+        case x86::msr::ia32_efer:
+            return get(field::guest_ia32_efer);
+        case x86::msr::ia32_pat:
+            return get(field::guest_ia32_pat);
+        case x86::msr::ia32_debugctl:
+            return get(field::guest_ia32_debugctl);
+        case x86::msr::ia32_sysenter_cs:
+            return get(field::guest_ia32_sysenter_cs);
+        case x86::msr::ia32_sysenter_esp:
+            return get(field::guest_ia32_sysenter_esp);
+        case x86::msr::ia32_sysenter_eip:
+            return get(field::guest_ia32_sysenter_eip);
+        case x86::msr::ia32_fs_base:
+            return get(field::guest_fs_base);
+        case x86::msr::ia32_gs_base:
+            return get(field::guest_gs_base);
+        default:
+            return port_.read_l1_msr(msr);
+    }
+}
+template <Port P>
+bool NestedVcpu<P>::write_guest_msr(std::uint32_t msr, std::uint64_t value) {
+    namespace field = vmx::field;
+    switch (msr) {
+        case x86::msr::ia32_efer: {
+            // LMA is the processor's own, and a WRMSR while paging cannot change LME (SDM 3A 9.8.5).
+            if ((value & ~x86::efer::defined_bits) != 0) return false;
+            const std::uint64_t now = get(field::guest_ia32_efer);
+            const bool paging = (get(field::guest_cr0) & x86::cr0::paging) != 0;
+            if (paging && ((value ^ now) & x86::efer::long_mode_enable) != 0) return false;
+            put(field::guest_ia32_efer,
+                (value & ~x86::efer::long_mode_active) | (now & x86::efer::long_mode_active));
+            return true;
+        }
+        case x86::msr::ia32_pat:
+            if (!x86::is_valid_pat(value)) return false;
+            put(field::guest_ia32_pat, value);
+            return true;
+        case x86::msr::ia32_debugctl:
+            // LBR, BTF and the like: the processor itself says at VM entry what it does not have.
+            if ((value & ~std::uint64_t{0xffc3}) != 0) return false;
+            put(field::guest_ia32_debugctl, value);
+            return true;
+        case x86::msr::ia32_sysenter_cs:
+            put(field::guest_ia32_sysenter_cs, static_cast<std::uint32_t>(value));
+            return true;
+        case x86::msr::ia32_sysenter_esp:
+        case x86::msr::ia32_sysenter_eip:
+            if (!x86::is_canonical(value)) return false;
+            if (msr == x86::msr::ia32_sysenter_esp) {
+                put(field::guest_ia32_sysenter_esp, value);
+            } else {
+                put(field::guest_ia32_sysenter_eip, value);
+            }
+            return true;
+        case x86::msr::ia32_fs_base:
+        case x86::msr::ia32_gs_base:
+            if (!x86::is_canonical(value)) return false;
+            if (msr == x86::msr::ia32_fs_base) {
+                put(field::guest_fs_base, value);
+            } else {
+                put(field::guest_gs_base, value);
+            }
+            return true;
+        default:
+            return port_.write_l1_msr(msr, value);
+    }
+}
+
+}  // namespace flatback::nested

@@ -1,0 +1,389 @@
+// An exit of L2's: handled here where it is L0's own matter, else shown to L1 as the exit that it asked for (SDM 3C
+// chapter 28).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "nested/routing.hpp"
+#include "nested/vcpu.hpp"
+#include "vmx/exit_qualification.hpp"
+
+namespace flatback::nested {
+
+// exit_reason: the field as the hardware left it. vmcs02 is current.
+template <Port P>
+Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
+    Slot& slot = *current_;
+    ++counters_.exits_from_l2;
+    const vmx::ExitReasonField field{exit_reason};
+    if (field.is_entry_failure()) [[unlikely]] {
+        notice(Notice::guest_state_refused, exit_reason);
+        return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
+    }
+    slot.vmcs02_launched = true;
+    slot.guest_in_vmcs02 = true;
+    const auto basic = static_cast<std::size_t>(field.basic());
+    if (basic >= exit_reason_count) [[unlikely]] port_.fatal("the processor gave an exit reason that it does not have");
+    switch (routes[basic]) {
+        case Route::to_l1:
+            break;
+        case Route::by_ept12:
+            return handle_ept_exit(slot, exit_reason);
+        case Route::by_msr_bitmap: {
+            const bool write = field.basic() == vmx::ExitReason::wrmsr;
+            if (l1_wants_msr(slot, static_cast<std::uint32_t>(port_.general_register(1)), write)) break;
+            handle_msr_for_l2(write);
+            return resume_l2(slot, basic);
+        }
+        case Route::never:
+            port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
+    }
+    return reflect(slot, exit_reason);
+}
+
+template <Port P>
+bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
+    if (!in_l2_) return false;
+    // A rule about controls or host state that nested/entry_checks.hpp does not have. vmcs02's host state is L0's own,
+    // so that what the processor refused came from L1.
+    Slot& slot = *current_;
+    notice(Notice::hardware_refused_vmcs02, vm_instruction_error);
+    in_l2_ = false;
+    if (entering_by_launch_) slot.launched = false;
+    slot.controls_changed = true;
+    load(vmcs01_);
+    enter_l1_tag();
+    fail_valid(vmx::InstructionError::entry_with_invalid_control_fields);
+    return true;
+}
+
+// Back into L2 after an exit that L1 does not see.
+template <Port P>
+Entry NestedVcpu<P>::resume_l2(Slot& slot, std::size_t basic_reason) {
+    ++counters_.handled_by_l0[basic_reason];
+    ++counters_.l2_reentries;
+    requeue_vectoring_event();
+    select_tag(slot);
+    return Entry::vmresume;
+}
+
+// An event that was being delivered when the exit came is delivered again (SDM 3C 28.2.4).
+template <Port P>
+void NestedVcpu<P>::requeue_vectoring_event() {
+    const vmx::InterruptionInformation event{get(vmx::field::idt_vectoring_information)};
+    if (!event.is_valid()) [[likely]] return;
+    put(vmx::field::vm_entry_interruption_information,
+        event.value & ~vmx::InterruptionInformation::entry_reserved_bits);
+    if (event.has_error_code()) {
+        put(vmx::field::vm_entry_exception_error_code, get(vmx::field::idt_vectoring_error_code));
+    }
+    if (event.is_software()) {
+        put(vmx::field::vm_entry_instruction_length, get(vmx::field::vm_exit_instruction_length));
+    }
+    if (event.type() == vmx::InterruptionType::nmi) {
+        // Delivery of the NMI blocked NMIs; it begins again, so they are not yet blocked.
+        const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
+        put(vmx::field::guest_interruptibility_state, state & ~vmx::interruptibility::blocking_by_nmi);
+    }
+}
+
+// --- EPT -------------------------------------------------------------------------------------------------------------
+
+template <Port P>
+Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
+    const vmx::ExitReasonField reason{exit_reason};
+    const std::uint64_t guest_physical = get(vmx::field::guest_physical_address);
+    const auto basic = static_cast<std::size_t>(reason.basic());
+    if (!slot.l1_uses_ept) {
+        // L2 runs under EPT01, which lacks nothing that L1 has.
+        if (!port_.handle_ept01_violation(guest_physical)) port_.fatal("an EPT violation in EPT01 while L2 runs");
+        return resume_l2(slot, basic);
+    }
+    if (reason.basic() == vmx::ExitReason::ept_misconfiguration) port_.fatal("EPT02 is misconfigured");
+
+    const vmx::EptViolation violation{get(vmx::field::exit_qualification)};
+    const auto outcome = ept02_.resolve(slot.vmcs12.get(vmx::field::ept_pointer), x86::Gpa<x86::L2>{guest_physical},
+                                        static_cast<std::uint8_t>(violation.access()));
+    using Kind = EptOutcome::Kind;
+    if (outcome.kind == Kind::filled) [[likely]] {
+        if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret)) {
+            // The IRET did not complete: NMIs are as blocked as before it (SDM 3C 28.2.3).
+            put(vmx::field::guest_interruptibility_state,
+                get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
+        }
+        return resume_l2(slot, basic);
+    }
+    if (outcome.kind == Kind::out_of_memory) port_.fatal("no memory for EPT02; give L0 more (docs/metal.md)");
+    if (outcome.kind == Kind::misconfiguration) {
+        return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
+    }
+    // The access is L2's; the permissions are those of L1's tables, not of EPT02 which may not be filled yet.
+    constexpr std::uint64_t advanced = vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
+                                       vmx::EptViolation::execute_disabled_address | vmx::EptViolation::user_executable;
+    return reflect(slot, exit_reason, violation.with_permissions(outcome.permissions).value & ~advanced);
+}
+
+// --- MSRs ------------------------------------------------------------------------------------------------------------
+
+template <Port P>
+bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
+    if ((slot.work & detail::msr_bitmap) == 0) return true;
+    const auto* page = port_.l1_page(x86::Gpa<x86::L1>{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)});
+    if (page == nullptr) return true;
+    // SDM 3C 25.6.9: reads of low MSRs, reads of high ones, writes of low, writes of high; a kilobyte each.
+    std::uint32_t first = write ? 2048 : 0;
+    std::uint32_t bit = msr;
+    if (msr >= 0xc0000000) {
+        first += 1024;
+        bit -= 0xc0000000;
+    }
+    if (bit > 0x1fff) return true;
+    const auto byte = __atomic_load_n(reinterpret_cast<const std::uint8_t*>(page) + first + bit / 8, __ATOMIC_RELAXED);
+    return ((byte >> (bit % 8)) & 1) != 0;
+}
+
+// L1 lets L2 have the MSR but L0 does not: L0 does it as it would for L1. vmcs02 is current.
+template <Port P>
+void NestedVcpu<P>::handle_msr_for_l2(bool write) {
+    const auto msr = static_cast<std::uint32_t>(port_.general_register(1));
+    std::uint64_t& rax = port_.general_register(0);
+    std::uint64_t& rdx = port_.general_register(2);
+    bool done = true;
+    if (write) {
+        done = write_guest_msr(msr, (rdx << 32) | (rax & 0xffffffff));
+    } else if (const auto value = read_guest_msr(msr)) {
+        rax = *value & 0xffffffff;
+        rdx = *value >> 32;
+    } else {
+        done = false;
+    }
+    if (done) {
+        advance_l1();
+    } else {
+        inject_into_l1(detail::with_code(x86::Vector::general_protection));
+    }
+}
+
+// --- to L1 -----------------------------------------------------------------------------------------------------------
+
+// An exit that L2 really had. vmcs02 is current; then vmcs01, in the state that L1's host-state area asks for.
+template <Port P>
+Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::optional<std::uint64_t> qualification) {
+    namespace field = vmx::field;
+    Vmcs12& vmcs12 = slot.vmcs12;
+    ++counters_.exits_reflected;
+    ++counters_.reflected[exit_reason & 0xffff];
+
+    // Everything below may have changed; only what did goes to the shadow VMCS.
+    FieldSet changed;
+    const auto note = [&](std::uint32_t encoding, std::uint64_t value) {
+        const std::size_t index = detail::index_of(encoding);
+        if (vmcs12.word(index) == value) return;
+        vmcs12.set_word(index, value);
+        changed.insert(index);
+    };
+    slot.fresh = slot.always_fresh;
+    slot.fresh.insert_all(detail::read_at_exit);
+    note(field::exit_reason.encoding, exit_reason);
+    note(field::exit_qualification.encoding, qualification ? *qualification : get(field::exit_qualification));
+    const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
+    note(field::vm_exit_interruption_information.encoding, event.value);
+    const vmx::InterruptionInformation vectoring{get(field::idt_vectoring_information)};
+    note(field::idt_vectoring_information.encoding, vectoring.value);
+    note(field::vm_exit_instruction_length.encoding, get(field::vm_exit_instruction_length));
+    note(field::guest_rip.encoding, get(field::guest_rip));
+    note(field::guest_rsp.encoding, get(field::guest_rsp));
+    note(field::guest_rflags.encoding, get(field::guest_rflags));
+    note(field::guest_interruptibility_state.encoding, get(field::guest_interruptibility_state));
+    const auto note_now = [&](auto what) {
+        note(what.encoding, get(what));
+        slot.fresh.insert(detail::index_of(what.encoding));
+    };
+    if (event.is_valid() && event.has_error_code()) note_now(field::vm_exit_interruption_error_code);
+    if (vectoring.is_valid() && vectoring.has_error_code()) note_now(field::idt_vectoring_error_code);
+    const auto basic = vmx::ExitReasonField{exit_reason}.basic();
+    if (basic == vmx::ExitReason::ept_violation || basic == vmx::ExitReason::ept_misconfiguration) {
+        note_now(field::guest_physical_address);
+        note_now(field::guest_linear_address);
+    }
+    // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.
+    const std::uint32_t injected = vmcs12.get(field::vm_entry_interruption_information);
+    note(field::vm_entry_interruption_information.encoding, injected & ~vmx::InterruptionInformation::valid_bit);
+
+    if ((slot.work & detail::pass_on_pat) != 0) inherited_.pat = get(field::guest_ia32_pat);
+    if ((slot.work & detail::pass_on_efer) != 0) inherited_.efer = get(field::guest_ia32_efer);
+    if ((slot.work & detail::exit_store_list) != 0 &&
+        !store_msrs(vmcs12.get(field::vm_exit_msr_store_address), vmcs12.get(field::vm_exit_msr_store_count))) {
+        abort_l1(1);
+    }
+    if (shadowing_ && !changed.empty()) {
+        load(slot.shadow);
+        changed.for_each([&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, vmcs12.word(index)); });
+    }
+    return enter_l1(slot, basic);
+}
+
+// A VM entry that failed after it left L1: reason and qualification change, nothing else of the exit information does
+// (SDM 3C 27.8), and the VMCS is not launched by it. vmcs02 is current.
+template <Port P>
+Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, std::uint64_t qualification) {
+    ++counters_.exits_reflected;
+    ++counters_.reflected[static_cast<std::size_t>(reason)];
+    if (entering_by_launch_) slot.launched = false;
+    if ((slot.work & detail::pass_on_pat) != 0) inherited_.pat = get(vmx::field::guest_ia32_pat);
+    if ((slot.work & detail::pass_on_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
+    const auto set = [&](auto what, std::uint64_t value) {
+        const std::size_t index = detail::index_of(what.encoding);
+        slot.vmcs12.set_word(index, value);
+        slot.fresh.insert(index);
+        if (shadowing_) put(what, static_cast<decltype(what)::Value>(value));
+    };
+    if (shadowing_) load(slot.shadow);
+    set(vmx::field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);
+    set(vmx::field::exit_qualification, qualification);
+    return enter_l1(slot, reason);
+}
+
+// L1 goes on at its host RIP.
+template <Port P>
+Entry NestedVcpu<P>::enter_l1(Slot& slot, vmx::ExitReason reason) {
+    load(vmcs01_);
+    in_l2_ = false;
+    load_l1_state(slot);
+    if (reason == vmx::ExitReason::exception_or_nmi &&
+        vmx::InterruptionInformation{slot.vmcs12.get(vmx::field::vm_exit_interruption_information)}.type() ==
+            vmx::InterruptionType::nmi) {
+        put(vmx::field::guest_interruptibility_state, vmx::interruptibility::blocking_by_nmi);
+    }
+    if ((slot.work & detail::exit_load_list) != 0) {
+        if (load_msrs(slot.vmcs12.get(vmx::field::vm_exit_msr_load_address),
+                      slot.vmcs12.get(vmx::field::vm_exit_msr_load_count)) != 0) {
+            abort_l1(4);
+        }
+        l1_state_known_ = false;
+    }
+    enter_l1_tag();
+    return Entry::vmresume;
+}
+
+template <Port P>
+void NestedVcpu<P>::enter_l1_tag() {
+    auto entry = vpid01_.enter_l1(tag::Cpu{port_.cpu()});
+    if (entry.flush) [[unlikely]] run(std::move(*entry.flush));
+}
+
+// VMX abort (SDM 3C 28.7): the indicator goes to the VMCS region, the virtual processor to the shutdown state.
+template <Port P>
+void NestedVcpu<P>::abort_l1(std::uint32_t indicator) {
+    if (auto* page = port_.l1_page(current_->region)) {
+        reinterpret_cast<VmcsRegion*>(page)->abort_indicator = indicator;
+    }
+    port_.l1_shutdown("a VMX abort: an MSR list of L1's for VM exits names an MSR that cannot be stored or loaded");
+}
+
+// Loads the host-state area of L1's VMCS into vmcs01 (SDM 3C 28.5).
+//
+// What only a descriptor load or a WRMSR can change, and a 64-bit L1 hardly ever does between its VM entry and the exit,
+// is compared by its selector or known by interception; the rest is written. What that leaves out cannot be seen by L1:
+// hidden parts of a segment register whose selector it did not touch.
+template <Port P>
+void NestedVcpu<P>::load_l1_state(Slot& slot) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    put(field::guest_rip, vmcs12.get(field::host_rip));
+    put(field::guest_rsp, vmcs12.get(field::host_rsp));
+    put(field::guest_rflags, x86::rflags::fixed_one);
+    put(field::guest_cr0, vmcs12.get(field::host_cr0));
+    put(field::guest_cr3, vmcs12.get(field::host_cr3));
+    put(field::guest_cr4, vmcs12.get(field::host_cr4));
+    put(field::guest_fs_base, vmcs12.get(field::host_fs_base));
+    put(field::guest_gs_base, vmcs12.get(field::host_gs_base));
+    put(field::guest_gdtr_base, vmcs12.get(field::host_gdtr_base));
+    put(field::guest_gdtr_limit, 0xffff);
+    put(field::guest_idtr_base, vmcs12.get(field::host_idtr_base));
+    put(field::guest_idtr_limit, 0xffff);
+    put(field::guest_dr7, 0x400);
+    put(field::guest_ia32_debugctl, 0);
+    put(field::guest_pending_debug_exceptions, 0);
+    put(field::guest_interruptibility_state, 0);
+    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0) [[unlikely]] l1_state_known_ = false;
+
+    const bool same = l1_state_known_ && l1_state_of_ == &slot;
+    const auto unless_same = [&](auto guest_selector, auto host_selector) {
+        return same && get(guest_selector) == vmcs12.get(host_selector);
+    };
+    const auto flat = [&](auto guest, auto host, auto base, auto limit, auto rights, std::uint64_t base_value) {
+        if (unless_same(guest, host)) [[likely]] return;
+        const std::uint16_t selector = vmcs12.get(host);
+        put(guest, selector);
+        put(base, base_value);
+        put(limit, 0xffffffff);
+        put(rights, selector == 0 ? x86::AccessRights::unusable_bit : flat_data_rights);
+    };
+    const bool long_mode = (vmcs12.get(field::vm_exit_controls) & vmx::exit_control::host_address_space_size) != 0;
+    flat(field::guest_ss_selector, field::host_ss_selector, field::guest_ss_base, field::guest_ss_limit,
+         field::guest_ss_access_rights, 0);
+    flat(field::guest_ds_selector, field::host_ds_selector, field::guest_ds_base, field::guest_ds_limit,
+         field::guest_ds_access_rights, 0);
+    flat(field::guest_es_selector, field::host_es_selector, field::guest_es_base, field::guest_es_limit,
+         field::guest_es_access_rights, 0);
+    flat(field::guest_fs_selector, field::host_fs_selector, field::guest_fs_base, field::guest_fs_limit,
+         field::guest_fs_access_rights, vmcs12.get(field::host_fs_base));
+    flat(field::guest_gs_selector, field::host_gs_selector, field::guest_gs_base, field::guest_gs_limit,
+         field::guest_gs_access_rights, vmcs12.get(field::host_gs_base));
+    if (!unless_same(field::guest_cs_selector, field::host_cs_selector)) [[unlikely]] {
+        put(field::guest_cs_selector, vmcs12.get(field::host_cs_selector));
+        put(field::guest_cs_base, 0);
+        put(field::guest_cs_limit, 0xffffffff);
+        put(field::guest_cs_access_rights, long_mode ? flat_code_rights_64 : flat_code_rights_32);
+    }
+    if (!unless_same(field::guest_tr_selector, field::host_tr_selector) ||
+        get(field::guest_tr_base) != vmcs12.get(field::host_tr_base)) [[unlikely]] {
+        put(field::guest_tr_selector, vmcs12.get(field::host_tr_selector));
+        put(field::guest_tr_base, vmcs12.get(field::host_tr_base));
+        put(field::guest_tr_limit, 0x67);
+        put(field::guest_tr_access_rights, busy_task_rights);
+    }
+    if (!same || get(field::guest_ldtr_selector) != 0) [[unlikely]] {
+        put(field::guest_ldtr_selector, 0);
+        put(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
+    }
+    if (!same) [[unlikely]] load_l1_rare_state(slot, long_mode);
+}
+
+// What L1 cannot change without L0's seeing it.
+template <Port P>
+void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    put(field::guest_activity_state, static_cast<std::uint32_t>(vmx::ActivityState::active));
+    put(field::guest_ia32_sysenter_cs, vmcs12.get(field::host_ia32_sysenter_cs));
+    put(field::guest_ia32_sysenter_esp, vmcs12.get(field::host_ia32_sysenter_esp));
+    put(field::guest_ia32_sysenter_eip, vmcs12.get(field::host_ia32_sysenter_eip));
+    // Where the exit does not load them, the registers are as L2 left them, but for the mode (SDM 3C 28.5.1).
+    put(field::guest_ia32_pat,
+        (slot.work & detail::pass_on_pat) != 0 ? inherited_.pat : vmcs12.get(field::host_ia32_pat));
+    constexpr std::uint64_t mode = x86::efer::long_mode_active | x86::efer::long_mode_enable;
+    put(field::guest_ia32_efer, (slot.work & detail::pass_on_efer) != 0
+                                    ? (inherited_.efer & ~mode) | (long_mode ? mode : 0)
+                                    : vmcs12.get(field::host_ia32_efer));
+    const std::uint32_t controls = get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest;
+    put(field::vm_entry_controls, controls | (long_mode ? vmx::entry_control::ia32e_mode_guest : 0));
+    if (!long_mode && (vmcs12.get(field::host_cr4) & x86::cr4::physical_address_extension) != 0 &&
+        !load_pdptes(vmcs12.get(field::host_cr3))) {
+        abort_l1(2);
+    }
+    // A 32-bit L1 can see more of its segments, and its exits are rare enough to do all of this every time.
+    l1_state_known_ = long_mode;
+    l1_state_of_ = &slot;
+}
+
+// L0 took a page of L1's away, or gave one: every context made from EPT01 is forgotten.
+template <Port P>
+void NestedVcpu<P>::ept01_changed() {
+    ept02_.invalidate_all();
+    tags_.ept_contexts_stale();
+}
+
+}  // namespace flatback::nested

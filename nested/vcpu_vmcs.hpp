@@ -1,0 +1,227 @@
+// Which of L1's VMCSs are active and which is current, and where the newest value of each field is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "nested/vcpu.hpp"
+
+namespace flatback::nested {
+
+namespace detail {
+constexpr std::size_t index_of(std::uint32_t encoding) { return static_cast<std::size_t>(vmx::dense_index(encoding)); }
+
+// What a VM exit leaves in vmcs02 and L0 does not read at once.
+inline constexpr FieldSet read_at_exit = [] {
+    FieldSet set;
+    for (auto encoding : exit_fields) set.insert(index_of(encoding));
+    return set;
+}();
+
+inline constexpr FieldSet shadowed = [] {
+    FieldSet set = read_at_exit;
+    for (auto encoding : conditional_exit_fields) set.insert(index_of(encoding));
+    for (auto encoding : written_fields) set.insert(index_of(encoding));
+    for (auto encoding : written_with_event) set.insert(index_of(encoding));
+    return set;
+}();
+
+inline constexpr FieldSet shadow_writable = [] {
+    FieldSet set;
+    for (auto encoding : written_fields) set.insert(index_of(encoding));
+    for (auto encoding : written_with_event) set.insert(index_of(encoding));
+    return set;
+}();
+
+// Everything that goes to vmcs02 as it is.
+inline constexpr FieldSet copied_to_vmcs02 = [] {
+    FieldSet set;
+    for (std::size_t i = 0; i < vmx::field_count; ++i) {
+        if (field_handling[i] == FieldHandling::direct_control || field_handling[i] == FieldHandling::guest_state) {
+            set.insert(i);
+        }
+    }
+    return set;
+}();
+}  // namespace detail
+
+template <Port P>
+typename NestedVcpu<P>::Slot* NestedVcpu<P>::find(x86::Gpa<x86::L1> region) {
+    for (Slot& slot : slots_) {
+        if (slot.region == region && slot.active) return &slot;
+    }
+    return nullptr;
+}
+
+// Makes L1's VMCS active: what its region holds is read, once, into a slot.
+template <Port P>
+typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
+    Slot* slot = nullptr;
+    for (Slot& candidate : slots_) {
+        if (!candidate.active) {
+            slot = &candidate;
+            break;
+        }
+        if (&candidate != current_ && (slot == nullptr || candidate.last_used < slot->last_used)) slot = &candidate;
+    }
+    if (slot->active) write_back(*slot);
+    for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02}) {
+        if (page->value() != 0) continue;
+        const auto fresh_page = port_.allocate_page();
+        if (!fresh_page) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
+        *page = *fresh_page;
+        if (page == &slot->msr_bitmap02) continue;
+        const bool is_shadow = page == &slot->shadow;
+        if (is_shadow && !shadowing_) continue;
+        auto* revision = reinterpret_cast<std::uint32_t*>(port_.page(*page));
+        *revision = port_.hardware_vmcs_revision() | (is_shadow ? 0x80000000U : 0U);
+        port_.clear_vmcs(*page);
+    }
+
+    slot->region = region;
+    slot->active = true;
+    slot->launched = false;
+    slot->guest_in_vmcs02 = false;
+    slot->controls_changed = true;
+    slot->host_changed = true;
+    slot->pending = detail::copied_to_vmcs02;
+    slot->vmcs12.clear();
+    if (const auto* page = port_.l1_page(region)) {
+        const auto* stored = reinterpret_cast<const VmcsRegion*>(page);
+        slot->launched = __atomic_load_n(&stored->launched, __ATOMIC_RELAXED) == 1;
+        for (std::size_t i = 0; i < vmx::field_count; ++i) {
+            slot->vmcs12.set_word(i, __atomic_load_n(&stored->words[i], __ATOMIC_RELAXED));
+        }
+    }
+    if (l1_state_of_ == slot) l1_state_known_ = false;
+    if (shadowing_) fill_shadow(*slot);
+    return slot;
+}
+
+// What VMCLEAR does to an active VMCS, but for the launch state: its data go to its region, the slot is free.
+template <Port P>
+void NestedVcpu<P>::write_back(Slot& slot) {
+    if (shadowing_) {
+        collect_shadow(slot);
+        load(vmcs01_);
+    }
+    if (slot.guest_in_vmcs02) collect_all(slot);
+    if (auto* page = port_.l1_page(slot.region)) {
+        auto* stored = reinterpret_cast<VmcsRegion*>(page);
+        stored->launched = slot.launched ? 1 : 0;
+        for (std::size_t i = 0; i < vmx::field_count; ++i) stored->words[i] = slot.vmcs12.word(i);
+    }
+    slot.active = false;
+}
+
+template <Port P>
+void NestedVcpu<P>::make_current(Slot* slot) {
+    current_ = slot;
+    if (slot != nullptr) slot->last_used = ++use_clock_;
+    // With no current VMCS the processor's own shadowed VMREAD gives VMfailInvalid, as it must.
+    if (shadowing_) put(vmx::field::vmcs_link_pointer, slot != nullptr ? slot->shadow.value() : ~std::uint64_t{0});
+}
+
+template <Port P>
+void NestedVcpu<P>::fill_shadow(Slot& slot) {
+    load(slot.shadow);
+    detail::shadowed.for_each(
+        [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
+    load(vmcs01_);
+}
+
+// Takes what L1 wrote to its shadow VMCS. The shadow is then the hardware's current VMCS.
+template <Port P>
+void NestedVcpu<P>::collect_shadow(Slot& slot) {
+    load(slot.shadow);
+    const auto collect = [&](std::uint32_t encoding) {
+        const std::size_t index = detail::index_of(encoding);
+        const std::uint64_t value = get_raw(encoding);
+        if (value != slot.vmcs12.word(index)) [[unlikely]] write_field(slot, index, value);
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (collect(written_fields[I]), ...);
+    }(std::make_index_sequence<written_fields.size()>{});
+    const vmx::InterruptionInformation event{slot.vmcs12.get(vmx::field::vm_entry_interruption_information)};
+    if (event.is_valid()) {
+        for (auto encoding : written_with_event) collect(encoding);
+    }
+}
+
+// Reads from vmcs02 all that is only there.
+template <Port P>
+void NestedVcpu<P>::collect_all(Slot& slot) {
+    for (std::size_t i = 0; i < vmx::field_count; ++i) {
+        const FieldHandling handling = field_handling[i];
+        if (handling == FieldHandling::guest_state || handling == FieldHandling::information ||
+            vmx::all_fields[i].encoding == vmx::field::vm_entry_controls.encoding) {
+            (void)read_field(slot, i);
+        }
+    }
+    slot.guest_in_vmcs02 = false;
+    slot.pending = detail::copied_to_vmcs02;
+    slot.controls_changed = true;
+}
+
+// vmcs01 is current, before and after.
+template <Port P>
+std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index) {
+    if (shadowing_ && detail::shadow_writable.contains(index)) {
+        load(slot.shadow);
+        const std::uint64_t value = get_raw(vmx::all_fields[index].encoding);
+        load(vmcs01_);
+        return value;
+    }
+    if (!slot.guest_in_vmcs02 || slot.fresh.contains(index)) return slot.vmcs12.word(index);
+    const std::uint32_t encoding = vmx::all_fields[index].encoding;
+    const FieldHandling handling = field_handling[index];
+    if (encoding == vmx::field::vm_entry_controls.encoding) {
+        // A VM exit stores IA32_EFER.LMA here (SDM 3C 28.2.4), where the capability MSR says so.
+        load(slot.vmcs02);
+        const std::uint32_t now = get(vmx::field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest;
+        load(vmcs01_);
+        const std::uint32_t before = slot.vmcs12.get(vmx::field::vm_entry_controls);
+        slot.vmcs12.set(vmx::field::vm_entry_controls, (before & ~vmx::entry_control::ia32e_mode_guest) | now);
+    } else if (handling == FieldHandling::guest_state || handling == FieldHandling::information) {
+        load(slot.vmcs02);
+        slot.vmcs12.set_word(index, get_raw(encoding));
+        load(vmcs01_);
+    }
+    slot.fresh.insert(index);
+    return slot.vmcs12.word(index);
+}
+
+template <Port P>
+void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t value) {
+    const std::uint64_t before = slot.vmcs12.word(index);
+    slot.vmcs12.set_word(index, value);
+    slot.fresh.insert(index);
+    switch (field_handling[index]) {
+        case FieldHandling::direct_control:
+        case FieldHandling::guest_state:
+            slot.pending.insert(index);
+            return;
+        case FieldHandling::composed_control:
+            // Opening and closing the interrupt window is what L1 does most; it can break no rule.
+            if (index == detail::index_of(vmx::field::primary_processor_based_vm_execution_controls.encoding) &&
+                ((before ^ value) & ~std::uint64_t{vmx::primary::interrupt_window_exiting}) == 0) {
+                slot.primary02 ^= static_cast<std::uint32_t>(before ^ value);
+                slot.primary_changed = true;
+                return;
+            }
+            // The VPID field is looked at on every entry anyway.
+            if (index != detail::index_of(vmx::field::virtual_processor_identifier.encoding)) slot.controls_changed = true;
+            return;
+        case FieldHandling::host_state:
+            slot.host_changed = true;
+            if (l1_state_of_ == &slot) l1_state_known_ = false;
+            return;
+        case FieldHandling::kept:
+            slot.kept_changed = true;
+            return;
+        default:
+            return;
+    }
+}
+
+}  // namespace flatback::nested

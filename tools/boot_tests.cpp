@@ -1,0 +1,157 @@
+#include "tools/boot_tests.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "tools/files.hpp"
+#include "tools/machine.hpp"
+#include "tools/paths.hpp"
+#include "tools/progress.hpp"
+#include "tools/stack_runs.hpp"
+#include "tools/temporary_directory.hpp"
+
+namespace flatback::tools {
+namespace {
+
+constexpr std::chrono::seconds short_limit{30};
+constexpr std::chrono::seconds bare_limit{240};
+constexpr std::chrono::seconds linux_limit{600};
+
+// A run, and what makes it a success.
+struct BootTest {
+    QueuedRun run;
+    // Where it must end in one way, and (for L0's refusals) with a word in what was said; otherwise the guest must come
+    // to its end, with `stages` reached, at least one check reported, and no error.
+    std::optional<Ending> ending;
+    std::string_view word;
+    std::vector<std::string> stages;
+};
+
+std::filesystem::path endings_kernel() { return build_directory() / "tests" / "tools" / "endings.elf"; }
+
+// Each ending of a run that the command tells apart, without L0.
+void add_endings(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* command_line;
+        Ending ending;
+    };
+    constexpr std::array<Case, 4> cases{{{"shutdown", "s", Ending::shutdown},
+                                         {"power-off", "p", Ending::power_off},
+                                         {"triple-fault", "t", Ending::triple_fault},
+                                         {"reset", "r", Ending::reset}}};
+    for (const Case& each : cases) {
+        EmulationRequest request;
+        request.plan.guest = endings_kernel();
+        request.plan.guest_command_line = each.command_line;
+        request.memory = least_memory;
+        request.limit = short_limit;
+        tests.push_back({{fmt::format("boot.ending.{}", each.name), std::move(request)}, each.ending, {}, {}});
+    }
+}
+
+// What L0 must refuse, with one line that says why.
+void add_refusals(std::vector<BootTest>& tests, const std::filesystem::path& damaged_guest) {
+    struct Case {
+        const char* name;
+        const char* processor;
+        const char* l0_command_line;
+        bool damaged;
+        std::string_view word;
+    };
+    const std::array<Case, 4> cases{{
+        {"boot.refusal.processor-without-vmx", "ryzen", "log=quiet", false, "VT-x"},
+        {"boot.refusal.processor-without-ept", "core2_penryn_t9600", "log=quiet", false, "EPT"},
+        {"boot.refusal.damaged-guest", usual_processor.data(), "log=quiet", true, ""},
+        {"boot.refusal.unknown-option", usual_processor.data(), "nested-vpid=sometimes", false, "nested-vpid"},
+    }};
+    for (const Case& each : cases) {
+        EmulationRequest request;
+        request.plan.l0 = l0_image();
+        request.plan.l0_command_line = each.l0_command_line;
+        request.plan.guest = each.damaged ? damaged_guest : endings_kernel();
+        request.plan.guest_command_line = "s";
+        request.memory = bare_memory;
+        request.processor = each.processor;
+        request.limit = short_limit;
+        tests.push_back({{each.name, std::move(request)}, Ending::l0_stopped, each.word, {}});
+    }
+}
+
+// The bare L1's checks of every VMX instruction, on L0 in each of its modes and on the emulated processor itself: the
+// same program must find the same rules.
+void add_bare(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* l0_command_line;  // none: no L0
+    };
+    constexpr std::array<Case, 5> cases{{
+        {"boot.bare.mapped", "nested-vpid=mapped shadow-vmcs=on log=quiet"},
+        {"boot.bare.mapped-no-shadow-vmcs", "nested-vpid=mapped shadow-vmcs=off log=quiet"},
+        {"boot.bare.single", "nested-vpid=single log=quiet"},
+        {"boot.bare.off", "nested-vpid=off log=quiet"},
+        {"boot.bare.direct", nullptr},
+    }};
+    for (const Case& each : cases) {
+        std::vector<std::string> stages{"bare-l1"};
+        if (each.l0_command_line != nullptr) stages.insert(stages.begin(), {"l0", "l1-entry"});
+        tests.push_back(
+            {bare_run(each.name, each.l0_command_line, "check", bare_limit), std::nullopt, {}, std::move(stages)});
+    }
+}
+
+void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run) {
+    const std::string said = describe(run.outcome, run.transcript);
+    if (test.ending) {
+        const bool good = run.outcome.ending == *test.ending && said.find(test.word) != std::string::npos;
+        report.add(run.name, good, said);
+        return;
+    }
+    for (const CheckRecord& check : run.transcript.checks()) {
+        report.add(fmt::format("{}.{}", run.name, check.name), check.passed, check.why);
+    }
+    auto lacks = shortcomings(run, test.stages);
+    // Failed checks are counted above, each by itself.
+    std::erase_if(lacks, [&](const std::string& lack) { return lack.starts_with(run.name + ": check "); });
+    if (run.transcript.checks().empty()) lacks.push_back("no check was reported");
+    std::string why;
+    for (const std::string& lack : lacks) why += (why.empty() ? "" : "; ") + lack;
+    report.add(run.name, lacks.empty(), why);
+}
+
+}  // namespace
+
+Result<> run_boot_tests(TestReport& report, bool with_linux) {
+    const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+    const std::filesystem::path damaged_guest = directory.path() / "damaged";
+    TRY(write_file(damaged_guest, "this is no kernel"));
+
+    std::vector<BootTest> tests;
+    add_endings(tests);
+    add_refusals(tests, damaged_guest);
+    add_bare(tests);
+    constexpr std::string_view linux_name = "boot.linux.mapped";
+    if (with_linux && report.selects(linux_name)) {
+        const LinuxGuest guest = TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+        tests.push_back({linux_run(std::string{linux_name}, "nested-vpid=mapped log=quiet", guest, linux_limit),
+                         std::nullopt,
+                         {},
+                         {"l0", "l1-entry", "l1-user", "l2"}});
+    }
+    std::erase_if(tests, [&report](const BootTest& test) { return !report.selects(test.run.name); });
+    // The longest first: two run at once, and the last one should not run alone for long.
+    std::ranges::stable_sort(tests, std::ranges::greater{},
+                             [](const BootTest& test) { return test.run.request.limit; });
+
+    std::vector<QueuedRun> runs;
+    for (const BootTest& test : tests) runs.push_back(test.run);
+    Progress progress;
+    const auto finished = TRY(run_all(std::move(runs), progress.observer()));
+    for (std::size_t index = 0; index < tests.size(); ++index) judge_run(report, tests[index], finished[index]);
+    return {};
+}
+
+}  // namespace flatback::tools

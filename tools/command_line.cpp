@@ -1,0 +1,90 @@
+#include "tools/command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "tools/machine.hpp"
+
+namespace flatback::tools {
+namespace {
+
+constexpr const char* exit_statuses =
+    "Exit status of run --l1: 0 the guest powered off, 10 it wrote Shutdown to port 0x8900, 11 the time was up,\n"
+    "12 triple fault, 13 the guest reset the machine, 14 L0 stopped, 15 the guest reported an error;\n"
+    "of every command: 1 something failed or is missing, 2 wrong arguments, 3 a bad input file, 4 a program is missing,\n"
+    "5 a file cannot be written, 16 Bochs failed, 130 interrupted.";
+
+constexpr unsigned longest_limit = 24 * 3600;
+
+}  // namespace
+
+Result<Command> parse_command_line(std::span<char* const> arguments) {
+    CLI::App app{"Flatback: nested VT-x with every guest hypervisor's VPIDs on real TLB tags.", "flatback"};
+    app.set_version_flag("--version", "flatback " FLATBACK_VERSION);
+    app.require_subcommand(1);
+    app.footer(exit_statuses);
+
+    BootOptions boot;
+    StackOptions stack;
+    TestOptions test;
+    std::string guest;
+    std::string serial;
+    std::string json;
+    unsigned limit = 0;
+
+    CLI::App& run = *app.add_subcommand("run", "boot the whole stack and print its table; with --l1, boot that kernel as L1");
+    run.footer(exit_statuses);
+    CLI::Option* const l1 = run.add_option("--l1", guest, "a Linux bzImage or a Multiboot 1 kernel")->type_name("FILE");
+    run.add_option("--module", boot.modules, "a module of L1's: for Linux its initramfs; for Multiboot \"FILE TEXT\" works too")
+        ->type_name("FILE")
+        ->needs(l1)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    run.add_option("--cmdline", boot.guest_command_line, "L1's command line")->type_name("TEXT")->needs(l1);
+    run.add_option("--l0-cmdline", boot.l0_command_line,
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off log=quiet|info|debug")
+        ->type_name("TEXT")
+        ->needs(l1);
+    run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
+        ->type_name("MB")
+        ->needs(l1)
+        ->check(CLI::Range(least_memory, most_memory));
+    run.add_option("--timeout", limit, "seconds of wall time that each run may take (default 300; 900 without --l1)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit));
+    run.add_option("--serial", serial, "where the serial output goes (default: standard output)")
+        ->type_name("FILE")
+        ->needs(l1);
+    run.add_option("--json", json, "write what was measured there")->type_name("FILE");
+    run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")->needs(l1)->group("");
+
+    CLI::App& tests = *app.add_subcommand("test", "run every test; the last line is N passed, N failed");
+    tests.add_option("--filter", test.filter, "only the tests whose name holds this text")->type_name("TEXT");
+    tests.add_flag("--quick", test.quick, "without the Linux stack");
+
+    try {
+        app.parse(static_cast<int>(arguments.size()), arguments.data());
+    } catch (const CLI::CallForHelp&) {
+        return Information{app.help()};
+    } catch (const CLI::CallForAllHelp&) {
+        return Information{app.help("", CLI::AppFormatMode::All)};
+    } catch (const CLI::CallForVersion&) {
+        return Information{"flatback " FLATBACK_VERSION "\n"};
+    } catch (const CLI::ParseError& error) {
+        return fail(ExitStatus::usage, fmt::format("{} (see flatback --help)", error.what()));
+    }
+
+    if (tests.parsed()) return test;
+    if (l1->count() == 0) {
+        if (limit != 0) stack.limit = std::chrono::seconds{limit};
+        if (!json.empty()) stack.json_file = json;
+        return stack;
+    }
+    boot.guest = guest;
+    if (limit != 0) boot.limit = std::chrono::seconds{limit};
+    if (!serial.empty()) boot.serial_file = serial;
+    if (!json.empty()) boot.json_file = json;
+    return boot;
+}
+
+}  // namespace flatback::tools

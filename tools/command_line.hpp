@@ -1,0 +1,35 @@
+// The arguments of `flatback`.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "tools/boot_command.hpp"
+#include "tools/error.hpp"
+
+namespace flatback::tools {
+
+struct StackOptions {
+    std::optional<std::filesystem::path> json_file;
+    std::chrono::seconds limit{900};  // for each run in the emulator
+};
+
+struct TestOptions {
+    std::string filter;  // a test runs where its name holds this text
+    bool quick = false;  // without the Linux stack
+};
+
+// Help or the version was asked for.
+struct Information {
+    std::string text;
+};
+
+using Command = std::variant<BootOptions, StackOptions, TestOptions, Information>;
+
+// Error: usage, with one line that says what is wrong.
+[[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);
+
+}  // namespace flatback::tools

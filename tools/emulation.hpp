@@ -1,0 +1,64 @@
+// One run of a machine in Bochs: started, watched, ended.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+
+#include "tools/boot_image.hpp"
+#include "tools/child_process.hpp"
+#include "tools/ending.hpp"
+#include "tools/machine.hpp"
+#include "tools/temporary_directory.hpp"
+#include "tools/transcript.hpp"
+
+namespace flatback::tools {
+
+struct EmulationRequest {
+    BootPlan plan;
+    unsigned memory = 1024;              // MB, least_memory to most_memory
+    std::string processor{usual_processor};
+    std::chrono::seconds limit{300};     // of wall time in Bochs
+    Transcript::Listener listener;       // sees each line of COM1 as it comes
+};
+
+class Emulation final {
+  public:
+    // Makes the boot image and starts Bochs. Error: those of make_boot_image; missing_program for Bochs.
+    [[nodiscard]] static Result<Emulation> start(EmulationRequest request);
+
+    Emulation(Emulation&&) = default;
+    Emulation& operator=(Emulation&&) = delete;
+    Emulation(const Emulation&) = delete;
+    Emulation& operator=(const Emulation&) = delete;
+    ~Emulation() = default;
+
+    // Reads what is new; the outcome once the run is over, and the same one from then on. Ends Bochs where the time
+    // is up, the guest has reset the machine, or the command is interrupted.
+    [[nodiscard]] const std::optional<Outcome>& poll();
+
+    // Polls until the end.
+    [[nodiscard]] const Outcome& wait();
+
+    [[nodiscard]] const Transcript& transcript() const { return *transcript_; }
+
+  private:
+    Emulation(TemporaryDirectory directory, ChildProcess bochs, EmulationRequest request);
+
+    void read_new_output();
+    void finish(Outcome outcome);
+
+    TemporaryDirectory directory_;  // removed after the process that uses it has ended
+    ChildProcess bochs_;
+    std::unique_ptr<Transcript> transcript_;
+    LogReader log_;
+    std::ifstream serial_file_;
+    std::ifstream log_file_;
+    std::chrono::seconds limit_;
+    std::chrono::steady_clock::time_point start_;
+    std::optional<Outcome> outcome_;
+};
+
+}  // namespace flatback::tools

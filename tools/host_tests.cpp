@@ -1,0 +1,138 @@
+#include "tools/host_tests.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <system_error>
+
+#include "tools/child_process.hpp"
+#include "tools/files.hpp"
+#include "tools/paths.hpp"
+#include "tools/temporary_directory.hpp"
+
+namespace flatback::tools {
+namespace {
+
+constexpr std::chrono::seconds format_limit{120};
+constexpr std::chrono::seconds tidy_limit{1200};
+constexpr std::chrono::seconds unit_test_limit{900};
+constexpr std::size_t most_lines = 80;
+constexpr std::string_view jobs = "2";
+
+// Every C++ source of the repository, outside of build directories.
+std::vector<std::string> sources() {
+    std::vector<std::string> found;
+    std::error_code error;
+    for (auto entry = std::filesystem::recursive_directory_iterator{source_directory(), error};
+         entry != std::filesystem::recursive_directory_iterator{}; entry.increment(error)) {
+        const std::string name = entry->path().filename().string();
+        if (entry->is_directory() && (name.starts_with(".") || name.starts_with("build"))) {
+            entry.disable_recursion_pending();
+        } else if (name.ends_with(".cpp") || name.ends_with(".hpp")) {
+            found.push_back(entry->path().string());
+        }
+    }
+    std::ranges::sort(found);
+    return found;
+}
+
+// The last lines of what a program printed.
+std::string last_lines(std::string_view text) {
+    std::size_t start = text.size();
+    for (std::size_t lines = 0; lines <= most_lines && start != std::string_view::npos && start > 0; ++lines) {
+        start = text.rfind('\n', start - 1);
+    }
+    return std::string{start == std::string_view::npos ? text : text.substr(start)};
+}
+
+// The lines that tell of a finding.
+std::string findings(std::string_view text) {
+    std::string found;
+    std::size_t count = 0;
+    while (!text.empty() && count < most_lines) {
+        const std::size_t end = std::min(text.find('\n'), text.size());
+        const std::string_view line = text.substr(0, end);
+        if (line.find(": error:") != std::string_view::npos || line.find(": warning:") != std::string_view::npos) {
+            found += fmt::format("\n{}", line);
+            ++count;
+        }
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return found;
+}
+
+// The text as a regular expression that matches itself.
+std::string literally(std::string_view text) {
+    std::string expression;
+    for (const char character : text) {
+        if (std::string_view{R"(.[]()*+?^$|\{})"}.find(character) != std::string_view::npos) expression += '\\';
+        expression += character;
+    }
+    return expression;
+}
+
+}  // namespace
+
+Result<> check_format(TestReport& report) {
+    CommandLine command;
+    command.arguments = {"clang-format", "--dry-run", "-Werror"};
+    const auto files = sources();
+    command.arguments.insert(command.arguments.end(), files.begin(), files.end());
+    const Finished finished = TRY(run_to_end(std::move(command), format_limit));
+    report.add("format", finished.status == 0, "clang-format would change:" + findings(finished.output));
+    return {};
+}
+
+Result<> check_tidy(TestReport& report) {
+    CommandLine command;
+    command.directory = source_directory();
+    command.arguments = {"run-clang-tidy", "-quiet", "-p", build_directory().string(), "-j", std::string{jobs}};
+    const Finished finished = TRY(run_to_end(std::move(command), tidy_limit));
+    std::string why = findings(finished.output);
+    if (why.empty()) why = last_lines(finished.output);
+    report.add("tidy", finished.status == 0, why);
+    return {};
+}
+
+std::vector<UnitTestResult> parse_junit(std::string_view xml) {
+    constexpr std::string_view element = "<testcase name=\"";
+    constexpr std::string_view attribute = "status=\"";
+    std::vector<UnitTestResult> results;
+    for (std::size_t start = xml.find(element); start != std::string_view::npos; start = xml.find(element, start)) {
+        start += element.size();
+        const std::string_view tag = xml.substr(start, xml.find('>', start) - start);
+        const std::size_t status = tag.find(attribute);
+        // "run" is a test that ran and passed; "fail", "notrun" and "disabled" are not.
+        const bool passed =
+            status != std::string_view::npos && tag.substr(status + attribute.size()).starts_with("run\"");
+        results.push_back({std::string{tag.substr(0, tag.find('"'))}, passed});
+    }
+    return results;
+}
+
+Result<> run_unit_tests(TestReport& report) {
+    const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+    const std::filesystem::path junit = directory.path() / "junit.xml";
+    CommandLine command;
+    command.arguments = {"ctest", "--test-dir", build_directory().string(), "-j", std::string{jobs},
+                         "--output-on-failure", "--output-junit", junit.string()};
+    if (!report.filter().empty()) {
+        command.arguments.insert(command.arguments.end(), {"-R", literally(report.filter())});
+    }
+    const Finished finished = TRY(run_to_end(std::move(command), unit_test_limit));
+    const auto xml = read_file(junit);
+    std::vector<UnitTestResult> results;
+    if (xml) results = parse_junit({reinterpret_cast<const char*>(xml->data()), xml->size()});
+    bool any_failed = false;
+    for (const UnitTestResult& result : results) {
+        any_failed |= !result.passed;
+        report.add(result.name, result.passed, "see below");
+    }
+    if (any_failed) fmt::print("{}\n", last_lines(finished.output));
+    if (finished.status != 0 && !any_failed) report.fail("ctest", last_lines(finished.output));
+    if (results.empty() && report.filter().empty()) report.fail("ctest", "no unit test was found");
+    return {};
+}
+
+}  // namespace flatback::tools

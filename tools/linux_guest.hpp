@@ -1,0 +1,32 @@
+// Debian's Linux as L1: kernel, modules and user space, from Debian's packages and guests/linux.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "tools/archive.hpp"
+#include "tools/error.hpp"
+
+namespace flatback::tools {
+
+struct LinuxGuest {
+    std::filesystem::path kernel;     // uncompressed and compact: seconds instead of minutes until it runs
+    std::filesystem::path initramfs;
+    std::string command_line;
+};
+
+// Gets what is missing (a download of about 70 MB, once) and makes the initramfs anew.
+// `say` is called with one line before each step that takes long.
+[[nodiscard]] Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view));
+
+// The kernel's command line. `more` is added at its end.
+[[nodiscard]] std::string linux_command_line(std::string_view more = {});
+
+// The entries of an initramfs, from a list as guests/linux/initramfs.list has it: dir, file, slink and nod lines.
+// `variables` are put in for ${NAME} in a file's source. Error: input_file, with the line's number.
+[[nodiscard]] Result<std::vector<InitramfsEntry>> read_initramfs_list(
+    std::string_view list, const std::map<std::string, std::filesystem::path>& variables);
+
+}  // namespace flatback::tools

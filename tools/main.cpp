@@ -1,0 +1,47 @@
+// The `flatback` command; README.md beside this file lists its parts.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <span>
+
+#include "tools/command_line.hpp"
+#include "tools/interruption.hpp"
+#include "tools/stack_command.hpp"
+#include "tools/test_command.hpp"
+
+namespace {
+
+using namespace flatback::tools;
+
+struct Execute {
+    Result<ExitStatus> operator()(const BootOptions& options) const { return boot_command(options); }
+    Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
+    Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
+    Result<ExitStatus> operator()(const Information& information) const {
+        fmt::print("{}", information.text);
+        return ExitStatus::success;
+    }
+};
+
+int run(std::span<char* const> arguments) {
+    const auto status = [&]() -> Result<ExitStatus> {
+        const Command command = TRY(parse_command_line(arguments));
+        catch_interruptions();
+        return std::visit(Execute{}, command);
+    }();
+    if (status) return static_cast<int>(*status);
+    fmt::print(stderr, "flatback: {}\n", status.error().message);
+    return static_cast<int>(status.error().status);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    try {
+        return run({arguments, static_cast<std::size_t>(count)});
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "flatback: %s\n", error.what());
+        return static_cast<int>(ExitStatus::incomplete);
+    }
+}

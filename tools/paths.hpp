@@ -1,0 +1,23 @@
+// Where things of this checkout and its build are.
+#pragma once
+
+#include <filesystem>
+
+namespace flatback::tools {
+
+[[nodiscard]] std::filesystem::path source_directory();
+[[nodiscard]] std::filesystem::path build_directory();
+
+// What the build makes that runs inside the emulator.
+[[nodiscard]] inline std::filesystem::path l0_image() { return build_directory() / "metal" / "flatback-l0.elf"; }
+[[nodiscard]] inline std::filesystem::path bare_l1_image() {
+    return build_directory() / "guests" / "bare" / "bare-l1.elf";
+}
+[[nodiscard]] inline std::filesystem::path l2_vmm_program() {
+    return build_directory() / "guests" / "linux" / "l2-vmm";
+}
+
+// What was downloaded and unpacked; kept between runs.
+[[nodiscard]] inline std::filesystem::path cache_directory() { return build_directory() / "cache"; }
+
+}  // namespace flatback::tools

@@ -1,0 +1,56 @@
+#include "tools/stack_runs.hpp"
+
+#include <fmt/format.h>
+
+#include "tools/paths.hpp"
+
+namespace flatback::tools {
+
+QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                    std::chrono::seconds limit) {
+    EmulationRequest request;
+    request.plan.l0 = l0_image();
+    request.plan.l0_command_line = l0_command_line;
+    request.plan.guest = guest.kernel;
+    request.plan.guest_kind = KernelKind::linux_elf64;
+    request.plan.guest_command_line = guest.command_line;
+    request.plan.modules.push_back({guest.initramfs, "initramfs"});
+    request.memory = linux_memory;
+    request.limit = limit;
+    return {std::move(name), std::move(request)};
+}
+
+QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
+                   std::chrono::seconds limit) {
+    EmulationRequest request;
+    if (l0_command_line != nullptr) {
+        request.plan.l0 = l0_image();
+        request.plan.l0_command_line = l0_command_line;
+    }
+    request.plan.guest = bare_l1_image();
+    request.plan.guest_kind = KernelKind::multiboot1;
+    request.plan.guest_command_line = command_line;
+    request.memory = bare_memory;
+    request.limit = limit;
+    return {std::move(name), std::move(request)};
+}
+
+std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<std::string>& stages) {
+    std::vector<std::string> lacks;
+    for (const std::string& stage : stages) {
+        if (!run.transcript.reached(stage)) lacks.push_back(fmt::format("{}: stage {} was not reached", run.name, stage));
+    }
+    for (const std::string& error : run.transcript.errors()) lacks.push_back(fmt::format("{}: {}", run.name, error));
+    const bool ended_well = run.outcome.ending == Ending::shutdown || run.outcome.ending == Ending::power_off;
+    if (!ended_well) {
+        lacks.push_back(fmt::format("{}: {}", run.name, describe(run.outcome, run.transcript)));
+    } else if (!run.transcript.ended()) {
+        lacks.push_back(fmt::format("{}: the guest's program did not come to its end", run.name));
+    }
+    for (const CheckRecord& check : run.transcript.checks()) {
+        if (!check.passed) lacks.push_back(fmt::format("{}: check {} failed: {}", run.name, check.name, check.why));
+    }
+    return lacks;
+}
+
+}  // namespace flatback::tools

@@ -1,0 +1,29 @@
+// The runs of the whole stack, as `flatback run` and `flatback test` make them.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/linux_guest.hpp"
+#include "tools/run_queue.hpp"
+
+namespace flatback::tools {
+
+// Memory of the machine for Linux as L1, in MB.
+inline constexpr unsigned linux_memory = 1024;
+inline constexpr unsigned bare_memory = 256;
+
+// L0, Debian's Linux as L1 with KVM, and its L2 payloads.
+[[nodiscard]] QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                                  std::chrono::seconds limit);
+
+// L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
+[[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
+                                 std::chrono::seconds limit);
+
+// What a run that should have gone through its stages and ended by itself lacks; empty where nothing.
+[[nodiscard]] std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<std::string>& stages);
+
+}  // namespace flatback::tools

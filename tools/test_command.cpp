@@ -1,0 +1,23 @@
+#include "tools/test_command.hpp"
+
+#include <fmt/format.h>
+
+#include "tools/boot_tests.hpp"
+#include "tools/host_tests.hpp"
+
+namespace flatback::tools {
+
+Result<ExitStatus> test_command(const TestOptions& options) {
+    TestReport report{options.filter};
+    if (report.selects("format")) TRY(check_format(report));
+    if (report.selects("tidy")) TRY(check_tidy(report));
+    TRY(run_unit_tests(report));
+    TRY(run_boot_tests(report, !options.quick));
+    if (report.passed() + report.failed() == 0) {
+        return fail(ExitStatus::usage, fmt::format("no test has {} in its name", options.filter));
+    }
+    fmt::print("{}\n", report.closing_line());
+    return report.failed() == 0 ? ExitStatus::success : ExitStatus::incomplete;
+}
+
+}  // namespace flatback::tools
