@@ -272,10 +272,11 @@ template <VmcsView View>
                              view.get(field::vm_entry_msr_load_count))) {
         return broken(EntryCheck::entry_msr_load_area);
     }
-    if (!context.in_smm &&
-        (controls & (vmx::entry_control::entry_to_smm | vmx::entry_control::deactivate_dual_monitor)) != 0) {
-        return broken(EntryCheck::entry_to_smm_outside_smm);
-    }
+    constexpr std::uint32_t smm_only =
+        vmx::entry_control::entry_to_smm | vmx::entry_control::deactivate_dual_monitor;
+    if (!context.in_smm && (controls & smm_only) != 0) return broken(EntryCheck::entry_to_smm_outside_smm);
+    if ((controls & smm_only) == smm_only)
+        return broken(EntryCheck::entry_to_smm_excludes_dual_monitor_deactivation);
     return {};
 }
 

@@ -199,6 +199,10 @@ template <VmcsView View>
     if (event.is_valid() && !detail::permits_injection(state, event)) {
         return broken(EntryCheck::activity_permits_injection);
     }
+    if (state == vmx::ActivityState::wait_for_sipi &&
+        (view.get(field::vm_entry_controls) & vmx::entry_control::entry_to_smm) != 0) {
+        return broken(EntryCheck::activity_wait_for_sipi_excludes_entry_to_smm);
+    }
     return {};
 }
 

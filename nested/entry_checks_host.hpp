@@ -104,7 +104,7 @@ template <VmcsView View>
         if (!rules.is_canonical(rip)) return broken(EntryCheck::host_rip_canonical);
         return {};
     }
-    if (ia32e_guest) return broken(EntryCheck::ia32e_guest_needs_64_bit_host);
+    // That the guest is not in IA-32e mode either follows from the two rules above.
     if ((cr4 & x86::cr4::pcid_enable) != 0) return broken(EntryCheck::host_pcid_needs_64_bit_host);
     if (rip >> 32 != 0) return broken(EntryCheck::host_rip_high_bits);
     return {};

@@ -164,7 +164,11 @@ private:
                      owed_before_entry(slot->tag.number(), cpu, slot->content, ept02_)};
     }
 
+    // vpid12 is not 0, which marks a slot that is not in use.
     [[nodiscard]] Slot* find(Vpid12 vpid12) {
+        Slot& hinted = slots_[hints_[hint_of(vpid12)]];
+        if (hinted.vpid12 == vpid12) [[likely]]
+            return &hinted;
         for (std::size_t i = 0; i < used_; ++i) {
             if (slots_[i].vpid12 == vpid12) return &slots_[i];
         }

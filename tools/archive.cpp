@@ -39,10 +39,12 @@ Result<Bytes> read_contents(archive* reader, std::size_t most, std::string_view 
         const std::size_t start = contents.size();
         contents.resize(start + read_block);
         const la_ssize_t count = archive_read_data(reader, contents.data() + start, read_block);
-        if (count < 0) return fail(ExitStatus::input_file, fmt::format("cannot unpack {}: {}", what, why(reader)));
+        if (count < 0)
+            return fail(ExitStatus::input_file, fmt::format("cannot unpack {}: {}", what, why(reader)));
         contents.resize(start + static_cast<std::size_t>(count));
         if (count == 0) return contents;
-        if (contents.size() > most) return fail(ExitStatus::input_file, fmt::format("{} is too large unpacked", what));
+        if (contents.size() > most)
+            return fail(ExitStatus::input_file, fmt::format("{} is too large unpacked", what));
     }
 }
 
@@ -51,7 +53,8 @@ Result<Bytes> package_data(const std::filesystem::path& package) {
     const Reader reader{archive_read_new()};
     archive_read_support_format_ar(reader.get());
     const auto damaged = [&] {
-        return fail(ExitStatus::input_file, fmt::format("cannot read {}: {}", package.string(), why(reader.get())));
+        return fail(ExitStatus::input_file,
+                    fmt::format("cannot read {}: {}", package.string(), why(reader.get())));
     };
     if (archive_read_open_filename(reader.get(), package.c_str(), read_block) != ARCHIVE_OK) return damaged();
     archive_entry* entry = nullptr;
@@ -79,7 +82,8 @@ Result<Bytes> decompress(std::span<const std::byte> stream, std::size_t most) {
         archive_read_next_header(reader.get(), &entry) != ARCHIVE_OK) {
         return fail(ExitStatus::input_file, fmt::format("cannot unpack the stream: {}", why(reader.get())));
     }
-    if (archive_filter_count(reader.get()) < 2) return fail(ExitStatus::input_file, "the stream is not compressed");
+    if (archive_filter_count(reader.get()) < 2)
+        return fail(ExitStatus::input_file, "the stream is not compressed");
     return read_contents(reader.get(), most, "the stream");
 }
 
@@ -90,7 +94,8 @@ Result<std::map<std::string, Bytes>> files_of_debian_package(const std::filesyst
     archive_read_support_filter_all(reader.get());
     archive_read_support_format_tar(reader.get());
     const auto damaged = [&] {
-        return fail(ExitStatus::input_file, fmt::format("cannot unpack {}: {}", package.string(), why(reader.get())));
+        return fail(ExitStatus::input_file,
+                    fmt::format("cannot unpack {}: {}", package.string(), why(reader.get())));
     };
     if (archive_read_open_memory(reader.get(), data.data(), data.size()) != ARCHIVE_OK) return damaged();
     std::map<std::string, Bytes> files;
@@ -117,7 +122,8 @@ Result<Bytes> make_initramfs(std::span<const InitramfsEntry> entries) {
     const auto failed = [&] {
         return fail(ExitStatus::output_file, fmt::format("cannot make the initramfs: {}", why(writer.get())));
     };
-    if (archive_write_open_memory(writer.get(), image.data(), image.size(), &used) != ARCHIVE_OK) return failed();
+    if (archive_write_open_memory(writer.get(), image.data(), image.size(), &used) != ARCHIVE_OK)
+        return failed();
     std::int64_t inode = 0;
     for (const InitramfsEntry& item : entries) {
         const Entry entry{archive_entry_new()};
@@ -129,7 +135,9 @@ Result<Bytes> make_initramfs(std::span<const InitramfsEntry> entries) {
         archive_entry_set_mtime(entry.get(), 0, 0);
         archive_entry_set_size(entry.get(), 0);
         switch (item.kind) {
-            case InitramfsEntry::Kind::directory: archive_entry_set_filetype(entry.get(), AE_IFDIR); break;
+            case InitramfsEntry::Kind::directory:
+                archive_entry_set_filetype(entry.get(), AE_IFDIR);
+                break;
             case InitramfsEntry::Kind::file:
                 archive_entry_set_filetype(entry.get(), AE_IFREG);
                 archive_entry_set_size(entry.get(), static_cast<la_int64_t>(item.contents.size()));

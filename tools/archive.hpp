@@ -29,9 +29,9 @@ struct InitramfsEntry {
     enum class Kind : std::uint8_t { directory, file, symbolic_link, character_device } kind = Kind::file;
     std::string path;  // from the root, with or without the first slash
     unsigned mode = 0;
-    Bytes contents;        // of a file
-    std::string target;    // of a symbolic link
-    unsigned major = 0;    // of a device
+    Bytes contents;      // of a file
+    std::string target;  // of a symbolic link
+    unsigned major = 0;  // of a device
     unsigned minor = 0;
 };
 

@@ -33,10 +33,12 @@ Result<BootPlan> plan_from(const BootOptions& options) {
         plan.l0 = l0_image();
         plan.l0_command_line = options.l0_command_line;
         if (!std::filesystem::exists(*plan.l0)) {
-            return fail(ExitStatus::missing_program, fmt::format("L0 is not built: {} is missing", plan.l0->string()));
+            return fail(ExitStatus::missing_program,
+                        fmt::format("L0 is not built: {} is missing", plan.l0->string()));
         }
     } else if (plan.guest_kind == KernelKind::linux_elf64) {
-        return fail(ExitStatus::input_file, "an uncompressed Linux kernel needs L0 to boot it; give the bzImage");
+        return fail(ExitStatus::input_file,
+                    "an uncompressed Linux kernel needs L0 to boot it; give the bzImage");
     }
     if (plan.guest_kind != KernelKind::multiboot1 && plan.modules.size() > 1) {
         return fail(ExitStatus::usage, "a Linux kernel takes one --module: its initramfs");

@@ -14,7 +14,8 @@ namespace {
 constexpr std::chrono::seconds image_limit{120};
 
 // One command of the script; the next one runs only where this one succeeds.
-std::string step(std::string_view command, std::string_view file, std::string_view words, std::string_view what) {
+std::string step(std::string_view command, std::string_view file, std::string_view words,
+                 std::string_view what) {
     return fmt::format(
         "if [ -z \"$failed\" ]; then\n"
         "    if {} {} {}; then true; else set failed={}; fi\n"
@@ -48,7 +49,8 @@ std::string telling_line(std::string_view output) {
 std::string grub_quote(std::string_view text) {
     std::string quoted = "'";
     for (const char character : text) {
-        // A quote ends the quoted part, stands escaped, and begins the next part. A line break would end the command.
+        // A quote ends the quoted part, stands escaped, and begins the next part. A line break would end the
+        // command.
         if (character == '\'') {
             quoted += "'\\''";
         } else if (character == '\n' || character == '\r') {
@@ -77,12 +79,14 @@ std::string grub_configuration(const BootPlan& plan) {
         script += step("multiboot2", "/boot/l0", words(plan.l0_command_line), "the hypervisor");
         script += step("module2", "/boot/l1", words(plan.guest_command_line), "the guest");
     } else {
-        script += step(linux_directly ? "linux" : "multiboot", "/boot/l1", words(plan.guest_command_line), "the guest");
+        script += step(linux_directly ? "linux" : "multiboot", "/boot/l1", words(plan.guest_command_line),
+                       "the guest");
     }
     const std::string_view module = plan.l0 ? "module2" : linux_directly ? "initrd" : "module";
     for (std::size_t index = 0; index < plan.modules.size(); ++index) {
-        script += step(module, fmt::format("/boot/m{}", index), linux_directly ? "" : words(plan.modules[index].text),
-                       fmt::format("module {}", index + 1));
+        script +=
+            step(module, fmt::format("/boot/m{}", index),
+                 linux_directly ? "" : words(plan.modules[index].text), fmt::format("module {}", index + 1));
     }
     script += "if [ -z \"$failed\" ]; then boot; set failed='the boot'; fi\n";
     script +=
@@ -90,7 +94,8 @@ std::string grub_configuration(const BootPlan& plan) {
         "terminal_output serial\n"
         "echo\n"
         "echo \"FLATBACK error grub: cannot load $failed\"\n";
-    for (const char character : std::string_view{"Shutdown"}) script += fmt::format("outb 0x8900 {}\n", int{character});
+    for (const char character : std::string_view{"Shutdown"})
+        script += fmt::format("outb 0x8900 {}\n", int{character});
     return script;
 }
 
@@ -106,18 +111,28 @@ Result<> make_boot_image(const BootPlan& plan, const std::filesystem::path& dire
         TRY(copy_into(plan.modules[index].file, boot / fmt::format("m{}", index)));
     }
     CommandLine command;
-    command.arguments = {"grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "--locales=", "--fonts=", "--themes=",
-                         "--install-modules=normal multiboot multiboot2 linux iso9660 biosdisk serial terminal "
-                         "iorw echo test configfile",
-                         "-o", image.string(), tree.string()};
+    command.arguments = {
+        "grub-mkrescue",
+        "-d",
+        "/usr/lib/grub/i386-pc",
+        "--locales=",
+        "--fonts=",
+        "--themes=",
+        "--install-modules=normal multiboot multiboot2 linux iso9660 biosdisk serial terminal "
+        "iorw echo test configfile",
+        "-o",
+        image.string(),
+        tree.string()};
     command.environment = {"TMPDIR=" + directory.string()};
     const Finished finished = TRY(run_to_end(std::move(command), image_limit));
     std::error_code ignored;
     std::filesystem::remove_all(tree, ignored);
     if (finished.status != 0) {
-        const bool no_program = finished.output.find("xorriso") != std::string::npos && !program_exists("xorriso");
-        return fail(no_program ? ExitStatus::missing_program : ExitStatus::output_file,
-                    fmt::format("grub-mkrescue cannot make {}: {}", image.string(), telling_line(finished.output)));
+        const bool no_program =
+            finished.output.find("xorriso") != std::string::npos && !program_exists("xorriso");
+        return fail(
+            no_program ? ExitStatus::missing_program : ExitStatus::output_file,
+            fmt::format("grub-mkrescue cannot make {}: {}", image.string(), telling_line(finished.output)));
     }
     return {};
 }

@@ -27,7 +27,8 @@ struct BootPlan {
 };
 
 // GRUB's configuration for a plan. Files are named by place: /boot/l0, /boot/l1, /boot/m0, …
-// Where GRUB cannot load one of them, it prints an error record whose WHERE is grub on COM1 and stops the machine.
+// Where GRUB cannot load one of them, it prints an error record whose WHERE is grub on COM1 and stops the
+// machine.
 [[nodiscard]] std::string grub_configuration(const BootPlan& plan);
 
 // A word or text as GRUB's script language takes it literally.

@@ -14,7 +14,8 @@ std::string boot_report(const Outcome& outcome, const Transcript& transcript) {
     report["seconds"] = outcome.seconds;
     report["stages"] = transcript.stages();
     report["values"] = Json::object();
-    for (const auto& [key, number] : transcript.values()) report["values"][key] = Json::parse(number, nullptr, false);
+    for (const auto& [key, number] : transcript.values())
+        report["values"][key] = Json::parse(number, nullptr, false);
     report["texts"] = transcript.texts();
     report["checks"] = Json::array();
     for (const CheckRecord& check : transcript.checks()) {

@@ -23,14 +23,16 @@ constexpr std::chrono::seconds linux_limit{600};
 // A run, and what makes it a success.
 struct BootTest {
     QueuedRun run;
-    // Where it must end in one way, and (for L0's refusals) with a word in what was said; otherwise the guest must come
-    // to its end, with `stages` reached, at least one check reported, and no error.
+    // Where it must end in one way, and (for L0's refusals) with a word in what was said; otherwise the guest
+    // must come to its end, with `stages` reached, at least one check reported, and no error.
     std::optional<Ending> ending;
     std::string_view word;
     std::vector<std::string> stages;
 };
 
-std::filesystem::path endings_kernel() { return build_directory() / "tests" / "tools" / "endings.elf"; }
+std::filesystem::path endings_kernel() {
+    return build_directory() / "tests" / "tools" / "endings.elf";
+}
 
 // Each ending of a run that the command tells apart, without L0.
 void add_endings(std::vector<BootTest>& tests) {
@@ -49,7 +51,8 @@ void add_endings(std::vector<BootTest>& tests) {
         request.plan.guest_command_line = each.command_line;
         request.memory = least_memory;
         request.limit = short_limit;
-        tests.push_back({{fmt::format("boot.ending.{}", each.name), std::move(request)}, each.ending, {}, {}});
+        tests.push_back(
+            {{fmt::format("boot.ending.{}", each.name), std::move(request)}, each.ending, {}, {}});
     }
 }
 
@@ -66,7 +69,8 @@ void add_refusals(std::vector<BootTest>& tests, const std::filesystem::path& dam
         {"boot.refusal.processor-without-vmx", "ryzen", "log=quiet", false, "VT-x"},
         {"boot.refusal.processor-without-ept", "core2_penryn_t9600", "log=quiet", false, "EPT"},
         {"boot.refusal.damaged-guest", usual_processor.data(), "log=quiet", true, ""},
-        {"boot.refusal.unknown-option", usual_processor.data(), "nested-vpid=sometimes", false, "nested-vpid"},
+        {"boot.refusal.unknown-option", usual_processor.data(), "nested-vpid=sometimes", false,
+         "nested-vpid"},
     }};
     for (const Case& each : cases) {
         EmulationRequest request;
@@ -81,8 +85,8 @@ void add_refusals(std::vector<BootTest>& tests, const std::filesystem::path& dam
     }
 }
 
-// The bare L1's checks of every VMX instruction, on L0 in each of its modes and on the emulated processor itself: the
-// same program must find the same rules.
+// The bare L1's checks of every VMX instruction, on L0 in each of its modes and on the emulated processor
+// itself: the same program must find the same rules.
 void add_bare(std::vector<BootTest>& tests) {
     struct Case {
         const char* name;
@@ -98,8 +102,10 @@ void add_bare(std::vector<BootTest>& tests) {
     for (const Case& each : cases) {
         std::vector<std::string> stages{"bare-l1"};
         if (each.l0_command_line != nullptr) stages.insert(stages.begin(), {"l0", "l1-entry"});
-        tests.push_back(
-            {bare_run(each.name, each.l0_command_line, "check", bare_limit), std::nullopt, {}, std::move(stages)});
+        tests.push_back({bare_run(each.name, each.l0_command_line, "check", bare_limit),
+                         std::nullopt,
+                         {},
+                         std::move(stages)});
     }
 }
 
@@ -135,11 +141,13 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare(tests);
     constexpr std::string_view linux_name = "boot.linux.mapped";
     if (with_linux && report.selects(linux_name)) {
-        const LinuxGuest guest = TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
-        tests.push_back({linux_run(std::string{linux_name}, "nested-vpid=mapped log=quiet", guest, linux_limit),
-                         std::nullopt,
-                         {},
-                         {"l0", "l1-entry", "l1-user", "l2"}});
+        const LinuxGuest guest =
+            TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+        tests.push_back(
+            {linux_run(std::string{linux_name}, "nested-vpid=mapped log=quiet", guest, linux_limit),
+             std::nullopt,
+             {},
+             {"l0", "l1-entry", "l1-user", "l2"}});
     }
     std::erase_if(tests, [&report](const BootTest& test) { return !report.selects(test.run.name); });
     // The longest first: two run at once, and the last one should not run alone for long.
@@ -150,7 +158,8 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     for (const BootTest& test : tests) runs.push_back(test.run);
     Progress progress;
     const auto finished = TRY(run_all(std::move(runs), progress.observer()));
-    for (std::size_t index = 0; index < tests.size(); ++index) judge_run(report, tests[index], finished[index]);
+    for (std::size_t index = 0; index < tests.size(); ++index)
+        judge_run(report, tests[index], finished[index]);
     return {};
 }
 

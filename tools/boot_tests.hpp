@@ -6,9 +6,9 @@
 
 namespace flatback::tools {
 
-// Runs those that the filter selects. Each check that a guest reports counts as a test, and each run as one more: that
-// it ended as it should. `with_linux`: the Linux stack too.
-// Error: what kept a run from starting, or interrupted.
+// Runs those that the filter selects. Each check that a guest reports counts as a test, and each run as one
+// more: that it ended as it should. `with_linux`: the Linux stack too. Error: what kept a run from starting,
+// or interrupted.
 [[nodiscard]] Result<> run_boot_tests(TestReport& report, bool with_linux);
 
 }  // namespace flatback::tools

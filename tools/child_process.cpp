@@ -64,19 +64,24 @@ std::unexpected<Error> start_error(const CommandLine& command, const StartFailur
     const char* why = std::strerror(failure.error);
     switch (failure.step) {
         case StartFailure::Step::directory:
-            return fail(ExitStatus::output_file, fmt::format("cannot enter {}: {}", command.directory.string(), why));
+            return fail(ExitStatus::output_file,
+                        fmt::format("cannot enter {}: {}", command.directory.string(), why));
         case StartFailure::Step::output:
-            return fail(ExitStatus::output_file, fmt::format("cannot write {}: {}", command.output.string(), why));
-        case StartFailure::Step::exec: break;
+            return fail(ExitStatus::output_file,
+                        fmt::format("cannot write {}: {}", command.output.string(), why));
+        case StartFailure::Step::exec:
+            break;
     }
-    return fail(ExitStatus::missing_program, fmt::format("cannot run {}: {}", command.arguments.front(), why));
+    return fail(ExitStatus::missing_program,
+                fmt::format("cannot run {}: {}", command.arguments.front(), why));
 }
 
 }  // namespace
 
 Result<ChildProcess> ChildProcess::start(const CommandLine& command) {
     std::vector<char*> arguments;
-    for (const std::string& argument : command.arguments) arguments.push_back(const_cast<char*>(argument.c_str()));
+    for (const std::string& argument : command.arguments)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
 
     int pipe[2] = {-1, -1};
@@ -146,7 +151,8 @@ Result<Finished> run_to_end(CommandLine command, std::chrono::seconds limit) {
 
 bool program_exists(const std::string& name) {
     const char* path = ::getenv("PATH");
-    std::string_view rest = path == nullptr ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" : path;
+    std::string_view rest =
+        path == nullptr ? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" : path;
     while (!rest.empty()) {
         const std::size_t end = std::min(rest.find(':'), rest.size());
         const std::filesystem::path candidate = std::filesystem::path{rest.substr(0, end)} / name;

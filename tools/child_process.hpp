@@ -15,14 +15,14 @@
 namespace flatback::tools {
 
 struct CommandLine {
-    std::vector<std::string> arguments;  // the first is the program, searched in PATH
-    std::filesystem::path directory;     // the working directory; empty: this process's
-    std::filesystem::path output;        // standard output and error go to this file; empty: inherited
+    std::vector<std::string> arguments;    // the first is the program, searched in PATH
+    std::filesystem::path directory;       // the working directory; empty: this process's
+    std::filesystem::path output;          // standard output and error go to this file; empty: inherited
     std::vector<std::string> environment;  // NAME=VALUE, in addition to this process's
 };
 
 class ChildProcess final {
-  public:
+public:
     // Standard input is empty. The child dies with this process, whatever ends it.
     // Error: missing_program, with the program's name; output_file where `output` cannot be written.
     [[nodiscard]] static Result<ChildProcess> start(const CommandLine& command);
@@ -46,7 +46,7 @@ class ChildProcess final {
 
     [[nodiscard]] pid_t pid() const { return pid_; }
 
-  private:
+private:
     explicit ChildProcess(pid_t pid) : pid_{pid} {}
 
     pid_t pid_ = -1;

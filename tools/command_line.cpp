@@ -1,7 +1,8 @@
 #include "tools/command_line.hpp"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
 
 #include "tools/machine.hpp"
 
@@ -9,9 +10,11 @@ namespace flatback::tools {
 namespace {
 
 constexpr const char* exit_statuses =
-    "Exit status of run --l1: 0 the guest powered off, 10 it wrote Shutdown to port 0x8900, 11 the time was up,\n"
+    "Exit status of run --l1: 0 the guest powered off, 10 it wrote Shutdown to port 0x8900, 11 the time was "
+    "up,\n"
     "12 triple fault, 13 the guest reset the machine, 14 L0 stopped, 15 the guest reported an error;\n"
-    "of every command: 1 something failed or is missing, 2 wrong arguments, 3 a bad input file, 4 a program is missing,\n"
+    "of every command: 1 something failed or is missing, 2 wrong arguments, 3 a bad input file, 4 a program "
+    "is missing,\n"
     "5 a file cannot be written, 16 Bochs failed, 130 interrupted.";
 
 constexpr unsigned longest_limit = 24 * 3600;
@@ -32,10 +35,13 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     std::string json;
     unsigned limit = 0;
 
-    CLI::App& run = *app.add_subcommand("run", "boot the whole stack and print its table; with --l1, boot that kernel as L1");
+    CLI::App& run = *app.add_subcommand(
+        "run", "boot the whole stack and print its table; with --l1, boot that kernel as L1");
     run.footer(exit_statuses);
-    CLI::Option* const l1 = run.add_option("--l1", guest, "a Linux bzImage or a Multiboot 1 kernel")->type_name("FILE");
-    run.add_option("--module", boot.modules, "a module of L1's: for Linux its initramfs; for Multiboot \"FILE TEXT\" works too")
+    CLI::Option* const l1 =
+        run.add_option("--l1", guest, "a Linux bzImage or a Multiboot 1 kernel")->type_name("FILE");
+    run.add_option("--module", boot.modules,
+                   "a module of L1's: for Linux its initramfs; for Multiboot \"FILE TEXT\" works too")
         ->type_name("FILE")
         ->needs(l1)
         ->expected(1)
@@ -49,14 +55,17 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("MB")
         ->needs(l1)
         ->check(CLI::Range(least_memory, most_memory));
-    run.add_option("--timeout", limit, "seconds of wall time that each run may take (default 300; 900 without --l1)")
+    run.add_option("--timeout", limit,
+                   "seconds of wall time that each run may take (default 300; 900 without --l1)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));
     run.add_option("--serial", serial, "where the serial output goes (default: standard output)")
         ->type_name("FILE")
         ->needs(l1);
     run.add_option("--json", json, "write what was measured there")->type_name("FILE");
-    run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")->needs(l1)->group("");
+    run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")
+        ->needs(l1)
+        ->group("");
 
     CLI::App& tests = *app.add_subcommand("test", "run every test; the last line is N passed, N failed");
     tests.add_option("--filter", test.filter, "only the tests whose name holds this text")->type_name("TEXT");

@@ -22,8 +22,8 @@ std::vector<std::string> private_lists(const std::filesystem::path& directory) {
             "-o", "APT::Sandbox::User="};
 }
 
-Result<Finished> apt(const char* program, std::vector<std::string> options, std::initializer_list<std::string> words,
-                     const std::filesystem::path& directory) {
+Result<Finished> apt(const char* program, std::vector<std::string> options,
+                     std::initializer_list<std::string> words, const std::filesystem::path& directory) {
     CommandLine command;
     command.arguments = {program};
     command.arguments.insert(command.arguments.end(), options.begin(), options.end());
@@ -39,10 +39,12 @@ Result<> update_private_lists(const std::filesystem::path& directory) {
     const Finished finished = TRY(apt("apt-get", private_lists(directory), {"update"}, directory));
     if (finished.status == 0) return {};
     return fail(ExitStatus::missing_program,
-                fmt::format("apt-get update failed with status {}: is Debian's archive within reach?", finished.status));
+                fmt::format("apt-get update failed with status {}: is Debian's archive within reach?",
+                            finished.status));
 }
 
-std::optional<std::filesystem::path> downloaded(const std::string& package, const std::filesystem::path& directory) {
+std::optional<std::filesystem::path> downloaded(const std::string& package,
+                                                const std::filesystem::path& directory) {
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator{directory, ignored}) {
         const std::string name = entry.path().filename().string();

@@ -11,14 +11,14 @@
 
 namespace flatback::tools {
 
-// Downloads the package into `directory` and returns the file's path. Needs no root: where the machine's own package
-// lists lack it or are too old, fresh lists are fetched into `directory`.
-// Error: missing_program, with what apt-get said.
+// Downloads the package into `directory` and returns the file's path. Needs no root: where the machine's own
+// package lists lack it or are too old, fresh lists are fetched into `directory`. Error: missing_program,
+// with what apt-get said.
 [[nodiscard]] Result<std::filesystem::path> download_debian_package(const std::string& package,
                                                                     const std::filesystem::path& directory);
 
-// The package of Debian's current kernel for amd64 ("linux-image-6.1.0-1-amd64"): what the package linux-image-amd64
-// depends on. Fetches fresh lists into `directory` where the machine has none.
+// The package of Debian's current kernel for amd64 ("linux-image-6.1.0-1-amd64"): what the package
+// linux-image-amd64 depends on. Fetches fresh lists into `directory` where the machine has none.
 [[nodiscard]] Result<std::string> debian_kernel_package(const std::filesystem::path& directory);
 
 // The dependency named linux-image-… in the output of `apt-cache show`; empty where there is none.

@@ -18,14 +18,14 @@ namespace flatback::tools {
 
 struct EmulationRequest {
     BootPlan plan;
-    unsigned memory = 1024;              // MB, least_memory to most_memory
+    unsigned memory = 1024;  // MB, least_memory to most_memory
     std::string processor{usual_processor};
-    std::chrono::seconds limit{300};     // of wall time in Bochs
-    Transcript::Listener listener;       // sees each line of COM1 as it comes
+    std::chrono::seconds limit{300};  // of wall time in Bochs
+    Transcript::Listener listener;    // sees each line of COM1 as it comes
 };
 
 class Emulation final {
-  public:
+public:
     // Makes the boot image and starts Bochs. Error: those of make_boot_image; missing_program for Bochs.
     [[nodiscard]] static Result<Emulation> start(EmulationRequest request);
 
@@ -35,8 +35,8 @@ class Emulation final {
     Emulation& operator=(const Emulation&) = delete;
     ~Emulation() = default;
 
-    // Reads what is new; the outcome once the run is over, and the same one from then on. Ends Bochs where the time
-    // is up, the guest has reset the machine, or the command is interrupted.
+    // Reads what is new; the outcome once the run is over, and the same one from then on. Ends Bochs where
+    // the time is up, the guest has reset the machine, or the command is interrupted.
     [[nodiscard]] const std::optional<Outcome>& poll();
 
     // Polls until the end.
@@ -44,7 +44,7 @@ class Emulation final {
 
     [[nodiscard]] const Transcript& transcript() const { return *transcript_; }
 
-  private:
+private:
     Emulation(TemporaryDirectory directory, ChildProcess bochs, EmulationRequest request);
 
     void read_new_output();

@@ -77,15 +77,24 @@ Outcome judge(const LogReader& log, const Transcript& transcript) {
 ExitStatus exit_status(const Outcome& outcome, const Transcript& transcript) {
     const bool guest_failed = !transcript.errors().empty();
     switch (outcome.ending) {
-        case Ending::power_off: return guest_failed ? ExitStatus::guest_error : ExitStatus::success;
-        case Ending::shutdown: return guest_failed ? ExitStatus::guest_error : ExitStatus::guest_shutdown;
-        case Ending::time_up: return ExitStatus::time_up;
-        case Ending::triple_fault: return ExitStatus::triple_fault;
-        case Ending::reset: return ExitStatus::guest_reset;
-        case Ending::l0_stopped: return ExitStatus::l0_stopped;
-        case Ending::loader_failed: return ExitStatus::input_file;
-        case Ending::emulator_failed: return ExitStatus::emulator_failed;
-        case Ending::interrupted: return ExitStatus::interrupted;
+        case Ending::power_off:
+            return guest_failed ? ExitStatus::guest_error : ExitStatus::success;
+        case Ending::shutdown:
+            return guest_failed ? ExitStatus::guest_error : ExitStatus::guest_shutdown;
+        case Ending::time_up:
+            return ExitStatus::time_up;
+        case Ending::triple_fault:
+            return ExitStatus::triple_fault;
+        case Ending::reset:
+            return ExitStatus::guest_reset;
+        case Ending::l0_stopped:
+            return ExitStatus::l0_stopped;
+        case Ending::loader_failed:
+            return ExitStatus::input_file;
+        case Ending::emulator_failed:
+            return ExitStatus::emulator_failed;
+        case Ending::interrupted:
+            return ExitStatus::interrupted;
     }
     return ExitStatus::emulator_failed;
 }
@@ -96,37 +105,55 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         return fmt::format("{}, after it reported: {}", what, transcript.errors().front());
     };
     const auto with_last_line = [&transcript](std::string_view what) {
-        if (transcript.last_line().empty()) return fmt::format("{}; nothing was printed on the serial port", what);
+        if (transcript.last_line().empty())
+            return fmt::format("{}; nothing was printed on the serial port", what);
         return fmt::format("{}; the last line on the serial port: {}", what, transcript.last_line());
     };
     switch (outcome.ending) {
-        case Ending::power_off: return with_errors("the guest powered off");
-        case Ending::shutdown: return with_errors("the guest wrote Shutdown to port 0x8900");
+        case Ending::power_off:
+            return with_errors("the guest powered off");
+        case Ending::shutdown:
+            return with_errors("the guest wrote Shutdown to port 0x8900");
         case Ending::time_up:
-            return with_last_line(fmt::format("the time is up ({:.0f} s), and the guest had not ended", outcome.seconds));
-        case Ending::triple_fault: return with_last_line("triple fault: the processor shut down");
-        case Ending::reset: return with_last_line("the guest reset the machine");
-        case Ending::l0_stopped: return fmt::format("L0 stopped: {}", outcome.detail);
-        case Ending::loader_failed: return fmt::format("the boot loader failed: {}", outcome.detail);
+            return with_last_line(
+                fmt::format("the time is up ({:.0f} s), and the guest had not ended", outcome.seconds));
+        case Ending::triple_fault:
+            return with_last_line("triple fault: the processor shut down");
+        case Ending::reset:
+            return with_last_line("the guest reset the machine");
+        case Ending::l0_stopped:
+            return fmt::format("L0 stopped: {}", outcome.detail);
+        case Ending::loader_failed:
+            return fmt::format("the boot loader failed: {}", outcome.detail);
         case Ending::emulator_failed:
             return outcome.detail.empty() ? with_last_line("Bochs ended without a known reason")
                                           : fmt::format("Bochs failed: {}", outcome.detail);
-        case Ending::interrupted: return "interrupted";
+        case Ending::interrupted:
+            return "interrupted";
     }
     return {};
 }
 
 std::string_view name(Ending ending) {
     switch (ending) {
-        case Ending::power_off: return "power-off";
-        case Ending::shutdown: return "shutdown";
-        case Ending::time_up: return "time-up";
-        case Ending::triple_fault: return "triple-fault";
-        case Ending::reset: return "reset";
-        case Ending::l0_stopped: return "l0-stopped";
-        case Ending::loader_failed: return "loader-failed";
-        case Ending::emulator_failed: return "emulator-failed";
-        case Ending::interrupted: return "interrupted";
+        case Ending::power_off:
+            return "power-off";
+        case Ending::shutdown:
+            return "shutdown";
+        case Ending::time_up:
+            return "time-up";
+        case Ending::triple_fault:
+            return "triple-fault";
+        case Ending::reset:
+            return "reset";
+        case Ending::l0_stopped:
+            return "l0-stopped";
+        case Ending::loader_failed:
+            return "loader-failed";
+        case Ending::emulator_failed:
+            return "emulator-failed";
+        case Ending::interrupted:
+            return "interrupted";
     }
     return "unknown";
 }

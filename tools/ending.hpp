@@ -11,8 +11,8 @@
 namespace flatback::tools {
 
 enum class Ending : std::uint8_t {
-    power_off,        // by ACPI
-    shutdown,         // the guest wrote Shutdown to port 0x8900
+    power_off,  // by ACPI
+    shutdown,   // the guest wrote Shutdown to port 0x8900
     time_up,
     triple_fault,
     reset,            // the guest reset the machine: it is not booted again
@@ -31,7 +31,7 @@ struct Outcome {
 
 // Follows Bochs' log as it grows.
 class LogReader final {
-  public:
+public:
     // Adds bytes of the log as they arrive.
     void append(std::string_view bytes);
 
@@ -44,7 +44,7 @@ class LogReader final {
     // The last panic's text, where it was none of the above.
     [[nodiscard]] const std::string& panic() const { return panic_; }
 
-  private:
+private:
     void add_line(std::string_view line);
 
     std::string pending_;

@@ -10,10 +10,10 @@ namespace flatback::tools {
 
 // The exit statuses of `flatback`; README.md has the same list for users.
 enum class ExitStatus : int {
-    success = 0,           // `run --l1`: the guest powered off. `run`: every stage and value. `test`: all passed.
-    incomplete = 1,        // `run`: a stage or a value is missing. `test`: something failed.
-    usage = 2,             // a wrong argument
-    input_file = 3,        // a file that was named cannot be read or is not what it should be
+    success = 0,     // `run --l1`: the guest powered off. `run`: every stage and value. `test`: all passed.
+    incomplete = 1,  // `run`: a stage or a value is missing. `test`: something failed.
+    usage = 2,       // a wrong argument
+    input_file = 3,  // a file that was named cannot be read or is not what it should be
     missing_program = 4,   // a program or package that is needed is not there
     output_file = 5,       // a file cannot be written (a full disk, for one)
     guest_shutdown = 10,   // the guest wrote Shutdown to port 0x8900
@@ -47,9 +47,9 @@ template <typename T>
 }  // namespace flatback::tools
 
 // The value of an expression of type Result<T>; where it has none, the function returns its error.
-#define TRY(expression)                                                                        \
-    __extension__({                                                                            \
-        auto flatback_result = (expression);                                                   \
-        if (!flatback_result) return std::unexpected{std::move(flatback_result).error()};      \
-        ::flatback::tools::take_value(std::move(flatback_result));                             \
+#define TRY(expression)                                                                   \
+    __extension__({                                                                       \
+        auto flatback_result = (expression);                                              \
+        if (!flatback_result) return std::unexpected{std::move(flatback_result).error()}; \
+        ::flatback::tools::take_value(std::move(flatback_result));                        \
     })

@@ -13,7 +13,7 @@ namespace flatback::tools {
 namespace {
 
 class FileDescriptor final {
-  public:
+public:
     explicit FileDescriptor(int number) : number_{number} {}
     FileDescriptor(const FileDescriptor&) = delete;
     FileDescriptor& operator=(const FileDescriptor&) = delete;
@@ -27,11 +27,12 @@ class FileDescriptor final {
         return ::close(std::exchange(number_, -1));
     }
 
-  private:
+private:
     int number_;
 };
 
-std::unexpected<Error> cannot(ExitStatus status, const char* verb, const std::filesystem::path& path, int error) {
+std::unexpected<Error> cannot(ExitStatus status, const char* verb, const std::filesystem::path& path,
+                              int error) {
     return fail(status, fmt::format("cannot {} {}: {}", verb, path.string(), std::strerror(error)));
 }
 

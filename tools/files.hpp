@@ -26,7 +26,8 @@ using Bytes = std::vector<std::byte>;
 
 [[nodiscard]] Result<> make_directory(const std::filesystem::path& path);
 
-// Error: output_file where the path cannot be written. Leaves an existing file as it is; a new one is not kept.
+// Error: output_file where the path cannot be written. Leaves an existing file as it is; a new one is not
+// kept.
 [[nodiscard]] Result<> check_writable(const std::filesystem::path& path);
 
 }  // namespace flatback::tools

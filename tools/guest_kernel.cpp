@@ -20,11 +20,11 @@ constexpr std::size_t version_at = 0x206;
 constexpr std::size_t payload_offset_at = 0x248;
 constexpr std::size_t payload_length_at = 0x24C;
 constexpr std::size_t header_end = 0x250;
-constexpr std::uint32_t header_magic = 0x53726448;    // "HdrS"
+constexpr std::uint32_t header_magic = 0x53726448;  // "HdrS"
 constexpr std::uint16_t boot_flag = 0xAA55;
 constexpr std::uint16_t payload_since_version = 0x208;
 constexpr std::size_t sector = 512;
-constexpr std::size_t default_setup_sectors = 4;       // what 0 means
+constexpr std::size_t default_setup_sectors = 4;  // what 0 means
 
 constexpr std::uint16_t gzip_magic = 0x8B1F;
 
@@ -52,8 +52,9 @@ bool is_bzimage(std::span<const std::byte> file) {
 
 bool is_elf64(std::span<const std::byte> file) {
     const auto header = read_number<Elf64_Ehdr>(file, 0);
-    return header && std::memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 && header->e_ident[EI_CLASS] == ELFCLASS64 &&
-           header->e_ident[EI_DATA] == ELFDATA2LSB && header->e_machine == EM_X86_64 && header->e_type == ET_EXEC;
+    return header && std::memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
+           header->e_ident[EI_CLASS] == ELFCLASS64 && header->e_ident[EI_DATA] == ELFDATA2LSB &&
+           header->e_machine == EM_X86_64 && header->e_type == ET_EXEC;
 }
 
 bool is_multiboot1(std::span<const std::byte> file) {
@@ -66,9 +67,13 @@ bool is_multiboot1(std::span<const std::byte> file) {
     return false;
 }
 
-std::unexpected<Error> bad(std::string_view what) { return fail(ExitStatus::input_file, std::string{what}); }
+std::unexpected<Error> bad(std::string_view what) {
+    return fail(ExitStatus::input_file, std::string{what});
+}
 
-std::size_t round_up_to_page(std::size_t size) { return (size + page - 1) / page * page; }
+std::size_t round_up_to_page(std::size_t size) {
+    return (size + page - 1) / page * page;
+}
 
 }  // namespace
 
@@ -93,11 +98,12 @@ Result<std::span<const std::byte>> bzimage_payload(std::span<const std::byte> fi
     if (!is_bzimage(file)) return bad("not a Linux bzImage: no setup header");
     const std::uint16_t version = *read_number<std::uint16_t>(file, version_at);
     if (version < payload_since_version) {
-        return bad(fmt::format("the bzImage has boot protocol {}.{:02}: the payload is known from 2.08 on", version >> 8,
-                               version & 0xFF));
+        return bad(fmt::format("the bzImage has boot protocol {}.{:02}: the payload is known from 2.08 on",
+                               version >> 8, version & 0xFF));
     }
     const auto setup_sectors = std::to_integer<std::size_t>(file[setup_sectors_at]);
-    const std::size_t protected_mode_at = ((setup_sectors == 0 ? default_setup_sectors : setup_sectors) + 1) * sector;
+    const std::size_t protected_mode_at =
+        ((setup_sectors == 0 ? default_setup_sectors : setup_sectors) + 1) * sector;
     const std::size_t offset = protected_mode_at + *read_number<std::uint32_t>(file, payload_offset_at);
     const std::size_t length = *read_number<std::uint32_t>(file, payload_length_at);
     if (length == 0 || offset > file.size() || length > file.size() - offset) {
@@ -116,7 +122,8 @@ Result<Bytes> uncompressed_kernel(std::span<const std::byte> bzimage) {
         payload = payload.first(payload.size() - sizeof *size);
     }
     Bytes kernel = TRY(decompress(payload, most_kernel_bytes));
-    if (size && *size != kernel.size()) return bad("the bzImage's payload has not the size that stands behind it");
+    if (size && *size != kernel.size())
+        return bad("the bzImage's payload has not the size that stands behind it");
     if (!is_elf64(kernel)) return bad("the bzImage's payload is not an ELF64 kernel");
     return kernel;
 }

@@ -40,7 +40,8 @@ std::vector<std::string> sources() {
 // The last lines of what a program printed.
 std::string last_lines(std::string_view text) {
     std::size_t start = text.size();
-    for (std::size_t lines = 0; lines <= most_lines && start != std::string_view::npos && start > 0; ++lines) {
+    for (std::size_t lines = 0; lines <= most_lines && start != std::string_view::npos && start > 0;
+         ++lines) {
         start = text.rfind('\n', start - 1);
     }
     return std::string{start == std::string_view::npos ? text : text.substr(start)};
@@ -53,7 +54,8 @@ std::string findings(std::string_view text) {
     while (!text.empty() && count < most_lines) {
         const std::size_t end = std::min(text.find('\n'), text.size());
         const std::string_view line = text.substr(0, end);
-        if (line.find(": error:") != std::string_view::npos || line.find(": warning:") != std::string_view::npos) {
+        if (line.find(": error:") != std::string_view::npos ||
+            line.find(": warning:") != std::string_view::npos) {
             found += fmt::format("\n{}", line);
             ++count;
         }
@@ -66,7 +68,8 @@ std::string findings(std::string_view text) {
 std::string literally(std::string_view text) {
     std::string expression;
     for (const char character : text) {
-        if (std::string_view{R"(.[]()*+?^$|\{})"}.find(character) != std::string_view::npos) expression += '\\';
+        if (std::string_view{R"(.[]()*+?^$|\{})"}.find(character) != std::string_view::npos)
+            expression += '\\';
         expression += character;
     }
     return expression;
@@ -87,7 +90,8 @@ Result<> check_format(TestReport& report) {
 Result<> check_tidy(TestReport& report) {
     CommandLine command;
     command.directory = source_directory();
-    command.arguments = {"run-clang-tidy", "-quiet", "-p", build_directory().string(), "-j", std::string{jobs}};
+    command.arguments = {"run-clang-tidy",           "-quiet", "-p",
+                         build_directory().string(), "-j",     std::string{jobs}};
     const Finished finished = TRY(run_to_end(std::move(command), tidy_limit));
     std::string why = findings(finished.output);
     if (why.empty()) why = last_lines(finished.output);
@@ -99,7 +103,8 @@ std::vector<UnitTestResult> parse_junit(std::string_view xml) {
     constexpr std::string_view element = "<testcase name=\"";
     constexpr std::string_view attribute = "status=\"";
     std::vector<UnitTestResult> results;
-    for (std::size_t start = xml.find(element); start != std::string_view::npos; start = xml.find(element, start)) {
+    for (std::size_t start = xml.find(element); start != std::string_view::npos;
+         start = xml.find(element, start)) {
         start += element.size();
         const std::string_view tag = xml.substr(start, xml.find('>', start) - start);
         const std::size_t status = tag.find(attribute);
@@ -115,8 +120,9 @@ Result<> run_unit_tests(TestReport& report) {
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
     const std::filesystem::path junit = directory.path() / "junit.xml";
     CommandLine command;
-    command.arguments = {"ctest", "--test-dir", build_directory().string(), "-j", std::string{jobs},
-                         "--output-on-failure", "--output-junit", junit.string()};
+    command.arguments = {
+        "ctest",           "--test-dir",          build_directory().string(), "-j",
+        std::string{jobs}, "--output-on-failure", "--output-junit",           junit.string()};
     if (!report.filter().empty()) {
         command.arguments.insert(command.arguments.end(), {"-R", literally(report.filter())});
     }

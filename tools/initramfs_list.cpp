@@ -16,7 +16,8 @@ std::optional<unsigned> number(const std::string& text, int base) {
     return value;
 }
 
-Result<std::string> substitute(std::string text, const std::map<std::string, std::filesystem::path>& variables) {
+Result<std::string> substitute(std::string text,
+                               const std::map<std::string, std::filesystem::path>& variables) {
     for (std::size_t start = text.find("${"); start != std::string::npos; start = text.find("${", start)) {
         const std::size_t end = text.find('}', start);
         const std::string name = text.substr(start + 2, end - start - 2);
@@ -69,8 +70,8 @@ Result<InitramfsEntry> entry_from(const std::vector<std::string>& words,
 
 }  // namespace
 
-Result<std::vector<InitramfsEntry>> read_initramfs_list(std::string_view list,
-                                                        const std::map<std::string, std::filesystem::path>& variables) {
+Result<std::vector<InitramfsEntry>> read_initramfs_list(
+    std::string_view list, const std::map<std::string, std::filesystem::path>& variables) {
     std::vector<InitramfsEntry> entries;
     std::istringstream lines{std::string{list}};
     std::string line;

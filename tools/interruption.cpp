@@ -9,7 +9,9 @@ namespace {
 
 volatile sig_atomic_t interruption_seen = 0;
 
-void note_interruption(int /*signal*/) { interruption_seen = 1; }
+void note_interruption(int /*signal*/) {
+    interruption_seen = 1;
+}
 
 }  // namespace
 
@@ -22,6 +24,8 @@ void catch_interruptions() {
     ::signal(SIGPIPE, SIG_IGN);
 }
 
-bool interrupted() { return interruption_seen != 0; }
+bool interrupted() {
+    return interruption_seen != 0;
+}
 
 }  // namespace flatback::tools

@@ -31,7 +31,9 @@ std::string_view module_of(std::string_view path) {
     return {};
 }
 
-bool is_kernel(std::string_view path) { return path.find("/boot/vmlinuz-") != std::string_view::npos; }
+bool is_kernel(std::string_view path) {
+    return path.find("/boot/vmlinuz-") != std::string_view::npos;
+}
 
 // Debug information, type information and the signature are of no use here and cost boot time.
 Result<> write_stripped_module(const Bytes& file, std::string_view path, const std::filesystem::path& to) {
@@ -49,7 +51,8 @@ Result<> write_stripped_module(const Bytes& file, std::string_view path, const s
     return {};
 }
 
-// Fills `directory` with vmlinux and the modules. Works beside it first: an interrupted run leaves nothing half done.
+// Fills `directory` with vmlinux and the modules. Works beside it first: an interrupted run leaves nothing
+// half done.
 Result<> fetch_kernel(const std::filesystem::path& directory, void (*say)(std::string_view)) {
     const std::filesystem::path work = directory.string() + ".new";
     std::error_code ignored;
@@ -80,7 +83,8 @@ Result<> fetch_kernel(const std::filesystem::path& directory, void (*say)(std::s
     std::error_code error;
     std::filesystem::rename(work, directory, error);
     if (error) {
-        return fail(ExitStatus::output_file, fmt::format("cannot make {}: {}", directory.string(), error.message()));
+        return fail(ExitStatus::output_file,
+                    fmt::format("cannot make {}: {}", directory.string(), error.message()));
     }
     return {};
 }
@@ -89,9 +93,10 @@ Result<> fetch_busybox(const std::filesystem::path& file, void (*say)(std::strin
     const std::filesystem::path work = file.string() + ".new";
     say("downloading Debian's busybox-static (1 MB, once)");
     const std::filesystem::path archive = TRY(download_debian_package("busybox-static", work));
-    const auto files =
-        TRY(files_of_debian_package(archive, [](std::string_view path) { return path.ends_with("/bin/busybox"); }));
-    if (files.size() != 1) return fail(ExitStatus::input_file, fmt::format("{} has no busybox", archive.string()));
+    const auto files = TRY(files_of_debian_package(
+        archive, [](std::string_view path) { return path.ends_with("/bin/busybox"); }));
+    if (files.size() != 1)
+        return fail(ExitStatus::input_file, fmt::format("{} has no busybox", archive.string()));
     TRY(replace_file(file, files.begin()->second));
     std::error_code ignored;
     std::filesystem::remove_all(work, ignored);
@@ -101,10 +106,11 @@ Result<> fetch_busybox(const std::filesystem::path& file, void (*say)(std::strin
 }  // namespace
 
 std::string linux_command_line(std::string_view more) {
-    // Each word here spares emulated time or makes runs alike: no randomness, no probing of a clock that is known, no
-    // self-tests, no calls of initialization that nothing here uses.
+    // Each word here spares emulated time or makes runs alike: no randomness, no probing of a clock that is
+    // known, no self-tests, no calls of initialization that nothing here uses.
     return fmt::format(
-        "console=ttyS0,115200 quiet panic=-1 nokaslr mitigations=off nordrand no_timer_check nowatchdog audit=0 "
+        "console=ttyS0,115200 quiet panic=-1 nokaslr mitigations=off nordrand no_timer_check nowatchdog "
+        "audit=0 "
         "cryptomgr.notests tsc_early_khz={} "
         "initcall_blacklist=trace_eval_init,init_kprobe_trace,load_system_certificate_list{}{}",
         instructions_per_second / 1000, more.empty() ? "" : " ", more);

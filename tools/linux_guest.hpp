@@ -12,7 +12,7 @@
 namespace flatback::tools {
 
 struct LinuxGuest {
-    std::filesystem::path kernel;     // uncompressed and compact: seconds instead of minutes until it runs
+    std::filesystem::path kernel;  // uncompressed and compact: seconds instead of minutes until it runs
     std::filesystem::path initramfs;
     std::string command_line;
 };
@@ -24,8 +24,8 @@ struct LinuxGuest {
 // The kernel's command line. `more` is added at its end.
 [[nodiscard]] std::string linux_command_line(std::string_view more = {});
 
-// The entries of an initramfs, from a list as guests/linux/initramfs.list has it: dir, file, slink and nod lines.
-// `variables` are put in for ${NAME} in a file's source. Error: input_file, with the line's number.
+// The entries of an initramfs, from a list as guests/linux/initramfs.list has it: dir, file, slink and nod
+// lines. `variables` are put in for ${NAME} in a file's source. Error: input_file, with the line's number.
 [[nodiscard]] Result<std::vector<InitramfsEntry>> read_initramfs_list(
     std::string_view list, const std::map<std::string, std::filesystem::path>& variables);
 

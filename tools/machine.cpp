@@ -13,12 +13,12 @@ constexpr unsigned most_host_memory = 2048;
 
 // The registers of the CMOS memory that Bochs' firmware reads.
 constexpr std::size_t equipment = 0x14;
-constexpr std::size_t base_memory = 0x15;             // KB, 2 bytes
-constexpr std::size_t extended_memory = 0x17;         // KB above 1 MB, 2 bytes
+constexpr std::size_t base_memory = 0x15;      // KB, 2 bytes
+constexpr std::size_t extended_memory = 0x17;  // KB above 1 MB, 2 bytes
 constexpr std::size_t checksum_first = 0x10;
-constexpr std::size_t checksum_end = 0x2E;            // the checksum, high byte first, stands here
-constexpr std::size_t extended_memory_again = 0x30;   // as 0x17
-constexpr std::size_t memory_above_16_mb = 0x34;      // units of 64 KB, 2 bytes
+constexpr std::size_t checksum_end = 0x2E;           // the checksum, high byte first, stands here
+constexpr std::size_t extended_memory_again = 0x30;  // as 0x17
+constexpr std::size_t memory_above_16_mb = 0x34;     // units of 64 KB, 2 bytes
 constexpr std::size_t boot_flags = 0x38;
 constexpr std::size_t boot_order = 0x3D;
 constexpr std::size_t firmware_flags = 0x3F;
@@ -48,8 +48,9 @@ std::string bochs_configuration(const Machine& machine) {
         "error: action=report\n"
         "info: action=report\n"
         "debug: action=ignore\n",
-        machine.processor, instructions_per_second, machine.memory, std::min(machine.memory, most_host_memory), machine.cmos.string(),
-        machine.cdrom.string(), machine.serial.string(), machine.log.string());
+        machine.processor, instructions_per_second, machine.memory,
+        std::min(machine.memory, most_host_memory), machine.cmos.string(), machine.cdrom.string(),
+        machine.serial.string(), machine.log.string());
 }
 
 std::array<std::uint8_t, 128> cmos_image(unsigned memory) {
@@ -61,9 +62,9 @@ std::array<std::uint8_t, 128> cmos_image(unsigned memory) {
         put(index, value & 0xFF);
         put(index + 1, value >> 8);
     };
-    put(0x0A, 0x26);  // the clock's divider and rate
-    put(0x0B, 0x02);  // 24 hours
-    put(0x0D, 0x80);  // the battery is good
+    put(0x0A, 0x26);       // the clock's divider and rate
+    put(0x0B, 0x02);       // 24 hours
+    put(0x0D, 0x80);       // the battery is good
     put(equipment, 0x06);  // a coprocessor and a mouse
     put_word(base_memory, 640);
     const unsigned extended = std::min(memory * 1024 - 1024, 0xFC00U);

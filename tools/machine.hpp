@@ -21,18 +21,18 @@ inline constexpr std::string_view usual_processor = "corei7_skylake_x";
 
 struct Machine {
     std::string processor{usual_processor};  // one of Bochs' CPU models
-    unsigned memory = 1024;  // MB
-    std::filesystem::path cdrom;   // the ISO image that it boots from
-    std::filesystem::path serial;  // COM1's output
-    std::filesystem::path log;     // Bochs' own log
-    std::filesystem::path cmos;    // the file that holds cmos_image()
+    unsigned memory = 1024;                  // MB
+    std::filesystem::path cdrom;             // the ISO image that it boots from
+    std::filesystem::path serial;            // COM1's output
+    std::filesystem::path log;               // Bochs' own log
+    std::filesystem::path cmos;              // the file that holds cmos_image()
 };
 
 // Bochs' configuration. Paths must hold no comma, quote or newline (they are in a temporary directory).
 [[nodiscard]] std::string bochs_configuration(const Machine& machine);
 
-// The CMOS memory at power-on: memory sizes, boot from CD, and the firmware's fast-boot flag, which spares three
-// emulated seconds of waiting for a key.
+// The CMOS memory at power-on: memory sizes, boot from CD, and the firmware's fast-boot flag, which spares
+// three emulated seconds of waiting for a key.
 [[nodiscard]] std::array<std::uint8_t, 128> cmos_image(unsigned memory);
 
 }  // namespace flatback::tools

@@ -59,7 +59,8 @@ std::vector<std::string> missing_values(const Measurements& measurements) {
         const std::string result = fmt::format("modes.{}.l2_result", mode);
         if (!run.text(result)) missing.push_back(result);
         if (!run.text("l1.cpu_flags")) missing.push_back(fmt::format("l1.cpu_flags ({})", mode));
-        if (run.texts_under("l1.kvm_intel.").empty()) missing.push_back(fmt::format("l1.kvm_intel ({})", mode));
+        if (run.texts_under("l1.kvm_intel.").empty())
+            missing.push_back(fmt::format("l1.kvm_intel ({})", mode));
     }
     const auto check_bare = [&missing](const RunValues& run, std::string_view which) {
         const auto check = [&](std::string_view value) {

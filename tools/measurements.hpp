@@ -58,13 +58,13 @@ inline constexpr std::array<std::string_view, 27> bare_values{
 
 // Of the bare L1, under bare_l1, in hundredths of a count for each reflected exit.
 inline constexpr std::array<std::string_view, 5> bare_counts{
-    "per_reflected.l0_exits", "per_reflected.vmreads", "per_reflected.vmwrites",
+    "per_reflected.l0_exits",         "per_reflected.vmreads",          "per_reflected.vmwrites",
     "per_alternating.l2_tag_flushes", "per_alternating.l1_tag_flushes",
 };
 
 // The values of one run, and what it says of itself in text.
 class RunValues final {
-  public:
+public:
     RunValues() = default;
     explicit RunValues(const Transcript& transcript)
         : values_{transcript.values()}, texts_{transcript.texts()} {}
@@ -77,15 +77,15 @@ class RunValues final {
     // The texts whose keys begin with `prefix`, by the rest of the key.
     [[nodiscard]] std::map<std::string, std::string> texts_under(std::string_view prefix) const;
 
-  private:
+private:
     std::map<std::string, std::string> values_;
     std::map<std::string, std::string> texts_;
 };
 
 struct Measurements {
     std::map<std::string, RunValues, std::less<>> linux_by_mode;
-    RunValues bare;             // mapped, shadow VMCS on
-    RunValues bare_no_shadow;   // mapped, shadow VMCS off
+    RunValues bare;            // mapped, shadow VMCS on
+    RunValues bare_no_shadow;  // mapped, shadow VMCS off
 
     [[nodiscard]] const RunValues& of_mode(std::string_view mode) const;
 };

@@ -9,7 +9,9 @@ namespace flatback::tools {
 [[nodiscard]] std::filesystem::path build_directory();
 
 // What the build makes that runs inside the emulator.
-[[nodiscard]] inline std::filesystem::path l0_image() { return build_directory() / "metal" / "flatback-l0.elf"; }
+[[nodiscard]] inline std::filesystem::path l0_image() {
+    return build_directory() / "metal" / "flatback-l0.elf";
+}
 [[nodiscard]] inline std::filesystem::path bare_l1_image() {
     return build_directory() / "guests" / "bare" / "bare-l1.elf";
 }
@@ -18,6 +20,8 @@ namespace flatback::tools {
 }
 
 // What was downloaded and unpacked; kept between runs.
-[[nodiscard]] inline std::filesystem::path cache_directory() { return build_directory() / "cache"; }
+[[nodiscard]] inline std::filesystem::path cache_directory() {
+    return build_directory() / "cache";
+}
 
 }  // namespace flatback::tools

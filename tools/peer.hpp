@@ -1,6 +1,7 @@
-// The peer's figures: Linux KVM 6.1 (Debian's 6.1.0-56) as L0 in the same emulated machine, Debian's Bochs 2.7 with the
-// CPU model corei7_skylake_x, one CPU, 2 GB; L1 and L2 the same kernel under Debian's QEMU 7.2. Measured on 2026-11-22,
-// in ticks (emulated instructions). They are not measured by a run of `flatback`, and are marked so wherever they stand.
+// The peer's figures: Linux KVM 6.1 (Debian's 6.1.0-56) as L0 in the same emulated machine, Debian's
+// Bochs 2.7 with the CPU model corei7_skylake_x, one CPU, 2 GB; L1 and L2 the same kernel under Debian's
+// QEMU 7.2. Measured on 2026-11-22, in ticks (emulated instructions). They are not measured by a run of
+// `flatback`, and are marked so wherever they stand.
 #pragma once
 
 #include <array>
@@ -13,7 +14,7 @@ inline constexpr std::string_view peer_title = "KVM 6.1 as L0, measured 2026-11-
 
 // A row of a mode's value under Linux/KVM as L1.
 struct PeerMode {
-    std::string_view key;    // as in mode_values
+    std::string_view key;  // as in mode_values
     std::optional<double> nested_vpid;
     std::optional<double> no_nested_vpid;
 };
@@ -40,7 +41,7 @@ inline constexpr std::array<PeerBare, 26> peer_bare{{
     {"l1_cpuid", 965, 965},
     {"l1_vmcall", 1000, 1000},
     {"l1_rdmsr_vmx_basic", 1063, 1063},
-    {"vmread", 4, 1152},    // a shadowed field; the least of the range measured
+    {"vmread", 4, 1152},  // a shadowed field; the least of the range measured
     {"vmwrite", 4, 1152},
     {"vmread_other", 1153, 1162},
     {"vmwrite_other", 1153, 1162},

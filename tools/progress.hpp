@@ -14,7 +14,7 @@ namespace flatback::tools {
 [[nodiscard]] std::string_view stage_title(std::string_view stage);
 
 class Progress final {
-  public:
+public:
     Progress();
 
     // An observer that reports to this object, which must outlive it.
@@ -23,7 +23,7 @@ class Progress final {
     // One line that stands by itself.
     void say(std::string_view text);
 
-  private:
+private:
     struct Running {
         std::string stage;
         std::chrono::steady_clock::time_point start;

@@ -23,7 +23,8 @@ Result<std::vector<FinishedRun>> run_all(std::vector<QueuedRun> runs, const Queu
     while (next < runs.size() || !active.empty()) {
         while (next < runs.size() && active.size() < runs_at_once) {
             EmulationRequest request = runs[next].request;
-            request.listener = [&observer, name = runs[next].name](std::string_view, const SerialRecord* record) {
+            request.listener = [&observer, name = runs[next].name](std::string_view,
+                                                                   const SerialRecord* record) {
                 if (record != nullptr && observer.record) observer.record(name, *record);
             };
             if (observer.started) observer.started(runs[next].name);

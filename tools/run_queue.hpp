@@ -32,7 +32,9 @@ struct QueueObserver {
 // Ticks count instructions, not time: runs beside each other measure the same as alone.
 inline constexpr std::size_t runs_at_once = 2;
 
-// Runs all of them; the results are in the order of the runs. Error: what kept one from starting, or interrupted.
-[[nodiscard]] Result<std::vector<FinishedRun>> run_all(std::vector<QueuedRun> runs, const QueueObserver& observer);
+// Runs all of them; the results are in the order of the runs. Error: what kept one from starting, or
+// interrupted.
+[[nodiscard]] Result<std::vector<FinishedRun>> run_all(std::vector<QueuedRun> runs,
+                                                       const QueueObserver& observer);
 
 }  // namespace flatback::tools

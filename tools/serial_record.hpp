@@ -44,8 +44,8 @@ struct MalformedRecord {
     std::string line;
 };
 
-using SerialRecord = std::variant<StageRecord, ValueRecord, TextRecord, CheckRecord, ErrorRecord, EndRecord,
-                                  MalformedRecord>;
+using SerialRecord =
+    std::variant<StageRecord, ValueRecord, TextRecord, CheckRecord, ErrorRecord, EndRecord, MalformedRecord>;
 
 // The record in `line` (without its newline; a carriage return at the end is ignored), or nothing where the
 // line is not a record.

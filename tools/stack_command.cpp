@@ -21,12 +21,13 @@ Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say
     const LinuxGuest guest = TRY(prepare_linux_guest(say));
     std::vector<QueuedRun> runs;
     for (const std::string_view mode : modes) {
-        runs.push_back(linux_run(std::string{mode}, fmt::format("nested-vpid={} log=quiet", mode), guest, options.limit));
+        runs.push_back(linux_run(std::string{mode}, fmt::format("nested-vpid={} log=quiet", mode), guest,
+                                 options.limit));
     }
     runs.push_back(bare_run(std::string{bare_name}, "nested-vpid=mapped shadow-vmcs=on log=quiet", "bench",
                             options.limit));
-    runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet", "bench",
-                            options.limit));
+    runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet",
+                            "bench", options.limit));
     return runs;
 }
 
@@ -49,7 +50,8 @@ Measurements collect(const std::vector<FinishedRun>& runs) {
 
 Result<ExitStatus> stack_command(const StackOptions& options) {
     if (options.json_file) TRY(check_writable(*options.json_file));
-    auto runs = TRY(plan_runs(options, [](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    auto runs =
+        TRY(plan_runs(options, [](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
     Progress progress;
     const auto finished = TRY(run_all(std::move(runs), progress.observer()));
 
@@ -60,7 +62,8 @@ Result<ExitStatus> stack_command(const StackOptions& options) {
         lacks.insert(lacks.end(), more.begin(), more.end());
     }
     const Measurements measurements = collect(finished);
-    for (const std::string& key : missing_values(measurements)) lacks.push_back(fmt::format("not measured: {}", key));
+    for (const std::string& key : missing_values(measurements))
+        lacks.push_back(fmt::format("not measured: {}", key));
 
     fmt::print("{}", render_table(measurements));
     if (options.json_file) TRY(write_file(*options.json_file, stack_json(measurements)));

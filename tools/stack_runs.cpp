@@ -38,9 +38,11 @@ QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_vi
 std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<std::string>& stages) {
     std::vector<std::string> lacks;
     for (const std::string& stage : stages) {
-        if (!run.transcript.reached(stage)) lacks.push_back(fmt::format("{}: stage {} was not reached", run.name, stage));
+        if (!run.transcript.reached(stage))
+            lacks.push_back(fmt::format("{}: stage {} was not reached", run.name, stage));
     }
-    for (const std::string& error : run.transcript.errors()) lacks.push_back(fmt::format("{}: {}", run.name, error));
+    for (const std::string& error : run.transcript.errors())
+        lacks.push_back(fmt::format("{}: {}", run.name, error));
     const bool ended_well = run.outcome.ending == Ending::shutdown || run.outcome.ending == Ending::power_off;
     if (!ended_well) {
         lacks.push_back(fmt::format("{}: {}", run.name, describe(run.outcome, run.transcript)));
@@ -48,7 +50,8 @@ std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<
         lacks.push_back(fmt::format("{}: the guest's program did not come to its end", run.name));
     }
     for (const CheckRecord& check : run.transcript.checks()) {
-        if (!check.passed) lacks.push_back(fmt::format("{}: check {} failed: {}", run.name, check.name, check.why));
+        if (!check.passed)
+            lacks.push_back(fmt::format("{}: check {} failed: {}", run.name, check.name, check.why));
     }
     return lacks;
 }

@@ -24,6 +24,7 @@ inline constexpr unsigned bare_memory = 256;
                                  std::chrono::seconds limit);
 
 // What a run that should have gone through its stages and ended by itself lacks; empty where nothing.
-[[nodiscard]] std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<std::string>& stages);
+[[nodiscard]] std::vector<std::string> shortcomings(const FinishedRun& run,
+                                                    const std::vector<std::string>& stages);
 
 }  // namespace flatback::tools

@@ -25,9 +25,13 @@ std::string row(std::string_view title, const std::vector<std::string>& cells) {
     return line + "\n";
 }
 
-std::string heading(std::string_view title) { return fmt::format("\n{}\n", title); }
+std::string heading(std::string_view title) {
+    return fmt::format("\n{}\n", title);
+}
 
-std::vector<std::string> mode_titles() { return {modes.begin(), modes.end()}; }
+std::vector<std::string> mode_titles() {
+    return {modes.begin(), modes.end()};
+}
 
 std::string l1_view(const Measurements& measurements) {
     std::string table = heading("What L1, Debian's Linux with KVM, sees") + row("nested-vpid", mode_titles());
@@ -46,7 +50,8 @@ std::string l1_view(const Measurements& measurements) {
     }
     std::set<std::string> parameters;
     for (const std::string_view mode : modes) {
-        for (const auto& [name, value] : measurements.of_mode(mode).texts_under("l1.kvm_intel.")) parameters.insert(name);
+        for (const auto& [name, value] : measurements.of_mode(mode).texts_under("l1.kvm_intel."))
+            parameters.insert(name);
     }
     for (const std::string& parameter : parameters) {
         std::vector<std::string> cells;
@@ -83,7 +88,8 @@ std::string mode_table(const Measurements& measurements) {
     for (const PeerMode& peer : peer_modes) {
         std::vector<std::string> cells;
         for (const std::string_view mode : modes) {
-            cells.push_back(cell(measurements.of_mode(mode).value(fmt::format("modes.{}.{}", mode, peer.key)), not_measured));
+            cells.push_back(cell(measurements.of_mode(mode).value(fmt::format("modes.{}.{}", mode, peer.key)),
+                                 not_measured));
         }
         cells.push_back(cell(peer.nested_vpid, "-"));
         cells.push_back(cell(peer.no_nested_vpid, "-"));
@@ -134,10 +140,12 @@ std::string format_number(double value) {
 }
 
 std::string render_table(const Measurements& measurements) {
-    return l1_view(measurements) + mode_table(measurements) + bare_table(measurements) + target_table(measurements) +
-           fmt::format("\n  * the peer's figures: {}; not measured in this run\n"
-                       "  A tick is an instruction that the emulated processor executes.\n",
-                       peer_title);
+    return l1_view(measurements) + mode_table(measurements) + bare_table(measurements) +
+           target_table(measurements) +
+           fmt::format(
+               "\n  * the peer's figures: {}; not measured in this run\n"
+               "  A tick is an instruction that the emulated processor executes.\n",
+               peer_title);
 }
 
 }  // namespace flatback::tools

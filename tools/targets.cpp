@@ -6,7 +6,8 @@ namespace flatback::tools {
 namespace {
 
 // The sum of two values of a run, divided; nothing where one is missing.
-std::optional<double> sum(const RunValues& run, const std::string& first, const std::string& second, double divisor) {
+std::optional<double> sum(const RunValues& run, const std::string& first, const std::string& second,
+                          double divisor) {
     const auto a = run.value(first);
     const auto b = run.value(second);
     if (!a || !b) return std::nullopt;
@@ -30,11 +31,12 @@ std::optional<double> hundredths(const RunValues& run, std::string_view key) {
 std::vector<Target> targets(const Measurements& measurements) {
     const RunValues& bare = measurements.bare;
     constexpr double hundred = 100;
-    const auto alternating_flushes =
-        sum(bare, "bare_l1.per_alternating.l2_tag_flushes", "bare_l1.per_alternating.l1_tag_flushes", hundred);
+    const auto alternating_flushes = sum(bare, "bare_l1.per_alternating.l2_tag_flushes",
+                                         "bare_l1.per_alternating.l1_tag_flushes", hundred);
     return {
         {"L1 CPUID", "965", 100, bare.value("bare_l1.l1_cpuid")},
-        {"L2 CPUID reflected, L1 3 VMREAD + 1 VMWRITE", "13,621", 1400, bare.value("bare_l1.l2_cpuid_reflected")},
+        {"L2 CPUID reflected, L1 3 VMREAD + 1 VMWRITE", "13,621", 1400,
+         bare.value("bare_l1.l2_cpuid_reflected")},
         {"the same, vpid12 alternating 1/2, no flush", "16,732", 1500,
          bare.value("bare_l1.l2_cpuid_reflected_alternating"), alternating_flushes == 0.0},
         {"two L2 vCPUs: VMPTRLD + 2 VMWRITE + VMRESUME", "24,458", 2500, bare.value("bare_l1.two_l2_vcpus")},
@@ -43,7 +45,8 @@ std::vector<Target> targets(const Measurements& measurements) {
         {"INVEPT, single context", "2,404", 300, bare.value("bare_l1.invept_single")},
         {"flushes per L2 entry, L1 with VPID", "0.002", 0, flushes_per_entry(measurements, "mapped")},
         {"flushes per L2 entry, L1 without VPID", "2.0", 2, flushes_per_entry(measurements, "off")},
-        {"world switches per reflected exit, shadow VMCS", "2", 2, hundredths(bare, "bare_l1.per_reflected.l0_exits")},
+        {"world switches per reflected exit, shadow VMCS", "2", 2,
+         hundredths(bare, "bare_l1.per_reflected.l0_exits")},
         {"the same without shadow VMCS", "6", 2,
          hundredths(measurements.bare_no_shadow, "bare_l1.per_reflected.l0_exits")},
         {"VMREAD + VMWRITE of L0 per reflected exit", "not counted", 60,

@@ -11,10 +11,10 @@ namespace flatback::tools {
 
 struct Target {
     std::string operation;
-    std::string peer;                // as the peer's baseline words it
-    double to_reach;                 // at most this
+    std::string peer;  // as the peer's baseline words it
+    double to_reach;   // at most this
     std::optional<double> measured;
-    bool further_condition = true;   // what else must hold, named in the operation
+    bool further_condition = true;  // what else must hold, named in the operation
 
     [[nodiscard]] bool reached() const { return measured && *measured <= to_reach && further_condition; }
 };

@@ -9,7 +9,7 @@
 namespace flatback::tools {
 
 class TemporaryDirectory final {
-  public:
+public:
     // Makes a new one under TMPDIR, or /tmp.
     [[nodiscard]] static Result<TemporaryDirectory> create();
 
@@ -24,7 +24,7 @@ class TemporaryDirectory final {
 
     [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
-  private:
+private:
     explicit TemporaryDirectory(std::filesystem::path path) : path_{std::move(path)} {}
 
     std::filesystem::path path_;

@@ -18,6 +18,8 @@ void TestReport::fail(std::string_view name, std::string_view why) {
     std::fflush(stdout);
 }
 
-std::string TestReport::closing_line() const { return fmt::format("{} passed, {} failed", passed_, failed_); }
+std::string TestReport::closing_line() const {
+    return fmt::format("{} passed, {} failed", passed_, failed_);
+}
 
 }  // namespace flatback::tools

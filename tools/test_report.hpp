@@ -8,24 +8,28 @@
 namespace flatback::tools {
 
 class TestReport final {
-  public:
+public:
     explicit TestReport(std::string filter) : filter_{std::move(filter)} {}
 
     // Whether the filter lets a test of this name count.
-    [[nodiscard]] bool selects(std::string_view name) const { return name.find(filter_) != std::string_view::npos; }
+    [[nodiscard]] bool selects(std::string_view name) const {
+        return name.find(filter_) != std::string_view::npos;
+    }
     [[nodiscard]] const std::string& filter() const { return filter_; }
 
     void pass(std::string_view name);
     // `why` may have many lines.
     void fail(std::string_view name, std::string_view why);
-    void add(std::string_view name, bool passed, std::string_view why) { passed ? pass(name) : fail(name, why); }
+    void add(std::string_view name, bool passed, std::string_view why) {
+        passed ? pass(name) : fail(name, why);
+    }
 
     [[nodiscard]] std::size_t passed() const { return passed_; }
     [[nodiscard]] std::size_t failed() const { return failed_; }
     // "N passed, N failed"
     [[nodiscard]] std::string closing_line() const;
 
-  private:
+private:
     std::string filter_;
     std::size_t passed_ = 0;
     std::size_t failed_ = 0;

@@ -12,7 +12,7 @@
 namespace flatback::tools {
 
 class Transcript final {
-  public:
+public:
     // Called with each complete line as it comes, and its record where it is one.
     using Listener = std::function<void(std::string_view line, const SerialRecord* record)>;
 
@@ -37,7 +37,7 @@ class Transcript final {
     // The last line that holds anything, for messages about a run that stopped.
     [[nodiscard]] const std::string& last_line() const { return last_line_; }
 
-  private:
+private:
     void add_line(std::string_view line);
 
     Listener listener_;

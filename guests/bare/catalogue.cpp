@@ -20,6 +20,9 @@ constexpr Part checks[] = {
     {"injection", check_injection},
     {"interrupts", check_interrupts},
     {"windows", check_windows},
+    {"timers", check_timers},
+    {"ept-violation", check_ept_violation},
+    {"ept-memory", check_ept_memory},
 };
 
 constexpr Part benches[] = {

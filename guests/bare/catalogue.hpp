@@ -33,6 +33,9 @@ void check_exceptions();
 void check_injection();
 void check_interrupts();
 void check_windows();
+void check_timers();
+void check_ept_violation();
+void check_ept_memory();
 
 // bench_*.cpp
 void bench_instructions();

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
-#include <vector>
 
 namespace flatback::guests {
 
@@ -19,15 +18,10 @@ namespace flatback::guests {
     return (samples[middle] + operations / 2) / operations;
 }
 
-/// The sums of each `size` samples in a row; a rest that fills no group is left out. `size` is not 0.
-[[nodiscard]] inline std::vector<std::uint64_t> sums_of_groups(std::span<const std::uint64_t> samples,
-                                                               std::size_t size) {
-    std::vector<std::uint64_t> sums;
-    for (; samples.size() >= size; samples = samples.subspan(size)) {
-        const auto group = samples.first(size);
-        sums.push_back(std::accumulate(group.begin(), group.end(), std::uint64_t{0}));
-    }
-    return sums;
+/// The mean, rounded to the nearest integer. `samples` is not empty.
+[[nodiscard]] inline std::uint64_t mean(std::span<const std::uint64_t> samples) {
+    const std::uint64_t sum = std::accumulate(samples.begin(), samples.end(), std::uint64_t{0});
+    return (sum + samples.size() / 2) / samples.size();
 }
 
 }  // namespace flatback::guests

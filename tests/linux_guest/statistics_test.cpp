@@ -19,9 +19,9 @@ TEST(MedianPerOperation, RoundsToTheNearestTick) {
     EXPECT_EQ(median_per_operation(above, 16), 2U);
 }
 
-TEST(SumsOfGroups, AddsNeighboursAndLeavesOutAnIncompleteRest) {
-    const std::array<std::uint64_t, 7> samples{1, 2, 3, 10, 20, 30, 100};
-    EXPECT_EQ(sums_of_groups(samples, 3), (std::vector<std::uint64_t>{6, 60}));
+TEST(Mean, CountsEverySampleAndRoundsToTheNearestTick) {
+    const std::array<std::uint64_t, 4> samples{10, 10, 10, 92};
+    EXPECT_EQ(mean(samples), 31U);  // 122 / 4 = 30.5
 }
 
 }  // namespace

@@ -1,0 +1,365 @@
+// Control registers, INVLPG, INVPCID, MSRs and OUT.
+#include <array>
+#include <cstring>
+
+#include "machine/cpu/machine.hpp"
+#include "vmx/controls.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/field.hpp"
+#include "vmx/instruction_information.hpp"
+#include "x86/address.hpp"
+#include "x86/msr.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::machine {
+
+using vmx::ExitReason;
+namespace field = vmx::field;
+namespace cr0 = x86::cr0;
+namespace cr4 = x86::cr4;
+
+namespace {
+
+std::uint64_t access_qualification(std::uint8_t control_register, vmx::ControlRegisterAccess::Kind kind,
+                                   std::uint8_t general_register) {
+    return vmx::ControlRegisterAccess{
+        .control_register = control_register, .kind = kind, .general_register = general_register}
+        .encode();
+}
+
+}  // namespace
+
+Completion Machine::move_to_control_register(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.registers.privilege_level() != 0) return raise_general_protection(number);
+    const std::uint64_t value = cpu.registers.general[instruction.a];
+    switch (instruction.opcode) {
+        case Opcode::mov_to_cr0: return move_to_cr0(number, instruction, value);
+        case Opcode::mov_to_cr3: return move_to_cr3(number, instruction, value);
+        default: return move_to_cr4(number, instruction, value);
+    }
+}
+
+Completion Machine::move_from_control_register(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    Registers& registers = cpu.registers;
+    if (registers.privilege_level() != 0) return raise_general_protection(number);
+    std::uint64_t value = 0;
+    if (instruction.opcode == Opcode::mov_from_cr3) {
+        if (cpu.in_non_root() && (current(cpu).get(field::primary_processor_based_vm_execution_controls) &
+                                  vmx::primary::cr3_store_exiting) != 0) {
+            return unconditional_exit(
+                number, instruction, ExitReason::control_register_access,
+                access_qualification(3, vmx::ControlRegisterAccess::Kind::mov_from, instruction.a));
+        }
+        value = registers.cr3;
+    } else {
+        const bool is_cr0 = instruction.opcode == Opcode::mov_from_cr0;
+        value = is_cr0 ? registers.cr0 : registers.cr4;
+        if (cpu.in_non_root()) {
+            // SDM 3C 26.3: a masked bit reads as the shadow's.
+            const Vmcs& vmcs = current(cpu);
+            const std::uint64_t mask =
+                is_cr0 ? vmcs.get(field::cr0_guest_host_mask) : vmcs.get(field::cr4_guest_host_mask);
+            const std::uint64_t shadow =
+                is_cr0 ? vmcs.get(field::cr0_read_shadow) : vmcs.get(field::cr4_read_shadow);
+            value = (value & ~mask) | (shadow & mask);
+        }
+    }
+    registers.general[instruction.a] = value;
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction, std::uint64_t value) {
+    Cpu& cpu = cpus_[number];
+    Registers& registers = cpu.registers;
+    if (cpu.in_non_root()) {
+        const Vmcs& vmcs = current(cpu);
+        const std::uint64_t mask = vmcs.get(field::cr0_guest_host_mask);
+        if (((value ^ vmcs.get(field::cr0_read_shadow)) & mask) != 0) {
+            return unconditional_exit(
+                number, instruction, ExitReason::control_register_access,
+                access_qualification(0, vmx::ControlRegisterAccess::Kind::mov_to, instruction.a));
+        }
+        value = (value & ~mask) | (registers.cr0 & mask);
+    }
+    // SDM 2B "MOV to/from control registers".
+    const std::uint64_t before = registers.cr0;
+    if (value >> 32 != 0) return raise_general_protection(number);
+    value = (value & cr0::defined_bits) | cr0::extension_type;
+    if ((value & cr0::paging) != 0 && (value & cr0::protection_enable) == 0) return raise_general_protection(number);
+    if ((value & cr0::not_write_through) != 0 && (value & cr0::cache_disable) == 0) {
+        return raise_general_protection(number);
+    }
+    const bool sets_paging = (value & ~before & cr0::paging) != 0;
+    const bool clears_paging = (before & ~value & cr0::paging) != 0;
+    if (clears_paging && (registers.in_64_bit_mode() || (registers.cr4 & cr4::pcid_enable) != 0)) {
+        return raise_general_protection(number);
+    }
+    const bool enters_long_mode = sets_paging && (registers.efer & x86::efer::long_mode_enable) != 0;
+    if (enters_long_mode && ((registers.cr4 & cr4::physical_address_extension) == 0 ||
+                             x86::AccessRights(registers.segment(SegmentName::cs).access_rights).is_long_mode())) {
+        return raise_general_protection(number);
+    }
+    if (cpu.in_vmx_operation) {
+        std::uint64_t exempt = 0;
+        if (cpu.in_non_root() && (secondary_controls(current(cpu)) & vmx::secondary::unrestricted_guest) != 0) {
+            exempt = cr0::paging | cr0::protection_enable;
+        }
+        if (!model_.vmx.cr0.permits(value, exempt)) return raise_general_protection(number);
+    }
+    registers.cr0 = value;
+    if (enters_long_mode) registers.efer |= x86::efer::long_mode_active;
+    if (clears_paging) registers.efer &= ~x86::efer::long_mode_active;
+    if (clears_paging) cpu.tlb->invalidate(invalidation::everything_of_vpid(current_vpid(cpu)));
+    state_changed(number);
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::move_to_cr3(unsigned number, const Instruction& instruction, std::uint64_t value) {
+    Cpu& cpu = cpus_[number];
+    Registers& registers = cpu.registers;
+    const bool pcids = (registers.cr4 & cr4::pcid_enable) != 0;
+    if (cpu.in_non_root()) {
+        const Vmcs& vmcs = current(cpu);
+        if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::cr3_load_exiting) != 0) {
+            const std::array targets = {vmcs.get(field::cr3_target_value_0), vmcs.get(field::cr3_target_value_1),
+                                        vmcs.get(field::cr3_target_value_2), vmcs.get(field::cr3_target_value_3)};
+            bool is_target = false;
+            for (std::uint32_t index = 0; index < vmcs.get(field::cr3_target_count); ++index) {
+                is_target = is_target || targets[index] == value;
+            }
+            if (!is_target) {
+                return unconditional_exit(
+                    number, instruction, ExitReason::control_register_access,
+                    access_qualification(3, vmx::ControlRegisterAccess::Kind::mov_to, instruction.a));
+            }
+        }
+    }
+    const std::uint64_t loaded = pcids ? value & ~x86::cr3::no_flush : value;
+    if (!x86::fits_physical_width(loaded, model_.physical_address_bits)) return raise_general_protection(number);
+    registers.cr3 = loaded;
+    if (!pcids) {
+        cpu.tlb->invalidate(invalidation::mov_cr3(current_vpid(cpu), 0));
+    } else if ((value & x86::cr3::no_flush) == 0) {
+        cpu.tlb->invalidate(
+            invalidation::mov_cr3(current_vpid(cpu), static_cast<std::uint16_t>(value & x86::cr3::pcid_mask)));
+    }
+    state_changed(number);
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::move_to_cr4(unsigned number, const Instruction& instruction, std::uint64_t value) {
+    Cpu& cpu = cpus_[number];
+    Registers& registers = cpu.registers;
+    if (cpu.in_non_root()) {
+        const Vmcs& vmcs = current(cpu);
+        const std::uint64_t mask = vmcs.get(field::cr4_guest_host_mask);
+        if (((value ^ vmcs.get(field::cr4_read_shadow)) & mask) != 0) {
+            return unconditional_exit(
+                number, instruction, ExitReason::control_register_access,
+                access_qualification(4, vmx::ControlRegisterAccess::Kind::mov_to, instruction.a));
+        }
+        value = (value & ~mask) | (registers.cr4 & mask);
+    }
+    const std::uint64_t before = registers.cr4;
+    const std::uint64_t changed = before ^ value;
+    std::uint64_t supported = model_.vmx.cr4.fixed1;
+    if (!model_.pcid) supported &= ~cr4::pcid_enable;
+    if (!model_.smep) supported &= ~cr4::smep_enable;
+    if (!model_.smap) supported &= ~cr4::smap_enable;
+    if ((value & ~supported) != 0) return raise_general_protection(number);
+    if (registers.in_long_mode() && (value & cr4::physical_address_extension) == 0) {
+        return raise_general_protection(number);
+    }
+    if ((value & ~before & cr4::pcid_enable) != 0 &&
+        (!registers.in_long_mode() || (registers.cr3 & x86::cr3::pcid_mask) != 0)) {
+        return raise_general_protection(number);
+    }
+    if (cpu.in_vmx_operation && !model_.vmx.cr4.permits(value)) return raise_general_protection(number);
+    const std::uint16_t vpid = current_vpid(cpu);
+    const std::uint16_t pcid = current_pcid(cpu);
+    registers.cr4 = value;
+    if ((changed & cr4::page_global_enable) != 0 || (changed & before & cr4::pcid_enable) != 0) {
+        cpu.tlb->invalidate(invalidation::everything_of_vpid(vpid));
+    } else if ((changed & value & cr4::smep_enable) != 0 || (changed & cr4::physical_address_extension) != 0) {
+        cpu.tlb->invalidate(invalidation::current_pcid(vpid, pcid));
+    }
+    state_changed(number);
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::invlpg(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.registers.privilege_level() != 0) return raise_general_protection(number);
+    if (cpu.in_non_root() && (current(cpu).get(field::primary_processor_based_vm_execution_controls) &
+                              vmx::primary::invlpg_exiting) != 0) {
+        return unconditional_exit(number, instruction, ExitReason::invlpg, instruction.address);
+    }
+    // An address that is not canonical does nothing, not even fault (SDM 2A "INVLPG").
+    if (x86::is_canonical(instruction.address)) {
+        cpu.tlb->invalidate(invalidation::invlpg(current_vpid(cpu), current_pcid(cpu), instruction.address));
+    }
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    const Registers& registers = cpu.registers;
+    if (!model_.invpcid) return raise_invalid_opcode(number);
+    if (cpu.in_non_root()) {
+        const Vmcs& vmcs = current(cpu);
+        if ((secondary_controls(vmcs) & vmx::secondary::enable_invpcid) == 0) return raise_invalid_opcode(number);
+        if (registers.privilege_level() != 0) return raise_general_protection(number);
+        if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::invlpg_exiting) != 0) {
+            const std::uint32_t information = vmx::InstructionOperands{.register2 = instruction.b}.encode().value;
+            return unconditional_exit(number, instruction, ExitReason::invpcid, instruction.address, information);
+        }
+    }
+    if (registers.privilege_level() != 0) return raise_general_protection(number);
+    std::array<std::byte, 16> descriptor{};
+    if (auto fault = read_linear(number, instruction.address, descriptor)) return *fault;
+    std::array<std::uint64_t, 2> words{};
+    std::memcpy(words.data(), descriptor.data(), descriptor.size());
+    const std::uint64_t type = registers.general[instruction.b];
+    const std::uint16_t pcid = static_cast<std::uint16_t>(words[0] & x86::cr3::pcid_mask);
+    if (type > 3 || words[0] >> 12 != 0) return raise_general_protection(number);
+    const bool uses_pcid = type == 0 || type == 1;
+    if (uses_pcid && pcid != 0 && (registers.cr4 & cr4::pcid_enable) == 0) return raise_general_protection(number);
+    if (type == 0 && !x86::is_canonical(words[1])) return raise_general_protection(number);
+    const std::uint16_t vpid = current_vpid(cpu);
+    switch (type) {
+        case 0: cpu.tlb->invalidate(invalidation::invpcid_address(vpid, pcid, words[1])); break;
+        case 1: cpu.tlb->invalidate(invalidation::invpcid_single_context(vpid, pcid)); break;
+        case 2: cpu.tlb->invalidate(invalidation::invpcid_all_contexts(vpid)); break;
+        default: cpu.tlb->invalidate(invalidation::invpcid_all_contexts_retaining_globals(vpid)); break;
+    }
+    return done(cpu, instruction.opcode);
+}
+
+std::optional<std::uint64_t> Machine::msr(const Cpu& cpu, std::uint32_t index) const {
+    const Registers& registers = cpu.registers;
+    switch (index) {
+        case x86::msr::ia32_efer: return registers.efer;
+        case x86::msr::ia32_pat: return registers.pat;
+        case x86::msr::ia32_debugctl: return registers.debugctl;
+        case x86::msr::ia32_sysenter_cs: return registers.sysenter_cs;
+        case x86::msr::ia32_sysenter_esp: return registers.sysenter_esp;
+        case x86::msr::ia32_sysenter_eip: return registers.sysenter_eip;
+        case x86::msr::ia32_fs_base: return registers.segment(SegmentName::fs).base;
+        case x86::msr::ia32_gs_base: return registers.segment(SegmentName::gs).base;
+        case x86::msr::ia32_star: return registers.star;
+        case x86::msr::ia32_lstar: return registers.lstar;
+        case x86::msr::ia32_fmask: return registers.fmask;
+        case x86::msr::ia32_kernel_gs_base: return registers.kernel_gs_base;
+        case x86::msr::ia32_tsc_aux: return registers.tsc_aux;
+        case x86::msr::ia32_feature_control: return registers.feature_control;
+        default: return model_.vmx.read_msr(index);
+    }
+}
+
+bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
+    Registers& registers = cpu.registers;
+    switch (index) {
+        case x86::msr::ia32_efer:
+            if ((value & ~x86::efer::defined_bits) != 0) return false;
+            if (((value ^ registers.efer) & x86::efer::long_mode_enable) != 0 &&
+                (registers.cr0 & cr0::paging) != 0) {
+                return false;
+            }
+            // LMA is read-only.
+            registers.efer =
+                (value & ~x86::efer::long_mode_active) | (registers.efer & x86::efer::long_mode_active);
+            return true;
+        case x86::msr::ia32_pat: registers.pat = value; return true;
+        case x86::msr::ia32_debugctl:
+            if ((value & ~x86::debugctl::defined_bits) != 0) return false;
+            registers.debugctl = value;
+            return true;
+        case x86::msr::ia32_sysenter_cs: registers.sysenter_cs = value; return true;
+        case x86::msr::ia32_star: registers.star = value; return true;
+        case x86::msr::ia32_fmask: registers.fmask = value; return true;
+        case x86::msr::ia32_tsc_aux:
+            if (value >> 32 != 0) return false;
+            registers.tsc_aux = value;
+            return true;
+        default: break;
+    }
+    std::uint64_t* address = nullptr;
+    switch (index) {
+        case x86::msr::ia32_sysenter_esp: address = &registers.sysenter_esp; break;
+        case x86::msr::ia32_sysenter_eip: address = &registers.sysenter_eip; break;
+        case x86::msr::ia32_fs_base: address = &registers.segment(SegmentName::fs).base; break;
+        case x86::msr::ia32_gs_base: address = &registers.segment(SegmentName::gs).base; break;
+        case x86::msr::ia32_lstar: address = &registers.lstar; break;
+        case x86::msr::ia32_kernel_gs_base: address = &registers.kernel_gs_base; break;
+        default: return false;  // read-only, locked or absent
+    }
+    if (!x86::is_canonical(value)) return false;
+    *address = value;
+    return true;
+}
+
+bool Machine::msr_exits(Cpu& cpu, std::uint32_t index, bool write) {
+    if (!cpu.in_non_root()) return false;
+    const Vmcs& vmcs = current(cpu);
+    if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::use_msr_bitmaps) == 0) {
+        return true;
+    }
+    // SDM 3C 25.6.9: four bitmaps of 1 KByte: low reads, high reads, low writes, high writes.
+    const bool high = index >= 0xC000'0000;
+    const std::uint32_t bit = index & 0x1FFF;
+    if ((index & ~std::uint32_t{0x1FFF}) != (high ? 0xC000'0000U : 0U)) return true;
+    const std::uint64_t byte = vmcs.get(field::address_of_msr_bitmaps) + (write ? 2048U : 0U) +
+                               (high ? 1024U : 0U) + bit / 8;
+    return (memory_.read(byte) >> (8 * (byte & 7) + bit % 8) & 1) != 0;
+}
+
+Completion Machine::read_msr(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    Registers& registers = cpu.registers;
+    if (registers.privilege_level() != 0) return raise_general_protection(number);
+    const auto index = static_cast<std::uint32_t>(registers.general[1]);
+    if (msr_exits(cpu, index, false)) return unconditional_exit(number, instruction, ExitReason::rdmsr);
+    const std::optional<std::uint64_t> value = msr(cpu, index);
+    if (!value) return raise_general_protection(number);
+    registers.general[0] = *value & 0xFFFF'FFFF;
+    registers.general[2] = *value >> 32;
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::write_msr(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    const Registers& registers = cpu.registers;
+    if (registers.privilege_level() != 0) return raise_general_protection(number);
+    const auto index = static_cast<std::uint32_t>(registers.general[1]);
+    if (msr_exits(cpu, index, true)) return unconditional_exit(number, instruction, ExitReason::wrmsr);
+    const std::uint64_t value = (registers.general[2] << 32) | (registers.general[0] & 0xFFFF'FFFF);
+    if (!set_msr(cpu, index, value)) return raise_general_protection(number);
+    state_changed(number);
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::output(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    const auto port = static_cast<std::uint16_t>(cpu.registers.general[2]);
+    if (cpu.in_non_root()) {
+        const Vmcs& vmcs = current(cpu);
+        const std::uint32_t primary = vmcs.get(field::primary_processor_based_vm_execution_controls);
+        bool exits = (primary & vmx::primary::unconditional_io_exiting) != 0;
+        if ((primary & vmx::primary::use_io_bitmaps) != 0) {
+            const std::uint64_t bitmap = (port & 0x8000) == 0 ? vmcs.get(field::address_of_io_bitmap_a)
+                                                              : vmcs.get(field::address_of_io_bitmap_b);
+            const std::uint64_t byte = bitmap + (port & 0x7FFFU) / 8;
+            exits = (memory_.read(byte) >> (8 * (byte & 7) + port % 8) & 1) != 0;
+        }
+        if (exits) {
+            return unconditional_exit(number, instruction, ExitReason::io_instruction,
+                                      vmx::IoAccess{.size = 1, .port = port}.encode());
+        }
+    }
+    // No device is there.
+    return done(cpu, instruction.opcode);
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,59 @@
+#include "metal/options.hpp"
+
+#include <gtest/gtest.h>
+
+namespace flatback::metal {
+namespace {
+
+TEST(L0CommandLine, EmptyGivesTheDefaults) {
+    const auto options = parse_options("");
+    ASSERT_TRUE(options);
+    EXPECT_EQ(options->nested_vpid, NestedVpid::mapped);
+    EXPECT_TRUE(options->shadow_vmcs);
+    EXPECT_EQ(options->log, LogLevel::info);
+}
+
+TEST(L0CommandLine, EveryOptionIsTaken) {
+    const auto options = parse_options("nested-vpid=single  shadow-vmcs=off\tlog=debug ");
+    ASSERT_TRUE(options);
+    EXPECT_EQ(options->nested_vpid, NestedVpid::single);
+    EXPECT_FALSE(options->shadow_vmcs);
+    EXPECT_EQ(options->log, LogLevel::debug);
+}
+
+TEST(L0CommandLine, TheLastWordWins) {
+    const auto options = parse_options("nested-vpid=single nested-vpid=off log=debug log=quiet");
+    ASSERT_TRUE(options);
+    EXPECT_EQ(options->nested_vpid, NestedVpid::off);
+    EXPECT_EQ(options->log, LogLevel::quiet);
+}
+
+TEST(L0CommandLine, AnUnknownWordIsRefusedByName) {
+    for (const std::string_view word : {"nested-vpid=maped", "log", "log=", "nested-vpid=mapped,log=info", "x"}) {
+        const std::string line = "log=info " + std::string(word) + " shadow-vmcs=on";
+        const auto options = parse_options(line);
+        ASSERT_FALSE(options) << word;
+        EXPECT_EQ(options.error().word, word);
+    }
+}
+
+TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
+    std::string_view rest = valid_options;
+    unsigned parsed = 0;
+    while (!rest.empty()) {
+        const std::string_view group = rest.substr(0, rest.find(' '));
+        rest.remove_prefix(std::min(rest.size(), group.size() + 1));
+        const std::string name{group.substr(0, group.find('=') + 1)};
+        std::string_view values = group.substr(name.size());
+        while (!values.empty()) {
+            const std::string_view value = values.substr(0, values.find('|'));
+            values.remove_prefix(std::min(values.size(), value.size() + 1));
+            EXPECT_TRUE(parse_options(name + std::string(value))) << name << value;
+            ++parsed;
+        }
+    }
+    EXPECT_EQ(parsed, 8u);
+}
+
+}  // namespace
+}  // namespace flatback::metal
