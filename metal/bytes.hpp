@@ -35,6 +35,11 @@ template <std::unsigned_integral T>
     return all.substr(0, end);
 }
 
+// As memcpy, but nothing may be copied from nowhere: the data of an empty view is null.
+inline void copy_bytes(std::byte* to, const void* from, std::size_t size) {
+    if (size != 0) std::memcpy(to, from, size);
+}
+
 // false if it does not fit.
 template <std::unsigned_integral T>
 [[nodiscard]] bool write(std::span<std::byte> bytes, std::uint64_t offset, T value) {

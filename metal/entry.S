@@ -22,10 +22,12 @@ vm_exit_entry:
         pushq %rax
         movq %rsp, %rdi                 // ExitFrame&
         movq 128(%rdi), %rsp            // ExitFrame::stack_top
-        call handle_exit
+        call *exit_handler(%rip)
         // falls through
 enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame is found at the stack's top
-        movq (%rsp), %rsp               // the frame, whose address lies there
+        cmpb $0, _ZN8flatback5metal11nmi_pendingE(%rip)
+        jne 3f
+4:      movq (%rsp), %rsp               // the frame, whose address lies there
         testb %al, %al
         popq %rax
         popq %rcx
@@ -68,6 +70,15 @@ enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame
         movq 128(%rdi), %rsp
         call handle_failed_entry
         jmp enter_guest
+
+3:      // An NMI came while L0 ran.
+        movq (%rsp), %rdi
+        pushq %rax
+        pushq %rax
+        call deliver_nmi
+        popq %rax
+        popq %rax
+        jmp 4b
 
 // void vm_first_entry(ExitFrame&, bool launch): enters the guest for the first time and never returns.
 vm_first_entry:

@@ -13,10 +13,10 @@ std::optional<std::uint64_t> counter(Cpu& cpu, std::uint32_t number) {
     const nested::Counters& counters = cpu.vcpu.counters();
     const auto statistics = cpu.vcpu.statistics();
     switch (number) {
-        case 0: return counters.exits_from_l1 + counters.exits_from_l2;
+        case 0: return counters.exits();
         case 1: return counters.l2_entries;
         case 2: return counters.l2_reentries;
-        case 3: return counters.exits_from_l1;
+        case 3: return counters.exits() - counters.exits_from_l2;
         case 4: return counters.exits_from_l2;
         case 5: return counters.exits_reflected;
         case 6: return counters.exits_from_l2 - counters.exits_reflected;

@@ -30,7 +30,7 @@ constexpr Fault general_protection{.vector = static_cast<std::uint8_t>(x86::Vect
 constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::invalid_opcode)};
 
 // The instruction is done (SDM 3C 28.3.3 for what blocked interrupts).
-void advance() {
+[[gnu::always_inline]] inline void advance() {
     put(vmx::field::guest_rip, get(vmx::field::guest_rip) + get(vmx::field::vm_exit_instruction_length));
     const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
     constexpr std::uint32_t for_one_instruction =
@@ -45,25 +45,32 @@ void advance() {
 }
 
 // CPUID: the processor's, but for what L1 has its own copy of and what L0 does not let it have.
-void emulate_cpuid(Cpu& cpu) {
+[[gnu::always_inline]] inline void emulate_cpuid(Cpu& cpu) {
     std::uint64_t* registers = cpu.frame.registers.by_number;
     const auto leaf = static_cast<std::uint32_t>(registers[0]);
     const auto subleaf = static_cast<std::uint32_t>(registers[1]);
-    if ((leaf >> 8) == (x86::cpuid::leaf_hypervisor >> 8)) [[unlikely]] {
+    if (leaf - x86::cpuid::leaf_hypervisor < 0x100) [[unlikely]] {
         information_leaf(cpu, leaf);
         return;
     }
-    x86::CpuidResult result = cpuid(leaf, subleaf);
+    // 64-bit results: the processor clears their upper halves, as it would L1's.
+    struct {
+        std::uint64_t eax, ebx, ecx, edx;
+    } result;
+    asm volatile("cpuid"
+                 : "=a"(result.eax), "=b"(result.ebx), "=c"(result.ecx), "=d"(result.edx)
+                 : "a"(leaf), "c"(subleaf));
     if (leaf == x86::cpuid::leaf_features) {
-        result.ecx &= ~(x86::cpuid::features_ecx_smx | x86::cpuid::features_ecx_osxsave);
+        result.ecx &= ~std::uint64_t{x86::cpuid::features_ecx_smx | x86::cpuid::features_ecx_osxsave};
         result.ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
         if ((get(vmx::field::guest_cr4) & x86::cr4::xsave_enable) != 0) result.ecx |= x86::cpuid::features_ecx_osxsave;
-        if (!cpu.port.apic_enabled()) result.edx &= ~x86::cpuid::features_edx_apic;
+        if (!cpu.port.apic_enabled()) result.edx &= ~std::uint64_t{x86::cpuid::features_edx_apic};
     } else if (leaf == x86::cpuid::leaf_extended_features && subleaf == 0) {
         constexpr std::uint32_t processor_trace = 1U << 25;
         constexpr std::uint32_t os_protection_keys = 1U << 4;
-        result.ebx &= ~(x86::cpuid::extended_ebx_sgx | processor_trace);
-        result.ecx &= ~os_protection_keys;
+        result.ebx &= ~std::uint64_t{x86::cpuid::extended_ebx_sgx | processor_trace};
+        constexpr std::uint32_t five_level_paging = 1U << 16;
+        result.ecx &= ~std::uint64_t{os_protection_keys | five_level_paging};
         if ((get(vmx::field::guest_cr4) & x86::cr4::protection_key_enable) != 0) result.ecx |= os_protection_keys;
     }
     registers[0] = result.eax;
@@ -144,7 +151,7 @@ bool write_cr0(Cpu& cpu, std::uint64_t value) {
     return true;
 }
 
-// MOV to CR4 exits only where L1 changes VMXE, which is 1 in VMX operation, or SMXE, which it may not have.
+// MOV to CR4 exits only where L1 changes VMXE, which is 1 in VMX operation, or SMXE or LA57, which it may not have.
 bool write_cr4(Cpu& cpu, std::uint64_t value) {
     using namespace x86::cr4;
     const std::uint64_t before = get(vmx::field::guest_cr4);
@@ -203,24 +210,21 @@ void emulate_control_register(Cpu& cpu) {
            log::hex(get(vmx::field::guest_cr3)), ", RSP ", log::hex(get(vmx::field::guest_rsp)));
 }
 
+[[gnu::cold, gnu::noinline]] nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason);
+
 }  // namespace
 
 nested::Entry handle_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     using enum vmx::ExitReason;
-    const vmx::ExitReasonField reason{exit_reason};
-    nested::Counters& counters = cpu.vcpu.counters();
-    if (reason.basic() == vmx::ExitReason::cpuid) [[likely]] {
-        ++counters.exits_from_l1;
+    // By how often they come: what L1 does all the time first.
+    if (exit_reason == static_cast<std::uint32_t>(vmx::ExitReason::cpuid)) [[likely]] {
+        nested::Counters& counters = cpu.vcpu.counters();
         ++counters.handled_by_l0[static_cast<std::size_t>(vmx::ExitReason::cpuid)];
         emulate_cpuid(cpu);
         advance();
         return nested::Entry::vmresume;
     }
-    if (reason.is_entry_failure()) {
-        panic("the processor refused L1's state, exit reason ", log::hex(exit_reason), ", qualification ",
-              get(vmx::field::exit_qualification));
-    }
-    switch (reason.basic()) {
+    switch (static_cast<vmx::ExitReason>(exit_reason)) {
         case vmcall:
         case vmclear:
         case vmlaunch:
@@ -233,11 +237,22 @@ nested::Entry handle_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
         case vmx::ExitReason::vmxon:
         case vmx::ExitReason::invept:
         case vmx::ExitReason::invvpid:
-            return cpu.vcpu.handle_vmx_instruction(reason.basic());
+            return cpu.vcpu.handle_vmx_instruction(static_cast<vmx::ExitReason>(exit_reason));
         default:
-            break;
+            return handle_rare_l1_exit(cpu, exit_reason);
     }
-    ++counters.exits_from_l1;
+}
+
+namespace {
+
+nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
+    using enum vmx::ExitReason;
+    const vmx::ExitReasonField reason{exit_reason};
+    nested::Counters& counters = cpu.vcpu.counters();
+    if (reason.is_entry_failure()) {
+        panic("the processor refused L1's state, exit reason ", log::hex(exit_reason), ", qualification ",
+              get(vmx::field::exit_qualification));
+    }
     if (static_cast<std::size_t>(reason.basic()) < nested::exit_reason_count) {
         ++counters.handled_by_l0[static_cast<std::size_t>(reason.basic())];
     }
@@ -283,5 +298,7 @@ nested::Entry handle_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     }
     return nested::Entry::vmresume;
 }
+
+}  // namespace
 
 }  // namespace flatback::metal

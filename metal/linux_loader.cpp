@@ -21,6 +21,7 @@ constexpr std::uint64_t acpi_rsdp           = 0x070;
 constexpr std::uint64_t e820_count          = 0x1E8;
 constexpr std::uint64_t setup_header        = 0x1F1;
 constexpr std::uint64_t setup_sectors       = 0x1F1;
+constexpr std::uint64_t payload_paragraphs  = 0x1F4;  // of 16 bytes
 constexpr std::uint64_t boot_flag           = 0x1FE;
 constexpr std::uint64_t jump_distance       = 0x201;  // the header ends this far behind 0x202
 constexpr std::uint64_t magic               = 0x202;
@@ -120,7 +121,7 @@ void write_text_screen(std::span<std::byte> boot_params) {
 // The header that a bzImage brings, or the one that an ELF file lacks.
 void write_setup_header(std::span<std::byte> boot_params, Bytes from_image) {
     if (!from_image.empty()) {
-        std::memcpy(boot_params.data() + offset::setup_header, from_image.data(), from_image.size());
+        copy_bytes(boot_params.data() + offset::setup_header, from_image.data(), from_image.size());
     } else {
         put(boot_params, offset::boot_flag, boot_flag_value);
         put(boot_params, offset::magic, header_magic);
@@ -152,14 +153,14 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
         put(boot_params, offset::ramdisk_size, static_cast<std::uint32_t>(ramdisk.size()));
     }
     const std::string_view command_line = request.modules[0].command_line;
-    std::memcpy(bytes.data() + block::command_line, command_line.data(), command_line.size());
+    copy_bytes(bytes.data() + block::command_line, command_line.data(), command_line.size());
     put(boot_params, offset::command_line, static_cast<std::uint32_t>(base + block::command_line));
     if (!request.rsdp.empty() && request.rsdp.size() <= block::rsdp_limit - block::rsdp) {
-        std::memcpy(bytes.data() + block::rsdp, request.rsdp.data(), request.rsdp.size());
+        copy_bytes(bytes.data() + block::rsdp, request.rsdp.data(), request.rsdp.size());
         put(boot_params, offset::acpi_rsdp, base + block::rsdp);
     }
     write_page_tables(bytes, base);
-    std::memcpy(bytes.data() + block::gdt, descriptors.data(), sizeof descriptors);
+    copy_bytes(bytes.data() + block::gdt, descriptors.data(), sizeof descriptors);
 
     return L1Start{.mode = L1Start::Mode::long_mode,
                    .rip = entry,
@@ -207,7 +208,7 @@ std::expected<L1Start, BootError> load_bzimage(const LoadRequest& request, Place
 
     const Bytes file = placement.module_bytes(0);  // it may have moved
     const std::span<std::byte> memory = placement.bytes(*kernel);
-    std::memcpy(memory.data(), file.data() + image->payload_offset, image->payload_size);
+    copy_bytes(memory.data(), file.data() + image->payload_offset, image->payload_size);
     const Bytes header = file.subspan(offset::setup_header, image->setup_header.size());
     auto start = write_boot_block(request, placement, *place, header, kernel->start + entry_offset_64_bit);
     if (start) {
@@ -275,6 +276,12 @@ std::expected<BzImage, BootError> parse_bzimage(Bytes file) {
             BootError{"the bzImage's header is corrupt: it asks to be loaded at", preferred});
     }
     const std::uint64_t payload_size = file.size() - payload_offset;
+    const std::uint64_t declared_size =
+        std::uint64_t{*read<std::uint32_t>(file, offset::payload_paragraphs)} * 16;
+    if (declared_size > payload_size) {
+        return std::unexpected(
+            BootError{"the bzImage is cut short; the bytes missing are", declared_size - payload_size});
+    }
     const std::uint32_t most_command_line = *read<std::uint32_t>(file, offset::command_line_size);
     return BzImage{
         .payload_offset = payload_offset,

@@ -31,10 +31,9 @@ struct ExitRecord {
 constexpr unsigned exit_records = 16;
 ExitRecord recent_exits[exit_records];
 std::uint64_t exit_count = 0;
-bool record_exits = false;
 
 void report_recent_exits() {
-    if (!record_exits) {
+    if (exit_count == 0) {
         log::line("[L0] the last VM exits were not recorded; boot with log=debug to see them");
         return;
     }
@@ -47,46 +46,45 @@ void report_recent_exits() {
     }
 }
 
-[[gnu::cold, gnu::noinline]] void record_exit(bool in_l2, std::uint32_t reason) {
-    std::uint32_t low = 0;
-    std::uint32_t high = 0;
-    asm volatile("rdtsc" : "=a"(low), "=d"(high));
-    recent_exits[exit_count++ % exit_records] = {(std::uint64_t{high} << 32) | low,
-                                                 vmread(vmx::field::guest_rip.encoding), reason, in_l2};
-}
-
-// An NMI that came while L0 ran is L1's.
-[[gnu::cold, gnu::noinline]] void deliver_nmi(Cpu& cpu) {
-    if (cpu.vcpu.in_l2()) return;  // at the next exit to L1
-    if ((vmread(vmx::field::vm_entry_interruption_information.encoding) &
-         vmx::InterruptionInformation::valid_bit) != 0) {
-        return;
-    }
-    nmi_pending = false;
-    vmwrite(vmx::field::vm_entry_interruption_information.encoding, vmx::InterruptionInformation::nmi().value);
-}
-
 }  // namespace
 
 extern "C" {
 
 void vm_first_entry(ExitFrame& frame, bool launch);
 
-std::uint64_t handle_exit(ExitFrame& frame) {
+nested::Entry handle_exit(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto reason = static_cast<std::uint32_t>(vmread(vmx::field::exit_reason.encoding));
-    const bool in_l2 = cpu.vcpu.in_l2();
-    if (record_exits) [[unlikely]] record_exit(in_l2, reason);
-    const nested::Entry entry = in_l2 ? cpu.vcpu.handle_l2_exit(reason) : handle_l1_exit(cpu, reason);
-    if (nmi_pending) [[unlikely]] deliver_nmi(cpu);
-    return static_cast<std::uint64_t>(entry);
+    if (cpu.vcpu.in_l2()) return cpu.vcpu.handle_l2_exit(reason);
+    return handle_l1_exit(cpu, reason);
 }
 
-std::uint64_t handle_failed_entry(ExitFrame& frame) {
+// With log=debug this stands in front of it.
+static nested::Entry record_and_handle_exit(ExitFrame& frame) {
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    recent_exits[exit_count++ % exit_records] = {
+        .tsc = (std::uint64_t{high} << 32) | low,
+        .rip = vmread(vmx::field::guest_rip.encoding),
+        .reason = static_cast<std::uint32_t>(vmread(vmx::field::exit_reason.encoding)),
+        .in_l2 = frame.cpu->vcpu.in_l2()};
+    return handle_exit(frame);
+}
+
+// metal/entry.S calls this one.
+nested::Entry (*exit_handler)(ExitFrame&) = handle_exit;
+
+// An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
+void deliver_nmi(ExitFrame& frame) {
+    if (frame.cpu->vcpu.deliver_nmi()) nmi_pending = false;
+}
+
+nested::Entry handle_failed_entry(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto error = static_cast<std::uint32_t>(vmread(vmx::field::vm_instruction_error.encoding));
     if (!cpu.vcpu.handle_failed_entry(error)) panic("the processor refused vmcs01, VM-instruction error ", error);
-    return static_cast<std::uint64_t>(nested::Entry::vmresume);
+    return nested::Entry::vmresume;
 }
 
 }  // extern "C"
@@ -124,7 +122,7 @@ void run_l1(BootResult& boot) {
     *top = reinterpret_cast<std::uint64_t>(&cpu.frame);
     cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
 
-    record_exits = boot.options.log == LogLevel::debug;
+    if (boot.options.log == LogLevel::debug) exit_handler = record_and_handle_exit;
     set_panic_report(report_recent_exits);
     set_up_vmcs01(cpu, boot);
     cpu.vcpu.prepare_first_entry();

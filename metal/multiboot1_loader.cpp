@@ -91,7 +91,7 @@ void write_memory(std::span<std::byte> bytes, std::uint64_t base, const MemoryMa
 std::uint64_t append_text(std::span<std::byte> bytes, std::uint64_t base, std::uint64_t& at,
                           std::string_view text) {
     const std::uint64_t address = base + at;
-    std::memcpy(bytes.data() + at, text.data(), text.size());
+    copy_bytes(bytes.data() + at, text.data(), text.size());
     at += text.size() + 1;  // the block was zeroed
     return address;
 }
@@ -104,7 +104,7 @@ L1Start write_block(const LoadRequest& request, const Placement& placement, Phys
 
     put(bytes, info::flags, info::valid);
     write_memory(bytes, base, request.memory);
-    std::memcpy(bytes.data() + block::loader_name, loader_name.data(), loader_name.size());
+    copy_bytes(bytes.data() + block::loader_name, loader_name.data(), loader_name.size());
     put_address(bytes, info::loader_name, base + block::loader_name);
 
     std::uint64_t text_at = block::strings;
@@ -118,7 +118,7 @@ L1Start write_block(const LoadRequest& request, const Placement& placement, Phys
         put_address(bytes, at + 4, placement.module_range(index).end);
         put_address(bytes, at + 8, append_text(bytes, base, text_at, request.modules[index].command_line));
     }
-    std::memcpy(bytes.data() + block::gdt, descriptors.data(), sizeof descriptors);
+    copy_bytes(bytes.data() + block::gdt, descriptors.data(), sizeof descriptors);
 
     return L1Start{.mode = L1Start::Mode::protected_mode,
                    .rip = entry,

@@ -82,15 +82,21 @@ bool try_vmread(std::uint64_t encoding, std::uint64_t& value) {
 
 void print_vmcs() {
     if ((read_cr4() & x86::cr4::vmx_enable) == 0) return;
-    bool any = false;
+    // First of all: every VMREAD of a field that this processor lacks overwrites it (SDM 3C 31.2).
+    constexpr auto error_field = vmx::field::vm_instruction_error;
+    std::uint64_t error = 0;
+    if (!try_vmread(error_field.encoding, error)) {
+        log::line("[L0] no current VMCS");
+        return;
+    }
+    log::line("[L0] the current VMCS, fields that are not 0:");
+    if (error != 0) log::line("[L0]   ", "vm_instruction_error", " ", error);
     for (const vmx::NamedField& named : vmx::all_fields) {
         std::uint64_t value = 0;
-        if (!try_vmread(named.encoding, value)) continue;
-        if (!any) log::line("[L0] the current VMCS, fields that are not 0:");
-        any = true;
-        if (value != 0) log::line("[L0]   ", named.name, " ", log::hex(value));
+        if (named.encoding == error_field.encoding || !try_vmread(named.encoding, value) || value == 0)
+            continue;
+        log::line("[L0]   ", named.name, " ", log::hex(value));
     }
-    if (!any) log::line("[L0] no current VMCS");
 }
 
 }  // namespace

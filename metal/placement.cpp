@@ -73,7 +73,7 @@ std::expected<void, BootError> Placement::evacuate() {
         // Clear of every module's present bytes, its own included: source and destination never overlap.
         const auto place = find(module.size(), page_size_4k, memory_below_4g);
         if (!place) return std::unexpected(place.error());
-        std::memcpy(request_.physical + place->start, request_.physical + module.start, module.size());
+        copy_bytes(request_.physical + place->start, request_.physical + module.start, module.size());
         module = *place;
     }
     return {};

@@ -40,8 +40,10 @@ public:
     // reachable too: an L1 that keeps its tables there gets what it asked for.
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
-        if (page >= direct_map_end_ || (page >= region_start_ && page < region_end_)) [[unlikely]] return nullptr;
-        return reinterpret_cast<std::byte*>(direct_map_base + page);
+        if (page >= direct_map_end_ || page - region_start_ < region_size_) [[unlikely]] return page_instead(page);
+        auto* found = reinterpret_cast<std::byte*>(direct_map_base + page);
+        if (found == nullptr) __builtin_unreachable();  // so that callers' tests for null cost nothing
+        return found;
     }
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
 
@@ -67,6 +69,8 @@ public:
     [[nodiscard]] bool apic_enabled() const { return (apic_base_ & x86::apic_base::global_enable) != 0; }
 
 private:
+    // What L1 sees where L0 lives: the page that EPT01 has there. Beyond all memory: nothing.
+    std::byte* page_instead(std::uint64_t page);
     void fill_msr_bitmap();
 
     GuestRegisters& registers_;
@@ -75,7 +79,7 @@ private:
     std::uint32_t revision_;
     std::uint64_t direct_map_end_;
     std::uint64_t region_start_;
-    std::uint64_t region_end_;
+    std::uint64_t region_size_;
     std::uint64_t ept01_pointer_;
     std::uint64_t apic_base_;
     x86::Hpa msr_bitmap_{};

@@ -14,9 +14,7 @@ std::expected<void, BootError> claim_segments(Placement& placement, const ElfIma
 void copy_segments(const Placement& placement, const ElfImage& image, Bytes file) {
     for (const ElfSegment& segment : image.segments.items()) {
         const std::span<std::byte> memory = placement.bytes(segment.memory);
-        if (segment.file_size != 0) {
-            std::memcpy(memory.data(), file.data() + segment.file_offset, segment.file_size);
-        }
+        copy_bytes(memory.data(), file.data() + segment.file_offset, segment.file_size);
         const auto rest = memory.subspan(segment.file_size);
         if (!rest.empty()) std::memset(rest.data(), 0, rest.size());
     }

@@ -78,7 +78,7 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
     put(field::cr0_guest_host_mask, x86::cr0::numeric_error);
     put(field::cr0_read_shadow, cr0);
     put(field::guest_cr0, cr0);
-    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | x86::cr4::smx_enable);
+    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | x86::cr4::smx_enable | x86::cr4::five_level_paging);
     put(field::cr4_read_shadow, cr4);
     put(field::guest_cr4, cr4 | x86::cr4::vmx_enable);
     put(field::guest_cr3, start.cr3);

@@ -22,7 +22,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       revision_(boot.processor.capabilities.basic.revision()),
       direct_map_end_(direct_map_size()),
       region_start_(boot.region.start),
-      region_end_(boot.region.end),
+      region_size_(boot.region.end - boot.region.start),
       ept01_pointer_(boot.ept01->pointer()),
       apic_base_(read_msr(x86::msr::ia32_apic_base)) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
@@ -85,6 +85,12 @@ nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     const auto found = boot_.ept01->lookup(address);
     if (!found) return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
     return {found->address, found->page_shift, found->memory_type, true};
+}
+
+std::byte* MetalPort::page_instead(std::uint64_t page) {
+    const auto found = boot_.ept01->lookup(x86::Gpa<x86::L1>{page});
+    if (!found || found->address.value() >= direct_map_end_) return nullptr;
+    return reinterpret_cast<std::byte*>(direct_map_base + found->address.value());
 }
 
 std::optional<x86::Hpa> MetalPort::allocate_page() {

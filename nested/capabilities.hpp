@@ -6,6 +6,7 @@
 #include "nested/vmcs12.hpp"
 #include "vmx/capability.hpp"
 #include "vmx/controls.hpp"
+#include "x86/control_registers.hpp"
 
 namespace flatback::nested {
 
@@ -89,8 +90,8 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
                            vmx::MiscCapability::zero_length_injection);
     promised.cr0 = hardware.cr0;
     promised.cr4 = hardware.cr4;
-    // Bit 13 (VMXE) is always allowed; SMX is not offered.
-    promised.cr4.fixed1 &= ~(std::uint64_t{1} << 14);
+    // Neither SMX nor 5-level paging is offered.
+    promised.cr4.fixed1 &= ~(x86::cr4::smx_enable | x86::cr4::five_level_paging);
     std::uint64_t highest = 0;
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         if (field_handling[i] == FieldHandling::unsupported) continue;

@@ -11,7 +11,6 @@ namespace flatback::nested {
 using vmx::exit_reason_count;
 
 struct Counters {
-    std::uint64_t exits_from_l1 = 0;
     std::uint64_t exits_from_l2 = 0;
     std::uint64_t l2_entries = 0;    // asked for by L1
     std::uint64_t l2_reentries = 0;  // by L0 itself, after an exit that L1 does not see
@@ -28,6 +27,13 @@ struct Counters {
     std::uint64_t vmptrlds = 0;
     std::array<std::uint64_t, exit_reason_count> handled_by_l0{};
     std::array<std::uint64_t, exit_reason_count> reflected{};
+
+    // All exits, of L1 and of L2: each was handled by L0 or shown to L1. The host counts L1's that it handles itself.
+    [[nodiscard]] constexpr std::uint64_t exits() const {
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < exit_reason_count; ++i) sum += handled_by_l0[i] + reflected[i];
+        return sum;
+    }
 };
 
 }  // namespace flatback::nested

@@ -267,7 +267,7 @@ template <VmcsView View>
     using detail::broken;
     const std::uint32_t controls = view.get(field::vm_entry_controls);
     if (!rules.promised.vm_entry.permits(controls)) return broken(EntryCheck::entry_reserved_bits);
-    if (const EntryVerdict verdict = check_event_injection(view, rules); !verdict) return verdict;
+    if (EntryVerdict verdict = check_event_injection(view, rules); !verdict) return verdict;
     if (!detail::is_msr_area(rules, view.get(field::vm_entry_msr_load_address),
                              view.get(field::vm_entry_msr_load_count))) {
         return broken(EntryCheck::entry_msr_load_area);
@@ -285,11 +285,11 @@ template <VmcsView View, typename Memory = NoMemory>
 [[nodiscard]] constexpr EntryVerdict check_control_fields(const View& view, const EntryRules& rules,
                                                           const EntryContext& context = {},
                                                           const Memory& memory = {}) {
-    if (const EntryVerdict verdict = check_execution_controls(view, rules); !verdict) return verdict;
+    if (EntryVerdict verdict = check_execution_controls(view, rules); !verdict) return verdict;
     if constexpr (ReadableMemory<Memory>) {
-        if (const EntryVerdict verdict = check_tpr_threshold(view, memory); !verdict) return verdict;
+        if (EntryVerdict verdict = check_tpr_threshold(view, memory); !verdict) return verdict;
     }
-    if (const EntryVerdict verdict = check_exit_controls(view, rules); !verdict) return verdict;
+    if (EntryVerdict verdict = check_exit_controls(view, rules); !verdict) return verdict;
     return check_entry_controls(view, rules, context);
 }
 

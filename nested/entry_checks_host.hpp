@@ -1,7 +1,6 @@
 // Checks on the host-state area (SDM 3C 27.2.2 to 27.2.4). A failure is VMfailValid with error 8.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "nested/entry_checks_rules.hpp"
@@ -114,8 +113,8 @@ template <VmcsView View>
 template <VmcsView View>
 [[nodiscard]] constexpr EntryVerdict check_host_state(const View& view, const EntryRules& rules,
                                                       const EntryContext& context = {}) {
-    if (const EntryVerdict verdict = check_host_control_registers(view, rules); !verdict) return verdict;
-    if (const EntryVerdict verdict = check_host_segments(view, rules); !verdict) return verdict;
+    if (EntryVerdict verdict = check_host_control_registers(view, rules); !verdict) return verdict;
+    if (EntryVerdict verdict = check_host_segments(view, rules); !verdict) return verdict;
     return check_host_address_space_size(view, rules, context);
 }
 

@@ -205,7 +205,7 @@ template <VmcsView View>
     }
 
     if (virtual_8086) {
-        if (const EntryVerdict verdict = check_virtual_8086_segments(segments); !verdict) return verdict;
+        if (EntryVerdict verdict = check_virtual_8086_segments(segments); !verdict) return verdict;
     }
     if (!rules.is_canonical(segments[tr].base)) return broken(EntryCheck::guest_tr_base_canonical);
     if (!rules.is_canonical(segments[fs].base)) return broken(EntryCheck::guest_fs_base_canonical);
@@ -221,17 +221,15 @@ template <VmcsView View>
     }
 
     if (!virtual_8086) {
-        if (const EntryVerdict verdict = check_segment_types(segments, unrestricted_guest); !verdict)
+        if (EntryVerdict verdict = check_segment_types(segments, unrestricted_guest); !verdict)
             return verdict;
-        if (const EntryVerdict verdict =
-                check_segment_privilege(segments, unrestricted_guest, protection_enabled);
+        if (EntryVerdict verdict = check_segment_privilege(segments, unrestricted_guest, protection_enabled);
             !verdict) {
             return verdict;
         }
-        if (const EntryVerdict verdict = check_segment_formats(segments, ia32e_guest); !verdict)
-            return verdict;
+        if (EntryVerdict verdict = check_segment_formats(segments, ia32e_guest); !verdict) return verdict;
     }
-    if (const EntryVerdict verdict = check_task_register(segments[tr], ia32e_guest); !verdict) return verdict;
+    if (EntryVerdict verdict = check_task_register(segments[tr], ia32e_guest); !verdict) return verdict;
     return check_local_descriptor_table(segments[ldtr]);
 }
 

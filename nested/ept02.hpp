@@ -6,9 +6,13 @@
 // added between invalidations, so that filling needs no hardware invalidation: the EPT violation itself dropped what the
 // processor had cached for the address (SDM 3C 29.4.3.1).
 //
+// A violation also fills the neighbours that EPT12 maps: a processor may cache whatever the structures allow at any time
+// (SDM 3C 29.4.2), and an exit costs far more than a few entries.
+//
 // Not shared between virtual CPUs.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -122,14 +126,23 @@ public:
 
     // INVEPT of one EP4TA, and of all: what was filled is forgotten and the hardware's copies dropped.
     void invalidate(std::uint64_t eptp12) {
-        for (Context& context : contexts_) {
-            if (context.root.value() != 0 && context.ep4ta12 == vmx::Eptp{eptp12}.root()) empty(context);
+        const std::uint64_t root = vmx::Eptp{eptp12}.root();
+        for (unsigned i = 0; i < contexts_used_; ++i) {
+            if (contexts_[i].ep4ta12 == root) {
+                if (contexts_[i].root.value() != 0) empty(contexts_[i]);
+                return;
+            }
         }
     }
     void invalidate_all() {
-        for (Context& context : contexts_) {
-            if (context.root.value() != 0) empty(context);
+        for (unsigned i = 0; i < contexts_used_; ++i) {
+            if (contexts_[i].root.value() != 0) empty(contexts_[i]);
         }
+    }
+    // EPT01 changed: nothing made of it may be used.
+    void forget_host() {
+        invalidate_all();
+        block_ = {};
     }
     // Every context's EPTP, for a host that must reach them all (rule 6, rule 5).
     void flush_hardware() {
@@ -149,14 +162,59 @@ public:
     }
 
 private:
+    static constexpr unsigned root_entries = x86::entries_per_table;
     struct Context {
         std::uint64_t ep4ta12 = ~std::uint64_t{0};
         bool accessed_dirty = false;
         x86::Hpa root{};
         std::uint64_t last_used = 0;
-        std::array<std::uint64_t, 8> used_roots{};  // which of the root's 512 entries are present
+        // The root's entries that may be present: guests use few.
+        unsigned first_used = root_entries;
+        unsigned end_used = 0;
         std::optional<TablePages<P>> tables;
     };
+
+    // The last pair of level-1 tables: what a processor's paging-structure cache would hold. Dropped with every
+    // invalidation, and wherever L1 gets to see a violation, as the processor drops its own then.
+    struct RecentTables {
+        const Context* context = nullptr;
+        std::uint64_t region = 0;  // guest-physical address / 2 MB
+        std::uint64_t* table12 = nullptr;
+        std::uint64_t* table02 = nullptr;
+        std::uint8_t permissions = 0;  // of the levels above
+    };
+    // A piece of L1's memory that EPT01 maps in one piece.
+    struct HostBlock {
+        std::uint64_t start = 0;
+        std::uint64_t size = 0;
+        std::uint64_t host = 0;
+        x86::MemoryType memory_type{};
+        bool writable = false;
+        std::uint8_t page_shift = 12;
+    };
+    static constexpr unsigned neighbours = 16;  // an aligned group of entries: two cache lines
+
+    [[nodiscard]] bool fill_entry(unsigned index, std::uint8_t access, bool accessed_dirty);
+    void fill_neighbours(unsigned index, bool accessed_dirty);
+    const HostBlock& host_block(x86::Gpa<x86::L1> address) {
+        if (address.value() - block_.start >= block_.size) {
+            const HostMapping mapping = port_.host_mapping(address);
+            const std::uint64_t size = std::uint64_t{1} << mapping.page_shift;
+            block_ = {.start = address.value() & ~(size - 1),
+                      .size = size,
+                      .host = mapping.address.value() & ~(size - 1),
+                      .memory_type = mapping.memory_type,
+                      .writable = mapping.writable,
+                      .page_shift = static_cast<std::uint8_t>(mapping.page_shift)};
+        }
+        return block_;
+    }
+    static std::uint64_t leaf_type(const HostBlock& block, std::uint64_t entry12) {
+        // Where EPT01 says write-back, L1's choice holds; else the device's memory type wins over anything L1 asked for.
+        return block.memory_type == x86::MemoryType::write_back
+                   ? entry12 & (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)
+                   : vmx::ept_entry::memory_type(block.memory_type) | vmx::ept_entry::ignore_pat;
+    }
 
     struct Walk12 {
         EptOutcome::Kind kind;
@@ -165,6 +223,8 @@ private:
         std::uint8_t memory_type_bits;  // bits 6:3 of the leaf: memory type, ignore PAT
         unsigned page_shift;
         x86::Gpa<x86::L1> address;
+        std::uint64_t* table1 = nullptr;    // the level-1 table, where there is one
+        std::uint8_t permissions_above = 0;  // of the levels above it
     };
     Walk12 walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
@@ -179,8 +239,9 @@ private:
             current_->last_used = clock_;
             return *current_;
         }
-        Context* oldest = &contexts_[0];
-        for (Context& context : contexts_) {
+        Context* oldest = nullptr;
+        for (unsigned i = 0; i < contexts_used_; ++i) {
+            Context& context = contexts_[i];
             if (context.ep4ta12 == ep4ta) {
                 // Entries filled without accessed and dirty flags may not serve an EPTP that asks for them, nor the
                 // other way round.
@@ -191,8 +252,9 @@ private:
                 context.last_used = clock_;
                 return context;
             }
-            if (context.last_used < oldest->last_used) oldest = &context;
+            if (oldest == nullptr || context.last_used < oldest->last_used) oldest = &context;
         }
+        if (contexts_used_ < context_count) oldest = &contexts_[contexts_used_++];
         if (oldest->root.value() != 0) empty(*oldest);
         oldest->ep4ta12 = ep4ta;
         oldest->accessed_dirty = accessed_dirty;
@@ -205,13 +267,12 @@ private:
         port_.invept(vmx::InveptType::single_context, pointer(context));
     }
     void empty(Context& context) {
+        recent_ = {};
+        if (context.end_used == 0) return;  // never filled, so nothing can be cached of it
         auto* root = port_.page(context.root);
-        for (unsigned w = 0; w < context.used_roots.size(); ++w) {
-            for (std::uint64_t rest = context.used_roots[w]; rest != 0; rest &= rest - 1) {
-                root[w * 64 + static_cast<unsigned>(__builtin_ctzll(rest))] = 0;
-            }
-            context.used_roots[w] = 0;
-        }
+        for (unsigned i = context.first_used; i < context.end_used; ++i) root[i] = 0;
+        context.first_used = root_entries;
+        context.end_used = 0;
         flush(context);  // before any of its tables can become something else
         if (context.tables) free_.join(*context.tables);
     }
@@ -244,6 +305,9 @@ private:
     P& port_;
     Limits limits_;
     std::array<Context, context_count> contexts_;
+    RecentTables recent_;
+    HostBlock block_;
+    unsigned contexts_used_ = 0;  // from the front, ever used
     Context* current_ = nullptr;
     TablePages<P> free_;
     std::uint64_t clock_ = 0;
@@ -269,6 +333,7 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
         if (vmx::is_ept_misconfigured(entry, level, limits_.ept_vpid, limits_.physical_address_width)) {
             return {Kind::misconfiguration, 0, false, 0, 0, {}};
         }
+        const std::uint8_t permissions_above = permissions;
         permissions = static_cast<std::uint8_t>(permissions & entry & vmx::ept_entry::permissions);
         path[level - 1] = slot;
         const bool leaf = level == 1 || (level <= 3 && (entry & vmx::ept_entry::page_size) != 0);
@@ -294,38 +359,88 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
                 writable_now,
                 static_cast<std::uint8_t>(entry & (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)),
                 shift,
-                x86::Gpa<x86::L1>{(entry & vmx::ept_entry::address_mask & ~in_page) | (guest_physical.value() & in_page)}};
+                x86::Gpa<x86::L1>{(entry & vmx::ept_entry::address_mask & ~in_page) | (guest_physical.value() & in_page)},
+                level == 1 ? reinterpret_cast<std::uint64_t*>(page) : nullptr,
+                permissions_above};
+    }
+}
+
+// One entry of the recent tables. access 0: a neighbour, which nothing has accessed. False: not the plain case.
+template <Port P>
+[[gnu::always_inline]] inline bool Ept02<P>::fill_entry(unsigned index, std::uint8_t access, bool accessed_dirty) {
+    namespace bit = vmx::ept_entry;
+    const std::uint64_t entry = __atomic_load_n(&recent_.table12[index], __ATOMIC_RELAXED);
+    const std::uint64_t address = entry & bit::address_mask;
+    if ((entry & bit::read) == 0 || !x86::fits_physical_width(address, limits_.physical_address_width) ||
+        !vmx::is_valid_ept_memory_type((entry >> bit::memory_type_shift) & 7)) {
+        return false;
+    }
+    std::uint64_t permissions = entry & recent_.permissions;
+    if ((access & ~permissions) != 0 || address - block_.start >= block_.size) return false;
+    std::uint64_t flags = 0;
+    if (accessed_dirty) {  // only where nothing has to be set in EPT12
+        if ((entry & bit::accessed) == 0) return false;
+        if ((entry & bit::dirty) == 0) {
+            if ((access & 2) != 0) return false;
+            permissions &= ~bit::write;
+        }
+        flags = entry & (bit::accessed | bit::dirty);
+    }
+    if (!block_.writable) permissions &= ~bit::write;
+    recent_.table02[index] = (block_.host + (address - block_.start)) | permissions | leaf_type(block_, entry) | flags;
+    ++leaves_filled_;
+    return true;
+}
+
+template <Port P>
+void Ept02<P>::fill_neighbours(unsigned index, bool accessed_dirty) {
+    const unsigned first = index & ~(neighbours - 1);
+    for (unsigned i = first; i < first + neighbours; ++i) {
+        if ((recent_.table02[i] & vmx::ept_entry::permissions) == 0) (void)fill_entry(i, 0, accessed_dirty);
     }
 }
 
 template <Port P>
 EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access) {
+    const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
+    const unsigned index1 = x86::table_index(guest_physical, 1);
+    if (recent_.context == current_ && recent_.region == guest_physical.value() >> 21 &&
+        fill_entry(index1, access, accessed_dirty)) [[likely]] {
+        fill_neighbours(index1, accessed_dirty);
+        return {EptOutcome::Kind::filled};
+    }
+
+    recent_ = {};
     const Walk12 walk = walk_ept12(eptp12, guest_physical, access);
     if (walk.kind != EptOutcome::Kind::filled) return {walk.kind, walk.permissions};
-
-    const HostMapping mapping = port_.host_mapping(walk.address);
-    unsigned shift = mapping.page_shift < walk.page_shift ? mapping.page_shift : walk.page_shift;
+    const HostBlock& block = host_block(walk.address);
+    unsigned shift = std::min<unsigned>(block.page_shift, walk.page_shift);
     if (shift == 30 && !limits_.huge_pages) shift = 21;
 
-    std::uint64_t leaf = mapping.address.value() & ~((std::uint64_t{1} << shift) - 1);
-    leaf |= walk.permissions & (walk.writable_now && mapping.writable ? 7U : 5U);
-    // Where EPT01 says write-back, L1's choice holds; else the device's memory type wins over anything L1 asked for.
-    leaf |= mapping.memory_type == x86::MemoryType::write_back
-                ? walk.memory_type_bits
-                : vmx::ept_entry::memory_type(mapping.memory_type) | vmx::ept_entry::ignore_pat;
+    const std::uint64_t host = block.host + (walk.address.value() - block.start);
+    std::uint64_t leaf = host & ~((std::uint64_t{1} << shift) - 1);
+    leaf |= walk.permissions & (walk.writable_now && block.writable ? 7U : 5U);
+    leaf |= leaf_type(block, walk.memory_type_bits);
     if (shift != 12) leaf |= vmx::ept_entry::page_size;
-    if (vmx::Eptp{eptp12}.enables_accessed_dirty()) leaf |= vmx::ept_entry::accessed | ((access & 2) != 0 ? vmx::ept_entry::dirty : 0);
+    if (accessed_dirty) leaf |= vmx::ept_entry::accessed | ((access & 2) != 0 ? vmx::ept_entry::dirty : 0);
 
     const unsigned leaf_level = (shift - 12) / 9 + 1;
     // Where all memory is in this very context, it is emptied and tried once more.
     for (unsigned attempt = 0; attempt < 2; ++attempt) {
         auto* table = port_.page(current_->root);
         for (unsigned level = 4;; --level) {
-            const unsigned index = static_cast<unsigned>(guest_physical.value() >> (12 + 9 * (level - 1))) & 511;
-            if (level == 4) current_->used_roots[index / 64] |= std::uint64_t{1} << (index % 64);
+            const unsigned index = x86::table_index(guest_physical, level);
+            if (level == 4) {
+                current_->first_used = std::min(current_->first_used, index);
+                current_->end_used = std::max(current_->end_used, index + 1);
+            }
             if (level == leaf_level) {
                 table[index] = leaf;
                 ++leaves_filled_;
+                if (level == 1 && walk.table1 != nullptr) {
+                    recent_ = {current_, guest_physical.value() >> 21, walk.table1, table, walk.permissions_above};
+                    fill_neighbours(index, accessed_dirty);
+                }
                 return {EptOutcome::Kind::filled, walk.permissions};
             }
             if ((table[index] & vmx::ept_entry::permissions) == 0 || (table[index] & vmx::ept_entry::page_size) != 0) {
@@ -334,7 +449,8 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                     empty(*current_);
                     break;
                 }
-                table[index] = next->value() | 7 | (current_->accessed_dirty ? vmx::ept_entry::accessed : 0);
+                table[index] = next->value() | vmx::ept_entry::permissions |
+                               (accessed_dirty ? vmx::ept_entry::accessed : 0);
             }
             table = port_.page(x86::Hpa{table[index] & vmx::ept_entry::address_mask});
         }

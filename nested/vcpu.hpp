@@ -23,6 +23,7 @@
 #include "tag/vpid12_map.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/instruction_error.hpp"
+#include "vmx/instruction_information.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
@@ -70,6 +71,9 @@ public:
     [[nodiscard]] std::uint16_t vpid01() const { return tag::raw(vpid01_.number()); }
 
     [[nodiscard]] bool shadows_vmcs() const { return configuration_.shadow_vmcs && capabilities_.vmcs_shadowing; }
+    [[nodiscard]] bool offers_invvpid() const {
+        return capabilities_.promised.ept_vpid.has(vmx::EptVpidCapability::invvpid);
+    }
     [[nodiscard]] std::size_t tag_capacity() const { return tags_.capacity(); }
     struct Statistics {
         tag::MapStatistics tags;
@@ -100,7 +104,12 @@ public:
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
     // L1 changed an MSR that lives in vmcs01 (EFER, PAT, SYSENTER_*).
-    void l1_msr_changed() { l1_state_known_ = false; }
+    void l1_msr_changed() {
+        l1_state_known_ = false;
+        forget_walks();
+    }
+    // An NMI that the host took while no guest ran is this virtual CPU's. False: it cannot be delivered at this entry.
+    [[nodiscard]] bool deliver_nmi();
     // L0 changed what EPT01 says: nothing derived from it may be used any longer (rule 6 of docs/tags.md).
     void ept01_changed();
     // Raises a fault in L1, which must be current.
@@ -169,16 +178,43 @@ private:
     void invvpid();
     void leave_vmx_operation();
     Entry vmentry(bool launch);
-    void advance_l1();
+    void advance(std::uint64_t rflags);
+    void finish(std::uint64_t flags);
     void succeed();
     void fail_invalid();
     void fail_valid(vmx::InstructionError error);
     void fail(vmx::InstructionError error);
-    void set_arithmetic_flags(std::uint64_t flags);
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
     void set_l1_register(unsigned number, std::uint64_t value);
-    [[nodiscard]] std::expected<std::uint64_t, Fault> memory_operand();
-    [[nodiscard]] std::expected<std::uint64_t, Fault> read_pointer_operand();
+    [[nodiscard]] bool l1_is_64_bit() {
+        return x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    }
+    [[nodiscard]] std::uint64_t l1_control_register(vmx::field::NaturalGuest real, vmx::field::NaturalControl mask,
+                                                    vmx::field::NaturalControl shadow);
+    [[nodiscard]] std::expected<std::uint64_t, Fault> memory_operand(vmx::InstructionInformation information,
+                                                                     bool long_mode);
+    struct alignas(128) WalkedPage {
+        std::uint64_t linear_page = no_page;
+        std::uint64_t cr3 = 0;
+        bool writable = false;  // the walk was one for a write
+        std::byte* page = nullptr;
+        std::array<const std::uint64_t*, 4> entries{};
+        std::array<std::uint64_t, 4> values{};
+    };
+    static constexpr std::uint64_t no_page = 1;  // no linear address of a page
+    [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3, bool write);
+    void forget_walks() {
+        for (WalkedPage& page : walked_pages_) page.linear_page = no_page;
+    }
+    [[nodiscard]] std::byte* plain_operand(vmx::InstructionInformation information, unsigned bytes, bool write);
+    template <std::size_t Words>
+    [[nodiscard]] bool read_operand(vmx::InstructionInformation information, bool long_mode,
+                                    std::array<std::uint64_t, Words>& into);
+    [[nodiscard]] bool read_any_operand(vmx::InstructionInformation information, bool long_mode, void* into,
+                                        unsigned bytes);
+    [[nodiscard]] Checked write_operand(vmx::InstructionInformation information, bool long_mode, std::uint64_t value,
+                                        unsigned bytes);
+    [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
 
     // nested/vcpu_vmcs.hpp: which of L1's VMCSs are active and current.
@@ -189,12 +225,13 @@ private:
     [[nodiscard]] std::uint64_t read_field(Slot& slot, std::size_t index);
     void write_field(Slot& slot, std::size_t index, std::uint64_t value);
     void fill_shadow(Slot& slot);
-    void collect_shadow(Slot& slot);
+    void collect_shadow(Slot& slot, bool all = false);
     void collect_all(Slot& slot);
 
     // nested/vcpu_entry.hpp
     void remember_l1_state(const Slot& slot);
     [[nodiscard]] bool link_pointer_is_valid(const Slot& slot);
+    [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
     [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
@@ -249,6 +286,9 @@ private:
         if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
     }
     void run(tag::OwedFlush flush);
+    void pay(std::optional<tag::OwedFlush> owed) {
+        if (owed) [[unlikely]] run(std::move(*owed));
+    }
 
     P& port_;
     const Capabilities& capabilities_;
@@ -263,9 +303,12 @@ private:
     const Slot* l1_state_of_ = nullptr;   // ... this VMCS's host state
     bool shadowing_ = false;              // VMCS shadowing is in use for L1
     std::uint64_t vmxon_region_ = 0;
+    std::uint64_t valid_eptp_ = ~std::uint64_t{0};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
     Slot* current_ = nullptr;
+    unsigned slots_used_ = 0;  // of slots_, from the front, ever used
     std::array<Slot, vmcs_slots> slots_;
+    std::array<WalkedPage, 8> walked_pages_;
 
     tag::Vpid01 vpid01_;
     tag::Vpid12Map<tag_slots> tags_;

@@ -149,10 +149,15 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     };
     const Vmcs12& vmcs12 = slot.vmcs12;
     const vmx::InterruptionInformation event{vmcs12.get(vmx::field::vm_entry_interruption_information)};
-    if (slot.controls_changed || event.is_valid()) {
-        if (slot.controls_changed) slot.work = detail::work_of(vmcs12);
-        const auto checked = check_control_fields(vmcs12, rules());
+    if (slot.controls_changed || event.is_valid()) [[unlikely]] {
+        // Whether an exception has an error code depends on CR0.PE, which may be newest in vmcs02.
+        if (event.is_valid() && event.type() == vmx::InterruptionType::hardware_exception) {
+            (void)read_field(slot, detail::index_of(vmx::field::guest_cr0.encoding));
+        }
+        const auto checked =
+            slot.controls_changed ? check_control_fields(vmcs12, rules()) : check_event_injection(vmcs12, rules());
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
+        slot.work = detail::work_of(vmcs12);
     }
     const std::uint32_t secondary12 =
         (vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
@@ -181,6 +186,12 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
                                         static_cast<std::uint64_t>(vmx::GuestStateFailure::vmcs_link_pointer));
         }
         slot.kept_changed = false;
+    }
+    // The processor has activity states that L1 was not promised.
+    if (slot.pending.contains(detail::index_of(vmx::field::guest_activity_state.encoding)) &&
+        !activity_state_is_offered(slot)) [[unlikely]] {
+        return reflect_failed_entry(slot, vmx::ExitReason::entry_failure_guest_state,
+                                    static_cast<std::uint64_t>(vmx::GuestStateFailure::other));
     }
     if (slot.controls_changed) {
         compose_controls(slot);
@@ -225,6 +236,21 @@ bool NestedVcpu<P>::link_pointer_is_valid(const Slot& slot) {
     const auto* page = port_.l1_page(x86::Gpa<x86::L1>{link});
     return page != nullptr &&
            __atomic_load_n(reinterpret_cast<const std::uint32_t*>(page), __ATOMIC_RELAXED) == vmcs12_revision;
+}
+
+template <Port P>
+bool NestedVcpu<P>::activity_state_is_offered(const Slot& slot) const {
+    switch (static_cast<vmx::ActivityState>(slot.vmcs12.get(vmx::field::guest_activity_state))) {
+        case vmx::ActivityState::active:
+            return true;
+        case vmx::ActivityState::hlt:
+            return capabilities_.promised.misc.has_activity_hlt();
+        case vmx::ActivityState::shutdown:
+            return capabilities_.promised.misc.has_activity_shutdown();
+        case vmx::ActivityState::wait_for_sipi:
+            return capabilities_.promised.misc.has_activity_wait_for_sipi();
+    }
+    return false;
 }
 
 // Once for each vmcs02: what never changes.
@@ -400,7 +426,7 @@ void NestedVcpu<P>::select_tag(Slot& slot) {
         put(vmx::field::virtual_processor_identifier, number);
         slot.vmcs02_tag = number;
     }
-    if (entry.flush) [[unlikely]] run(std::move(*entry.flush));
+    pay(std::move(entry.flush));
 }
 
 // --- MSR lists (SDM 3C 27.4, 28.4, 28.6) -----------------------------------------------------------------------------

@@ -159,7 +159,7 @@ void NestedVcpu<P>::handle_msr_for_l2(bool write) {
         done = false;
     }
     if (done) {
-        advance_l1();
+        advance(get(vmx::field::guest_rflags));
     } else {
         inject_into_l1(detail::with_code(x86::Vector::general_protection));
     }
@@ -206,6 +206,8 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::optiona
     if (basic == vmx::ExitReason::ept_violation || basic == vmx::ExitReason::ept_misconfiguration) {
         note_now(field::guest_physical_address);
         note_now(field::guest_linear_address);
+    } else if (basic == vmx::ExitReason::io_instruction || basic == vmx::ExitReason::control_register_access) {
+        note_now(field::guest_linear_address);  // of a string, or of LMSW's operand
     }
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.
     const std::uint32_t injected = vmcs12.get(field::vm_entry_interruption_information);
@@ -270,7 +272,7 @@ Entry NestedVcpu<P>::enter_l1(Slot& slot, vmx::ExitReason reason) {
 template <Port P>
 void NestedVcpu<P>::enter_l1_tag() {
     auto entry = vpid01_.enter_l1(tag::Cpu{port_.cpu()});
-    if (entry.flush) [[unlikely]] run(std::move(*entry.flush));
+    pay(std::move(entry.flush));
 }
 
 // VMX abort (SDM 3C 28.7): the indicator goes to the VMCS region, the virtual processor to the shutdown state.
@@ -379,11 +381,31 @@ void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
     l1_state_of_ = &slot;
 }
 
+// The guest that is about to be entered gets the NMI as if it had come just then: into L1, through L2's IDT, or as the
+// exit that L1 asked for.
+template <Port P>
+bool NestedVcpu<P>::deliver_nmi() {
+    const vmx::InterruptionInformation waiting{get(vmx::field::vm_entry_interruption_information)};
+    const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
+    // One event an entry; and while NMIs are blocked the hardware would hold it back too.
+    if (waiting.is_valid() || (state & vmx::interruptibility::blocking_by_mov_ss) != 0) return false;
+    const bool exits =
+        in_l2_ && (current_->vmcs12.get(vmx::field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0;
+    if (!exits) {
+        if ((state & vmx::interruptibility::blocking_by_nmi) != 0) return false;
+        put(vmx::field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
+        return true;
+    }
+    // To be had by the hardware's own NMI-window exit; until L2 leaves for another reason the NMI waits.
+    return false;
+}
+
 // L0 took a page of L1's away, or gave one: every context made from EPT01 is forgotten.
 template <Port P>
 void NestedVcpu<P>::ept01_changed() {
-    ept02_.invalidate_all();
+    ept02_.forget_host();
     tags_.ept_contexts_stale();
+    forget_walks();
 }
 
 }  // namespace flatback::nested

@@ -3,6 +3,7 @@
 // VMXON with a register operand, does not exit.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -23,29 +24,24 @@ constexpr Fault with_code(x86::Vector vector, std::uint32_t code = 0) {
 
 template <Port P>
 Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
-    ++counters_.exits_from_l1;
     ++counters_.handled_by_l0[static_cast<std::size_t>(reason)];
     using enum vmx::ExitReason;
-    const bool is_entry = reason == vmlaunch || reason == vmresume;
-    if (reason != vmxon && !in_vmx_operation_) {
-        inject_into_l1(detail::invalid_opcode());
+    if (!in_vmx_operation_) [[unlikely]] {
+        if (reason != vmxon || (get(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) {
+            inject_into_l1(detail::invalid_opcode());
+            return Entry::vmresume;
+        }
+    }
+    if (x86::AccessRights{get(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) [[unlikely]] {
+        const bool unknown = reason == invvpid && !offers_invvpid();
+        inject_into_l1(unknown ? detail::invalid_opcode() : detail::with_code(x86::Vector::general_protection));
         return Entry::vmresume;
     }
-    if (reason == vmxon && (get(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) {
-        inject_into_l1(detail::invalid_opcode());
-        return Entry::vmresume;
-    }
-    if ((reason == invept && !capabilities_.promised.ept_vpid.has(vmx::EptVpidCapability::invept)) ||
-        (reason == invvpid && !capabilities_.promised.ept_vpid.has(vmx::EptVpidCapability::invvpid))) {
-        inject_into_l1(detail::invalid_opcode());
-        return Entry::vmresume;
-    }
-    if (x86::AccessRights{get(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) {
-        inject_into_l1(detail::with_code(x86::Vector::general_protection));
-        return Entry::vmresume;
-    }
-    if (is_entry) return vmentry(reason == vmlaunch);
     switch (reason) {
+        case vmlaunch:
+            return vmentry(true);
+        case vmresume:
+            return vmentry(false);
         case vmxon:
             this->vmxon();
             break;
@@ -85,9 +81,10 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
 
 // --- results ---------------------------------------------------------------------------------------------------------
 
-// The instruction is done: RIP moves on, and what blocked interrupts for one instruction is over.
+// The instruction is done: RIP moves on, and what blocked interrupts for one instruction is over. The state is that of
+// the guest whose VMCS is current. rflags: its value, as read before.
 template <Port P>
-void NestedVcpu<P>::advance_l1() {
+[[gnu::always_inline]] inline void NestedVcpu<P>::advance(std::uint64_t rflags) {
     put(vmx::field::guest_rip, get(vmx::field::guest_rip) + get(vmx::field::vm_exit_instruction_length));
     const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
     constexpr std::uint32_t for_one_instruction =
@@ -95,37 +92,36 @@ void NestedVcpu<P>::advance_l1() {
     if ((state & for_one_instruction) != 0) [[unlikely]] {
         put(vmx::field::guest_interruptibility_state, state & ~for_one_instruction);
     }
-    if ((get(vmx::field::guest_rflags) & x86::rflags::trap) != 0) [[unlikely]] {
+    if ((rflags & x86::rflags::trap) != 0) [[unlikely]] {
         put(vmx::field::guest_pending_debug_exceptions,
             get(vmx::field::guest_pending_debug_exceptions) | vmx::pending_debug::single_step);
     }
 }
 
+// VMsucceed or VMfail: the six arithmetic flags are these, and the instruction is done.
 template <Port P>
-void NestedVcpu<P>::set_arithmetic_flags(std::uint64_t flags) {
+void NestedVcpu<P>::finish(std::uint64_t flags) {
     constexpr std::uint64_t all = x86::rflags::carry | x86::rflags::parity | x86::rflags::auxiliary_carry |
                                   x86::rflags::zero | x86::rflags::sign | x86::rflags::overflow;
     const std::uint64_t before = get(vmx::field::guest_rflags);
     const std::uint64_t after = (before & ~all) | flags;
     if (after != before) put(vmx::field::guest_rflags, after);
+    advance(before);
 }
 template <Port P>
 void NestedVcpu<P>::succeed() {
-    set_arithmetic_flags(0);
-    advance_l1();
+    finish(0);
 }
 template <Port P>
 void NestedVcpu<P>::fail_invalid() {
-    set_arithmetic_flags(x86::rflags::carry);
-    advance_l1();
+    finish(x86::rflags::carry);
 }
 template <Port P>
 void NestedVcpu<P>::fail_valid(vmx::InstructionError error) {
     const std::size_t index = detail::index_of(vmx::field::vm_instruction_error.encoding);
     current_->vmcs12.set_word(index, static_cast<std::uint32_t>(error));
     current_->fresh.insert(index);
-    set_arithmetic_flags(x86::rflags::zero);
-    advance_l1();
+    finish(x86::rflags::zero);
 }
 // VMfail: with a current VMCS it holds the error number, without one there is only CF.
 template <Port P>
@@ -135,6 +131,14 @@ void NestedVcpu<P>::fail(vmx::InstructionError error) {
     } else {
         fail_invalid();
     }
+}
+
+// CR0 or CR4 as L1 sees it.
+template <Port P>
+std::uint64_t NestedVcpu<P>::l1_control_register(vmx::field::NaturalGuest real, vmx::field::NaturalControl mask,
+                                                 vmx::field::NaturalControl shadow) {
+    const std::uint64_t hidden = get(mask);
+    return (get(real) & ~hidden) | (get(shadow) & hidden);
 }
 
 template <Port P>
@@ -163,8 +167,8 @@ void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
 
 // The linear address of the instruction's memory operand; its segment's checks are made here.
 template <Port P>
-std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand() {
-    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::InstructionInformation information,
+                                                                  bool long_mode) {
     const std::uint64_t offset = information.effective_offset(
         get(vmx::field::exit_qualification), [this](unsigned number) { return l1_register(number); });
     const auto segment = information.segment();
@@ -173,7 +177,7 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand() {
     const x86::Vector vector = is_stack ? x86::Vector::stack_fault : x86::Vector::general_protection;
     // The segment fields of ES, CS, SS, DS, FS and GS follow each other (SDM 3D appendix B).
     const auto base = [&] { return get_raw(vmx::field::guest_es_base.encoding + 2 * number); };
-    if (x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) {
+    if (long_mode) [[likely]] {
         const bool based = segment == x86::SegmentRegister::fs || segment == x86::SegmentRegister::gs;
         const std::uint64_t linear = based ? offset + base() : offset;
         if (!x86::is_canonical(linear)) return std::unexpected(detail::with_code(vector));
@@ -187,6 +191,125 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand() {
     return (offset + base()) & 0xffffffff;
 }
 
+// Where L0 sees L1's memory operand, in the case that is nearly always so: 64-bit mode, all of it on one page of memory
+// that L1's supervisor may use as it asks, with the accessed and dirty flags set already. nullptr: not so, or not known
+// to be; then memory_operand() and access_l1() decide.
+//
+// L1 may change its paging structures without L0's knowing. So what is remembered of a walk is where its entries lie and
+// what they held: each is read again, and if all are the same so is the result.
+template <Port P>
+std::byte* NestedVcpu<P>::plain_operand(vmx::InstructionInformation information, unsigned bytes, bool write) {
+    // 64-bit addresses, and no segment with a base: bits 9:7 and 17:15 (SDM 3C table 28-14).
+    constexpr std::uint32_t address_size = 7U << 7;
+    constexpr std::uint32_t based_segment = 4U << 15;
+    if ((information.value & (address_size | based_segment)) != 2U << 7) [[unlikely]] return nullptr;
+    std::uint64_t linear = get(vmx::field::exit_qualification);
+    if ((information.value & vmx::InstructionInformation::no_base_bit) == 0) {
+        linear += l1_register((information.value >> 23) & 15);
+    }
+    if ((information.value & vmx::InstructionInformation::no_index_bit) == 0) {
+        linear += l1_register((information.value >> 18) & 15) << (information.value & 3);
+    }
+    const std::uint64_t offset = linear & (x86::page_size - 1);
+    if (offset > x86::page_size - bytes) [[unlikely]] return nullptr;
+    const std::uint64_t cr3 = get(vmx::field::guest_cr3);
+    WalkedPage& page = walked_pages_[(linear >> 12) % walked_pages_.size()];
+    if (page.linear_page == linear - offset && page.cr3 == cr3 && page.writable >= write) [[likely]] {
+        const auto same = [&page](unsigned i) {
+            return __atomic_load_n(page.entries[i], __ATOMIC_RELAXED) == page.values[i];
+        };
+        if (same(0) && same(1) && same(2) && same(3)) [[likely]] return page.page + offset;
+    }
+    page.linear_page = no_page;
+    return walk_plain_page(page, linear - offset, cr3, write) ? page.page + offset : nullptr;
+}
+
+// Fills `page` where the walk meets nothing unusual: no entry that is not present, of a user page (SMAP), with reserved
+// bits or with a flag yet to be set. "Execute disable" is usual only in the entry that maps the page; there
+// IA32_EFER.NXE decides.
+template <Port P>
+[[gnu::noinline]] bool NestedVcpu<P>::walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
+                                                      bool write) {
+    namespace bit = x86::page_entry;
+    if (!x86::is_canonical(linear_page)) return false;
+    const std::uint64_t too_wide =
+        bit::address_mask & ~((std::uint64_t{1} << capabilities_.physical_address_width) - 1);
+    const std::uint64_t looked_at =
+        bit::present | bit::accessed | bit::user | too_wide | (write ? bit::writable : 0);
+    const std::uint64_t usual = bit::present | bit::accessed | (write ? bit::writable : 0);
+    std::uint64_t entry = cr3 & ~bit::execute_disable;
+    for (unsigned shift = 39, level = 0;; shift -= 9, ++level) {
+        if ((entry & bit::execute_disable) != 0) return false;
+        const auto* table = port_.l1_page(x86::Gpa<x86::L1>{entry & bit::address_mask});
+        if (table == nullptr) return false;
+        const auto* where = reinterpret_cast<const std::uint64_t*>(table + ((linear_page >> (shift - 3)) & 0xff8));
+        entry = __atomic_load_n(where, __ATOMIC_RELAXED);
+        // A large page's entry stands for the levels below it too.
+        for (unsigned i = level; i < 4; ++i) {
+            page.entries[i] = where;
+            page.values[i] = entry;
+        }
+        if ((entry & looked_at) != usual) return false;
+        if (shift != 12 && (entry & bit::page_size) == 0) continue;
+
+        const std::uint64_t in_page = (std::uint64_t{1} << shift) - 1;
+        if (shift > 30 || (write && (entry & bit::dirty) == 0)) return false;
+        // Between the address and the flags of a large page: its PAT, and bits that must be 0.
+        if (shift != 12 && (entry & bit::address_mask & in_page) != 0) return false;
+        if ((entry & bit::execute_disable) != 0 &&
+            (get(vmx::field::guest_ia32_efer) & x86::efer::execute_disable_enable) == 0) {
+            return false;
+        }
+        page.page = port_.l1_page(x86::Gpa<x86::L1>{(entry & bit::address_mask) | (linear_page & in_page)});
+        if (page.page == nullptr) return false;
+        page.cr3 = cr3;
+        page.writable = write;
+        page.linear_page = linear_page;
+        return true;
+    }
+}
+
+// Reads the 64-bit words of the memory operand, each in one access: L1's other processors may be writing them.
+template <Port P>
+template <std::size_t Words>
+[[gnu::always_inline]] inline bool NestedVcpu<P>::read_operand(vmx::InstructionInformation information, bool long_mode,
+                                                               std::array<std::uint64_t, Words>& into) {
+    if (long_mode) [[likely]] {
+        if (const auto* found = plain_operand(information, Words * 8, false)) [[likely]] {
+            const auto* source = reinterpret_cast<const std::uint64_t*>(found);
+            for (std::size_t i = 0; i < Words; ++i) into[i] = __atomic_load_n(&source[i], __ATOMIC_RELAXED);
+            return true;
+        }
+    }
+    return read_any_operand(information, long_mode, into.data(), Words * 8);
+}
+// The same by the general way. False: the fault is in L1 already.
+template <Port P>
+[[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::read_any_operand(vmx::InstructionInformation information, bool long_mode,
+                                                       void* into, unsigned bytes) {
+    const auto linear = memory_operand(information, long_mode);
+    if (!linear) {
+        inject_into_l1(linear.error());
+        return false;
+    }
+    const auto read = access_l1(*linear, into, bytes, false);
+    if (!read) inject_into_l1(read.error());
+    return read.has_value();
+}
+template <Port P>
+typename NestedVcpu<P>::Checked NestedVcpu<P>::write_operand(vmx::InstructionInformation information, bool long_mode,
+                                                             std::uint64_t value, unsigned bytes) {
+    if (long_mode && bytes == 8) [[likely]] {
+        if (auto* found = plain_operand(information, 8, true)) [[likely]] {
+            __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
+            return {};
+        }
+    }
+    const auto linear = memory_operand(information, long_mode);
+    if (!linear) return std::unexpected(linear.error());
+    return access_l1(*linear, &value, bytes, true);
+}
+
 // Copies between L1's memory at a linear address and L0. All or nothing: every page is translated before a byte moves.
 template <Port P>
 typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write) {
@@ -197,59 +320,44 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
                               .alignment_check =
                                   (get(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
                               .physical_address_width = capabilities_.physical_address_width};
-    const unsigned first = static_cast<unsigned>(std::uint64_t{size} < 0x1000 - (linear & 0xfff) ? size
-                                                                                                 : 0x1000 - (linear & 0xfff));
-    struct Piece {
-        std::byte* where;
-        unsigned bytes;
-    };
-    Piece pieces[2] = {{nullptr, first}, {nullptr, size - first}};
-    std::uint64_t address = linear;
-    for (Piece& piece : pieces) {
-        if (piece.bytes == 0) break;
+    auto* bytes = static_cast<std::byte*>(buffer);
+    std::byte* where[2] = {};
+    unsigned pieces = 0;
+    const unsigned first = static_cast<unsigned>(std::min<std::uint64_t>(size, x86::page_size - (linear & 0xfff)));
+    for (unsigned done = 0; done < size; done += first, ++pieces) {
+        const std::uint64_t address = linear + done;
         const auto physical = translate_l1(port_, state, address, write);
         if (!physical) {
             Fault fault = detail::with_code(x86::Vector::page_fault, physical.error());
             fault.page_fault_address = address;
             return std::unexpected(fault);
         }
-        std::byte* page = port_.l1_page(*physical);
-        if (page != nullptr) piece.where = page + physical->page_offset();
-        address += piece.bytes;
+        if (std::byte* page = port_.l1_page(*physical)) where[pieces] = page + physical->page_offset();
+        if (done != 0) break;
     }
-    auto* bytes = static_cast<std::byte*>(buffer);
-    for (const Piece& piece : pieces) {
-        if (piece.bytes == 0) break;
-        if (piece.where == nullptr) {  // no memory there: reads all ones, takes nothing
-            if (!write) std::memset(bytes, 0xff, piece.bytes);
-        } else if (piece.bytes == 8) {
-            // The common case, and in one access: L1's other processors may be writing it.
-            auto* word = reinterpret_cast<std::uint64_t*>(piece.where);
-            std::uint64_t value;
-            if (write) {
-                std::memcpy(&value, bytes, 8);
-                __atomic_store_n(word, value, __ATOMIC_RELAXED);
-            } else {
-                value = __atomic_load_n(word, __ATOMIC_RELAXED);
-                std::memcpy(bytes, &value, 8);
-            }
+    unsigned length = first;
+    for (unsigned i = 0, done = 0; done < size; ++i, done += length, length = size - first) {
+        if (where[i] == nullptr) {  // no memory there: reads all ones, takes nothing
+            if (!write) std::memset(bytes + done, 0xff, length);
         } else if (write) {
-            std::memcpy(piece.where, bytes, piece.bytes);
+            std::memcpy(where[i], bytes + done, length);
         } else {
-            std::memcpy(bytes, piece.where, piece.bytes);
+            std::memcpy(bytes + done, where[i], length);
         }
-        bytes += piece.bytes;
     }
     return {};
 }
 
+// The 64-bit pointer that VMXON, VMCLEAR and VMPTRLD take. False: the fault is in L1 already.
 template <Port P>
-std::expected<std::uint64_t, Fault> NestedVcpu<P>::read_pointer_operand() {
-    const auto linear = memory_operand();
-    if (!linear) return linear;
-    std::uint64_t pointer = 0;
-    if (const auto read = access_l1(*linear, &pointer, 8, false); !read) return std::unexpected(read.error());
-    return pointer;
+bool NestedVcpu<P>::read_pointer_operand(std::uint64_t& pointer) {
+    std::array<std::uint64_t, 1> words;
+    if (!read_operand(vmx::InstructionInformation{get(vmx::field::vm_exit_instruction_information)}, l1_is_64_bit(),
+                      words)) {
+        return false;
+    }
+    pointer = words[0];
+    return true;
 }
 
 // --- VMXON, VMXOFF ---------------------------------------------------------------------------------------------------
@@ -260,14 +368,16 @@ void NestedVcpu<P>::vmxon() {
     // A20M is not modelled. CR0 and CR4 must obey the fixed bits, IA32_FEATURE_CONTROL must allow it.
     const std::uint64_t feature_control = port_.read_l1_msr(x86::msr::ia32_feature_control).value_or(0);
     constexpr std::uint64_t needed = x86::feature_control::locked | x86::feature_control::vmx_outside_smx;
-    if ((feature_control & needed) != needed || !capabilities_.promised.cr0.permits(get(vmx::field::guest_cr0)) ||
-        !capabilities_.promised.cr4.permits(get(vmx::field::guest_cr4))) {
+    if ((feature_control & needed) != needed || !capabilities_.promised.cr0.permits(l1_control_register(vmx::field::guest_cr0, vmx::field::cr0_guest_host_mask,
+                                                                vmx::field::cr0_read_shadow)) ||
+        !capabilities_.promised.cr4.permits(l1_control_register(vmx::field::guest_cr4, vmx::field::cr4_guest_host_mask,
+                                                                vmx::field::cr4_read_shadow))) {
         return inject_into_l1(detail::with_code(x86::Vector::general_protection));
     }
-    const auto pointer = read_pointer_operand();
-    if (!pointer) return inject_into_l1(pointer.error());
-    const x86::Gpa<x86::L1> region{*pointer};
-    if (!region.is_aligned() || !x86::fits_physical_width(*pointer, capabilities_.physical_address_width)) {
+    std::uint64_t pointer = 0;
+    if (!read_pointer_operand(pointer)) return;
+    const x86::Gpa<x86::L1> region{pointer};
+    if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
         return fail_invalid();
     }
     const auto* page = port_.l1_page(region);
@@ -276,7 +386,7 @@ void NestedVcpu<P>::vmxon() {
         return fail_invalid();
     }
     in_vmx_operation_ = true;
-    vmxon_region_ = *pointer;
+    vmxon_region_ = pointer;
     if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
         shadowing_ = true;
         put(vmx::field::secondary_processor_based_vm_execution_controls,
@@ -318,13 +428,13 @@ void NestedVcpu<P>::vmxoff() {
 
 template <Port P>
 void NestedVcpu<P>::vmclear() {
-    const auto pointer = read_pointer_operand();
-    if (!pointer) return inject_into_l1(pointer.error());
-    const x86::Gpa<x86::L1> region{*pointer};
-    if (!region.is_aligned() || !x86::fits_physical_width(*pointer, capabilities_.physical_address_width)) {
+    std::uint64_t pointer = 0;
+    if (!read_pointer_operand(pointer)) return;
+    const x86::Gpa<x86::L1> region{pointer};
+    if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
         return fail(vmx::InstructionError::vmclear_with_invalid_physical_address);
     }
-    if (*pointer == vmxon_region_) return fail(vmx::InstructionError::vmclear_with_vmxon_pointer);
+    if (pointer == vmxon_region_) return fail(vmx::InstructionError::vmclear_with_vmxon_pointer);
     if (Slot* slot = find(region)) {
         slot->launched = false;
         write_back(*slot);
@@ -337,13 +447,13 @@ void NestedVcpu<P>::vmclear() {
 
 template <Port P>
 void NestedVcpu<P>::vmptrld() {
-    const auto pointer = read_pointer_operand();
-    if (!pointer) return inject_into_l1(pointer.error());
-    const x86::Gpa<x86::L1> region{*pointer};
-    if (!region.is_aligned() || !x86::fits_physical_width(*pointer, capabilities_.physical_address_width)) {
+    std::uint64_t pointer = 0;
+    if (!read_pointer_operand(pointer)) return;
+    const x86::Gpa<x86::L1> region{pointer};
+    if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
         return fail(vmx::InstructionError::vmptrld_with_invalid_physical_address);
     }
-    if (*pointer == vmxon_region_) return fail(vmx::InstructionError::vmptrld_with_vmxon_pointer);
+    if (pointer == vmxon_region_) return fail(vmx::InstructionError::vmptrld_with_vmxon_pointer);
     const auto* page = port_.l1_page(region);
     if (page == nullptr ||
         __atomic_load_n(reinterpret_cast<const std::uint32_t*>(page), __ATOMIC_RELAXED) != vmcs12_revision) {
@@ -357,10 +467,11 @@ void NestedVcpu<P>::vmptrld() {
 
 template <Port P>
 void NestedVcpu<P>::vmptrst() {
-    const auto linear = memory_operand();
-    if (!linear) return inject_into_l1(linear.error());
-    std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
-    if (const auto written = access_l1(*linear, &pointer, 8, true); !written) return inject_into_l1(written.error());
+    const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
+    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+    if (const auto written = write_operand(information, l1_is_64_bit(), pointer, 8); !written) {
+        return inject_into_l1(written.error());
+    }
     succeed();
 }
 
@@ -371,7 +482,7 @@ void NestedVcpu<P>::vmread() {
     ++counters_.vmread_exits;
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
     const int index = vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
@@ -385,9 +496,7 @@ void NestedVcpu<P>::vmread() {
     if (information.has_register_operand()) {
         set_l1_register(information.register1(), value);
     } else {
-        const auto linear = memory_operand();
-        if (!linear) return inject_into_l1(linear.error());
-        if (const auto written = access_l1(*linear, &value, long_mode ? 8 : 4, true); !written) {
+        if (const auto written = write_operand(information, long_mode, value, long_mode ? 8 : 4); !written) {
             return inject_into_l1(written.error());
         }
     }
@@ -399,16 +508,13 @@ void NestedVcpu<P>::vmwrite() {
     ++counters_.vmwrite_exits;
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    const bool long_mode = l1_is_64_bit();
     std::uint64_t value = 0;
     if (information.has_register_operand()) {
         value = l1_register(information.register1());
     } else {
-        const auto linear = memory_operand();
-        if (!linear) return inject_into_l1(linear.error());
-        if (const auto read = access_l1(*linear, &value, long_mode ? 8 : 4, false); !read) {
-            return inject_into_l1(read.error());
-        }
+        // Outside 64-bit mode the operand has 4 bytes.
+        if (!read_any_operand(information, long_mode, &value, long_mode ? 8 : 4)) return;
     }
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
@@ -444,25 +550,28 @@ void NestedVcpu<P>::vmwrite() {
 template <Port P>
 void NestedVcpu<P>::invept() {
     const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;
     if (!capabilities_.promised.ept_vpid.has_invept_type(type)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
-    const auto linear = memory_operand();
-    if (!linear) return inject_into_l1(linear.error());
-    vmx::InveptDescriptor descriptor;
-    if (const auto read = access_l1(*linear, &descriptor, 16, false); !read) return inject_into_l1(read.error());
-    ++counters_.invept[type];
+    std::array<std::uint64_t, 2> words;
+    if (!read_operand(information, long_mode, words)) return;
+    const vmx::InveptDescriptor descriptor{words[0], words[1]};
     if (static_cast<vmx::InveptType>(type) == vmx::InveptType::single_context) {
-        if (!vmx::Eptp{descriptor.eptp}.is_valid(capabilities_.promised.ept_vpid, capabilities_.physical_address_width)) {
-            return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
+        if (descriptor.eptp != valid_eptp_) [[unlikely]] {
+            if (!vmx::Eptp{descriptor.eptp}.is_valid(capabilities_.promised.ept_vpid,
+                                                     capabilities_.physical_address_width)) {
+                return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
+            }
+            valid_eptp_ = descriptor.eptp;
         }
         ept02_.invalidate(descriptor.eptp);
     } else {
         ept02_.invalidate_all();
     }
+    ++counters_.invept[type];
     // Entries that another physical CPU may still cache are flushed there before they can be used again.
     if (tags_.ept02_cpu() != tag::Cpu{port_.cpu()}) tags_.ept02_contexts_stale();
     succeed();
@@ -471,16 +580,16 @@ void NestedVcpu<P>::invept() {
 template <Port P>
 void NestedVcpu<P>::invvpid() {
     const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;
     if (!capabilities_.promised.ept_vpid.has_invvpid_type(type)) {
+        if (!offers_invvpid()) return inject_into_l1(detail::invalid_opcode());
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
-    const auto linear = memory_operand();
-    if (!linear) return inject_into_l1(linear.error());
-    vmx::InvvpidDescriptor descriptor;
-    if (const auto read = access_l1(*linear, &descriptor, 16, false); !read) return inject_into_l1(read.error());
+    std::array<std::uint64_t, 2> words;
+    if (!read_operand(information, long_mode, words)) return;
+    const vmx::InvvpidDescriptor descriptor{words[0], words[1]};
     if (!vmx::is_valid_invvpid_descriptor(static_cast<vmx::InvvpidType>(type), descriptor)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
@@ -488,26 +597,18 @@ void NestedVcpu<P>::invvpid() {
     const tag::Vpid12 vpid12{descriptor.vpid()};
     const tag::Cpu cpu{port_.cpu()};
     switch (static_cast<vmx::InvvpidType>(type)) {
-        case vmx::InvvpidType::individual_address: {
-            auto owed = tags_.invvpid_address(vpid12, x86::LinearAddress{descriptor.linear_address}, cpu);
-            if (owed) run(std::move(*owed));
+        case vmx::InvvpidType::individual_address:
+            pay(tags_.invvpid_address(vpid12, x86::LinearAddress{descriptor.linear_address}, cpu));
             break;
-        }
-        case vmx::InvvpidType::single_context: {
-            auto owed = tags_.invvpid_single(vpid12, cpu);
-            if (owed) run(std::move(*owed));
+        case vmx::InvvpidType::single_context:
+            pay(tags_.invvpid_single(vpid12, cpu));
             break;
-        }
-        case vmx::InvvpidType::all_contexts: {
-            auto owed = tags_.invvpid_all(cpu);
-            if (owed) run(std::move(*owed));
+        case vmx::InvvpidType::all_contexts:
+            pay(tags_.invvpid_all(cpu));
             break;
-        }
-        case vmx::InvvpidType::single_context_retaining_globals: {
-            auto owed = tags_.invvpid_single_retaining_globals(vpid12, cpu);
-            if (owed) run(std::move(*owed));
+        case vmx::InvvpidType::single_context_retaining_globals:
+            pay(tags_.invvpid_single_retaining_globals(vpid12, cpu));
             break;
-        }
     }
     succeed();
 }

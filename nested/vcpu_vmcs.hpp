@@ -1,6 +1,7 @@
 // Which of L1's VMCSs are active and which is current, and where the newest value of each field is.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -33,6 +34,14 @@ inline constexpr FieldSet shadow_writable = [] {
     return set;
 }();
 
+// Host state that every exit loads or compares, so that a change of it needs nothing more.
+inline constexpr FieldSet host_always_loaded = FieldSet::of(
+    vmx::field::host_rip, vmx::field::host_rsp, vmx::field::host_cr0, vmx::field::host_cr3, vmx::field::host_cr4,
+    vmx::field::host_fs_base, vmx::field::host_gs_base, vmx::field::host_gdtr_base, vmx::field::host_idtr_base,
+    vmx::field::host_tr_base, vmx::field::host_es_selector, vmx::field::host_cs_selector,
+    vmx::field::host_ss_selector, vmx::field::host_ds_selector, vmx::field::host_fs_selector,
+    vmx::field::host_gs_selector, vmx::field::host_tr_selector);
+
 // Everything that goes to vmcs02 as it is.
 inline constexpr FieldSet copied_to_vmcs02 = [] {
     FieldSet set;
@@ -47,8 +56,8 @@ inline constexpr FieldSet copied_to_vmcs02 = [] {
 
 template <Port P>
 typename NestedVcpu<P>::Slot* NestedVcpu<P>::find(x86::Gpa<x86::L1> region) {
-    for (Slot& slot : slots_) {
-        if (slot.region == region && slot.active) return &slot;
+    for (unsigned i = 0; i < slots_used_; ++i) {
+        if (slots_[i].region == region && slots_[i].active) return &slots_[i];
     }
     return nullptr;
 }
@@ -65,6 +74,7 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
         if (&candidate != current_ && (slot == nullptr || candidate.last_used < slot->last_used)) slot = &candidate;
     }
     if (slot->active) write_back(*slot);
+    slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
     for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02}) {
         if (page->value() != 0) continue;
         const auto fresh_page = port_.allocate_page();
@@ -102,7 +112,7 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
 template <Port P>
 void NestedVcpu<P>::write_back(Slot& slot) {
     if (shadowing_) {
-        collect_shadow(slot);
+        collect_shadow(slot, true);
         load(vmcs01_);
     }
     if (slot.guest_in_vmcs02) collect_all(slot);
@@ -130,9 +140,10 @@ void NestedVcpu<P>::fill_shadow(Slot& slot) {
     load(vmcs01_);
 }
 
-// Takes what L1 wrote to its shadow VMCS. The shadow is then the hardware's current VMCS.
+// Takes what L1 wrote to its shadow VMCS, which is then the hardware's current one. all: also what matters only with an
+// event to inject.
 template <Port P>
-void NestedVcpu<P>::collect_shadow(Slot& slot) {
+void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
     load(slot.shadow);
     const auto collect = [&](std::uint32_t encoding) {
         const std::size_t index = detail::index_of(encoding);
@@ -143,7 +154,7 @@ void NestedVcpu<P>::collect_shadow(Slot& slot) {
         (collect(written_fields[I]), ...);
     }(std::make_index_sequence<written_fields.size()>{});
     const vmx::InterruptionInformation event{slot.vmcs12.get(vmx::field::vm_entry_interruption_information)};
-    if (event.is_valid()) {
+    if (event.is_valid() || all) {
         for (auto encoding : written_with_event) collect(encoding);
     }
 }
@@ -214,7 +225,7 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
             return;
         case FieldHandling::host_state:
             slot.host_changed = true;
-            if (l1_state_of_ == &slot) l1_state_known_ = false;
+            if (l1_state_of_ == &slot && !detail::host_always_loaded.contains(index)) l1_state_known_ = false;
             return;
         case FieldHandling::kept:
             slot.kept_changed = true;

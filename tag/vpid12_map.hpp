@@ -59,6 +59,7 @@ public:
     Vpid12Map& operator=(const Vpid12Map&) = delete;
 
     // Before every VM entry into an L2 whose VMCS has "enable VPID" = 1, L0's own re-entries included.
+    // The tag may be another than last time for the same vpid12. vpid12 = 0 is taken for an L2 without VPID.
     [[nodiscard]] Entry enter(Vpid12 vpid12, Cpu cpu) {
         Slot& slot = slots_[hints_[hint_of(vpid12)]];
         // A slot that was never used is valid nowhere, so vpid12 = 0 does not hit it.
@@ -73,8 +74,9 @@ public:
     // Before every VM entry into an L2 whose VMCS has "enable VPID" = 0.
     [[nodiscard]] Entry enter_without_vpid(Cpu cpu) { return vpid01_.enter_l2_without_vpid(cpu, ept02_); }
 
-    // INVVPID of L1's, one function a type. The operands are checked already. Each returns what is to be run
-    // now; the rest stays owed. No type ever names a tag of another virtual CPU.
+    // INVVPID of L1's, one function a type. The operands are checked already: vpid12 is not 0. Also for what
+    // L0 does for an L2 that flushes its own translations. Each returns what is to be run now; the rest stays
+    // owed. No type ever names a tag of another virtual CPU.
     [[nodiscard]] std::optional<OwedFlush> invvpid_address(Vpid12 vpid12, x86::LinearAddress linear_address,
                                                            Cpu cpu) {
         Slot* slot = find(vpid12);

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "tools/child_process.hpp"
+#include "tools/excerpt.hpp"
 #include "tools/files.hpp"
 #include "tools/paths.hpp"
 #include "tools/temporary_directory.hpp"
@@ -15,9 +16,7 @@ namespace flatback::tools {
 namespace {
 
 constexpr std::chrono::seconds format_limit{120};
-constexpr std::chrono::seconds tidy_limit{1200};
 constexpr std::chrono::seconds unit_test_limit{900};
-constexpr std::size_t most_lines = 80;
 constexpr std::string_view jobs = "2";
 
 // Every C++ source of the repository, outside of build directories.
@@ -34,33 +33,6 @@ std::vector<std::string> sources() {
         }
     }
     std::ranges::sort(found);
-    return found;
-}
-
-// The last lines of what a program printed.
-std::string last_lines(std::string_view text) {
-    std::size_t start = text.size();
-    for (std::size_t lines = 0; lines <= most_lines && start != std::string_view::npos && start > 0;
-         ++lines) {
-        start = text.rfind('\n', start - 1);
-    }
-    return std::string{start == std::string_view::npos ? text : text.substr(start)};
-}
-
-// The lines that tell of a finding.
-std::string findings(std::string_view text) {
-    std::string found;
-    std::size_t count = 0;
-    while (!text.empty() && count < most_lines) {
-        const std::size_t end = std::min(text.find('\n'), text.size());
-        const std::string_view line = text.substr(0, end);
-        if (line.find(": error:") != std::string_view::npos ||
-            line.find(": warning:") != std::string_view::npos) {
-            found += fmt::format("\n{}", line);
-            ++count;
-        }
-        text.remove_prefix(std::min(end + 1, text.size()));
-    }
     return found;
 }
 
@@ -84,18 +56,6 @@ Result<> check_format(TestReport& report) {
     command.arguments.insert(command.arguments.end(), files.begin(), files.end());
     const Finished finished = TRY(run_to_end(std::move(command), format_limit));
     report.add("format", finished.status == 0, "clang-format would change:" + findings(finished.output));
-    return {};
-}
-
-Result<> check_tidy(TestReport& report) {
-    CommandLine command;
-    command.directory = source_directory();
-    command.arguments = {"run-clang-tidy",           "-quiet", "-p",
-                         build_directory().string(), "-j",     std::string{jobs}};
-    const Finished finished = TRY(run_to_end(std::move(command), tidy_limit));
-    std::string why = findings(finished.output);
-    if (why.empty()) why = last_lines(finished.output);
-    report.add("tidy", finished.status == 0, why);
     return {};
 }
 

@@ -1,4 +1,4 @@
-// The tests that need no emulator: the sources' form, clang-tidy, and the programs registered with ctest.
+// The tests that need no emulator: the sources' form and the programs registered with ctest.
 #pragma once
 
 #include <string>
@@ -10,9 +10,8 @@
 
 namespace flatback::tools {
 
-// Each is one test. Error: interrupted, or a program that is missing.
+// One test. Error: interrupted, or a program that is missing.
 [[nodiscard]] Result<> check_format(TestReport& report);
-[[nodiscard]] Result<> check_tidy(TestReport& report);
 
 // Each TEST of each program counts. None at all is a failure.
 [[nodiscard]] Result<> run_unit_tests(TestReport& report);

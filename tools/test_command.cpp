@@ -4,6 +4,7 @@
 
 #include "tools/boot_tests.hpp"
 #include "tools/host_tests.hpp"
+#include "tools/tidy.hpp"
 
 namespace flatback::tools {
 

@@ -11,13 +11,14 @@ namespace {
 
 void bench_fields() {
     report_bench("vmread", mean_ticks(bench_iterations, [] {
-                     read(field::exit_reason);
-                     read(field::guest_rip);
-                 }) / 2);
+                               read(field::exit_reason);
+                               read(field::guest_rip);
+                           }) / 2);
     report_bench("vmwrite", mean_ticks(bench_iterations, [] { write(field::guest_rip, 0); }));
     // A field that no hypervisor reads or writes at each exit.
     report_bench("vmread_other", mean_ticks(bench_iterations, [] { read(field::guest_ia32_sysenter_esp); }));
-    report_bench("vmwrite_other", mean_ticks(bench_iterations, [] { write(field::guest_ia32_sysenter_esp, 0); }));
+    report_bench("vmwrite_other",
+                 mean_ticks(bench_iterations, [] { write(field::guest_ia32_sysenter_esp, 0); }));
 }
 
 void bench_pointers(const L2& first, const L2& second) {
@@ -42,9 +43,12 @@ void bench_instructions() {
     report_bench("l1_rdmsr_vmx_basic", mean_ticks(bench_iterations, [] { read_msr(0x480); }));
     L2 first{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
     L2 second{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
-    // In VMX root operation VMCALL fails with an error number; that is what is timed. Bochs does not emulate it.
+    // In VMX root operation VMCALL fails with an error number; that is what is timed. Bochs does not emulate
+    // it.
     if (!directly_on_bochs()) {
-        report_bench("l1_vmcall", mean_ticks(bench_iterations, [] { asm volatile("vmcall" : : "a"(0) : "cc", "memory"); }));
+        report_bench("l1_vmcall", mean_ticks(bench_iterations, [] {
+                         asm volatile("vmcall" : : "a"(0) : "cc", "memory");
+                     }));
     }
     bench_fields();
     bench_pointers(first, second);

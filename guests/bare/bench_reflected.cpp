@@ -17,9 +17,12 @@ void report_counters(std::string_view group, const CounterInterval& interval, st
         Counter counter;
     };
     constexpr Named named[] = {
-        {"l0_exits", Counter::l0_exits},   {"vmreads", Counter::vmreads},
-        {"vmwrites", Counter::vmwrites},   {"vmptrlds", Counter::vmptrlds},
-        {"l2_tag_flushes", Counter::l2_tag_flushes}, {"l1_tag_flushes", Counter::l1_tag_flushes},
+        {"l0_exits", Counter::l0_exits},
+        {"vmreads", Counter::vmreads},
+        {"vmwrites", Counter::vmwrites},
+        {"vmptrlds", Counter::vmptrlds},
+        {"l2_tag_flushes", Counter::l2_tag_flushes},
+        {"l1_tag_flushes", Counter::l1_tag_flushes},
     };
     for (const Named& each : named) {
         Line key;
@@ -60,7 +63,7 @@ void bench_reflected() {
                          reflect_cpuid(l2);
                      }));
     }
-    if (capabilities.secondary.offers(secondary::enable_vpid)) {
+    if (capabilities.secondary.may_set(secondary::enable_vpid)) {
         std::uint64_t vpid = 1;
         bench_with_counters("l2_cpuid_reflected_alternating", "per_alternating", [&] {
             vpid ^= 3;

@@ -1,7 +1,7 @@
 #include "guests/bare/capabilities.hpp"
 
-#include "guests/bare/cpu.hpp"
 #include "guests/bare/controls.hpp"
+#include "guests/bare/cpu.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -20,14 +20,13 @@ constexpr std::uint32_t msr_secondary = 0x48B;
 constexpr std::uint32_t msr_ept_vpid = 0x48C;
 constexpr std::uint32_t msr_true_pin = 0x48D;
 
-AllowedControls allowed(std::uint32_t msr) {
-    const std::uint64_t value = read_msr(msr);
-    return {static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32)};
+vmx::ControlCapability allowed(std::uint32_t msr) {
+    return vmx::ControlCapability::from_msr(read_msr(msr));
 }
 
 }  // namespace
 
-Capabilities capabilities;
+constinit Capabilities capabilities{};
 
 Capabilities read_capabilities() {
     Capabilities result{};
@@ -44,9 +43,10 @@ Capabilities read_capabilities() {
     result.primary = allowed(first + (msr_primary - msr_pin));
     result.exit = allowed(first + (msr_exit - msr_pin));
     result.entry = allowed(first + (msr_entry - msr_pin));
-    if (result.primary.offers(primary::activate_secondary)) {
+    if (result.primary.may_set(primary::activate_secondary_controls)) {
         result.secondary = allowed(msr_secondary);
-        if (result.secondary.offers(secondary::enable_ept) || result.secondary.offers(secondary::enable_vpid)) {
+        if (result.secondary.may_set(secondary::enable_ept) ||
+            result.secondary.may_set(secondary::enable_vpid)) {
             result.ept_vpid = read_msr(msr_ept_vpid);
         }
     }
@@ -55,7 +55,8 @@ Capabilities read_capabilities() {
 
 bool under_flatback() {
     const CpuidResult leaf = cpuid(0x40000000);
-    return leaf.ebx == 0x74616C46 && leaf.ecx == 0x6B636162 && leaf.edx == 0x74616C46;  // "Flat" "back" "Flat"
+    return leaf.ebx == 0x74616C46 && leaf.ecx == 0x6B636162 &&
+           leaf.edx == 0x74616C46;  // "Flat" "back" "Flat"
 }
 
 bool beneath_is_bochs() {

@@ -3,23 +3,16 @@
 
 #include <cstdint>
 
+#include "vmx/capability.hpp"
+
 namespace flatback::guests {
-
-// The settings that a control field allows: bits that must be one, bits that may be one.
-struct AllowedControls {
-    std::uint32_t must_be_one;
-    std::uint32_t may_be_one;
-
-    constexpr std::uint32_t adjust(std::uint32_t wanted) const { return (wanted | must_be_one) & may_be_one; }
-    constexpr bool offers(std::uint32_t controls) const { return (may_be_one & controls) == controls; }
-};
 
 struct Capabilities {
     std::uint64_t basic;
     std::uint64_t misc;
     std::uint64_t ept_vpid;
     std::uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
-    AllowedControls pin, primary, secondary, exit, entry;
+    vmx::ControlCapability pin, primary, secondary, exit, entry;
 
     std::uint32_t revision() const { return static_cast<std::uint32_t>(basic) & 0x7FFFFFFF; }
     bool has_invvpid() const { return (ept_vpid >> 32 & 1) != 0; }

@@ -23,6 +23,12 @@ constexpr Part checks[] = {
     {"timers", check_timers},
     {"ept-violation", check_ept_violation},
     {"ept-memory", check_ept_memory},
+    {"without-ept", check_without_ept},
+    {"guest-modes", check_guest_modes},
+    {"msr-lists", check_msr_lists},
+    {"many", check_many},
+    {"activity", check_activity},
+    {"memory", check_memory},
 };
 
 constexpr Part benches[] = {
@@ -37,7 +43,11 @@ constexpr Part benches[] = {
 
 }  // namespace
 
-std::span<const Part> all_checks() { return checks; }
-std::span<const Part> all_benches() { return benches; }
+std::span<const Part> all_checks() {
+    return checks;
+}
+std::span<const Part> all_benches() {
+    return benches;
+}
 
 }  // namespace flatback::guests

@@ -36,6 +36,12 @@ void check_windows();
 void check_timers();
 void check_ept_violation();
 void check_ept_memory();
+void check_without_ept();
+void check_guest_modes();
+void check_msr_lists();
+void check_many();
+void check_activity();
+void check_memory();
 
 // bench_*.cpp
 void bench_instructions();

@@ -70,6 +70,8 @@ Check& Check::known(const Deviation& deviation) {
     return *this;
 }
 
-void report_not_offered(std::string_view name) { report_text("bare_l1.not_offered", name); }
+void report_not_offered(std::string_view name) {
+    report_text("bare_l1.not_offered", name);
+}
 
 }  // namespace flatback::guests

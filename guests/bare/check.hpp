@@ -29,7 +29,7 @@ void report_deviation(std::string_view name, const Deviation& deviation);
 
 // Remembers the first assertion that failed. A check that asserted nothing has failed.
 class Check final {
-  public:
+public:
     explicit Check(std::string_view name) : name_{name} {}
     ~Check();
     Check(const Check&) = delete;
@@ -48,7 +48,7 @@ class Check final {
     // Where the deviation shows, a failure is reported as that; anywhere else it stays a failure.
     Check& known(const Deviation& deviation);
 
-  private:
+private:
     // Counts an assertion; true where it is the first that failed, whose reason is then to be told.
     bool failed_first(bool condition);
 

@@ -61,7 +61,9 @@ constexpr std::uint64_t qualification(unsigned cr, unsigned type, unsigned gener
     return cr | type << 4 | general << 8;
 }
 
-void start(const char* program) { write(field::guest_rip, physical(program)); }
+void start(const char* program) {
+    write(field::guest_rip, physical(program));
+}
 
 void check_reads(L2& l2) {
     write(field::cr0_guest_host_mask, cr0_ts | cr0_wp);
@@ -72,7 +74,8 @@ void check_reads(L2& l2) {
     Check check{"l2-reads-masked-bits-of-cr0-and-cr4-from-the-shadows"};
     check.runs_to(l2, reason::vmcall);
     check.equal("CR0", l2.registers.rbx, (read_cr0() & ~(cr0_ts | cr0_wp)) | cr0_ts);
-    check.equal("SMSW", l2.registers.rdx & 0xFFFFFFFF, ((read_cr0() & ~(cr0_ts | cr0_wp)) | cr0_ts) & 0xFFFFFFFF);
+    check.equal("SMSW", l2.registers.rdx & 0xFFFFFFFF,
+                ((read_cr0() & ~(cr0_ts | cr0_wp)) | cr0_ts) & 0xFFFFFFFF);
     check.equal("CR4", l2.registers.rcx, (read_cr4() & ~cr4_vmxe) | cr4_tsd);
 }
 
@@ -92,7 +95,7 @@ void check_cr0_writes(L2& l2) {
         const std::uint64_t before = read(field::guest_cr0);
         start(l2_write_cr0);
         l2.registers.rbx = cr0 & ~cr0_wp;
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         check.equal("qualification", read(field::exit_qualification), qualification(0, 0, 3));
         check.equal("guest CR0", read(field::guest_cr0), before);
     }
@@ -100,7 +103,7 @@ void check_cr0_writes(L2& l2) {
         Check check{"clts-exits-by-mask-and-shadow-of-ts"};
         write(field::cr0_read_shadow, cr0_ts);
         start(l2_clts);
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         check.equal("qualification", read(field::exit_qualification), qualification(0, 2, 0));
         check.equal("length", read(field::vm_exit_instruction_length), 2);
         write(field::cr0_guest_host_mask, 0);
@@ -115,7 +118,7 @@ void check_cr0_writes(L2& l2) {
         write(field::cr0_read_shadow, 0);
         start(l2_lmsw);
         l2.registers.rsi = 0x0003;
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         check.equal("qualification", read(field::exit_qualification), qualification(0, 3, 0) | 3ULL << 16);
     }
     write(field::guest_cr0, cr0);
@@ -137,7 +140,7 @@ void check_cr4_writes(L2& l2) {
         Check check{"a-write-of-cr4-against-the-shadow-exits"};
         start(l2_write_cr4);
         l2.registers.rcx = cr4 | cr4_vmxe;
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         check.equal("qualification", read(field::exit_qualification), qualification(4, 0, 1));
     }
     {
@@ -175,10 +178,10 @@ void check_cr3(L2& l2) {
     {
         Check check{"with-cr3-exiting-both-directions-of-mov-cr3-exit"};
         start(l2_write_cr3);
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         check.equal("qualification", read(field::exit_qualification), qualification(3, 0, 9));
         start(l2_read_cr3);
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         check.equal("qualification", read(field::exit_qualification), qualification(3, 1, 10));
     }
     {
@@ -189,7 +192,7 @@ void check_cr3(L2& l2) {
         check.runs_to(l2, reason::vmcall);
         write(field::cr3_target_count, 1);
         start(l2_write_cr3);
-        check.runs_to(l2, reason::cr_access);
+        check.runs_to(l2, reason::control_register_access);
         write(field::cr3_target_count, 0);
     }
     set_primary(0, primary::cr3_load_exiting | primary::cr3_store_exiting);

@@ -51,7 +51,7 @@ constexpr Mutation bad_exit_and_entry_controls[] = {
     {"entry-with-a-default1-exit-control-clear-fails-with-error-7", {{exit_controls, 1U << 0, 0}}},
     {"entry-with-a-reserved-exit-control-fails-with-error-7", {{exit_controls, 0, 1U << 30}}},
     {"entry-saving-the-preemption-timer-without-activating-it-fails-with-error-7",
-     {{exit_controls, 0, exit_control::save_preemption_timer}}},
+     {{exit_controls, 0, exit_control::save_vmx_preemption_timer_value}}},
     {"entry-with-a-misaligned-exit-msr-store-list-fails-with-error-7",
      {{field::vm_exit_msr_store_count.encoding, 0, 1}, {field::vm_exit_msr_store_address.encoding, 0, 8}}},
     {"entry-with-an-exit-msr-load-list-that-ends-beyond-the-physical-width-fails-with-error-7",

@@ -1,4 +1,5 @@
-// VM entries that fail on the guest state: an exit with reason 33 and the entry-failure flag. SDM 3C 27.3.1, 27.8.
+// VM entries that fail on the guest state: an exit with reason 33 and the entry-failure flag. SDM
+// 3C 27.3.1, 27.8.
 
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/controls.hpp"
@@ -81,7 +82,7 @@ constexpr Mutation bad_rip_and_state[] = {
 };
 // clang-format on
 
-constexpr std::uint32_t invalid_guest_state = reason::invalid_guest_state | reason::entry_failure;
+constexpr std::uint32_t invalid_guest_state = reason::entry_failure_guest_state | reason::entry_failure;
 
 template <std::size_t Count>
 void check_all(const Mutation (&mutations)[Count]) {
@@ -108,20 +109,31 @@ void check_link_pointer() {
 
 void check_nothing_else_changes(L2& l2) {
     constexpr std::uint64_t kept[] = {
-        field::guest_rip.encoding,           field::guest_rsp.encoding,
-        field::guest_rflags.encoding,        field::guest_cr0.encoding,
-        field::guest_cr3.encoding,           field::guest_cr4.encoding,
-        field::guest_cs_access_rights.encoding, field::guest_tr_access_rights.encoding,
-        field::guest_ia32_efer.encoding,     field::guest_interruptibility_state.encoding,
-        field::guest_activity_state.encoding, field::vm_entry_interruption_information.encoding,
-        field::vm_exit_interruption_information.encoding, field::vm_exit_instruction_length.encoding,
-        field::idt_vectoring_information.encoding, field::vm_instruction_error.encoding,
-        field::guest_physical_address.encoding, field::guest_linear_address.encoding,
+        field::guest_rip.encoding,
+        field::guest_rsp.encoding,
+        field::guest_rflags.encoding,
+        field::guest_cr0.encoding,
+        field::guest_cr3.encoding,
+        field::guest_cr4.encoding,
+        field::guest_cs_access_rights.encoding,
+        field::guest_tr_access_rights.encoding,
+        field::guest_ia32_efer.encoding,
+        field::guest_interruptibility_state.encoding,
+        field::guest_activity_state.encoding,
+        field::vm_entry_interruption_information.encoding,
+        field::vm_exit_interruption_information.encoding,
+        field::vm_exit_instruction_length.encoding,
+        field::idt_vectoring_information.encoding,
+        field::vm_instruction_error.encoding,
+        field::guest_physical_address.encoding,
+        field::guest_linear_address.encoding,
     };
     constexpr std::size_t count = sizeof kept / sizeof kept[0];
     Check check{"a-failed-entry-changes-nothing-but-exit-reason-and-qualification"};
-    const Mutation bad{"", {{field::guest_rflags.encoding, 2, 0}, {interruption, all_bits, valid | 3U << 8 | 6},
-                            {field::guest_rsp.encoding, all_bits, 0x1234567890}}};
+    const Mutation bad{"",
+                       {{field::guest_rflags.encoding, 2, 0},
+                        {interruption, all_bits, valid | 3U << 8 | 6},
+                        {field::guest_rsp.encoding, all_bits, 0x1234567890}}};
     const Mutated mutated{bad};
     std::uint64_t before[count];
     for (std::size_t i = 0; i < count; ++i) before[i] = read_raw(kept[i]);
@@ -151,7 +163,8 @@ void check_entry_guest() {
         check.runs_to(l2, reason::vmcall);
     }
     check_nothing_else_changes(l2);
-    Check{"after-failures-of-its-guest-state-the-same-vmcs-enters-once-it-is-good"}.runs_to(l2, reason::vmcall);
+    Check{"after-failures-of-its-guest-state-the-same-vmcs-enters-once-it-is-good"}.runs_to(l2,
+                                                                                            reason::vmcall);
 }
 
 }  // namespace flatback::guests

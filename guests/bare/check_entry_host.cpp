@@ -58,12 +58,14 @@ void check_entry_host() {
     {
         // SDM 3C 27.2: the processor may find either first; both are what a failing VMCS gets.
         Check check{"entry-with-bad-controls-and-bad-host-state-fails-with-error-7-or-8"};
-        const Mutation both{"", {{field::host_rip.encoding, 0, not_canonical}, {field::cr3_target_count.encoding, 0, 5}}};
+        const Mutation both{
+            "", {{field::host_rip.encoding, 0, not_canonical}, {field::cr3_target_count.encoding, 0, 5}}};
         const Mutated mutated{both};
         const Outcome got = try_enter(true);
         check.holds("error 7 or 8", got == vm_fail_valid(7) || got == vm_fail_valid(8));
     }
-    Check{"after-failures-of-its-host-state-the-same-vmcs-enters-once-it-is-good"}.runs_to(l2, reason::vmcall);
+    Check{"after-failures-of-its-host-state-the-same-vmcs-enters-once-it-is-good"}.runs_to(l2,
+                                                                                           reason::vmcall);
 }
 
 }  // namespace flatback::guests

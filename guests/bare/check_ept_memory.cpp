@@ -11,9 +11,13 @@ namespace {
 
 constexpr std::uint64_t pages = 64;
 
-constexpr std::uint64_t pattern(std::uint64_t page) { return 0x9E37'79B9'7F4A'7C15 * (page + 1); }
+constexpr std::uint64_t pattern(std::uint64_t page) {
+    return 0x9E37'79B9'7F4A'7C15 * (page + 1);
+}
 
-void invalidate(const Ept12& hierarchy) { invept(invept_type::single_context, {hierarchy.pointer(), 0}); }
+void invalidate(const Ept12& hierarchy) {
+    invept(invept_type::single_context, {hierarchy.pointer(), 0});
+}
 
 // What L2 reads at the address; any other exit fails the check.
 void expect_load(Check& check, L2& l2, std::uint64_t address, std::uint64_t want) {
@@ -193,19 +197,23 @@ void check_accessed_and_dirty(L2& l2) {
     start(l2, l2_load, free_window);
     check.runs_to(l2, reason::vmcall);
     check.equal("leaf after a read", flags(free_window, EptLevel::page_4k), ept::accessed);
-    check.equal("directory after a read", flags(free_window, EptLevel::page_2m) & ept::accessed, ept::accessed);
+    check.equal("directory after a read", flags(free_window, EptLevel::page_2m) & ept::accessed,
+                ept::accessed);
     check.equal("leaf of a page not touched", flags(free_window + page_size, EptLevel::page_4k), 0);
     start(l2, l2_store, free_window);
     check.runs_to(l2, reason::vmcall);
     check.equal("leaf after a write", flags(free_window, EptLevel::page_4k), ept::accessed | ept::dirty);
-    hierarchy.entry(free_window, EptLevel::page_4k) = hierarchy.entry(free_window, EptLevel::page_4k) & ~ept::dirty;
+    hierarchy.entry(free_window, EptLevel::page_4k) =
+        hierarchy.entry(free_window, EptLevel::page_4k) & ~ept::dirty;
     invalidate(hierarchy);
     start(l2, l2_load, free_window);
     check.runs_to(l2, reason::vmcall);
-    check.equal("leaf after L1 cleared dirty, and a read", flags(free_window, EptLevel::page_4k), ept::accessed);
+    check.equal("leaf after L1 cleared dirty, and a read", flags(free_window, EptLevel::page_4k),
+                ept::accessed);
     start(l2, l2_store, free_window);
     check.runs_to(l2, reason::vmcall);
-    check.equal("leaf after one more write", flags(free_window, EptLevel::page_4k), ept::accessed | ept::dirty);
+    check.equal("leaf after one more write", flags(free_window, EptLevel::page_4k),
+                ept::accessed | ept::dirty);
 }
 
 }  // namespace

@@ -20,7 +20,9 @@ constexpr std::uint64_t translated = 1U << 8;  // the access to the page itself,
 // Bits 0 to 8 but 6; the rest is undefined or depends on further capabilities.
 constexpr std::uint64_t defined = 0x1BF;
 
-constexpr std::uint64_t allows(std::uint64_t rights) { return rights << 3; }
+constexpr std::uint64_t allows(std::uint64_t rights) {
+    return rights << 3;
+}
 
 struct Violation {
     std::string_view name;
@@ -38,8 +40,8 @@ void check_violations(L2& l2, Ept12& hierarchy) {
         {"an-ept-violation-by-a-write-to-nothing", l2_store, 0, write_access},
         {"an-ept-violation-by-a-fetch-from-nothing", l2_jump, 0, fetch_access},
         {"an-ept-violation-by-a-write-to-a-read-only-page", l2_store, ept::readable, write_access},
-        {"an-ept-violation-by-a-write-to-a-page-for-read-and-execute", l2_store, ept::readable | ept::executable,
-         write_access},
+        {"an-ept-violation-by-a-write-to-a-page-for-read-and-execute", l2_store,
+         ept::readable | ept::executable, write_access},
         {"an-ept-violation-by-a-fetch-from-a-page-for-read-and-write", l2_jump, ept::readable | ept::writable,
          fetch_access},
     };
@@ -58,7 +60,8 @@ void check_violations(L2& l2, Ept12& hierarchy) {
                     each.qualification | allows(each.rights) | linear_valid | translated);
         check.equal("guest-physical address", read(field::guest_physical_address), address);
         check.equal("guest linear address", read(field::guest_linear_address), address);
-        check.equal("RIP", read(field::guest_rip), each.program == l2_jump ? address : physical(each.program));
+        check.equal("RIP", read(field::guest_rip),
+                    each.program == l2_jump ? address : physical(each.program));
         // Mended without INVEPT: the violation itself has dropped what was cached for the address.
         hierarchy.map(free_window, physical(page), EptLevel::page_4k);
         check.runs_to(l2, reason::vmcall);
@@ -104,7 +107,8 @@ void check_missing_upper_levels(L2& l2, Ept12& hierarchy) {
     Check check{"an-ept-violation-where-an-upper-level-is-missing-or-has-fewer-rights"};
     start(l2, l2_load, 3ULL << 30);
     check.runs_to(l2, reason::ept_violation);
-    check.equal("qualification", read(field::exit_qualification) & defined, read_access | linear_valid | translated);
+    check.equal("qualification", read(field::exit_qualification) & defined,
+                read_access | linear_valid | translated);
     check.equal("guest-physical address", read(field::guest_physical_address), 3ULL << 30);
     // SDM 3C table 28-7: the rights told are those of all levels together.
     hierarchy.map(2ULL << 30, physical(allocate_page()), EptLevel::page_4k);
@@ -126,16 +130,23 @@ struct Misconfiguration {
 void check_misconfigurations(L2& l2) {
     constexpr std::uint64_t good = ept::all_rights | ept::write_back;
     constexpr Misconfiguration bad[] = {
-        {"an-ept-entry-for-writing-but-not-reading-is-a-misconfiguration", EptLevel::page_4k, ept::writable | 0x30},
+        {"an-ept-entry-for-writing-but-not-reading-is-a-misconfiguration", EptLevel::page_4k,
+         ept::writable | 0x30},
         {"an-ept-entry-for-writing-and-fetching-but-not-reading-is-a-misconfiguration", EptLevel::page_4k,
          ept::writable | ept::executable | 0x30},
         {"a-reserved-ept-memory-type-is-a-misconfiguration", EptLevel::page_4k, ept::all_rights | 2U << 3},
-        {"an-ept-address-beyond-the-physical-width-is-a-misconfiguration", EptLevel::page_4k, good | 1ULL << 50},
-        {"a-2-mb-ept-entry-with-reserved-address-bits-is-a-misconfiguration", EptLevel::page_2m, good | ept::large | 1U << 13},
-        {"a-2-mb-ept-entry-with-bit-12-set-is-a-misconfiguration", EptLevel::page_2m, good | ept::large | 1U << 12,
+        {"an-ept-address-beyond-the-physical-width-is-a-misconfiguration", EptLevel::page_4k,
+         good | 1ULL << 50},
+        {"a-2-mb-ept-entry-with-reserved-address-bits-is-a-misconfiguration", EptLevel::page_2m,
+         good | ept::large | 1U << 13},
+        {"a-2-mb-ept-entry-with-bit-12-set-is-a-misconfiguration",
+         EptLevel::page_2m,
+         good | ept::large | 1U << 12,
          {"bit 12 is not reserved"}},
-        {"a-1-gb-ept-entry-with-reserved-address-bits-is-a-misconfiguration", EptLevel::page_1g, good | ept::large | 1U << 21},
-        {"an-upper-ept-entry-with-reserved-bits-is-a-misconfiguration", EptLevel::page_2m, ept::all_rights | 1U << 3},
+        {"a-1-gb-ept-entry-with-reserved-address-bits-is-a-misconfiguration", EptLevel::page_1g,
+         good | ept::large | 1U << 21},
+        {"an-upper-ept-entry-with-reserved-bits-is-a-misconfiguration", EptLevel::page_2m,
+         ept::all_rights | 1U << 3},
     };
     for (const Misconfiguration& each : bad) {
         Ept12 hierarchy;

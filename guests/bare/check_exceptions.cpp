@@ -39,9 +39,13 @@ constexpr std::uint64_t not_canonical = 0x8000'0000'0000;
 constexpr std::uint32_t hardware_exception = 0x80000300;
 constexpr std::uint32_t with_error_code = 0x800;
 
-void start(const char* program) { write(field::guest_rip, physical(program)); }
+void start(const char* program) {
+    write(field::guest_rip, physical(program));
+}
 
-void intercept(std::uint32_t vectors) { write(field::exception_bitmap, vectors); }
+void intercept(std::uint32_t vectors) {
+    write(field::exception_bitmap, vectors);
+}
 
 void check_intercepted(L2& l2) {
     {

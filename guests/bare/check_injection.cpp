@@ -14,7 +14,14 @@ namespace {
 
 constexpr std::uint32_t valid = 1U << 31;
 constexpr std::uint32_t with_error_code = 1U << 11;
-enum class Type : std::uint32_t { external = 0, nmi = 2, hardware = 3, software_interrupt = 4, privileged = 5, software = 6 };
+enum class Type : std::uint32_t {
+    external = 0,
+    nmi = 2,
+    hardware = 3,
+    software_interrupt = 4,
+    privileged = 5,
+    software = 6
+};
 
 constexpr std::uint32_t event(Type type, std::uint32_t vector) {
     return valid | static_cast<std::uint32_t>(type) << 8 | vector;
@@ -29,7 +36,7 @@ void inject(std::uint32_t information, std::uint32_t error_code = 0, std::uint32
 constexpr std::uint64_t interrupts_on = 0x202;
 
 class Injection final {
-  public:
+public:
     Injection() : l2_{usual_plan(physical(l2_cpuid_loop), usual_ept().pointer())} { reset(); }
 
     void reset() {
@@ -42,7 +49,8 @@ class Injection final {
     }
 
     // The event arrives in L2's IDT before any instruction of L2, and L1's injection is used up.
-    void arrives(std::string_view name, std::uint32_t information, std::uint32_t error_code, std::uint32_t length) {
+    void arrives(std::string_view name, std::uint32_t information, std::uint32_t error_code,
+                 std::uint32_t length) {
         reset();
         inject(information, error_code, length);
         Check check{name};
@@ -61,20 +69,21 @@ class Injection final {
     L2& l2() { return l2_; }
     std::uint64_t stack_top() const { return stack_top_; }
 
-  private:
+private:
     std::uint64_t stack_top_ = physical(allocate_page()) + page_size - 64;
     L2 l2_;
 };
 
 void check_arrivals(Injection& injection) {
-    injection.arrives("an-injected-external-interrupt-arrives-before-l2s-first-instruction", event(Type::external, 0x60),
-                      0, 0);
+    injection.arrives("an-injected-external-interrupt-arrives-before-l2s-first-instruction",
+                      event(Type::external, 0x60), 0, 0);
     injection.arrives("an-injected-undefined-opcode-arrives", event(Type::hardware, 6), 0, 0);
     injection.arrives("an-injected-general-protection-fault-arrives-with-its-error-code",
                       event(Type::hardware, 13) | with_error_code, 0x1238, 0);
     injection.arrives("an-injected-software-interrupt-returns-behind-its-instruction",
                       event(Type::software_interrupt, 0x80), 0, 2);
-    injection.arrives("an-injected-breakpoint-returns-behind-its-instruction", event(Type::software, 3), 0, 1);
+    injection.arrives("an-injected-breakpoint-returns-behind-its-instruction", event(Type::software, 3), 0,
+                      1);
     injection.arrives("an-injected-nmi-arrives", event(Type::nmi, 2), 0, 0);
 }
 
@@ -89,7 +98,8 @@ void check_cr2(Injection& injection) {
     check.equal("CR2", read_cr2(), 0x4567);
 }
 
-// An injected exception never exits by the exception bitmap; one that its delivery causes does. SDM 3C 27.6.2.
+// An injected exception never exits by the exception bitmap; one that its delivery causes does. SDM
+// 3C 27.6.2.
 void check_bitmap_is_ignored(Injection& injection) {
     injection.reset();
     {
@@ -108,7 +118,8 @@ void check_bitmap_is_ignored(Injection& injection) {
         check.equal("interruption information", read(field::vm_exit_interruption_information), 0x80000B0D);
         // SDM 3A 6.13: EXT, IDT, and the vector's index.
         check.equal("error code", read(field::vm_exit_interruption_error_code), 0x60 << 3 | 3);
-        check.equal("IDT-vectoring information", read(field::idt_vectoring_information), event(Type::external, 0x60));
+        check.equal("IDT-vectoring information", read(field::idt_vectoring_information),
+                    event(Type::external, 0x60));
         check.equal("RIP", read(field::guest_rip), physical(l2_cpuid_loop));
     }
     write(field::exception_bitmap, 0);
@@ -142,7 +153,7 @@ void check_ept_violation_in_delivery(Injection& injection) {
 }
 
 void check_nmi_blocking(Injection& injection) {
-    if (!capabilities.pin.offers(pin::nmi_exiting | pin::virtual_nmis)) {
+    if (!capabilities.pin.may_set(pin::nmi_exiting | pin::virtual_nmis)) {
         report_not_offered("virtual NMIs");
         return;
     }

@@ -48,7 +48,9 @@ constexpr std::uint64_t interrupts_on = 0x202;
 constexpr std::uint64_t interrupt_command = 0xFEE00300;
 
 // One instruction's window for interrupts in L1.
-void let_interrupts_in() { asm volatile("sti; nop; nop; cli" : : : "memory"); }
+void let_interrupts_in() {
+    asm volatile("sti; nop; nop; cli" : : : "memory");
+}
 
 // An NMI exit leaves NMIs blocked until the next IRET.
 void unblock_nmi() {
@@ -90,7 +92,8 @@ void check_with_acknowledge() {
     send_self_interrupt(vector);
     Check check{"an-external-interrupt-exits-acknowledged-with-its-vector"};
     check.runs_to(l2, reason::external_interrupt);
-    check.equal("interruption information", read(field::vm_exit_interruption_information), 0x80000000 | vector);
+    check.equal("interruption information", read(field::vm_exit_interruption_information),
+                0x80000000 | vector);
     check.holds("not requested", !interrupt_requested(vector));
     check.holds("in service", interrupt_in_service(vector));
     end_of_interrupt();
@@ -122,7 +125,8 @@ void check_delivered_to_l2() {
     check.runs_to(l2, reason::vmcall);
     const L2Frame frame = l2_frame(l2);
     check.equal("vector", frame.vector, vector);
-    check.equal("pushed RIP: behind the instruction that follows STI", frame.rip, physical(l2_enable_interrupts) + 4);
+    check.equal("pushed RIP: behind the instruction that follows STI", frame.rip,
+                physical(l2_enable_interrupts) + 4);
     check.holds("in service", interrupt_in_service(vector));
     end_of_interrupt();
     return_from_l2_event(frame);
@@ -138,7 +142,8 @@ void check_in_halt() {
     l2.registers.rdi = interrupt_command;
     Check check{"an-external-interrupt-wakes-an-l2-that-halts-without-hlt-exiting"};
     check.runs_to(l2, reason::external_interrupt);
-    check.equal("interruption information", read(field::vm_exit_interruption_information), 0x80000000 | vector);
+    check.equal("interruption information", read(field::vm_exit_interruption_information),
+                0x80000000 | vector);
     const std::uint64_t behind_hlt = physical(l2_interrupt_in_sti_hlt) + 8;
     check.equal("RIP", read(field::guest_rip), behind_hlt);
     end_of_interrupt();

@@ -29,8 +29,9 @@ void check_every_type(std::string_view name, Try instruction, bool (*offered)(st
         check.outcome(what.text(), instruction(type, &descriptor), offered(type) ? vm_succeed : bad_operand);
     };
     for (std::int64_t type = -127; type <= 127; ++type) try_type(static_cast<std::uint64_t>(type));
-    constexpr std::uint64_t wide[] = {1ULL << 63, 1ULL << 32, (1ULL << 32) + 1, (1ULL << 32) + 2,
-                                      (1ULL << 63) + 1, 256, 257, 258, 0x10001, 0xFFFF'FFFF, 0x1'0000'0002};
+    constexpr std::uint64_t wide[] = {
+        1ULL << 63, 1ULL << 32, (1ULL << 32) + 1, (1ULL << 32) + 2, (1ULL << 63) + 1, 256,
+        257,        258,        0x10001,          0xFFFF'FFFF,      0x1'0000'0002};
     for (const std::uint64_t type : wide) try_type(type);
     check.known({"the type is taken by its low 32 bits"});
 }
@@ -52,8 +53,10 @@ void check_descriptor_faults(std::string_view name, Try instruction, std::uint64
     const std::uint64_t hole = linear_window + page_size;
     Check check{name};
     for (const std::uint64_t type : {std::uint64_t{1}, std::uint64_t{2}}) {
-        check.outcome("second half unmapped", instruction(type, window_address(page_size - 8)), page_fault(hole, 0));
-        check.outcome("one byte unmapped", instruction(type, window_address(page_size - 15)), page_fault(hole, 0));
+        check.outcome("second half unmapped", instruction(type, window_address(page_size - 8)),
+                      page_fault(hole, 0));
+        check.outcome("one byte unmapped", instruction(type, window_address(page_size - 15)),
+                      page_fault(hole, 0));
         check.outcome("all unmapped", instruction(type, window_address(page_size)), page_fault(hole, 0));
         check.outcome("not canonical", instruction(type, reinterpret_cast<const void*>(0x8000'0000'0000ULL)),
                       fault(vector_general_protection));
@@ -113,7 +116,8 @@ void check_invvpid_descriptors() {
         }
     }
     {
-        constexpr std::uint64_t canonical[] = {0, 0x7FFF'FFFF'FFFF, 0xFFFF'8000'0000'0000, 0xFFFF'FFFF'FFFF'FFFF};
+        constexpr std::uint64_t canonical[] = {0, 0x7FFF'FFFF'FFFF, 0xFFFF'8000'0000'0000,
+                                               0xFFFF'FFFF'FFFF'FFFF};
         Check check{"invvpid-accepts-canonical-addresses-of-both-halves"};
         for (const std::uint64_t address : canonical) {
             const InvalidationDescriptor descriptor{0xFFFF, address};
@@ -135,8 +139,9 @@ void check_invept_descriptors() {
     const std::uint64_t good = usual_ept().pointer();
     {
         Check check{"invept-single-context-with-an-eptp-that-would-fail-entry-fails-with-error-28"};
-        const std::uint64_t bad[] = {(good & ~7ULL) | 1, good & ~0x38ULL, good | 1ULL << 63,
-                                     good | 1ULL << (cpuid(0x80000008).eax & 0xFF), good | 0x80, ~std::uint64_t{0}};
+        const std::uint64_t bad[] = {(good & ~7ULL) | 1, good & ~0x38ULL,
+                                     good | 1ULL << 63,  good | 1ULL << (cpuid(0x80000008).eax & 0xFF),
+                                     good | 0x80,        ~std::uint64_t{0}};
         for (const std::uint64_t eptp : bad) {
             const InvalidationDescriptor descriptor{eptp, 0};
             check.outcome("type 1", try_invept(1, &descriptor), bad_operand);
@@ -159,7 +164,8 @@ void check_without_current_vmcs() {
     check.equal("current-VMCS pointer", current, ~std::uint64_t{0});
     for (std::uint64_t type = 0; type <= 3; ++type) {
         check.outcome("INVVPID", try_invvpid(type, &vpid), vm_succeed);
-        check.outcome("INVVPID of VPID 0", try_invvpid(type, &vpid_0), type == 2 ? vm_succeed : vm_fail_invalid);
+        check.outcome("INVVPID of VPID 0", try_invvpid(type, &vpid_0),
+                      type == 2 ? vm_succeed : vm_fail_invalid);
     }
     check.outcome("INVVPID of a bad type", try_invvpid(4, &vpid), vm_fail_invalid);
     check.outcome("INVEPT", try_invept(1, &eptp), vm_succeed);
@@ -170,18 +176,19 @@ void check_without_current_vmcs() {
 
 void check_invalidation() {
     const PageScope scope;
-    const bool invvpid = capabilities.secondary.offers(secondary::enable_vpid) && capabilities.has_invvpid();
+    const bool invvpid = capabilities.secondary.may_set(secondary::enable_vpid) && capabilities.has_invvpid();
     {
         Check check{"the-vpid-control-and-the-invvpid-capability-appear-together"};
-        check.equal("INVVPID", capabilities.has_invvpid(), capabilities.secondary.offers(secondary::enable_vpid));
+        check.equal("INVVPID", capabilities.has_invvpid(),
+                    capabilities.secondary.may_set(secondary::enable_vpid));
         bool any_type = false;
         for (unsigned type = 0; type <= 3; ++type) any_type |= capabilities.has_invvpid_type(type);
         check.equal("types", any_type, capabilities.has_invvpid());
     }
     if (!invvpid) {
         const InvalidationDescriptor descriptor{1, 0};
-        Check{"invvpid-is-undefined-where-it-is-not-offered"}.outcome(
-            "INVVPID", try_invvpid(1, &descriptor), fault(vector_invalid_opcode));
+        Check{"invvpid-is-undefined-where-it-is-not-offered"}.outcome("INVVPID", try_invvpid(1, &descriptor),
+                                                                      fault(vector_invalid_opcode));
     } else {
         check_without_current_vmcs();
     }
@@ -191,7 +198,8 @@ void check_invalidation() {
                      invept_type_offered);
     check_descriptor_faults("invept-with-its-descriptor-across-an-unmapped-page-faults", try_invept,
                             usual_ept().pointer());
-    check_descriptor_across_pages("invept-reads-its-descriptor-across-two-pages", try_invept, usual_ept().pointer());
+    check_descriptor_across_pages("invept-reads-its-descriptor-across-two-pages", try_invept,
+                                  usual_ept().pointer());
     check_invept_descriptors();
     check_type_before_descriptor();
     if (!invvpid) return;

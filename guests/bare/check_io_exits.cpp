@@ -55,7 +55,8 @@ struct IoBitmaps {
 };
 
 // SDM 3C table 28-5.
-constexpr std::uint64_t qualification(unsigned size, bool in, bool string, bool rep, bool immediate, unsigned port) {
+constexpr std::uint64_t qualification(unsigned size, bool in, bool string, bool rep, bool immediate,
+                                      unsigned port) {
     return (size - 1) | (in ? 8U : 0U) | (string ? 16U : 0U) | (rep ? 32U : 0U) | (immediate ? 64U : 0U) |
            std::uint64_t{port} << 16;
 }
@@ -67,17 +68,21 @@ void check_unconditional() {
     l2.registers.rsi = physical(text);
     Check check{"unconditional-io-exiting-exits-with-size-direction-string-rep-and-port"};
     check.runs_to(l2, reason::io_instruction);
-    check.equal("OUT imm8, AL", read(field::exit_qualification), qualification(1, false, false, false, true, 0x80));
+    check.equal("OUT imm8, AL", read(field::exit_qualification),
+                qualification(1, false, false, false, true, 0x80));
     L2::skip_instruction();
     check.runs_to(l2, reason::io_instruction);
-    check.equal("IN AX, DX", read(field::exit_qualification), qualification(2, true, false, false, false, 0x9E3C));
+    check.equal("IN AX, DX", read(field::exit_qualification),
+                qualification(2, true, false, false, false, 0x9E3C));
     L2::skip_instruction();
     l2.registers.rax = 0;
     check.runs_to(l2, reason::io_instruction);
-    check.equal("OUT imm8, EAX", read(field::exit_qualification), qualification(4, false, false, false, true, 0x84));
+    check.equal("OUT imm8, EAX", read(field::exit_qualification),
+                qualification(4, false, false, false, true, 0x84));
     L2::skip_instruction();
     check.runs_to(l2, reason::io_instruction);
-    check.equal("REP OUTSB", read(field::exit_qualification), qualification(1, false, true, true, false, 0x9E3C));
+    check.equal("REP OUTSB", read(field::exit_qualification),
+                qualification(1, false, true, true, false, 0x9E3C));
     check.equal("linear address of the string", read(field::guest_linear_address), physical(text));
     check.equal("RCX", l2.registers.rcx, 3);
     L2::skip_instruction();

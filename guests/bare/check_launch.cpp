@@ -34,8 +34,8 @@ void check_launch_state() {
         Check check{"vmresume-of-a-clear-vmcs-fails-with-error-5"};
         check.outcome("VMRESUME", try_enter(false), vm_fail_valid(5));
     }
-    Check{"vmlaunch-blocked-by-mov-ss-fails-with-error-26"}.outcome(
-        "VMLAUNCH", try_vmlaunch_behind_mov_ss(), vm_fail_valid(26));
+    Check{"vmlaunch-blocked-by-mov-ss-fails-with-error-26"}.outcome("VMLAUNCH", try_vmlaunch_behind_mov_ss(),
+                                                                    vm_fail_valid(26));
     {
         Check check{"vmlaunch-of-a-clear-vmcs-enters-l2"};
         check.runs_to(l2, reason::vmcall);
@@ -43,7 +43,8 @@ void check_launch_state() {
         check.equal("instruction length", read(field::vm_exit_instruction_length), 3);
         check.equal("qualification", read(field::exit_qualification), 0);
     }
-    Check{"vmlaunch-of-a-launched-vmcs-fails-with-error-4"}.outcome("VMLAUNCH", try_enter(true), vm_fail_valid(4));
+    Check{"vmlaunch-of-a-launched-vmcs-fails-with-error-4"}.outcome("VMLAUNCH", try_enter(true),
+                                                                    vm_fail_valid(4));
     Check{"vmresume-of-a-launched-vmcs-enters-l2"}.runs_to(l2, reason::vmcall);
     {
         Check check{"vmclear-makes-a-launched-vmcs-clear-again"};

@@ -30,16 +30,17 @@ constexpr std::uint32_t msr_sysenter_cs = 0x174;
 constexpr std::uint32_t msr_lstar = 0xC0000082;
 
 class MsrBitmaps final {
-  public:
+public:
     std::uint64_t address() const { return physical(bytes_); }
 
     void intercept(std::uint32_t msr, bool write, bool exits) {
-        const std::uint32_t offset = (msr >= 0xC0000000 ? 1024U : 0U) + (write ? 2048U : 0U) + (msr & 0x1FFF) / 8;
+        const std::uint32_t offset =
+            (msr >= 0xC0000000 ? 1024U : 0U) + (write ? 2048U : 0U) + (msr & 0x1FFF) / 8;
         const auto bit = static_cast<std::uint8_t>(1U << (msr % 8));
         bytes_[offset] = static_cast<std::uint8_t>(exits ? bytes_[offset] | bit : bytes_[offset] & ~bit);
     }
 
-  private:
+private:
     std::uint8_t* bytes_ = reinterpret_cast<std::uint8_t*>(allocate_page());
 };
 

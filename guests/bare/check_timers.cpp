@@ -41,13 +41,13 @@ constexpr std::uint32_t msr_misc = 0x485;
 
 void check_preemption_timer() {
     VmcsPlan plan = usual_plan(physical(l2_spin), usual_ept().pointer());
-    plan.pin |= pin::activate_preemption_timer;
+    plan.pin |= pin::activate_vmx_preemption_timer;
     L2 l2{plan};
     {
         Check check{"a-preemption-timer-of-zero-exits-before-l2s-first-instruction"};
         write(field::guest_rip, physical(l2_cpuid_loop));
         write(field::vmx_preemption_timer_value, 0);
-        check.runs_to(l2, reason::preemption_timer);
+        check.runs_to(l2, reason::vmx_preemption_timer_expired);
         check.equal("RIP", read(field::guest_rip), physical(l2_cpuid_loop));
     }
     {
@@ -58,8 +58,9 @@ void check_preemption_timer() {
         write(field::guest_rip, physical(l2_spin));
         write(field::vmx_preemption_timer_value, counts);
         const std::uint64_t begin = read_tsc();
-        check.runs_to(l2, reason::preemption_timer);
-        check.holds("it lasted as long as the timer's value says", read_tsc() - begin >= (counts - 1) << rate);
+        check.runs_to(l2, reason::vmx_preemption_timer_expired);
+        check.holds("it lasted as long as the timer's value says", read_tsc() - begin >= (counts - 1)
+                                                                                             << rate);
         check.equal("RIP", read(field::guest_rip), physical(l2_spin));
     }
     {
@@ -69,38 +70,41 @@ void check_preemption_timer() {
         check.runs_to(l2, reason::cpuid);
         check.equal("timer value, which is not saved", read(field::vmx_preemption_timer_value), 0x7FFFFFFF);
     }
-    if (!capabilities.exit.offers(exit_control::save_preemption_timer)) {
+    if (!capabilities.exit.may_set(exit_control::save_vmx_preemption_timer_value)) {
         report_not_offered("saving of the preemption timer");
         return;
     }
     {
-    Check check{"the-preemption-timers-value-is-saved-with-save-preemption-timer"};
-    write(field::vm_exit_controls, read(field::vm_exit_controls) | exit_control::save_preemption_timer);
-    const std::uint64_t rate = read_msr(msr_misc) & 31;
-    constexpr std::uint64_t first = 1'000'000;
-    write(field::guest_rip, physical(l2_wait_then_call));
-    write(field::vmx_preemption_timer_value, first);
-    check.runs_to(l2, reason::vmcall);
-    const std::uint64_t left = read(field::vmx_preemption_timer_value);
-    check.holds("it counted while L2 ran", left <= first - (4000 >> rate));
-    check.holds("it did not end", left > 0);
+        Check check{"the-preemption-timers-value-is-saved-with-save-preemption-timer"};
+        write(field::vm_exit_controls,
+              read(field::vm_exit_controls) | exit_control::save_vmx_preemption_timer_value);
+        const std::uint64_t rate = read_msr(msr_misc) & 31;
+        constexpr std::uint64_t first = 1'000'000;
+        write(field::guest_rip, physical(l2_wait_then_call));
+        write(field::vmx_preemption_timer_value, first);
+        check.runs_to(l2, reason::vmcall);
+        const std::uint64_t left = read(field::vmx_preemption_timer_value);
+        check.holds("it counted while L2 ran", left <= first - (4000 >> rate));
+        check.holds("it did not end", left > 0);
     }
     // SDM 3C 28.3.4 (in older editions 27.3.4): an exit by the timer saves zero.
     {
-    Check check{"an-exit-by-the-preemption-timer-saves-zero"};
-    write(field::vmx_preemption_timer_value, 1000);
-    write(field::guest_rip, physical(l2_spin));
-    check.runs_to(l2, reason::preemption_timer);
-    check.equal("value", read(field::vmx_preemption_timer_value), 0);
+        Check check{"an-exit-by-the-preemption-timer-saves-zero"};
+        write(field::vmx_preemption_timer_value, 1000);
+        write(field::guest_rip, physical(l2_spin));
+        check.runs_to(l2, reason::vmx_preemption_timer_expired);
+        check.equal("value", read(field::vmx_preemption_timer_value), 0);
     }
     Check check{"an-exit-by-a-preemption-timer-that-was-zero-saves-zero"};
     write(field::vmx_preemption_timer_value, 0);
-    check.runs_to(l2, reason::preemption_timer);
+    check.runs_to(l2, reason::vmx_preemption_timer_expired);
     check.equal("value", read(field::vmx_preemption_timer_value), 0);
     check.known({"what an earlier exit left is saved", Deviation::Seen::beneath});
 }
 
-std::uint64_t low_high(std::uint64_t low, std::uint64_t high) { return (low & 0xFFFFFFFF) | high << 32; }
+std::uint64_t low_high(std::uint64_t low, std::uint64_t high) {
+    return (low & 0xFFFFFFFF) | high << 32;
+}
 
 void check_tsc_offset() {
     VmcsPlan plan = usual_plan(physical(l2_read_tsc), usual_ept().pointer());
@@ -135,7 +139,7 @@ void check_tsc_offset() {
 
 void check_timers() {
     const PageScope scope;
-    if (capabilities.pin.offers(pin::activate_preemption_timer)) {
+    if (capabilities.pin.may_set(pin::activate_vmx_preemption_timer)) {
         check_preemption_timer();
     } else {
         report_not_offered("the preemption timer");

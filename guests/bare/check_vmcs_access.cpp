@@ -26,7 +26,8 @@ void check_without_current_vmcs() {
 
 void check_unsupported_fields() {
     // No field: a reserved bit 12, an index past any, bits 63:15, a high half of a natural-width field.
-    constexpr std::uint64_t encodings[] = {0x1000, 0x01FE, 0x7FFE, 0x1'0000'681E, 0x681F, 0x8000'0000'0000'681E, 0x0801};
+    constexpr std::uint64_t encodings[] = {
+        0x1000, 0x01FE, 0x7FFE, 0x1'0000'681E, 0x681F, 0x8000'0000'0000'681E, 0x0801};
     {
         Check check{"vmread-of-an-unsupported-field-fails-with-error-12"};
         for (const std::uint64_t encoding : encodings) {
@@ -49,7 +50,8 @@ void check_unsupported_fields() {
 
 void check_read_only_fields() {
     constexpr std::uint64_t encodings[] = {field::exit_reason.encoding, field::exit_qualification.encoding,
-                                           field::guest_physical_address.encoding, field::vm_instruction_error.encoding,
+                                           field::guest_physical_address.encoding,
+                                           field::vm_instruction_error.encoding,
                                            field::guest_linear_address.encoding};
     if ((capabilities.misc & may_write_all_fields) == 0) {
         Check check{"vmwrite-of-a-read-only-field-fails-with-error-13"};
@@ -125,7 +127,8 @@ void check_memory_operands() {
     }
     {
         Check check{"vmwrite-from-memory-across-an-unmapped-page-faults-as-a-read"};
-        check.outcome("VMWRITE", try_vmwrite_from(guest_rip, window_address(page_size - 4)), page_fault(hole, 0));
+        check.outcome("VMWRITE", try_vmwrite_from(guest_rip, window_address(page_size - 4)),
+                      page_fault(hole, 0));
         check.equal("field", read(field::guest_rip), 0x2102030405060708);
     }
     map_linear(0, physical(low) | linear_page::present);

@@ -3,6 +3,7 @@
 #include "guests/bare/capabilities.hpp"
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/check.hpp"
+#include "guests/bare/controls.hpp"
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/linear_window.hpp"
 
@@ -10,13 +11,16 @@ namespace flatback::guests {
 namespace {
 
 constexpr std::uint64_t no_vmcs = ~std::uint64_t{0};
-constexpr std::uint32_t vmcs_shadowing = 1U << 14;  // of the secondary controls
 
-std::uint64_t beyond_width(std::uint64_t address) { return address | 1ULL << (cpuid(0x80000008).eax & 0xFF); }
+std::uint64_t beyond_width(std::uint64_t address) {
+    return address | 1ULL << (cpuid(0x80000008).eax & 0xFF);
+}
 
 // The errors, in the form they take with this current VMCS or without one.
 void check_bad_pointers(std::string_view suffix, bool has_current) {
-    const auto fails = [&](std::uint32_t number) { return has_current ? vm_fail_valid(number) : vm_fail_invalid; };
+    const auto fails = [&](std::uint32_t number) {
+        return has_current ? vm_fail_valid(number) : vm_fail_invalid;
+    };
     const std::uint64_t misaligned = physical(new_vmcs_region()) + 0x10;
     const std::uint64_t too_wide = beyond_width(physical(new_vmcs_region()));
     const std::uint64_t vmxon = physical(vmxon_region());
@@ -26,11 +30,15 @@ void check_bad_pointers(std::string_view suffix, bool has_current) {
     const auto named = [&](Line& line, std::string_view name) { return (line << name << suffix).text(); };
 
     Line n1, n2, n3, n4, n5, n6, n7;
-    Check{named(n1, "vmclear-of-a-misaligned-address-")}.outcome("VMCLEAR", try_vmclear(&misaligned), fails(2));
-    Check{named(n2, "vmclear-beyond-the-physical-address-width-")}.outcome("VMCLEAR", try_vmclear(&too_wide), fails(2));
+    Check{named(n1, "vmclear-of-a-misaligned-address-")}.outcome("VMCLEAR", try_vmclear(&misaligned),
+                                                                 fails(2));
+    Check{named(n2, "vmclear-beyond-the-physical-address-width-")}.outcome("VMCLEAR", try_vmclear(&too_wide),
+                                                                           fails(2));
     Check{named(n3, "vmclear-of-the-vmxon-pointer-")}.outcome("VMCLEAR", try_vmclear(&vmxon), fails(3));
-    Check{named(n4, "vmptrld-of-a-misaligned-address-")}.outcome("VMPTRLD", try_vmptrld(&misaligned), fails(9));
-    Check{named(n5, "vmptrld-beyond-the-physical-address-width-")}.outcome("VMPTRLD", try_vmptrld(&too_wide), fails(9));
+    Check{named(n4, "vmptrld-of-a-misaligned-address-")}.outcome("VMPTRLD", try_vmptrld(&misaligned),
+                                                                 fails(9));
+    Check{named(n5, "vmptrld-beyond-the-physical-address-width-")}.outcome("VMPTRLD", try_vmptrld(&too_wide),
+                                                                           fails(9));
     Check{named(n6, "vmptrld-of-the-vmxon-pointer-")}.outcome("VMPTRLD", try_vmptrld(&vmxon), fails(10));
     Check{named(n7, "vmptrld-with-a-wrong-revision-")}.outcome("VMPTRLD", try_vmptrld(&foreign), fails(11));
 }
@@ -121,7 +129,7 @@ void check_vmcs_pointer() {
     try_vmclear(&second);
     try_vmptrld(&first);
     check_bad_pointers("with-a-current-vmcs-fails-with-its-number", true);
-    if (!capabilities.secondary.offers(vmcs_shadowing)) {
+    if (!capabilities.secondary.may_set(secondary::vmcs_shadowing)) {
         Page* const shadow = new_vmcs_region();
         shadow->words[0] |= 0x80000000;
         const std::uint64_t address = physical(shadow);

@@ -38,7 +38,8 @@ void check_outside_vmx_operation() {
 void check_vmxon_operands() {
     Page* const region = new_vmcs_region();
     std::uint64_t address = physical(region) + 8;
-    Check{"vmxon-of-a-misaligned-address-fails-invalid"}.outcome("VMXON", try_vmxon(&address), vm_fail_invalid);
+    Check{"vmxon-of-a-misaligned-address-fails-invalid"}.outcome("VMXON", try_vmxon(&address),
+                                                                 vm_fail_invalid);
 
     address = physical(region) | 1ULL << (cpuid(0x80000008).eax & 0xFF);
     Check{"vmxon-beyond-the-physical-address-width-fails-invalid"}.outcome("VMXON", try_vmxon(&address),
@@ -47,11 +48,12 @@ void check_vmxon_operands() {
     region->words[0] = capabilities.revision() + 1;
     Check{"vmxon-with-a-wrong-revision-fails-invalid"}.outcome("VMXON", try_vmxon(&address), vm_fail_invalid);
     region->words[0] = capabilities.revision() | 0x80000000;
-    Check{"vmxon-with-revision-bit-31-set-fails-invalid"}.outcome("VMXON", try_vmxon(&address), vm_fail_invalid);
+    Check{"vmxon-with-revision-bit-31-set-fails-invalid"}.outcome("VMXON", try_vmxon(&address),
+                                                                  vm_fail_invalid);
 
     map_linear(0, 0);
-    Check{"vmxon-with-its-operand-on-an-unmapped-page-faults"}.outcome(
-        "VMXON", try_vmxon(window_address(0)), page_fault(linear_window, 0));
+    Check{"vmxon-with-its-operand-on-an-unmapped-page-faults"}.outcome("VMXON", try_vmxon(window_address(0)),
+                                                                       page_fault(linear_window, 0));
 
     write_cr0(read_cr0() & ~0x20ULL);  // NE, which VMX operation fixes to 1
     {

@@ -89,8 +89,8 @@ void check_window_after_injection() {
 }
 
 void check_nmi_window() {
-    if (!capabilities.pin.offers(pin::nmi_exiting | pin::virtual_nmis) ||
-        !capabilities.primary.offers(primary::nmi_window_exiting)) {
+    if (!capabilities.pin.may_set(pin::nmi_exiting | pin::virtual_nmis) ||
+        !capabilities.primary.may_set(primary::nmi_window_exiting)) {
         report_not_offered("NMI-window exiting");
         return;
     }

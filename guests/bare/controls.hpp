@@ -1,105 +1,63 @@
-// VM-execution, VM-exit and VM-entry controls, and exit reasons, that this guest uses: SDM 3C 25.6 to 25.8, appendix C.
+// The vocabulary of controls, and exit reasons as the numbers that VMREAD gives.
 #pragma once
 
 #include <cstdint>
 
+#include "vmx/controls.hpp"
+#include "vmx/exit_reason.hpp"
+
 namespace flatback::guests {
 
-namespace pin {
-constexpr std::uint32_t external_interrupt_exiting = 1U << 0;
-constexpr std::uint32_t nmi_exiting = 1U << 3;
-constexpr std::uint32_t virtual_nmis = 1U << 5;
-constexpr std::uint32_t activate_preemption_timer = 1U << 6;
-}  // namespace pin
-
-namespace primary {
-constexpr std::uint32_t interrupt_window_exiting = 1U << 2;
-constexpr std::uint32_t use_tsc_offsetting = 1U << 3;
-constexpr std::uint32_t hlt_exiting = 1U << 7;
-constexpr std::uint32_t invlpg_exiting = 1U << 9;
-constexpr std::uint32_t mwait_exiting = 1U << 10;
-constexpr std::uint32_t rdpmc_exiting = 1U << 11;
-constexpr std::uint32_t rdtsc_exiting = 1U << 12;
-constexpr std::uint32_t cr3_load_exiting = 1U << 15;
-constexpr std::uint32_t cr3_store_exiting = 1U << 16;
-constexpr std::uint32_t cr8_load_exiting = 1U << 19;
-constexpr std::uint32_t cr8_store_exiting = 1U << 20;
-constexpr std::uint32_t use_tpr_shadow = 1U << 21;
-constexpr std::uint32_t nmi_window_exiting = 1U << 22;
-constexpr std::uint32_t mov_dr_exiting = 1U << 23;
-constexpr std::uint32_t unconditional_io_exiting = 1U << 24;
-constexpr std::uint32_t use_io_bitmaps = 1U << 25;
-constexpr std::uint32_t monitor_trap_flag = 1U << 27;
-constexpr std::uint32_t use_msr_bitmaps = 1U << 28;
-constexpr std::uint32_t monitor_exiting = 1U << 29;
-constexpr std::uint32_t pause_exiting = 1U << 30;
-constexpr std::uint32_t activate_secondary = 1U << 31;
-}  // namespace primary
-
-namespace secondary {
-constexpr std::uint32_t enable_ept = 1U << 1;
-constexpr std::uint32_t descriptor_table_exiting = 1U << 2;
-constexpr std::uint32_t enable_rdtscp = 1U << 3;
-constexpr std::uint32_t enable_vpid = 1U << 5;
-constexpr std::uint32_t wbinvd_exiting = 1U << 6;
-constexpr std::uint32_t unrestricted_guest = 1U << 7;
-constexpr std::uint32_t enable_invpcid = 1U << 12;
-}  // namespace secondary
-
-namespace exit_control {
-constexpr std::uint32_t save_debug_controls = 1U << 2;
-constexpr std::uint32_t host_address_space_size = 1U << 9;
-constexpr std::uint32_t acknowledge_interrupt_on_exit = 1U << 15;
-constexpr std::uint32_t save_pat = 1U << 18;
-constexpr std::uint32_t load_pat = 1U << 19;
-constexpr std::uint32_t save_efer = 1U << 20;
-constexpr std::uint32_t load_efer = 1U << 21;
-constexpr std::uint32_t save_preemption_timer = 1U << 22;
-}  // namespace exit_control
-
-namespace entry_control {
-constexpr std::uint32_t load_debug_controls = 1U << 2;
-constexpr std::uint32_t ia32e_mode_guest = 1U << 9;
-constexpr std::uint32_t entry_to_smm = 1U << 10;
-constexpr std::uint32_t load_pat = 1U << 14;
-constexpr std::uint32_t load_efer = 1U << 15;
-}  // namespace entry_control
+namespace pin = vmx::pin;
+namespace primary = vmx::primary;
+namespace secondary = vmx::secondary;
+namespace exit_control = vmx::exit_control;
+namespace entry_control = vmx::entry_control;
 
 namespace reason {
-constexpr std::uint32_t exception_or_nmi = 0;
-constexpr std::uint32_t external_interrupt = 1;
-constexpr std::uint32_t triple_fault = 2;
-constexpr std::uint32_t interrupt_window = 7;
-constexpr std::uint32_t nmi_window = 8;
-constexpr std::uint32_t cpuid = 10;
-constexpr std::uint32_t hlt = 12;
-constexpr std::uint32_t invlpg = 14;
-constexpr std::uint32_t rdtsc = 16;
-constexpr std::uint32_t vmcall = 18;
-constexpr std::uint32_t vmclear = 19;
-constexpr std::uint32_t vmlaunch = 20;
-constexpr std::uint32_t vmptrld = 21;
-constexpr std::uint32_t vmptrst = 22;
-constexpr std::uint32_t vmread = 23;
-constexpr std::uint32_t vmresume = 24;
-constexpr std::uint32_t vmwrite = 25;
-constexpr std::uint32_t vmxoff = 26;
-constexpr std::uint32_t vmxon = 27;
-constexpr std::uint32_t cr_access = 28;
-constexpr std::uint32_t mov_dr = 29;
-constexpr std::uint32_t io_instruction = 30;
-constexpr std::uint32_t rdmsr = 31;
-constexpr std::uint32_t wrmsr = 32;
-constexpr std::uint32_t invalid_guest_state = 33;
-constexpr std::uint32_t msr_loading = 34;
-constexpr std::uint32_t gdtr_or_idtr = 46;
-constexpr std::uint32_t ldtr_or_tr = 47;
-constexpr std::uint32_t ept_violation = 48;
-constexpr std::uint32_t ept_misconfiguration = 49;
-constexpr std::uint32_t invept = 50;
-constexpr std::uint32_t preemption_timer = 52;
-constexpr std::uint32_t invvpid = 53;
-constexpr std::uint32_t entry_failure = 1U << 31;  // the flag beside the basic reason
+
+constexpr std::uint32_t number(vmx::ExitReason basic) {
+    return static_cast<std::uint32_t>(basic);
+}
+
+constexpr std::uint32_t exception_or_nmi = number(vmx::ExitReason::exception_or_nmi);
+constexpr std::uint32_t external_interrupt = number(vmx::ExitReason::external_interrupt);
+constexpr std::uint32_t triple_fault = number(vmx::ExitReason::triple_fault);
+constexpr std::uint32_t interrupt_window = number(vmx::ExitReason::interrupt_window);
+constexpr std::uint32_t nmi_window = number(vmx::ExitReason::nmi_window);
+constexpr std::uint32_t cpuid = number(vmx::ExitReason::cpuid);
+constexpr std::uint32_t hlt = number(vmx::ExitReason::hlt);
+constexpr std::uint32_t invlpg = number(vmx::ExitReason::invlpg);
+constexpr std::uint32_t rdtsc = number(vmx::ExitReason::rdtsc);
+constexpr std::uint32_t vmcall = number(vmx::ExitReason::vmcall);
+constexpr std::uint32_t vmclear = number(vmx::ExitReason::vmclear);
+constexpr std::uint32_t vmlaunch = number(vmx::ExitReason::vmlaunch);
+constexpr std::uint32_t vmptrld = number(vmx::ExitReason::vmptrld);
+constexpr std::uint32_t vmptrst = number(vmx::ExitReason::vmptrst);
+constexpr std::uint32_t vmread = number(vmx::ExitReason::vmread);
+constexpr std::uint32_t vmresume = number(vmx::ExitReason::vmresume);
+constexpr std::uint32_t vmwrite = number(vmx::ExitReason::vmwrite);
+constexpr std::uint32_t vmxoff = number(vmx::ExitReason::vmxoff);
+constexpr std::uint32_t vmxon = number(vmx::ExitReason::vmxon);
+constexpr std::uint32_t control_register_access = number(vmx::ExitReason::control_register_access);
+constexpr std::uint32_t mov_dr = number(vmx::ExitReason::mov_dr);
+constexpr std::uint32_t io_instruction = number(vmx::ExitReason::io_instruction);
+constexpr std::uint32_t rdmsr = number(vmx::ExitReason::rdmsr);
+constexpr std::uint32_t wrmsr = number(vmx::ExitReason::wrmsr);
+constexpr std::uint32_t entry_failure_guest_state = number(vmx::ExitReason::entry_failure_guest_state);
+constexpr std::uint32_t entry_failure_msr_loading = number(vmx::ExitReason::entry_failure_msr_loading);
+constexpr std::uint32_t gdtr_or_idtr_access = number(vmx::ExitReason::gdtr_or_idtr_access);
+constexpr std::uint32_t ldtr_or_tr_access = number(vmx::ExitReason::ldtr_or_tr_access);
+constexpr std::uint32_t ept_violation = number(vmx::ExitReason::ept_violation);
+constexpr std::uint32_t ept_misconfiguration = number(vmx::ExitReason::ept_misconfiguration);
+constexpr std::uint32_t invept = number(vmx::ExitReason::invept);
+constexpr std::uint32_t vmx_preemption_timer_expired = number(vmx::ExitReason::vmx_preemption_timer_expired);
+constexpr std::uint32_t invvpid = number(vmx::ExitReason::invvpid);
+constexpr std::uint32_t wbinvd_or_wbnoinvd = number(vmx::ExitReason::wbinvd_or_wbnoinvd);
+
+// The flag beside the basic reason.
+constexpr std::uint32_t entry_failure = vmx::ExitReasonField::entry_failure_bit;
+
 }  // namespace reason
 
 }  // namespace flatback::guests

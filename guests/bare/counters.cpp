@@ -16,7 +16,9 @@ Counters Counters::now() {
 // Two readings with nothing between them tell what a reading costs.
 CounterInterval::CounterInterval() : before_{Counters::now()}, begin_{Counters::now()}, end_{begin_} {}
 
-void CounterInterval::end() { end_ = Counters::now(); }
+void CounterInterval::end() {
+    end_ = Counters::now();
+}
 
 std::uint64_t CounterInterval::of(Counter counter) const {
     for (std::size_t i = 0; i < begin_.values.size(); ++i) {

@@ -28,13 +28,13 @@ struct Counters {
 
 // Counts what happens between its construction and end(), less what reading the counters costs.
 class CounterInterval final {
-  public:
+public:
     CounterInterval();
     void end();
 
     std::uint64_t of(Counter counter) const;
 
-  private:
+private:
     Counters before_;
     Counters begin_;
     Counters end_;

@@ -34,7 +34,8 @@ inline std::uint64_t read_msr(std::uint32_t index) {
 inline void write_msr(std::uint32_t index, std::uint64_t value) {
     asm volatile("wrmsr"
                  :
-                 : "c"(index), "a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "c"(index), "a"(static_cast<std::uint32_t>(value)),
+                   "d"(static_cast<std::uint32_t>(value >> 32))
                  : "memory");
 }
 
@@ -62,9 +63,15 @@ inline std::uint64_t read_cr4() {
     return value;
 }
 
-inline void write_cr0(std::uint64_t value) { asm volatile("movq %0, %%cr0" : : "r"(value) : "memory"); }
-inline void write_cr3(std::uint64_t value) { asm volatile("movq %0, %%cr3" : : "r"(value) : "memory"); }
-inline void write_cr4(std::uint64_t value) { asm volatile("movq %0, %%cr4" : : "r"(value) : "memory"); }
+inline void write_cr0(std::uint64_t value) {
+    asm volatile("movq %0, %%cr0" : : "r"(value) : "memory");
+}
+inline void write_cr3(std::uint64_t value) {
+    asm volatile("movq %0, %%cr3" : : "r"(value) : "memory");
+}
+inline void write_cr4(std::uint64_t value) {
+    asm volatile("movq %0, %%cr4" : : "r"(value) : "memory");
+}
 
 inline void invalidate_page(const void* linear_address) {
     asm volatile("invlpg %0" : : "m"(*static_cast<const char*>(linear_address)) : "memory");

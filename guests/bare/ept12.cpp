@@ -28,7 +28,8 @@ void Ept12::map(std::uint64_t guest_physical, std::uint64_t physical_address, Ep
 }
 
 void Ept12::map_identity(std::uint64_t begin, std::uint64_t end, EptLevel level) {
-    for (std::uint64_t address = begin; address < end; address += size_of(level)) map(address, address, level);
+    for (std::uint64_t address = begin; address < end; address += size_of(level))
+        map(address, address, level);
 }
 
 Ept12& usual_ept() {

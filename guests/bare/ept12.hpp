@@ -21,17 +21,20 @@ constexpr std::uint64_t dirty = 1U << 9;
 // Levels of an EPT paging structure, named by the size of the page that a leaf there maps.
 enum class EptLevel : std::uint8_t { page_4k = 1, page_2m = 2, page_1g = 3 };
 
-constexpr std::uint64_t size_of(EptLevel level) { return page_size << (9 * (static_cast<unsigned>(level) - 1)); }
+constexpr std::uint64_t size_of(EptLevel level) {
+    return page_size << (9 * (static_cast<unsigned>(level) - 1));
+}
 
 class Ept12 final {
-  public:
+public:
     // An empty hierarchy of four levels; pages come from allocate_page.
     Ept12();
 
     // EPTP: write-back, four levels.
     std::uint64_t pointer() const { return physical(root_) | 6 | (3U << 3); }
 
-    // Maps one page. Replaces what was there at that level or above; an entry below it is lost with its table.
+    // Maps one page. Replaces what was there at that level or above; an entry below it is lost with its
+    // table.
     void map(std::uint64_t guest_physical, std::uint64_t physical_address, EptLevel level,
              std::uint64_t rights = ept::all_rights);
 
@@ -41,7 +44,7 @@ class Ept12 final {
     // The entry that maps guest_physical at the level; makes the tables on the way.
     volatile std::uint64_t& entry(std::uint64_t guest_physical, EptLevel level);
 
-  private:
+private:
     Page* root_;
 };
 

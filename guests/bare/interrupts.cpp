@@ -45,7 +45,8 @@ void set_tss() {
     const auto base = reinterpret_cast<std::uint64_t>(&task_state);
     task_state.ist[0] = reinterpret_cast<std::uint64_t>(fault_stack + sizeof fault_stack);
     task_state.io_map_base = sizeof task_state;
-    boot_gdt[3] = limit | ((base & 0xFFFFFF) << 16) | (std::uint64_t{0x89} << 40) | ((base >> 24 & 0xFF) << 56);
+    boot_gdt[3] =
+        limit | ((base & 0xFFFFFF) << 16) | (std::uint64_t{0x89} << 40) | ((base >> 24 & 0xFF) << 56);
     boot_gdt[4] = base >> 32;
     const TablePointer pointer{6 * 8 - 1, reinterpret_cast<std::uint64_t>(boot_gdt)};
     asm volatile("lgdt %0" : : "m"(pointer));
@@ -67,7 +68,9 @@ void set_tss() {
 
 }  // namespace
 
-void count_interrupts(std::uint8_t vector) { counted[vector] = true; }
+void count_interrupts(std::uint8_t vector) {
+    counted[vector] = true;
+}
 
 void start_interrupts() {
     set_tss();
@@ -75,9 +78,9 @@ void start_interrupts() {
         const auto stub = reinterpret_cast<std::uint64_t>(vector_stubs) + std::uint64_t{vector} * 16;
         // Double fault on a stack of its own: the stack may be what was wrong.
         const std::uint16_t stack = vector == 8 ? 1 : 0;
-        idt[vector] = {static_cast<std::uint16_t>(stub), 0x08,
+        idt[vector] = {static_cast<std::uint16_t>(stub),           0x08,
                        static_cast<std::uint16_t>(0x8E00 | stack), static_cast<std::uint16_t>(stub >> 16),
-                       static_cast<std::uint32_t>(stub >> 32), 0};
+                       static_cast<std::uint32_t>(stub >> 32),     0};
     }
     const TablePointer pointer{sizeof idt - 1, reinterpret_cast<std::uint64_t>(idt)};
     asm volatile("lidt %0" : : "m"(pointer));

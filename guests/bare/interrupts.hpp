@@ -12,8 +12,8 @@ struct InterruptFrame {
     std::uint64_t rip, cs, rflags, rsp, ss;
 };
 
-// The last recovered fault. An instruction joins the recovery by an entry {its address, where to go on} in the
-// section .recovery; clear `taken` before it and look after it.
+// The last recovered fault. An instruction joins the recovery by an entry {its address, where to go on} in
+// the section .recovery; clear `taken` before it and look after it.
 struct Fault {
     bool taken;
     std::uint8_t vector;

@@ -8,7 +8,9 @@ L2::L2(const VmcsPlan& plan) : vmcs_address_{physical(new_vmcs_region())} {
     fill_vmcs(plan);
 }
 
-L2::~L2() { try_vmclear(&vmcs_address_); }
+L2::~L2() {
+    try_vmclear(&vmcs_address_);
+}
 
 void L2::make_current() {
     if (try_vmptrld(&vmcs_address_) != vm_succeed) {

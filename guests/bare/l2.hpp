@@ -10,7 +10,7 @@
 namespace flatback::guests {
 
 class L2 final {
-  public:
+public:
     // Clears a fresh VMCS, makes it current and fills it.
     explicit L2(const VmcsPlan& plan);
 
@@ -21,8 +21,8 @@ class L2 final {
 
     void make_current();
 
-    // Enters L2 and returns the exit reason (with its entry-failure flag). Where the entry did not happen at all,
-    // returns no_exit and tells in `failure`.
+    // Enters L2 and returns the exit reason (with its entry-failure flag). Where the entry did not happen at
+    // all, returns no_exit and tells in `failure`.
     std::uint32_t run();
     static constexpr std::uint32_t no_exit = 0xFFFF;
 
@@ -37,7 +37,7 @@ class L2 final {
     GuestRegisters registers{};
     Outcome failure{};
 
-  private:
+private:
     std::uint64_t vmcs_address_;
     bool launched_ = false;
 };

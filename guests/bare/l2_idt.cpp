@@ -30,7 +30,9 @@ namespace {
 
 alignas(page_size) std::uint64_t table[512];
 
-bool has_error_code(std::uint64_t vector) { return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17; }
+bool has_error_code(std::uint64_t vector) {
+    return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17;
+}
 
 }  // namespace
 

@@ -19,8 +19,8 @@ extern char l2_touch_pages[];
 // Enters L2; an exit of another reason than this one ends the run.
 void run_or_die(L2& l2, std::uint32_t reason);
 
-// What a hypervisor does between a CPUID exit and the next: reads exit reason, guest RIP and instruction length,
-// writes guest RIP, resumes.
+// What a hypervisor does between a CPUID exit and the next: reads exit reason, guest RIP and instruction
+// length, writes guest RIP, resumes.
 void reflect_cpuid(L2& l2);
 
 }  // namespace flatback::guests

@@ -1,4 +1,5 @@
-// A few linear pages, past the identity map, that a check maps as it likes: two neighbours, or one and a hole.
+// A few linear pages, past the identity map, that a check maps as it likes: two neighbours, or one and a
+// hole.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,8 @@ constexpr std::uint64_t linear_window = 5ULL << 30;
 // `entry` is a physical page with linear_page bits, or 0 for no page.
 void map_linear(unsigned index, std::uint64_t entry);
 
-inline void* window_address(std::uint64_t offset) { return reinterpret_cast<void*>(linear_window + offset); }
+inline void* window_address(std::uint64_t offset) {
+    return reinterpret_cast<void*>(linear_window + offset);
+}
 
 }  // namespace flatback::guests

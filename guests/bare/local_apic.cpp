@@ -40,13 +40,23 @@ void start_local_apic() {
     apic_register(spurious) = 0x1FF;
 }
 
-void end_of_interrupt() { apic_register(eoi) = 0; }
+void end_of_interrupt() {
+    apic_register(eoi) = 0;
+}
 
 // 0x4000: level assert, which both delivery modes want; physical destination, by this APIC's own id.
-void send_self_interrupt(std::uint8_t vector) { send(0x4000U | vector); }
-void send_self_nmi() { send(0x4400); }
+void send_self_interrupt(std::uint8_t vector) {
+    send(0x4000U | vector);
+}
+void send_self_nmi() {
+    send(0x4400);
+}
 
-bool interrupt_requested(std::uint8_t vector) { return bit_of(requests, vector); }
-bool interrupt_in_service(std::uint8_t vector) { return bit_of(in_service, vector); }
+bool interrupt_requested(std::uint8_t vector) {
+    return bit_of(requests, vector);
+}
+bool interrupt_in_service(std::uint8_t vector) {
+    return bit_of(in_service, vector);
+}
 
 }  // namespace flatback::guests

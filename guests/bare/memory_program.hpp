@@ -1,5 +1,5 @@
-// L2 programs that touch memory, and an EPT12 that a check may break: the image is mapped page by page, and a window
-// of L2-physical addresses past it is free.
+// L2 programs that touch memory, and an EPT12 that a check may break: the image is mapped page by page, and a
+// window of L2-physical addresses past it is free.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ extern char l2_add[];
 extern char l2_jump[];
 }
 
-// L2-physical = linear addresses where L2 has nothing unless a check maps it: L1's page tables that L2 uses reach
-// all of the first 4 GB.
+// L2-physical = linear addresses where L2 has nothing unless a check maps it: L1's page tables that L2 uses
+// reach all of the first 4 GB.
 constexpr std::uint64_t free_window = 1ULL << 30;
 
 // An EPT12 that maps this image and no more, in 4 KB pages.

@@ -13,7 +13,7 @@ struct MemoryRange {
 };
 
 class MultibootInformation final {
-  public:
+public:
     constexpr explicit MultibootInformation(std::uint64_t address) : address_{address} {}
 
     // Empty where the loader gave none.
@@ -28,13 +28,13 @@ class MultibootInformation final {
         while (at < end) {
             // Each entry: its size less 4, base, length, type; 1 is available memory.
             const auto* entry = reinterpret_cast<const std::uint32_t*>(at);
-            visit(MemoryRange{entry[1] | std::uint64_t{entry[2]} << 32, entry[3] | std::uint64_t{entry[4]} << 32,
-                              entry[5] == 1});
+            visit(MemoryRange{entry[1] | std::uint64_t{entry[2]} << 32,
+                              entry[3] | std::uint64_t{entry[4]} << 32, entry[5] == 1});
             at += entry[0] + 4;
         }
     }
 
-  private:
+private:
     static constexpr std::uint32_t command_line_flag = 1U << 2;
     static constexpr std::uint32_t map_flag = 1U << 6;
     static constexpr std::uint64_t command_line_address = 16;

@@ -3,7 +3,9 @@
 namespace flatback::guests {
 namespace {
 
-bool is_used(const Change& change) { return (change.clear | change.set) != 0; }
+bool is_used(const Change& change) {
+    return (change.clear | change.set) != 0;
+}
 
 }  // namespace
 

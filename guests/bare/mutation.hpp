@@ -29,13 +29,13 @@ void make_clear();
 
 // Applies the changes to the current VMCS for the life of this object.
 class Mutated final {
-  public:
+public:
     explicit Mutated(const Mutation& mutation);
     ~Mutated();
     Mutated(const Mutated&) = delete;
     Mutated& operator=(const Mutated&) = delete;
 
-  private:
+private:
     const Mutation& mutation_;
     std::uint64_t before_[4];
 };

@@ -7,7 +7,7 @@
 namespace flatback::guests {
 
 class Options final {
-  public:
+public:
     explicit Options(std::string_view command_line);
 
     // False where a word is not understood.
@@ -19,7 +19,7 @@ class Options final {
     // 0 where not given.
     std::uint64_t iterations() const { return iterations_; }
 
-  private:
+private:
     void take(std::string_view word);
 
     bool good_ = true;

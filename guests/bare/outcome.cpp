@@ -10,21 +10,31 @@ Outcome outcome_of(std::uint64_t flags) {
                 last_fault.vector == 14 ? last_fault.cr2 : 0};
     }
     switch (flags & arithmetic_flags) {
-        case 0: return vm_succeed;
-        case flag_carry: return vm_fail_invalid;
-        case flag_zero: return vm_fail_valid(read(vmx::field::vm_instruction_error));
-        default: return {Outcome::Kind::strange_flags, 0, 0, flags};
+        case 0:
+            return vm_succeed;
+        case flag_carry:
+            return vm_fail_invalid;
+        case flag_zero:
+            return vm_fail_valid(read(vmx::field::vm_instruction_error));
+        default:
+            return {Outcome::Kind::strange_flags, 0, 0, flags};
     }
 }
 
 Line& operator<<(Line& line, const Outcome& outcome) {
     switch (outcome.kind) {
-        case Outcome::Kind::succeed: return line << "VMsucceed";
-        case Outcome::Kind::fail_invalid: return line << "VMfailInvalid";
-        case Outcome::Kind::fail_valid: return line << "VMfailValid " << std::uint64_t{outcome.error};
-        case Outcome::Kind::strange_flags: return (line << "flags ").hexadecimal(outcome.detail);
-        case Outcome::Kind::vm_exit: return line << "VM entry and exit";
-        case Outcome::Kind::fault: break;
+        case Outcome::Kind::succeed:
+            return line << "VMsucceed";
+        case Outcome::Kind::fail_invalid:
+            return line << "VMfailInvalid";
+        case Outcome::Kind::fail_valid:
+            return line << "VMfailValid " << std::uint64_t{outcome.error};
+        case Outcome::Kind::strange_flags:
+            return (line << "flags ").hexadecimal(outcome.detail);
+        case Outcome::Kind::vm_exit:
+            return line << "VM entry and exit";
+        case Outcome::Kind::fault:
+            break;
     }
     line << "fault " << std::uint64_t{outcome.vector} << " error ";
     line.hexadecimal(outcome.error) << " cr2 ";

@@ -17,9 +17,9 @@ struct Outcome {
     enum class Kind : std::uint8_t { succeed, fail_invalid, fail_valid, fault, strange_flags, vm_exit };
 
     Kind kind = Kind::succeed;
-    std::uint8_t vector = 0;        // of a fault
-    std::uint32_t error = 0;        // VM-instruction error of fail_valid, or error code of a fault
-    std::uint64_t detail = 0;       // CR2 of a #PF, the flags of strange_flags
+    std::uint8_t vector = 0;   // of a fault
+    std::uint32_t error = 0;   // VM-instruction error of fail_valid, or error code of a fault
+    std::uint64_t detail = 0;  // CR2 of a #PF, the flags of strange_flags
 
     friend bool operator==(const Outcome&, const Outcome&) = default;
 };
@@ -27,7 +27,9 @@ struct Outcome {
 constexpr Outcome vm_succeed{};
 constexpr Outcome vm_exit{Outcome::Kind::vm_exit, 0, 0, 0};
 constexpr Outcome vm_fail_invalid{Outcome::Kind::fail_invalid, 0, 0, 0};
-constexpr Outcome vm_fail_valid(std::uint32_t number) { return {Outcome::Kind::fail_valid, 0, number, 0}; }
+constexpr Outcome vm_fail_valid(std::uint32_t number) {
+    return {Outcome::Kind::fail_valid, 0, number, 0};
+}
 constexpr Outcome fault(std::uint8_t vector, std::uint32_t error_code = 0) {
     return {Outcome::Kind::fault, vector, error_code, 0};
 }

@@ -21,17 +21,19 @@ Page* allocate_large_page();
 
 // Gives back at its end everything that was allocated during its life.
 class PageScope final {
-  public:
+public:
     PageScope();
     ~PageScope();
     PageScope(const PageScope&) = delete;
     PageScope& operator=(const PageScope&) = delete;
 
-  private:
+private:
     std::size_t small_;
     std::size_t large_;
 };
 
-inline std::uint64_t physical(const volatile void* pointer) { return reinterpret_cast<std::uint64_t>(pointer); }
+inline std::uint64_t physical(const volatile void* pointer) {
+    return reinterpret_cast<std::uint64_t>(pointer);
+}
 
 }  // namespace flatback::guests

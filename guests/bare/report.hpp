@@ -8,7 +8,7 @@ namespace flatback::guests {
 
 // Builds one line of text in a fixed buffer; what does not fit is cut.
 class Line final {
-  public:
+public:
     Line& operator<<(std::string_view text);
     Line& operator<<(const char* text) { return *this << std::string_view{text}; }
     Line& operator<<(std::uint64_t number);
@@ -16,7 +16,7 @@ class Line final {
 
     std::string_view text() const { return {text_, size_}; }
 
-  private:
+private:
     char text_[400];
     std::size_t size_ = 0;
 };

@@ -18,6 +18,7 @@ unsigned fifo_room = 0;
 }  // namespace
 
 void start_serial() {
+    drain_serial();  // whoever ran before may have left characters in the FIFO, which is emptied here
     out_byte(com1 + 1, 0);
     out_byte(com1 + 3, 0x80);  // divisor latch
     out_byte(com1 + 0, 1);

@@ -56,8 +56,8 @@ void fill_controls(const VmcsPlan& plan) {
     write(field::cr3_target_value_2, 0);
     write(field::cr3_target_value_3, 0);
     // These exist only where the processor has the control that uses them.
-    if (can.secondary.offers(secondary::enable_ept)) write(field::ept_pointer, plan.ept_pointer);
-    if (can.secondary.offers(secondary::enable_vpid)) write(field::virtual_processor_identifier, plan.vpid);
+    if (can.secondary.may_set(secondary::enable_ept)) write(field::ept_pointer, plan.ept_pointer);
+    if (can.secondary.may_set(secondary::enable_vpid)) write(field::virtual_processor_identifier, plan.vpid);
 }
 
 void fill_host_state() {
@@ -65,7 +65,8 @@ void fill_host_state() {
     TablePointer idt{};
     asm volatile("sgdt %0" : "=m"(gdt));
     asm volatile("sidt %0" : "=m"(idt));
-    const std::uint64_t tss = (boot_gdt[3] >> 16 & 0xFFFFFF) | (boot_gdt[3] >> 56 << 24) | (boot_gdt[4] << 32);
+    const std::uint64_t tss =
+        (boot_gdt[3] >> 16 & 0xFFFFFF) | (boot_gdt[3] >> 56 << 24) | (boot_gdt[4] << 32);
     write(field::host_es_selector, 0x10);
     write(field::host_cs_selector, 0x08);
     write(field::host_ss_selector, 0x10);
@@ -134,8 +135,9 @@ void fill_guest_state(const VmcsPlan& plan) {
     write(field::vmcs_link_pointer, ~std::uint64_t{0});
     write(field::guest_ia32_debugctl, 0);
     write(field::guest_ia32_pat, read_msr(msr_pat));
-    write(field::guest_ia32_efer, (plan.entry & entry_control::ia32e_mode_guest) != 0 ? read_msr(msr_efer) : 0);
-    if ((capabilities.secondary.may_be_one & secondary::enable_ept) != 0) {
+    write(field::guest_ia32_efer,
+          (plan.entry & entry_control::ia32e_mode_guest) != 0 ? read_msr(msr_efer) : 0);
+    if ((capabilities.secondary.allowed1 & secondary::enable_ept) != 0) {
         write(field::guest_pdpte0, 0);
         write(field::guest_pdpte1, 0);
         write(field::guest_pdpte2, 0);
@@ -144,7 +146,8 @@ void fill_guest_state(const VmcsPlan& plan) {
     write(field::guest_interruptibility_state, 0);
     write(field::guest_activity_state, 0);
     write(field::guest_ia32_sysenter_cs, 0);
-    if (capabilities.pin.offers(pin::activate_preemption_timer)) write(field::vmx_preemption_timer_value, 0);
+    if (capabilities.pin.may_set(pin::activate_vmx_preemption_timer))
+        write(field::vmx_preemption_timer_value, 0);
     write(field::guest_cr0, read_cr0());
     write(field::guest_cr3, plan.cr3);
     write(field::guest_cr4, read_cr4());
@@ -163,11 +166,12 @@ Page* vmxon_page = nullptr;
 
 VmcsPlan usual_plan(std::uint64_t rip, std::uint64_t ept_pointer) {
     VmcsPlan plan;
-    plan.primary = primary::hlt_exiting | primary::activate_secondary;
+    plan.primary = primary::hlt_exiting | primary::activate_secondary_controls;
     plan.secondary = secondary::enable_ept | secondary::unrestricted_guest | secondary::enable_vpid;
-    plan.exit = exit_control::host_address_space_size | exit_control::save_efer | exit_control::load_efer |
-                exit_control::save_pat | exit_control::load_pat;
-    plan.entry = entry_control::ia32e_mode_guest | entry_control::load_efer | entry_control::load_pat;
+    plan.exit = exit_control::host_address_space_size | exit_control::save_ia32_efer |
+                exit_control::load_ia32_efer | exit_control::save_ia32_pat | exit_control::load_ia32_pat;
+    plan.entry =
+        entry_control::ia32e_mode_guest | entry_control::load_ia32_efer | entry_control::load_ia32_pat;
     plan.rip = rip;
     plan.cr3 = read_cr3();
     plan.ept_pointer = ept_pointer;
@@ -195,6 +199,8 @@ bool enter_vmx_operation() {
     return try_vmxon(&address) == vm_succeed;
 }
 
-Page* vmxon_region() { return vmxon_page; }
+Page* vmxon_region() {
+    return vmxon_page;
+}
 
 }  // namespace flatback::guests

@@ -22,8 +22,8 @@ struct VmcsPlan {
     std::uint16_t vpid = 0;
 };
 
-// The usual L2: 64-bit, EPT, unrestricted guest, a VPID of 1, HLT exiting, no MSR and I/O exits but RDMSR and WRMSR
-// of everything; it runs at `rip` with this guest's own page tables.
+// The usual L2: 64-bit, EPT, unrestricted guest, a VPID of 1, HLT exiting, no MSR and I/O exits but RDMSR and
+// WRMSR of everything; it runs at `rip` with this guest's own page tables.
 VmcsPlan usual_plan(std::uint64_t rip, std::uint64_t ept_pointer);
 
 // Writes every field of the current VMCS. Host state is this guest's current state.

@@ -3,12 +3,13 @@
 #include "guests/bare/enter_l2.hpp"
 
 // A VMX instruction as text, framed: flags set before, flags read after, the fault recovered at label 2.
-#define FLATBACK_FRAMED(instruction)          \
-    "pushq %[preset]\n\tpopfq\n"              \
-    "1:\t" instruction "\n"                   \
-    "2:\tpushfq\n\tpopq %[flags]\n"           \
-    "\t.pushsection .recovery, \"a\"\n"       \
-    "\t.quad 1b, 2b\n"                        \
+#define FLATBACK_FRAMED(instruction)    \
+    "pushq %[preset]\n\tpopfq\n"        \
+    "1:\t" instruction                  \
+    "\n"                                \
+    "2:\tpushfq\n\tpopq %[flags]\n"     \
+    "\t.pushsection .recovery, \"a\"\n" \
+    "\t.quad 1b, 2b\n"                  \
     "\t.popsection\n"
 
 namespace flatback::guests {
@@ -32,7 +33,10 @@ Outcome try_vmxon(const void* operand) {
 Outcome try_vmxoff() {
     std::uint64_t flags;
     last_fault.taken = false;
-    asm volatile(FLATBACK_FRAMED("vmxoff") : [flags] "=r"(flags) : [preset] "r"(preset_flags) : "cc", "memory");
+    asm volatile(FLATBACK_FRAMED("vmxoff")
+                 : [flags] "=r"(flags)
+                 : [preset] "r"(preset_flags)
+                 : "cc", "memory");
     return outcome_of(flags);
 }
 
@@ -118,7 +122,10 @@ Outcome try_enter(bool launch) {
 Outcome try_vmcall() {
     std::uint64_t flags;
     last_fault.taken = false;
-    asm volatile(FLATBACK_FRAMED("vmcall") : [flags] "=r"(flags) : [preset] "r"(preset_flags) : "cc", "memory");
+    asm volatile(FLATBACK_FRAMED("vmcall")
+                 : [flags] "=r"(flags)
+                 : [preset] "r"(preset_flags)
+                 : "cc", "memory");
     return outcome_of(flags);
 }
 

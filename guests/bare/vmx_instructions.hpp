@@ -1,6 +1,6 @@
-// The VMX instructions. read() and write() are the plain ones of a hypervisor that knows what it does; the try_ forms
-// report how the instruction ended, faults included, and start with all arithmetic flags set, so that an
-// instruction which leaves one behind is seen.
+// The VMX instructions. read() and write() are the plain ones of a hypervisor that knows what it does; the
+// try_ forms report how the instruction ended, faults included, and start with all arithmetic flags set, so
+// that an instruction which leaves one behind is seen.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,9 @@ inline void vmclear(const std::uint64_t& address) {
     asm volatile("vmclear %0" : : "m"(address) : "cc", "memory");
 }
 
-inline void vmptrst(std::uint64_t& address) { asm volatile("vmptrst %0" : "=m"(address) : : "cc", "memory"); }
+inline void vmptrst(std::uint64_t& address) {
+    asm volatile("vmptrst %0" : "=m"(address) : : "cc", "memory");
+}
 
 // The 16 bytes that INVVPID and INVEPT take.
 struct alignas(16) InvalidationDescriptor {

@@ -212,8 +212,10 @@ Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
         if ((secondary_controls(vmcs) & vmx::secondary::enable_invpcid) == 0) return raise_invalid_opcode(number);
         if (registers.privilege_level() != 0) return raise_general_protection(number);
         if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::invlpg_exiting) != 0) {
-            const std::uint32_t information = vmx::InstructionOperands{.register2 = instruction.b}.encode().value;
-            return unconditional_exit(number, instruction, ExitReason::invpcid, instruction.address, information);
+            vmx::InstructionOperands operands;
+            operands.register2 = instruction.b;
+            return unconditional_exit(number, instruction, ExitReason::invpcid, instruction.address,
+                                      operands.encode().value);
         }
     }
     if (registers.privilege_level() != 0) return raise_general_protection(number);

@@ -88,10 +88,13 @@ Completion Machine::vm_fail_invalid(Cpu& cpu, Opcode opcode) {
 Completion Machine::vm_fail(unsigned number, Opcode opcode, InstructionError error, const char* check) {
     Cpu& cpu = cpus_[number];
     Completion completion;
-    if (cpu.current_vmcs == Cpu::no_vmcs) {
+    // In non-root operation only VMREAD and VMWRITE of a shadow VMCS get here: that one is their current VMCS.
+    Vmcs* vmcs = cpu.in_non_root() ? find_vmcs(current(cpu).get(field::vmcs_link_pointer))
+                                   : find_vmcs(cpu.current_vmcs);
+    if (vmcs == nullptr) {
         completion = vm_fail_invalid(cpu, opcode);
     } else {
-        current(cpu).set(field::vm_instruction_error, static_cast<std::uint32_t>(error));
+        vmcs->set(field::vm_instruction_error, static_cast<std::uint32_t>(error));
         cpu.registers.rflags = (cpu.registers.rflags & ~arithmetic_flags) | x86::rflags::zero;
         completion = done(cpu, opcode);
     }

@@ -1,4 +1,5 @@
-// What L0's parts need of the machine, on the host: physical addresses are host addresses, a panic is an exception.
+// What L0's parts need of the machine, on the host: physical addresses are host addresses, a panic is an
+// exception.
 #include <cstdint>
 #include <stdexcept>
 #include <string>

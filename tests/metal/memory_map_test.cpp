@@ -26,8 +26,9 @@ TEST(MemoryMap, AReservationInsideUsableMemorySplitsIt) {
     MemoryMap map;
     ASSERT_TRUE(map.add({0x1000, 0x9000}, usable));
     ASSERT_TRUE(map.add({0x3000, 0x4000}, reserved));
-    EXPECT_EQ(entries_of(map), (std::vector<MemoryEntry>{
-                                   {{0x1000, 0x3000}, usable}, {{0x3000, 0x4000}, reserved}, {{0x4000, 0x9000}, usable}}));
+    EXPECT_EQ(entries_of(map),
+              (std::vector<MemoryEntry>{
+                  {{0x1000, 0x3000}, usable}, {{0x3000, 0x4000}, reserved}, {{0x4000, 0x9000}, usable}}));
 }
 
 TEST(MemoryMap, UsableMemoryNeverOverridesAnEarlierReservation) {
@@ -36,10 +37,10 @@ TEST(MemoryMap, UsableMemoryNeverOverridesAnEarlierReservation) {
     ASSERT_TRUE(map.add({0x7000, 0x8000}, reserved));
     ASSERT_TRUE(map.add({0x1000, 0x9000}, usable));
     EXPECT_EQ(entries_of(map), (std::vector<MemoryEntry>{{{0x1000, 0x3000}, usable},
-                                                        {{0x3000, 0x5000}, acpi_nvs},
-                                                        {{0x5000, 0x7000}, usable},
-                                                        {{0x7000, 0x8000}, reserved},
-                                                        {{0x8000, 0x9000}, usable}}));
+                                                         {{0x3000, 0x5000}, acpi_nvs},
+                                                         {{0x5000, 0x7000}, usable},
+                                                         {{0x7000, 0x8000}, reserved},
+                                                         {{0x8000, 0x9000}, usable}}));
 }
 
 // The map against a list of bytes with one kind each.
@@ -103,9 +104,12 @@ TEST(MemoryMap, TheHighestPlaceIsAlignedAndClearOfObstacles) {
     const PhysicalRange everything{0, ~0ULL};
     EXPECT_EQ(map.find_highest(0x10'0000, 0x10'0000, everything, {}), (PhysicalRange{0xF0'0000, 0x100'0000}));
     const std::vector<PhysicalRange> occupied{{0xF8'0000, 0xF8'1000}, {0xE0'0000, 0xE0'0001}};
-    EXPECT_EQ(map.find_highest(0x10'0000, 0x10'0000, everything, occupied), (PhysicalRange{0xD0'0000, 0xE0'0000}));
-    EXPECT_EQ(map.find_highest(0x10'0000, 0x1000, everything, occupied), (PhysicalRange{0xE8'0000, 0xF8'0000}));
-    EXPECT_EQ(map.find_highest(0x1000, 0x1000, {0x20'0000, 0x30'0000}, {}), (PhysicalRange{0x2F'F000, 0x30'0000}));
+    EXPECT_EQ(map.find_highest(0x10'0000, 0x10'0000, everything, occupied),
+              (PhysicalRange{0xD0'0000, 0xE0'0000}));
+    EXPECT_EQ(map.find_highest(0x10'0000, 0x1000, everything, occupied),
+              (PhysicalRange{0xE8'0000, 0xF8'0000}));
+    EXPECT_EQ(map.find_highest(0x1000, 0x1000, {0x20'0000, 0x30'0000}, {}),
+              (PhysicalRange{0x2F'F000, 0x30'0000}));
 }
 
 TEST(MemoryMap, NoPlaceIsFoundWhereNoneIs) {

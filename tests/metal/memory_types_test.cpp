@@ -21,7 +21,8 @@ MemoryTypes with_default(x86::MemoryType type) {
 }
 
 // A power-of-two range as firmware writes it.
-void add_variable(MemoryTypes& types, std::size_t index, std::uint64_t base, std::uint64_t size, x86::MemoryType type) {
+void add_variable(MemoryTypes& types, std::size_t index, std::uint64_t base, std::uint64_t size,
+                  x86::MemoryType type) {
     types.variable[index].base = base | static_cast<std::uint64_t>(type);
     types.variable[index].mask = (((1ULL << 40) - 1) & ~(size - 1)) | MemoryTypes::valid;
 }
@@ -73,7 +74,8 @@ TEST(MemoryTypes, ARangeThatIsNotValidDoesNotCount) {
 TEST(MemoryTypes, ADiscontiguousMaskIsResolvedPageByPage) {
     MemoryTypes types = with_default(write_back);
     types.variable[0].base = 0x10'0000 | static_cast<std::uint64_t>(uncacheable);
-    types.variable[0].mask = (((1ULL << 40) - 1) & ~0xF'BFFFULL) | MemoryTypes::valid;  // bits 19:15 and 13:12 free
+    types.variable[0].mask =
+        (((1ULL << 40) - 1) & ~0xF'BFFFULL) | MemoryTypes::valid;  // bits 19:15 and 13:12 free
     EXPECT_EQ(types.type_of(0, two_megabytes), std::nullopt);
     EXPECT_EQ(types.type_of(0x10'0000, 0x1000), uncacheable);
     EXPECT_EQ(types.type_of(0x10'3000, 0x1000), uncacheable);

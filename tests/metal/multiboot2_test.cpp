@@ -32,7 +32,8 @@ public:
         body.append_text(text);
         tag(3, body);
     }
-    void memory(std::uint64_t start, std::uint64_t length, std::uint32_t kind, std::uint32_t entry_size = 24) {
+    void memory(std::uint64_t start, std::uint64_t length, std::uint32_t kind,
+                std::uint32_t entry_size = 24) {
         TestBytes body;
         body.append(entry_size);
         body.append<std::uint32_t>(0);
@@ -119,7 +120,7 @@ TEST(Multiboot2, RandomDamageNeverReadsOutside) {
     unsigned accepted = 0;
     for (int round = 0; round < 20000; ++round) {
         TestBytes damaged = whole;
-        for (unsigned flips = 1 + random() % 4; flips > 0; --flips) {
+        for (auto flips = 1 + random() % 4; flips > 0; --flips) {
             damaged.put(random() % whole.size(), static_cast<std::uint8_t>(random()));
         }
         const auto parsed = parse_multiboot2(damaged.view());  // the sanitizers judge
@@ -155,7 +156,8 @@ TEST(Multiboot2, AModuleThatEndsBeforeItStartsIsRefused) {
 TEST(Multiboot2, TooManyModulesAreRefused) {
     Structure structure;
     structure.memory(0, 0x1000, 1);
-    for (std::uint32_t index = 0; index < Multiboot2Information::most_modules; ++index) structure.module(0, 0, "");
+    for (std::uint32_t index = 0; index < Multiboot2Information::most_modules; ++index)
+        structure.module(0, 0, "");
     EXPECT_EQ(error_of(Structure{structure}.finish()), "");
     structure.module(0, 0, "");
     EXPECT_EQ(error_of(structure.finish()), "there are too many Multiboot2 modules; pass fewer than this");

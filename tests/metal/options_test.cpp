@@ -29,7 +29,8 @@ TEST(L0CommandLine, TheLastWordWins) {
 }
 
 TEST(L0CommandLine, AnUnknownWordIsRefusedByName) {
-    for (const std::string_view word : {"nested-vpid=maped", "log", "log=", "nested-vpid=mapped,log=info", "x"}) {
+    for (const std::string_view word :
+         {"nested-vpid=maped", "log", "log=", "nested-vpid=mapped,log=info", "x"}) {
         const std::string line = "log=info " + std::string(word) + " shadow-vmcs=on";
         const auto options = parse_options(line);
         ASSERT_FALSE(options) << word;

@@ -26,7 +26,7 @@ public:
     }
 
     void place_module(std::uint64_t address, Bytes bytes, std::string_view command_line = {}) {
-        std::memcpy(physical_.data() + address, bytes.data(), bytes.size());
+        copy_bytes(physical_.data() + address, bytes.data(), bytes.size());
         modules_.push_back({{address, address + bytes.size()}, command_line});
     }
     [[nodiscard]] std::expected<L1Start, BootError> load() {

@@ -179,6 +179,7 @@ const std::vector<BrokenRule> rules = {
     {Check::guest_data_segment_dpl, protected_mode, set<field::guest_gs_access_rights, 0xc093>},
     {Check::guest_segment_present, long_mode, lower<field::guest_cs_access_rights, 0x80>},
     {Check::guest_segment_present, long_mode, lower<field::guest_ds_access_rights, 0x80>},
+    {Check::guest_segment_present, long_mode, set<field::guest_cs_access_rights, 0x1'a01b>},  // unusable CS
     {Check::guest_segment_reserved_bits, long_mode, raise<field::guest_cs_access_rights, 0x100>},
     {Check::guest_segment_reserved_bits, long_mode, raise<field::guest_ss_access_rights, 0x800>},
     {Check::guest_segment_reserved_bits, long_mode, raise<field::guest_es_access_rights, 0x2'0000>},

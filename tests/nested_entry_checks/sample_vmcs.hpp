@@ -119,9 +119,8 @@ struct Attempt {
     }
     // As VM entry does them.
     [[nodiscard]] EntryVerdict check() const {
-        if (const auto verdict = check_control_fields(vmcs, rules(), context, memory); !verdict)
-            return verdict;
-        if (const auto verdict = check_host_state(vmcs, rules(), context); !verdict) return verdict;
+        if (auto verdict = check_control_fields(vmcs, rules(), context, memory); !verdict) return verdict;
+        if (auto verdict = check_host_state(vmcs, rules(), context); !verdict) return verdict;
         return check_guest_state(vmcs, rules(), context, memory);
     }
 };

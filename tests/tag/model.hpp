@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -74,7 +75,10 @@ private:
     struct Guest {
         std::size_t vcpu;
         std::uint32_t vpid12;
-        auto operator<=>(const Guest&) const = default;
+        bool operator==(const Guest&) const = default;
+        bool operator<(const Guest& other) const {
+            return std::tie(vcpu, vpid12) < std::tie(other.vcpu, other.vpid12);
+        }
     };
     struct Translation {
         Guest guest;
@@ -86,7 +90,10 @@ private:
     struct Context {
         std::size_t vcpu;
         bool of_l2;
-        auto operator<=>(const Context&) const = default;
+        bool operator==(const Context&) const = default;
+        bool operator<(const Context& other) const {
+            return std::tie(vcpu, of_l2) < std::tie(other.vcpu, other.of_l2);
+        }
     };
     struct Processor {
         std::map<tag::TagNumber, std::vector<Translation>> tlb;

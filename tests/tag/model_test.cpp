@@ -92,6 +92,7 @@ TEST(Model, HoldsOverLongRuns) {
     };
     for (unsigned run = 0; run < 300; ++run) {
         std::vector<Step> steps;
+        steps.reserve(400);
         for (unsigned i = 0; i < 400; ++i) {
             Step step;
             step.kind = below(2) == 0 ? Kind::run_l2
@@ -127,6 +128,7 @@ TEST(Model, HoldsForEverySequenceOfFiveSteps) {
     std::array<std::size_t, length> at{};
     for (bool more = true; more;) {
         std::vector<Step> steps;
+        steps.reserve(length);
         for (const std::size_t i : at) steps.push_back(alphabet[i]);
         const std::string complaint = take_all(3, tag::Policy::mapped, steps);
         ASSERT_TRUE(complaint.empty()) << complaint;

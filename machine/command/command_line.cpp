@@ -1,0 +1,37 @@
+#include "machine/command/command_line.hpp"
+
+#include <CLI/CLI.hpp>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "machine/command/commands.hpp"
+#include "machine/error.hpp"
+
+namespace flatback::machine {
+
+int command_line(std::span<const std::string> arguments, std::ostream& out, std::ostream& error) {
+    CLI::App app{"The machine: a software VT-x processor whose TLB forgets nothing.", "flatback machine"};
+    app.require_subcommand(1);
+    CommandSetting setting{out, error};
+    add_run_command(app, setting);
+    try {
+        // CLI11 takes the arguments last first.
+        app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    } catch (const CLI::CallForHelp&) {
+        const std::vector<CLI::App*> chosen = app.get_subcommands();
+        out << (chosen.empty() ? app.help() : chosen.front()->help("flatback machine"));
+        return static_cast<int>(CommandStatus::success);
+    } catch (const CLI::ParseError& parse_error) {
+        error << "flatback machine: " << parse_error.what() << "\n";
+        return static_cast<int>(CommandStatus::usage);
+    }
+    try {
+        return static_cast<int>(setting.run());
+    } catch (const LimitReached& limit) {
+        error << "flatback machine: " << limit.what() << "\n";
+        return static_cast<int>(CommandStatus::limit);
+    }
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <CLI/App.hpp>
+#include <functional>
+#include <iosfwd>
+
+#include "machine/command/command_line.hpp"
+
+namespace flatback::machine {
+
+/// What every command is given. A command that was chosen leaves what is to be run in `run`.
+struct CommandSetting {
+    std::ostream& out;
+    std::ostream& error;
+    std::function<CommandStatus()> run{};
+};
+
+// Each adds one subcommand.
+void add_run_command(CLI::App& app, CommandSetting& setting);
+
+}  // namespace flatback::machine

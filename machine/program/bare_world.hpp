@@ -1,0 +1,48 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "machine/cpu/machine.hpp"
+#include "machine/program/program.hpp"
+#include "machine/program/world.hpp"
+
+namespace flatback::machine {
+
+/// The world without a hypervisor: each VM is a machine of its own, its virtual CPUs are processors. What the world under
+/// L1 does (moving a virtual CPU, taking a page) has no effect that software could see, so here it has none.
+class BareWorld final : public World {
+public:
+    struct Options {
+        unsigned vcpus = 1;  // of VM 0
+        Machine::Options machine{};
+    };
+
+    BareWorld() : BareWorld(Options{}) {}
+    explicit BareWorld(const Options& options);
+
+    [[nodiscard]] unsigned vcpu_count(unsigned vm) const override;
+    [[nodiscard]] Actor running(unsigned vm, unsigned vcpu) const override;
+    [[nodiscard]] Registers& registers(unsigned vm, unsigned vcpu) override;
+    [[nodiscard]] const ProcessorModel& model() const override { return options_.machine.model; }
+    Completion execute(unsigned vm, unsigned vcpu, const Instruction& instruction) override;
+    [[nodiscard]] std::uint64_t read(unsigned vm, std::uint64_t l1_physical) const override;
+    void write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) override;
+    [[nodiscard]] PermittedOutcomes permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                              Access access) override;
+    bool create_vm(unsigned vm, unsigned vcpus) override;
+    bool destroy_vm(unsigned vm) override;
+    bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
+    bool take_page(unsigned vm, std::uint64_t l1_physical) override;
+    void set_step(std::uint64_t step) override;
+
+    /// The machine that is VM `vm`, which must exist.
+    [[nodiscard]] Machine& machine(unsigned vm = 0) { return *machines_[vm]; }
+
+private:
+    Options options_;
+    std::array<std::unique_ptr<Machine>, program_vm_limit> machines_{};
+};
+
+}  // namespace flatback::machine

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+#include "machine/cpu/completion.hpp"
+#include "machine/cpu/instruction.hpp"
+#include "machine/cpu/processor_model.hpp"
+#include "machine/cpu/registers.hpp"
+#include "machine/program/step.hpp"
+#include "machine/retentive/permitted.hpp"
+#include "machine/translation/access.hpp"
+
+namespace flatback::machine {
+
+/// Where a program runs: VMs with virtual CPUs, each of which runs L1 or one of its L2s. On the bare machine a virtual
+/// CPU is a processor; under a hypervisor it is what that hypervisor makes of one. Everything here is as L1 sees it: its
+/// physical memory, its exits, its registers.
+class World {
+public:
+    World() = default;
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+    virtual ~World() = default;
+
+    /// 0: there is no such VM.
+    [[nodiscard]] virtual unsigned vcpu_count(unsigned vm) const = 0;
+    /// Actor::l1 or Actor::l2.
+    [[nodiscard]] virtual Actor running(unsigned vm, unsigned vcpu) const = 0;
+    [[nodiscard]] virtual Registers& registers(unsigned vm, unsigned vcpu) = 0;
+    /// What L1's capability MSRs say.
+    [[nodiscard]] virtual const ProcessorModel& model() const = 0;
+
+    /// One instruction of whoever runs. VM exits are those that L1 sees, VM entries those that L1 makes.
+    virtual Completion execute(unsigned vm, unsigned vcpu, const Instruction& instruction) = 0;
+
+    [[nodiscard]] virtual std::uint64_t read(unsigned vm, std::uint64_t l1_physical) const = 0;
+    virtual void write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) = 0;
+
+    /// Every outcome that an access by whoever runs may have now; addresses are L1-physical. What L1 can't see (an event
+    /// that the world under it deals with) is left out.
+    [[nodiscard]] virtual PermittedOutcomes permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                                      Access access) = 0;
+
+    // False: it can't be done (the VM exists already, or does not; there is no such processor).
+    virtual bool create_vm(unsigned vm, unsigned vcpus) = 0;
+    virtual bool destroy_vm(unsigned vm) = 0;
+    virtual bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) = 0;
+    virtual bool take_page(unsigned vm, std::uint64_t l1_physical) = 0;
+
+    /// Entries made from now on are made at this step.
+    virtual void set_step(std::uint64_t step) = 0;
+};
+
+}  // namespace flatback::machine

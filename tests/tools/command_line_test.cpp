@@ -1,0 +1,75 @@
+#include "tools/command_line.hpp"
+
+#include <gtest/gtest.h>
+
+#include <initializer_list>
+#include <vector>
+
+namespace flatback::tools {
+namespace {
+
+Result<Command> parse(std::initializer_list<const char*> words) {
+    std::vector<char*> arguments{const_cast<char*>("flatback")};
+    for (const char* word : words) arguments.push_back(const_cast<char*>(word));
+    return parse_command_line(arguments);
+}
+
+std::string error_of(std::initializer_list<const char*> words) {
+    const auto command = parse(words);
+    if (command.has_value()) return "accepted";
+    EXPECT_EQ(command.error().status, ExitStatus::usage);
+    return command.error().message;
+}
+
+TEST(CommandLine, WrongArgumentsGetOneLine) {
+    for (const std::string& message :
+         {error_of({}), error_of({"boot"}), error_of({"run", "--l1"}), error_of({"run", "--bogus"}),
+          error_of({"run", "--l1", "k", "--memory", "63"}),
+          error_of({"run", "--l1", "k", "--memory", "many"}),
+          error_of({"run", "--l1", "k", "--timeout", "0"}), error_of({"run", "--l1", "k", "--timeout", "-5"}),
+          error_of({"run", "--l1", "k", "extra"}), error_of({"test", "--l1", "k"})}) {
+        EXPECT_NE(message, "accepted");
+        EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    }
+}
+
+TEST(CommandLine, WhatBelongsToAGuestNeedsAGuest) {
+    EXPECT_NE(error_of({"run", "--module", "m"}).find("--l1"), std::string::npos);
+    EXPECT_NE(error_of({"run", "--cmdline", "x"}).find("--l1"), std::string::npos);
+    EXPECT_NE(error_of({"run", "--direct"}).find("--l1"), std::string::npos);
+}
+
+TEST(CommandLine, AGuestWithEverything) {
+    const auto command = parse({"run", "--l1", "kernel", "--module", "a", "--module", "b text", "--cmdline",
+                                "-x --y z", "--l0-cmdline", "nested-vpid=off", "--memory", "512", "--timeout",
+                                "7", "--serial", "s", "--json", "j"});
+    ASSERT_TRUE(command.has_value()) << command.error().message;
+    const auto& options = std::get<BootOptions>(*command);
+    EXPECT_EQ(options.guest, "kernel");
+    EXPECT_EQ(options.modules, (std::vector<std::string>{"a", "b text"}));
+    EXPECT_EQ(options.guest_command_line, "-x --y z");
+    EXPECT_EQ(options.l0_command_line, "nested-vpid=off");
+    EXPECT_EQ(options.memory, 512U);
+    EXPECT_EQ(options.limit.count(), 7);
+    EXPECT_EQ(options.serial_file, "s");
+    EXPECT_EQ(options.json_file, "j");
+    EXPECT_FALSE(options.direct);
+}
+
+TEST(CommandLine, RunWithoutAGuestIsTheWholeStack) {
+    const auto command = parse({"run", "--json", "j"});
+    ASSERT_TRUE(command.has_value());
+    EXPECT_EQ(std::get<StackOptions>(*command).json_file, "j");
+}
+
+TEST(CommandLine, HelpAndVersionAreNoErrors) {
+    for (const char* option : {"--help", "--version"}) {
+        const auto command = parse({option});
+        ASSERT_TRUE(command.has_value());
+        EXPECT_FALSE(std::get<Information>(*command).text.empty());
+    }
+    EXPECT_NE(std::get<Information>(*parse({"run", "--help"})).text.find("--l0-cmdline"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace flatback::tools

@@ -1,0 +1,71 @@
+#include "tools/host_tests.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tools/debian_package.hpp"
+#include "tools/excerpt.hpp"
+#include "tools/tidy.hpp"
+
+namespace flatback::tools {
+namespace {
+
+TEST(Junit, OnlyATestThatRanAndPassedCountsAsPassed) {
+    const auto results = parse_junit(
+        "<testsuite tests=\"4\">\n"
+        "<testcase name=\"a.B.C\" classname=\"a\" time=\"1\" status=\"run\">\n<system-out/></testcase>\n"
+        "<testcase name=\"a.B.D\" classname=\"a\" time=\"1\" status=\"fail\"><failure/></testcase>\n"
+        "<testcase name=\"a.B.E\" classname=\"a\" time=\"1\" status=\"notrun\"></testcase>\n"
+        "<testcase name=\"a.B.F\" classname=\"a\" time=\"1\" status=\"disabled\"></testcase></testsuite>\n");
+    ASSERT_EQ(results.size(), 4U);
+    EXPECT_EQ(results[0].name, "a.B.C");
+    EXPECT_TRUE(results[0].passed);
+    for (std::size_t index = 1; index < results.size(); ++index) EXPECT_FALSE(results[index].passed) << index;
+}
+
+TEST(TestReport, CountsAndCloses) {
+    TestReport report{"boot"};
+    EXPECT_TRUE(report.selects("boot.bare"));
+    EXPECT_FALSE(report.selects("tidy"));
+    report.pass("a");
+    report.pass("b");
+    report.fail("c", "why");
+    EXPECT_EQ(report.closing_line(), "2 passed, 1 failed");
+}
+
+TEST(Tidy, TheDatabaseKeepsEachSourceOnceAndNoTests) {
+    const auto reduced = reduced_database(
+        R"([{"file": "/r/tag/a.cpp", "command": "first"}, {"file": "/r/tag/a.cpp", "command": "second"},
+            {"file": "/r/tests/tag/t.cpp"}, {"file": "/r/metal/boot.S"}, {"file": "/r/build/x.cpp"},
+            {"file": "/elsewhere/b.cpp"}, {"file": "/r/fuzz/f.cpp"}, {"file": "/r/vmx/c.cpp"}])",
+        "/r");
+    ASSERT_TRUE(reduced.has_value());
+    EXPECT_EQ(*reduced, R"([{"command":"first","file":"/r/tag/a.cpp"},{"file":"/r/vmx/c.cpp"}])");
+    EXPECT_FALSE(reduced_database("{", "/r").has_value());
+    EXPECT_FALSE(reduced_database("[{}]", "/r").has_value());
+}
+
+TEST(DebianPackage, TheKernelIsWhatTheMetapackageDependsOn) {
+    EXPECT_EQ(kernel_dependency(
+                  "Package: linux-image-amd64\nDepends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)\nSize: 1\n"),
+              "linux-image-6.1.0-56-amd64");
+    EXPECT_EQ(kernel_dependency("Depends: other, linux-image-6.12.1-amd64\n"), "linux-image-6.12.1-amd64");
+    EXPECT_EQ(kernel_dependency("Package: linux-image-amd64\nSuggests: linux-image-x\n"), "");
+    EXPECT_EQ(kernel_dependency(""), "");
+}
+
+TEST(Excerpt, FindingsAreTheLinesOfErrorsAndWarnings) {
+    EXPECT_EQ(findings("a.cpp:1:2: warning: x\n   code\nb.cpp:3:4: error: y\nnote"),
+              "\na.cpp:1:2: warning: x\nb.cpp:3:4: error: y");
+}
+
+TEST(Excerpt, LastLinesAreTheEnd) {
+    std::string text;
+    for (int line = 0; line < 1000; ++line) text += std::to_string(line) + "\n";
+    const std::string end = last_lines(text);
+    EXPECT_TRUE(end.ends_with("998\n999\n"));
+    EXPECT_EQ(end.find("500"), std::string::npos);
+    EXPECT_EQ(last_lines("short"), "short");
+}
+
+}  // namespace
+}  // namespace flatback::tools

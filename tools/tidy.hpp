@@ -1,0 +1,22 @@
+// clang-tidy over the repository.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "tools/error.hpp"
+#include "tools/test_report.hpp"
+
+namespace flatback::tools {
+
+// The compilation database with each source once (many are compiled twice: freestanding and hosted, or with
+// the sanitizers), without tests and fuzzers, and without what lies outside `sources`. Error: input_file
+// where it is not a compilation database.
+[[nodiscard]] Result<std::string> reduced_database(std::string_view database,
+                                                   const std::filesystem::path& sources);
+
+// One test. Error: interrupted, or a program that is missing.
+[[nodiscard]] Result<> check_tidy(TestReport& report);
+
+}  // namespace flatback::tools
