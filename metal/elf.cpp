@@ -60,7 +60,7 @@ std::optional<std::uint64_t> ElfImage::physical_entry() const {
     }
     for (const ElfSegment& segment : segments.items()) {
         const std::uint64_t offset = entry - segment.linear;
-        if (entry >= segment.linear && offset < segment.memory.size()) return segment.memory.start + offset;
+        if (offset < segment.memory.size()) return segment.memory.start + offset;
     }
     return std::nullopt;
 }

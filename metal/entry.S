@@ -71,13 +71,10 @@ enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame
         call handle_failed_entry
         jmp enter_guest
 
-3:      // An NMI came while L0 ran.
+3:      // An NMI came while L0 ran; its delivery may change which guest is entered, and how.
         movq (%rsp), %rdi
-        pushq %rax
-        pushq %rax
+        movzbl %al, %esi
         call deliver_nmi
-        popq %rax
-        popq %rax
         jmp 4b
 
 // void vm_first_entry(ExitFrame&, bool launch): enters the guest for the first time and never returns.

@@ -27,6 +27,7 @@ Ept01::Ept01(PagePool& pages, const MemoryTypes& types, PhysicalRange l0_region,
     : pages_(pages),
       l0_region_(l0_region),
       largest_leaf_(processor.capabilities.ept_vpid.has(vmx::EptVpidCapability::page_1g) ? 3 : 2),
+      accessed_dirty_(processor.capabilities.ept_vpid.has(vmx::EptVpidCapability::accessed_dirty)),
       size_(std::uint64_t{1} << std::min(processor.physical_address_width, 39u)),
       root_(new_table()) {
     void* scratch = pages_.allocate_page_or_panic("the page that stands for L0's memory");
@@ -70,7 +71,7 @@ void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start, cons
 }
 
 std::uint64_t Ept01::pointer() const {
-    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, false).value;
+    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, accessed_dirty_).value;
 }
 
 std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {

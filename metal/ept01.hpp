@@ -32,7 +32,7 @@ public:
     Ept01(const Ept01&) = delete;
     Ept01& operator=(const Ept01&) = delete;
 
-    // The EPTP for a VMCS: WB, 4 levels, no accessed/dirty flags.
+    // The EPTP for a VMCS: WB, 4 levels, accessed and dirty flags where the processor has them.
     [[nodiscard]] std::uint64_t pointer() const;
     // Where an address of L1's leads, as the hardware would walk; absent where nothing is mapped.
     [[nodiscard]] std::optional<HostMapping> lookup(x86::Gpa<x86::L1> address) const;
@@ -40,6 +40,7 @@ public:
     // are split first. Null if the address is not mapped or lies in L0's region, or if no page is left for a
     // table.
     [[nodiscard]] std::uint64_t* leaf_of_4k(x86::Gpa<x86::L1> address);
+    [[nodiscard]] bool sets_dirty_flags() const { return accessed_dirty_; }
     // The end of the mapped guest-physical addresses.
     [[nodiscard]] std::uint64_t size() const { return size_; }
 
@@ -52,6 +53,7 @@ private:
     PagePool& pages_;
     PhysicalRange l0_region_;
     unsigned largest_leaf_;  // the level of the largest page: 2 or 3
+    bool accessed_dirty_;
     std::uint64_t size_;
     std::uint64_t* root_;  // the EPT PML4
     std::uint64_t* hole_table_ =

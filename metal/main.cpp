@@ -76,8 +76,9 @@ static nested::Entry record_and_handle_exit(ExitFrame& frame) {
 nested::Entry (*exit_handler)(ExitFrame&) = handle_exit;
 
 // An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
-void deliver_nmi(ExitFrame& frame) {
-    if (frame.cpu->vcpu.deliver_nmi()) nmi_pending = false;
+nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
+    if (frame.cpu->vcpu.deliver_nmi(entry)) nmi_pending = false;
+    return entry;
 }
 
 nested::Entry handle_failed_entry(ExitFrame& frame) {

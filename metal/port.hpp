@@ -9,6 +9,7 @@
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
 #include "metal/vmx_instructions.hpp"
+#include "metal/written_pages.hpp"
 #include "nested/port.hpp"
 
 namespace flatback::metal {
@@ -45,6 +46,7 @@ public:
         if (found == nullptr) __builtin_unreachable();  // so that callers' tests for null cost nothing
         return found;
     }
+    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) { return written_pages_.unwritten_since_last_asked(page); }
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
 
     std::optional<x86::Hpa> allocate_page();
@@ -82,6 +84,7 @@ private:
     std::uint64_t region_size_;
     std::uint64_t ept01_pointer_;
     std::uint64_t apic_base_;
+    WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
     x86::Hpa nothing_{};  // the page that stands where L1 has no memory
 };

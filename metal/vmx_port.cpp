@@ -24,7 +24,8 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       region_start_(boot.region.start),
       region_size_(boot.region.end - boot.region.start),
       ept01_pointer_(boot.ept01->pointer()),
-      apic_base_(read_msr(x86::msr::ia32_apic_base)) {
+      apic_base_(read_msr(x86::msr::ia32_apic_base)),
+      written_pages_(*boot.ept01) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     nothing_ = physical_of(boot.pages->allocate_page_or_panic("the page of nothing"));
     fill_msr_bitmap();

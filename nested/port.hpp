@@ -21,6 +21,10 @@ struct HostMapping {
     bool writable;
 };
 
+// A port may also have, for speed:
+//   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)  L1 has not written to the page since this was last asked of it
+//   void notice(Notice, std::uint64_t)                       something to be logged
+//
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>
 concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x86::Hpa page,

@@ -108,8 +108,9 @@ public:
         l1_state_known_ = false;
         forget_walks();
     }
-    // An NMI that the host took while no guest ran is this virtual CPU's. False: it cannot be delivered at this entry.
-    [[nodiscard]] bool deliver_nmi();
+    // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry, which it may
+    // change. False: the NMI cannot be delivered at this entry.
+    [[nodiscard]] bool deliver_nmi(Entry& entry);
     // L0 changed what EPT01 says: nothing derived from it may be used any longer (rule 6 of docs/tags.md).
     void ept01_changed();
     // Raises a fault in L1, which must be current.
@@ -137,7 +138,8 @@ private:
         std::uint32_t secondary02 = 0;  // but for "enable VPID"
         std::uint64_t last_used = 0;
         std::uint64_t vmcs02_ept_pointer = 0;
-        std::uint64_t merged_from = ~std::uint64_t{0};  // L1's MSR bitmap that msr_bitmap02 was made of
+        std::uint64_t merged_from = ~std::uint64_t{0};  // L1's MSR bitmap that msr_bitmap02 was made of ...
+        std::uint64_t merged_at = 0;                    // ... and bitmap_writes_ then
         x86::Hpa vmcs02{};
         x86::Hpa shadow{};
         x86::Hpa msr_bitmap02{};
@@ -317,6 +319,7 @@ private:
     x86::Hpa vmread_bitmap_{};
     x86::Hpa vmwrite_bitmap_{};
     Inherited inherited_;
+    std::uint64_t bitmap_writes_ = 0;  // how often a write to one of L1's MSR bitmaps was noticed
     std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero
     unsigned l0_msr_words_used_ = 0;
 };

@@ -376,18 +376,20 @@ bool NestedVcpu<P>::load_pdptes(std::uint64_t cr3) {
     return true;
 }
 
-// L1's bitmap with L0's own bits. Copied at every entry: L1 may have written to it, and the processor must not see what
-// L1 writes after L0's bits went in.
+// L1's bitmap with L0's own bits, in a page of L0's: the processor must not see what L1 writes after L0's bits went in.
+// Copied anew unless the port knows that L1 has not written to its page.
 template <Port P>
 void NestedVcpu<P>::merge_msr_bitmap(Slot& slot) {
     const x86::Gpa<x86::L1> address{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)};
+    if constexpr (requires { port_.unwritten_since_last_asked(address); }) {
+        const bool unwritten = port_.unwritten_since_last_asked(address);
+        if (unwritten && slot.merged_from == address.value() && slot.merged_at == bitmap_writes_) [[likely]] return;
+        // A write that this VMCS's merge has now taken in is news to every other VMCS with the same page.
+        if (!unwritten) ++bitmap_writes_;
+        slot.merged_at = bitmap_writes_;
+    }
     auto* merged = port_.page(slot.msr_bitmap02);
     if (const auto* page = port_.l1_page(address)) {
-        if (slot.merged_from == address.value()) {
-            if constexpr (requires { port_.unwritten_since_last_asked(address); }) {
-                if (port_.unwritten_since_last_asked(address)) return;
-            }
-        }
         slot.merged_from = address.value();
         std::memcpy(merged, page, x86::page_size);
     } else {

@@ -384,20 +384,33 @@ void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
 // The guest that is about to be entered gets the NMI as if it had come just then: into L1, through L2's IDT, or as the
 // exit that L1 asked for.
 template <Port P>
-bool NestedVcpu<P>::deliver_nmi() {
-    const vmx::InterruptionInformation waiting{get(vmx::field::vm_entry_interruption_information)};
-    const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
-    // One event an entry; and while NMIs are blocked the hardware would hold it back too.
+bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
+    namespace field = vmx::field;
+    const vmx::InterruptionInformation waiting{get(field::vm_entry_interruption_information)};
+    const std::uint32_t state = get(field::guest_interruptibility_state);
+    // One event an entry; and what is blocked now stays pending, as it would in the processor.
     if (waiting.is_valid() || (state & vmx::interruptibility::blocking_by_mov_ss) != 0) return false;
     const bool exits =
-        in_l2_ && (current_->vmcs12.get(vmx::field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0;
+        in_l2_ && (current_->vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0;
     if (!exits) {
         if ((state & vmx::interruptibility::blocking_by_nmi) != 0) return false;
-        put(vmx::field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
+        put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
         return true;
     }
-    // To be had by the hardware's own NMI-window exit; until L2 leaves for another reason the NMI waits.
-    return false;
+    Slot& slot = *current_;
+    slot.guest_in_vmcs02 = true;  // nothing ran, but everything to be entered with is there
+    entry = reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi), 0);
+    const auto set = [&](vmx::field::Bits32Information what, std::uint32_t value) {
+        slot.vmcs12.set(what, value);
+        slot.fresh.insert(detail::index_of(what.encoding));
+        if (shadowing_) put(what, value);
+    };
+    if (shadowing_) load(slot.shadow);
+    set(field::vm_exit_interruption_information, vmx::InterruptionInformation::nmi().value);
+    set(field::idt_vectoring_information, 0);
+    if (shadowing_) load(vmcs01_);
+    put(field::guest_interruptibility_state, vmx::interruptibility::blocking_by_nmi);
+    return true;
 }
 
 // L0 took a page of L1's away, or gave one: every context made from EPT01 is forgotten.

@@ -59,6 +59,7 @@ std::vector<std::string> missing_values(const Measurements& measurements) {
         const std::string result = fmt::format("modes.{}.l2_result", mode);
         if (!run.text(result)) missing.push_back(result);
         if (!run.text("l1.cpu_flags")) missing.push_back(fmt::format("l1.cpu_flags ({})", mode));
+        if (!run.text("l1.vmx_flags")) missing.push_back(fmt::format("l1.vmx_flags ({})", mode));
         if (run.texts_under("l1.kvm_intel.").empty())
             missing.push_back(fmt::format("l1.kvm_intel ({})", mode));
     }

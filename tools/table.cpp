@@ -35,18 +35,27 @@ std::vector<std::string> mode_titles() {
 
 std::string l1_view(const Measurements& measurements) {
     std::string table = heading("What L1, Debian's Linux with KVM, sees") + row("nested-vpid", mode_titles());
-    for (const std::string_view flag : {"vmx", "ept", "vpid"}) {
+    // Linux sets the CPU flag vpid also where the capability MSRs do not offer it; the VMX flags tell what
+    // they offer.
+    struct Flag {
+        std::string_view title;
+        std::string_view key;
+        std::string_view word;
+    };
+    for (const Flag& flag :
+         {Flag{"CPU flag vmx", "l1.cpu_flags", "vmx"}, Flag{"CPU flag ept", "l1.cpu_flags", "ept"},
+          Flag{"CPU flag vpid", "l1.cpu_flags", "vpid"}, Flag{"VMX flag vpid", "l1.vmx_flags", "vpid"}}) {
         std::vector<std::string> cells;
         for (const std::string_view mode : modes) {
-            const auto flags = measurements.of_mode(mode).text("l1.cpu_flags");
+            const auto flags = measurements.of_mode(mode).text(flag.key);
             if (!flags) {
                 cells.emplace_back(not_measured);
                 continue;
             }
             const auto words = words_of(*flags);
-            cells.emplace_back(std::ranges::find(words, flag) != words.end() ? "yes" : "no");
+            cells.emplace_back(std::ranges::find(words, flag.word) != words.end() ? "yes" : "no");
         }
-        table += row(fmt::format("CPU flag {}", flag), cells);
+        table += row(flag.title, cells);
     }
     std::set<std::string> parameters;
     for (const std::string_view mode : modes) {

@@ -22,7 +22,8 @@ struct LinearTag {
 
 struct LinearTagHash {
     std::size_t operator()(const LinearTag& tag) const noexcept {
-        const std::uint64_t mixed = tag.ep4ta ^ (std::uint64_t{tag.vpid} << 44) ^ (std::uint64_t{tag.pcid} << 30);
+        const std::uint64_t mixed =
+            tag.ep4ta ^ (std::uint64_t{tag.vpid} << 44) ^ (std::uint64_t{tag.pcid} << 30);
         return static_cast<std::size_t>(mixed * 0x9E37'79B9'7F4A'7C15ULL >> 16);
     }
 };
@@ -52,7 +53,8 @@ struct StructureEntry {
     std::uint64_t table_host = 0;
     std::uint64_t table_guest = 0;  // guest-physical, where EPT is in use
     GuestRights rights{};
-    /// What EPT granted for the table's page: flags in its entries are set by writes to guest-physical memory.
+    /// What EPT granted for the table's page: flags in its entries are set by writes to guest-physical
+    /// memory.
     EptRights table_rights = ept_all_rights;
     std::uint64_t made_at = 0;
 

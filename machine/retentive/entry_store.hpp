@@ -7,8 +7,8 @@
 
 namespace flatback::machine {
 
-/// A multimap from 64-bit keys to values by open addressing with linear probing. One key may hold several values (what
-/// memory said at different times), never the same value twice. Not a key: ~0.
+/// A multimap from 64-bit keys to values by open addressing with linear probing. One key may hold several
+/// values (what memory said at different times), never the same value twice. Not a key: ~0.
 template <typename Value>
 class EntryStore {
 public:
@@ -98,7 +98,9 @@ private:
     [[nodiscard]] std::size_t home(std::uint64_t key) const noexcept {
         return static_cast<std::size_t>((key * 0x9E37'79B9'7F4A'7C15ULL) >> 32) & (slots_.size() - 1);
     }
-    [[nodiscard]] std::size_t next(std::size_t place) const noexcept { return (place + 1) & (slots_.size() - 1); }
+    [[nodiscard]] std::size_t next(std::size_t place) const noexcept {
+        return (place + 1) & (slots_.size() - 1);
+    }
 
     void grow() {
         std::vector<Slot> old(slots_.empty() ? 8 : 2 * slots_.size());
@@ -117,7 +119,8 @@ private:
         while (slots_[place].key != no_key) {
             const std::size_t wanted = home(slots_[place].key);
             // The entry may move to the gap if the gap is not before its home, going around.
-            const bool movable = ((place - wanted) & (slots_.size() - 1)) >= ((place - gap) & (slots_.size() - 1));
+            const bool movable =
+                ((place - wanted) & (slots_.size() - 1)) >= ((place - gap) & (slots_.size() - 1));
             if (movable) {
                 slots_[gap] = slots_[place];
                 gap = place;

@@ -16,7 +16,7 @@ constexpr std::array<PageSize, 3> all_sizes = {PageSize::size_4k, PageSize::size
 }  // namespace
 
 void RetentiveEnumerator::run(const PageWalk& walk) {
-    walk_ = &walk;
+    if (context_.ept_in_use) guest_physical_ = tlb_.find_guest_physical(context_.ept.ep4ta());
     outcomes_.push_back({walk.outcome, Provenance{}});
     if (context_.paging) {
         add_cached_pages(context_.pcid);
@@ -46,25 +46,27 @@ void RetentiveEnumerator::add_cached_pages(std::uint16_t pcid) {
     if (bucket == nullptr) return;
     const bool keeps_ept_dirty = context_.ept_in_use && context_.ept.accessed_and_dirty();
     for (const PageSize size : all_sizes) {
-        bucket->pages.for_key(retentive::page_key(linear_address_, size), [&](const retentive::PageEntry& entry) {
-            const Provenance provenance{Provenance::Source::page, context_.vpid, pcid, context_.ep4ta(),
-                                        entry.made_at};
-            if (!permits(context_, entry.rights, access_)) {
-                add(Outcome::page_fault(page_fault_error(context_, access_, true, false)), provenance);
-                return;
-            }
-            // An entry without D does not serve a write: the processor walks, to set the flag.
-            if (access_.kind == AccessKind::write && !entry.dirty) return;
-            const std::uint64_t offset = page_offset(linear_address_, size);
-            if (context_.ept_in_use && (entry.ept_rights & needed_rights(access_.kind)) == 0) {
-                add(Outcome::ept_violation(entry.guest_page + offset,
-                                           final_violation(context_, access_.kind, entry.ept_rights, entry.rights)),
-                    provenance);
-                return;
-            }
-            if (access_.kind == AccessKind::write && keeps_ept_dirty && !entry.ept_dirty) return;
-            add(Outcome::translated(entry.host_page + offset), provenance);
-        });
+        bucket->pages.for_key(
+            retentive::page_key(linear_address_, size), [&](const retentive::PageEntry& entry) {
+                const Provenance provenance{Provenance::Source::page, context_.vpid, pcid, context_.ep4ta(),
+                                            entry.made_at};
+                if (!permits(context_, entry.rights, access_)) {
+                    add(Outcome::page_fault(page_fault_error(context_, access_, true, false)), provenance);
+                    return;
+                }
+                // An entry without D does not serve a write: the processor walks, to set the flag.
+                if (access_.kind == AccessKind::write && !entry.dirty) return;
+                const std::uint64_t offset = page_offset(linear_address_, size);
+                if (context_.ept_in_use && (entry.ept_rights & needed_rights(access_.kind)) == 0) {
+                    add(Outcome::ept_violation(
+                            entry.guest_page + offset,
+                            final_violation(context_, access_.kind, entry.ept_rights, entry.rights)),
+                        provenance);
+                    return;
+                }
+                if (access_.kind == AccessKind::write && keeps_ept_dirty && !entry.ept_dirty) return;
+                add(Outcome::translated(entry.host_page + offset), provenance);
+            });
     }
 }
 
@@ -80,7 +82,10 @@ void RetentiveEnumerator::add_cached_structures(const PageWalk& walk) {
                     (!context_.ept_in_use || walk.steps[index].ept.rights == entry.table_rights)) {
                     return;
                 }
-                push({position, entry.table_rights, true, entry.table_guest,
+                push({position,
+                      entry.table_rights,
+                      true,
+                      entry.table_guest,
                       {Provenance::Source::structure, context_.vpid, context_.pcid, context_.ep4ta(),
                        entry.made_at}});
             });
@@ -98,10 +103,11 @@ RetentiveEnumerator::EptOption RetentiveEnumerator::from_walk(const EptWalk& wal
             Provenance{.ep4ta = context_.ep4ta()}};
 }
 
-void RetentiveEnumerator::cached_options(std::uint64_t guest_physical, bool write, const EptOption& known,
+void RetentiveEnumerator::cached_options(std::uint64_t guest_physical, bool write, const EptWalk& now,
                                          std::vector<EptOption>& options) {
-    const GuestPhysicalBucket* bucket = tlb_.find_guest_physical(context_.ept.ep4ta());
+    const GuestPhysicalBucket* bucket = guest_physical_;
     if (bucket == nullptr) return;
+    const EptOption known = from_walk(now);
     const auto offer = [&](const EptOption& option) {
         if (option.same_effect(known)) return;
         for (const EptOption& other : options) {
@@ -114,32 +120,43 @@ void RetentiveEnumerator::cached_options(std::uint64_t guest_physical, bool writ
             retentive::page_key(guest_physical, size), [&](const retentive::GuestPhysicalEntry& entry) {
                 // As above: without D the entry does not serve a write that it would permit.
                 if (write && !entry.dirty && (entry.rights & ept_write) != 0) return;
-                offer({EptWalk::Result::translated, entry.host_page + page_offset(guest_physical, size), entry.rights,
-                       entry.dirty, true, size,
-                       Provenance{Provenance::Source::guest_physical, 0, 0, context_.ep4ta(), entry.made_at}});
+                offer(
+                    {EptWalk::Result::translated, entry.host_page + page_offset(guest_physical, size),
+                     entry.rights, entry.dirty, true, size,
+                     Provenance{Provenance::Source::guest_physical, 0, 0, context_.ep4ta(), entry.made_at}});
             });
     }
     for (unsigned level = 4; level >= 2; --level) {
         bucket->structures.for_key(
             retentive::structure_key(guest_physical, level), [&](const retentive::EptStructureEntry& entry) {
-                const EptWalk walk = walk_ept(memory_, context_.ept, context_.physical_address_bits, guest_physical,
-                                              {entry.table, level - 1, entry.rights});
+                const EptPosition start{entry.table, level - 1, entry.rights};
+                // The walk in memory passes here too: what follows is the same.
+                if (5 - level < now.reads && now.positions[5 - level] == start) return;
+                const EptWalk walk =
+                    walk_ept(memory_, context_.ept, context_.physical_address_bits, guest_physical, start);
                 EptOption option = from_walk(walk);
                 option.provenance.source = Provenance::Source::ept_structure;
                 option.provenance.made_at = entry.made_at;
-                if (!option.same_effect(known) && option.flags_set && walk.result == EptWalk::Result::translated) {
-                    guest_physical_found.push_back(
-                        {guest_physical, walk.size,
-                         {page_base(walk.host_physical, walk.size), walk.rights, option.dirty, entry.made_at}});
+                if (!option.same_effect(known) && option.flags_set &&
+                    walk.result == EptWalk::Result::translated) {
+                    guest_physical_found.push_back({guest_physical,
+                                                    walk.size,
+                                                    {page_base(walk.host_physical, walk.size), walk.rights,
+                                                     option.dirty, entry.made_at}});
                     for (unsigned index = 1; index < walk.reads; ++index) {
                         const EptPosition& position = walk.positions[index];
-                        ept_structures_found.push_back(
-                            {guest_physical, position.level + 1, {position.table, position.rights, entry.made_at}});
+                        ept_structures_found.push_back({guest_physical,
+                                                        position.level + 1,
+                                                        {position.table, position.rights, entry.made_at}});
                     }
                 }
                 offer(option);
             });
     }
+}
+
+bool RetentiveEnumerator::settled(std::uint64_t guest_physical, bool write) const {
+    return tlb_.is_settled(tlb_.settled_now(memory_, context_.ept, guest_physical, write));
 }
 
 void RetentiveEnumerator::add_cached_ept(const PageWalk& walk) {
@@ -153,9 +170,11 @@ void RetentiveEnumerator::add_cached_ept(const PageWalk& walk) {
             const PageWalkStep& step = walk.steps[index];
             const EptOption known = from_walk(step.ept);
             options.clear();
-            cached_options(step.table, context_.ept.accessed_and_dirty(), known, options);
+            if (!settled(step.table, context_.ept.accessed_and_dirty()))
+                cached_options(step.table, context_.ept.accessed_and_dirty(), step.ept, options);
             for (const EptOption& option : options) {
-                use_table(option, step.table, step.position.level, step.position.rights, flags_set, Provenance{});
+                use_table(option, step.table, step.position.level, step.position.rights, flags_set,
+                          Provenance{});
             }
             flags_set = flags_set && known.flags_set && (step.entry & x86::page_entry::accessed) != 0;
         }
@@ -166,7 +185,9 @@ void RetentiveEnumerator::add_cached_ept(const PageWalk& walk) {
                                        : walk_ept(memory_, context_.ept, context_.physical_address_bits,
                                                   walk.mapping.physical, ept_start(context_.ept));
         options.clear();
-        cached_options(walk.mapping.physical, access_.kind == AccessKind::write, from_walk(final_walk), options);
+        const bool write = access_.kind == AccessKind::write;
+        if (!settled(walk.mapping.physical, write))
+            cached_options(walk.mapping.physical, write, final_walk, options);
         for (const EptOption& option : options) use_page(option, walk.mapping, walk.accessed, Provenance{});
     }
 }
@@ -181,8 +202,8 @@ void RetentiveEnumerator::push(const Item& item) {
     items_.push_back(item);
 }
 
-void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table, unsigned level, GuestRights rights,
-                                    bool flags_set, const Provenance& so_far) {
+void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table, unsigned level,
+                                    GuestRights rights, bool flags_set, const Provenance& so_far) {
     const Provenance provenance = combine(so_far, option.provenance);
     const std::uint64_t entry_address = table + 8 * std::uint64_t{x86::table_index(linear_address_, level)};
     if (option.result == EptWalk::Result::misconfigured) {
@@ -191,10 +212,15 @@ void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table
     }
     const EptRights needed = context_.ept.accessed_and_dirty() ? ept_read | ept_write : ept_read;
     if ((option.rights & needed) != needed) {
-        add(Outcome::ept_violation(entry_address, structure_violation(context_, option.rights, false)), provenance);
+        add(Outcome::ept_violation(entry_address, structure_violation(context_, option.rights, false)),
+            provenance);
         return;
     }
-    push({{option.host_physical, level, rights}, option.rights, flags_set && option.flags_set, table, provenance});
+    push({{option.host_physical, level, rights},
+          option.rights,
+          flags_set && option.flags_set,
+          table,
+          provenance});
 }
 
 void RetentiveEnumerator::advance(const Item& item) {
@@ -223,13 +249,15 @@ void RetentiveEnumerator::advance(const Item& item) {
         const GuestRights rights = accumulate(item.position.rights, entry);
         const std::uint64_t table = entry & x86::page_entry::address_mask;
         if (!context_.ept_in_use) {
-            if (flags_set) structures_found.push_back({level, {table, 0, rights, ept_all_rights, item.provenance.made_at}});
+            if (flags_set)
+                structures_found.push_back(
+                    {level, {table, 0, rights, ept_all_rights, item.provenance.made_at}});
             push({{table, level - 1, rights}, ept_all_rights, flags_set, table, item.provenance});
             return;
         }
-        std::vector<EptOption> options{from_walk(
-            walk_ept(memory_, context_.ept, context_.physical_address_bits, table, ept_start(context_.ept)))};
-        const EptOption now = options.front();
+        const EptWalk now =
+            walk_ept(memory_, context_.ept, context_.physical_address_bits, table, ept_start(context_.ept));
+        std::vector<EptOption> options{from_walk(now)};
         cached_options(table, context_.ept.accessed_and_dirty(), now, options);
         for (const EptOption& option : options) {
             if (flags_set && option.flags_set && option.result == EptWalk::Result::translated) {
@@ -262,15 +290,16 @@ void RetentiveEnumerator::reach_page(const PageMapping& mapping, bool flags_set,
     if (!context_.ept_in_use) {
         add(Outcome::translated(mapping.physical), so_far);
         if (flags_set) {
-            pages_found.push_back({mapping.global, mapping.size,
-                                   {page_base(mapping.physical, mapping.size), 0, mapping.rights, ept_all_rights,
-                                    mapping.dirty, true, mapping.size, so_far.made_at}});
+            pages_found.push_back({mapping.global,
+                                   mapping.size,
+                                   {page_base(mapping.physical, mapping.size), 0, mapping.rights,
+                                    ept_all_rights, mapping.dirty, true, mapping.size, so_far.made_at}});
         }
         return;
     }
-    std::vector<EptOption> options{from_walk(walk_ept(memory_, context_.ept, context_.physical_address_bits,
-                                                      mapping.physical, ept_start(context_.ept)))};
-    const EptOption now = options.front();
+    const EptWalk now = walk_ept(memory_, context_.ept, context_.physical_address_bits, mapping.physical,
+                                 ept_start(context_.ept));
+    std::vector<EptOption> options{from_walk(now)};
     cached_options(mapping.physical, access_.kind == AccessKind::write, now, options);
     for (const EptOption& option : options) use_page(option, mapping, flags_set, so_far);
 }
@@ -292,9 +321,11 @@ void RetentiveEnumerator::use_page(const EptOption& option, const PageMapping& m
     // Without paging there is no combined mapping, only the guest-physical one.
     if (!context_.paging || !flags_set || !option.flags_set) return;
     const PageSize size = std::min(mapping.size, option.size);
-    pages_found.push_back({mapping.global, size,
-                           {page_base(option.host_physical, size), page_base(mapping.physical, size), mapping.rights,
-                            option.rights, mapping.dirty, option.dirty, mapping.size, provenance.made_at}});
+    pages_found.push_back(
+        {mapping.global,
+         size,
+         {page_base(option.host_physical, size), page_base(mapping.physical, size), mapping.rights,
+          option.rights, mapping.dirty, option.dirty, mapping.size, provenance.made_at}});
 }
 
 }  // namespace flatback::machine

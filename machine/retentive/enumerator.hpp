@@ -10,8 +10,8 @@
 
 namespace flatback::machine {
 
-/// Finds every outcome that one access may have: by whole translations, and by walks that begin at, or pass through,
-/// something cached. A walk may use any cached entry that covers its address, or what memory says.
+/// Finds every outcome that one access may have: by whole translations, and by walks that begin at, or pass
+/// through, something cached. A walk may use any cached entry that covers its address, or what memory says.
 class RetentiveEnumerator {
 public:
     struct PageFound {
@@ -34,8 +34,8 @@ public:
         retentive::EptStructureEntry entry{};
     };
 
-    RetentiveEnumerator(const RetentiveTlb& tlb, const PhysicalMemory& memory, const TranslationContext& context,
-                        std::uint64_t linear_address, Access access)
+    RetentiveEnumerator(const RetentiveTlb& tlb, const PhysicalMemory& memory,
+                        const TranslationContext& context, std::uint64_t linear_address, Access access)
         : tlb_(tlb), memory_(memory), context_(context), linear_address_(linear_address), access_(access) {}
 
     /// `walk` is the walk of this access in memory as it is now; its outcome is the first permitted one.
@@ -81,14 +81,16 @@ private:
     void push(const Item& item);
     void advance(const Item& item);
     void refuse_flag(const Item& item, std::uint64_t entry_address);
-    void use_table(const EptOption& option, std::uint64_t table, unsigned level, GuestRights rights, bool flags_set,
-                   const Provenance& so_far);
+    void use_table(const EptOption& option, std::uint64_t table, unsigned level, GuestRights rights,
+                   bool flags_set, const Provenance& so_far);
     void reach_page(const PageMapping& mapping, bool flags_set, const Provenance& so_far);
-    void use_page(const EptOption& option, const PageMapping& mapping, bool flags_set, const Provenance& so_far);
+    void use_page(const EptOption& option, const PageMapping& mapping, bool flags_set,
+                  const Provenance& so_far);
     [[nodiscard]] EptOption from_walk(const EptWalk& walk) const;
-    /// The cached ways; those with the effect of `known` are left out.
-    void cached_options(std::uint64_t guest_physical, bool write, const EptOption& known,
+    /// The cached ways; those with the effect of `walk`, the walk in memory as it is now, are left out.
+    void cached_options(std::uint64_t guest_physical, bool write, const EptWalk& walk,
                         std::vector<EptOption>& options);
+    [[nodiscard]] bool settled(std::uint64_t guest_physical, bool write) const;
     [[nodiscard]] Provenance combine(const Provenance& first, const Provenance& second) const;
 
     const RetentiveTlb& tlb_;
@@ -99,7 +101,7 @@ private:
     PermittedOutcomes outcomes_;
     std::vector<Item> items_;  // all that were ever pushed; those from `next_` on are to be done
     std::size_t next_ = 0;
-    const PageWalk* walk_ = nullptr;
+    const retentive::GuestPhysicalBucket* guest_physical_ = nullptr;  // of the current EP4TA
 };
 
 }  // namespace flatback::machine

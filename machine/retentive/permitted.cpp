@@ -16,7 +16,8 @@ std::string describe(const PermittedOutcome& permitted) {
     char ep4ta[48];
     std::snprintf(ep4ta, sizeof ep4ta, "EP4TA 0x%llx", static_cast<unsigned long long>(from.ep4ta));
     switch (from.source) {
-        case Provenance::Source::memory: return text + ", from the structures in memory";
+        case Provenance::Source::memory:
+            return text + ", from the structures in memory";
         case Provenance::Source::page:
             text += combined ? ", from a combined mapping of " : ", from a linear mapping of ";
             text += tag;

@@ -11,11 +11,11 @@ namespace flatback::machine {
 /// Where an outcome that the architecture permits would come from.
 struct Provenance {
     enum class Source : std::uint8_t {
-        memory,                 // a walk of the structures as they are now
-        page,                   // a linear or combined mapping
-        structure,              // a paging-structure-cache entry, then a walk
-        guest_physical,         // a guest-physical mapping used on the way
-        ept_structure,          // an EPT paging-structure-cache entry, then a walk
+        memory,          // a walk of the structures as they are now
+        page,            // a linear or combined mapping
+        structure,       // a paging-structure-cache entry, then a walk
+        guest_physical,  // a guest-physical mapping used on the way
+        ept_structure,   // an EPT paging-structure-cache entry, then a walk
     };
 
     Source source = Source::memory;

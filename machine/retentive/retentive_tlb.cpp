@@ -14,7 +14,9 @@ using retentive::LinearTag;
 
 namespace {
 
-constexpr std::size_t memo_index(std::uint64_t page) { return (page ^ (page >> 9)) & 255; }
+constexpr std::size_t memo_index(std::uint64_t page) {
+    return (page ^ (page >> 9)) & 255;
+}
 
 /// The page and the kind of an access, as one number.
 constexpr std::uint64_t memo_page(std::uint64_t linear_address, Access access) {
@@ -34,8 +36,8 @@ const GuestPhysicalBucket* RetentiveTlb::find_guest_physical(std::uint64_t ep4ta
     return found == guest_physical_.end() ? nullptr : &found->second;
 }
 
-Outcome RetentiveTlb::access(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                             Access access) {
+Outcome RetentiveTlb::access(PhysicalMemory& memory, const TranslationContext& context,
+                             std::uint64_t linear_address, Access access) {
     if (!(context == last_context_)) {
         last_context_ = context;
         ++context_serial_;
@@ -56,17 +58,18 @@ Outcome RetentiveTlb::access(PhysicalMemory& memory, const TranslationContext& c
         for (const PermittedOutcome& other : enumerator.outcomes()) {
             const bool cached = other.provenance.source != Provenance::Source::memory;
             const bool chosen_cached = chosen.provenance.source != Provenance::Source::memory;
-            if (cached && (!chosen_cached || other.provenance.made_at < chosen.provenance.made_at)) chosen = other;
+            if (cached && (!chosen_cached || other.provenance.made_at < chosen.provenance.made_at))
+                chosen = other;
         }
     }
     const bool from_memory = chosen.provenance.source == Provenance::Source::memory;
     if (from_memory && chosen.outcome.is_translated()) set_page_flags(memory, context, walk_, access);
     if (!chosen.outcome.is_translated()) {
-        insert_walk(context, linear_address, walk_, false);
+        insert_walk(memory, context, linear_address, walk_, false);
         after_fault(context, linear_address, chosen.outcome);
         return chosen.outcome;
     }
-    if (from_memory) insert_walk(context, linear_address, walk_, access.kind == AccessKind::write);
+    if (from_memory) insert_walk(memory, context, linear_address, walk_, access.kind == AccessKind::write);
     keep_found(enumerator, context, linear_address);
     if (enumerator.outcomes().size() == 1) {
         memo = {page, context_serial_, version_, memory.structure_version(),
@@ -82,16 +85,20 @@ void RetentiveTlb::keep_found(const RetentiveEnumerator& enumerator, const Trans
         insert_page({context.vpid, pcid, context.ep4ta()}, linear_address, found.size, found.entry);
     }
     for (const auto& found : enumerator.structures_found) {
-        insert_structure({context.vpid, context.pcid, context.ep4ta()}, linear_address, found.level, found.entry);
+        insert_structure({context.vpid, context.pcid, context.ep4ta()}, linear_address, found.level,
+                         found.entry);
     }
     if (enumerator.guest_physical_found.empty()) return;
     GuestPhysicalBucket& bucket = guest_physical_[context.ep4ta()];
     for (const auto& found : enumerator.guest_physical_found) {
-        if (bucket.pages.insert(retentive::page_key(found.guest_physical, found.size), found.entry)) inserted();
+        if (bucket.pages.insert(retentive::page_key(found.guest_physical, found.size), found.entry)) {
+            inserted_guest_physical();
+        }
     }
     for (const auto& found : enumerator.ept_structures_found) {
-        if (bucket.structures.insert(retentive::structure_key(found.guest_physical, found.level), found.entry)) {
-            inserted();
+        if (bucket.structures.insert(retentive::structure_key(found.guest_physical, found.level),
+                                     found.entry)) {
+            inserted_guest_physical();
         }
     }
 }
@@ -105,8 +112,8 @@ PermittedOutcomes RetentiveTlb::permitted(const PhysicalMemory& memory, const Tr
     return enumerator.outcomes();
 }
 
-void RetentiveTlb::prefetch(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                            Access access) {
+void RetentiveTlb::prefetch(PhysicalMemory& memory, const TranslationContext& context,
+                            std::uint64_t linear_address, Access access) {
     // A store that does not retire sets no dirty flag: what it brings in is what a load brings in.
     if (access.kind == AccessKind::write) access.kind = AccessKind::read;
     walk_pages(memory, context, linear_address, access, walk_);
@@ -115,7 +122,7 @@ void RetentiveTlb::prefetch(PhysicalMemory& memory, const TranslationContext& co
     keep_found(enumerator, context, linear_address);
     if (!walk_.outcome.is_translated()) return;
     set_page_flags(memory, context, walk_, access);
-    insert_walk(context, linear_address, walk_, false);
+    insert_walk(memory, context, linear_address, walk_, false);
 }
 
 void RetentiveTlb::inserted() {
@@ -138,43 +145,76 @@ void RetentiveTlb::insert_structure(const LinearTag& tag, std::uint64_t linear_a
     if (linear_[tag].structures.insert(retentive::structure_key(linear_address, level), entry)) inserted();
 }
 
-void RetentiveTlb::insert_ept_walk(const EptContext& ept, std::uint64_t guest_physical, const EptWalk& walk,
+RetentiveTlb::Settled RetentiveTlb::settled_now(const PhysicalMemory& memory, const EptContext& ept,
+                                                std::uint64_t guest_physical, bool write) const {
+    return {(guest_physical & ~std::uint64_t{0xFFF}) | (write ? 1U : 0U), ept.eptp, guest_physical_version_,
+            memory.structure_version()};
+}
+
+/// `write`: the access to the page counts as a write; `wrote`: and it was made, so that D is set.
+void RetentiveTlb::insert_ept_walk(const PhysicalMemory& memory, const EptContext& ept,
+                                   std::uint64_t guest_physical, const EptWalk& walk, bool write,
                                    bool wrote) {
     if (walk.result != EptWalk::Result::translated) return;
-    GuestPhysicalBucket& bucket = guest_physical_[ept.ep4ta()];
+    if (is_settled(settled_now(memory, ept, guest_physical, write))) return;
+    const auto found = guest_physical_.try_emplace(ept.ep4ta()).first;
+    GuestPhysicalBucket& bucket = found->second;
     const bool dirty = !ept.accessed_and_dirty() || walk.dirty || wrote;
-    if (bucket.pages.insert(retentive::page_key(guest_physical, walk.size),
-                            {page_base(walk.host_physical, walk.size), walk.rights, dirty, step_})) {
-        inserted();
+    const std::uint64_t key = retentive::page_key(guest_physical, walk.size);
+    bool alone = true;
+    if (bucket.pages.insert(key, {page_base(walk.host_physical, walk.size), walk.rights, dirty, step_})) {
+        inserted_guest_physical();
+    }
+    // A smaller or larger page may cover the address too.
+    for (const PageSize size : {PageSize::size_4k, PageSize::size_2m, PageSize::size_1g}) {
+        unsigned values = 0;
+        bucket.pages.for_key(retentive::page_key(guest_physical, size), [&](const auto&) { ++values; });
+        alone = alone && values == (size == walk.size ? 1U : 0U);
     }
     for (unsigned index = 1; index < walk.reads; ++index) {
         const EptPosition& position = walk.positions[index];
-        if (bucket.structures.insert(retentive::structure_key(guest_physical, position.level + 1),
-                                     {position.table, position.rights, step_})) {
-            inserted();
-        }
+        const std::uint64_t structure = retentive::structure_key(guest_physical, position.level + 1);
+        if (bucket.structures.insert(structure, {position.table, position.rights, step_}))
+            inserted_guest_physical();
+    }
+    for (unsigned level = 2; level <= 4; ++level) {
+        unsigned values = 0;
+        bucket.structures.for_key(retentive::structure_key(guest_physical, level),
+                                  [&](const auto&) { ++values; });
+        const unsigned position_of_next = 5 - level;
+        alone = alone && values == (position_of_next < walk.reads ? 1U : 0U);
+    }
+    // Nothing else is cached for it: until something changes there is nothing to look up.
+    if (alone) {
+        const Settled place = settled_now(memory, ept, guest_physical, write);
+        settled_[settled_index(place)] = place;
     }
 }
 
-void RetentiveTlb::insert_walk(const TranslationContext& context, std::uint64_t linear_address, const PageWalk& walk,
-                               bool wrote) {
-    // Flags were set on the way only if the walk translated; an entry with a flag to set is not cached before it is set.
+void RetentiveTlb::insert_walk(const PhysicalMemory& memory, const TranslationContext& context,
+                               std::uint64_t linear_address, const PageWalk& walk, bool wrote) {
+    // Flags were set on the way only if the walk translated; an entry with a flag to set is not cached before
+    // it is set.
     const bool completed = walk.outcome.is_translated();
     const bool keeps_ept_flags = context.ept_in_use && context.ept.accessed_and_dirty();
     const LinearTag tag{context.vpid, context.pcid, context.ep4ta()};
     for (unsigned index = 0; index < walk.reads; ++index) {
         const PageWalkStep& step = walk.steps[index];
         if (context.ept_in_use && (completed || !keeps_ept_flags || step.ept.accessed)) {
-            insert_ept_walk(context.ept, step.table, step.ept, completed && keeps_ept_flags);
+            insert_ept_walk(memory, context.ept, step.table, step.ept, keeps_ept_flags,
+                            completed && keeps_ept_flags);
         }
         if (index != 0 && completed) {
-            insert_structure(tag, linear_address, step.position.level + 1,
-                             {step.position.table_host, context.ept_in_use ? step.table : 0, step.position.rights,
-                              context.ept_in_use ? step.ept.rights : ept_all_rights, step_});
+            insert_structure(
+                tag, linear_address, step.position.level + 1,
+                {step.position.table_host, context.ept_in_use ? step.table : 0, step.position.rights,
+                 context.ept_in_use ? step.ept.rights : ept_all_rights, step_});
         }
     }
     if (!completed) return;
-    if (context.ept_in_use) insert_ept_walk(context.ept, walk.mapping.physical, walk.final_ept, wrote);
+    if (context.ept_in_use) {
+        insert_ept_walk(memory, context.ept, walk.mapping.physical, walk.final_ept, wrote, wrote);
+    }
     if (!context.paging) return;
     const PageMapping& mapping = walk.mapping;
     retentive::PageEntry entry;
@@ -210,7 +250,8 @@ void RetentiveTlb::after_fault(const TranslationContext& context, std::uint64_t 
             }
             break;
         case Outcome::Kind::translated:
-        case Outcome::Kind::ept_misconfiguration: break;
+        case Outcome::Kind::ept_misconfiguration:
+            break;
     }
 }
 
@@ -229,7 +270,8 @@ bool covers(const LinearScope& scope, const LinearTag& tag) {
         case LinearScope::Vpids::all_but_zero:
             if (tag.vpid == 0) return false;
             break;
-        case LinearScope::Vpids::every: break;
+        case LinearScope::Vpids::every:
+            break;
     }
     if (tag.pcid == retentive::global_pcid) {
         if (!scope.globals) return false;
@@ -307,7 +349,10 @@ void RetentiveTlb::drop(const GuestPhysicalScope& scope) {
         }
     }
     size_ -= dropped;
-    if (dropped != 0) ++version_;
+    if (dropped != 0) {
+        ++version_;
+        ++guest_physical_version_;
+    }
 }
 
 void RetentiveTlb::reset() {
@@ -315,6 +360,7 @@ void RetentiveTlb::reset() {
     guest_physical_.clear();
     size_ = 0;
     ++version_;
+    ++guest_physical_version_;
 }
 
 namespace {
@@ -349,24 +395,26 @@ std::vector<std::string> RetentiveTlb::describe_entries() const {
         const char* structure = tag.ep4ta == no_ep4ta ? "linear structure" : "combined structure";
         bucket.pages.for_each([&, &owner = tag](std::uint64_t key, const retentive::PageEntry& entry) {
             const auto size = static_cast<PageSize>(key & 3);
-            lines.push_back(line(page, (key >> 2) << page_shift(size), entry.host_page, name(owner), entry.made_at));
+            lines.push_back(
+                line(page, (key >> 2) << page_shift(size), entry.host_page, name(owner), entry.made_at));
         });
-        bucket.structures.for_each([&, &owner = tag](std::uint64_t key, const retentive::StructureEntry& entry) {
-            lines.push_back(line(structure, (key >> 3) << (3 + 9 * (key & 7)), entry.table_host, name(owner),
-                                 entry.made_at));
-        });
+        bucket.structures.for_each(
+            [&, &owner = tag](std::uint64_t key, const retentive::StructureEntry& entry) {
+                lines.push_back(line(structure, (key >> 3) << (3 + 9 * (key & 7)), entry.table_host,
+                                     name(owner), entry.made_at));
+            });
     }
     for (const auto& [ep4ta, bucket] : guest_physical_) {
         char tag[48];
         std::snprintf(tag, sizeof tag, "EP4TA 0x%llx", static_cast<unsigned long long>(ep4ta));
         bucket.pages.for_each([&](std::uint64_t key, const retentive::GuestPhysicalEntry& entry) {
             const auto size = static_cast<PageSize>(key & 3);
-            lines.push_back(
-                line("guest-physical mapping", (key >> 2) << page_shift(size), entry.host_page, tag, entry.made_at));
+            lines.push_back(line("guest-physical mapping", (key >> 2) << page_shift(size), entry.host_page,
+                                 tag, entry.made_at));
         });
         bucket.structures.for_each([&](std::uint64_t key, const retentive::EptStructureEntry& entry) {
-            lines.push_back(line("guest-physical structure", (key >> 3) << (3 + 9 * (key & 7)), entry.table, tag,
-                                 entry.made_at));
+            lines.push_back(line("guest-physical structure", (key >> 3) << (3 + 9 * (key & 7)), entry.table,
+                                 tag, entry.made_at));
         });
     }
     std::ranges::sort(lines);

@@ -17,12 +17,13 @@ namespace flatback::machine {
 
 class RetentiveEnumerator;
 
-/// The TLB that forgets nothing: an entry goes only when a row of the architecture's rules says that it must. Several
-/// entries for one address (what memory said at different times) live side by side. For an access it can say every
-/// outcome that a processor may give it now: retaining is never an error here, so an outcome that software cannot
-/// bear shows a missing or misdirected invalidation.
+/// The TLB that forgets nothing: an entry goes only when a row of the architecture's rules says that it must.
+/// Several entries for one address (what memory said at different times) live side by side. For an access it
+/// can say every outcome that a processor may give it now: retaining is never an error here, so an outcome
+/// that software cannot bear shows a missing or misdirected invalidation.
 ///
-/// What it does not do: fetch on its own. A speculative fetch is an access that the program makes (`prefetch`).
+/// What it does not do: fetch on its own. A speculative fetch is an access that the program makes
+/// (`prefetch`).
 class RetentiveTlb final : public Tlb {
 public:
     /// Which of the permitted outcomes an access has.
@@ -50,8 +51,8 @@ public:
     [[nodiscard]] PermittedOutcomes permitted(const PhysicalMemory& memory, const TranslationContext& context,
                                               std::uint64_t linear_address, Access access) const;
 
-    /// What the processor may do at any time: makes the access's entries without its effects. It sets no dirty flag, and
-    /// raises no fault; accessed flags are set as by a load.
+    /// What the processor may do at any time: makes the access's entries without its effects. It sets no
+    /// dirty flag, and raises no fault; accessed flags are set as by a load.
     void prefetch(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
                   Access access);
 
@@ -71,17 +72,40 @@ private:
         std::uint64_t memory_version = 0;
         std::uint64_t host_page = 0;
     };
+    /// A guest-physical page whose every cached translation says what the EPT structures in memory say, and
+    /// for which all that a walk would cache is held: nothing is to be looked up for it.
+    struct Settled {
+        std::uint64_t page = ~std::uint64_t{0};  // bit 0: for a write
+        std::uint64_t eptp = 0;
+        std::uint64_t version = 0;
+        std::uint64_t memory_version = 0;
+
+        friend bool operator==(const Settled&, const Settled&) = default;
+    };
 
     [[nodiscard]] const retentive::LinearBucket* find(const retentive::LinearTag& tag) const;
     [[nodiscard]] const retentive::GuestPhysicalBucket* find_guest_physical(std::uint64_t ep4ta) const;
-    void insert_walk(const TranslationContext& context, std::uint64_t linear_address, const PageWalk& walk,
-                     bool wrote);
-    void insert_ept_walk(const EptContext& ept, std::uint64_t guest_physical, const EptWalk& walk, bool wrote);
+    void insert_walk(const PhysicalMemory& memory, const TranslationContext& context,
+                     std::uint64_t linear_address, const PageWalk& walk, bool wrote);
+    void insert_ept_walk(const PhysicalMemory& memory, const EptContext& ept, std::uint64_t guest_physical,
+                         const EptWalk& walk, bool write, bool wrote);
     void insert_page(const retentive::LinearTag& tag, std::uint64_t linear_address, PageSize size,
                      const retentive::PageEntry& entry);
     void insert_structure(const retentive::LinearTag& tag, std::uint64_t linear_address, unsigned level,
                           const retentive::StructureEntry& entry);
+    [[nodiscard]] Settled settled_now(const PhysicalMemory& memory, const EptContext& ept,
+                                      std::uint64_t guest_physical, bool write) const;
+    [[nodiscard]] bool is_settled(const Settled& place) const {
+        return settled_[settled_index(place)] == place;
+    }
+    [[nodiscard]] static std::size_t settled_index(const Settled& place) {
+        return ((place.page >> 12) ^ (place.page >> 21) ^ (place.page << 5) ^ (place.eptp >> 12)) % 256;
+    }
     void inserted();
+    void inserted_guest_physical() {
+        ++guest_physical_version_;
+        inserted();
+    }
     void drop(const LinearScope& scope);
     void drop(const GuestPhysicalScope& scope);
     static std::size_t drop_from(const LinearScope& scope, retentive::LinearBucket& bucket);
@@ -95,11 +119,13 @@ private:
     std::size_t size_ = 0;
     std::uint64_t step_ = 0;
     std::uint64_t version_ = 1;
+    std::uint64_t guest_physical_version_ = 1;
 
     // Repeats of an access that has one permitted outcome are answered from here.
     TranslationContext last_context_{};
     std::uint64_t context_serial_ = 1;
     std::array<Memo, 256> memos_{};
+    std::array<Settled, 256> settled_{};
     PageWalk walk_{};
 };
 

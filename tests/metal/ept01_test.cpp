@@ -152,7 +152,6 @@ TEST(Ept01, EveryEntryIsOneTheProcessorAccepts) {
         vmx::EptVpidCapability::write_back | vmx::EptVpidCapability::walk_length_4};
     const vmx::Eptp pointer{ept.pointer()};
     EXPECT_TRUE(pointer.is_valid(capability, 52));
-    EXPECT_FALSE(pointer.enables_accessed_dirty());
     const auto check = [&](auto&& self, std::uint64_t table, unsigned level) -> unsigned {
         unsigned entries = 0;
         for (unsigned index = 0; index < 512; ++index) {
@@ -166,6 +165,18 @@ TEST(Ept01, EveryEntryIsOneTheProcessorAccepts) {
         return entries;
     };
     EXPECT_GT(check(check, pointer.root(), 4), 1000u);
+}
+
+TEST(Ept01, KeepsDirtyFlagsWhereTheProcessorCan) {
+    Pages pages(64);
+    Processor with_flags = processor(40);
+    with_flags.capabilities.ept_vpid.value |= vmx::EptVpidCapability::accessed_dirty;
+    const Ept01 ept(pages.pool, pc_types(), l0_region, with_flags);
+    EXPECT_TRUE(ept.sets_dirty_flags());
+    EXPECT_TRUE(vmx::Eptp{ept.pointer()}.enables_accessed_dirty());
+    const Ept01 plain(pages.pool, pc_types(), l0_region, processor(40));
+    EXPECT_FALSE(plain.sets_dirty_flags());
+    EXPECT_FALSE(vmx::Eptp{plain.pointer()}.enables_accessed_dirty());
 }
 
 TEST(PagePool, PagesAreZeroedAndCounted) {

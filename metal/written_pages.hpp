@@ -1,0 +1,46 @@
+// Which pages of L1's it has written to since L0 last looked: by the dirty flags of EPT01, so that a look costs nothing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "x86/address.hpp"
+
+namespace flatback::metal {
+
+class Ept01;
+
+// A page is watched from the first question about it; the few that were asked about last are remembered. Writes by
+// devices are not seen, nor those of an L2 to which L1 gave the page: what is made of a watched page must not be what
+// protects L0. Not shared between processors.
+class WrittenPages final {
+public:
+    explicit WrittenPages(Ept01& ept01) : ept01_(ept01) {}
+
+    // False: written, or not known. From now on the page counts as not written.
+    [[nodiscard]] bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
+        for (Watched& watched : watched_) {
+            if (watched.page != page.value()) continue;
+            if ((*watched.leaf & dirty) == 0) [[likely]] return true;
+            clear(watched);
+            return false;
+        }
+        watch(page);
+        return false;
+    }
+
+private:
+    static constexpr std::uint64_t dirty = 1ULL << 9;  // SDM 3C table 29-7
+    struct Watched {
+        std::uint64_t page = ~std::uint64_t{0};
+        std::uint64_t* leaf = nullptr;
+    };
+    void watch(x86::Gpa<x86::L1> page);
+    void clear(Watched& watched);
+
+    Ept01& ept01_;
+    std::array<Watched, 16> watched_;
+    unsigned next_ = 0;
+};
+
+}  // namespace flatback::metal
