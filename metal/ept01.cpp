@@ -88,6 +88,19 @@ std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
                                .is_l0_hole = l0_region_.contains(address.value())};
         }
         table = direct_map_as<const std::uint64_t>(x86::Hpa{bits::table_address(entry)});
+        if ((entry & split_mark) != 0) {
+            // A large page in pieces: what its first piece says holds for all of it.
+            std::uint64_t first = table[0];
+            unsigned at = level - 1;
+            for (; !bits::is_leaf(first, at); --at) {
+                first = *direct_map_as<const std::uint64_t>(x86::Hpa{bits::table_address(first)});
+            }
+            return HostMapping{.address = x86::Hpa{bits::page_address(first, at) +
+                                                   address.offset_in(bytes_per_entry(level))},
+                               .page_shift = 12 + 9 * (level - 1),
+                               .memory_type = bits::memory_type_of(first),
+                               .is_l0_hole = false};
+        }
     }
 }
 
@@ -113,7 +126,7 @@ bool Ept01::split(std::uint64_t& entry, unsigned level) {
         table[index] =
             (bits::page_address(entry, level) + index * bytes_per_entry(level - 1)) | attributes | size_bit;
     }
-    entry = physical_of(table).value() | bits::permissions;
+    entry = physical_of(table).value() | bits::permissions | split_mark;
     return true;
 }
 

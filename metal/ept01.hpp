@@ -34,7 +34,8 @@ public:
 
     // The EPTP for a VMCS: WB, 4 levels, accessed and dirty flags where the processor has them.
     [[nodiscard]] std::uint64_t pointer() const;
-    // Where an address of L1's leads, as the hardware would walk; absent where nothing is mapped.
+    // Where an address of L1's leads, as the hardware would walk; absent where nothing is mapped. page_shift:
+    // of the page as it was before leaf_of_4k split it.
     [[nodiscard]] std::optional<HostMapping> lookup(x86::Gpa<x86::L1> address) const;
     // The entry of the 4 KB page, for a change by the caller (who owes the INVEPT); larger pages on the way
     // are split first. Null if the address is not mapped or lies in L0's region, or if no page is left for a
@@ -45,6 +46,10 @@ public:
     [[nodiscard]] std::uint64_t size() const { return size_; }
 
 private:
+    // In an entry that refers to a table, a bit that the processor ignores: the table is a large page in
+    // pieces, all alike.
+    static constexpr std::uint64_t split_mark = 1ULL << 52;
+
     [[nodiscard]] std::uint64_t* new_table();
     std::uint64_t* child_table(std::uint64_t& entry);
     void fill(std::uint64_t* table, unsigned level, std::uint64_t start, const MemoryTypes& types);

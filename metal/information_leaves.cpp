@@ -13,33 +13,60 @@ std::optional<std::uint64_t> counter(Cpu& cpu, std::uint32_t number) {
     const nested::Counters& counters = cpu.vcpu.counters();
     const auto statistics = cpu.vcpu.statistics();
     switch (number) {
-        case 0: return counters.exits();
-        case 1: return counters.l2_entries;
-        case 2: return counters.l2_reentries;
-        case 3: return counters.exits() - counters.exits_from_l2;
-        case 4: return counters.exits_from_l2;
-        case 5: return counters.exits_reflected;
-        case 6: return counters.exits_from_l2 - counters.exits_reflected;
-        case 7: return counters.vmread_exits;
-        case 8: return counters.vmwrite_exits;
-        case 9: return counters.invvpid[0];
-        case 10: return counters.invvpid[1];
-        case 11: return counters.invvpid[2];
-        case 12: return counters.invvpid[3];
-        case 13: return counters.invept[1];
-        case 14: return counters.invept[2];
-        case 15: return statistics.tags.hits;
-        case 16: return statistics.tags.misses;
-        case 17: return statistics.tags.evictions;
-        case 18: return counters.l2_tag_flushes;
-        case 19: return counters.l1_tag_flushes;
-        case 20: return statistics.hardware_invepts;
-        case 21: return statistics.ept02_leaves_filled;
-        case 22: return statistics.ept02_pages;
-        case 23: return counters.vmreads;
-        case 24: return counters.vmwrites;
-        case 25: return counters.vmptrlds;
-        default: return std::nullopt;
+        case 0:
+            return counters.exits();
+        case 1:
+            return counters.l2_entries;
+        case 2:
+            return counters.l2_reentries;
+        case 3:
+            return counters.exits() - counters.exits_from_l2;
+        case 4:
+            return counters.exits_from_l2;
+        case 5:
+            return counters.exits_reflected;
+        case 6:
+            return counters.exits_from_l2 - counters.exits_reflected;
+        case 7:
+            return counters.vmread_exits;
+        case 8:
+            return counters.vmwrite_exits;
+        case 9:
+            return counters.invvpid[0];
+        case 10:
+            return counters.invvpid[1];
+        case 11:
+            return counters.invvpid[2];
+        case 12:
+            return counters.invvpid[3];
+        case 13:
+            return counters.invept[1];
+        case 14:
+            return counters.invept[2];
+        case 15:
+            return statistics.tags.hits;
+        case 16:
+            return statistics.tags.misses;
+        case 17:
+            return statistics.tags.evictions;
+        case 18:
+            return counters.l2_tag_flushes;
+        case 19:
+            return counters.l1_tag_flushes;
+        case 20:
+            return statistics.hardware_invepts;
+        case 21:
+            return statistics.ept02_leaves_filled;
+        case 22:
+            return statistics.ept02_pages;
+        case 23:
+            return counters.vmreads;
+        case 24:
+            return counters.vmwrites;
+        case 25:
+            return counters.vmptrlds;
+        default:
+            return std::nullopt;
     }
 }
 
@@ -59,8 +86,8 @@ void information_leaf(Cpu& cpu, std::uint32_t leaf) {
         case 0:
             return answer(0x40000004, 0x74616c46, 0x6b636162, 0x74616c46);  // "Flat", "back", "Flat"
         case 1:
-            return answer(version_number, static_cast<std::uint32_t>(cpu.mode), cpu.vcpu.shadows_vmcs() ? 1 : 0,
-                          cpu.vcpu.tag_capacity());
+            return answer(version_number, static_cast<std::uint32_t>(cpu.mode),
+                          cpu.vcpu.shadows_vmcs() ? 1 : 0, cpu.vcpu.tag_capacity());
         case 2: {
             const auto value = counter(cpu, index);
             return answer(value.value_or(0), value ? 1 : 0, 0, value.value_or(0) >> 32);

@@ -6,6 +6,7 @@
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
 #include "metal/panic.hpp"
+#include "nested/complete_instruction.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
 #include "vmx/interruption.hpp"
@@ -23,24 +24,56 @@ template <vmx::FieldWidth W, vmx::FieldKind K>
 vmx::field_value_t<W> get(vmx::Field<W, K> what) {
     return static_cast<vmx::field_value_t<W>>(vmread(what.encoding));
 }
-void put(auto what, std::uint64_t value) { vmwrite(what.encoding, value); }
+void put(auto what, std::uint64_t value) {
+    vmwrite(what.encoding, value);
+}
 
 constexpr Fault general_protection{.vector = static_cast<std::uint8_t>(x86::Vector::general_protection),
                                    .has_error_code = true};
 constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::invalid_opcode)};
 
-// The instruction is done (SDM 3C 28.3.3 for what blocked interrupts).
 [[gnu::always_inline]] inline void advance() {
-    put(vmx::field::guest_rip, get(vmx::field::guest_rip) + get(vmx::field::vm_exit_instruction_length));
-    const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
-    constexpr std::uint32_t for_one_instruction =
-        vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss;
-    if ((state & for_one_instruction) != 0) [[unlikely]] {
-        put(vmx::field::guest_interruptibility_state, state & ~for_one_instruction);
-    }
-    if ((get(vmx::field::guest_rflags) & x86::rflags::trap) != 0) [[unlikely]] {
-        put(vmx::field::guest_pending_debug_exceptions,
-            get(vmx::field::guest_pending_debug_exceptions) | vmx::pending_debug::single_step);
+    nested::complete_instruction([](auto what) { return get(what); },
+                                 [](auto what, std::uint64_t value) { put(what, value); },
+                                 get(vmx::field::guest_rflags));
+}
+
+// What L1 does not find in CPUID: what L0 would have to emulate, or to switch between guests, or what writes
+// to memory past EPT (the debug store and processor trace).
+constexpr std::uint32_t hidden_features_ecx = x86::cpuid::features_ecx_smx |
+                                              x86::cpuid::features_ecx_osxsave | 1U << 2 /* DTES64 */ |
+                                              1U << 4 /* DS-CPL */;
+constexpr std::uint32_t hidden_features_edx = 1U << 21;  // DS
+constexpr std::uint32_t hidden_extended_ebx = x86::cpuid::extended_ebx_sgx | 1U << 25 /* processor trace */;
+constexpr std::uint32_t os_protection_keys = 1U << 4;
+constexpr std::uint32_t hidden_extended_ecx = os_protection_keys | 1U << 7 /* shadow stacks */ |
+                                              1U << 16 /* LA57 */ | 1U << 30 /* SGX LC */ |
+                                              1U << 31 /* supervisor keys */;
+constexpr std::uint32_t hidden_extended_edx =
+    1U << 5 /* user interrupts */ | 1U << 18 /* PCONFIG */ | 1U << 20 /* indirect-branch tracking */;
+constexpr std::uint32_t hidden_extended_1_eax =
+    1U << 17 /* FRED */ | 1U << 18 /* LKGS */ | 1U << 26 /* LAM */;
+
+// The leaves of features, in L1's registers already.
+[[gnu::noinline]] void adjust_features(Cpu& cpu, std::uint32_t leaf, std::uint32_t subleaf) {
+    std::uint64_t& eax = cpu.frame.registers.by_number[0];
+    std::uint64_t& ebx = cpu.frame.registers.by_number[3];
+    std::uint64_t& ecx = cpu.frame.registers.by_number[1];
+    std::uint64_t& edx = cpu.frame.registers.by_number[2];
+    const std::uint64_t cr4 = get(vmx::field::guest_cr4);
+    if (leaf == x86::cpuid::leaf_features) {
+        ecx &= ~std::uint64_t{hidden_features_ecx};
+        ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
+        if ((cr4 & x86::cr4::xsave_enable) != 0) ecx |= x86::cpuid::features_ecx_osxsave;
+        edx &= ~std::uint64_t{hidden_features_edx};
+        if (!cpu.port.apic_enabled()) edx &= ~std::uint64_t{x86::cpuid::features_edx_apic};
+    } else if (subleaf == 0) {
+        ebx &= ~std::uint64_t{hidden_extended_ebx};
+        ecx &= ~std::uint64_t{hidden_extended_ecx};
+        edx &= ~std::uint64_t{hidden_extended_edx};
+        if ((cr4 & x86::cr4::protection_key_enable) != 0) ecx |= os_protection_keys;
+    } else if (subleaf == 1) {
+        eax &= ~std::uint64_t{hidden_extended_1_eax};
     }
 }
 
@@ -60,23 +93,13 @@ constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::
     asm volatile("cpuid"
                  : "=a"(result.eax), "=b"(result.ebx), "=c"(result.ecx), "=d"(result.edx)
                  : "a"(leaf), "c"(subleaf));
-    if (leaf == x86::cpuid::leaf_features) {
-        result.ecx &= ~std::uint64_t{x86::cpuid::features_ecx_smx | x86::cpuid::features_ecx_osxsave};
-        result.ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
-        if ((get(vmx::field::guest_cr4) & x86::cr4::xsave_enable) != 0) result.ecx |= x86::cpuid::features_ecx_osxsave;
-        if (!cpu.port.apic_enabled()) result.edx &= ~std::uint64_t{x86::cpuid::features_edx_apic};
-    } else if (leaf == x86::cpuid::leaf_extended_features && subleaf == 0) {
-        constexpr std::uint32_t processor_trace = 1U << 25;
-        constexpr std::uint32_t os_protection_keys = 1U << 4;
-        result.ebx &= ~std::uint64_t{x86::cpuid::extended_ebx_sgx | processor_trace};
-        constexpr std::uint32_t five_level_paging = 1U << 16;
-        result.ecx &= ~std::uint64_t{os_protection_keys | five_level_paging};
-        if ((get(vmx::field::guest_cr4) & x86::cr4::protection_key_enable) != 0) result.ecx |= os_protection_keys;
-    }
     registers[0] = result.eax;
     registers[3] = result.ebx;
     registers[1] = result.ecx;
     registers[2] = result.edx;
+    if (leaf == x86::cpuid::leaf_features || leaf == x86::cpuid::leaf_extended_features) [[unlikely]] {
+        adjust_features(cpu, leaf, subleaf);
+    }
 }
 
 void emulate_msr(Cpu& cpu, bool write) {
@@ -84,14 +107,14 @@ void emulate_msr(Cpu& cpu, bool write) {
     const auto msr = static_cast<std::uint32_t>(registers[1]);
     if (write) {
         if (!cpu.vcpu.write_guest_msr(msr, (registers[2] << 32) | (registers[0] & 0xffffffff))) {
-            cpu.vcpu.inject_into_l1(general_protection);
+            cpu.vcpu.inject(general_protection);
             return;
         }
         cpu.vcpu.l1_msr_changed();
     } else {
         const auto value = cpu.vcpu.read_guest_msr(msr);
         if (!value) {
-            cpu.vcpu.inject_into_l1(general_protection);
+            cpu.vcpu.inject(general_protection);
             return;
         }
         registers[0] = *value & 0xffffffff;
@@ -100,13 +123,16 @@ void emulate_msr(Cpu& cpu, bool write) {
     advance();
 }
 
-// Into vmcs01, for an L1 that switches PAE paging on or changes it (SDM 3A 4.4.1). EPT is on, so they live in the VMCS.
+// Into vmcs01, for an L1 that switches PAE paging on or changes it (SDM 3A 4.4.1). EPT is on, so they live in
+// the VMCS.
 bool load_pae_pointers(Cpu& cpu) {
     const std::uint64_t table = get(vmx::field::guest_cr3) & 0xffffffe0;
     const auto* page = cpu.port.l1_page(x86::Gpa<x86::L1>{table});
     if (page == nullptr) return false;
-    const auto* entries = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
+    const auto* in_memory = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
+    std::uint64_t entries[4];
     for (std::uint32_t i = 0; i < 4; ++i) {
+        entries[i] = __atomic_load_n(&in_memory[i], __ATOMIC_RELAXED);
         if (!x86::is_valid_pae_pdpte(entries[i], cpu.capabilities.physical_address_width)) return false;
     }
     for (std::uint32_t i = 0; i < 4; ++i) vmwrite(vmx::field::guest_pdpte0.encoding + 2 * i, entries[i]);
@@ -151,14 +177,16 @@ bool write_cr0(Cpu& cpu, std::uint64_t value) {
     return true;
 }
 
-// MOV to CR4 exits only where L1 changes VMXE, which is 1 in VMX operation, or SMXE or LA57, which it may not have.
+// MOV to CR4 exits only where L1 changes VMXE, which is 1 in VMX operation, or SMXE or LA57, which it may not
+// have.
 bool write_cr4(Cpu& cpu, std::uint64_t value) {
     using namespace x86::cr4;
     const std::uint64_t before = get(vmx::field::guest_cr4);
     const bool long_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
     if ((value & ~cpu.capabilities.promised.cr4.fixed1) != 0) return false;
     if (cpu.vcpu.in_vmx_operation() && (value & vmx_enable) == 0) return false;
-    if (long_mode && ((value & physical_address_extension) == 0 || ((value ^ before) & five_level_paging) != 0)) {
+    if (long_mode &&
+        ((value & physical_address_extension) == 0 || ((value ^ before) & five_level_paging) != 0)) {
         return false;
     }
     if ((value & pcid_enable) != 0 && (before & pcid_enable) == 0 &&
@@ -171,7 +199,8 @@ bool write_cr4(Cpu& cpu, std::uint64_t value) {
     if (((value ^ before) & paging_bits) != 0) {
         cpu.vcpu.l1_translations_changed();
         const bool pae = (value & physical_address_extension) != 0;
-        if (!long_mode && pae && (get(vmx::field::guest_cr0) & x86::cr0::paging) != 0 && !load_pae_pointers(cpu)) {
+        if (!long_mode && pae && (get(vmx::field::guest_cr0) & x86::cr0::paging) != 0 &&
+            !load_pae_pointers(cpu)) {
             put(vmx::field::guest_cr4, before);
             return false;
         }
@@ -184,8 +213,9 @@ void emulate_control_register(Cpu& cpu) {
     const auto access = vmx::ControlRegisterAccess::decode(get(vmx::field::exit_qualification));
     using Kind = vmx::ControlRegisterAccess::Kind;
     const auto source = [&] {
-        std::uint64_t value = access.general_register == 4 ? get(vmx::field::guest_rsp)
-                                                           : cpu.frame.registers.by_number[access.general_register];
+        std::uint64_t value = access.general_register == 4
+                                  ? get(vmx::field::guest_rsp)
+                                  : cpu.frame.registers.by_number[access.general_register];
         if (!x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) value &= 0xffffffff;
         return value;
     };
@@ -201,7 +231,7 @@ void emulate_control_register(Cpu& cpu) {
     if (done) {
         advance();
     } else {
-        cpu.vcpu.inject_into_l1(general_protection);
+        cpu.vcpu.inject(general_protection);
     }
 }
 
@@ -268,10 +298,11 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             break;
         case xsetbv: {
             std::uint64_t* registers = cpu.frame.registers.by_number;
-            if (try_xsetbv(static_cast<std::uint32_t>(registers[1]), (registers[2] << 32) | (registers[0] & 0xffffffff))) {
+            if (try_xsetbv(static_cast<std::uint32_t>(registers[1]),
+                           (registers[2] << 32) | (registers[0] & 0xffffffff))) {
                 advance();
             } else {
-                cpu.vcpu.inject_into_l1(general_protection);
+                cpu.vcpu.inject(general_protection);
             }
             break;
         }
@@ -281,20 +312,23 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             advance();
             break;
         case getsec:
-            cpu.vcpu.inject_into_l1(invalid_opcode);
+            cpu.vcpu.inject(invalid_opcode);
             break;
         case ept_violation:
             if (!cpu.port.handle_ept01_violation(get(vmx::field::guest_physical_address))) {
-                cpu.vcpu.inject_into_l1(general_protection);
+                cpu.vcpu.inject(general_protection);
             }
             break;
         case triple_fault:
             l1_died("a triple fault");
+        case init_signal:
+            l1_died("an INIT signal, which Flatback does not emulate,");
         case task_switch:
             l1_died("a hardware task switch, which Flatback does not emulate,");
         default:
             panic("an exit of L1's that L0 did not ask for, reason ", exit_reason, " (",
-                  name_of(reason.basic()), "), qualification ", log::hex(get(vmx::field::exit_qualification)));
+                  name_of(reason.basic()), "), qualification ",
+                  log::hex(get(vmx::field::exit_qualification)));
     }
     return nested::Entry::vmresume;
 }

@@ -88,7 +88,7 @@ void write_page_tables(std::span<std::byte> bytes, std::uint64_t base) {
         put(bytes, block::pdpt + 8 * directory,
             (base + block::page_directories + directory * x86::page_size_4k) | table_bits);
     }
-    for (std::uint64_t page = 0; page < 4 * x86::entries_per_table; ++page) {
+    for (std::uint64_t page = 0; page < 4ULL * x86::entries_per_table; ++page) {
         put(bytes, block::page_directories + 8 * page,
             page * x86::page_size_2m | table_bits | bit::page_size);
     }
@@ -174,7 +174,7 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
 }
 
 std::expected<PhysicalRange, BootError> claim_boot_block(Placement& placement) {
-    if (const auto low = placement.claim_highest(block::size, x86::page_size_4k, low_memory)) return low;
+    if (auto low = placement.claim_highest(block::size, x86::page_size_4k, low_memory)) return low;
     return placement.claim_highest(block::size, x86::page_size_4k, memory_below_4g);
 }
 

@@ -84,7 +84,8 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
 nested::Entry handle_failed_entry(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto error = static_cast<std::uint32_t>(vmread(vmx::field::vm_instruction_error.encoding));
-    if (!cpu.vcpu.handle_failed_entry(error)) panic("the processor refused vmcs01, VM-instruction error ", error);
+    if (!cpu.vcpu.handle_failed_entry(error))
+        panic("the processor refused vmcs01, VM-instruction error ", error);
     return nested::Entry::vmresume;
 }
 
@@ -104,7 +105,8 @@ void run_l1(BootResult& boot) {
     const std::uint64_t cr0 = (read_cr0() | hardware.cr0.fixed0) & hardware.cr0.fixed1;
     // XSETBV is executed here for L1.
     const bool has_xsave = (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_xsave) != 0;
-    asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0), "r"(cr4 | (has_xsave ? x86::cr4::xsave_enable : 0))
+    asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0),
+                 "r"(cr4 | (has_xsave ? x86::cr4::xsave_enable : 0))
                  : "memory");
     vmxon(vmxon_region);
     vmclear(vmcs01);
@@ -114,8 +116,8 @@ void run_l1(BootResult& boot) {
     const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
     const nested::Capabilities promised = nested::make_capabilities(
         hardware, boot.processor.physical_address_width, policy != tag::Policy::off);
-    Cpu& cpu = *new (cpu_storage)
-        Cpu(boot, vpid_pool, vmcs01, promised, {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});
+    Cpu& cpu = *new (cpu_storage) Cpu(boot, vpid_pool, vmcs01, promised,
+                                      {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});
     cpu.mode = boot.options.nested_vpid;
     cpu.port.set_promise(&cpu.capabilities.promised);
     // The exit stub finds the frame again at the top of its stack.
@@ -127,9 +129,13 @@ void run_l1(BootResult& boot) {
     set_panic_report(report_recent_exits);
     set_up_vmcs01(cpu, boot);
     cpu.vcpu.prepare_first_entry();
-    log::info("nested VPID ", policy == tag::Policy::mapped ? "mapped" : policy == tag::Policy::single ? "single" : "off",
-              ", ", cpu.vcpu.tag_capacity(), " slots; VMCS shadowing ", cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ",
-              boot.pages->free_pages() * 4, " KB left for tables");
+    log::info("nested VPID ",
+              policy == tag::Policy::mapped   ? "mapped"
+              : policy == tag::Policy::single ? "single"
+                                              : "off",
+              ", ", cpu.vcpu.tag_capacity(), " slots; VMCS shadowing ",
+              cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ", boot.pages->free_pages() * 4,
+              " KB left for tables");
     log::line("FLATBACK stage l1-entry");
     vm_first_entry(cpu.frame, true);
     panic("vm_first_entry returned");

@@ -135,7 +135,7 @@ std::expected<PhysicalRange, BootError> claim_block(const LoadRequest& request, 
     std::uint64_t size = block::strings;
     for (const Module& module : request.modules) size += module.command_line.size() + 1;
     // Low if possible: there it is out of the way of kernels that use all memory above their image.
-    if (const auto low = placement.claim_highest(size, x86::page_size_4k, low_memory)) return low;
+    if (auto low = placement.claim_highest(size, x86::page_size_4k, low_memory)) return low;
     return placement.claim_highest(size, x86::page_size_4k, memory_below_4g);
 }
 

@@ -60,7 +60,7 @@ std::expected<PhysicalRange, BootError> Placement::find(std::uint64_t size, std:
 
 std::expected<PhysicalRange, BootError> Placement::claim_highest(std::uint64_t size, std::uint64_t alignment,
                                                                  PhysicalRange limits) {
-    const auto place = find(size, alignment, limits);
+    auto place = find(size, alignment, limits);
     if (!place) return place;
     if (!claims_.push_back(*place)) return std::unexpected(BootError{"the L1 image has too many parts"});
     return place;

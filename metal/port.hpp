@@ -8,13 +8,16 @@
 #include "metal/address_space.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
+#include "metal/memory_type_registers.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
+#include "nested/notice.hpp"
 #include "nested/port.hpp"
 
 namespace flatback::metal {
 
-// The guest's general registers as metal/entry.S saves them, in the order of their numbers. RSP is in the VMCS.
+// The guest's general registers as metal/entry.S saves them, in the order of their numbers. RSP is in the
+// VMCS.
 struct GuestRegisters {
     std::uint64_t by_number[16];
 };
@@ -37,20 +40,25 @@ public:
     }
     void invept(vmx::InveptType type, std::uint64_t eptp) { metal::invept(type, {eptp, 0}); }
 
-    // L1's memory is the machine's, but for L0's region and what lies beyond the direct map. Devices' registers are
-    // reachable too: an L1 that keeps its tables there gets what it asked for.
+    // L1's memory is the machine's, but for L0's region and what lies beyond the direct map. Devices'
+    // registers are reachable too: an L1 that keeps its tables there gets what it asked for.
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
-        if (page >= direct_map_end_ || page - region_start_ < region_size_) [[unlikely]] return page_instead(page);
+        if (page >= direct_map_end_ || page - region_start_ < region_size_) [[unlikely]]
+            return page_instead(page);
         auto* found = reinterpret_cast<std::byte*>(direct_map_base + page);
         if (found == nullptr) __builtin_unreachable();  // so that callers' tests for null cost nothing
         return found;
     }
-    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) { return written_pages_.unwritten_since_last_asked(page); }
+    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
+        return written_pages_.unwritten_since_last_asked(page);
+    }
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
 
     std::optional<x86::Hpa> allocate_page();
-    std::uint64_t* page(x86::Hpa address) { return reinterpret_cast<std::uint64_t*>(direct_map_base + address.value()); }
+    std::uint64_t* page(x86::Hpa address) {
+        return reinterpret_cast<std::uint64_t*>(direct_map_base + address.value());
+    }
 
     std::uint64_t& general_register(unsigned number) { return registers_.by_number[number]; }
     void set_cr2(std::uint64_t value) { asm volatile("mov %0, %%cr2" ::"r"(value)); }
@@ -62,7 +70,7 @@ public:
     bool handle_ept01_violation(std::uint64_t guest_physical);
 
     unsigned cpu() { return 0; }
-    void notice(int what, std::uint64_t detail);
+    void notice(nested::Notice what, std::uint64_t detail);
     [[noreturn]] void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
 
@@ -84,6 +92,7 @@ private:
     std::uint64_t region_size_;
     std::uint64_t ept01_pointer_;
     std::uint64_t apic_base_;
+    MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
     x86::Hpa nothing_{};  // the page that stands where L1 has no memory

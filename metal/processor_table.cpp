@@ -117,9 +117,9 @@ std::expected<ProcessorTableChange, BootError> keep_one_processor(std::byte* phy
     // The XSDT exists from revision 2 on. A table that both lead to is found changed already by the second.
     const std::uint64_t xsdt =
         *read<std::uint8_t>(rsdp, 15) >= 2 ? read<std::uint64_t>(rsdp, 24).value_or(0) : 0;
-    const auto by_rsdt = change_tables_of(memory, rsdt, 4, apic_id);
+    auto by_rsdt = change_tables_of(memory, rsdt, 4, apic_id);
     if (!by_rsdt) return by_rsdt;
-    const auto by_xsdt = change_tables_of(memory, xsdt, 8, apic_id);
+    auto by_xsdt = change_tables_of(memory, xsdt, 8, apic_id);
     if (!by_xsdt) return by_xsdt;
     return ProcessorTableChange{std::max(by_rsdt->processors, by_xsdt->processors),
                                 std::max(by_rsdt->disabled, by_xsdt->disabled)};

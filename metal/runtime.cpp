@@ -79,19 +79,8 @@ int __cxa_atexit(void (*)(void*), void*, void*) {
 [[noreturn]] void __cxa_pure_virtual() {
     flatback::metal::panic("a pure virtual function was called; this is a bug of Flatback, report it");
 }
+// In unreachable branches of std::expected and std::optional.
 [[noreturn]] void abort() {
     flatback::metal::panic("abort() was called; this is a bug of Flatback, report it");
 }
 }
-
-// GCC's library calls these in unreachable branches of std::expected, std::optional and std::array.
-namespace std {
-[[noreturn]] void __throw_bad_optional_access() {
-    flatback::metal::panic("an absent std::optional was read; this is a bug of Flatback, report it");
-}
-[[noreturn]] void __glibcxx_assert_fail(const char* file, int line, const char* function,
-                                        const char* condition) noexcept {
-    flatback::metal::panic("the library's check ", condition, " failed in ", function, " at ", file, ":",
-                           line, "; this is a bug of Flatback, report it");
-}
-}  // namespace std

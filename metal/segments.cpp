@@ -6,7 +6,7 @@ namespace flatback::metal {
 
 std::expected<void, BootError> claim_segments(Placement& placement, const ElfImage& image) {
     for (const ElfSegment& segment : image.segments.items()) {
-        if (const auto claimed = placement.claim(segment.memory); !claimed) return claimed;
+        if (auto claimed = placement.claim(segment.memory); !claimed) return claimed;
     }
     return {};
 }

@@ -13,9 +13,12 @@ namespace flatback::metal {
 
 namespace {
 
-void put(auto what, std::uint64_t value) { vmwrite(what.encoding, value); }
+void put(auto what, std::uint64_t value) {
+    vmwrite(what.encoding, value);
+}
 
-std::uint32_t control(const char* name, vmx::ControlCapability capability, std::uint32_t needed, std::uint32_t wanted) {
+std::uint32_t control(const char* name, vmx::ControlCapability capability, std::uint32_t needed,
+                      std::uint32_t wanted) {
     const std::uint32_t value = capability.adjust(needed | (wanted & capability.allowed1));
     if ((value & needed) != needed) {
         refuse("this processor lacks ", name, " ", log::hex(needed & ~value), "; Flatback needs it");
@@ -39,7 +42,8 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
     // What L1 sees in CPUID must work: these controls let it.
     constexpr std::uint32_t instructions = vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
                                            vmx::secondary::enable_xsaves_xrstors |
-                                           vmx::secondary::enable_user_wait_and_pause | vmx::secondary::enable_pconfig;
+                                           vmx::secondary::enable_user_wait_and_pause |
+                                           vmx::secondary::enable_pconfig;
     const bool tagged = cpu.vcpu.vpid01() != 0;
     put(field::secondary_processor_based_vm_execution_controls,
         control("secondary processor-based controls", has.secondary_processor_based,
@@ -55,13 +59,15 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
     put(field::vm_entry_controls,
         control("VM-entry controls", has.vm_entry,
                 vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
-                    vmx::entry_control::load_ia32_efer | (long_mode ? vmx::entry_control::ia32e_mode_guest : 0),
+                    vmx::entry_control::load_ia32_efer |
+                    (long_mode ? vmx::entry_control::ia32e_mode_guest : 0),
                 0));
     put(field::virtual_processor_identifier, cpu.vcpu.vpid01());
     put(field::ept_pointer, cpu.port.ept01_pointer());
     put(field::address_of_msr_bitmaps, cpu.port.l0_msr_bitmap().value());
     put(field::vmcs_link_pointer, ~std::uint64_t{0});
-    if (has.secondary_processor_based.may_set(vmx::secondary::enable_xsaves_xrstors)) put(field::xss_exiting_bitmap, 0);
+    if (has.secondary_processor_based.may_set(vmx::secondary::enable_xsaves_xrstors))
+        put(field::xss_exiting_bitmap, 0);
     put(field::exception_bitmap, 0);
     put(field::page_fault_error_code_mask, 0);
     put(field::page_fault_error_code_match, 0);
@@ -72,13 +78,13 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
     put(field::vm_entry_interruption_information, 0);
 
     // CR0.NE and CR4.VMXE are 1 in VMX operation, whatever L1 believes.
-    const std::uint64_t cr0 = x86::cr0::protection_enable | x86::cr0::extension_type | x86::cr0::numeric_error |
-                              (long_mode ? x86::cr0::paging : 0);
+    const std::uint64_t cr0 = x86::cr0::protection_enable | x86::cr0::extension_type |
+                              x86::cr0::numeric_error | (long_mode ? x86::cr0::paging : 0);
     const std::uint64_t cr4 = long_mode ? x86::cr4::physical_address_extension : 0;
     put(field::cr0_guest_host_mask, x86::cr0::numeric_error);
     put(field::cr0_read_shadow, cr0);
     put(field::guest_cr0, cr0);
-    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | x86::cr4::smx_enable | x86::cr4::five_level_paging);
+    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | ~nested::offered::cr4);
     put(field::cr4_read_shadow, cr4);
     put(field::guest_cr4, cr4 | x86::cr4::vmx_enable);
     put(field::guest_cr3, start.cr3);

@@ -13,13 +13,21 @@ namespace flatback::metal {
 // Field encodings have 32 bits, values 64 whatever the field's width (SDM 3C 31.3, VMREAD).
 [[nodiscard, gnu::always_inline]] inline std::uint64_t vmread(std::uint64_t encoding) {
     std::uint64_t value;
-    asm goto volatile("vmread %1, %0; jbe %l[failed]" : "=r"(value) : "r"(encoding) : "cc", "memory" : failed);
+    asm goto volatile("vmread %1, %0; jbe %l[failed]"
+                      : "=r"(value)
+                      : "r"(encoding)
+                      : "cc", "memory"
+                      : failed);
     return value;
 failed:
     vmx_instruction_failed("VMREAD", encoding);
 }
 [[gnu::always_inline]] inline void vmwrite(std::uint64_t encoding, std::uint64_t value) {
-    asm goto volatile("vmwrite %1, %0; jbe %l[failed]" : : "r"(encoding), "r"(value) : "cc", "memory" : failed);
+    asm goto volatile("vmwrite %1, %0; jbe %l[failed]"
+                      :
+                      : "r"(encoding), "r"(value)
+                      : "cc", "memory"
+                      : failed);
     return;
 failed:
     vmx_instruction_failed("VMWRITE", encoding);

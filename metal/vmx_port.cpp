@@ -1,10 +1,10 @@
-#include "metal/port.hpp"
-
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
+#include "metal/port.hpp"
+#include "nested/entry_checks_table.hpp"
 #include "vmx/field.hpp"
 #include "x86/msr.hpp"
 
@@ -25,11 +25,33 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       region_size_(boot.region.end - boot.region.start),
       ept01_pointer_(boot.ept01->pointer()),
       apic_base_(read_msr(x86::msr::ia32_apic_base)),
-      written_pages_(*boot.ept01) {
+      written_pages_(*boot.ept01, *boot.pages) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     nothing_ = physical_of(boot.pages->allocate_page_or_panic("the page of nothing"));
     fill_msr_bitmap();
 }
+
+namespace {
+
+// The processor writes to memory by these without asking EPT: processor trace, and the debug store with its
+// records.
+constexpr struct {
+    std::uint32_t first, last;
+} writes_memory_past_ept[] = {{0x560, 0x571}, {0x600, 0x600}, {0x3f1, 0x3f1}};
+
+constexpr bool is_kept_from_l1(std::uint32_t msr) {
+    for (const auto& [first, last] : writes_memory_past_ept) {
+        if (msr >= first && msr <= last) return true;
+    }
+    return false;
+}
+
+// IA32_MISC_ENABLE (SDM vol. 4, 1A0H).
+constexpr std::uint64_t branch_trace_storage_unavailable = 1ULL << 11;
+constexpr std::uint64_t pebs_unavailable = 1ULL << 12;
+constexpr std::uint64_t execute_disable_off = 1ULL << 34;
+
+}  // namespace
 
 // What L0 keeps to itself or must know of. Everything else L1 has as the processor gives it.
 void MetalPort::fill_msr_bitmap() {
@@ -49,9 +71,23 @@ void MetalPort::fill_msr_bitmap() {
         set(number, false);
         set(number, true);
     }
-    // A microcode update would change the processor under L0. The rest live in the VMCS: L0 has to know when they change.
-    for (std::uint32_t number : {msr::ia32_bios_updt_trig, msr::ia32_efer, msr::ia32_pat, msr::ia32_sysenter_cs,
-                                 msr::ia32_sysenter_esp, msr::ia32_sysenter_eip}) {
+    for (const auto& [first, last] : writes_memory_past_ept) {
+        for (std::uint32_t number = first; number <= last; ++number) {
+            set(number, false);
+            set(number, true);
+        }
+    }
+    for (std::uint32_t number = msr::ia32_mtrr_physbase0; number <= msr::ia32_mtrr_def_type; ++number) {
+        if (!MemoryTypeRegisters::contains(number)) continue;
+        set(number, false);
+        set(number, true);
+    }
+    set(msr::ia32_misc_enable, false);
+    set(msr::ia32_misc_enable, true);
+    // A microcode update would change the processor under L0. The rest live in the VMCS: L0 has to know when
+    // they change.
+    for (std::uint32_t number : {msr::ia32_bios_updt_trig, msr::ia32_efer, msr::ia32_pat,
+                                 msr::ia32_sysenter_cs, msr::ia32_sysenter_esp, msr::ia32_sysenter_eip}) {
         set(number, true);
     }
 }
@@ -63,8 +99,8 @@ void MetalPort::write_host_state() {
     put(field::host_cr3, read_cr3());
     put(field::host_cr4, read_cr4());
     put(field::host_cs_selector, selector::code);
-    for (auto what : {field::host_ss_selector, field::host_ds_selector, field::host_es_selector, field::host_fs_selector,
-                      field::host_gs_selector}) {
+    for (auto what : {field::host_ss_selector, field::host_ds_selector, field::host_es_selector,
+                      field::host_fs_selector, field::host_gs_selector}) {
         put(what, what.encoding == field::host_ss_selector.encoding ? selector::data : 0);
     }
     put(field::host_tr_selector, selector::task);
@@ -105,7 +141,17 @@ std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
     if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) {
         return promised_ != nullptr ? promised_->read_msr(msr) : std::nullopt;
     }
+    if (is_kept_from_l1(msr)) return std::nullopt;
+    if (MemoryTypeRegisters::contains(msr)) {
+        if (const auto written = memory_type_registers_.read(msr)) return written;
+        return try_read_msr(msr);
+    }
     switch (msr) {
+        case number::ia32_misc_enable: {
+            const auto real = try_read_msr(msr);
+            if (!real) return real;
+            return *real | branch_trace_storage_unavailable | pebs_unavailable;
+        }
         case number::ia32_feature_control:
             return x86::feature_control::locked | x86::feature_control::vmx_outside_smx;
         case number::ia32_apic_base:
@@ -120,17 +166,35 @@ std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
 bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
     namespace number = x86::msr;
     if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) return false;
+    if (is_kept_from_l1(msr)) return false;
+    if (MemoryTypeRegisters::contains(msr)) {
+        if (!try_read_msr(msr)) return false;  // this processor has fewer of them
+        memory_type_registers_.write(msr, value);
+        return true;
+    }
     switch (msr) {
+        case number::ia32_misc_enable:
+            // L0's own pages are not executable by "execute disable"; the two flags are read-only.
+            if ((value & execute_disable_off) != 0) return false;
+            return try_write_msr(msr, value & ~(branch_trace_storage_unavailable | pebs_unavailable));
+        case number::ia32_debugctl: {
+            // It lives in the VMCS; here the processor only says whether it takes the value.
+            const bool taken = try_write_msr(msr, value);
+            write_msr(msr, 0);
+            return taken;
+        }
         case number::ia32_feature_control:  // locked
         case number::ia32_smm_monitor_ctl:
             return false;
         case number::ia32_bios_updt_trig:  // taken, and without effect
             return true;
         case number::ia32_apic_base: {
-            // The global enable is L1's view only: there are processors on which the real one, once off, stays off.
-            // The address stays where it is, so that the APIC's page cannot be laid over anything else.
+            // The global enable is L1's view only: there are processors on which the real one, once off,
+            // stays off. The address stays where it is, so that the APIC's page cannot be laid over anything
+            // else.
             constexpr std::uint64_t enables = x86::apic_base::global_enable | x86::apic_base::x2apic_enable;
-            if ((value & x86::apic_base::address_mask) != (apic_base_ & x86::apic_base::address_mask)) return false;
+            if ((value & x86::apic_base::address_mask) != (apic_base_ & x86::apic_base::address_mask))
+                return false;
             if ((value & enables) == x86::apic_base::x2apic_enable) return false;
             if (((value ^ apic_base_) & x86::apic_base::x2apic_enable) != 0) {
                 const std::uint64_t real = read_msr(number::ia32_apic_base);
@@ -151,14 +215,29 @@ bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
     return false;
 }
 
-void MetalPort::notice(int what, std::uint64_t detail) {
-    log::debug("nested VM entry refused: kind ", what, ", detail ", log::hex(detail));
+void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
+    switch (what) {
+        case nested::Notice::entry_check_failed: {
+            const auto check = static_cast<nested::EntryCheck>(detail);
+            log::debug("a VM entry of L1's breaks the rule ", nested::name_of(check), " (SDM 3C ",
+                       nested::section_of(check), ")");
+            break;
+        }
+        case nested::Notice::guest_state_refused:
+            log::debug("the processor refused L2's guest state");
+            break;
+        case nested::Notice::hardware_refused_vmcs02:
+            log::debug("the processor refused vmcs02, VM-instruction error ", detail);
+            break;
+    }
 }
 
 void MetalPort::l1_shutdown(const char* why) {
-    panic("L1 is shut down by ", why);
+    refuse("L1 is shut down by ", why);
 }
 
-void MetalPort::fatal(const char* why) { panic("the engine stopped: ", why); }
+void MetalPort::fatal(const char* why) {
+    panic("the engine stopped: ", why);
+}
 
 }  // namespace flatback::metal

@@ -1,4 +1,5 @@
 #include "metal/ept01.hpp"
+#include "metal/page_pool.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
 #include "vmx/ept.hpp"
@@ -8,8 +9,10 @@ namespace flatback::metal {
 static_assert(vmx::ept_entry::dirty == 1ULL << 9);
 
 void WrittenPages::watch(x86::Gpa<x86::L1> page) {
-    if (!ept01_.sets_dirty_flags()) return;
+    if (!ept01_.sets_dirty_flags() || pages_taken_ >= most_pages) return;
+    const std::size_t before = pages_.free_pages();
     std::uint64_t* leaf = ept01_.leaf_of_4k(page);
+    pages_taken_ += before - pages_.free_pages();
     if (leaf == nullptr) return;
     Watched& watched = watched_[next_++ % watched_.size()];
     watched = {page.value(), leaf};

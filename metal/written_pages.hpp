@@ -1,7 +1,9 @@
-// Which pages of L1's it has written to since L0 last looked: by the dirty flags of EPT01, so that a look costs nothing.
+// Which pages of L1's it has written to since L0 last looked: by the dirty flags of EPT01, so that a look
+// costs nothing.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "x86/address.hpp"
@@ -9,19 +11,21 @@
 namespace flatback::metal {
 
 class Ept01;
+class PagePool;
 
-// A page is watched from the first question about it; the few that were asked about last are remembered. Writes by
-// devices are not seen, nor those of an L2 to which L1 gave the page: what is made of a watched page must not be what
-// protects L0. Not shared between processors.
+// A page is watched from the first question about it; the few that were asked about last are remembered.
+// Writes by devices are not seen, nor L0's own for L1, nor those of an L2 to which L1 gave the page: what is
+// made of a watched page must not be what protects L0. Not shared between processors.
 class WrittenPages final {
 public:
-    explicit WrittenPages(Ept01& ept01) : ept01_(ept01) {}
+    WrittenPages(Ept01& ept01, const PagePool& pages) : ept01_(ept01), pages_(pages) {}
 
     // False: written, or not known. From now on the page counts as not written.
     [[nodiscard]] bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
         for (Watched& watched : watched_) {
             if (watched.page != page.value()) continue;
-            if ((*watched.leaf & dirty) == 0) [[likely]] return true;
+            if ((*watched.leaf & dirty) == 0) [[likely]]
+                return true;
             clear(watched);
             return false;
         }
@@ -38,7 +42,13 @@ private:
     void watch(x86::Gpa<x86::L1> page);
     void clear(Watched& watched);
 
+    // Splitting large pages of EPT01 takes pages of L0's that are never given back: so many, and no new page
+    // is watched.
+    static constexpr std::size_t most_pages = 64;
+
     Ept01& ept01_;
+    const PagePool& pages_;
+    std::size_t pages_taken_ = 0;
     std::array<Watched, 16> watched_;
     unsigned next_ = 0;
 };

@@ -11,7 +11,7 @@
 namespace flatback::nested {
 
 struct Capabilities {
-    vmx::Capabilities promised;   // what L1's capability MSRs say
+    vmx::Capabilities promised;  // what L1's capability MSRs say
     unsigned physical_address_width = 36;
     bool vmcs_shadowing = false;  // of the hardware, for L1
     bool huge_ept_pages = false;  // of the hardware
@@ -30,8 +30,9 @@ inline constexpr std::uint32_t primary =
     vmx::primary::use_io_bitmaps | vmx::primary::use_msr_bitmaps | vmx::primary::monitor_exiting |
     vmx::primary::pause_exiting | vmx::primary::activate_secondary_controls;
 inline constexpr std::uint32_t secondary =
-    vmx::secondary::virtualize_apic_accesses | vmx::secondary::enable_ept | vmx::secondary::descriptor_table_exiting |
-    vmx::secondary::enable_rdtscp | vmx::secondary::virtualize_x2apic_mode | vmx::secondary::wbinvd_exiting |
+    vmx::secondary::virtualize_apic_accesses | vmx::secondary::enable_ept |
+    vmx::secondary::descriptor_table_exiting | vmx::secondary::enable_rdtscp |
+    vmx::secondary::virtualize_x2apic_mode | vmx::secondary::wbinvd_exiting |
     vmx::secondary::unrestricted_guest | vmx::secondary::pause_loop_exiting | vmx::secondary::rdrand_exiting |
     vmx::secondary::enable_invpcid | vmx::secondary::rdseed_exiting | vmx::secondary::enable_xsaves_xrstors;
 inline constexpr std::uint32_t vm_exit =
@@ -39,13 +40,19 @@ inline constexpr std::uint32_t vm_exit =
     vmx::exit_control::acknowledge_interrupt_on_exit | vmx::exit_control::save_ia32_pat |
     vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer |
     vmx::exit_control::save_vmx_preemption_timer_value;
-inline constexpr std::uint32_t vm_entry = vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
-                                          vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer;
+inline constexpr std::uint32_t vm_entry =
+    vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
+    vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer;
 inline constexpr std::uint64_t ept =
-    vmx::EptVpidCapability::execute_only | vmx::EptVpidCapability::walk_length_4 | vmx::EptVpidCapability::uncacheable |
-    vmx::EptVpidCapability::write_back | vmx::EptVpidCapability::page_2m | vmx::EptVpidCapability::page_1g |
-    vmx::EptVpidCapability::invept | vmx::EptVpidCapability::accessed_dirty |
-    vmx::EptVpidCapability::invept_single_context | vmx::EptVpidCapability::invept_all_contexts;
+    vmx::EptVpidCapability::execute_only | vmx::EptVpidCapability::walk_length_4 |
+    vmx::EptVpidCapability::uncacheable | vmx::EptVpidCapability::write_back |
+    vmx::EptVpidCapability::page_2m | vmx::EptVpidCapability::page_1g | vmx::EptVpidCapability::invept |
+    vmx::EptVpidCapability::accessed_dirty | vmx::EptVpidCapability::invept_single_context |
+    vmx::EptVpidCapability::invept_all_contexts;
+// CR4 up to protection keys, but for 5-level paging and SMX. What L0 would have to switch between guests is
+// not offered.
+inline constexpr std::uint64_t cr4 = 0x7fffff & ~(x86::cr4::five_level_paging | x86::cr4::smx_enable |
+                                                  (std::uint64_t{1} << 15) | (std::uint64_t{1} << 19));
 // All four types together or none: old L1s use type 1 without looking at its bit.
 inline constexpr std::uint64_t vpid =
     vmx::EptVpidCapability::invvpid | vmx::EptVpidCapability::invvpid_individual_address |
@@ -53,21 +60,23 @@ inline constexpr std::uint64_t vpid =
     vmx::EptVpidCapability::invvpid_single_context_retaining_globals;
 }  // namespace offered
 
-// hardware: the real processor's, read from its MSRs. offer_vpid: "enable VPID", its capability bits and INVVPID appear
-// together or not at all.
+// hardware: the real processor's, read from its MSRs. offer_vpid: "enable VPID", its capability bits and
+// INVVPID appear together or not at all.
 constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsigned physical_address_width,
                                          bool offer_vpid) {
     Capabilities all;
     all.physical_address_width = physical_address_width;
-    all.vmcs_shadowing = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
+    // L0 writes exit information into the shadow VMCS.
+    all.vmcs_shadowing = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing) &&
+                         hardware.misc.may_write_exit_information();
     all.huge_ept_pages = hardware.ept_vpid.has(vmx::EptVpidCapability::page_1g);
 
     vmx::Capabilities& promised = all.promised;
-    promised.basic.value = vmcs12_revision | (std::uint64_t{vmcs12_region_size} << vmx::BasicCapability::region_size_shift) |
-                           (std::uint64_t{6} << vmx::BasicCapability::memory_type_shift) |
-                           vmx::BasicCapability::true_controls |
-                           (hardware.basic.value & (vmx::BasicCapability::ins_outs_information |
-                                                    vmx::BasicCapability::any_error_code));
+    promised.basic.value =
+        vmcs12_revision | (std::uint64_t{vmcs12_region_size} << vmx::BasicCapability::region_size_shift) |
+        (std::uint64_t{6} << vmx::BasicCapability::memory_type_shift) | vmx::BasicCapability::true_controls |
+        (hardware.basic.value &
+         (vmx::BasicCapability::ins_outs_information | vmx::BasicCapability::any_error_code));
     // Reserved controls that must be 1 stay so; one that need not be 1 in hardware need not be for L1.
     const auto offer = [](vmx::ControlCapability of_hardware, std::uint32_t what) {
         return vmx::ControlCapability{of_hardware.allowed0 & ~what,
@@ -76,22 +85,22 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     promised.pin_based = offer(hardware.pin_based, offered::pin_based);
     promised.primary_processor_based = offer(hardware.primary_processor_based, offered::primary);
     promised.secondary_processor_based =
-        offer(hardware.secondary_processor_based, offered::secondary | (offer_vpid ? vmx::secondary::enable_vpid : 0));
-    // L0 needs these of its own, so the hardware's "must be" rules about them do not bind L1.
+        offer(hardware.secondary_processor_based,
+              offered::secondary | (offer_vpid ? vmx::secondary::enable_vpid : 0));
     promised.vm_exit = offer(hardware.vm_exit, offered::vm_exit);
     promised.vm_entry = offer(hardware.vm_entry, offered::vm_entry);
     promised.ept_vpid.value = hardware.ept_vpid.value & (offered::ept | (offer_vpid ? offered::vpid : 0));
 
     // No HLT activity state: an L2 entered halted would hold L0's processor, not L1's (docs/engine.md).
-    promised.misc.value = hardware.misc.value &
-                          (vmx::MiscCapability::preemption_timer_rate_mask | vmx::MiscCapability::store_efer_lma |
-                           vmx::MiscCapability::activity_shutdown | vmx::MiscCapability::activity_wait_for_sipi |
-                           (std::uint64_t{0x1ff} << vmx::MiscCapability::cr3_target_count_shift) |
-                           vmx::MiscCapability::zero_length_injection);
+    promised.misc.value =
+        hardware.misc.value &
+        (vmx::MiscCapability::preemption_timer_rate_mask | vmx::MiscCapability::store_efer_lma |
+         vmx::MiscCapability::activity_shutdown | vmx::MiscCapability::activity_wait_for_sipi |
+         (std::uint64_t{0x1ff} << vmx::MiscCapability::cr3_target_count_shift) |
+         vmx::MiscCapability::zero_length_injection);
     promised.cr0 = hardware.cr0;
     promised.cr4 = hardware.cr4;
-    // Neither SMX nor 5-level paging is offered.
-    promised.cr4.fixed1 &= ~(x86::cr4::smx_enable | x86::cr4::five_level_paging);
+    promised.cr4.fixed1 &= offered::cr4;
     std::uint64_t highest = 0;
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         if (field_handling[i] == FieldHandling::unsupported) continue;

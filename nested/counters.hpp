@@ -1,4 +1,5 @@
-// What the engine counts, for L1's information leaves and for benchmarks. Plain words: each virtual CPU has its own.
+// What the engine counts, for L1's information leaves and for benchmarks. Plain words: each virtual CPU has
+// its own.
 #pragma once
 
 #include <array>
@@ -28,7 +29,8 @@ struct Counters {
     std::array<std::uint64_t, exit_reason_count> handled_by_l0{};
     std::array<std::uint64_t, exit_reason_count> reflected{};
 
-    // All exits, of L1 and of L2: each was handled by L0 or shown to L1. The host counts L1's that it handles itself.
+    // All exits, of L1 and of L2: each was handled by L0 or shown to L1. The host counts L1's that it handles
+    // itself.
     [[nodiscard]] constexpr std::uint64_t exits() const {
         std::uint64_t sum = 0;
         for (std::size_t i = 0; i < exit_reason_count; ++i) sum += handled_by_l0[i] + reflected[i];

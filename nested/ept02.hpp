@@ -1,13 +1,13 @@
-// EPT02: what L2's guest-physical addresses mean to the hardware. L1's EPT12 composed with L0's EPT01, filled lazily from
-// EPT violations and forgotten when L1 executes INVEPT.
+// EPT02: what L2's guest-physical addresses mean to the hardware. L1's EPT12 composed with L0's EPT01, filled
+// lazily from EPT violations and forgotten when L1 executes INVEPT.
 //
-// It keeps several contexts, one an EP4TA of L1's, so that an L1 that alternates between EPTPs loses nothing. Two EPTPs
-// with one EP4TA are one context (SDM 3C 29.4.2: guest-physical mappings are tagged by EP4TA). Entries are only ever
-// added between invalidations, so that filling needs no hardware invalidation: the EPT violation itself dropped what the
-// processor had cached for the address (SDM 3C 29.4.3.1).
+// It keeps several contexts, one an EP4TA of L1's, so that an L1 that alternates between EPTPs loses nothing.
+// Two EPTPs with one EP4TA are one context (SDM 3C 29.4.2: guest-physical mappings are tagged by EP4TA).
+// Entries are only ever added between invalidations, so that filling needs no hardware invalidation: the EPT
+// violation itself dropped what the processor had cached for the address (SDM 3C 29.4.3.1).
 //
-// A violation also fills the neighbours that EPT12 maps: a processor may cache whatever the structures allow at any time
-// (SDM 3C 29.4.2), and an exit costs far more than a few entries.
+// A violation also fills the neighbours that EPT12 maps: a processor may cache whatever the structures allow
+// at any time (SDM 3C 29.4.2), and an exit costs far more than a few entries.
 //
 // Not shared between virtual CPUs.
 #pragma once
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "nested/port.hpp"
 #include "vmx/ept.hpp"
@@ -30,10 +31,12 @@ class TablePages final {
 public:
     explicit TablePages(P& port) : port_(port) {}
 
-    // False where there is no page left to keep the list in; `table` is then lost to the list and stays with the caller.
-    bool push(x86::Hpa table) {
+    // new_page() gives a page to keep the list in, where one is needed. False: it had none; `table` is not in
+    // the list.
+    template <typename NewPage>
+    bool push(x86::Hpa table, NewPage&& new_page) {
         if (head_ == 0 || list(head_)[1] == capacity) {
-            const auto page = port_.allocate_page();
+            const std::optional<x86::Hpa> page = new_page();
             if (!page) return false;
             auto* fresh = list(page->value());
             fresh[0] = head_;
@@ -174,8 +177,8 @@ private:
         std::optional<TablePages<P>> tables;
     };
 
-    // The last pair of level-1 tables: what a processor's paging-structure cache would hold. Dropped with every
-    // invalidation, and wherever L1 gets to see a violation, as the processor drops its own then.
+    // The last pair of level-1 tables: what a processor's paging-structure cache would hold. Dropped with
+    // every invalidation, and wherever L1 gets to see a violation, as the processor drops its own then.
     struct RecentTables {
         const Context* context = nullptr;
         std::uint64_t region = 0;  // guest-physical address / 2 MB
@@ -210,26 +213,28 @@ private:
         return block_;
     }
     static std::uint64_t leaf_type(const HostBlock& block, std::uint64_t entry12) {
-        // Where EPT01 says write-back, L1's choice holds; else the device's memory type wins over anything L1 asked for.
+        // Where EPT01 says write-back, L1's choice holds; else the device's memory type wins over anything L1
+        // asked for.
         return block.memory_type == x86::MemoryType::write_back
                    ? entry12 & (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)
-                   : vmx::ept_entry::memory_type(block.memory_type) | vmx::ept_entry::ignore_pat;
+                   : vmx::ept_entry::memory_type(block.memory_type);
     }
 
     struct Walk12 {
         EptOutcome::Kind kind;
         std::uint8_t permissions;
-        bool writable_now;        // false: a write must come back here, to set the dirty flag
+        bool writable_now;              // false: a write must come back here, to set the dirty flag
         std::uint8_t memory_type_bits;  // bits 6:3 of the leaf: memory type, ignore PAT
         unsigned page_shift;
         x86::Gpa<x86::L1> address;
-        std::uint64_t* table1 = nullptr;    // the level-1 table, where there is one
+        std::uint64_t* table1 = nullptr;     // the level-1 table, where there is one
         std::uint8_t permissions_above = 0;  // of the levels above it
     };
     Walk12 walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
     std::uint64_t pointer(const Context& context) const {
-        return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty).value;
+        return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty)
+            .value;
     }
     Context& context_for(std::uint64_t eptp12) {
         const std::uint64_t ep4ta = vmx::Eptp{eptp12}.root();
@@ -243,8 +248,8 @@ private:
         for (unsigned i = 0; i < contexts_used_; ++i) {
             Context& context = contexts_[i];
             if (context.ep4ta12 == ep4ta) {
-                // Entries filled without accessed and dirty flags may not serve an EPTP that asks for them, nor the
-                // other way round.
+                // Entries filled without accessed and dirty flags may not serve an EPTP that asks for them,
+                // nor the other way round.
                 if (context.accessed_dirty != accessed_dirty) {
                     if (context.root.value() != 0) empty(context);
                     context.accessed_dirty = accessed_dirty;
@@ -278,6 +283,7 @@ private:
     }
 
     std::optional<x86::Hpa> new_table() {
+        if (spare_) return std::exchange(spare_, std::nullopt);
         if (auto page = free_.pop()) {
             std::memset(port_.page(*page), 0, x86::page_size);
             return page;
@@ -289,7 +295,8 @@ private:
         while (true) {
             if (auto page = new_table()) {
                 if (!current_->tables) current_->tables.emplace(port_);
-                if (current_->tables->push(*page)) return page;
+                if (current_->tables->push(*page, [this] { return new_table(); })) return page;
+                spare_ = page;  // still zeroed
             }
             Context* oldest = nullptr;
             for (Context& context : contexts_) {
@@ -310,6 +317,7 @@ private:
     unsigned contexts_used_ = 0;  // from the front, ever used
     Context* current_ = nullptr;
     TablePages<P> free_;
+    std::optional<x86::Hpa> spare_;
     std::uint64_t clock_ = 0;
     std::uint64_t leaves_filled_ = 0;
     std::uint64_t hardware_invepts_ = 0;
@@ -357,17 +365,21 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
         return {Kind::filled,
                 permissions,
                 writable_now,
-                static_cast<std::uint8_t>(entry & (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)),
+                static_cast<std::uint8_t>(entry &
+                                          (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)),
                 shift,
-                x86::Gpa<x86::L1>{(entry & vmx::ept_entry::address_mask & ~in_page) | (guest_physical.value() & in_page)},
+                x86::Gpa<x86::L1>{(entry & vmx::ept_entry::address_mask & ~in_page) |
+                                  (guest_physical.value() & in_page)},
                 level == 1 ? reinterpret_cast<std::uint64_t*>(page) : nullptr,
                 permissions_above};
     }
 }
 
-// One entry of the recent tables. access 0: a neighbour, which nothing has accessed. False: not the plain case.
+// One entry of the recent tables. access 0: a neighbour, which nothing has accessed. False: not the plain
+// case.
 template <Port P>
-[[gnu::always_inline]] inline bool Ept02<P>::fill_entry(unsigned index, std::uint8_t access, bool accessed_dirty) {
+[[gnu::always_inline]] inline bool Ept02<P>::fill_entry(unsigned index, std::uint8_t access,
+                                                        bool accessed_dirty) {
     namespace bit = vmx::ept_entry;
     const std::uint64_t entry = __atomic_load_n(&recent_.table12[index], __ATOMIC_RELAXED);
     const std::uint64_t address = entry & bit::address_mask;
@@ -387,7 +399,8 @@ template <Port P>
         flags = entry & (bit::accessed | bit::dirty);
     }
     if (!block_.writable) permissions &= ~bit::write;
-    recent_.table02[index] = (block_.host + (address - block_.start)) | permissions | leaf_type(block_, entry) | flags;
+    recent_.table02[index] =
+        (block_.host + (address - block_.start)) | permissions | leaf_type(block_, entry) | flags;
     ++leaves_filled_;
     return true;
 }
@@ -438,12 +451,14 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                 table[index] = leaf;
                 ++leaves_filled_;
                 if (level == 1 && walk.table1 != nullptr) {
-                    recent_ = {current_, guest_physical.value() >> 21, walk.table1, table, walk.permissions_above};
+                    recent_ = {current_, guest_physical.value() >> 21, walk.table1, table,
+                               walk.permissions_above};
                     fill_neighbours(index, accessed_dirty);
                 }
                 return {EptOutcome::Kind::filled, walk.permissions};
             }
-            if ((table[index] & vmx::ept_entry::permissions) == 0 || (table[index] & vmx::ept_entry::page_size) != 0) {
+            if ((table[index] & vmx::ept_entry::permissions) == 0 ||
+                (table[index] & vmx::ept_entry::page_size) != 0) {
                 const auto next = take_table();
                 if (!next) {
                     empty(*current_);

@@ -1,6 +1,6 @@
-// How L1's own paging translates a linear address that one of its VMX instructions names (SDM 3A chapter 4): 4-level,
-// PAE, 32-bit and no paging. The accesses are L1's supervisor-mode data accesses: its faults come back as it would see
-// them, and its accessed and dirty flags are set.
+// How L1's own paging translates a linear address that one of its VMX instructions names (SDM 3A chapter 4):
+// 4-level, PAE, 32-bit and no paging. The accesses are L1's supervisor-mode data accesses: its faults come
+// back as it would see them, and its accessed and dirty flags are set.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,8 @@ Word* table_entry(P& port, std::uint64_t table, std::uint64_t index) {
 }  // namespace detail
 
 template <Port P>
-std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1PagingState& state, std::uint64_t linear,
-                                                            bool write) {
+std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1PagingState& state,
+                                                             std::uint64_t linear, bool write) {
     using x86::page_fault::present, x86::page_fault::reserved_bit;
     if ((state.cr0 & x86::cr0::paging) == 0) return x86::Gpa<x86::L1>{linear & 0xffffffff};
 
@@ -54,13 +54,15 @@ std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1Pa
             return std::unexpected(base | present);
         }
         using Word = decltype(entry);
-        const Word flags = static_cast<Word>(x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0));
+        const Word flags =
+            static_cast<Word>(x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0));
         if ((entry & flags) != flags) __atomic_fetch_or(slot, flags, __ATOMIC_RELAXED);
         const std::uint64_t in_page = (std::uint64_t{1} << shift) - 1;
         return x86::Gpa<x86::L1>{(frame & ~in_page) | (linear & in_page)};
     };
 
-    if ((state.cr4 & x86::cr4::physical_address_extension) == 0) {  // 32-bit paging: two levels of 1024 entries
+    if ((state.cr4 & x86::cr4::physical_address_extension) ==
+        0) {  // 32-bit paging: two levels of 1024 entries
         std::uint64_t table = state.cr3 & 0xfffff000;
         for (unsigned level = 2;; --level) {
             const unsigned shift = level == 2 ? 22 : 12;
@@ -71,12 +73,14 @@ std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1Pa
             permissions_user &= entry;
             permissions_write &= entry;
             if (level == 1) return finish(slot, entry, 12, entry & 0xfffff000);
-            if ((entry & x86::page_entry::page_size) != 0 && (state.cr4 & x86::cr4::page_size_extensions) != 0) {
+            if ((entry & x86::page_entry::page_size) != 0 &&
+                (state.cr4 & x86::cr4::page_size_extensions) != 0) {
                 const std::uint64_t frame = (entry & 0xffc00000) | (std::uint64_t{entry & 0x1fe000U} << 19);
                 return finish(slot, entry, 22, frame);
             }
             if ((entry & x86::page_entry::accessed) == 0) {
-                __atomic_fetch_or(slot, static_cast<std::uint32_t>(x86::page_entry::accessed), __ATOMIC_RELAXED);
+                __atomic_fetch_or(slot, static_cast<std::uint32_t>(x86::page_entry::accessed),
+                                  __ATOMIC_RELAXED);
             }
             table = entry & 0xfffff000;
         }
@@ -94,7 +98,8 @@ std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1Pa
         const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
         if ((entry & x86::page_entry::present) == 0) return std::unexpected(base);
         const bool pae_pointer = !long_mode && level == 3;
-        if ((entry & too_wide) != 0 || ((entry >> 63) != 0 && (state.efer & x86::efer::execute_disable_enable) == 0)) {
+        if ((entry & too_wide) != 0 ||
+            ((entry >> 63) != 0 && (state.efer & x86::efer::execute_disable_enable) == 0)) {
             return std::unexpected(base | present | reserved_bit);
         }
         if (!pae_pointer) {  // a PAE PDPTE has neither permissions nor an accessed flag

@@ -1,5 +1,6 @@
-// The one seam between the engine and its host: what a hypervisor gives so that its guests may run guests of their own.
-// Every privileged operation of the engine passes here; metal/port.hpp is the one for real VT-x, tests bring a fake.
+// The one seam between the engine and its host: what a hypervisor gives so that its guests may run guests of
+// their own. Every privileged operation of the engine passes here; metal/port.hpp is the one for real VT-x,
+// tests bring a fake.
 #pragma once
 
 #include <concepts>
@@ -13,7 +14,8 @@
 
 namespace flatback::nested {
 
-// Where a page of L1's guest-physical memory lies: the largest aligned block around it that EPT01 maps in one piece.
+// Where a page of L1's guest-physical memory lies: the largest aligned block around it that EPT01 maps in one
+// piece.
 struct HostMapping {
     x86::Hpa address;             // of the very byte that was asked for
     unsigned page_shift;          // 12, 21 or 30: size of the block that is contiguous in both spaces
@@ -22,28 +24,30 @@ struct HostMapping {
 };
 
 // A port may also have, for speed:
-//   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)  L1 has not written to the page since this was last asked of it
-//   void notice(Notice, std::uint64_t)                       something to be logged
+//   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)  L1 has not written to the page since this was
+//   last asked of it void notice(Notice, std::uint64_t)                       something to be logged
 //
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>
 concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x86::Hpa page,
                         x86::Gpa<x86::L1> l1_physical, std::uint16_t tag, unsigned number) {
-    // The current hardware VMCS. A field that the processor does not have is a bug of the engine: the port stops.
+    // The current hardware VMCS. A field that the processor does not have is a bug of the engine: the port
+    // stops.
     { port.vmread(encoding) } -> std::same_as<std::uint64_t>;
-    { port.vmwrite(encoding, value) };
-    { port.load_vmcs(page) };   // VMPTRLD
-    { port.clear_vmcs(page) };  // VMCLEAR
+    {port.vmwrite(encoding, value)};
+    {port.load_vmcs(page)};   // VMPTRLD
+    {port.clear_vmcs(page)};  // VMCLEAR
     // Revision identifier of hardware VMCSs: IA32_VMX_BASIC[30:0].
     { port.hardware_vmcs_revision() } -> std::same_as<std::uint32_t>;
     // Writes every host-state field, and L0's own controls' addresses, of the current VMCS.
-    { port.write_host_state() };
+    {port.write_host_state()};
 
     // Hardware invalidation. `value` is the linear address of type 0.
-    { port.invvpid(vmx::InvvpidType{}, tag, value) };
-    { port.invept(vmx::InveptType{}, value) };
+    {port.invvpid(vmx::InvvpidType{}, tag, value)};
+    {port.invept(vmx::InveptType{}, value)};
 
-    // L1's memory: the 4 KB page around an address, or null where L1 has no ordinary memory there (nor ever L0's).
+    // L1's memory: the 4 KB page around an address, or null where L1 has no ordinary memory there (nor ever
+    // L0's).
     { port.l1_page(l1_physical) } -> std::same_as<std::byte*>;
     // What EPT01 says of an address. Total: an address that L1 does not have maps to nothing of L0's.
     { port.host_mapping(l1_physical) } -> std::same_as<HostMapping>;
@@ -52,7 +56,8 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     { port.allocate_page() } -> std::same_as<std::optional<x86::Hpa>>;
     { port.page(page) } -> std::same_as<std::uint64_t*>;
 
-    // The guest's general registers by number (SDM 3C table 28-14: 0 RAX ... 15 R15); 4, RSP, is not asked for.
+    // The guest's general registers by number (SDM 3C table 28-14: 0 RAX ... 15 R15); 4, RSP, is not asked
+    // for.
     { port.general_register(number) } -> std::same_as<std::uint64_t&>;
     // An MSR as L1 would see it; nullopt or false: #GP(0).
     { port.read_l1_msr(encoding) } -> std::same_as<std::optional<std::uint64_t>>;
@@ -61,13 +66,13 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     { port.l0_msr_bitmap() } -> std::same_as<x86::Hpa>;
     // EPT01's EPTP: under it runs an L2 whose L1 uses no EPT for it.
     { port.ept01_pointer() } -> std::same_as<std::uint64_t>;
-    { port.set_cr2(value) };
+    {port.set_cr2(value)};
     // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.
     { port.handle_ept01_violation(value) } -> std::same_as<bool>;
-    // L1's virtual processor enters the shutdown state, as by a triple fault. May return.
-    { port.l1_shutdown("") };
+    // L1's virtual processor enters the shutdown state, as by a triple fault. Does not return.
+    {port.l1_shutdown("")};
     // The engine cannot go on (out of memory, say): names what happened. Does not return.
-    { port.fatal("") };
+    {port.fatal("")};
 
     { port.cpu() } -> std::same_as<unsigned>;  // the physical CPU this runs on, from 0
 };

@@ -1,5 +1,6 @@
-// Who handles an exit of L2's: the SDM's list of exit reasons (SDM 3D appendix C) as one table. L0 intercepts almost
-// nothing for itself, so that nearly every exit happened because L1 asked for it or because it is unconditional.
+// Who handles an exit of L2's: the SDM's list of exit reasons (SDM 3D appendix C) as one table. L0 intercepts
+// almost nothing for itself, so that nearly every exit happened because L1 asked for it or because it is
+// unconditional.
 #pragma once
 
 #include <array>
@@ -21,7 +22,9 @@ inline constexpr auto routes = [] {
     using enum vmx::ExitReason;
     std::array<Route, exit_reason_count> table;
     for (Route& route : table) route = Route::to_l1;
-    const auto set = [&](vmx::ExitReason reason, Route route) { table[static_cast<std::size_t>(reason)] = route; };
+    const auto set = [&](vmx::ExitReason reason, Route route) {
+        table[static_cast<std::size_t>(reason)] = route;
+    };
     set(ept_violation, Route::by_ept12);
     set(ept_misconfiguration, Route::by_ept12);
     set(rdmsr, Route::by_msr_bitmap);

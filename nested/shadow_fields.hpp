@@ -1,5 +1,5 @@
-// Which fields L1 may read or write without an exit where the processor shadows VMCSs, chosen by counting the VMREADs and
-// VMWRITEs of Linux's KVM (docs/engine.md). Also the fields that L0 reads at once when L2 exits.
+// Which fields L1 may read or write without an exit where the processor shadows VMCSs, chosen by counting the
+// VMREADs and VMWRITEs of Linux's KVM (docs/engine.md). Also the fields that L0 reads at once when L2 exits.
 #pragma once
 
 #include <array>

@@ -1,9 +1,9 @@
 // Nested VMX of one virtual CPU of L1: its VMX operation, its VMCSs, and the way in and out of its guests.
 //
-// It owns no memory but what it asks of the Port, runs on the virtual CPU's own physical CPU with interrupts disabled,
-// and shares nothing with other virtual CPUs but the VpidPool. It does not run guests by itself: the host hypervisor
-// calls it with an exit of L1 caused by a VMX instruction, or with any exit of L2, and then enters the guest again,
-// whichever is current then.
+// It owns no memory but what it asks of the Port, runs on the virtual CPU's own physical CPU with interrupts
+// disabled, and shares nothing with other virtual CPUs but the VpidPool. It does not run guests by itself:
+// the host hypervisor calls it with an exit of L1 caused by a VMX instruction, or with any exit of L2, and
+// then enters the guest again, whichever is current then.
 #pragma once
 
 #include <array>
@@ -17,14 +17,15 @@
 #include "nested/counters.hpp"
 #include "nested/entry_checks.hpp"
 #include "nested/ept02.hpp"
+#include "nested/notice.hpp"
 #include "nested/port.hpp"
 #include "nested/shadow_fields.hpp"
 #include "nested/vmcs12.hpp"
 #include "tag/vpid12_map.hpp"
+#include "vmx/exit_qualification.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/instruction_error.hpp"
 #include "vmx/instruction_information.hpp"
-#include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/segment.hpp"
@@ -47,14 +48,12 @@ struct Configuration {
     bool shadow_vmcs = true;  // used only where the processor has it
 };
 
-// Called with what the engine noticed and the host may want to log. Not on any hot path.
-enum class Notice : std::uint8_t { entry_check_failed, hardware_refused_vmcs02, guest_state_refused };
-
 template <Port P>
 class NestedVcpu final {
 public:
-    // One VMCS of L1's that it made active (SDM 3C 25.1), with the hardware VMCSs that stand for it. L1 may have more
-    // active: the least recently loaded one is then written back to its region, and returns by VMPTRLD.
+    // One VMCS of L1's that it made active (SDM 3C 25.1), with the hardware VMCSs that stand for it. L1 may
+    // have more active: the least recently loaded one is then written back to its region, and returns by
+    // VMPTRLD.
     static constexpr unsigned vmcs_slots = 32;
     static constexpr unsigned tag_slots = 32;
 
@@ -70,7 +69,9 @@ public:
     [[nodiscard]] Counters& counters() { return counters_; }
     [[nodiscard]] std::uint16_t vpid01() const { return tag::raw(vpid01_.number()); }
 
-    [[nodiscard]] bool shadows_vmcs() const { return configuration_.shadow_vmcs && capabilities_.vmcs_shadowing; }
+    [[nodiscard]] bool shadows_vmcs() const {
+        return configuration_.shadow_vmcs && capabilities_.vmcs_shadowing;
+    }
     [[nodiscard]] bool offers_invvpid() const {
         return capabilities_.promised.ept_vpid.has(vmx::EptVpidCapability::invvpid);
     }
@@ -82,15 +83,16 @@ public:
         std::uint64_t ept02_pages;
     };
     [[nodiscard]] Statistics statistics() const {
-        return {tags_.statistics(), ept02_.hardware_invepts() + counters_.hardware_invepts, ept02_.leaves_filled(),
-                ept02_.pages_in_use()};
+        return {tags_.statistics(), ept02_.hardware_invepts() + counters_.hardware_invepts,
+                ept02_.leaves_filled(), ept02_.pages_in_use()};
     }
 
     // An exit of L1's with one of the VMX instructions' reasons.
     Entry handle_vmx_instruction(vmx::ExitReason reason);
     // Any exit of L2.
     Entry handle_l2_exit(std::uint32_t exit_reason);
-    // The hardware's VMLAUNCH or VMRESUME of vmcs02 failed (VMfail). False where L1 was current: that is L0's bug.
+    // The hardware's VMLAUNCH or VMRESUME of vmcs02 failed (VMfail). False where L1 was current: that is L0's
+    // bug.
     [[nodiscard]] bool handle_failed_entry(std::uint32_t vm_instruction_error);
 
     // Before the very first entry, with vmcs01 current: pays what vpid01 owes.
@@ -108,15 +110,13 @@ public:
         l1_state_known_ = false;
         forget_walks();
     }
-    // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry, which it may
-    // change. False: the NMI cannot be delivered at this entry.
+    // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry,
+    // which it may change. False: the NMI cannot be delivered at this entry.
     [[nodiscard]] bool deliver_nmi(Entry& entry);
     // L0 changed what EPT01 says: nothing derived from it may be used any longer (rule 6 of docs/tags.md).
     void ept01_changed();
-    // Raises a fault in L1, which must be current.
-    void inject_into_l1(const Fault& fault);
-    // The same for the guest that is current, whichever it is.
-    void inject(const Fault& fault) { inject_into_l1(fault); }
+    // Raises a fault in the guest that is current.
+    void inject(const Fault& fault);
 
 private:
     struct Slot {
@@ -125,11 +125,13 @@ private:
         bool launched = false;         // as L1 sees it
         bool vmcs02_prepared = false;  // host state and what else never changes is written
         bool vmcs02_launched = false;  // the hardware's launch state
-        bool guest_in_vmcs02 = false;  // vmcs02 has newer guest state and information than `vmcs12`, but for `fresh`
+        bool guest_in_vmcs02 =
+            false;  // vmcs02 has newer guest state and information than `vmcs12`, but for `fresh`
         bool controls_changed = true;  // composed controls: to be checked and composed anew
         bool host_changed = true;      // host state: to be checked
         bool kept_changed = true;      // the VMCS link pointer: to be checked
         bool primary_changed = false;  // primary02: to be written
+        bool checked_ia32e = false;    // host state was found good for an L1 in IA-32e mode
         bool l1_uses_vpid = false;
         bool l1_uses_ept = false;
         std::uint16_t vmcs02_tag = 0;
@@ -163,8 +165,12 @@ private:
         std::uint64_t bits;
     };
     using Checked = std::expected<void, Fault>;
-    static constexpr std::uint32_t flat_data_rights = 0xc093;     // present, writable, accessed, DPL 0, big, 4 KB units
-    static constexpr std::uint32_t flat_code_rights_32 = 0xc09b;  // present, execute and read, accessed, DPL 0
+    static constexpr std::uint64_t cr0_fixed_in_vmx_operation =
+        x86::cr0::protection_enable | x86::cr0::numeric_error | x86::cr0::paging;
+    static constexpr std::uint32_t flat_data_rights =
+        0xc093;  // present, writable, accessed, DPL 0, big, 4 KB units
+    static constexpr std::uint32_t flat_code_rights_32 =
+        0xc09b;  // present, execute and read, accessed, DPL 0
     static constexpr std::uint32_t flat_code_rights_64 = 0xa09b;
     static constexpr std::uint32_t busy_task_rights = 0x8b;
 
@@ -191,10 +197,16 @@ private:
     [[nodiscard]] bool l1_is_64_bit() {
         return x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
     }
-    [[nodiscard]] std::uint64_t l1_control_register(vmx::field::NaturalGuest real, vmx::field::NaturalControl mask,
+    [[nodiscard]] std::uint64_t l1_cr0() {
+        return l1_control_register(vmx::field::guest_cr0, vmx::field::cr0_guest_host_mask,
+                                   vmx::field::cr0_read_shadow);
+    }
+    [[nodiscard]] std::uint64_t l1_control_register(vmx::field::NaturalGuest real,
+                                                    vmx::field::NaturalControl mask,
                                                     vmx::field::NaturalControl shadow);
     [[nodiscard]] std::expected<std::uint64_t, Fault> memory_operand(vmx::InstructionInformation information,
-                                                                     bool long_mode);
+                                                                     bool long_mode, unsigned bytes,
+                                                                     bool write);
     struct alignas(128) WalkedPage {
         std::uint64_t linear_page = no_page;
         std::uint64_t cr3 = 0;
@@ -204,18 +216,20 @@ private:
         std::array<std::uint64_t, 4> values{};
     };
     static constexpr std::uint64_t no_page = 1;  // no linear address of a page
-    [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3, bool write);
+    [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
+                                       bool write);
     void forget_walks() {
         for (WalkedPage& page : walked_pages_) page.linear_page = no_page;
     }
-    [[nodiscard]] std::byte* plain_operand(vmx::InstructionInformation information, unsigned bytes, bool write);
+    [[nodiscard]] std::byte* plain_operand(vmx::InstructionInformation information, unsigned bytes,
+                                           bool write);
     template <std::size_t Words>
     [[nodiscard]] bool read_operand(vmx::InstructionInformation information, bool long_mode,
                                     std::array<std::uint64_t, Words>& into);
     [[nodiscard]] bool read_any_operand(vmx::InstructionInformation information, bool long_mode, void* into,
                                         unsigned bytes);
-    [[nodiscard]] Checked write_operand(vmx::InstructionInformation information, bool long_mode, std::uint64_t value,
-                                        unsigned bytes);
+    [[nodiscard]] Checked write_operand(vmx::InstructionInformation information, bool long_mode,
+                                        std::uint64_t value, unsigned bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
 
@@ -232,11 +246,24 @@ private:
 
     // nested/vcpu_entry.hpp
     void remember_l1_state(const Slot& slot);
+    void pass_on_l2_state(const Slot& slot);
     [[nodiscard]] bool link_pointer_is_valid(const Slot& slot);
     [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
     [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
+    // L1's VMCS for the checks of guest state, which is newest in vmcs02.
+    struct GuestView {
+        NestedVcpu& vcpu;
+        const Slot& slot;
+        template <vmx::FieldWidth W, vmx::FieldKind K>
+        vmx::field_value_t<W> get(vmx::Field<W, K> field) const {
+            const auto index = static_cast<std::size_t>(vmx::dense_index(field.encoding));
+            const bool in_vmcs02 = K == vmx::FieldKind::guest_state && vcpu.copied_to_vmcs02_.contains(index);
+            return in_vmcs02 ? vcpu.get(field) : slot.vmcs12.get(field);
+        }
+    };
+    [[nodiscard]] bool guest_state_is_valid(Slot& slot);
     [[nodiscard]] bool load_pdptes(std::uint64_t cr3);
     void merge_msr_bitmap(Slot& slot);
     void select_ept(Slot& slot);
@@ -245,21 +272,25 @@ private:
     [[nodiscard]] bool store_msrs(std::uint64_t list, std::uint32_t count);
 
     // nested/vcpu_exit.hpp
+    [[nodiscard]] bool tells_of_nmi_unblocking(const Slot& slot);
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     void handle_msr_for_l2(bool write);
     void requeue_vectoring_event();
     Entry resume_l2(Slot& slot, std::size_t basic_reason);
-    Entry reflect(Slot& slot, std::uint32_t exit_reason, std::optional<std::uint64_t> qualification = std::nullopt);
+    Entry reflect(Slot& slot, std::uint32_t exit_reason,
+                  std::optional<std::uint64_t> qualification = std::nullopt);
     Entry reflect_failed_entry(Slot& slot, vmx::ExitReason reason, std::uint64_t qualification);
-    Entry enter_l1(Slot& slot, vmx::ExitReason reason);
+    Entry enter_l1(Slot& slot, std::uint32_t interruptibility);
+    Entry reflect_failed_reentry(Slot& slot);
     void enter_l1_tag();
     void abort_l1(std::uint32_t indicator);
     void load_l1_state(Slot& slot);
     void load_l1_rare_state(Slot& slot, bool long_mode);
 
     [[nodiscard]] EntryRules rules() const {
-        return {.promised = capabilities_.promised, .physical_address_width = capabilities_.physical_address_width};
+        return {.promised = capabilities_.promised,
+                .physical_address_width = capabilities_.physical_address_width};
     }
     // Counted access to the current hardware VMCS, typed by field.
     template <vmx::FieldWidth W, vmx::FieldKind K>
@@ -271,6 +302,13 @@ private:
     void put(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
         ++counters_.vmwrites;
         port_.vmwrite(field.encoding, value);
+    }
+    // A field of an event to be injected. Where L0 injects into L2 by itself, vmcs02 then has another word
+    // than L1's VMCS: L1's goes there again at its next entry.
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put_event_field(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
+        put(field, value);
+        if (in_l2_) current_->pending.insert(static_cast<std::size_t>(vmx::dense_index(field.encoding)));
     }
     std::uint64_t get_raw(std::uint32_t encoding) {
         ++counters_.vmreads;
@@ -289,7 +327,8 @@ private:
     }
     void run(tag::OwedFlush flush);
     void pay(std::optional<tag::OwedFlush> owed) {
-        if (owed) [[unlikely]] run(std::move(*owed));
+        if (owed) [[unlikely]]
+            run(std::move(*owed));
     }
 
     P& port_;
@@ -301,10 +340,13 @@ private:
     bool in_vmx_operation_ = false;
     bool in_l2_ = false;
     bool entering_by_launch_ = false;
-    bool l1_state_known_ = false;         // vmcs01's rarely changing guest state equals ...
-    const Slot* l1_state_of_ = nullptr;   // ... this VMCS's host state
-    bool shadowing_ = false;              // VMCS shadowing is in use for L1
+    bool reentering_ = false;            // L0 resumed L2 by itself
+    bool l1_state_known_ = false;        // vmcs01's rarely changing guest state equals ...
+    const Slot* l1_state_of_ = nullptr;  // ... this VMCS's host state
+    bool shadowing_ = false;             // VMCS shadowing is in use for L1
     std::uint64_t vmxon_region_ = 0;
+    const FieldSet supported_;                      // the fields that L1 has
+    const FieldSet copied_to_vmcs02_;               // of these, what goes to vmcs02 as it is
     std::uint64_t valid_eptp_ = ~std::uint64_t{0};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
     Slot* current_ = nullptr;
@@ -319,7 +361,7 @@ private:
     x86::Hpa vmread_bitmap_{};
     x86::Hpa vmwrite_bitmap_{};
     Inherited inherited_;
-    std::uint64_t bitmap_writes_ = 0;  // how often a write to one of L1's MSR bitmaps was noticed
+    std::uint64_t bitmap_writes_ = 0;         // how often a write to one of L1's MSR bitmaps was noticed
     std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero
     unsigned l0_msr_words_used_ = 0;
 };

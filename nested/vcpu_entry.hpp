@@ -1,5 +1,5 @@
-// VMLAUNCH and VMRESUME of L1's: the checks in the SDM's order (SDM 3C chapter 27), vmcs02 brought up to date, the tag
-// and the EPT02 chosen, and what is owed to them paid.
+// VMLAUNCH and VMRESUME of L1's: the checks in the SDM's order (SDM 3C chapter 27), vmcs02 brought up to
+// date, the tag and the EPT02 chosen, and what is owed to them paid.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,8 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       capabilities_(capabilities),
       configuration_(configuration),
       vmcs01_(vmcs01),
+      supported_(detail::supported_fields(capabilities.promised)),
+      copied_to_vmcs02_(detail::copied_to_vmcs02(supported_)),
       vpid01_(pool),
       tags_(pool, vpid01_, configuration.tags),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,
@@ -32,7 +34,8 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
             std::memset(bytes, 0xff, x86::page_size);
             fields.for_each([&](std::size_t index) {
                 const std::uint32_t encoding = vmx::all_fields[index].encoding;
-                bytes[encoding / 8] = static_cast<std::uint8_t>(bytes[encoding / 8] & ~(1U << (encoding % 8)));
+                bytes[encoding / 8] =
+                    static_cast<std::uint8_t>(bytes[encoding / 8] & ~(1U << (encoding % 8)));
             });
             return *page;
         };
@@ -50,19 +53,20 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
 namespace detail {
 // What a VM entry has to do each time, as L1's controls have it (Slot::work).
 enum Work : std::uint32_t {
-    inherit_debug = 1U << 0,   // not loaded: L2 gets what L1 has
+    inherit_debug = 1U << 0,  // not loaded: L2 gets what L1 has
     inherit_pat = 1U << 1,
     inherit_efer = 1U << 2,
-    rewrite_debug = 1U << 3,   // loaded but not saved: vmcs02's saved value is not what to load
+    rewrite_debug = 1U << 3,  // loaded but not saved: vmcs02's saved value is not what to load
     rewrite_pat = 1U << 4,
     rewrite_efer = 1U << 5,
-    pass_on_pat = 1U << 6,     // the exit does not load it: L1 gets what L2 had
+    pass_on_pat = 1U << 6,  // the exit does not load it: L1 gets what L2 had
     pass_on_efer = 1U << 7,
     msr_bitmap = 1U << 8,
     entry_msr_list = 1U << 9,
     exit_store_list = 1U << 10,
     exit_load_list = 1U << 11,
     paging_without_ept = 1U << 12,
+    rewrite_timer = 1U << 13,  // the preemption timer starts anew
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
@@ -92,6 +96,11 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
                        vmx::secondary::enable_ept) == 0) {
         work |= paging_without_ept;
     }
+    const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
+    if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0 &&
+        (out & exit::save_vmx_preemption_timer_value) == 0) {
+        work |= rewrite_timer;
+    }
     if (vmcs12.get(vmx::field::vm_entry_msr_load_count) != 0) work |= entry_msr_list;
     if (vmcs12.get(vmx::field::vm_exit_msr_store_count) != 0) work |= exit_store_list;
     if (vmcs12.get(vmx::field::vm_exit_msr_load_count) != 0) work |= exit_load_list;
@@ -102,7 +111,7 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
 constexpr FieldSet not_saved_at_exit(const Vmcs12& vmcs12) {
     namespace exit = vmx::exit_control;
     const std::uint32_t out = vmcs12.get(vmx::field::vm_exit_controls);
-    FieldSet set;
+    FieldSet set = FieldSet::of(vmx::field::vm_instruction_error);  // never an exit's
     const auto keep = [&](auto... fields) { (set.insert(index_of(fields.encoding)), ...); };
     if ((out & exit::save_debug_controls) == 0) keep(vmx::field::guest_dr7, vmx::field::guest_ia32_debugctl);
     if ((out & exit::save_ia32_pat) == 0) keep(vmx::field::guest_ia32_pat);
@@ -154,8 +163,8 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
         if (event.is_valid() && event.type() == vmx::InterruptionType::hardware_exception) {
             (void)read_field(slot, detail::index_of(vmx::field::guest_cr0.encoding));
         }
-        const auto checked =
-            slot.controls_changed ? check_control_fields(vmcs12, rules()) : check_event_injection(vmcs12, rules());
+        const auto checked = slot.controls_changed ? check_control_fields(vmcs12, rules())
+                                                   : check_event_injection(vmcs12, rules());
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
         slot.work = detail::work_of(vmcs12);
     }
@@ -168,28 +177,35 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if (uses_vpid && vmcs12.get(vmx::field::virtual_processor_identifier) == 0) {
         return refuse(InstructionError::entry_with_invalid_control_fields, EntryCheck::vpid_not_zero);
     }
-    if (slot.host_changed) {
+    if (slot.host_changed || slot.checked_ia32e != context.ia32e_mode) {
         const auto checked = check_host_state(vmcs12, rules(), context);
         if (!checked) return refuse(InstructionError::entry_with_invalid_host_state_fields, checked.error());
         slot.host_changed = false;
+        slot.checked_ia32e = context.ia32e_mode;
     }
 
     // From here on a failure is a VM exit: L1 finds itself at its host RIP.
     ++counters_.l2_entries;
     entering_by_launch_ = launch;
+    reentering_ = false;
     in_l2_ = true;
     load(slot.vmcs02);
     if (!slot.vmcs02_prepared) prepare_vmcs02(slot);
     if (slot.kept_changed) {
         if (!link_pointer_is_valid(slot)) {
-            return reflect_failed_entry(slot, vmx::ExitReason::entry_failure_guest_state,
-                                        static_cast<std::uint64_t>(vmx::GuestStateFailure::vmcs_link_pointer));
+            return reflect_failed_entry(
+                slot, vmx::ExitReason::entry_failure_guest_state,
+                static_cast<std::uint64_t>(vmx::GuestStateFailure::vmcs_link_pointer));
         }
         slot.kept_changed = false;
     }
-    // The processor has activity states that L1 was not promised.
-    if (slot.pending.contains(detail::index_of(vmx::field::guest_activity_state.encoding)) &&
-        !activity_state_is_offered(slot)) [[unlikely]] {
+    // The processor has activity states and bits of CR4 that L1 was not promised.
+    const auto is_pending = [&slot](auto field) {
+        return slot.pending.contains(detail::index_of(field.encoding));
+    };
+    if ((is_pending(vmx::field::guest_activity_state) && !activity_state_is_offered(slot)) ||
+        (is_pending(vmx::field::guest_cr4) &&
+         (vmcs12.get(vmx::field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) != 0)) [[unlikely]] {
         return reflect_failed_entry(slot, vmx::ExitReason::entry_failure_guest_state,
                                     static_cast<std::uint64_t>(vmx::GuestStateFailure::other));
     }
@@ -231,7 +247,8 @@ template <Port P>
 bool NestedVcpu<P>::link_pointer_is_valid(const Slot& slot) {
     const std::uint64_t link = slot.vmcs12.get(vmx::field::vmcs_link_pointer);
     if (link == ~std::uint64_t{0}) return true;
-    if ((link & 0xfff) != 0 || !x86::fits_physical_width(link, capabilities_.physical_address_width)) return false;
+    if ((link & 0xfff) != 0 || !x86::fits_physical_width(link, capabilities_.physical_address_width))
+        return false;
     if (link == slot.region.value()) return false;
     const auto* page = port_.l1_page(x86::Gpa<x86::L1>{link});
     return page != nullptr &&
@@ -267,8 +284,8 @@ void NestedVcpu<P>::prepare_vmcs02(Slot& slot) {
     slot.vmcs02_prepared = true;
 }
 
-// L1's controls with what L0 needs besides. L0 intercepts nothing of L2's for itself but MSRs and EPT violations: every
-// device is L1's, and so is every interrupt.
+// L1's controls with what L0 needs besides. L0 intercepts nothing of L2's for itself but MSRs and EPT
+// violations: every device is L1's, and so is every interrupt.
 template <Port P>
 void NestedVcpu<P>::compose_controls(Slot& slot) {
     namespace field = vmx::field;
@@ -287,11 +304,17 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     // The VPID control goes with the tag: select_tag() writes both.
     put(field::secondary_processor_based_vm_execution_controls,
         slot.secondary02 | (slot.vmcs02_tag != 0 ? vmx::secondary::enable_vpid : 0));
-    put(field::vm_exit_controls,
-        vmcs12.get(field::vm_exit_controls) | vmx::exit_control::host_address_space_size |
-            vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
-            vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer);
-    put(field::vm_entry_controls, vmcs12.get(field::vm_entry_controls) | vmx::entry_control::load_debug_controls |
+    // The timer goes on where it stood when L0 took an exit for itself.
+    const bool timer =
+        (vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::activate_vmx_preemption_timer) != 0;
+    put(field::vm_exit_controls, vmcs12.get(field::vm_exit_controls) |
+                                     (timer ? vmx::exit_control::save_vmx_preemption_timer_value : 0) |
+                                     vmx::exit_control::host_address_space_size |
+                                     vmx::exit_control::save_debug_controls |
+                                     vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
+                                     vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer);
+    put(field::vm_entry_controls, vmcs12.get(field::vm_entry_controls) |
+                                      vmx::entry_control::load_debug_controls |
                                       vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer);
 
     // Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing.
@@ -334,24 +357,36 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         put(field::guest_ia32_pat, vmcs12.get(field::guest_ia32_pat));
     }
     if ((work & inherit_efer) != 0) {
-        // SDM 3C 27.3.2.1: LMA, and with paging LME, become "IA-32e mode guest"; the rest is as it was.
-        constexpr std::uint64_t mode = x86::efer::long_mode_active | x86::efer::long_mode_enable;
-        const bool ia32e = (vmcs12.get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) != 0;
+        // SDM 3C 27.3.2.1: LMA, and with paging LME, become "IA-32e mode guest"; the rest is as it was. An
+        // exit may have changed that control in vmcs02.
+        const bool ia32e = (get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) != 0;
+        const bool paging = (get(field::guest_cr0) & x86::cr0::paging) != 0;
+        const std::uint64_t mode =
+            x86::efer::long_mode_active | (paging ? x86::efer::long_mode_enable : std::uint64_t{0});
         put(field::guest_ia32_efer, (inherited_.efer & ~mode) | (ia32e ? mode : 0));
     } else if ((work & rewrite_efer) != 0) {
         put(field::guest_ia32_efer, vmcs12.get(field::guest_ia32_efer));
     }
     if ((work & paging_without_ept) != 0) {
-        // The hardware runs L2 under EPT01 and so takes PDPTEs from vmcs02; L1's processor would take them from memory.
+        // The hardware runs L2 under EPT01 and so takes PDPTEs from vmcs02; L1's processor would take them
+        // from memory.
         const bool pae = (get(field::guest_cr0) & x86::cr0::paging) != 0 &&
                          (get(field::guest_cr4) & x86::cr4::physical_address_extension) != 0 &&
-                         (vmcs12.get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) == 0;
+                         (get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) == 0;
         if (pae && !load_pdptes(get(field::guest_cr3))) {
             return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
                                 static_cast<std::uint64_t>(vmx::GuestStateFailure::pdpte)};
         }
     }
+    if ((work & rewrite_timer) != 0) {
+        put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
+    }
     if ((work & entry_msr_list) != 0) {
+        // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
+        if (!guest_state_is_valid(slot)) {
+            return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
+                                static_cast<std::uint64_t>(vmx::GuestStateFailure::other)};
+        }
         if (const unsigned failed = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
                                               vmcs12.get(field::vm_entry_msr_load_count));
             failed != 0) {
@@ -359,6 +394,15 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         }
     }
     return std::nullopt;
+}
+
+// The guest state that L2 is about to be entered with, by L0's own checks. vmcs02 is current and has it all.
+template <Port P>
+bool NestedVcpu<P>::guest_state_is_valid(Slot& slot) {
+    const auto checked =
+        check_guest_state(GuestView{*this, slot}, rules(), EntryContext{.current_vmcs = slot.region.value()});
+    if (!checked) notice(Notice::entry_check_failed, static_cast<std::uint64_t>(checked.error()));
+    return checked.has_value();
 }
 
 // Into the current VMCS's PDPTE fields, from the table that CR3 names in L1's memory.
@@ -376,14 +420,15 @@ bool NestedVcpu<P>::load_pdptes(std::uint64_t cr3) {
     return true;
 }
 
-// L1's bitmap with L0's own bits, in a page of L0's: the processor must not see what L1 writes after L0's bits went in.
-// Copied anew unless the port knows that L1 has not written to its page.
+// L1's bitmap with L0's own bits, in a page of L0's: the processor must not see what L1 writes after L0's
+// bits went in. Copied anew unless the port knows that L1 has not written to its page.
 template <Port P>
 void NestedVcpu<P>::merge_msr_bitmap(Slot& slot) {
     const x86::Gpa<x86::L1> address{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)};
     if constexpr (requires { port_.unwritten_since_last_asked(address); }) {
         const bool unwritten = port_.unwritten_since_last_asked(address);
-        if (unwritten && slot.merged_from == address.value() && slot.merged_at == bitmap_writes_) [[likely]] return;
+        if (unwritten && slot.merged_from == address.value() && slot.merged_at == bitmap_writes_) [[likely]]
+            return;
         // A write that this VMCS's merge has now taken in is news to every other VMCS with the same page.
         if (!unwritten) ++bitmap_writes_;
         slot.merged_at = bitmap_writes_;
@@ -416,9 +461,10 @@ void NestedVcpu<P>::select_ept(Slot& slot) {
 template <Port P>
 void NestedVcpu<P>::select_tag(Slot& slot) {
     const tag::Cpu cpu{port_.cpu()};
-    auto entry = slot.l1_uses_vpid
-                     ? tags_.enter(tag::Vpid12{slot.vmcs12.get(vmx::field::virtual_processor_identifier)}, cpu)
-                     : tags_.enter_without_vpid(cpu);
+    auto entry =
+        slot.l1_uses_vpid
+            ? tags_.enter(tag::Vpid12{slot.vmcs12.get(vmx::field::virtual_processor_identifier)}, cpu)
+            : tags_.enter_without_vpid(cpu);
     const std::uint16_t number = tag::raw(entry.tag);
     if (number != slot.vmcs02_tag) [[unlikely]] {
         if ((number == 0) != (slot.vmcs02_tag == 0)) {
@@ -431,7 +477,8 @@ void NestedVcpu<P>::select_tag(Slot& slot) {
     pay(std::move(entry.flush));
 }
 
-// --- MSR lists (SDM 3C 27.4, 28.4, 28.6) -----------------------------------------------------------------------------
+// --- MSR lists (SDM 3C 27.4, 28.4, 28.6)
+// -----------------------------------------------------------------------------
 
 namespace detail {
 struct MsrEntry {
@@ -442,14 +489,17 @@ struct MsrEntry {
 // Neither x2APIC registers, nor SMM's, nor the bases that the VMCS holds; nor a microcode update.
 constexpr bool may_be_in_msr_list(std::uint32_t msr) {
     return (msr >> 8) != 8 && msr != x86::msr::ia32_smm_monitor_ctl && msr != x86::msr::ia32_fs_base &&
-           msr != x86::msr::ia32_gs_base && msr != x86::msr::ia32_bios_updt_trig && msr != x86::msr::ia32_bios_sign_id;
+           msr != x86::msr::ia32_gs_base && msr != x86::msr::ia32_bios_updt_trig &&
+           msr != x86::msr::ia32_bios_sign_id;
 }
 }  // namespace detail
 
-// 0: all loaded. Else the number, from 1, of the entry that could not be. The MSRs are those of the guest whose VMCS is
-// current.
+// 0: all loaded. Else the number, from 1, of the entry that could not be. The MSRs are those of the guest
+// whose VMCS is current.
 template <Port P>
 unsigned NestedVcpu<P>::load_msrs(std::uint64_t list, std::uint32_t count) {
+    const std::uint32_t longest = capabilities_.promised.misc.msr_list_entries();
+    if (count > longest) return longest + 1;
     for (std::uint32_t i = 0; i < count; ++i) {
         const x86::Gpa<x86::L1> address{list + i * sizeof(detail::MsrEntry)};
         const auto* page = port_.l1_page(address);
@@ -466,13 +516,15 @@ unsigned NestedVcpu<P>::load_msrs(std::uint64_t list, std::uint32_t count) {
 
 template <Port P>
 bool NestedVcpu<P>::store_msrs(std::uint64_t list, std::uint32_t count) {
+    if (count > capabilities_.promised.misc.msr_list_entries()) return false;
     for (std::uint32_t i = 0; i < count; ++i) {
         const x86::Gpa<x86::L1> address{list + i * sizeof(detail::MsrEntry)};
         auto* page = port_.l1_page(address);
         if (page == nullptr) return false;
         detail::MsrEntry entry;
         std::memcpy(&entry, page + address.page_offset(), sizeof entry);
-        if (entry.reserved != 0 || (entry.index >> 8) == 8 || entry.index == x86::msr::ia32_smbase) return false;
+        if (entry.reserved != 0 || (entry.index >> 8) == 8 || entry.index == x86::msr::ia32_smbase)
+            return false;
         const auto value = read_guest_msr(entry.index);
         if (!value) return false;
         std::memcpy(page + address.page_offset() + 8, &*value, 8);
@@ -524,8 +576,7 @@ bool NestedVcpu<P>::write_guest_msr(std::uint32_t msr, std::uint64_t value) {
             put(field::guest_ia32_pat, value);
             return true;
         case x86::msr::ia32_debugctl:
-            // LBR, BTF and the like: the processor itself says at VM entry what it does not have.
-            if ((value & ~std::uint64_t{0xffc3}) != 0) return false;
+            if (!port_.write_l1_msr(msr, value)) return false;  // the port asks the processor what it has
             put(field::guest_ia32_debugctl, value);
             return true;
         case x86::msr::ia32_sysenter_cs:

@@ -1,5 +1,5 @@
-// An exit of L2's: handled here where it is L0's own matter, else shown to L1 as the exit that it asked for (SDM 3C
-// chapter 28).
+// An exit of L2's: handled here where it is L0's own matter, else shown to L1 as the exit that it asked for
+// (SDM 3C chapter 28).
 #pragma once
 
 #include <cstddef>
@@ -19,12 +19,14 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
     const vmx::ExitReasonField field{exit_reason};
     if (field.is_entry_failure()) [[unlikely]] {
         notice(Notice::guest_state_refused, exit_reason);
+        if (reentering_) return reflect_failed_reentry(slot);
         return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
     }
     slot.vmcs02_launched = true;
     slot.guest_in_vmcs02 = true;
     const auto basic = static_cast<std::size_t>(field.basic());
-    if (basic >= exit_reason_count) [[unlikely]] port_.fatal("the processor gave an exit reason that it does not have");
+    if (basic >= exit_reason_count) [[unlikely]]
+        port_.fatal("the processor gave an exit reason that it does not have");
     switch (routes[basic]) {
         case Route::to_l1:
             break;
@@ -45,10 +47,14 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
 template <Port P>
 bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     if (!in_l2_) return false;
-    // A rule about controls or host state that nested/entry_checks.hpp does not have. vmcs02's host state is L0's own,
-    // so that what the processor refused came from L1.
+    // A rule about controls or host state that nested/entry_checks.hpp does not have. vmcs02's host state is
+    // L0's own, so that what the processor refused came from L1.
     Slot& slot = *current_;
     notice(Notice::hardware_refused_vmcs02, vm_instruction_error);
+    if (reentering_) {
+        (void)reflect_failed_reentry(slot);
+        return true;
+    }
     in_l2_ = false;
     if (entering_by_launch_) slot.launched = false;
     slot.controls_changed = true;
@@ -58,9 +64,18 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     return true;
 }
 
+// L2 ran, and L0 then made a state of it that the processor does not take: a bug of L0's, but it is L2 that
+// ends.
+template <Port P>
+Entry NestedVcpu<P>::reflect_failed_reentry(Slot& slot) {
+    put(vmx::field::vm_entry_interruption_information, 0);
+    return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::triple_fault), 0);
+}
+
 // Back into L2 after an exit that L1 does not see.
 template <Port P>
 Entry NestedVcpu<P>::resume_l2(Slot& slot, std::size_t basic_reason) {
+    reentering_ = true;
     ++counters_.handled_by_l0[basic_reason];
     ++counters_.l2_reentries;
     requeue_vectoring_event();
@@ -72,14 +87,15 @@ Entry NestedVcpu<P>::resume_l2(Slot& slot, std::size_t basic_reason) {
 template <Port P>
 void NestedVcpu<P>::requeue_vectoring_event() {
     const vmx::InterruptionInformation event{get(vmx::field::idt_vectoring_information)};
-    if (!event.is_valid()) [[likely]] return;
+    if (!event.is_valid()) [[likely]]
+        return;
     put(vmx::field::vm_entry_interruption_information,
         event.value & ~vmx::InterruptionInformation::entry_reserved_bits);
     if (event.has_error_code()) {
-        put(vmx::field::vm_entry_exception_error_code, get(vmx::field::idt_vectoring_error_code));
+        put_event_field(vmx::field::vm_entry_exception_error_code, get(vmx::field::idt_vectoring_error_code));
     }
     if (event.is_software()) {
-        put(vmx::field::vm_entry_instruction_length, get(vmx::field::vm_exit_instruction_length));
+        put_event_field(vmx::field::vm_entry_instruction_length, get(vmx::field::vm_exit_instruction_length));
     }
     if (event.type() == vmx::InterruptionType::nmi) {
         // Delivery of the NMI blocked NMIs; it begins again, so they are not yet blocked.
@@ -88,7 +104,8 @@ void NestedVcpu<P>::requeue_vectoring_event() {
     }
 }
 
-// --- EPT -------------------------------------------------------------------------------------------------------------
+// --- EPT
+// -------------------------------------------------------------------------------------------------------------
 
 template <Port P>
 Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
@@ -96,18 +113,25 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     const std::uint64_t guest_physical = get(vmx::field::guest_physical_address);
     const auto basic = static_cast<std::size_t>(reason.basic());
     if (!slot.l1_uses_ept) {
-        // L2 runs under EPT01, which lacks nothing that L1 has.
-        if (!port_.handle_ept01_violation(guest_physical)) port_.fatal("an EPT violation in EPT01 while L2 runs");
+        // L2 runs under EPT01, which lacks only what lies beyond all memory: L1 sent it there.
+        if (!port_.handle_ept01_violation(guest_physical)) {
+            if (vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid()) {
+                return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::triple_fault), 0);
+            }
+            inject(detail::with_code(x86::Vector::general_protection));
+        }
         return resume_l2(slot, basic);
     }
     if (reason.basic() == vmx::ExitReason::ept_misconfiguration) port_.fatal("EPT02 is misconfigured");
 
     const vmx::EptViolation violation{get(vmx::field::exit_qualification)};
-    const auto outcome = ept02_.resolve(slot.vmcs12.get(vmx::field::ept_pointer), x86::Gpa<x86::L2>{guest_physical},
-                                        static_cast<std::uint8_t>(violation.access()));
+    const auto outcome =
+        ept02_.resolve(slot.vmcs12.get(vmx::field::ept_pointer), x86::Gpa<x86::L2>{guest_physical},
+                       static_cast<std::uint8_t>(violation.access()));
     using Kind = EptOutcome::Kind;
     if (outcome.kind == Kind::filled) [[likely]] {
-        if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret)) {
+        if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) && tells_of_nmi_unblocking(slot))
+            [[unlikely]] {
             // The IRET did not complete: NMIs are as blocked as before it (SDM 3C 28.2.3).
             put(vmx::field::guest_interruptibility_state,
                 get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
@@ -119,12 +143,22 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
         return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
     }
     // The access is L2's; the permissions are those of L1's tables, not of EPT02 which may not be filled yet.
-    constexpr std::uint64_t advanced = vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
-                                       vmx::EptViolation::execute_disabled_address | vmx::EptViolation::user_executable;
+    constexpr std::uint64_t advanced =
+        vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
+        vmx::EptViolation::execute_disabled_address | vmx::EptViolation::user_executable;
     return reflect(slot, exit_reason, violation.with_permissions(outcome.permissions).value & ~advanced);
 }
 
-// --- MSRs ------------------------------------------------------------------------------------------------------------
+// Qualification bit 12 is defined only so (SDM 3C table 28-7).
+template <Port P>
+bool NestedVcpu<P>::tells_of_nmi_unblocking(const Slot& slot) {
+    const std::uint32_t pin = slot.vmcs12.get(vmx::field::pin_based_vm_execution_controls);
+    const bool physical = (pin & (vmx::pin::nmi_exiting | vmx::pin::virtual_nmis)) == vmx::pin::nmi_exiting;
+    return !physical && !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
+}
+
+// --- MSRs
+// ------------------------------------------------------------------------------------------------------------
 
 template <Port P>
 bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
@@ -139,7 +173,8 @@ bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
         bit -= 0xc0000000;
     }
     if (bit > 0x1fff) return true;
-    const auto byte = __atomic_load_n(reinterpret_cast<const std::uint8_t*>(page) + first + bit / 8, __ATOMIC_RELAXED);
+    const auto byte =
+        __atomic_load_n(reinterpret_cast<const std::uint8_t*>(page) + first + bit / 8, __ATOMIC_RELAXED);
     return ((byte >> (bit % 8)) & 1) != 0;
 }
 
@@ -161,15 +196,18 @@ void NestedVcpu<P>::handle_msr_for_l2(bool write) {
     if (done) {
         advance(get(vmx::field::guest_rflags));
     } else {
-        inject_into_l1(detail::with_code(x86::Vector::general_protection));
+        inject(detail::with_code(x86::Vector::general_protection));
     }
 }
 
-// --- to L1 -----------------------------------------------------------------------------------------------------------
+// --- to L1
+// -----------------------------------------------------------------------------------------------------------
 
-// An exit that L2 really had. vmcs02 is current; then vmcs01, in the state that L1's host-state area asks for.
+// An exit that L2 really had. vmcs02 is current; then vmcs01, in the state that L1's host-state area asks
+// for.
 template <Port P>
-Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::optional<std::uint64_t> qualification) {
+Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
+                             std::optional<std::uint64_t> qualification) {
     namespace field = vmx::field;
     Vmcs12& vmcs12 = slot.vmcs12;
     ++counters_.exits_reflected;
@@ -206,35 +244,54 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::optiona
     if (basic == vmx::ExitReason::ept_violation || basic == vmx::ExitReason::ept_misconfiguration) {
         note_now(field::guest_physical_address);
         note_now(field::guest_linear_address);
-    } else if (basic == vmx::ExitReason::io_instruction || basic == vmx::ExitReason::control_register_access) {
+    } else if (basic == vmx::ExitReason::io_instruction ||
+               basic == vmx::ExitReason::control_register_access) {
         note_now(field::guest_linear_address);  // of a string, or of LMSW's operand
     }
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.
     const std::uint32_t injected = vmcs12.get(field::vm_entry_interruption_information);
-    note(field::vm_entry_interruption_information.encoding, injected & ~vmx::InterruptionInformation::valid_bit);
+    note(field::vm_entry_interruption_information.encoding,
+         injected & ~vmx::InterruptionInformation::valid_bit);
 
-    if ((slot.work & detail::pass_on_pat) != 0) inherited_.pat = get(field::guest_ia32_pat);
-    if ((slot.work & detail::pass_on_efer) != 0) inherited_.efer = get(field::guest_ia32_efer);
+    pass_on_l2_state(slot);
     if ((slot.work & detail::exit_store_list) != 0 &&
-        !store_msrs(vmcs12.get(field::vm_exit_msr_store_address), vmcs12.get(field::vm_exit_msr_store_count))) {
+        !store_msrs(vmcs12.get(field::vm_exit_msr_store_address),
+                    vmcs12.get(field::vm_exit_msr_store_count))) {
         abort_l1(1);
     }
     if (shadowing_ && !changed.empty()) {
         load(slot.shadow);
-        changed.for_each([&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, vmcs12.word(index)); });
+        changed.for_each(
+            [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, vmcs12.word(index)); });
     }
-    return enter_l1(slot, basic);
+    // Blocking by NMI stays what it was, but that an NMI exit brings it; with virtual NMIs L2's bit is not
+    // the processor's.
+    const bool by_nmi = basic == vmx::ExitReason::exception_or_nmi &&
+                        event.type() == vmx::InterruptionType::nmi && event.is_valid();
+    const bool virtual_nmis =
+        (vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::virtual_nmis) != 0;
+    const std::uint32_t blocked =
+        vmcs12.get(field::guest_interruptibility_state) & vmx::interruptibility::blocking_by_nmi;
+    return enter_l1(slot, by_nmi ? vmx::interruptibility::blocking_by_nmi : virtual_nmis ? 0 : blocked);
 }
 
-// A VM entry that failed after it left L1: reason and qualification change, nothing else of the exit information does
-// (SDM 3C 27.8), and the VMCS is not launched by it. vmcs02 is current.
+// L1 gets what L2 had of what this exit does not load. vmcs02 is current.
+template <Port P>
+void NestedVcpu<P>::pass_on_l2_state(const Slot& slot) {
+    if ((slot.work & detail::pass_on_pat) != 0) inherited_.pat = get(vmx::field::guest_ia32_pat);
+    if ((slot.work & detail::pass_on_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
+}
+
+// A VM entry that failed after it left L1: reason and qualification change, nothing else of the exit
+// information does (SDM 3C 27.8), and the VMCS is not launched by it. vmcs02 is current.
 template <Port P>
 Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, std::uint64_t qualification) {
     ++counters_.exits_reflected;
     ++counters_.reflected[static_cast<std::size_t>(reason)];
     if (entering_by_launch_) slot.launched = false;
-    if ((slot.work & detail::pass_on_pat) != 0) inherited_.pat = get(vmx::field::guest_ia32_pat);
-    if ((slot.work & detail::pass_on_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
+    // The guest state was loaded, and is known to be good, only where the MSR list came after it.
+    const bool loaded = reason == vmx::ExitReason::entry_failure_msr_loading;
+    if (loaded) pass_on_l2_state(slot);
     const auto set = [&](auto what, std::uint64_t value) {
         const std::size_t index = detail::index_of(what.encoding);
         slot.vmcs12.set_word(index, value);
@@ -244,20 +301,22 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
     if (shadowing_) load(slot.shadow);
     set(vmx::field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);
     set(vmx::field::exit_qualification, qualification);
-    return enter_l1(slot, reason);
+    load(vmcs01_);
+    if (!loaded) {
+        inherited_.pat = get(vmx::field::guest_ia32_pat);
+        inherited_.efer = get(vmx::field::guest_ia32_efer);
+    }
+    return enter_l1(slot,
+                    get(vmx::field::guest_interruptibility_state) & vmx::interruptibility::blocking_by_nmi);
 }
 
 // L1 goes on at its host RIP.
 template <Port P>
-Entry NestedVcpu<P>::enter_l1(Slot& slot, vmx::ExitReason reason) {
+Entry NestedVcpu<P>::enter_l1(Slot& slot, std::uint32_t interruptibility) {
     load(vmcs01_);
     in_l2_ = false;
     load_l1_state(slot);
-    if (reason == vmx::ExitReason::exception_or_nmi &&
-        vmx::InterruptionInformation{slot.vmcs12.get(vmx::field::vm_exit_interruption_information)}.type() ==
-            vmx::InterruptionType::nmi) {
-        put(vmx::field::guest_interruptibility_state, vmx::interruptibility::blocking_by_nmi);
-    }
+    put(vmx::field::guest_interruptibility_state, interruptibility);
     if ((slot.work & detail::exit_load_list) != 0) {
         if (load_msrs(slot.vmcs12.get(vmx::field::vm_exit_msr_load_address),
                       slot.vmcs12.get(vmx::field::vm_exit_msr_load_count)) != 0) {
@@ -275,20 +334,22 @@ void NestedVcpu<P>::enter_l1_tag() {
     pay(std::move(entry.flush));
 }
 
-// VMX abort (SDM 3C 28.7): the indicator goes to the VMCS region, the virtual processor to the shutdown state.
+// VMX abort (SDM 3C 28.7): the indicator goes to the VMCS region, the virtual processor to the shutdown
+// state.
 template <Port P>
 void NestedVcpu<P>::abort_l1(std::uint32_t indicator) {
     if (auto* page = port_.l1_page(current_->region)) {
         reinterpret_cast<VmcsRegion*>(page)->abort_indicator = indicator;
     }
-    port_.l1_shutdown("a VMX abort: an MSR list of L1's for VM exits names an MSR that cannot be stored or loaded");
+    port_.l1_shutdown(
+        "a VMX abort: an MSR list of L1's for VM exits names an MSR that cannot be stored or loaded");
 }
 
 // Loads the host-state area of L1's VMCS into vmcs01 (SDM 3C 28.5).
 //
-// What only a descriptor load or a WRMSR can change, and a 64-bit L1 hardly ever does between its VM entry and the exit,
-// is compared by its selector or known by interception; the rest is written. What that leaves out cannot be seen by L1:
-// hidden parts of a segment register whose selector it did not touch.
+// What only a descriptor load or a WRMSR can change, and a 64-bit L1 hardly ever does between its VM entry
+// and the exit, is compared by its selector or known by interception; the rest is written. What that leaves
+// out cannot be seen by L1: hidden parts of a segment register whose selector it did not touch.
 template <Port P>
 void NestedVcpu<P>::load_l1_state(Slot& slot) {
     namespace field = vmx::field;
@@ -308,22 +369,25 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
     put(field::guest_dr7, 0x400);
     put(field::guest_ia32_debugctl, 0);
     put(field::guest_pending_debug_exceptions, 0);
-    put(field::guest_interruptibility_state, 0);
-    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0) [[unlikely]] l1_state_known_ = false;
+    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0) [[unlikely]]
+        l1_state_known_ = false;
 
     const bool same = l1_state_known_ && l1_state_of_ == &slot;
     const auto unless_same = [&](auto guest_selector, auto host_selector) {
         return same && get(guest_selector) == vmcs12.get(host_selector);
     };
-    const auto flat = [&](auto guest, auto host, auto base, auto limit, auto rights, std::uint64_t base_value) {
-        if (unless_same(guest, host)) [[likely]] return;
+    const auto flat = [&](auto guest, auto host, auto base, auto limit, auto rights,
+                          std::uint64_t base_value) {
+        if (unless_same(guest, host)) [[likely]]
+            return;
         const std::uint16_t selector = vmcs12.get(host);
         put(guest, selector);
         put(base, base_value);
         put(limit, 0xffffffff);
         put(rights, selector == 0 ? x86::AccessRights::unusable_bit : flat_data_rights);
     };
-    const bool long_mode = (vmcs12.get(field::vm_exit_controls) & vmx::exit_control::host_address_space_size) != 0;
+    const bool long_mode =
+        (vmcs12.get(field::vm_exit_controls) & vmx::exit_control::host_address_space_size) != 0;
     flat(field::guest_ss_selector, field::host_ss_selector, field::guest_ss_base, field::guest_ss_limit,
          field::guest_ss_access_rights, 0);
     flat(field::guest_ds_selector, field::host_ds_selector, field::guest_ds_base, field::guest_ds_limit,
@@ -351,10 +415,11 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
         put(field::guest_ldtr_selector, 0);
         put(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
     }
-    if (!same) [[unlikely]] load_l1_rare_state(slot, long_mode);
+    if (!same) [[unlikely]]
+        load_l1_rare_state(slot, long_mode);
 }
 
-// What L1 cannot change without L0's seeing it.
+// What L1 cannot change, in VMX operation, without L0's seeing it.
 template <Port P>
 void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
     namespace field = vmx::field;
@@ -381,8 +446,8 @@ void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
     l1_state_of_ = &slot;
 }
 
-// The guest that is about to be entered gets the NMI as if it had come just then: into L1, through L2's IDT, or as the
-// exit that L1 asked for.
+// The guest that is about to be entered gets the NMI as if it had come just then: into L1, through L2's IDT,
+// or as the exit that L1 asked for.
 template <Port P>
 bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
     namespace field = vmx::field;
@@ -390,15 +455,21 @@ bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
     const std::uint32_t state = get(field::guest_interruptibility_state);
     // One event an entry; and what is blocked now stays pending, as it would in the processor.
     if (waiting.is_valid() || (state & vmx::interruptibility::blocking_by_mov_ss) != 0) return false;
-    const bool exits =
-        in_l2_ && (current_->vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0;
-    if (!exits) {
-        if ((state & vmx::interruptibility::blocking_by_nmi) != 0) return false;
+    const std::uint32_t pin12 = in_l2_ ? current_->vmcs12.get(field::pin_based_vm_execution_controls) : 0;
+    const bool blocked =
+        (state & vmx::interruptibility::blocking_by_nmi) != 0 && (pin12 & vmx::pin::virtual_nmis) == 0;
+    if (blocked) return false;
+    if ((pin12 & vmx::pin::nmi_exiting) == 0) {
         put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
         return true;
     }
     Slot& slot = *current_;
+    // The processor has not judged this guest state yet: what of it would become L1's must be known to be
+    // good.
+    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0 && !guest_state_is_valid(slot))
+        return false;
     slot.guest_in_vmcs02 = true;  // nothing ran, but everything to be entered with is there
+    ++counters_.exits_from_l2;
     entry = reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi), 0);
     const auto set = [&](vmx::field::Bits32Information what, std::uint32_t value) {
         slot.vmcs12.set(what, value);

@@ -1,6 +1,6 @@
-// The VMX instructions as L1 executes them: the SDM's order of checks, and its errors (SDM 3C chapter 31; INVEPT and
-// INVVPID as docs/tags.md). The processor has checked its mode already: an instruction that is #UD for the mode, or
-// VMXON with a register operand, does not exit.
+// The VMX instructions as L1 executes them: the SDM's order of checks, and its errors (SDM 3C chapter 31;
+// INVEPT and INVVPID as docs/tags.md). The processor has checked its mode already: an instruction that is #UD
+// for the mode, or VMXON with a register operand, does not exit.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "nested/complete_instruction.hpp"
 #include "nested/l1_paging.hpp"
 #include "nested/vcpu.hpp"
 #include "vmx/instruction_information.hpp"
@@ -16,7 +17,9 @@
 namespace flatback::nested {
 
 namespace detail {
-constexpr Fault invalid_opcode() { return {.vector = static_cast<std::uint8_t>(x86::Vector::invalid_opcode)}; }
+constexpr Fault invalid_opcode() {
+    return {.vector = static_cast<std::uint8_t>(x86::Vector::invalid_opcode)};
+}
 constexpr Fault with_code(x86::Vector vector, std::uint32_t code = 0) {
     return {.vector = static_cast<std::uint8_t>(vector), .has_error_code = true, .error_code = code};
 }
@@ -28,13 +31,13 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
     using enum vmx::ExitReason;
     if (!in_vmx_operation_) [[unlikely]] {
         if (reason != vmxon || (get(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) {
-            inject_into_l1(detail::invalid_opcode());
+            inject(detail::invalid_opcode());
             return Entry::vmresume;
         }
     }
     if (x86::AccessRights{get(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) [[unlikely]] {
         const bool unknown = reason == invvpid && !offers_invvpid();
-        inject_into_l1(unknown ? detail::invalid_opcode() : detail::with_code(x86::Vector::general_protection));
+        inject(unknown ? detail::invalid_opcode() : detail::with_code(x86::Vector::general_protection));
         return Entry::vmresume;
     }
     switch (reason) {
@@ -79,23 +82,14 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
     return Entry::vmresume;
 }
 
-// --- results ---------------------------------------------------------------------------------------------------------
+// --- results
+// ---------------------------------------------------------------------------------------------------------
 
-// The instruction is done: RIP moves on, and what blocked interrupts for one instruction is over. The state is that of
-// the guest whose VMCS is current. rflags: its value, as read before.
+// The instruction of the guest whose VMCS is current is done. rflags: its value, as read before.
 template <Port P>
 [[gnu::always_inline]] inline void NestedVcpu<P>::advance(std::uint64_t rflags) {
-    put(vmx::field::guest_rip, get(vmx::field::guest_rip) + get(vmx::field::vm_exit_instruction_length));
-    const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
-    constexpr std::uint32_t for_one_instruction =
-        vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss;
-    if ((state & for_one_instruction) != 0) [[unlikely]] {
-        put(vmx::field::guest_interruptibility_state, state & ~for_one_instruction);
-    }
-    if ((rflags & x86::rflags::trap) != 0) [[unlikely]] {
-        put(vmx::field::guest_pending_debug_exceptions,
-            get(vmx::field::guest_pending_debug_exceptions) | vmx::pending_debug::single_step);
-    }
+    complete_instruction([this](auto field) { return get(field); },
+                         [this](auto field, auto value) { put(field, value); }, rflags);
 }
 
 // VMsucceed or VMfail: the six arithmetic flags are these, and the instruction is done.
@@ -135,22 +129,28 @@ void NestedVcpu<P>::fail(vmx::InstructionError error) {
 
 // CR0 or CR4 as L1 sees it.
 template <Port P>
-std::uint64_t NestedVcpu<P>::l1_control_register(vmx::field::NaturalGuest real, vmx::field::NaturalControl mask,
+std::uint64_t NestedVcpu<P>::l1_control_register(vmx::field::NaturalGuest real,
+                                                 vmx::field::NaturalControl mask,
                                                  vmx::field::NaturalControl shadow) {
     const std::uint64_t hidden = get(mask);
     return (get(real) & ~hidden) | (get(shadow) & hidden);
 }
 
 template <Port P>
-void NestedVcpu<P>::inject_into_l1(const Fault& fault) {
-    if (fault.vector == static_cast<std::uint8_t>(x86::Vector::page_fault)) port_.set_cr2(fault.page_fault_address);
-    const auto information = vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception, fault.vector,
-                                                                fault.has_error_code);
+void NestedVcpu<P>::inject(const Fault& fault) {
+    if (fault.vector == static_cast<std::uint8_t>(x86::Vector::page_fault))
+        port_.set_cr2(fault.page_fault_address);
+    // In real mode no exception has an error code (SDM 3C 27.2.1.3).
+    const bool with_code =
+        fault.has_error_code && (get(vmx::field::guest_cr0) & x86::cr0::protection_enable) != 0;
+    const auto information = vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception,
+                                                                fault.vector, with_code);
     put(vmx::field::vm_entry_interruption_information, information.value);
-    if (fault.has_error_code) put(vmx::field::vm_entry_exception_error_code, fault.error_code);
+    if (with_code) put_event_field(vmx::field::vm_entry_exception_error_code, fault.error_code);
 }
 
-// --- operands --------------------------------------------------------------------------------------------------------
+// --- operands
+// --------------------------------------------------------------------------------------------------------
 
 template <Port P>
 std::uint64_t NestedVcpu<P>::l1_register(unsigned number) {
@@ -165,10 +165,12 @@ void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
     }
 }
 
-// The linear address of the instruction's memory operand; its segment's checks are made here.
+// The linear address of the instruction's memory operand; its segment's checks are made here (SDM
+// 3A 5.3, 5.5).
 template <Port P>
 std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::InstructionInformation information,
-                                                                  bool long_mode) {
+                                                                  bool long_mode, unsigned bytes,
+                                                                  bool write) {
     const std::uint64_t offset = information.effective_offset(
         get(vmx::field::exit_qualification), [this](unsigned number) { return l1_register(number); });
     const auto segment = information.segment();
@@ -180,29 +182,38 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::Instructi
     if (long_mode) [[likely]] {
         const bool based = segment == x86::SegmentRegister::fs || segment == x86::SegmentRegister::gs;
         const std::uint64_t linear = based ? offset + base() : offset;
-        if (!x86::is_canonical(linear)) return std::unexpected(detail::with_code(vector));
+        if (!x86::is_canonical(linear) || !x86::is_canonical(linear + bytes - 1)) {
+            return std::unexpected(detail::with_code(vector));
+        }
         return linear;
     }
     const x86::AccessRights rights{
         static_cast<std::uint32_t>(get_raw(vmx::field::guest_es_access_rights.encoding + 2 * number))};
     const std::uint64_t limit = get_raw(vmx::field::guest_es_limit.encoding + 2 * number);
-    // The smallest operand is 4 bytes; a longer one is caught page by page.
-    if (rights.is_unusable() || offset + 3 > limit) return std::unexpected(detail::with_code(vector));
+    const auto has = [&](std::uint32_t type_bit) { return (rights.type() & type_bit) != 0; };
+    const bool permitted = rights.is_code() ? !write && has(x86::segment_type::readable)
+                                            : !write || has(x86::segment_type::writable);
+    const std::uint64_t last = offset + bytes - 1;
+    const bool inside = !rights.is_code() && has(x86::segment_type::expand_down)
+                            ? offset > limit && last <= (rights.is_default_big() ? 0xffffffff : 0xffff)
+                            : last <= limit;
+    if (rights.is_unusable() || !permitted || !inside) return std::unexpected(detail::with_code(vector));
     return (offset + base()) & 0xffffffff;
 }
 
-// Where L0 sees L1's memory operand, in the case that is nearly always so: 64-bit mode, all of it on one page of memory
-// that L1's supervisor may use as it asks, with the accessed and dirty flags set already. nullptr: not so, or not known
-// to be; then memory_operand() and access_l1() decide.
+// Where L0 sees L1's memory operand, in the case that is nearly always so: 64-bit mode, all of it on one page
+// of memory that L1's supervisor may use as it asks, with the accessed and dirty flags set already. nullptr:
+// not so, or not known to be; then memory_operand() and access_l1() decide.
 //
-// L1 may change its paging structures without L0's knowing. So what is remembered of a walk is where its entries lie and
-// what they held: each is read again, and if all are the same so is the result.
+// L1 may change its paging structures without L0's knowing. So what is remembered of a walk is where its
+// entries lie and what they held: each is read again, and if all are the same so is the result.
 template <Port P>
 std::byte* NestedVcpu<P>::plain_operand(vmx::InstructionInformation information, unsigned bytes, bool write) {
     // 64-bit addresses, and no segment with a base: bits 9:7 and 17:15 (SDM 3C table 28-14).
     constexpr std::uint32_t address_size = 7U << 7;
     constexpr std::uint32_t based_segment = 4U << 15;
-    if ((information.value & (address_size | based_segment)) != 2U << 7) [[unlikely]] return nullptr;
+    if ((information.value & (address_size | based_segment)) != 2U << 7) [[unlikely]]
+        return nullptr;
     std::uint64_t linear = get(vmx::field::exit_qualification);
     if ((information.value & vmx::InstructionInformation::no_base_bit) == 0) {
         linear += l1_register((information.value >> 23) & 15);
@@ -211,25 +222,27 @@ std::byte* NestedVcpu<P>::plain_operand(vmx::InstructionInformation information,
         linear += l1_register((information.value >> 18) & 15) << (information.value & 3);
     }
     const std::uint64_t offset = linear & (x86::page_size - 1);
-    if (offset > x86::page_size - bytes) [[unlikely]] return nullptr;
+    if (offset > x86::page_size - bytes) [[unlikely]]
+        return nullptr;
     const std::uint64_t cr3 = get(vmx::field::guest_cr3);
     WalkedPage& page = walked_pages_[(linear >> 12) % walked_pages_.size()];
     if (page.linear_page == linear - offset && page.cr3 == cr3 && page.writable >= write) [[likely]] {
         const auto same = [&page](unsigned i) {
             return __atomic_load_n(page.entries[i], __ATOMIC_RELAXED) == page.values[i];
         };
-        if (same(0) && same(1) && same(2) && same(3)) [[likely]] return page.page + offset;
+        if (same(0) && same(1) && same(2) && same(3)) [[likely]]
+            return page.page + offset;
     }
     page.linear_page = no_page;
     return walk_plain_page(page, linear - offset, cr3, write) ? page.page + offset : nullptr;
 }
 
-// Fills `page` where the walk meets nothing unusual: no entry that is not present, of a user page (SMAP), with reserved
-// bits or with a flag yet to be set. "Execute disable" is usual only in the entry that maps the page; there
-// IA32_EFER.NXE decides.
+// Fills `page` where the walk meets nothing unusual: no entry that is not present, of a user page (SMAP),
+// with reserved bits or with a flag yet to be set. "Execute disable" is usual only in the entry that maps the
+// page; there IA32_EFER.NXE decides.
 template <Port P>
-[[gnu::noinline]] bool NestedVcpu<P>::walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
-                                                      bool write) {
+[[gnu::noinline]] bool NestedVcpu<P>::walk_plain_page(WalkedPage& page, std::uint64_t linear_page,
+                                                      std::uint64_t cr3, bool write) {
     namespace bit = x86::page_entry;
     if (!x86::is_canonical(linear_page)) return false;
     const std::uint64_t too_wide =
@@ -242,7 +255,8 @@ template <Port P>
         if ((entry & bit::execute_disable) != 0) return false;
         const auto* table = port_.l1_page(x86::Gpa<x86::L1>{entry & bit::address_mask});
         if (table == nullptr) return false;
-        const auto* where = reinterpret_cast<const std::uint64_t*>(table + ((linear_page >> (shift - 3)) & 0xff8));
+        const auto* where =
+            reinterpret_cast<const std::uint64_t*>(table + ((linear_page >> (shift - 3)) & 0xff8));
         entry = __atomic_load_n(where, __ATOMIC_RELAXED);
         // A large page's entry stands for the levels below it too.
         for (unsigned i = level; i < 4; ++i) {
@@ -269,10 +283,12 @@ template <Port P>
     }
 }
 
-// Reads the 64-bit words of the memory operand, each in one access: L1's other processors may be writing them.
+// Reads the 64-bit words of the memory operand, each in one access: L1's other processors may be writing
+// them.
 template <Port P>
 template <std::size_t Words>
-[[gnu::always_inline]] inline bool NestedVcpu<P>::read_operand(vmx::InstructionInformation information, bool long_mode,
+[[gnu::always_inline]] inline bool NestedVcpu<P>::read_operand(vmx::InstructionInformation information,
+                                                               bool long_mode,
                                                                std::array<std::uint64_t, Words>& into) {
     if (long_mode) [[likely]] {
         if (const auto* found = plain_operand(information, Words * 8, false)) [[likely]] {
@@ -285,45 +301,50 @@ template <std::size_t Words>
 }
 // The same by the general way. False: the fault is in L1 already.
 template <Port P>
-[[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::read_any_operand(vmx::InstructionInformation information, bool long_mode,
-                                                       void* into, unsigned bytes) {
-    const auto linear = memory_operand(information, long_mode);
+[[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::read_any_operand(vmx::InstructionInformation information,
+                                                                  bool long_mode, void* into,
+                                                                  unsigned bytes) {
+    const auto linear = memory_operand(information, long_mode, bytes, false);
     if (!linear) {
-        inject_into_l1(linear.error());
+        inject(linear.error());
         return false;
     }
     const auto read = access_l1(*linear, into, bytes, false);
-    if (!read) inject_into_l1(read.error());
+    if (!read) inject(read.error());
     return read.has_value();
 }
 template <Port P>
-typename NestedVcpu<P>::Checked NestedVcpu<P>::write_operand(vmx::InstructionInformation information, bool long_mode,
-                                                             std::uint64_t value, unsigned bytes) {
+typename NestedVcpu<P>::Checked NestedVcpu<P>::write_operand(vmx::InstructionInformation information,
+                                                             bool long_mode, std::uint64_t value,
+                                                             unsigned bytes) {
     if (long_mode && bytes == 8) [[likely]] {
         if (auto* found = plain_operand(information, 8, true)) [[likely]] {
             __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
             return {};
         }
     }
-    const auto linear = memory_operand(information, long_mode);
+    const auto linear = memory_operand(information, long_mode, bytes, true);
     if (!linear) return std::unexpected(linear.error());
     return access_l1(*linear, &value, bytes, true);
 }
 
-// Copies between L1's memory at a linear address and L0. All or nothing: every page is translated before a byte moves.
+// Copies between L1's memory at a linear address and L0. All or nothing: every page is translated before a
+// byte moves.
 template <Port P>
-typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write) {
-    const L1PagingState state{.cr0 = get(vmx::field::guest_cr0),
-                              .cr3 = get(vmx::field::guest_cr3),
-                              .cr4 = get(vmx::field::guest_cr4),
-                              .efer = get(vmx::field::guest_ia32_efer),
-                              .alignment_check =
-                                  (get(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
-                              .physical_address_width = capabilities_.physical_address_width};
+typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, void* buffer, unsigned size,
+                                                         bool write) {
+    const L1PagingState state{
+        .cr0 = get(vmx::field::guest_cr0),
+        .cr3 = get(vmx::field::guest_cr3),
+        .cr4 = get(vmx::field::guest_cr4),
+        .efer = get(vmx::field::guest_ia32_efer),
+        .alignment_check = (get(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
+        .physical_address_width = capabilities_.physical_address_width};
     auto* bytes = static_cast<std::byte*>(buffer);
     std::byte* where[2] = {};
     unsigned pieces = 0;
-    const unsigned first = static_cast<unsigned>(std::min<std::uint64_t>(size, x86::page_size - (linear & 0xfff)));
+    const unsigned first =
+        static_cast<unsigned>(std::min<std::uint64_t>(size, x86::page_size - (linear & 0xfff)));
     for (unsigned done = 0; done < size; done += first, ++pieces) {
         const std::uint64_t address = linear + done;
         const auto physical = translate_l1(port_, state, address, write);
@@ -352,15 +373,16 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
 template <Port P>
 bool NestedVcpu<P>::read_pointer_operand(std::uint64_t& pointer) {
     std::array<std::uint64_t, 1> words;
-    if (!read_operand(vmx::InstructionInformation{get(vmx::field::vm_exit_instruction_information)}, l1_is_64_bit(),
-                      words)) {
+    if (!read_operand(vmx::InstructionInformation{get(vmx::field::vm_exit_instruction_information)},
+                      l1_is_64_bit(), words)) {
         return false;
     }
     pointer = words[0];
     return true;
 }
 
-// --- VMXON, VMXOFF ---------------------------------------------------------------------------------------------------
+// --- VMXON, VMXOFF
+// ---------------------------------------------------------------------------------------------------
 
 template <Port P>
 void NestedVcpu<P>::vmxon() {
@@ -368,11 +390,12 @@ void NestedVcpu<P>::vmxon() {
     // A20M is not modelled. CR0 and CR4 must obey the fixed bits, IA32_FEATURE_CONTROL must allow it.
     const std::uint64_t feature_control = port_.read_l1_msr(x86::msr::ia32_feature_control).value_or(0);
     constexpr std::uint64_t needed = x86::feature_control::locked | x86::feature_control::vmx_outside_smx;
-    if ((feature_control & needed) != needed || !capabilities_.promised.cr0.permits(l1_control_register(vmx::field::guest_cr0, vmx::field::cr0_guest_host_mask,
-                                                                vmx::field::cr0_read_shadow)) ||
-        !capabilities_.promised.cr4.permits(l1_control_register(vmx::field::guest_cr4, vmx::field::cr4_guest_host_mask,
-                                                                vmx::field::cr4_read_shadow))) {
-        return inject_into_l1(detail::with_code(x86::Vector::general_protection));
+    const bool obeys_fixed_bits =
+        capabilities_.promised.cr0.permits(l1_cr0()) &&
+        capabilities_.promised.cr4.permits(l1_control_register(
+            vmx::field::guest_cr4, vmx::field::cr4_guest_host_mask, vmx::field::cr4_read_shadow));
+    if ((feature_control & needed) != needed || !obeys_fixed_bits) {
+        return inject(detail::with_code(x86::Vector::general_protection));
     }
     std::uint64_t pointer = 0;
     if (!read_pointer_operand(pointer)) return;
@@ -390,15 +413,20 @@ void NestedVcpu<P>::vmxon() {
     if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
         shadowing_ = true;
         put(vmx::field::secondary_processor_based_vm_execution_controls,
-            get(vmx::field::secondary_processor_based_vm_execution_controls) | vmx::secondary::vmcs_shadowing);
+            get(vmx::field::secondary_processor_based_vm_execution_controls) |
+                vmx::secondary::vmcs_shadowing);
         put(vmx::field::vmread_bitmap_address, vmread_bitmap_.value());
         put(vmx::field::vmwrite_bitmap_address, vmwrite_bitmap_.value());
     }
+    // In VMX operation CR0.PE, NE and PG are 1, and L1's attempt to clear one is to fault (SDM 3C 24.8).
+    put(vmx::field::cr0_read_shadow, l1_cr0());
+    put(vmx::field::cr0_guest_host_mask, get(vmx::field::cr0_guest_host_mask) | cr0_fixed_in_vmx_operation);
     make_current(nullptr);
     succeed();
 }
 
-// Also what a reset of the virtual CPU needs. Nothing that L1 left behind survives: neither VMCS, tag nor EPT02.
+// Also what a reset of the virtual CPU needs. No VMCS and no tag survives; an EPT02 may, as guest-physical
+// mappings do (SDM 3C 29.4.3.2).
 template <Port P>
 void NestedVcpu<P>::leave_vmx_operation() {
     if (!in_vmx_operation_) return;
@@ -409,9 +437,11 @@ void NestedVcpu<P>::leave_vmx_operation() {
     }
     if (shadowing_) {
         put(vmx::field::secondary_processor_based_vm_execution_controls,
-            get(vmx::field::secondary_processor_based_vm_execution_controls) & ~vmx::secondary::vmcs_shadowing);
+            get(vmx::field::secondary_processor_based_vm_execution_controls) &
+                ~vmx::secondary::vmcs_shadowing);
         shadowing_ = false;
     }
+    put(vmx::field::cr0_guest_host_mask, x86::cr0::numeric_error);
     tags_.reset();
     l1_state_of_ = nullptr;
     l1_state_known_ = false;
@@ -424,7 +454,8 @@ void NestedVcpu<P>::vmxoff() {
     succeed();
 }
 
-// --- VMCLEAR, VMPTRLD, VMPTRST ---------------------------------------------------------------------------------------
+// --- VMCLEAR, VMPTRLD, VMPTRST
+// ---------------------------------------------------------------------------------------
 
 template <Port P>
 void NestedVcpu<P>::vmclear() {
@@ -470,12 +501,13 @@ void NestedVcpu<P>::vmptrst() {
     const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
     const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
     if (const auto written = write_operand(information, l1_is_64_bit(), pointer, 8); !written) {
-        return inject_into_l1(written.error());
+        return inject(written.error());
     }
     succeed();
 }
 
-// --- VMREAD, VMWRITE -------------------------------------------------------------------------------------------------
+// --- VMREAD, VMWRITE
+// -------------------------------------------------------------------------------------------------
 
 template <Port P>
 void NestedVcpu<P>::vmread() {
@@ -485,8 +517,9 @@ void NestedVcpu<P>::vmread() {
     const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
-    const int index = vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
-    if (index < 0 || field_handling[static_cast<std::size_t>(index)] == FieldHandling::unsupported ||
+    const int index =
+        vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
+    if (index < 0 || !supported_.contains(static_cast<std::size_t>(index)) ||
         (vmx::is_high(encoding) && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
@@ -497,7 +530,7 @@ void NestedVcpu<P>::vmread() {
         set_l1_register(information.register1(), value);
     } else {
         if (const auto written = write_operand(information, long_mode, value, long_mode ? 8 : 4); !written) {
-            return inject_into_l1(written.error());
+            return inject(written.error());
         }
     }
     succeed();
@@ -519,8 +552,9 @@ void NestedVcpu<P>::vmwrite() {
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
     if (!long_mode) value &= 0xffffffff;
-    const int index = vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
-    if (index < 0 || field_handling[static_cast<std::size_t>(index)] == FieldHandling::unsupported ||
+    const int index =
+        vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
+    if (index < 0 || !supported_.contains(static_cast<std::size_t>(index)) ||
         (vmx::is_high(encoding) && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
@@ -535,7 +569,8 @@ void NestedVcpu<P>::vmwrite() {
             value |= read_field(*current_, field) & 0xffffffff00000000;
         }
     }
-    // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep both the same.
+    // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep
+    // both the same.
     if (shadowing_ && detail::shadowed.contains(field)) {
         load(current_->shadow);
         put_raw(vmx::all_fields[field].encoding, value & field_mask(vmx::all_fields[field].encoding));
@@ -545,7 +580,8 @@ void NestedVcpu<P>::vmwrite() {
     succeed();
 }
 
-// --- INVEPT, INVVPID -------------------------------------------------------------------------------------------------
+// --- INVEPT, INVVPID
+// -------------------------------------------------------------------------------------------------
 
 template <Port P>
 void NestedVcpu<P>::invept() {
@@ -584,7 +620,7 @@ void NestedVcpu<P>::invvpid() {
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;
     if (!capabilities_.promised.ept_vpid.has_invvpid_type(type)) {
-        if (!offers_invvpid()) return inject_into_l1(detail::invalid_opcode());
+        if (!offers_invvpid()) return inject(detail::invalid_opcode());
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::uint64_t, 2> words;
@@ -618,7 +654,8 @@ template <Port P>
 void NestedVcpu<P>::run(tag::OwedFlush flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
-        port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag), target.linear_address.value());
+        port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
+                      target.linear_address.value());
         if (target.tag == vpid01_.number()) {
             ++counters_.l1_tag_flushes;
         } else {

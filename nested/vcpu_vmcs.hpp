@@ -10,7 +10,9 @@
 namespace flatback::nested {
 
 namespace detail {
-constexpr std::size_t index_of(std::uint32_t encoding) { return static_cast<std::size_t>(vmx::dense_index(encoding)); }
+constexpr std::size_t index_of(std::uint32_t encoding) {
+    return static_cast<std::size_t>(vmx::dense_index(encoding));
+}
 
 // What a VM exit leaves in vmcs02 and L0 does not read at once.
 inline constexpr FieldSet read_at_exit = [] {
@@ -36,22 +38,50 @@ inline constexpr FieldSet shadow_writable = [] {
 
 // Host state that every exit loads or compares, so that a change of it needs nothing more.
 inline constexpr FieldSet host_always_loaded = FieldSet::of(
-    vmx::field::host_rip, vmx::field::host_rsp, vmx::field::host_cr0, vmx::field::host_cr3, vmx::field::host_cr4,
-    vmx::field::host_fs_base, vmx::field::host_gs_base, vmx::field::host_gdtr_base, vmx::field::host_idtr_base,
-    vmx::field::host_tr_base, vmx::field::host_es_selector, vmx::field::host_cs_selector,
-    vmx::field::host_ss_selector, vmx::field::host_ds_selector, vmx::field::host_fs_selector,
-    vmx::field::host_gs_selector, vmx::field::host_tr_selector);
+    vmx::field::host_rip, vmx::field::host_rsp, vmx::field::host_cr0, vmx::field::host_cr3,
+    vmx::field::host_cr4, vmx::field::host_fs_base, vmx::field::host_gs_base, vmx::field::host_gdtr_base,
+    vmx::field::host_idtr_base, vmx::field::host_tr_base, vmx::field::host_es_selector,
+    vmx::field::host_cs_selector, vmx::field::host_ss_selector, vmx::field::host_ds_selector,
+    vmx::field::host_fs_selector, vmx::field::host_gs_selector, vmx::field::host_tr_selector);
 
-// Everything that goes to vmcs02 as it is.
-inline constexpr FieldSet copied_to_vmcs02 = [] {
+// The fields that L1 has: those of the engine, less what belongs to controls that this processor lacks.
+constexpr FieldSet supported_fields(const vmx::Capabilities& promised) {
     FieldSet set;
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
-        if (field_handling[i] == FieldHandling::direct_control || field_handling[i] == FieldHandling::guest_state) {
+        if (field_handling[i] != FieldHandling::unsupported) set.insert(i);
+    }
+    const auto only_if = [&set](bool there, auto... fields) {
+        if (!there) (set.erase(index_of(fields.encoding)), ...);
+    };
+    namespace field = vmx::field;
+    const auto& secondary = promised.secondary_processor_based;
+    const auto& primary = promised.primary_processor_based;
+    only_if(secondary.may_set(vmx::secondary::enable_xsaves_xrstors), field::xss_exiting_bitmap);
+    only_if(secondary.may_set(vmx::secondary::pause_loop_exiting), field::ple_gap, field::ple_window);
+    only_if(secondary.may_set(vmx::secondary::virtualize_apic_accesses), field::apic_access_address);
+    only_if(secondary.may_set(vmx::secondary::enable_vpid), field::virtual_processor_identifier);
+    only_if(primary.may_set(vmx::primary::use_tpr_shadow), field::virtual_apic_address, field::tpr_threshold);
+    only_if(promised.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer),
+            field::vmx_preemption_timer_value);
+    const std::uint32_t targets = promised.misc.cr3_target_count();
+    only_if(targets > 0, field::cr3_target_value_0);
+    only_if(targets > 1, field::cr3_target_value_1);
+    only_if(targets > 2, field::cr3_target_value_2);
+    only_if(targets > 3, field::cr3_target_value_3);
+    return set;
+}
+
+// Of these, what goes to vmcs02 as it is.
+constexpr FieldSet copied_to_vmcs02(const FieldSet& supported) {
+    FieldSet set;
+    supported.for_each([&set](std::size_t i) {
+        if (field_handling[i] == FieldHandling::direct_control ||
+            field_handling[i] == FieldHandling::guest_state) {
             set.insert(i);
         }
-    }
+    });
     return set;
-}();
+}
 }  // namespace detail
 
 template <Port P>
@@ -71,7 +101,8 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
             slot = &candidate;
             break;
         }
-        if (&candidate != current_ && (slot == nullptr || candidate.last_used < slot->last_used)) slot = &candidate;
+        if (&candidate != current_ && (slot == nullptr || candidate.last_used < slot->last_used))
+            slot = &candidate;
     }
     if (slot->active) write_back(*slot);
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
@@ -94,7 +125,10 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     slot->guest_in_vmcs02 = false;
     slot->controls_changed = true;
     slot->host_changed = true;
-    slot->pending = detail::copied_to_vmcs02;
+    slot->kept_changed = true;
+    slot->primary_changed = false;
+    slot->fresh.clear();
+    slot->pending = copied_to_vmcs02_;
     slot->vmcs12.clear();
     if (const auto* page = port_.l1_page(region)) {
         const auto* stored = reinterpret_cast<const VmcsRegion*>(page);
@@ -129,7 +163,8 @@ void NestedVcpu<P>::make_current(Slot* slot) {
     current_ = slot;
     if (slot != nullptr) slot->last_used = ++use_clock_;
     // With no current VMCS the processor's own shadowed VMREAD gives VMfailInvalid, as it must.
-    if (shadowing_) put(vmx::field::vmcs_link_pointer, slot != nullptr ? slot->shadow.value() : ~std::uint64_t{0});
+    if (shadowing_)
+        put(vmx::field::vmcs_link_pointer, slot != nullptr ? slot->shadow.value() : ~std::uint64_t{0});
 }
 
 template <Port P>
@@ -140,19 +175,21 @@ void NestedVcpu<P>::fill_shadow(Slot& slot) {
     load(vmcs01_);
 }
 
-// Takes what L1 wrote to its shadow VMCS, which is then the hardware's current one. all: also what matters only with an
-// event to inject.
+// Takes what L1 wrote to its shadow VMCS, which is then the hardware's current one. all: also what matters
+// only with an event to inject.
 template <Port P>
 void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
     load(slot.shadow);
     const auto collect = [&](std::uint32_t encoding) {
         const std::size_t index = detail::index_of(encoding);
         const std::uint64_t value = get_raw(encoding);
-        if (value != slot.vmcs12.word(index)) [[unlikely]] write_field(slot, index, value);
+        if (value != slot.vmcs12.word(index)) [[unlikely]]
+            write_field(slot, index, value);
     };
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (collect(written_fields[I]), ...);
-    }(std::make_index_sequence<written_fields.size()>{});
+    }
+    (std::make_index_sequence<written_fields.size()>{});
     const vmx::InterruptionInformation event{slot.vmcs12.get(vmx::field::vm_entry_interruption_information)};
     if (event.is_valid() || all) {
         for (auto encoding : written_with_event) collect(encoding);
@@ -164,13 +201,14 @@ template <Port P>
 void NestedVcpu<P>::collect_all(Slot& slot) {
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         const FieldHandling handling = field_handling[i];
+        if (!supported_.contains(i)) continue;
         if (handling == FieldHandling::guest_state || handling == FieldHandling::information ||
             vmx::all_fields[i].encoding == vmx::field::vm_entry_controls.encoding) {
             (void)read_field(slot, i);
         }
     }
     slot.guest_in_vmcs02 = false;
-    slot.pending = detail::copied_to_vmcs02;
+    slot.pending = copied_to_vmcs02_;
     slot.controls_changed = true;
 }
 
@@ -192,7 +230,8 @@ std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index) {
         const std::uint32_t now = get(vmx::field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest;
         load(vmcs01_);
         const std::uint32_t before = slot.vmcs12.get(vmx::field::vm_entry_controls);
-        slot.vmcs12.set(vmx::field::vm_entry_controls, (before & ~vmx::entry_control::ia32e_mode_guest) | now);
+        slot.vmcs12.set(vmx::field::vm_entry_controls,
+                        (before & ~vmx::entry_control::ia32e_mode_guest) | now);
     } else if (handling == FieldHandling::guest_state || handling == FieldHandling::information) {
         load(slot.vmcs02);
         slot.vmcs12.set_word(index, get_raw(encoding));
@@ -214,14 +253,20 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
             return;
         case FieldHandling::composed_control:
             // Opening and closing the interrupt window is what L1 does most; it can break no rule.
-            if (index == detail::index_of(vmx::field::primary_processor_based_vm_execution_controls.encoding) &&
+            if (index ==
+                    detail::index_of(vmx::field::primary_processor_based_vm_execution_controls.encoding) &&
                 ((before ^ value) & ~std::uint64_t{vmx::primary::interrupt_window_exiting}) == 0) {
                 slot.primary02 ^= static_cast<std::uint32_t>(before ^ value);
                 slot.primary_changed = true;
                 return;
             }
             // The VPID field is looked at on every entry anyway.
-            if (index != detail::index_of(vmx::field::virtual_processor_identifier.encoding)) slot.controls_changed = true;
+            if (index != detail::index_of(vmx::field::virtual_processor_identifier.encoding)) {
+                // The rules of host state, and what an exit loads of it, depend on the exit and entry
+                // controls.
+                slot.controls_changed = slot.host_changed = true;
+                if (l1_state_of_ == &slot) l1_state_known_ = false;
+            }
             return;
         case FieldHandling::host_state:
             slot.host_changed = true;

@@ -1,5 +1,6 @@
-// L1's VMCS as L0 keeps it: one 64-bit word a field, indexed densely, with the bookkeeping that lets a VM entry rewrite
-// only what L1 changed. The same words, behind a short header, are what lies in L1's VMCS region after VMCLEAR.
+// L1's VMCS as L0 keeps it: one 64-bit word a field, indexed densely, with the bookkeeping that lets a VM
+// entry rewrite only what L1 changed. The same words, behind a short header, are what lies in L1's VMCS
+// region after VMCLEAR.
 #pragma once
 
 #include <array>
@@ -15,7 +16,7 @@ enum class FieldHandling : std::uint8_t {
     unsupported,       // L1 was not promised it: VMREAD and VMWRITE fail with error 12
     kept,              // stored and given back; nothing of it reaches vmcs02
     direct_control,    // checked where the SDM says so, then the same in vmcs02
-    composed_control,  // what vmcs02 gets is computed from it (nested/vmcs02.hpp)
+    composed_control,  // what vmcs02 gets is computed from it (nested/vcpu_entry.hpp)
     guest_state,       // the same in vmcs02; the processor checks it on entry and saves it on exit
     host_state,        // becomes L1's state when L2 exits
     information,       // read-only to L1
@@ -29,23 +30,24 @@ constexpr bool is_one_of(std::uint32_t encoding, auto... fields) {
 constexpr FieldHandling handling_of(std::uint32_t encoding) {
     namespace field = vmx::field;
     // Fields of controls that L1 is not offered (nested/capabilities.hpp).
-    if (is_one_of(encoding, field::posted_interrupt_notification_vector, field::eptp_index, field::guest_interrupt_status,
-                  field::pml_index, field::pml_address, field::posted_interrupt_descriptor_address,
-                  field::vm_function_controls, field::eoi_exit_bitmap_0, field::eoi_exit_bitmap_1,
-                  field::eoi_exit_bitmap_2, field::eoi_exit_bitmap_3, field::eptp_list_address,
-                  field::vmread_bitmap_address, field::vmwrite_bitmap_address,
-                  field::virtualization_exception_information_address, field::encls_exiting_bitmap,
-                  field::tsc_multiplier, field::guest_ia32_perf_global_ctrl, field::host_ia32_perf_global_ctrl,
-                  field::guest_ia32_bndcfgs)) {
+    if (is_one_of(encoding, field::posted_interrupt_notification_vector, field::eptp_index,
+                  field::guest_interrupt_status, field::pml_index, field::pml_address,
+                  field::posted_interrupt_descriptor_address, field::vm_function_controls,
+                  field::eoi_exit_bitmap_0, field::eoi_exit_bitmap_1, field::eoi_exit_bitmap_2,
+                  field::eoi_exit_bitmap_3, field::eptp_list_address, field::vmread_bitmap_address,
+                  field::vmwrite_bitmap_address, field::virtualization_exception_information_address,
+                  field::encls_exiting_bitmap, field::tsc_multiplier, field::guest_ia32_perf_global_ctrl,
+                  field::host_ia32_perf_global_ctrl, field::guest_ia32_bndcfgs)) {
         return FieldHandling::unsupported;
     }
     if (is_one_of(encoding, field::executive_vmcs_pointer, field::vmcs_link_pointer, field::guest_smbase)) {
         return FieldHandling::kept;
     }
     if (is_one_of(encoding, field::virtual_processor_identifier, field::address_of_io_bitmap_a,
-                  field::address_of_io_bitmap_b, field::address_of_msr_bitmaps, field::vm_exit_msr_store_address,
-                  field::vm_exit_msr_load_address, field::vm_entry_msr_load_address, field::virtual_apic_address,
-                  field::apic_access_address, field::ept_pointer, field::pin_based_vm_execution_controls,
+                  field::address_of_io_bitmap_b, field::address_of_msr_bitmaps,
+                  field::vm_exit_msr_store_address, field::vm_exit_msr_load_address,
+                  field::vm_entry_msr_load_address, field::virtual_apic_address, field::apic_access_address,
+                  field::ept_pointer, field::pin_based_vm_execution_controls,
                   field::primary_processor_based_vm_execution_controls,
                   field::secondary_processor_based_vm_execution_controls, field::vm_exit_controls,
                   field::vm_entry_controls, field::vm_exit_msr_store_count, field::vm_exit_msr_load_count,
@@ -68,7 +70,8 @@ constexpr FieldHandling handling_of(std::uint32_t encoding) {
 
 inline constexpr auto field_handling = [] {
     std::array<FieldHandling, vmx::field_count> table{};
-    for (std::size_t i = 0; i < vmx::field_count; ++i) table[i] = detail::handling_of(vmx::all_fields[i].encoding);
+    for (std::size_t i = 0; i < vmx::field_count; ++i)
+        table[i] = detail::handling_of(vmx::all_fields[i].encoding);
     return table;
 }();
 
@@ -149,8 +152,9 @@ private:
     std::array<std::uint64_t, vmx::field_count> words_{};
 };
 
-// What an active VMCS of L1 looks like in its region once it is written back. L1 may scribble on it: what is read from
-// there is masked to each field's width and checked at the next VM entry like anything else L1 wrote.
+// What an active VMCS of L1 looks like in its region once it is written back. L1 may scribble on it: what is
+// read from there is masked to each field's width and checked at the next VM entry like anything else L1
+// wrote.
 struct VmcsRegion {
     std::uint32_t revision_identifier;
     std::uint32_t abort_indicator;
@@ -160,7 +164,8 @@ struct VmcsRegion {
 };
 static_assert(sizeof(VmcsRegion) <= 4096);
 
-// Flatback's own layout: changes whenever VmcsRegion does. Bit 31 is the shadow-VMCS indicator and must stay 0.
+// Flatback's own layout: changes whenever VmcsRegion does. Bit 31 is the shadow-VMCS indicator and must stay
+// 0.
 inline constexpr std::uint32_t vmcs12_revision = 0x0fba0001;
 inline constexpr std::uint32_t vmcs12_region_size = 4096;
 

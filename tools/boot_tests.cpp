@@ -109,6 +109,27 @@ void add_bare(std::vector<BootTest>& tests) {
     }
 }
 
+constexpr std::array<std::string_view, 3> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
+                                                      "boot.linux.bzimage"};
+
+// Debian's Linux with KVM and its L2 guests: with EPT, and without it in L1's KVM; and started from Debian's
+// own file, which unpacks itself.
+Result<> add_linux(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    for (const std::string_view name : linux_names) {
+        QueuedRun run = linux_run(std::string{name}, "nested-vpid=mapped log=quiet", guest, linux_limit);
+        BootPlan& plan = run.request.plan;
+        if (name.ends_with("no-ept")) plan.guest_command_line += " flatback.ept=0";
+        if (name.ends_with("bzimage")) {
+            plan.guest = guest.bzimage;
+            plan.guest_kind = KernelKind::linux_bzimage;
+        }
+        tests.push_back({std::move(run), std::nullopt, {}, {"l0", "l1-entry", "l1-user", "l2"}});
+    }
+    return {};
+}
+
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run) {
     const std::string said = describe(run.outcome, run.transcript);
     if (test.ending) {
@@ -139,16 +160,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_endings(tests);
     add_refusals(tests, damaged_guest);
     add_bare(tests);
-    constexpr std::string_view linux_name = "boot.linux.mapped";
-    if (with_linux && report.selects(linux_name)) {
-        const LinuxGuest guest =
-            TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
-        tests.push_back(
-            {linux_run(std::string{linux_name}, "nested-vpid=mapped log=quiet", guest, linux_limit),
-             std::nullopt,
-             {},
-             {"l0", "l1-entry", "l1-user", "l2"}});
-    }
+    if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     std::erase_if(tests, [&report](const BootTest& test) { return !report.selects(test.run.name); });
     // The longest first: two run at once, and the last one should not run alone for long.
     std::ranges::stable_sort(tests, std::ranges::greater{},

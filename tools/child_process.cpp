@@ -144,7 +144,7 @@ Result<Finished> run_to_end(CommandLine command, std::chrono::seconds limit) {
     }
     Finished finished{*status, {}};
     if (const auto output = read_file(command.output)) {
-        finished.output.assign(reinterpret_cast<const char*>(output->data()), output->size());
+        finished.output = text_of(*output);
     }
     return finished;
 }

@@ -6,6 +6,7 @@
 #include "tools/files.hpp"
 #include "tools/interruption.hpp"
 #include "tools/machine.hpp"
+#include "tools/paths.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -52,8 +53,10 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     command.arguments = {"bochs", "-q", "-f", "bochsrc", "-rc", "debugger"};
     command.directory = path;
     command.output = path / "console.txt";
-    // A display that needs no terminal and listens nowhere.
-    command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy"};
+    // A display that needs no terminal and listens nowhere; and a clock that stands still, so that runs
+    // repeat.
+    command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
+                           "LD_PRELOAD=" + still_clock_library().string()};
     ChildProcess bochs = TRY(ChildProcess::start(command));
     return Emulation{std::move(directory), std::move(bochs), std::move(request)};
 }

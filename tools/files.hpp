@@ -14,6 +14,11 @@ namespace flatback::tools {
 
 using Bytes = std::vector<std::byte>;
 
+// The same bytes as text; valid as long as they are.
+[[nodiscard]] inline std::string_view text_of(std::span<const std::byte> bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 // Error: input_file where the file is missing, unreadable, a directory or empty.
 [[nodiscard]] Result<Bytes> read_file(const std::filesystem::path& path);
 

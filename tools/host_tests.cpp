@@ -89,7 +89,7 @@ Result<> run_unit_tests(TestReport& report) {
     const Finished finished = TRY(run_to_end(std::move(command), unit_test_limit));
     const auto xml = read_file(junit);
     std::vector<UnitTestResult> results;
-    if (xml) results = parse_junit({reinterpret_cast<const char*>(xml->data()), xml->size()});
+    if (xml) results = parse_junit(text_of(*xml));
     bool any_failed = false;
     for (const UnitTestResult& result : results) {
         any_failed |= !result.passed;

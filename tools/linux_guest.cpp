@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <sstream>
 #include <system_error>
 
 #include "tools/child_process.hpp"
@@ -105,15 +106,24 @@ Result<> fetch_busybox(const std::filesystem::path& file, void (*say)(std::strin
 
 }  // namespace
 
-std::string linux_command_line(std::string_view more) {
-    // Each word here spares emulated time or makes runs alike: no randomness, no probing of a clock that is
-    // known, no self-tests, no calls of initialization that nothing here uses.
-    return fmt::format(
-        "console=ttyS0,115200 quiet panic=-1 nokaslr mitigations=off nordrand no_timer_check nowatchdog "
-        "audit=0 "
-        "cryptomgr.notests tsc_early_khz={} "
-        "initcall_blacklist=trace_eval_init,init_kprobe_trace,load_system_certificate_list{}{}",
-        instructions_per_second / 1000, more.empty() ? "" : " ", more);
+Result<std::string> linux_command_line(std::string_view list, std::string_view more) {
+    constexpr std::string_view rate = "${IPS_KHZ}";
+    // A panic becomes a reset, which ends the run at once with the kernel's last words.
+    std::string command_line = "panic=-1";
+    std::istringstream lines{std::string{list}};
+    for (std::string line; std::getline(lines, line);) {
+        if (line.empty() || line.starts_with('#')) continue;
+        if (const std::size_t variable = line.find(rate); variable != std::string::npos) {
+            line.replace(variable, rate.size(), fmt::format("{}", instructions_per_second / 1000));
+        }
+        if (line.find("${") != std::string::npos) {
+            return fail(ExitStatus::input_file,
+                        fmt::format("Linux command line: unknown variable in {}", line));
+        }
+        command_line += " " + line;
+    }
+    if (!more.empty()) command_line += fmt::format(" {}", more);
+    return command_line;
 }
 
 Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
@@ -125,16 +135,17 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     if (!std::filesystem::exists(busybox)) TRY(fetch_busybox(busybox, say));
 
     const std::filesystem::path folder = source_directory() / "guests" / "linux";
+    const Bytes words = TRY(read_file(folder / "cmdline.txt"));
+    const std::string command_line = TRY(linux_command_line(text_of(words)));
     const Bytes list = TRY(read_file(folder / "initramfs.list"));
-    const auto entries = TRY(read_initramfs_list({reinterpret_cast<const char*>(list.data()), list.size()},
-                                                 {{"BUSYBOX", busybox},
-                                                  {"MODULES", kernel},
-                                                  {"L2_VMM", l2_vmm_program()},
-                                                  {"INIT", folder / "init"}}));
+    const auto entries = TRY(read_initramfs_list(text_of(list), {{"BUSYBOX", busybox},
+                                                                 {"MODULES", kernel},
+                                                                 {"L2_VMM", l2_vmm_program()},
+                                                                 {"INIT", folder / "init"}}));
     const std::filesystem::path initramfs = cache / "initramfs.cpio";
     const Bytes image = TRY(make_initramfs(entries));
     TRY(replace_file(initramfs, image));
-    return LinuxGuest{kernel / "vmlinux", initramfs, linux_command_line()};
+    return LinuxGuest{kernel / "vmlinux", kernel / "vmlinuz", initramfs, command_line};
 }
 
 }  // namespace flatback::tools

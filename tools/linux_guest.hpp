@@ -12,7 +12,8 @@
 namespace flatback::tools {
 
 struct LinuxGuest {
-    std::filesystem::path kernel;  // uncompressed and compact: seconds instead of minutes until it runs
+    std::filesystem::path kernel;   // uncompressed and compact: seconds instead of minutes until it runs
+    std::filesystem::path bzimage;  // the same kernel as Debian ships it
     std::filesystem::path initramfs;
     std::string command_line;
 };
@@ -21,8 +22,10 @@ struct LinuxGuest {
 // `say` is called with one line before each step that takes long.
 [[nodiscard]] Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view));
 
-// The kernel's command line. `more` is added at its end.
-[[nodiscard]] std::string linux_command_line(std::string_view more = {});
+// The kernel's command line, from a list as guests/linux/cmdline.txt has it: one word a line, and comments.
+// ${IPS_KHZ} becomes the emulated clock's rate. `more` is added at its end. Error: input_file for an unknown
+// variable.
+[[nodiscard]] Result<std::string> linux_command_line(std::string_view list, std::string_view more = {});
 
 // The entries of an initramfs, from a list as guests/linux/initramfs.list has it: dir, file, slink and nod
 // lines. `variables` are put in for ${NAME} in a file's source. Error: input_file, with the line's number.

@@ -19,6 +19,11 @@ namespace flatback::tools {
     return build_directory() / "guests" / "linux" / "l2-vmm";
 }
 
+// still_clock/still_clock.cpp
+[[nodiscard]] inline std::filesystem::path still_clock_library() {
+    return build_directory() / "tools" / "still-clock.so";
+}
+
 // What was downloaded and unpacked; kept between runs.
 [[nodiscard]] inline std::filesystem::path cache_directory() {
     return build_directory() / "cache";

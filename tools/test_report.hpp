@@ -1,7 +1,9 @@
 // The results of `flatback test`, printed as they come and counted.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,6 +16,9 @@ public:
     // Whether the filter lets a test of this name count.
     [[nodiscard]] bool selects(std::string_view name) const {
         return name.find(filter_) != std::string_view::npos;
+    }
+    [[nodiscard]] bool selects_any(std::span<const std::string_view> names) const {
+        return std::ranges::any_of(names, [this](std::string_view name) { return selects(name); });
     }
     [[nodiscard]] const std::string& filter() const { return filter_; }
 

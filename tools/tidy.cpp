@@ -45,8 +45,7 @@ Result<std::string> reduced_database(std::string_view database, const std::files
 
 Result<> check_tidy(TestReport& report) {
     const Bytes file = TRY(read_file(build_directory() / "compile_commands.json"));
-    const std::string database =
-        TRY(reduced_database({reinterpret_cast<const char*>(file.data()), file.size()}, source_directory()));
+    const std::string database = TRY(reduced_database(text_of(file), source_directory()));
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
     TRY(write_file(directory.path() / "compile_commands.json", database));
     CommandLine command;

@@ -15,6 +15,7 @@ int command_line(std::span<const std::string> arguments, std::ostream& out, std:
     app.require_subcommand(1);
     CommandSetting setting{out, error};
     add_run_command(app, setting);
+    add_lat_ctx_command(app, setting);
     try {
         // CLI11 takes the arguments last first.
         app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

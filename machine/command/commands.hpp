@@ -17,5 +17,6 @@ struct CommandSetting {
 
 // Each adds one subcommand.
 void add_run_command(CLI::App& app, CommandSetting& setting);
+void add_lat_ctx_command(CLI::App& app, CommandSetting& setting);
 
 }  // namespace flatback::machine

@@ -28,23 +28,23 @@ struct RunOptions {
     std::size_t tlb_entries = std::size_t{1} << 20;
 };
 
-std::expected<Program, std::string> read_file(const RunOptions& options) {
+Result<Program, std::string> read_file(const RunOptions& options) {
     std::ifstream file(options.file, std::ios::binary);
     const std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!file) return std::unexpected(options.file + ": cannot be read");
+    if (!file) return Refused(options.file + ": cannot be read");
     if (options.bytes) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(content.data());
         auto program = program_from_bytes({data, content.size()});
-        if (!program) return std::unexpected(options.file + ": " + program.error());
+        if (!program) return Refused(options.file + ": " + program.error());
         return *program;
     }
     auto program = read_program(content);
-    if (!program) return std::unexpected(program.error().describe(options.file));
+    if (!program) return Refused(program.error().describe(options.file));
     return *program;
 }
 
 CommandStatus run(const RunOptions& options, CommandSetting& setting) {
-    const auto program = read_file(options);
+    const Result<Program, std::string> program = read_file(options);
     if (!program) {
         setting.error << "flatback machine: " << program.error() << "\n";
         return CommandStatus::usage;

@@ -132,11 +132,11 @@ Step decode(std::uint8_t what, std::uint8_t who, std::uint8_t a, std::uint8_t b)
 
 }  // namespace
 
-std::expected<Program, std::string> program_from_bytes(std::span<const std::uint8_t> bytes, std::size_t limit) {
+Result<Program, std::string> program_from_bytes(std::span<const std::uint8_t> bytes, std::size_t limit) {
     Program program;
     const std::size_t count = (bytes.size() + 3) / 4;
     if (count > limit) {
-        return std::unexpected("byte " + std::to_string(4 * limit) + ": a program has at most " +
+        return Refused("byte " + std::to_string(4 * limit) + ": a program has at most " +
                                std::to_string(limit) + " steps");
     }
     program.steps.reserve(count);

@@ -65,7 +65,7 @@ class Reader {
 public:
     explicit Reader(std::string_view text) : text_(text) {}
 
-    std::expected<Program, ProgramError> read() {
+    Result<Program, ProgramError> read() {
         Program program;
         while (!text_.empty()) {
             ++line_;
@@ -75,11 +75,11 @@ public:
             next_ = 0;
             if (tokens_.empty()) continue;
             if (program.steps.size() == program_step_limit) {
-                return std::unexpected(fail(tokens_[0].column, "a program has at most " +
+                return Refused(fail(tokens_[0].column, "a program has at most " +
                                                                    std::to_string(program_step_limit) + " steps"));
             }
             Step step;
-            if (!read_step(step)) return std::unexpected(error_);
+            if (!read_step(step)) return Refused(error_);
             program.steps.push_back(step);
         }
         return program;
@@ -346,7 +346,7 @@ std::string ProgramError::describe(std::string_view name) const {
     return std::string(name) + ":" + std::to_string(line) + ":" + std::to_string(column) + ": " + message;
 }
 
-std::expected<Program, ProgramError> read_program(std::string_view text) { return Reader(text).read(); }
+Result<Program, ProgramError> read_program(std::string_view text) { return Reader(text).read(); }
 
 std::string write_step(const Step& step) {
     std::string line;

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <cstddef>
-#include <expected>
 #include <string>
 #include <string_view>
 
 #include "machine/program/program.hpp"
+#include "machine/program/result.hpp"
 
 namespace flatback::machine {
 
@@ -25,7 +25,7 @@ struct ProgramError {
 ///
 /// A number is decimal or 0x..., or one of the layout's names: vN a VMCS region, x the step's own VMXON region, dN a data
 /// page, tN the root of a page hierarchy, eN an EPTP; joined with + and |. See docs/machine.md for the steps.
-[[nodiscard]] std::expected<Program, ProgramError> read_program(std::string_view text);
+[[nodiscard]] Result<Program, ProgramError> read_program(std::string_view text);
 
 /// One line without its newline; `read_program` gives the same step back.
 [[nodiscard]] std::string write_step(const Step& step);

@@ -180,14 +180,17 @@ void RetentiveEnumerator::add_cached_ept(const PageWalk& walk) {
         }
     }
     if (walk.mapped && (!context_.paging || permits(context_, walk.mapping.rights, access_))) {
-        const EptWalk final_walk = walk.final_ept_walked
-                                       ? walk.final_ept
-                                       : walk_ept(memory_, context_.ept, context_.physical_address_bits,
-                                                  walk.mapping.physical, ept_start(context_.ept));
+        EptWalk other;
+        const EptWalk* final_walk = &walk.final_ept;
+        if (!walk.final_ept_walked) {
+            walk_ept(memory_, context_.ept, context_.physical_address_bits, walk.mapping.physical,
+                     ept_start(context_.ept), other);
+            final_walk = &other;
+        }
         options.clear();
         const bool write = access_.kind == AccessKind::write;
         if (!settled(walk.mapping.physical, write))
-            cached_options(walk.mapping.physical, write, final_walk, options);
+            cached_options(walk.mapping.physical, write, *final_walk, options);
         for (const EptOption& option : options) use_page(option, walk.mapping, walk.accessed, Provenance{});
     }
 }

@@ -44,9 +44,13 @@ EptEntryKind classify_ept_entry(const EptContext& ept, unsigned physical_address
     return EptEntryKind::page;
 }
 
-EptWalk walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned physical_address_bits,
-                 std::uint64_t guest_physical, EptPosition start) {
-    EptWalk walk;
+void walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned physical_address_bits,
+              std::uint64_t guest_physical, EptPosition start, EptWalk& walk) {
+    walk.rights = 0;
+    walk.dirty = false;
+    walk.accessed = true;
+    walk.reads = 0;
+    walk.host_physical = 0;
     EptPosition position = start;
     while (true) {
         const std::uint64_t entry_address =
@@ -59,8 +63,8 @@ EptWalk walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned p
         const auto rights = static_cast<EptRights>(position.rights & entry & ept_all_rights);
         walk.accessed = walk.accessed && (entry & accessed_flag) != 0;
         switch (classify_ept_entry(ept, physical_address_bits, position.level, entry)) {
-            case EptEntryKind::not_present: walk.result = EptWalk::Result::not_present; return walk;
-            case EptEntryKind::misconfigured: walk.result = EptWalk::Result::misconfigured; return walk;
+            case EptEntryKind::not_present: walk.result = EptWalk::Result::not_present; return;
+            case EptEntryKind::misconfigured: walk.result = EptWalk::Result::misconfigured; return;
             case EptEntryKind::page:
                 walk.result = EptWalk::Result::translated;
                 walk.size = static_cast<PageSize>(position.level - 1);
@@ -68,7 +72,7 @@ EptWalk walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned p
                 walk.dirty = (entry & dirty_flag) != 0;
                 walk.host_physical =
                     page_base(entry & address_mask, walk.size) | page_offset(guest_physical, walk.size);
-                return walk;
+                return;
             case EptEntryKind::table:
                 position = {entry & address_mask, position.level - 1, rights};
                 break;

@@ -46,8 +46,17 @@ struct EptWalk {
 
 [[nodiscard]] inline EptPosition ept_start(const EptContext& ept) { return {ept.root(), 4, ept_all_rights}; }
 
-[[nodiscard]] EptWalk walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned physical_address_bits,
-                               std::uint64_t guest_physical, EptPosition start);
+/// Only the first `walk.reads` elements of the arrays are written.
+void walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned physical_address_bits,
+              std::uint64_t guest_physical, EptPosition start, EptWalk& walk);
+
+[[nodiscard]] inline EptWalk walk_ept(const PhysicalMemory& memory, const EptContext& ept,
+                                      unsigned physical_address_bits, std::uint64_t guest_physical,
+                                      EptPosition start) {
+    EptWalk walk;
+    walk_ept(memory, ept, physical_address_bits, guest_physical, start, walk);
+    return walk;
+}
 
 /// Sets the accessed flags of a walk that translated, and with `dirty` the dirty flag, where EPTP bit 6 asks for it
 /// (SDM 3C 29.3.5).

@@ -119,7 +119,7 @@ namespace {
 /// The EPT walk of a table's address for reading an entry. False: the walk's outcome is an EPT event.
 bool walk_table_ept(const PhysicalMemory& memory, const TranslationContext& context, PageWalk& walk,
                     PageWalkStep& step) {
-    step.ept = walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept));
+    walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept), step.ept);
     if (step.ept.result == EptWalk::Result::misconfigured) {
         walk.outcome = Outcome::ept_misconfiguration(step.entry_address);
         return false;
@@ -161,8 +161,8 @@ void finish(const PhysicalMemory& memory, const TranslationContext& context, Acc
         return;
     }
     if (context.paging && !flags_writable(context, walk, access.kind == AccessKind::write)) return;
-    walk.final_ept =
-        walk_ept(memory, context.ept, context.physical_address_bits, mapping.physical, ept_start(context.ept));
+    walk_ept(memory, context.ept, context.physical_address_bits, mapping.physical, ept_start(context.ept),
+             walk.final_ept);
     walk.final_ept_walked = true;
     if (walk.final_ept.result == EptWalk::Result::misconfigured) {
         walk.outcome = Outcome::ept_misconfiguration(mapping.physical);

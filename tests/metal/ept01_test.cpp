@@ -97,6 +97,18 @@ TEST(Ept01, NoGuestPhysicalAddressLeadsIntoL0sRegion) {
     EXPECT_FALSE(ept.lookup(Gpa1{l0_region.end})->is_l0_hole);
 }
 
+// Where the MTRRs alone would allow one page of 1 GB over it.
+TEST(Ept01, ARegionInUniformMemoryIsHiddenToo) {
+    Pages pages(64);
+    constexpr PhysicalRange region{0x7E00'0000, 0x8000'0000};
+    const Ept01 ept(pages.pool, pc_types(), region, processor(40));
+    for (std::uint64_t address = region.start; address < region.end; address += 0x1000) {
+        ASSERT_FALSE(region.contains(ept.lookup(Gpa1{address})->address.value())) << address;
+    }
+    EXPECT_EQ(ept.lookup(Gpa1{region.start - 1})->address.value(), region.start - 1);
+    EXPECT_EQ(ept.lookup(Gpa1{region.end})->address.value(), region.end);
+}
+
 TEST(Ept01, UsesTwoMegabytePagesWhereTheProcessorHasNoLarger) {
     Pages pages(600);
     const Ept01 ept(pages.pool, pc_types(), l0_region, processor(36, false));

@@ -47,6 +47,8 @@ TEST(Policies, OffGivesNoTagAndTreatsEveryL2AsWithoutVpid) {
     EXPECT_EQ(entered.tag, vcpu.vpid01.number());
     EXPECT_TRUE(entered.flushed_tag());
     EXPECT_EQ(pool.owned(), 1U);
+    EXPECT_EQ(vcpu.map.statistics().misses, 0U) << "there is no map to miss";
+    EXPECT_EQ(vcpu.map.statistics().shared, 0U);
 }
 
 TEST(Policies, MappedHasAsManyTagsAsSlots) {

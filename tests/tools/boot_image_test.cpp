@@ -35,7 +35,7 @@ TEST(GrubConfiguration, WithoutL0TheGuestIsLoadedByItsOwnProtocol) {
               std::string::npos);
     const std::string linux_script = grub_configuration(plan_of(KernelKind::linux_bzimage));
     EXPECT_NE(linux_script.find("if linux /boot/l1 'a' 'b' ;"), std::string::npos);
-    EXPECT_NE(linux_script.find("if initrd /boot/m0  ;"), std::string::npos) << linux_script;
+    EXPECT_NE(linux_script.find("if initrd /boot/m0 ;"), std::string::npos) << linux_script;
 }
 
 TEST(GrubConfiguration, NoTextEscapesFromItsQuotes) {

@@ -47,8 +47,7 @@ TEST(ChildProcess, OneThatTakesTooLongIsEndedWithWhatItStarted) {
     EXPECT_LT(std::chrono::steady_clock::now() - start, 30s);
     const auto pid_file = read_file(directory->path() / "pid");
     ASSERT_TRUE(pid_file.has_value());
-    const pid_t pid =
-        std::stoi(std::string{reinterpret_cast<const char*>(pid_file->data()), pid_file->size()});
+    const pid_t pid = std::stoi(std::string{text_of(*pid_file)});
     for (int wait = 0; wait < 100 && ::kill(pid, 0) == 0; ++wait) std::this_thread::sleep_for(20ms);
     EXPECT_NE(::kill(pid, 0), 0);
 }

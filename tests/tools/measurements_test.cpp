@@ -19,7 +19,9 @@ RunValues linux_values(std::string_view mode, std::string_view omitted = "nothin
     for (const std::string_view value : mode_values)
         lines += fmt::format("FLATBACK value modes.{}.{} 1234\n", mode, value);
     lines += fmt::format("FLATBACK text modes.{}.l2_result pass\n", mode);
-    lines += "FLATBACK text l1.cpu_flags fpu vmx ept vpid\nFLATBACK text l1.vmx_flags ept vpid\nFLATBACK text l1.kvm_intel.vpid Y\n";
+    lines +=
+        "FLATBACK text l1.cpu_flags fpu vmx ept vpid\nFLATBACK text l1.vmx_flags ept vpid\nFLATBACK text "
+        "l1.kvm_intel.vpid Y\n";
     Transcript transcript;
     while (!lines.empty()) {
         const std::string line = lines.substr(0, lines.find('\n') + 1);

@@ -1,0 +1,140 @@
+// The engine's host in these tests: a processor's VMCSs, an invalidation log, L1's memory and L0's pages. Misuse that
+// real hardware would answer with VMfail, or with silence, fails the test.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nested/port.hpp"
+#include "tests/nested/fake_vmcs.hpp"
+#include "tests/nested/l1_memory.hpp"
+
+namespace flatback::nested {
+enum class Notice : std::uint8_t;
+}
+
+namespace flatback::nested_test {
+
+struct FatalError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+struct L1Shutdown : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// An INVVPID or INVEPT that the engine executed.
+struct Flush {
+    enum class Kind : std::uint8_t { invvpid, invept };
+    Kind kind = Kind::invvpid;
+    std::uint64_t type = 0;
+    std::uint16_t tag = 0;      // INVVPID
+    std::uint64_t operand = 0;  // INVVPID type 0: the linear address. INVEPT: the EPTP
+    unsigned cpu = 0;
+
+    friend bool operator==(const Flush&, const Flush&) = default;
+};
+void PrintTo(const Flush& flush, std::ostream* out);
+
+// INVVPIDs to compare with.
+[[nodiscard]] inline Flush address_of_tag(std::uint16_t tag, std::uint64_t address, unsigned cpu = 0) {
+    return {Flush::Kind::invvpid, 0, tag, address, cpu};
+}
+[[nodiscard]] inline Flush whole_tag(std::uint16_t tag, unsigned cpu = 0) {
+    return {Flush::Kind::invvpid, 1, tag, 0, cpu};
+}
+[[nodiscard]] inline Flush tag_but_globals(std::uint16_t tag, unsigned cpu = 0) {
+    return {Flush::Kind::invvpid, 3, tag, 0, cpu};
+}
+
+class FakePort final {
+public:
+    // L1-physical and host-physical addresses differ by this, so that one mistaken for the other is noticed.
+    static constexpr std::uint64_t host_offset = 0x40'0000'0000;
+    // Where L0's own pages are given from.
+    static constexpr std::uint64_t l0_pages_start = 0x20'0000'0000;
+    static constexpr std::uint32_t revision = 0x2b;
+    static constexpr std::uint64_t ept01 = l0_pages_start - 0x1000 + 0x5e;
+
+    FakePort();
+    FakePort(const FakePort&) = delete;
+    FakePort& operator=(const FakePort&) = delete;
+
+    // --- the Port concept
+    std::uint64_t vmread(std::uint32_t encoding);
+    void vmwrite(std::uint32_t encoding, std::uint64_t value);
+    void load_vmcs(x86::Hpa page);
+    void clear_vmcs(x86::Hpa page);
+    std::uint32_t hardware_vmcs_revision() { return revision; }
+    void write_host_state();
+    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
+    void invept(vmx::InveptType type, std::uint64_t eptp);
+    std::byte* l1_page(x86::Gpa<x86::L1> address) { return memory.page(address.value()); }
+    nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
+    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) { return !memory.take_written(page.value()); }
+    std::optional<x86::Hpa> allocate_page();
+    std::uint64_t* page(x86::Hpa address);
+    std::uint64_t& general_register(unsigned number);
+    std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
+    bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
+    x86::Hpa l0_msr_bitmap() { return l0_msr_bitmap_; }
+    std::uint64_t ept01_pointer() { return ept01; }
+    void set_cr2(std::uint64_t value) { cr2 = value; }
+    bool handle_ept01_violation(std::uint64_t guest_physical);
+    void l1_shutdown(const char* why);
+    [[noreturn]] void fatal(const char* why);
+    unsigned cpu() const { return physical_cpu; }
+    void notice(nested::Notice what, std::uint64_t detail) { notices.emplace_back(what, detail); }
+
+    // --- for the tests
+    [[nodiscard]] FakeVmcs& vmcs(x86::Hpa page) { return vmcss_.at(page.value()); }
+    [[nodiscard]] FakeVmcs& current_vmcs();
+    [[nodiscard]] x86::Hpa current() const { return current_; }
+    [[nodiscard]] bool has_page(std::uint64_t address) const { return pages_.contains(address & ~0xfffULL); }
+    [[nodiscard]] std::size_t pages_given() const { return pages_.size(); }
+    [[nodiscard]] static std::uint64_t host_of(std::uint64_t l1_physical) { return l1_physical + host_offset; }
+    void forget_writes() {
+        for (auto& [page, vmcs] : vmcss_) vmcs.writes.clear();
+    }
+
+    L1Memory memory;
+    std::array<std::uint64_t, 16> registers{};
+    std::map<std::uint32_t, std::uint64_t> msrs;
+    std::vector<Flush> flushes;
+    std::vector<std::pair<nested::Notice, std::uint64_t>> notices;
+    std::vector<std::uint64_t> ept01_violations;
+    std::uint64_t cr2 = 0;
+    unsigned physical_cpu = 0;
+    std::size_t page_limit = 100'000;
+    unsigned block_shift = 30;  // the largest block of L1's memory that EPT01 maps in one piece
+    bool ept01_grants = true;   // handle_ept01_violation's answer
+    bool shutdown_returns = false;
+    unsigned shutdowns = 0;
+    // L1-physical ranges that EPT01 maps otherwise.
+    struct Special {
+        std::uint64_t start;
+        std::uint64_t size;
+        x86::MemoryType memory_type;
+        bool writable;
+    };
+    std::vector<Special> specials;
+
+private:
+    std::map<std::uint64_t, std::unique_ptr<std::array<std::uint64_t, 512>>> pages_;
+    std::map<std::uint64_t, FakeVmcs> vmcss_;
+    x86::Hpa current_{};
+    x86::Hpa l0_msr_bitmap_{};
+    x86::Hpa nothing_{};  // what EPT01 has where L1 has no memory
+};
+
+// What write_host_state() writes for a field, and what every vmcs02 must hold when it is entered.
+[[nodiscard]] std::uint64_t l0_host_state(std::uint32_t encoding);
+
+}  // namespace flatback::nested_test

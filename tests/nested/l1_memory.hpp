@@ -1,0 +1,59 @@
+// L1's memory in the simulation: sparse, with a hole beyond it and a region of L0's inside it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "x86/address.hpp"
+
+namespace flatback::nested_test {
+
+class L1Memory {
+public:
+    static constexpr std::uint64_t size = 4ULL << 30;
+    // L0's own memory, as L1 would address it.
+    static constexpr std::uint64_t l0_start = 0x3020'0000;
+    static constexpr std::uint64_t l0_end = 0x3040'3000;
+
+    [[nodiscard]] static bool has(std::uint64_t address) {
+        return address < size && (address < l0_start || address >= l0_end);
+    }
+    // nullptr: a hole, or L0's.
+    [[nodiscard]] std::byte* page(std::uint64_t address) {
+        if (!has(address)) return nullptr;
+        auto& found = pages_[address / x86::page_size];
+        if (!found) found = std::make_unique<Page>();
+        return found->data();
+    }
+
+    template <typename T>
+    [[nodiscard]] T read(std::uint64_t address) {
+        T value{};
+        std::memcpy(&value, page(address) + address % x86::page_size, sizeof value);
+        return value;
+    }
+    // A write of L1's.
+    template <typename T>
+    void write(std::uint64_t address, T value) {
+        std::memcpy(page(address) + address % x86::page_size, &value, sizeof value);
+        written_.insert(address / x86::page_size);
+    }
+    // Since it was last asked about, as EPT01's dirty flags would tell.
+    [[nodiscard]] bool take_written(std::uint64_t address) {
+        const bool first = watched_.insert(address / x86::page_size).second;
+        return written_.erase(address / x86::page_size) != 0 || first;
+    }
+
+private:
+    struct alignas(x86::page_size) Page : std::array<std::byte, x86::page_size> {};
+    std::map<std::uint64_t, std::unique_ptr<Page>> pages_;
+    std::set<std::uint64_t> written_;
+    std::set<std::uint64_t> watched_;
+};
+
+}  // namespace flatback::nested_test

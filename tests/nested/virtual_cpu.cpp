@@ -1,0 +1,434 @@
+#include "tests/nested/virtual_cpu.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "tests/nested/engine.hpp"
+#include "tests/nested/processor_checks.hpp"
+#include "vmx/ept.hpp"
+#include "x86/control_registers.hpp"
+
+namespace flatback::nested_test {
+
+namespace {
+constexpr std::uint32_t instruction_length = 3;
+// The registers of the instructions below.
+constexpr std::uint8_t rax = 0;
+constexpr std::uint8_t rdx = 2;
+constexpr std::uint8_t rbx = 3;
+constexpr vmx::InstructionOperands at_rbx = memory_operand(rbx, rdx);
+constexpr vmx::InstructionOperands rax_and_rdx = register_operand(rax, rdx);
+}  // namespace
+
+VirtualCpu::VirtualCpu(const Options& options)
+    : hardware(options.hardware),
+      capabilities(nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off)),
+      own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
+      pool_(options.pool == nullptr ? own_pool_.get() : options.pool) {
+    vmcs01_ = *port.allocate_page();
+    (*port.page(vmcs01_)) = FakePort::revision;
+    port.clear_vmcs(vmcs01_);
+    port.load_vmcs(vmcs01_);
+    engine_ = std::make_unique<nested::NestedVcpu<FakePort>>(
+        port, capabilities, *pool_, vmcs01_,
+        nested::Configuration{.tags = options.tags, .shadow_vmcs = options.shadow_vmcs});
+    set_up_l1_state();
+}
+
+VirtualCpu::~VirtualCpu() = default;
+
+// A 64-bit kernel of L1's at privilege level 0.
+void VirtualCpu::set_up_l1_state() {
+    port.write_host_state();
+    FakeVmcs& v = vmcs01();
+    v.set(field::pin_based_vm_execution_controls, hardware.pin_based.adjust(0));
+    v.set(field::primary_processor_based_vm_execution_controls,
+          hardware.primary_processor_based.adjust(vmx::primary::use_msr_bitmaps |
+                                                  vmx::primary::activate_secondary_controls));
+    v.set(field::secondary_processor_based_vm_execution_controls,
+          vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
+              (vpid01() != 0 ? vmx::secondary::enable_vpid : 0));
+    v.set(field::virtual_processor_identifier, vpid01());
+    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size | vmx::exit_control::save_debug_controls |
+                                    vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
+                                    vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer;
+    v.set(field::vm_exit_controls, hardware.vm_exit.adjust(exits));
+    v.set(field::vm_entry_controls,
+          hardware.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
+                                   vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer));
+    v.set(field::ept_pointer, FakePort::ept01);
+    v.set(field::vmcs_link_pointer, ~0ULL);
+    v.set(field::cr0_guest_host_mask, x86::cr0::numeric_error);
+    v.set(field::cr0_read_shadow, 0x8005'0033);
+    v.set(field::cr4_guest_host_mask, x86::cr4::vmx_enable);
+    v.set(field::cr4_read_shadow, 0x26a0);
+    v.set(field::guest_cr0, 0x8005'0033);
+    v.set(field::guest_cr3, layout::page_tables);
+    v.set(field::guest_cr4, 0x26a0);
+    v.set(field::guest_ia32_efer, 0xd01);
+    v.set(field::guest_ia32_pat, 0x0007'0406'0007'0406);
+    v.set(field::guest_dr7, 0x400);
+    v.set(field::guest_rflags, 2);
+    v.set(field::guest_rip, 0xffff'8000'0020'0000);
+    v.set(field::guest_rsp, 0x9000);
+    for (std::uint32_t n = 0; n < 6; ++n) {
+        v.word(field::guest_es_selector.encoding + 2 * n) = n == 1 ? 0x10 : 0x18;
+        v.word(field::guest_es_limit.encoding + 2 * n) = 0xffff'ffff;
+        v.word(field::guest_es_access_rights.encoding + 2 * n) = n == 1 ? 0xa09b : 0xc093;
+    }
+    v.set(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
+    v.set(field::guest_tr_selector, 0x40);
+    v.set(field::guest_tr_limit, 0x67);
+    v.set(field::guest_tr_access_rights, 0x8b);
+    v.set(field::guest_gdtr_limit, 0x7f);
+    v.set(field::guest_idtr_limit, 0xfff);
+    port.forget_writes();
+
+    constexpr std::uint64_t table_bits = 0x23;
+    constexpr std::uint64_t page_bits = 0x63;
+    for (unsigned level = 0; level < 3; ++level) {
+        port.memory.write<std::uint64_t>(layout::page_tables + level * 0x1000,
+                                         (layout::page_tables + (level + 1) * 0x1000) | table_bits);
+    }
+    for (std::uint64_t page = 0; page < 512; ++page) {
+        port.memory.write<std::uint64_t>(layout::level1_table + page * 8, page << 12 | page_bits);
+    }
+}
+
+// --- instructions
+
+Outcome VirtualCpu::execute(ExitReason reason, const vmx::InstructionOperands& operands, std::uint64_t displacement,
+                            std::uint64_t type) {
+    if (operands.register2 != 4 && type != 0) port.registers.at(operands.register2) = type;
+    return execute_raw(reason, operands.encode().value, displacement);
+}
+
+Outcome VirtualCpu::execute_raw(ExitReason reason, std::uint32_t instruction_information, std::uint64_t displacement) {
+    if (port.current() != vmcs01_) throw std::logic_error("L1 executes an instruction while L2 runs");
+    FakeVmcs& v = vmcs01();
+    v.set(field::exit_reason, static_cast<std::uint32_t>(reason));
+    v.set(field::vm_exit_instruction_information, instruction_information);
+    v.set(field::exit_qualification, displacement);
+    v.set(field::vm_exit_instruction_length, instruction_length);
+    // All six, so that VMsucceed has something to clear.
+    v.set(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::arithmetic | extra_rflags);
+    const std::uint64_t rip = v.get(field::guest_rip);
+    std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
+    return settle(engine_->handle_vmx_instruction(reason), rip);
+}
+
+Outcome VirtualCpu::handle_instruction_raw(ExitReason reason) {
+    const std::uint64_t rip = vmcs01().get(field::guest_rip);
+    return settle(engine_->handle_vmx_instruction(reason), rip);
+}
+
+Outcome VirtualCpu::with_pointer(ExitReason reason, std::uint64_t pointer) {
+    port.memory.write(layout::operand, pointer);
+    port.registers.at(rbx) = layout::operand;
+    return execute(reason, at_rbx);
+}
+
+Outcome VirtualCpu::vmxon(std::uint64_t region) {
+    if (L1Memory::has(region) && port.memory.read<std::uint32_t>(region & ~0xfffULL) == 0) {
+        port.memory.write(region & ~0xfffULL, nested::vmcs12_revision);
+    }
+    return with_pointer(ExitReason::vmxon, region);
+}
+
+Outcome VirtualCpu::vmptrst() {
+    port.registers.at(rbx) = layout::operand;
+    return execute(ExitReason::vmptrst, at_rbx);
+}
+
+Outcome VirtualCpu::vmread(std::uint64_t encoding) {
+    port.registers.at(rdx) = encoding;
+    if (FakeVmcs* shadow = shadow_for(encoding, false)) {
+        port.registers.at(rax) = shadow->word(static_cast<std::uint32_t>(encoding));
+        return vm_succeed;
+    }
+    return execute(ExitReason::vmread, rax_and_rdx);
+}
+
+Outcome VirtualCpu::vmwrite(std::uint64_t encoding, std::uint64_t value) {
+    port.registers.at(rdx) = encoding;
+    port.registers.at(rax) = value;
+    if (FakeVmcs* shadow = shadow_for(encoding, true)) {
+        shadow->word(static_cast<std::uint32_t>(encoding)) =
+            value & nested::field_mask(static_cast<std::uint32_t>(encoding));
+        return vm_succeed;
+    }
+    return execute(ExitReason::vmwrite, rax_and_rdx);
+}
+
+// As SDM 3C 31.3, VMREAD, does it in VMX non-root operation.
+FakeVmcs* VirtualCpu::shadow_for(std::uint64_t encoding, bool write) {
+    FakeVmcs& v = vmcs01();
+    if ((v.get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing) == 0) {
+        return nullptr;
+    }
+    if (encoding >= 0x8000) return nullptr;
+    const x86::Hpa bitmap{write ? v.get(field::vmwrite_bitmap_address) : v.get(field::vmread_bitmap_address)};
+    const auto* bits = reinterpret_cast<const std::uint8_t*>(port.page(bitmap));
+    if ((bits[encoding / 8] >> (encoding % 8) & 1) != 0) return nullptr;
+    const std::uint64_t link = v.get(field::vmcs_link_pointer);
+    if (link == ~0ULL) return nullptr;
+    FakeVmcs& shadow = port.vmcs(x86::Hpa{link});
+    if (!shadow.shadow) throw std::logic_error("the VMCS link pointer names an ordinary VMCS");
+    return &shadow;
+}
+
+Outcome VirtualCpu::invept(std::uint64_t type, std::uint64_t eptp, std::uint64_t reserved) {
+    port.memory.write(layout::operand, eptp);
+    port.memory.write(layout::operand + 8, reserved);
+    port.registers.at(rbx) = layout::operand;
+    port.registers.at(rdx) = type;
+    return execute(ExitReason::invept, at_rbx);
+}
+
+Outcome VirtualCpu::invvpid(std::uint64_t type, std::uint64_t vpid, std::uint64_t address) {
+    port.memory.write(layout::operand, vpid);
+    port.memory.write(layout::operand + 8, address);
+    port.registers.at(rbx) = layout::operand;
+    port.registers.at(rdx) = type;
+    return execute(ExitReason::invvpid, at_rbx);
+}
+
+std::uint64_t VirtualCpu::read_raw(std::uint32_t encoding) {
+    const Outcome outcome = vmread(encoding);
+    EXPECT_EQ(outcome, vm_succeed) << "VMREAD of " << vmx::name_of(encoding);
+    return value_read();
+}
+
+void VirtualCpu::write_raw(std::uint32_t encoding, std::uint64_t value) {
+    const Outcome outcome = vmwrite(encoding, value);
+    EXPECT_EQ(outcome, vm_succeed) << "VMWRITE of " << vmx::name_of(encoding);
+}
+
+// --- what the processor does next
+
+Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
+    // An entry may fail, which the engine hears of; then it has made L1 current.
+    for (unsigned attempt = 0; attempt < 3; ++attempt) {
+        if (port.current() == vmcs01_) {
+            EXPECT_EQ(entry, nested::Entry::vmresume) << "vmcs01 is launched";
+            return enter_l1(rip_before);
+        }
+        vmcs02_ = port.current();
+        FakeVmcs& v = vmcs02();
+        EXPECT_TRUE(in_l2());
+        EXPECT_FALSE(v.shadow) << "VM entry with a shadow VMCS";
+        EXPECT_EQ(v.launched, entry == nested::Entry::vmresume) << "the launch state of vmcs02";
+        expect_vmcs02_is_safe();
+        injected_ = v.get(field::vm_entry_interruption_information);
+        const auto verdict = hardware_checks_l2 ? processor_verdict(v, hardware, vmcs02_, port) : nested::EntryVerdict{};
+        if (verdict) {
+            v.launched = true;
+            return l2_runs;
+        }
+        if (nested::is_host_state_check(verdict.error())) {
+            ADD_FAILURE() << "the processor refuses vmcs02's host state: " << name_of(verdict.error());
+        }
+        if (!nested::is_guest_state_check(verdict.error())) {
+            EXPECT_TRUE(engine_->handle_failed_entry(nested::is_control_check(verdict.error()) ? 7 : 8));
+            entry = nested::Entry::vmresume;
+            continue;
+        }
+        v.set(field::exit_reason, vmx::ExitReasonField::entry_failure(ExitReason::entry_failure_guest_state).value);
+        v.set(field::exit_qualification,
+              static_cast<std::uint64_t>(nested::exit_qualification_of(verdict.error())));
+        entry = engine_->handle_l2_exit(v.get(field::exit_reason));
+    }
+    ADD_FAILURE() << "no guest can be entered";
+    return {};
+}
+
+Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
+    FakeVmcs& v = vmcs01();
+    EXPECT_FALSE(in_l2());
+    const auto verdict = processor_verdict(v, hardware, vmcs01_, port);
+    if (!verdict) ADD_FAILURE() << "the processor refuses vmcs01: " << name_of(verdict.error());
+    v.launched = true;
+    const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
+    const std::uint64_t rip = v.get(field::guest_rip);
+    if (event.is_valid()) {
+        v.set(field::vm_entry_interruption_information, 0);
+        EXPECT_EQ(rip, rip_before) << "a fault leaves RIP at the instruction";
+        return {Outcome::Kind::faulted, event.vector(),
+                event.has_error_code() ? std::optional{v.get(field::vm_entry_exception_error_code)} : std::nullopt};
+    }
+    if (rip == rip_before + instruction_length) {
+        const std::uint64_t rflags = v.get(field::guest_rflags);
+        EXPECT_EQ(rflags & ~x86::rflags::arithmetic, x86::rflags::fixed_one | extra_rflags);
+        switch (rflags & x86::rflags::arithmetic) {
+            case 0:
+                return vm_succeed;
+            case x86::rflags::carry:
+                return vm_fail_invalid;
+            case x86::rflags::zero:
+                return vm_fail(static_cast<std::uint32_t>(read(field::vm_instruction_error)));
+            default:
+                ADD_FAILURE() << "RFLAGS are neither VMsucceed's nor VMfail's: " << std::hex << rflags;
+                return {};
+        }
+    }
+    for (std::uint32_t reason = 0; reason < nested::exit_reason_count; ++reason) {
+        if (counters().reflected.at(reason) != reflected_before_.at(reason)) {
+            return {Outcome::Kind::l1_sees_exit, reason, {}};
+        }
+    }
+    ADD_FAILURE() << "L1 is at " << std::hex << rip;
+    return {};
+}
+
+// What no vmcs02 may ever hold, whatever L1 wrote.
+void VirtualCpu::expect_vmcs02_is_safe() {
+    FakeVmcs& v = vmcs02();
+    EXPECT_TRUE(v.has_host_state);
+    for (const vmx::NamedField& named : vmx::all_fields) {
+        if (vmx::kind(named.encoding) != vmx::FieldKind::host_state) continue;
+        EXPECT_EQ(v.word(named.encoding), l0_host_state(named.encoding)) << named.name;
+    }
+    EXPECT_EQ(v.get(field::vm_exit_msr_store_count), 0U);
+    EXPECT_EQ(v.get(field::vm_exit_msr_load_count), 0U);
+    EXPECT_EQ(v.get(field::vm_entry_msr_load_count), 0U);
+    EXPECT_EQ(v.get(field::vmcs_link_pointer), ~0ULL);
+    const std::uint32_t primary = v.get(field::primary_processor_based_vm_execution_controls);
+    const std::uint32_t secondary = v.get(field::secondary_processor_based_vm_execution_controls);
+    EXPECT_NE(secondary & vmx::secondary::enable_ept, 0U) << "L2 would run on physical memory";
+    const std::uint64_t eptp = v.get(field::ept_pointer);
+    EXPECT_TRUE(eptp == FakePort::ept01 || port.has_page(eptp));
+    constexpr std::uint32_t never = vmx::secondary::vmcs_shadowing | vmx::secondary::enable_vm_functions |
+                                    vmx::secondary::enable_pml | vmx::secondary::ept_violation_ve;
+    EXPECT_EQ(secondary & never, 0U);
+    if ((primary & vmx::primary::use_msr_bitmaps) != 0) {
+        EXPECT_TRUE(port.has_page(v.get(field::address_of_msr_bitmaps)));
+    }
+    // A page of L1's, or the page that stands for none.
+    const auto expect_not_l0s = [&](bool used, auto which) {
+        const std::uint64_t address = v.get(which);
+        if (used && !L1Memory::has(address - FakePort::host_offset)) {
+            EXPECT_EQ(address & ~0xfffULL, port.host_mapping(x86::Gpa<x86::L1>{~0xfffULL}).address.value())
+                << vmx::name_of(which.encoding);
+        }
+    };
+    expect_not_l0s((primary & vmx::primary::use_io_bitmaps) != 0, field::address_of_io_bitmap_a);
+    expect_not_l0s((primary & vmx::primary::use_io_bitmaps) != 0, field::address_of_io_bitmap_b);
+    expect_not_l0s((primary & vmx::primary::use_tpr_shadow) != 0, field::virtual_apic_address);
+    expect_not_l0s((secondary & vmx::secondary::virtualize_apic_accesses) != 0, field::apic_access_address);
+    if (vpid01() != 0) {
+        EXPECT_NE(secondary & vmx::secondary::enable_vpid, 0U);
+    }
+}
+
+// --- L2
+
+Outcome VirtualCpu::l2_exits(const L2Exit& exit) {
+    if (port.current() != vmcs02_ || !in_l2()) throw std::logic_error("an exit of L2 while L1 runs");
+    FakeVmcs& v = vmcs02();
+    v.set(field::exit_reason, static_cast<std::uint32_t>(exit.reason));
+    v.set(field::exit_qualification, exit.qualification);
+    v.set(field::vm_exit_interruption_information, exit.interruption);
+    v.set(field::vm_exit_interruption_error_code, exit.error_code);
+    v.set(field::idt_vectoring_information, exit.vectoring);
+    v.set(field::idt_vectoring_error_code, exit.vectoring_error_code);
+    v.set(field::vm_exit_instruction_length, exit.instruction_length);
+    v.set(field::vm_exit_instruction_information, exit.instruction_information);
+    v.set(field::guest_physical_address, exit.guest_physical);
+    v.set(field::guest_linear_address, exit.guest_linear);
+    v.set(field::vm_entry_interruption_information,
+          v.get(field::vm_entry_interruption_information) & ~vmx::InterruptionInformation::valid_bit);
+    std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
+    return settle(engine_->handle_l2_exit(static_cast<std::uint32_t>(exit.reason)), 0);
+}
+
+Outcome VirtualCpu::l2_executes_cpuid() { return l2_exits({.reason = ExitReason::cpuid, .instruction_length = 2}); }
+
+Outcome VirtualCpu::hardware_refuses_entry(std::uint32_t error) {
+    vmcs02().launched = vmcs02().launched && false;
+    const bool was_l2 = engine_->handle_failed_entry(error);
+    return was_l2 ? vm_fail(static_cast<std::uint32_t>(read(field::vm_instruction_error))) : Outcome{};
+}
+
+std::optional<VirtualCpu::Leaf> VirtualCpu::ept02_leaf(std::uint64_t guest_physical) {
+    const std::uint64_t eptp = vmcs02().get(field::ept_pointer);
+    std::uint64_t table = vmx::Eptp{eptp}.root();
+    std::uint64_t permissions = 7;
+    for (unsigned level = 4;; --level) {
+        const std::uint64_t entry = port.page(x86::Hpa{table})[x86::table_index(guest_physical, level)];
+        permissions &= entry;
+        if (!vmx::ept_entry::is_present(entry)) return std::nullopt;
+        EXPECT_FALSE(vmx::is_ept_misconfigured(entry, level, hardware.ept_vpid, physical_width + 1)) << std::hex << entry;
+        if (vmx::ept_entry::is_leaf(entry, level)) {
+            const std::uint64_t in_page = x86::bytes_per_entry(level) - 1;
+            return Leaf{(entry & vmx::ept_entry::address_mask & ~in_page) | (guest_physical & in_page), entry,
+                        12 + 9 * (level - 1), permissions};
+        }
+        table = vmx::ept_entry::table_address(entry);
+    }
+}
+
+Outcome VirtualCpu::l2_touches(std::uint64_t guest_physical, std::uint64_t access, std::uint64_t qualification_bits) {
+    for (unsigned attempt = 0; attempt < 4; ++attempt) {
+        const auto leaf = ept02_leaf(guest_physical);
+        const std::uint64_t permissions = leaf ? leaf->permissions : 0;
+        if ((access & ~permissions) == 0) return l2_runs;
+        const Outcome outcome = l2_exits({.reason = ExitReason::ept_violation,
+                                          .qualification = access | permissions << 3 | qualification_bits,
+                                          .guest_physical = guest_physical,
+                                          .guest_linear = guest_physical + 0x7000'0000});
+        if (outcome != l2_runs) return outcome;
+    }
+    ADD_FAILURE() << "an EPT violation again and again at " << std::hex << guest_physical;
+    return {};
+}
+
+std::uint16_t VirtualCpu::l2_tag() {
+    const bool enabled = (vmcs02().get(field::secondary_processor_based_vm_execution_controls) &
+                          vmx::secondary::enable_vpid) != 0;
+    return enabled ? vmcs02().get(field::virtual_processor_identifier) : std::uint16_t{0};
+}
+
+// --- the rest passes through
+
+void VirtualCpu::prepare_first_entry() { engine_->prepare_first_entry(); }
+void VirtualCpu::l1_translations_changed() { engine_->l1_translations_changed(); }
+void VirtualCpu::l1_msr_changed() { engine_->l1_msr_changed(); }
+void VirtualCpu::ept01_changed() { engine_->ept01_changed(); }
+void VirtualCpu::inject(const nested::Fault& fault) { engine_->inject(fault); }
+bool VirtualCpu::deliver_nmi() {
+    nested::Entry entry = vmcs02_.value() != 0 && in_l2() && !vmcs02().launched ? nested::Entry::vmlaunch
+                                                                              : nested::Entry::vmresume;
+    return engine_->deliver_nmi(entry);
+}
+std::optional<std::uint64_t> VirtualCpu::read_guest_msr(std::uint32_t msr) { return engine_->read_guest_msr(msr); }
+bool VirtualCpu::write_guest_msr(std::uint32_t msr, std::uint64_t value) {
+    return engine_->write_guest_msr(msr, value);
+}
+bool VirtualCpu::in_l2() const { return engine_->in_l2(); }
+bool VirtualCpu::in_vmx_operation() const { return engine_->in_vmx_operation(); }
+std::uint16_t VirtualCpu::vpid01() const { return engine_->vpid01(); }
+std::size_t VirtualCpu::tag_capacity() const { return engine_->tag_capacity(); }
+bool VirtualCpu::shadows_vmcs() const { return engine_->shadows_vmcs(); }
+bool VirtualCpu::offers_invvpid() const { return engine_->offers_invvpid(); }
+nested::Counters& VirtualCpu::counters() { return engine_->counters(); }
+tag::MapStatistics VirtualCpu::tag_statistics() const { return engine_->statistics().tags; }
+std::uint64_t VirtualCpu::leaves_filled() const { return engine_->statistics().ept02_leaves_filled; }
+std::uint64_t VirtualCpu::ept02_pages() const { return engine_->statistics().ept02_pages; }
+std::uint64_t VirtualCpu::hardware_invepts() const { return engine_->statistics().hardware_invepts; }
+
+std::vector<Flush> VirtualCpu::invvpids() const {
+    std::vector<Flush> found;
+    std::ranges::copy_if(port.flushes, std::back_inserter(found),
+                         [](const Flush& flush) { return flush.kind == Flush::Kind::invvpid; });
+    return found;
+}
+std::vector<Flush> VirtualCpu::invepts() const {
+    std::vector<Flush> found;
+    std::ranges::copy_if(port.flushes, std::back_inserter(found),
+                         [](const Flush& flush) { return flush.kind == Flush::Kind::invept; });
+    return found;
+}
+
+}  // namespace flatback::nested_test
