@@ -117,7 +117,7 @@ public:
         Context& context = context_for(eptp12);
         current_ = &context;
         if (context.root.value() == 0) {
-            const auto root = new_table();
+            const auto root = take_page();
             if (!root) return 0;
             context.root = *root;
         }
@@ -130,16 +130,15 @@ public:
     // INVEPT of one EP4TA, and of all: what was filled is forgotten and the hardware's copies dropped.
     void invalidate(std::uint64_t eptp12) {
         const std::uint64_t root = vmx::Eptp{eptp12}.root();
+        if (current_ != nullptr && current_->ep4ta12 == root)
+            return empty(*current_);  // mostly it is this one
         for (unsigned i = 0; i < contexts_used_; ++i) {
-            if (contexts_[i].ep4ta12 == root) {
-                if (contexts_[i].root.value() != 0) empty(contexts_[i]);
-                return;
-            }
+            if (contexts_[i].ep4ta12 == root) return empty(contexts_[i]);
         }
     }
     void invalidate_all() {
-        for (unsigned i = 0; i < contexts_used_; ++i) {
-            if (contexts_[i].root.value() != 0) empty(contexts_[i]);
+        for (std::uint32_t rest = filled_; rest != 0; rest &= rest - 1) {
+            empty(contexts_[static_cast<unsigned>(__builtin_ctz(rest))]);
         }
     }
     // EPT01 changed: nothing made of it may be used.
@@ -147,10 +146,11 @@ public:
         invalidate_all();
         block_ = {};
     }
-    // Every context's EPTP, for a host that must reach them all (rule 6, rule 5).
+    // Every context that ever had a root, for a host that must reach them all (rules 5 and 6 of
+    // docs/tags.md): this CPU may hold something of one that was emptied on another.
     void flush_hardware() {
-        for (Context& context : contexts_) {
-            if (context.root.value() != 0) flush(context);
+        for (unsigned i = 0; i < contexts_used_; ++i) {
+            if (contexts_[i].root.value() != 0) flush(contexts_[i]);
         }
     }
 
@@ -271,11 +271,15 @@ private:
         ++hardware_invepts_;
         port_.invept(vmx::InveptType::single_context, pointer(context));
     }
+    [[nodiscard]] std::uint32_t bit_of(const Context& context) const {
+        return std::uint32_t{1} << static_cast<unsigned>(&context - contexts_.data());
+    }
     void empty(Context& context) {
         recent_ = {};
         if (context.end_used == 0) return;  // never filled, so nothing can be cached of it
         auto* root = port_.page(context.root);
         for (unsigned i = context.first_used; i < context.end_used; ++i) root[i] = 0;
+        filled_ &= ~bit_of(context);
         context.first_used = root_entries;
         context.end_used = 0;
         flush(context);  // before any of its tables can become something else
@@ -290,14 +294,21 @@ private:
         }
         return port_.allocate_page();
     }
-    // A table for the current context. Where memory is out, other contexts give theirs, the oldest first.
+    // A table for the current context.
     std::optional<x86::Hpa> take_table() {
+        if (!current_->tables) current_->tables.emplace(port_);
+        const auto page = take_page();
+        if (page && !current_->tables->push(*page, [this] { return take_page(); })) {
+            spare_ = page;  // still zeroed
+            return std::nullopt;
+        }
+        return page;
+    }
+    // An empty page. Where memory is out, the contexts but the current one give their tables, the oldest
+    // first.
+    std::optional<x86::Hpa> take_page() {
         while (true) {
-            if (auto page = new_table()) {
-                if (!current_->tables) current_->tables.emplace(port_);
-                if (current_->tables->push(*page, [this] { return new_table(); })) return page;
-                spare_ = page;  // still zeroed
-            }
+            if (auto page = new_table()) return page;
             Context* oldest = nullptr;
             for (Context& context : contexts_) {
                 const bool has_tables = context.tables && context.tables->count() != 0;
@@ -312,6 +323,7 @@ private:
     P& port_;
     Limits limits_;
     std::array<Context, context_count> contexts_;
+    std::uint32_t filled_ = 0;  // a bit for each of contexts_ that has an entry in its root
     RecentTables recent_;
     HostBlock block_;
     unsigned contexts_used_ = 0;  // from the front, ever used
@@ -444,6 +456,7 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
         for (unsigned level = 4;; --level) {
             const unsigned index = x86::table_index(guest_physical, level);
             if (level == 4) {
+                filled_ |= bit_of(*current_);
                 current_->first_used = std::min(current_->first_used, index);
                 current_->end_used = std::max(current_->end_used, index + 1);
             }

@@ -325,8 +325,8 @@ private:
     void notice(Notice what, std::uint64_t detail) {
         if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
     }
-    void run(tag::OwedFlush flush);
-    void pay(std::optional<tag::OwedFlush> owed) {
+    void run(tag::OwedFlush&& flush);
+    void pay(std::optional<tag::OwedFlush>&& owed) {
         if (owed) [[unlikely]]
             run(std::move(*owed));
     }

@@ -261,7 +261,10 @@ bool NestedVcpu<P>::activity_state_is_offered(const Slot& slot) const {
         case vmx::ActivityState::active:
             return true;
         case vmx::ActivityState::hlt:
-            return capabilities_.promised.misc.has_activity_hlt();
+            // An L2 that may halt may be found halted, and entered so again.
+            return capabilities_.promised.misc.has_activity_hlt() ||
+                   (slot.vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
+                    vmx::primary::hlt_exiting) == 0;
         case vmx::ActivityState::shutdown:
             return capabilities_.promised.misc.has_activity_shutdown();
         case vmx::ActivityState::wait_for_sipi:
@@ -332,6 +335,10 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     if ((secondary12 & vmx::secondary::virtualize_apic_accesses) != 0) {
         put(field::apic_access_address, page_of(vmcs12.get(field::apic_access_address)));
     }
+    // Of what exits did not save, L1's word is the newest; vmcs02 has another.
+    slot.always_fresh.for_each([&](std::size_t index) {
+        if (copied_to_vmcs02_.contains(index)) slot.pending.insert(index);
+    });
     slot.always_fresh = detail::not_saved_at_exit(vmcs12);
     slot.work = detail::work_of(vmcs12);
 }

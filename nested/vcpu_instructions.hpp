@@ -651,7 +651,7 @@ void NestedVcpu<P>::invvpid() {
 
 // Runs an owed flush on this CPU and says so.
 template <Port P>
-void NestedVcpu<P>::run(tag::OwedFlush flush) {
+void NestedVcpu<P>::run(tag::OwedFlush&& flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
         port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
