@@ -484,8 +484,7 @@ void NestedVcpu<P>::select_tag(Slot& slot) {
     pay(std::move(entry.flush));
 }
 
-// --- MSR lists (SDM 3C 27.4, 28.4, 28.6)
-// -----------------------------------------------------------------------------
+// --- MSR lists (SDM 3C 27.4, 28.4, 28.6) ---
 
 namespace detail {
 struct MsrEntry {

@@ -104,8 +104,7 @@ void NestedVcpu<P>::requeue_vectoring_event() {
     }
 }
 
-// --- EPT
-// -------------------------------------------------------------------------------------------------------------
+// --- EPT ---
 
 template <Port P>
 Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
@@ -157,8 +156,7 @@ bool NestedVcpu<P>::tells_of_nmi_unblocking(const Slot& slot) {
     return !physical && !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
 }
 
-// --- MSRs
-// ------------------------------------------------------------------------------------------------------------
+// --- MSRs ---
 
 template <Port P>
 bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
@@ -200,8 +198,7 @@ void NestedVcpu<P>::handle_msr_for_l2(bool write) {
     }
 }
 
-// --- to L1
-// -----------------------------------------------------------------------------------------------------------
+// --- to L1 ---
 
 // An exit that L2 really had. vmcs02 is current; then vmcs01, in the state that L1's host-state area asks
 // for.

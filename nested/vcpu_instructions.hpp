@@ -82,8 +82,7 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
     return Entry::vmresume;
 }
 
-// --- results
-// ---------------------------------------------------------------------------------------------------------
+// --- results ---
 
 // The instruction of the guest whose VMCS is current is done. rflags: its value, as read before.
 template <Port P>
@@ -149,8 +148,7 @@ void NestedVcpu<P>::inject(const Fault& fault) {
     if (with_code) put_event_field(vmx::field::vm_entry_exception_error_code, fault.error_code);
 }
 
-// --- operands
-// --------------------------------------------------------------------------------------------------------
+// --- operands ---
 
 template <Port P>
 std::uint64_t NestedVcpu<P>::l1_register(unsigned number) {
@@ -381,8 +379,7 @@ bool NestedVcpu<P>::read_pointer_operand(std::uint64_t& pointer) {
     return true;
 }
 
-// --- VMXON, VMXOFF
-// ---------------------------------------------------------------------------------------------------
+// --- VMXON, VMXOFF ---
 
 template <Port P>
 void NestedVcpu<P>::vmxon() {
@@ -454,8 +451,7 @@ void NestedVcpu<P>::vmxoff() {
     succeed();
 }
 
-// --- VMCLEAR, VMPTRLD, VMPTRST
-// ---------------------------------------------------------------------------------------
+// --- VMCLEAR, VMPTRLD, VMPTRST ---
 
 template <Port P>
 void NestedVcpu<P>::vmclear() {
@@ -506,8 +502,7 @@ void NestedVcpu<P>::vmptrst() {
     succeed();
 }
 
-// --- VMREAD, VMWRITE
-// -------------------------------------------------------------------------------------------------
+// --- VMREAD, VMWRITE ---
 
 template <Port P>
 void NestedVcpu<P>::vmread() {
@@ -580,8 +575,7 @@ void NestedVcpu<P>::vmwrite() {
     succeed();
 }
 
-// --- INVEPT, INVVPID
-// -------------------------------------------------------------------------------------------------
+// --- INVEPT, INVVPID ---
 
 template <Port P>
 void NestedVcpu<P>::invept() {
