@@ -104,13 +104,14 @@ std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
     }
 }
 
-std::uint64_t* Ept01::leaf_of_4k(x86::Gpa<x86::L1> address) {
+std::uint64_t* Ept01::leaf_of_4k(x86::Gpa<x86::L1> address, Use use) {
     if (address.value() >= size_ || l0_region_.contains(address.value())) return nullptr;
     std::uint64_t* table = root_;
     for (unsigned level = x86::paging_levels; level > 1; --level) {
         std::uint64_t& entry = table[x86::table_index(address, level)];
         if (!bits::is_present(entry)) return nullptr;
         if (bits::is_leaf(entry, level) && !split(entry, level)) return nullptr;
+        if (use == Use::to_change) entry &= ~split_mark;
         table = direct_map_as<std::uint64_t>(x86::Hpa{bits::table_address(entry)});
     }
     return &table[x86::table_index(address, 1)];

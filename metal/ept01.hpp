@@ -37,10 +37,14 @@ public:
     // Where an address of L1's leads, as the hardware would walk; absent where nothing is mapped. page_shift:
     // of the page as it was before leaf_of_4k split it.
     [[nodiscard]] std::optional<HostMapping> lookup(x86::Gpa<x86::L1> address) const;
+    enum class Use : std::uint8_t {
+        to_change,  // lookup() goes by the 4 KB entries from then on
+        to_watch,   // its flags are read and cleared, the mapping stays: lookup() goes on to tell of the large page
+    };
     // The entry of the 4 KB page, for a change by the caller (who owes the INVEPT); larger pages on the way
     // are split first. Null if the address is not mapped or lies in L0's region, or if no page is left for a
     // table.
-    [[nodiscard]] std::uint64_t* leaf_of_4k(x86::Gpa<x86::L1> address);
+    [[nodiscard]] std::uint64_t* leaf_of_4k(x86::Gpa<x86::L1> address, Use use = Use::to_change);
     [[nodiscard]] bool sets_dirty_flags() const { return accessed_dirty_; }
     // The end of the mapped guest-physical addresses.
     [[nodiscard]] std::uint64_t size() const { return size_; }

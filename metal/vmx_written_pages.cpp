@@ -11,7 +11,7 @@ static_assert(vmx::ept_entry::dirty == 1ULL << 9);
 void WrittenPages::watch(x86::Gpa<x86::L1> page) {
     if (!ept01_.sets_dirty_flags() || pages_taken_ >= most_pages) return;
     const std::size_t before = pages_.free_pages();
-    std::uint64_t* leaf = ept01_.leaf_of_4k(page);
+    std::uint64_t* leaf = ept01_.leaf_of_4k(page, Ept01::Use::to_watch);
     pages_taken_ += before - pages_.free_pages();
     if (leaf == nullptr) return;
     Watched& watched = watched_[next_++ % watched_.size()];

@@ -127,6 +127,21 @@ public:
     // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
     EptOutcome resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
+    // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor forgets
+    // what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT.
+    void forget(x86::Gpa<x86::L2> guest_physical) {
+        auto* table = port_.page(current_->root);
+        for (unsigned level = 4;; --level) {
+            std::uint64_t& entry = table[x86::table_index(guest_physical, level)];
+            if ((entry & vmx::ept_entry::permissions) == 0) return;
+            if (level == 1 || (entry & vmx::ept_entry::page_size) != 0) {
+                entry = 0;
+                return;
+            }
+            table = port_.page(x86::Hpa{entry & vmx::ept_entry::address_mask});
+        }
+    }
+
     // INVEPT of one EP4TA, and of all: what was filled is forgotten and the hardware's copies dropped.
     void invalidate(std::uint64_t eptp12) {
         const std::uint64_t root = vmx::Eptp{eptp12}.root();

@@ -97,6 +97,20 @@ public:
 
     // Before the very first entry, with vmcs01 current: pays what vpid01 owes.
     void prepare_first_entry() { enter_l1_tag(); }
+    // The host took its processor away from the guest that is current, and gives it another turn, here or on
+    // another processor: right before the entry, with that guest's VMCS current.
+    void prepare_reentry() {
+        if (in_l2_) {
+            select_tag(*current_);
+        } else {
+            enter_l1_tag();
+        }
+    }
+    // L1's EPTP for the L2 that is current. nullopt: none is, or L1 uses no EPT for it.
+    [[nodiscard]] std::optional<std::uint64_t> l1_ept_pointer() const {
+        if (!in_l2_ || !current_->l1_uses_ept) return std::nullopt;
+        return current_->vmcs12.get(vmx::field::ept_pointer);
+    }
     // L0 did for L1 what drops L1's own translations (a MOV to CR0 or CR4 that it emulated).
     void l1_translations_changed() {
         vpid01_.invalidate();

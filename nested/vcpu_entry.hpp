@@ -33,6 +33,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
             auto* bytes = reinterpret_cast<std::uint8_t*>(port_.page(*page));
             std::memset(bytes, 0xff, x86::page_size);
             fields.for_each([&](std::size_t index) {
+                if (!supported_.contains(index)) return;  // L1's access is to fail
                 const std::uint32_t encoding = vmx::all_fields[index].encoding;
                 bytes[encoding / 8] =
                     static_cast<std::uint8_t>(bytes[encoding / 8] & ~(1U << (encoding % 8)));

@@ -141,6 +141,7 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     if (outcome.kind == Kind::misconfiguration) {
         return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
     }
+    if (violation.permissions() != 0) ept02_.forget(x86::Gpa<x86::L2>{guest_physical});
     // The access is L2's; the permissions are those of L1's tables, not of EPT02 which may not be filled yet.
     constexpr std::uint64_t advanced =
         vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
