@@ -37,7 +37,8 @@ public:
             std::ranges::any_of(permitted, [&](const PermittedOutcome& it) { return it.outcome == outcome; });
         if (!found) broken("an outcome that is not permitted");
         if (outcome.is_translated()) {
-            if (permitted.front().outcome.is_translated()) judge_.access(memory, context, linear_address, access);
+            if (permitted.front().outcome.is_translated())
+                judge_.access(memory, context, linear_address, access);
         } else if (outcome.kind == Outcome::Kind::page_fault) {
             judge_.invalidate(invalidation::page_fault(context.vpid, context.pcid, linear_address));
         } else if (outcome.kind == Outcome::Kind::ept_violation) {
@@ -85,9 +86,9 @@ const Program& prologue() {
 void run_judged_program(std::span<const std::uint8_t> bytes) {
     const auto program = program_from_bytes(bytes, 1024);
     if (!program) return;
-    BareWorld world({.vcpus = 2,
-                     .machine = {.memory = {.limit_bytes = 4 << 20},
-                                 .make_tlb = [] { return std::make_unique<JudgedTlb>(); }}});
+    BareWorld world({.vcpus = 2, .machine = {.memory = {.limit_bytes = 4 << 20}, .make_tlb = [] {
+                                                 return std::make_unique<JudgedTlb>();
+                                             }}});
     Runner runner(world);
     try {
         for (const Step& step : prologue().steps) runner.step(step);
@@ -98,9 +99,11 @@ void run_judged_program(std::span<const std::uint8_t> bytes) {
 }
 
 void read_and_write_program(std::span<const std::uint8_t> bytes) {
-    const auto program = read_program(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+    const auto program =
+        read_program(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
     if (!program) {
-        if (program.error().describe("program").find('\n') != std::string::npos) broken("an error of two lines");
+        if (program.error().describe("program").find('\n') != std::string::npos)
+            broken("an error of two lines");
         return;
     }
     const auto again = read_program(write_program(*program));

@@ -19,7 +19,7 @@ Result<BootModule> module_from(const std::string& argument) {
     if (space != std::string::npos && !std::filesystem::exists(argument)) {
         module = {argument.substr(0, space), argument.substr(space + 1)};
     }
-    TRY(read_file(module.file));
+    if (const auto contents = read_file(module.file); !contents) return std::unexpected{contents.error()};
     return module;
 }
 

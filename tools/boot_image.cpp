@@ -111,18 +111,12 @@ Result<> make_boot_image(const BootPlan& plan, const std::filesystem::path& dire
         TRY(copy_into(plan.modules[index].file, boot / fmt::format("m{}", index)));
     }
     CommandLine command;
-    command.arguments = {
-        "grub-mkrescue",
-        "-d",
-        "/usr/lib/grub/i386-pc",
-        "--locales=",
-        "--fonts=",
-        "--themes=",
-        "--install-modules=normal multiboot multiboot2 linux iso9660 biosdisk serial terminal "
-        "iorw echo test configfile",
-        "-o",
-        image.string(),
-        tree.string()};
+    // Nothing of GRUB's that a run does not need: an image is made for each.
+    const std::string grub_modules =
+        "--install-modules=normal multiboot multiboot2 linux iso9660 biosdisk serial terminal iorw echo test";
+    command.arguments = {"grub-mkrescue", "-d",       "/usr/lib/grub/i386-pc",
+                         "--locales=",    "--fonts=", "--themes="};
+    command.arguments.insert(command.arguments.end(), {grub_modules, "-o", image.string(), tree.string()});
     command.environment = {"TMPDIR=" + directory.string()};
     const Finished finished = TRY(run_to_end(std::move(command), image_limit));
     std::error_code ignored;

@@ -143,7 +143,7 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
     auto lacks = shortcomings(run, test.stages);
     // Failed checks are counted above, each by itself.
     std::erase_if(lacks, [&](const std::string& lack) { return lack.starts_with(run.name + ": check "); });
-    if (run.transcript.checks().empty()) lacks.push_back("no check was reported");
+    if (run.transcript.checks().empty()) lacks.emplace_back("no check was reported");
     std::string why;
     for (const std::string& lack : lacks) why += (why.empty() ? "" : "; ") + lack;
     report.add(run.name, lacks.empty(), why);

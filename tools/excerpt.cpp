@@ -9,6 +9,18 @@ namespace {
 
 constexpr std::size_t most_lines = 80;
 
+// Without the escape sequences of colours (ESC [ … m).
+std::string plain(std::string_view text) {
+    std::string result;
+    while (!text.empty()) {
+        const std::size_t escape = std::min(text.find("\x1b["), text.size());
+        result += text.substr(0, escape);
+        text.remove_prefix(escape);
+        if (!text.empty()) text.remove_prefix(std::min(text.find('m'), text.size() - 1) + 1);
+    }
+    return result;
+}
+
 }  // namespace
 
 std::string last_lines(std::string_view text) {
@@ -20,7 +32,9 @@ std::string last_lines(std::string_view text) {
     return std::string{start == std::string_view::npos ? text : text.substr(start)};
 }
 
-std::string findings(std::string_view text) {
+std::string findings(std::string_view output) {
+    const std::string without_colours = plain(output);
+    std::string_view text = without_colours;
     std::string found;
     std::size_t count = 0;
     while (!text.empty() && count < most_lines) {

@@ -10,6 +10,6 @@ namespace flatback::tools {
 [[nodiscard]] std::string last_lines(std::string_view text);
 
 // The lines that tell of an error or a warning in a source, each after a newline, 80 at most.
-[[nodiscard]] std::string findings(std::string_view text);
+[[nodiscard]] std::string findings(std::string_view output);
 
 }  // namespace flatback::tools

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "tools/peer.hpp"
@@ -136,7 +137,7 @@ std::string target_table(const Measurements& measurements) {
 
 std::string format_number(double value) {
     constexpr double rounding = 1000;
-    const auto thousandths = static_cast<long long>(value * rounding + 0.5);
+    const auto thousandths = std::llround(value * rounding);
     std::string digits = fmt::format("{}", thousandths / 1000);
     for (std::size_t place = digits.size(); place > 3;) {
         place -= 3;

@@ -14,7 +14,8 @@ namespace {
 constexpr std::uint64_t base = 0x4000'0000;
 constexpr unsigned pages = 32;
 
-/// Two L2s with EPT and VPIDs 1 and 2 take turns: each touches its pages, changes CR3, meets an INVLPG and exits.
+/// Two L2s with EPT and VPIDs 1 and 2 take turns: each touches its pages, changes CR3, meets an INVLPG and
+/// exits.
 Program set_up() {
     Scenario scenario;
     for (unsigned page = 0; page < pages; ++page) {

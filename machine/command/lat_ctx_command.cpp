@@ -53,12 +53,14 @@ CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
 
     nlohmann::json json;
     std::ostream& out = setting.out;
-    out << "Model of lat_ctx in an L2 on " << geometry->name << ": TLB misses, walk references, modelled cycles, per "
+    out << "Model of lat_ctx in an L2 on " << geometry->name
+        << ": TLB misses, walk references, modelled cycles, per "
         << "context switch.\nKernel of the L2: " << assumptions.kernel_code << " pages of code, "
         << assumptions.kernel_data << " of shared data, " << assumptions.kernel_per_process
         << " a process; L1 touches " << assumptions.l1_code + assumptions.l1_data << " pages an exit, L0 "
-        << assumptions.l0_pages << " large ones a visit;\n" << assumptions.exits_per_switch
-        << " exits to L1 a switch, EPT pages of " << options.ept_page << ".\n\n";
+        << assumptions.l0_pages << " large ones a visit;\n"
+        << assumptions.exits_per_switch << " exits to L1 a switch, EPT pages of " << options.ept_page
+        << ".\n\n";
     const auto heading = [&](std::string_view first) {
         out << std::left << std::setw(8) << first << std::right;
         for (const Policy policy : policies) out << std::setw(27) << name_of(policy);
@@ -74,7 +76,8 @@ CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
         std::vector<Price> prices;
         for (const Policy policy : policies) {
             prices.push_back(price::context_switch(*geometry, policy, column, assumptions));
-            json["columns"][std::string(name_of(column))][std::string(name_of(policy))] = to_json(prices.back());
+            json["columns"][std::string(name_of(column))][std::string(name_of(policy))] =
+                to_json(prices.back());
         }
         print_row(out, name_of(column), prices);
     }
@@ -89,8 +92,8 @@ CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
         }
         print_row(out, std::to_string(l2s), prices);
     }
-    out << "\nThe patch of 2015 said of itself, in microseconds (not modelled: time):\n" << std::left << std::setw(14)
-        << " ";
+    out << "\nThe patch of 2015 said of itself, in microseconds (not modelled: time):\n"
+        << std::left << std::setw(14) << " ";
     for (const price::Column& column : price::columns) out << std::right << std::setw(9) << name_of(column);
     out << "\n" << std::left << std::setw(14) << "nested VPID" << std::right << std::setprecision(2);
     for (const double value : price::seed_with_nested_vpid) out << std::setw(9) << value;
@@ -129,7 +132,8 @@ void add_lat_ctx_command(CLI::App& app, CommandSetting& setting) {
         ->check(CLI::Range(0.0, 100.0));
     command.add_option("--ept-page", options->ept_page, "pages of the L2s' EPT: 4k (default) or 2m")
         ->check(CLI::IsMember({"4k", "2m"}));
-    const auto pages = [&command](const char* name, unsigned& value, const char* text, unsigned least, unsigned most) {
+    const auto pages = [&command](const char* name, unsigned& value, const char* text, unsigned least,
+                                  unsigned most) {
         command.add_option(name, value, text)->check(CLI::Range(least, most));
     };
     pages("--kernel-code", assume.kernel_code, "pages of L2's kernel code a switch (default 24)", 0, 512);
@@ -142,7 +146,8 @@ void add_lat_ctx_command(CLI::App& app, CommandSetting& setting) {
     pages("--slots", assume.slots, "mapped: VPIDs with a tag of their own (default 32)", 1, 1024);
     pages("--switches-per-turn", assume.switches_per_turn, "with several L2s (default 8)", 1, 10000);
     command.add_option("--json", options->json_file, "also write the figures to this file");
-    command.callback([options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
+    command.callback(
+        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine

@@ -62,7 +62,8 @@ CommandStatus run(const RunOptions& options, CommandSetting& setting) {
     std::size_t number = 0;
     for (const Step& step : program->steps) {
         const Observation seen = runner.step(step);
-        setting.out << std::setw(4) << number++ << "  " << write_step(step) << "\n      " << describe(seen) << "\n";
+        setting.out << std::setw(4) << number++ << "  " << write_step(step) << "\n      " << describe(seen)
+                    << "\n";
         if (seen.permitted.size() < 2) continue;
         for (const PermittedOutcome& permitted : seen.permitted) {
             setting.out << "      may be: " << describe(permitted) << "\n";
@@ -71,7 +72,8 @@ CommandStatus run(const RunOptions& options, CommandSetting& setting) {
     for (unsigned vm = 0; vm < program_vm_limit; ++vm) {
         for (unsigned cpu = 0; cpu < world.vcpu_count(vm); ++cpu) {
             if (cpu == 0) {
-                for (const std::string& line : world.machine(vm).misuse()) setting.out << "misuse: " << line << "\n";
+                for (const std::string& line : world.machine(vm).misuse())
+                    setting.out << "misuse: " << line << "\n";
             }
             if (!options.entries) continue;
             setting.out << "VM " << vm << " CPU " << cpu << ":\n";
@@ -87,18 +89,24 @@ CommandStatus run(const RunOptions& options, CommandSetting& setting) {
 
 void add_run_command(CLI::App& app, CommandSetting& setting) {
     auto options = std::make_shared<RunOptions>();
-    CLI::App& command = *app.add_subcommand("run", "run a program of an L1 on the bare machine, step by step");
-    command.add_option("file", options->file, "the program (docs/machine.md says how one is written)")->required();
+    CLI::App& command =
+        *app.add_subcommand("run", "run a program of an L1 on the bare machine, step by step");
+    command.add_option("file", options->file, "the program (docs/machine.md says how one is written)")
+        ->required();
     command.add_flag("--bytes", options->bytes, "the file is in the byte form");
     command.add_flag("--print", options->print, "only print the program in the text form");
     command.add_flag("--entries", options->entries, "at the end, list what each TLB holds");
-    command.add_flag("--oldest", options->oldest, "let each access use the oldest entry it may, not what memory says");
-    command.add_option("--vcpus", options->vcpus, "virtual CPUs of VM 0 (default 2)")->check(CLI::Range(1U, 8U));
+    command.add_flag("--oldest", options->oldest,
+                     "let each access use the oldest entry it may, not what memory says");
+    command.add_option("--vcpus", options->vcpus, "virtual CPUs of VM 0 (default 2)")
+        ->check(CLI::Range(1U, 8U));
     command.add_option("--memory", options->memory_megabytes, "megabytes that may be written (default 256)")
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20));
-    command.add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
+    command
+        .add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
         ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
-    command.callback([options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
+    command.callback(
+        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine

@@ -32,7 +32,8 @@ struct Completion {
     std::optional<Event> event{};
     /// `vm_exit`: the exit-reason field.
     vmx::ExitReasonField exit_reason{};
-    /// A VMX instruction's VMfail with a reason that a person can read: which check it did not pass; else null.
+    /// A VMX instruction's VMfail with a reason that a person can read: which check it did not pass; else
+    /// null.
     const char* failed_check = nullptr;
 };
 

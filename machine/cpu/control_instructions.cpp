@@ -34,9 +34,12 @@ Completion Machine::move_to_control_register(unsigned number, const Instruction&
     if (cpu.registers.privilege_level() != 0) return raise_general_protection(number);
     const std::uint64_t value = cpu.registers.general[instruction.a];
     switch (instruction.opcode) {
-        case Opcode::mov_to_cr0: return move_to_cr0(number, instruction, value);
-        case Opcode::mov_to_cr3: return move_to_cr3(number, instruction, value);
-        default: return move_to_cr4(number, instruction, value);
+        case Opcode::mov_to_cr0:
+            return move_to_cr0(number, instruction, value);
+        case Opcode::mov_to_cr3:
+            return move_to_cr3(number, instruction, value);
+        default:
+            return move_to_cr4(number, instruction, value);
     }
 }
 
@@ -87,7 +90,8 @@ Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction,
     const std::uint64_t before = registers.cr0;
     if (value >> 32 != 0) return raise_general_protection(number);
     value = (value & cr0::defined_bits) | cr0::extension_type;
-    if ((value & cr0::paging) != 0 && (value & cr0::protection_enable) == 0) return raise_general_protection(number);
+    if ((value & cr0::paging) != 0 && (value & cr0::protection_enable) == 0)
+        return raise_general_protection(number);
     if ((value & cr0::not_write_through) != 0 && (value & cr0::cache_disable) == 0) {
         return raise_general_protection(number);
     }
@@ -97,13 +101,15 @@ Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction,
         return raise_general_protection(number);
     }
     const bool enters_long_mode = sets_paging && (registers.efer & x86::efer::long_mode_enable) != 0;
-    if (enters_long_mode && ((registers.cr4 & cr4::physical_address_extension) == 0 ||
-                             x86::AccessRights(registers.segment(SegmentName::cs).access_rights).is_long_mode())) {
+    if (enters_long_mode &&
+        ((registers.cr4 & cr4::physical_address_extension) == 0 ||
+         x86::AccessRights(registers.segment(SegmentName::cs).access_rights).is_long_mode())) {
         return raise_general_protection(number);
     }
     if (cpu.in_vmx_operation) {
         std::uint64_t exempt = 0;
-        if (cpu.in_non_root() && (secondary_controls(current(cpu)) & vmx::secondary::unrestricted_guest) != 0) {
+        if (cpu.in_non_root() &&
+            (secondary_controls(current(cpu)) & vmx::secondary::unrestricted_guest) != 0) {
             exempt = cr0::paging | cr0::protection_enable;
         }
         if (!model_.vmx.cr0.permits(value, exempt)) return raise_general_protection(number);
@@ -122,9 +128,11 @@ Completion Machine::move_to_cr3(unsigned number, const Instruction& instruction,
     const bool pcids = (registers.cr4 & cr4::pcid_enable) != 0;
     if (cpu.in_non_root()) {
         const Vmcs& vmcs = current(cpu);
-        if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::cr3_load_exiting) != 0) {
-            const std::array targets = {vmcs.get(field::cr3_target_value_0), vmcs.get(field::cr3_target_value_1),
-                                        vmcs.get(field::cr3_target_value_2), vmcs.get(field::cr3_target_value_3)};
+        if ((vmcs.get(field::primary_processor_based_vm_execution_controls) &
+             vmx::primary::cr3_load_exiting) != 0) {
+            const std::array targets = {
+                vmcs.get(field::cr3_target_value_0), vmcs.get(field::cr3_target_value_1),
+                vmcs.get(field::cr3_target_value_2), vmcs.get(field::cr3_target_value_3)};
             bool is_target = false;
             for (std::uint32_t index = 0; index < vmcs.get(field::cr3_target_count); ++index) {
                 is_target = is_target || targets[index] == value;
@@ -137,13 +145,14 @@ Completion Machine::move_to_cr3(unsigned number, const Instruction& instruction,
         }
     }
     const std::uint64_t loaded = pcids ? value & ~x86::cr3::no_flush : value;
-    if (!x86::fits_physical_width(loaded, model_.physical_address_bits)) return raise_general_protection(number);
+    if (!x86::fits_physical_width(loaded, model_.physical_address_bits))
+        return raise_general_protection(number);
     registers.cr3 = loaded;
     if (!pcids) {
         cpu.tlb->invalidate(invalidation::mov_cr3(current_vpid(cpu), 0));
     } else if ((value & x86::cr3::no_flush) == 0) {
-        cpu.tlb->invalidate(
-            invalidation::mov_cr3(current_vpid(cpu), static_cast<std::uint16_t>(value & x86::cr3::pcid_mask)));
+        cpu.tlb->invalidate(invalidation::mov_cr3(current_vpid(cpu),
+                                                  static_cast<std::uint16_t>(value & x86::cr3::pcid_mask)));
     }
     state_changed(number);
     return done(cpu, instruction.opcode);
@@ -182,7 +191,8 @@ Completion Machine::move_to_cr4(unsigned number, const Instruction& instruction,
     registers.cr4 = value;
     if ((changed & cr4::page_global_enable) != 0 || (changed & before & cr4::pcid_enable) != 0) {
         cpu.tlb->invalidate(invalidation::everything_of_vpid(vpid));
-    } else if ((changed & value & cr4::smep_enable) != 0 || (changed & cr4::physical_address_extension) != 0) {
+    } else if ((changed & value & cr4::smep_enable) != 0 ||
+               (changed & cr4::physical_address_extension) != 0) {
         cpu.tlb->invalidate(invalidation::current_pcid(vpid, pcid));
     }
     state_changed(number);
@@ -209,9 +219,11 @@ Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
     if (!model_.invpcid) return raise_invalid_opcode(number);
     if (cpu.in_non_root()) {
         const Vmcs& vmcs = current(cpu);
-        if ((secondary_controls(vmcs) & vmx::secondary::enable_invpcid) == 0) return raise_invalid_opcode(number);
+        if ((secondary_controls(vmcs) & vmx::secondary::enable_invpcid) == 0)
+            return raise_invalid_opcode(number);
         if (registers.privilege_level() != 0) return raise_general_protection(number);
-        if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::invlpg_exiting) != 0) {
+        if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::invlpg_exiting) !=
+            0) {
             vmx::InstructionOperands operands;
             operands.register2 = instruction.b;
             return unconditional_exit(number, instruction, ExitReason::invpcid, instruction.address,
@@ -227,14 +239,23 @@ Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
     const std::uint16_t pcid = static_cast<std::uint16_t>(words[0] & x86::cr3::pcid_mask);
     if (type > 3 || words[0] >> 12 != 0) return raise_general_protection(number);
     const bool uses_pcid = type == 0 || type == 1;
-    if (uses_pcid && pcid != 0 && (registers.cr4 & cr4::pcid_enable) == 0) return raise_general_protection(number);
+    if (uses_pcid && pcid != 0 && (registers.cr4 & cr4::pcid_enable) == 0)
+        return raise_general_protection(number);
     if (type == 0 && !x86::is_canonical(words[1])) return raise_general_protection(number);
     const std::uint16_t vpid = current_vpid(cpu);
     switch (type) {
-        case 0: cpu.tlb->invalidate(invalidation::invpcid_address(vpid, pcid, words[1])); break;
-        case 1: cpu.tlb->invalidate(invalidation::invpcid_single_context(vpid, pcid)); break;
-        case 2: cpu.tlb->invalidate(invalidation::invpcid_all_contexts(vpid)); break;
-        default: cpu.tlb->invalidate(invalidation::invpcid_all_contexts_retaining_globals(vpid)); break;
+        case 0:
+            cpu.tlb->invalidate(invalidation::invpcid_address(vpid, pcid, words[1]));
+            break;
+        case 1:
+            cpu.tlb->invalidate(invalidation::invpcid_single_context(vpid, pcid));
+            break;
+        case 2:
+            cpu.tlb->invalidate(invalidation::invpcid_all_contexts(vpid));
+            break;
+        default:
+            cpu.tlb->invalidate(invalidation::invpcid_all_contexts_retaining_globals(vpid));
+            break;
     }
     return done(cpu, instruction.opcode);
 }
@@ -242,21 +263,36 @@ Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
 std::optional<std::uint64_t> Machine::msr(const Cpu& cpu, std::uint32_t index) const {
     const Registers& registers = cpu.registers;
     switch (index) {
-        case x86::msr::ia32_efer: return registers.efer;
-        case x86::msr::ia32_pat: return registers.pat;
-        case x86::msr::ia32_debugctl: return registers.debugctl;
-        case x86::msr::ia32_sysenter_cs: return registers.sysenter_cs;
-        case x86::msr::ia32_sysenter_esp: return registers.sysenter_esp;
-        case x86::msr::ia32_sysenter_eip: return registers.sysenter_eip;
-        case x86::msr::ia32_fs_base: return registers.segment(SegmentName::fs).base;
-        case x86::msr::ia32_gs_base: return registers.segment(SegmentName::gs).base;
-        case x86::msr::ia32_star: return registers.star;
-        case x86::msr::ia32_lstar: return registers.lstar;
-        case x86::msr::ia32_fmask: return registers.fmask;
-        case x86::msr::ia32_kernel_gs_base: return registers.kernel_gs_base;
-        case x86::msr::ia32_tsc_aux: return registers.tsc_aux;
-        case x86::msr::ia32_feature_control: return registers.feature_control;
-        default: return model_.vmx.read_msr(index);
+        case x86::msr::ia32_efer:
+            return registers.efer;
+        case x86::msr::ia32_pat:
+            return registers.pat;
+        case x86::msr::ia32_debugctl:
+            return registers.debugctl;
+        case x86::msr::ia32_sysenter_cs:
+            return registers.sysenter_cs;
+        case x86::msr::ia32_sysenter_esp:
+            return registers.sysenter_esp;
+        case x86::msr::ia32_sysenter_eip:
+            return registers.sysenter_eip;
+        case x86::msr::ia32_fs_base:
+            return registers.segment(SegmentName::fs).base;
+        case x86::msr::ia32_gs_base:
+            return registers.segment(SegmentName::gs).base;
+        case x86::msr::ia32_star:
+            return registers.star;
+        case x86::msr::ia32_lstar:
+            return registers.lstar;
+        case x86::msr::ia32_fmask:
+            return registers.fmask;
+        case x86::msr::ia32_kernel_gs_base:
+            return registers.kernel_gs_base;
+        case x86::msr::ia32_tsc_aux:
+            return registers.tsc_aux;
+        case x86::msr::ia32_feature_control:
+            return registers.feature_control;
+        default:
+            return model_.vmx.read_msr(index);
     }
 }
 
@@ -273,29 +309,51 @@ bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
             registers.efer =
                 (value & ~x86::efer::long_mode_active) | (registers.efer & x86::efer::long_mode_active);
             return true;
-        case x86::msr::ia32_pat: registers.pat = value; return true;
+        case x86::msr::ia32_pat:
+            registers.pat = value;
+            return true;
         case x86::msr::ia32_debugctl:
             if ((value & ~x86::debugctl::defined_bits) != 0) return false;
             registers.debugctl = value;
             return true;
-        case x86::msr::ia32_sysenter_cs: registers.sysenter_cs = value; return true;
-        case x86::msr::ia32_star: registers.star = value; return true;
-        case x86::msr::ia32_fmask: registers.fmask = value; return true;
+        case x86::msr::ia32_sysenter_cs:
+            registers.sysenter_cs = value;
+            return true;
+        case x86::msr::ia32_star:
+            registers.star = value;
+            return true;
+        case x86::msr::ia32_fmask:
+            registers.fmask = value;
+            return true;
         case x86::msr::ia32_tsc_aux:
             if (value >> 32 != 0) return false;
             registers.tsc_aux = value;
             return true;
-        default: break;
+        default:
+            break;
     }
     std::uint64_t* address = nullptr;
     switch (index) {
-        case x86::msr::ia32_sysenter_esp: address = &registers.sysenter_esp; break;
-        case x86::msr::ia32_sysenter_eip: address = &registers.sysenter_eip; break;
-        case x86::msr::ia32_fs_base: address = &registers.segment(SegmentName::fs).base; break;
-        case x86::msr::ia32_gs_base: address = &registers.segment(SegmentName::gs).base; break;
-        case x86::msr::ia32_lstar: address = &registers.lstar; break;
-        case x86::msr::ia32_kernel_gs_base: address = &registers.kernel_gs_base; break;
-        default: return false;  // read-only, locked or absent
+        case x86::msr::ia32_sysenter_esp:
+            address = &registers.sysenter_esp;
+            break;
+        case x86::msr::ia32_sysenter_eip:
+            address = &registers.sysenter_eip;
+            break;
+        case x86::msr::ia32_fs_base:
+            address = &registers.segment(SegmentName::fs).base;
+            break;
+        case x86::msr::ia32_gs_base:
+            address = &registers.segment(SegmentName::gs).base;
+            break;
+        case x86::msr::ia32_lstar:
+            address = &registers.lstar;
+            break;
+        case x86::msr::ia32_kernel_gs_base:
+            address = &registers.kernel_gs_base;
+            break;
+        default:
+            return false;  // read-only, locked or absent
     }
     if (!x86::is_canonical(value)) return false;
     *address = value;
@@ -305,15 +363,16 @@ bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
 bool Machine::msr_exits(Cpu& cpu, std::uint32_t index, bool write) {
     if (!cpu.in_non_root()) return false;
     const Vmcs& vmcs = current(cpu);
-    if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::use_msr_bitmaps) == 0) {
+    if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::use_msr_bitmaps) ==
+        0) {
         return true;
     }
     // SDM 3C 25.6.9: four bitmaps of 1 KByte: low reads, high reads, low writes, high writes.
     const bool high = index >= 0xC000'0000;
     const std::uint32_t bit = index & 0x1FFF;
     if ((index & ~std::uint32_t{0x1FFF}) != (high ? 0xC000'0000U : 0U)) return true;
-    const std::uint64_t byte = vmcs.get(field::address_of_msr_bitmaps) + (write ? 2048U : 0U) +
-                               (high ? 1024U : 0U) + bit / 8;
+    const std::uint64_t byte =
+        vmcs.get(field::address_of_msr_bitmaps) + (write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8;
     return (memory_.read(byte) >> (8 * (byte & 7) + bit % 8) & 1) != 0;
 }
 

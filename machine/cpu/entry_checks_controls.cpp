@@ -18,21 +18,25 @@ const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps, boo
     const vmx::InterruptionInformation event{vmcs.get(field::vm_entry_interruption_information)};
     if (!event.is_valid()) return nullptr;
     using Type = vmx::InterruptionType;
-    if (event.type() == Type::reserved) return "entry interruption information: type 1 is reserved (27.2.1.3)";
-    if (event.type() == Type::other_event) return "entry interruption information: no monitor trap flag (27.2.1.3)";
+    if (event.type() == Type::reserved)
+        return "entry interruption information: type 1 is reserved (27.2.1.3)";
+    if (event.type() == Type::other_event)
+        return "entry interruption information: no monitor trap flag (27.2.1.3)";
     if (event.type() == Type::nmi && event.vector() != 2) {
         return "entry interruption information: an NMI has vector 2 (27.2.1.3)";
     }
     if (event.type() == Type::hardware_exception && event.vector() > 31) {
         return "entry interruption information: an exception's vector is at most 31 (27.2.1.3)";
     }
-    const bool protected_mode = !unrestricted_guest || (vmcs.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
+    const bool protected_mode =
+        !unrestricted_guest || (vmcs.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
     const bool must_deliver =
         protected_mode && event.type() == Type::hardware_exception && x86::has_error_code(event.vector());
-    const bool may_differ = protected_mode && event.type() == Type::hardware_exception &&
-                            caps.basic.injects_any_error_code();
+    const bool may_differ =
+        protected_mode && event.type() == Type::hardware_exception && caps.basic.injects_any_error_code();
     if (!may_differ && event.has_error_code() != must_deliver) {
-        return "entry interruption information: error code where there is none, or none where there is one (27.2.1.3)";
+        return "entry interruption information: error code where there is none, or none where there is one "
+               "(27.2.1.3)";
     }
     if ((event.value & vmx::InterruptionInformation::entry_reserved_bits) != 0) {
         return "entry interruption information: reserved bits (27.2.1.3)";
@@ -99,7 +103,8 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
     }
     if (uses(secondary, vmx::secondary::enable_vm_functions)) {
         const std::uint64_t functions = vmcs.get(field::vm_function_controls);
-        if ((functions & ~caps.vm_functions) != 0) return "VM-function controls: a reserved setting (27.2.1.1)";
+        if ((functions & ~caps.vm_functions) != 0)
+            return "VM-function controls: a reserved setting (27.2.1.1)";
         if ((functions & vmx::vm_function::eptp_switching) != 0 &&
             (!uses(secondary, vmx::secondary::enable_ept) || !page(vmcs.get(field::eptp_list_address)))) {
             return "EPTP switching without EPT or with a bad list address (27.2.1.1)";
@@ -131,7 +136,8 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
     if (!caps.vm_entry.permits(vmcs.get(field::vm_entry_controls))) {
         return "VM-entry controls: a reserved setting (27.2.1.3)";
     }
-    if (const char* failed = check_injection(vmcs, caps, uses(secondary, vmx::secondary::unrestricted_guest))) {
+    if (const char* failed =
+            check_injection(vmcs, caps, uses(secondary, vmx::secondary::unrestricted_guest))) {
         return failed;
     }
     if (!list(vmcs.get(field::vm_entry_msr_load_address), vmcs.get(field::vm_entry_msr_load_count))) {

@@ -49,7 +49,8 @@ GuestSegment segment_of(const Vmcs& vmcs, SegmentName name) {
     return {static_cast<std::uint16_t>(vmcs.read(field::guest_es_selector.encoding + 2 * index)),
             vmcs.read(field::guest_es_base.encoding + 2 * index),
             static_cast<std::uint32_t>(vmcs.read(field::guest_es_limit.encoding + 2 * index)),
-            AccessRights(static_cast<std::uint32_t>(vmcs.read(field::guest_es_access_rights.encoding + 2 * index)))};
+            AccessRights(
+                static_cast<std::uint32_t>(vmcs.read(field::guest_es_access_rights.encoding + 2 * index)))};
 }
 
 /// 27.3.1.2 for ES, CS, SS, DS, FS or GS in virtual-8086 mode.
@@ -66,7 +67,8 @@ const char* check_code_segment(const GuestSegment& cs, const GuestSegment& ss, c
     if (!code && !(modes.unrestricted && type == 3)) return "CS type (27.3.1.2)";
     const std::uint32_t level = cs.rights.privilege_level();
     if (type == 3 && level != 0) return "CS DPL (27.3.1.2)";
-    if ((type == 9 || type == 11) && level != ss.rights.privilege_level()) return "CS DPL is SS DPL (27.3.1.2)";
+    if ((type == 9 || type == 11) && level != ss.rights.privilege_level())
+        return "CS DPL is SS DPL (27.3.1.2)";
     if ((type == 13 || type == 15) && level > ss.rights.privilege_level()) {
         return "conforming CS DPL is at most SS DPL (27.3.1.2)";
     }
@@ -83,7 +85,8 @@ const char* check_data_segment(SegmentName name, const GuestSegment& segment, co
         if (segment.usable() && type != 3 && type != 7) return "SS type (27.3.1.2)";
         const std::uint32_t level = segment.rights.privilege_level();
         if (!modes.unrestricted && level != (segment.selector & 3U)) return "SS DPL is its RPL (27.3.1.2)";
-        if ((cr0 & x86::cr0::protection_enable) == 0 && level != 0) return "SS DPL in real-address mode (27.3.1.2)";
+        if ((cr0 & x86::cr0::protection_enable) == 0 && level != 0)
+            return "SS DPL in real-address mode (27.3.1.2)";
         return nullptr;
     }
     if (!segment.usable()) return nullptr;
@@ -121,7 +124,8 @@ const char* check_segments(const Vmcs& vmcs, const Modes& modes) {
         return "SS RPL is CS RPL (27.3.1.2)";
     }
     for (const SegmentName name : {SegmentName::tr, SegmentName::fs, SegmentName::gs}) {
-        if (!x86::is_canonical(segment_of(vmcs, name).base)) return "TR, FS and GS bases are canonical (27.3.1.2)";
+        if (!x86::is_canonical(segment_of(vmcs, name).base))
+            return "TR, FS and GS bases are canonical (27.3.1.2)";
     }
     if (ldtr.usable() && !x86::is_canonical(ldtr.base)) return "LDTR base is canonical (27.3.1.2)";
     if (modes.virtual_8086) {
@@ -133,7 +137,8 @@ const char* check_segments(const Vmcs& vmcs, const Modes& modes) {
         if (cs.base >> 32 != 0) return "CS base has 32 bits (27.3.1.2)";
         for (const SegmentName name : {SegmentName::ss, SegmentName::ds, SegmentName::es}) {
             const GuestSegment segment = segment_of(vmcs, name);
-            if (segment.usable() && segment.base >> 32 != 0) return "SS, DS and ES bases have 32 bits (27.3.1.2)";
+            if (segment.usable() && segment.base >> 32 != 0)
+                return "SS, DS and ES bases have 32 bits (27.3.1.2)";
         }
         if (cs.rights.is_unusable() || !cs.rights.is_code_or_data()) return "CS is a code segment (27.3.1.2)";
         if (const char* failed = check_code_segment(cs, ss, modes)) return failed;
@@ -150,14 +155,16 @@ const char* check_segments(const Vmcs& vmcs, const Modes& modes) {
     }
     const std::uint32_t task = tr.rights.type();
     if (task != 11 && !(task == 3 && !modes.long_mode)) return "TR type (27.3.1.2)";
-    if (tr.rights.is_code_or_data() || tr.rights.is_unusable()) return "TR is a usable system segment (27.3.1.2)";
+    if (tr.rights.is_code_or_data() || tr.rights.is_unusable())
+        return "TR is a usable system segment (27.3.1.2)";
     if (const char* failed = check_rights_and_limit(tr)) return failed;
     if (ldtr.usable()) {
         if (ldtr.rights.type() != 2 || ldtr.rights.is_code_or_data()) return "LDTR type (27.3.1.2)";
         if (const char* failed = check_rights_and_limit(ldtr)) return failed;
     }
     // 27.3.1.3
-    if (!x86::is_canonical(vmcs.get(field::guest_gdtr_base)) || !x86::is_canonical(vmcs.get(field::guest_idtr_base))) {
+    if (!x86::is_canonical(vmcs.get(field::guest_gdtr_base)) ||
+        !x86::is_canonical(vmcs.get(field::guest_idtr_base))) {
         return "GDTR and IDTR bases are canonical (27.3.1.3)";
     }
     if (vmcs.get(field::guest_gdtr_limit) >> 16 != 0 || vmcs.get(field::guest_idtr_limit) >> 16 != 0) {
@@ -235,8 +242,10 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     }
     const vmx::InterruptionInformation event{vmcs.get(field::vm_entry_interruption_information)};
     const bool interrupts = (rflags & x86::rflags::interrupt_enable) != 0;
-    const bool injects_interrupt = event.is_valid() && event.type() == vmx::InterruptionType::external_interrupt;
-    if (injects_interrupt && !interrupts) return {"an external interrupt is injected with RFLAGS.IF = 0 (27.3.1.4)"};
+    const bool injects_interrupt =
+        event.is_valid() && event.type() == vmx::InterruptionType::external_interrupt;
+    if (injects_interrupt && !interrupts)
+        return {"an external interrupt is injected with RFLAGS.IF = 0 (27.3.1.4)"};
 
     // 27.3.1.5: non-register state.
     const std::uint32_t activity = vmcs.get(field::guest_activity_state);
@@ -261,7 +270,8 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         if (!wakes) return {"this event is not injected into a halted guest (27.3.1.5)"};
     }
     if (activity == 3 && event.is_valid()) return {"an event is injected in wait-for-SIPI (27.3.1.5)"};
-    if ((blocking & block::reserved_bits) != 0) return {"guest interruptibility state: reserved bits (27.3.1.5)"};
+    if ((blocking & block::reserved_bits) != 0)
+        return {"guest interruptibility state: reserved bits (27.3.1.5)"};
     if (sti && mov_ss) return {"blocking by STI and by MOV SS (27.3.1.5)"};
     if (sti && !interrupts) return {"blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"};
     if (injects_interrupt && (sti || mov_ss)) return {"an interrupt is injected under blocking (27.3.1.5)"};
@@ -281,8 +291,9 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         return {"guest pending debug exceptions: reserved bits (27.3.1.5)"};
     }
     if (sti || mov_ss || activity == 1) {
-        const bool single_step = (rflags & x86::rflags::trap) != 0 &&
-                                 (vmcs.get(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step) == 0;
+        const bool single_step =
+            (rflags & x86::rflags::trap) != 0 &&
+            (vmcs.get(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step) == 0;
         if (((debug & vmx::pending_debug::single_step) != 0) != single_step) {
             return {"guest pending debug exceptions: BS (27.3.1.5)"};
         }
@@ -293,14 +304,16 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         const std::uint64_t first = memory_.read(link) & 0xFFFF'FFFF;
         const bool shadow = (first >> 31) != 0;
         const bool shadowing = (secondary & vmx::secondary::vmcs_shadowing) != 0;
-        if ((first & vmx::BasicCapability::revision_mask) != model_.vmx.basic.revision() || shadow != shadowing) {
+        if ((first & vmx::BasicCapability::revision_mask) != model_.vmx.basic.revision() ||
+            shadow != shadowing) {
             return {"the VMCS that the link pointer names (27.3.1.5)", bad_link_pointer};
         }
     }
     // 27.3.1.6: the PDPTEs of a guest that uses PAE paging.
     const bool pae = paging && !modes.long_mode && (cr4 & x86::cr4::physical_address_extension) != 0;
     if (pae && (secondary & vmx::secondary::enable_ept) != 0) {
-        for (const auto pdpte : {field::guest_pdpte0, field::guest_pdpte1, field::guest_pdpte2, field::guest_pdpte3}) {
+        for (const auto pdpte :
+             {field::guest_pdpte0, field::guest_pdpte1, field::guest_pdpte2, field::guest_pdpte3}) {
             if (!x86::is_valid_pae_pdpte(vmcs.get(pdpte), model_.physical_address_bits)) {
                 return {"guest PDPTEs (27.3.1.6)", bad_pdpte};
             }

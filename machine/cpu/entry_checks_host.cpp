@@ -51,9 +51,9 @@ const char* Machine::check_host_state(const Cpu& cpu, const Vmcs& vmcs) const {
     }
 
     // 27.2.3: segment and descriptor-table registers.
-    constexpr std::array selectors = {field::host_cs_selector, field::host_ss_selector, field::host_ds_selector,
-                                      field::host_es_selector, field::host_fs_selector, field::host_gs_selector,
-                                      field::host_tr_selector};
+    constexpr std::array selectors = {
+        field::host_cs_selector, field::host_ss_selector, field::host_ds_selector, field::host_es_selector,
+        field::host_fs_selector, field::host_gs_selector, field::host_tr_selector};
     for (const auto selector : selectors) {
         if ((vmcs.get(selector) & 7) != 0) return "host selectors: RPL and TI are 0 (27.2.3)";
     }
@@ -73,7 +73,8 @@ const char* Machine::check_host_state(const Cpu& cpu, const Vmcs& vmcs) const {
     if (in_long_mode != host_64_bit) return "host address-space size is the processor's mode (27.2.4)";
     if (!in_long_mode && guest_long_mode) return "IA-32e mode guest outside IA-32e mode (27.2.4)";
     if (host_64_bit) {
-        if ((cr4 & x86::cr4::physical_address_extension) == 0) return "host CR4.PAE with a 64-bit host (27.2.4)";
+        if ((cr4 & x86::cr4::physical_address_extension) == 0)
+            return "host CR4.PAE with a 64-bit host (27.2.4)";
         if (!x86::is_canonical(vmcs.get(field::host_rip))) return "host RIP is canonical (27.2.4)";
     } else {
         if ((cr4 & x86::cr4::pcid_enable) != 0) return "host CR4.PCIDE with a 32-bit host (27.2.4)";

@@ -1,4 +1,5 @@
-// The common part of every instruction: which of them exit whatever their operands, and how exceptions come about.
+// The common part of every instruction: which of them exit whatever their operands, and how exceptions come
+// about.
 #include "machine/cpu/machine.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
@@ -29,16 +30,19 @@ std::optional<Completion> Machine::pending_exit(unsigned number) {
     const Cpu& cpu = cpus_[number];
     const Vmcs& vmcs = current(cpu);
     const std::uint32_t primary = vmcs.get(field::primary_processor_based_vm_execution_controls);
-    constexpr std::uint32_t windows = vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting;
+    constexpr std::uint32_t windows =
+        vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting;
     if ((primary & windows) == 0) return std::nullopt;
     const std::uint32_t blocking = cpu.registers.interruptibility;
     if ((primary & vmx::primary::nmi_window_exiting) != 0 &&
-        (blocking & (vmx::interruptibility::blocking_by_nmi | vmx::interruptibility::blocking_by_mov_ss)) == 0) {
+        (blocking & (vmx::interruptibility::blocking_by_nmi | vmx::interruptibility::blocking_by_mov_ss)) ==
+            0) {
         return vm_exit(number, {.reason = ExitReason::nmi_window});
     }
     if ((primary & vmx::primary::interrupt_window_exiting) != 0 &&
         (cpu.registers.rflags & x86::rflags::interrupt_enable) != 0 &&
-        (blocking & (vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss)) == 0) {
+        (blocking & (vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss)) ==
+            0) {
         return vm_exit(number, {.reason = ExitReason::interrupt_window});
     }
     return std::nullopt;
@@ -63,19 +67,25 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
     const std::uint32_t primary =
         cpu.in_non_root() ? current(cpu).get(field::primary_processor_based_vm_execution_controls) : 0;
     switch (instruction.opcode) {
-        case Opcode::nop: return done(cpu, instruction.opcode);
+        case Opcode::nop:
+            return done(cpu, instruction.opcode);
         case Opcode::load:
         case Opcode::store:
         case Opcode::fetch:
-        case Opcode::prefetch: return memory_access(number, instruction);
+        case Opcode::prefetch:
+            return memory_access(number, instruction);
         case Opcode::mov_to_cr0:
         case Opcode::mov_to_cr3:
-        case Opcode::mov_to_cr4: return move_to_control_register(number, instruction);
+        case Opcode::mov_to_cr4:
+            return move_to_control_register(number, instruction);
         case Opcode::mov_from_cr0:
         case Opcode::mov_from_cr3:
-        case Opcode::mov_from_cr4: return move_from_control_register(number, instruction);
-        case Opcode::invlpg: return invlpg(number, instruction);
-        case Opcode::invpcid: return invpcid(number, instruction);
+        case Opcode::mov_from_cr4:
+            return move_from_control_register(number, instruction);
+        case Opcode::invlpg:
+            return invlpg(number, instruction);
+        case Opcode::invpcid:
+            return invpcid(number, instruction);
         case Opcode::cpuid:
             if (cpu.in_non_root()) return unconditional_exit(number, instruction, ExitReason::cpuid);
             // Leaves are not modelled: the four registers read as zero.
@@ -104,15 +114,19 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             }
             // Time does not pass in this machine; the TSC reads as its offset.
             {
-                const std::uint64_t tsc =
-                    (primary & vmx::primary::use_tsc_offsetting) != 0 ? current(cpu).get(field::tsc_offset) : 0;
+                const std::uint64_t tsc = (primary & vmx::primary::use_tsc_offsetting) != 0
+                                              ? current(cpu).get(field::tsc_offset)
+                                              : 0;
                 registers.general[0] = tsc & 0xFFFF'FFFF;
                 registers.general[2] = tsc >> 32;
             }
             return done(cpu, instruction.opcode);
-        case Opcode::rdmsr: return read_msr(number, instruction);
-        case Opcode::wrmsr: return write_msr(number, instruction);
-        case Opcode::out: return output(number, instruction);
+        case Opcode::rdmsr:
+            return read_msr(number, instruction);
+        case Opcode::wrmsr:
+            return write_msr(number, instruction);
+        case Opcode::out:
+            return output(number, instruction);
         case Opcode::vmxon:
         case Opcode::vmxoff:
         case Opcode::vmclear:
@@ -125,7 +139,8 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
         case Opcode::vmcall:
         case Opcode::vmfunc:
         case Opcode::invept:
-        case Opcode::invvpid: return vmx_instruction(number, instruction);
+        case Opcode::invvpid:
+            return vmx_instruction(number, instruction);
     }
     return {};
 }
@@ -136,17 +151,19 @@ Completion Machine::raise(unsigned number, x86::Vector vector, std::optional<std
     if (cpu.in_non_root()) {
         const Vmcs& vmcs = current(cpu);
         if ((vmcs.get(field::exception_bitmap) >> index & 1) != 0) {
-            const auto information = vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception,
-                                                                        index, error_code.has_value());
+            const auto information = vmx::InterruptionInformation::make(
+                vmx::InterruptionType::hardware_exception, index, error_code.has_value());
             return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
                                     .interruption_information = information.value,
                                     .interruption_error_code = error_code.value_or(0)});
         }
     }
-    return {.kind = Completion::Kind::event, .event = Event{index, error_code.has_value(), error_code.value_or(0)}};
+    return {.kind = Completion::Kind::event,
+            .event = Event{index, error_code.has_value(), error_code.value_or(0)}};
 }
 
-Completion Machine::raise_page_fault(unsigned number, std::uint64_t linear_address, std::uint32_t error_code) {
+Completion Machine::raise_page_fault(unsigned number, std::uint64_t linear_address,
+                                     std::uint32_t error_code) {
     Cpu& cpu = cpus_[number];
     if (cpu.in_non_root()) {
         // SDM 3C 26.2: which page faults exit is the exception bitmap's bit 14, turned by mask and match.

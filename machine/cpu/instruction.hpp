@@ -29,8 +29,8 @@ enum class Opcode : std::uint8_t {
     rdmsr,
     wrmsr,
     out,  // AL to port DX
-    // VMX. Pointers and descriptors are at `address`; INVEPT, INVVPID: general[b] is the type; VMREAD, VMWRITE: general[b]
-    // is the encoding and general[a] the datum.
+    // VMX. Pointers and descriptors are at `address`; INVEPT, INVVPID: general[b] is the type; VMREAD,
+    // VMWRITE: general[b] is the encoding and general[a] the datum.
     vmxon,
     vmxoff,
     vmclear,
@@ -63,12 +63,14 @@ struct Instruction {
     switch (opcode) {
         case Opcode::nop:
         case Opcode::hlt:
-        case Opcode::out: return 1;
+        case Opcode::out:
+            return 1;
         case Opcode::cpuid:
         case Opcode::pause:
         case Opcode::rdtsc:
         case Opcode::rdmsr:
-        case Opcode::wrmsr: return 2;
+        case Opcode::wrmsr:
+            return 2;
         case Opcode::mov_to_cr0:
         case Opcode::mov_to_cr3:
         case Opcode::mov_to_cr4:
@@ -81,9 +83,12 @@ struct Instruction {
         case Opcode::vmlaunch:
         case Opcode::vmresume:
         case Opcode::vmcall:
-        case Opcode::vmfunc: return 3;
-        case Opcode::prefetch: return 0;
-        default: return 8;  // with a 32-bit displacement
+        case Opcode::vmfunc:
+            return 3;
+        case Opcode::prefetch:
+            return 0;
+        default:
+            return 8;  // with a 32-bit displacement
     }
 }
 

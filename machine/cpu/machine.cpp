@@ -9,7 +9,8 @@
 namespace flatback::machine {
 
 Machine::Machine(const Options& options)
-    : model_(options.model), memory_([&] {
+    : model_(options.model),
+      memory_([&] {
           PhysicalMemory::Options memory = options.memory;
           memory.address_bits = options.model.physical_address_bits;
           return memory;
@@ -36,8 +37,17 @@ Vmcs* Machine::current_vmcs(unsigned cpu) {
     return cpus_[cpu].current_vmcs == Cpu::no_vmcs ? nullptr : find_vmcs(cpus_[cpu].current_vmcs);
 }
 
-const Vmcs& Machine::current(const Cpu& cpu) const { return vmcss_.at(cpu.current_vmcs); }
-Vmcs& Machine::current(const Cpu& cpu) { return vmcss_.at(cpu.current_vmcs); }
+const Vmcs& Machine::current(const Cpu& cpu) const {
+    return cpu.found_pointer == cpu.current_vmcs ? *cpu.found_vmcs : vmcss_.at(cpu.current_vmcs);
+}
+
+Vmcs& Machine::current(const Cpu& cpu) {
+    if (cpu.found_pointer != cpu.current_vmcs) {
+        cpu.found_vmcs = &vmcss_.at(cpu.current_vmcs);
+        cpu.found_pointer = cpu.current_vmcs;
+    }
+    return *cpu.found_vmcs;
+}
 
 void Machine::reset(unsigned number) {
     Cpu& cpu = cpus_[number];
@@ -110,9 +120,13 @@ const TranslationContext& Machine::context(unsigned cpu) const {
     return *cached;
 }
 
-TranslationContext Machine::translation_context(unsigned cpu) const { return make_context(cpus_[cpu]); }
+TranslationContext Machine::translation_context(unsigned cpu) const {
+    return make_context(cpus_[cpu]);
+}
 
-RetentiveTlb& Machine::retentive_tlb(unsigned cpu) { return dynamic_cast<RetentiveTlb&>(*cpus_[cpu].tlb); }
+RetentiveTlb& Machine::retentive_tlb(unsigned cpu) {
+    return dynamic_cast<RetentiveTlb&>(*cpus_[cpu].tlb);
+}
 const RetentiveTlb& Machine::retentive_tlb(unsigned cpu) const {
     return dynamic_cast<const RetentiveTlb&>(*cpus_[cpu].tlb);
 }

@@ -18,6 +18,7 @@
 #include "machine/translation/tlb.hpp"
 #include "vmx/instruction_error.hpp"
 #include "vmx/interruption.hpp"
+#include "vmx/invalidation.hpp"
 
 namespace flatback::machine {
 
@@ -31,15 +32,19 @@ struct Cpu {
     std::uint64_t vmxon_pointer = no_vmcs;
     std::uint64_t current_vmcs = no_vmcs;
     std::unique_ptr<Tlb> tlb;
+    // Where the VMCS at `found_pointer` is: VMCSs never go, so this holds while the pointers are equal.
+    mutable std::uint64_t found_pointer = no_vmcs;
+    mutable Vmcs* found_vmcs = nullptr;
 
     [[nodiscard]] bool in_non_root() const { return in_vmx_operation && !in_root; }
 };
 
-/// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state. No
-/// instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
+/// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state.
+/// No instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
 ///
-/// Not modelled: interrupts from outside (no external interrupt, NMI, SMI or INIT ever comes), delivery through an IDT
-/// (an exception is handed to the driver), segmentation, and paging modes other than 4-level and none.
+/// Not modelled: interrupts from outside (no external interrupt, NMI, SMI or INIT ever comes), delivery
+/// through an IDT (an exception is handed to the driver), segmentation, and paging modes other than 4-level
+/// and none.
 class Machine {
 public:
     enum class TlbKind : std::uint8_t { retentive };
@@ -64,12 +69,14 @@ public:
     /// Executes one instruction on a processor, VM exit included.
     Completion execute(unsigned cpu, const Instruction& instruction);
 
-    /// Bytes at a linear address, as the processor's current software reads them; an exception or VM exit otherwise.
-    /// (What the operands in memory of VMX instructions are read by.)
-    std::optional<Completion> read_linear(unsigned cpu, std::uint64_t linear_address, std::span<std::byte> bytes);
+    /// Bytes at a linear address, as the processor's current software reads them; an exception or VM exit
+    /// otherwise. (What the operands in memory of VMX instructions are read by.)
+    std::optional<Completion> read_linear(unsigned cpu, std::uint64_t linear_address,
+                                          std::span<std::byte> bytes);
 
     /// Every outcome that an access may have now. The processor's TLB must be a retentive one.
-    [[nodiscard]] PermittedOutcomes permitted(unsigned cpu, std::uint64_t linear_address, Access access) const;
+    [[nodiscard]] PermittedOutcomes permitted(unsigned cpu, std::uint64_t linear_address,
+                                              Access access) const;
     [[nodiscard]] RetentiveTlb& retentive_tlb(unsigned cpu);
     [[nodiscard]] const RetentiveTlb& retentive_tlb(unsigned cpu) const;
     [[nodiscard]] TranslationContext translation_context(unsigned cpu) const;
@@ -79,11 +86,29 @@ public:
     [[nodiscard]] Vmcs* find_vmcs(std::uint64_t address);
     [[nodiscard]] Vmcs* current_vmcs(unsigned cpu);
 
-    /// Resets one processor: everything of VMX and every cached translation goes (SDM 3A 10.1). VMCSs active on it become
-    /// inactive without being cleared.
+    // What a hypervisor that is a C++ program (not steps of one) does in VMX root operation. The functions
+    // below are the instructions with their operands in hand; a VMfail's error number is returned, and not
+    // written to a VMCS.
+    void start_vmx_operation(unsigned cpu, std::uint64_t vmxon_region);
+    std::optional<vmx::InstructionError> load_vmcs(unsigned cpu, std::uint64_t pointer);
+    std::optional<vmx::InstructionError> clear_vmcs(unsigned cpu, std::uint64_t pointer);
+    std::optional<vmx::InstructionError> invalidate_ept(unsigned cpu, std::uint64_t type,
+                                                        const vmx::InveptDescriptor& descriptor);
+    std::optional<vmx::InstructionError> invalidate_vpid(unsigned cpu, std::uint64_t type,
+                                                         const vmx::InvvpidDescriptor& descriptor);
+    /// VMLAUNCH or VMRESUME.
+    Completion enter_guest(unsigned cpu, bool launch);
+    /// Ends non-root operation as an external interrupt does.
+    Completion take_from_guest(unsigned cpu);
+    /// Registers were changed from outside `execute`.
+    void registers_changed(unsigned cpu) { state_changed(cpu); }
+
+    /// Resets one processor: everything of VMX and every cached translation goes (SDM 3A 10.1). VMCSs active
+    /// on it become inactive without being cleared.
     void reset(unsigned cpu);
 
-    /// What software did that the SDM leaves undefined (such as one VMCS active on two processors), one line each.
+    /// What software did that the SDM leaves undefined (such as one VMCS active on two processors), one line
+    /// each.
     [[nodiscard]] const std::vector<std::string>& misuse() const { return misuse_; }
 
 private:
@@ -105,9 +130,12 @@ private:
     // execute.cpp
     Completion dispatch(unsigned cpu, const Instruction& instruction);
     Completion done(Cpu& cpu, Opcode opcode);
-    Completion raise(unsigned cpu, x86::Vector vector, std::optional<std::uint32_t> error_code = std::nullopt);
+    Completion raise(unsigned cpu, x86::Vector vector,
+                     std::optional<std::uint32_t> error_code = std::nullopt);
     Completion raise_page_fault(unsigned cpu, std::uint64_t linear_address, std::uint32_t error_code);
-    Completion raise_general_protection(unsigned cpu) { return raise(cpu, x86::Vector::general_protection, 0); }
+    Completion raise_general_protection(unsigned cpu) {
+        return raise(cpu, x86::Vector::general_protection, 0);
+    }
     Completion raise_invalid_opcode(unsigned cpu) { return raise(cpu, x86::Vector::invalid_opcode); }
     std::optional<Completion> pending_exit(unsigned cpu);
     Completion unconditional_exit(unsigned cpu, const Instruction& instruction, vmx::ExitReason reason,
@@ -153,6 +181,7 @@ private:
     Completion vmfunc(unsigned cpu, const Instruction& instruction);
     Completion invept(unsigned cpu, const Instruction& instruction);
     Completion invvpid(unsigned cpu, const Instruction& instruction);
+    void note_two_processors(const char* what, unsigned cpu, std::uint64_t pointer, const Vmcs& vmcs);
     Completion vm_succeed(Cpu& cpu, Opcode opcode);
     Completion vm_fail(unsigned cpu, Opcode opcode, vmx::InstructionError error, const char* check = nullptr);
     Completion vm_fail_invalid(Cpu& cpu, Opcode opcode);

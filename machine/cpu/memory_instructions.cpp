@@ -18,7 +18,8 @@ Completion Machine::memory_access(unsigned number, const Instruction& instructio
     if (instruction.opcode == Opcode::prefetch) {
         if (auto* retentive = dynamic_cast<RetentiveTlb*>(cpu.tlb.get());
             retentive != nullptr && x86::is_canonical(instruction.address)) {
-            retentive->prefetch(memory_, context(number), instruction.address, {AccessKind::read, instruction.user});
+            retentive->prefetch(memory_, context(number), instruction.address,
+                                {AccessKind::read, instruction.user});
         }
         return {};
     }
@@ -55,9 +56,11 @@ std::optional<Completion> Machine::translate(unsigned number, std::uint64_t line
     return outcome_to_completion(number, translated, outcome);
 }
 
-Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_address, const Outcome& outcome) {
+Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_address,
+                                          const Outcome& outcome) {
     switch (outcome.kind) {
-        case Outcome::Kind::page_fault: return raise_page_fault(number, linear_address, outcome.error_code);
+        case Outcome::Kind::page_fault:
+            return raise_page_fault(number, linear_address, outcome.error_code);
         case Outcome::Kind::ept_violation:
             return vm_exit(number, {.reason = ExitReason::ept_violation,
                                     .qualification = outcome.exit_qualification,
@@ -66,13 +69,14 @@ Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_
         case Outcome::Kind::ept_misconfiguration:
             return vm_exit(number, {.reason = ExitReason::ept_misconfiguration,
                                     .guest_physical_address = outcome.physical});
-        case Outcome::Kind::translated: break;
+        case Outcome::Kind::translated:
+            break;
     }
     return {};
 }
 
-std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t linear_address, AccessKind kind,
-                                                 std::span<std::byte> bytes) {
+std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t linear_address,
+                                                 AccessKind kind, std::span<std::byte> bytes) {
     if (bytes.empty()) return std::nullopt;
     if (!x86::is_canonical(linear_address) || !x86::is_canonical(linear_address + bytes.size() - 1)) {
         return raise_general_protection(number);
@@ -86,8 +90,7 @@ std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t 
     if (crosses) {
         if (auto fault = translate(number, last & ~std::uint64_t{0xFFF}, access, host_pages[1])) return fault;
     }
-    const std::size_t in_first =
-        crosses ? x86::page_size - (linear_address & 0xFFF) : bytes.size();
+    const std::size_t in_first = crosses ? x86::page_size - (linear_address & 0xFFF) : bytes.size();
     if (kind == AccessKind::write) {
         memory_.write_bytes(host_pages[0], bytes.first(in_first));
         memory_.write_bytes(host_pages[1], bytes.subspan(in_first));

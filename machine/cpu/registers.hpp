@@ -31,7 +31,8 @@ enum class SegmentName : std::uint8_t { es, cs, ss, ds, fs, gs, ldtr, tr };
 
 /// What VM exits save and VM entries load, and the few registers beside it that instructions here use.
 struct Registers {
-    std::array<std::uint64_t, 16> general{};  // by instruction number: 0 RAX, 1 RCX, 2 RDX, ... 15 R15; 4 is RSP
+    std::array<std::uint64_t, 16>
+        general{};  // by instruction number: 0 RAX, 1 RCX, 2 RDX, ... 15 R15; 4 is RSP
     std::uint64_t rip = 0;
     std::uint64_t rflags = x86::rflags::fixed_one;
     std::uint64_t cr0 = x86::cr0::protection_enable | x86::cr0::extension_type | x86::cr0::numeric_error |
@@ -62,7 +63,9 @@ struct Registers {
     std::uint64_t feature_control = 0x5;  // locked, VMXON outside SMX allowed
 
     [[nodiscard]] Segment& segment(SegmentName name) { return segments[static_cast<std::size_t>(name)]; }
-    [[nodiscard]] const Segment& segment(SegmentName name) const { return segments[static_cast<std::size_t>(name)]; }
+    [[nodiscard]] const Segment& segment(SegmentName name) const {
+        return segments[static_cast<std::size_t>(name)];
+    }
 
     [[nodiscard]] bool in_long_mode() const { return (efer & x86::efer::long_mode_active) != 0; }
     [[nodiscard]] bool in_64_bit_mode() const {

@@ -28,7 +28,8 @@ void segment_to(Vmcs& vmcs, std::uint32_t index, const Segment& segment) {
     vmcs.write(field::guest_es_access_rights.encoding + 2 * index, segment.access_rights);
 }
 
-/// Bits of CR0 that VM entries and exits leave as they are: ET, the reserved ones, CD and NW (SDM 3C 27.3.2.1).
+/// Bits of CR0 that VM entries and exits leave as they are: ET, the reserved ones, CD and NW (SDM
+/// 3C 27.3.2.1).
 constexpr std::uint64_t cr0_kept =
     x86::cr0::extension_type | x86::cr0::cache_disable | x86::cr0::not_write_through | 0x1FFA'FFC0;
 
@@ -129,7 +130,8 @@ void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs) {
     if ((exits & vmx::exit_control::load_ia32_efer) != 0) registers.efer = vmcs.get(field::host_ia32_efer);
     if ((exits & vmx::exit_control::load_ia32_pat) != 0) registers.pat = vmcs.get(field::host_ia32_pat);
     // SDM 3C 28.5.2: flat segments, whatever the descriptors say.
-    const auto flat = [&](SegmentName name, std::uint16_t selector, std::uint64_t base, std::uint32_t rights) {
+    const auto flat = [&](SegmentName name, std::uint16_t selector, std::uint64_t base,
+                          std::uint32_t rights) {
         registers.segment(name) = {selector, base, 0xFFFF'FFFF,
                                    selector == 0 ? x86::AccessRights::unusable_bit : rights};
     };
@@ -138,11 +140,13 @@ void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs) {
     flat(SegmentName::ss, vmcs.get(field::host_ss_selector), 0, flat_segment::data);
     flat(SegmentName::ds, vmcs.get(field::host_ds_selector), 0, flat_segment::data);
     flat(SegmentName::es, vmcs.get(field::host_es_selector), 0, flat_segment::data);
-    flat(SegmentName::fs, vmcs.get(field::host_fs_selector), vmcs.get(field::host_fs_base), flat_segment::data);
-    flat(SegmentName::gs, vmcs.get(field::host_gs_selector), vmcs.get(field::host_gs_base), flat_segment::data);
+    flat(SegmentName::fs, vmcs.get(field::host_fs_selector), vmcs.get(field::host_fs_base),
+         flat_segment::data);
+    flat(SegmentName::gs, vmcs.get(field::host_gs_selector), vmcs.get(field::host_gs_base),
+         flat_segment::data);
     registers.segment(SegmentName::ldtr) = Segment{};
-    registers.segment(SegmentName::tr) = {vmcs.get(field::host_tr_selector), vmcs.get(field::host_tr_base), 0x67,
-                                          flat_segment::task};
+    registers.segment(SegmentName::tr) = {vmcs.get(field::host_tr_selector), vmcs.get(field::host_tr_base),
+                                          0x67, flat_segment::task};
     registers.gdtr = {vmcs.get(field::host_gdtr_base), 0xFFFF};
     registers.idtr = {vmcs.get(field::host_idtr_base), 0xFFFF};
     registers.general[4] = vmcs.get(field::host_rsp);
@@ -190,8 +194,8 @@ Completion Machine::vm_entry(unsigned number, Opcode opcode) {
     }
     flush_at_transition(cpu, vmcs);
     load_guest_state(cpu, vmcs);
-    const std::uint64_t failed_entry =
-        load_msr_list(cpu, vmcs.get(field::vm_entry_msr_load_address), vmcs.get(field::vm_entry_msr_load_count));
+    const std::uint64_t failed_entry = load_msr_list(cpu, vmcs.get(field::vm_entry_msr_load_address),
+                                                     vmcs.get(field::vm_entry_msr_load_count));
     if (failed_entry != 0) {
         return entry_failure(number, ExitReason::entry_failure_msr_loading,
                              {"VM-entry MSR-load list (27.4)", failed_entry});
@@ -212,17 +216,20 @@ Completion Machine::vm_entry(unsigned number, Opcode opcode) {
     return completion;
 }
 
-/// SDM 3C 27.8: what was loaded is given up and host state loaded; the VMCS's guest-state area stays as it was.
+/// SDM 3C 27.8: what was loaded is given up and host state loaded; the VMCS's guest-state area stays as it
+/// was.
 Completion Machine::entry_failure(unsigned number, ExitReason reason, const EntryFailure& failure) {
     Cpu& cpu = cpus_[number];
     Vmcs& vmcs = current(cpu);
     const vmx::ExitReasonField exit_reason = vmx::ExitReasonField::entry_failure(reason);
     vmcs.set(field::exit_reason, exit_reason.value);
     vmcs.set(field::exit_qualification, failure.qualification);
-    // A failed entry that loads guest state counts as entry and exit; this model counts every such failure so.
+    // A failed entry that loads guest state counts as entry and exit; this model counts every such failure
+    // so.
     flush_at_transition(cpu, vmcs);
     load_host_state(cpu, vmcs);
-    if (load_msr_list(cpu, vmcs.get(field::vm_exit_msr_load_address), vmcs.get(field::vm_exit_msr_load_count)) != 0) {
+    if (load_msr_list(cpu, vmcs.get(field::vm_exit_msr_load_address),
+                      vmcs.get(field::vm_exit_msr_load_count)) != 0) {
         throw LimitReached("VMX abort: VM-exit MSR-load list");
     }
     cpu.in_root = true;
@@ -251,7 +258,8 @@ Completion Machine::vm_exit(unsigned number, const ExitInformation& information)
     cpu.in_root = true;
     flush_at_transition(cpu, vmcs);
     load_host_state(cpu, vmcs);
-    if (load_msr_list(cpu, vmcs.get(field::vm_exit_msr_load_address), vmcs.get(field::vm_exit_msr_load_count)) != 0) {
+    if (load_msr_list(cpu, vmcs.get(field::vm_exit_msr_load_address),
+                      vmcs.get(field::vm_exit_msr_load_count)) != 0) {
         throw LimitReached("VMX abort: VM-exit MSR-load list");
     }
     state_changed(number);

@@ -9,8 +9,9 @@
 
 namespace flatback::machine {
 
-/// The data of one VMCS, and where it is. A VMCS is found by its physical address; what its region's bytes look like
-/// beyond the first eight is the processor's own affair (SDM 3C 25.2), so this model keeps them apart from memory.
+/// The data of one VMCS, and where it is. A VMCS is found by its physical address; what its region's bytes
+/// look like beyond the first eight is the processor's own affair (SDM 3C 25.2), so this model keeps them
+/// apart from memory.
 class Vmcs {
 public:
     enum class LaunchState : std::uint8_t { clear, launched };
@@ -26,8 +27,8 @@ public:
         values_[place(field.encoding)] = value;
     }
 
-    /// By encoding, as VMREAD and VMWRITE do: the value is cut to the field's width, the "high" access type is the upper
-    /// half. The encoding must be one of a field.
+    /// By encoding, as VMREAD and VMWRITE do: the value is cut to the field's width, the "high" access type
+    /// is the upper half. The encoding must be one of a field.
     [[nodiscard]] std::uint64_t read(std::uint64_t encoding) const {
         const std::uint64_t value = values_[place(encoding)];
         return vmx::is_high(encoding) ? value >> 32 : value;

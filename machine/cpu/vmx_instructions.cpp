@@ -29,19 +29,32 @@ struct ExitOfInstruction {
 
 ExitOfInstruction exit_of(Opcode opcode) {
     switch (opcode) {
-        case Opcode::vmxon: return {ExitReason::vmxon, true};
-        case Opcode::vmxoff: return {ExitReason::vmxoff, false};
-        case Opcode::vmclear: return {ExitReason::vmclear, true};
-        case Opcode::vmptrld: return {ExitReason::vmptrld, true};
-        case Opcode::vmptrst: return {ExitReason::vmptrst, true};
-        case Opcode::vmread: return {ExitReason::vmread, true};
-        case Opcode::vmwrite: return {ExitReason::vmwrite, true};
-        case Opcode::vmlaunch: return {ExitReason::vmlaunch, false};
-        case Opcode::vmresume: return {ExitReason::vmresume, false};
-        case Opcode::vmcall: return {ExitReason::vmcall, false};
-        case Opcode::invept: return {ExitReason::invept, true};
-        case Opcode::invvpid: return {ExitReason::invvpid, true};
-        default: return {ExitReason::vmfunc, false};
+        case Opcode::vmxon:
+            return {ExitReason::vmxon, true};
+        case Opcode::vmxoff:
+            return {ExitReason::vmxoff, false};
+        case Opcode::vmclear:
+            return {ExitReason::vmclear, true};
+        case Opcode::vmptrld:
+            return {ExitReason::vmptrld, true};
+        case Opcode::vmptrst:
+            return {ExitReason::vmptrst, true};
+        case Opcode::vmread:
+            return {ExitReason::vmread, true};
+        case Opcode::vmwrite:
+            return {ExitReason::vmwrite, true};
+        case Opcode::vmlaunch:
+            return {ExitReason::vmlaunch, false};
+        case Opcode::vmresume:
+            return {ExitReason::vmresume, false};
+        case Opcode::vmcall:
+            return {ExitReason::vmcall, false};
+        case Opcode::invept:
+            return {ExitReason::invept, true};
+        case Opcode::invvpid:
+            return {ExitReason::invvpid, true};
+        default:
+            return {ExitReason::vmfunc, false};
     }
 }
 
@@ -52,8 +65,10 @@ bool has_memory_operand(Opcode opcode) {
         case Opcode::vmptrld:
         case Opcode::vmptrst:
         case Opcode::invept:
-        case Opcode::invvpid: return true;
-        default: return false;
+        case Opcode::invvpid:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -67,8 +82,11 @@ std::uint32_t information_of(const Instruction& instruction) {
             operands.register2 = instruction.b;
             break;
         case Opcode::invept:
-        case Opcode::invvpid: operands.register2 = instruction.b; break;
-        default: break;
+        case Opcode::invvpid:
+            operands.register2 = instruction.b;
+            break;
+        default:
+            break;
     }
     return operands.encode().value;
 }
@@ -88,7 +106,8 @@ Completion Machine::vm_fail_invalid(Cpu& cpu, Opcode opcode) {
 Completion Machine::vm_fail(unsigned number, Opcode opcode, InstructionError error, const char* check) {
     Cpu& cpu = cpus_[number];
     Completion completion;
-    // In non-root operation only VMREAD and VMWRITE of a shadow VMCS get here: that one is their current VMCS.
+    // In non-root operation only VMREAD and VMWRITE of a shadow VMCS get here: that one is their current
+    // VMCS.
     Vmcs* vmcs = cpu.in_non_root() ? find_vmcs(current(cpu).get(field::vmcs_link_pointer))
                                    : find_vmcs(cpu.current_vmcs);
     if (vmcs == nullptr) {
@@ -113,8 +132,8 @@ Completion Machine::vmx_instruction(unsigned number, const Instruction& instruct
     const Registers& registers = cpu.registers;
     const Opcode opcode = instruction.opcode;
 
-    // #UD comes before everything else (SDM 3C 26.1.1): VMX instructions exist in 64-bit and in protected mode only, and
-    // INVEPT and INVVPID only where they are offered.
+    // #UD comes before everything else (SDM 3C 26.1.1): VMX instructions exist in 64-bit and in protected
+    // mode only, and INVEPT and INVVPID only where they are offered.
     const bool compatibility = registers.in_long_mode() && !registers.in_64_bit_mode();
     const bool no_mode = (registers.cr0 & x86::cr0::protection_enable) == 0 ||
                          (registers.rflags & x86::rflags::virtual_8086) != 0 || compatibility;
@@ -128,8 +147,10 @@ Completion Machine::vmx_instruction(unsigned number, const Instruction& instruct
     if (opcode == Opcode::vmfunc) return vmfunc(number, instruction);
     if (no_mode) return raise_invalid_opcode(number);
     using Ept = vmx::EptVpidCapability;
-    if (opcode == Opcode::invept && !model_.vmx.ept_vpid.has(Ept::invept)) return raise_invalid_opcode(number);
-    if (opcode == Opcode::invvpid && !model_.vmx.ept_vpid.has(Ept::invvpid)) return raise_invalid_opcode(number);
+    if (opcode == Opcode::invept && !model_.vmx.ept_vpid.has(Ept::invept))
+        return raise_invalid_opcode(number);
+    if (opcode == Opcode::invvpid && !model_.vmx.ept_vpid.has(Ept::invvpid))
+        return raise_invalid_opcode(number);
     if (opcode == Opcode::vmxon) {
         if ((registers.cr4 & x86::cr4::vmx_enable) == 0) return raise_invalid_opcode(number);
     } else if (!cpu.in_vmx_operation) {
@@ -152,17 +173,27 @@ Completion Machine::vmx_instruction(unsigned number, const Instruction& instruct
     }
     if (registers.privilege_level() != 0) return raise_general_protection(number);
     switch (opcode) {
-        case Opcode::vmxon: return vmxon(number, instruction);
-        case Opcode::vmxoff: return vmxoff(number, instruction);
-        case Opcode::vmclear: return vmclear(number, instruction);
-        case Opcode::vmptrld: return vmptrld(number, instruction);
-        case Opcode::vmptrst: return vmptrst(number, instruction);
-        case Opcode::vmread: return vmread(number, instruction);
-        case Opcode::vmwrite: return vmwrite(number, instruction);
+        case Opcode::vmxon:
+            return vmxon(number, instruction);
+        case Opcode::vmxoff:
+            return vmxoff(number, instruction);
+        case Opcode::vmclear:
+            return vmclear(number, instruction);
+        case Opcode::vmptrld:
+            return vmptrld(number, instruction);
+        case Opcode::vmptrst:
+            return vmptrst(number, instruction);
+        case Opcode::vmread:
+            return vmread(number, instruction);
+        case Opcode::vmwrite:
+            return vmwrite(number, instruction);
         case Opcode::vmlaunch:
-        case Opcode::vmresume: return enter(number, instruction);
-        case Opcode::invept: return invept(number, instruction);
-        default: return invvpid(number, instruction);
+        case Opcode::vmresume:
+            return enter(number, instruction);
+        case Opcode::invept:
+            return invept(number, instruction);
+        default:
+            return invvpid(number, instruction);
     }
 }
 
@@ -210,55 +241,56 @@ Completion Machine::vmxoff(unsigned number, const Instruction& instruction) {
 }
 
 Completion Machine::vmclear(unsigned number, const Instruction& instruction) {
-    Cpu& cpu = cpus_[number];
     std::uint64_t pointer = 0;
     if (auto fault = read_quadword(number, instruction.address, pointer)) return *fault;
-    if (!valid_vmx_pointer(pointer)) {
-        return vm_fail(number, instruction.opcode, InstructionError::vmclear_with_invalid_physical_address);
-    }
-    if (pointer == cpu.vmxon_pointer) {
-        return vm_fail(number, instruction.opcode, InstructionError::vmclear_with_vmxon_pointer);
-    }
+    if (const auto error = clear_vmcs(number, pointer)) return vm_fail(number, instruction.opcode, *error);
+    return vm_succeed(cpus_[number], instruction.opcode);
+}
+
+std::optional<InstructionError> Machine::clear_vmcs(unsigned number, std::uint64_t pointer) {
+    Cpu& cpu = cpus_[number];
+    if (!valid_vmx_pointer(pointer)) return InstructionError::vmclear_with_invalid_physical_address;
+    if (pointer == cpu.vmxon_pointer) return InstructionError::vmclear_with_vmxon_pointer;
     Vmcs& vmcs = vmcss_[pointer];
-    if (vmcs.active_on != Vmcs::inactive && vmcs.active_on != static_cast<int>(number)) {
-        char line[112];
-        std::snprintf(line, sizeof line, "VMCLEAR on CPU %u of the VMCS at 0x%llx, which is active on CPU %d", number,
-                      static_cast<unsigned long long>(pointer), vmcs.active_on);
-        misuse_.emplace_back(line);
-    }
+    note_two_processors("VMCLEAR", number, pointer, vmcs);
     vmcs.launch_state = Vmcs::LaunchState::clear;
     vmcs.active_on = Vmcs::inactive;
     if (pointer == cpu.current_vmcs) cpu.current_vmcs = Cpu::no_vmcs;
-    return vm_succeed(cpu, instruction.opcode);
+    return std::nullopt;
+}
+
+void Machine::note_two_processors(const char* what, unsigned number, std::uint64_t pointer,
+                                  const Vmcs& vmcs) {
+    if (vmcs.active_on == Vmcs::inactive || vmcs.active_on == static_cast<int>(number)) return;
+    char line[112];
+    std::snprintf(line, sizeof line, "%s on CPU %u of the VMCS at 0x%llx, which is active on CPU %d", what,
+                  number, static_cast<unsigned long long>(pointer), vmcs.active_on);
+    misuse_.emplace_back(line);
 }
 
 Completion Machine::vmptrld(unsigned number, const Instruction& instruction) {
-    Cpu& cpu = cpus_[number];
     std::uint64_t pointer = 0;
     if (auto fault = read_quadword(number, instruction.address, pointer)) return *fault;
-    if (!valid_vmx_pointer(pointer)) {
-        return vm_fail(number, instruction.opcode, InstructionError::vmptrld_with_invalid_physical_address);
-    }
-    if (pointer == cpu.vmxon_pointer) {
-        return vm_fail(number, instruction.opcode, InstructionError::vmptrld_with_vmxon_pointer);
-    }
+    if (const auto error = load_vmcs(number, pointer)) return vm_fail(number, instruction.opcode, *error);
+    return vm_succeed(cpus_[number], instruction.opcode);
+}
+
+std::optional<InstructionError> Machine::load_vmcs(unsigned number, std::uint64_t pointer) {
+    Cpu& cpu = cpus_[number];
+    if (!valid_vmx_pointer(pointer)) return InstructionError::vmptrld_with_invalid_physical_address;
+    if (pointer == cpu.vmxon_pointer) return InstructionError::vmptrld_with_vmxon_pointer;
     const std::uint64_t revision = memory_.read(pointer) & 0xFFFF'FFFF;
     const bool shadow = (revision >> 31) != 0;
     const bool may_shadow = model_.vmx.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
-    if ((revision & vmx::BasicCapability::revision_mask) != model_.vmx.basic.revision() || (shadow && !may_shadow)) {
-        return vm_fail(number, instruction.opcode,
-                       InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier);
+    if ((revision & vmx::BasicCapability::revision_mask) != model_.vmx.basic.revision() ||
+        (shadow && !may_shadow)) {
+        return InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier;
     }
     Vmcs& vmcs = vmcss_[pointer];
-    if (vmcs.active_on != Vmcs::inactive && vmcs.active_on != static_cast<int>(number)) {
-        char line[112];
-        std::snprintf(line, sizeof line, "VMPTRLD on CPU %u of the VMCS at 0x%llx, which is active on CPU %d", number,
-                      static_cast<unsigned long long>(pointer), vmcs.active_on);
-        misuse_.emplace_back(line);
-    }
+    note_two_processors("VMPTRLD", number, pointer, vmcs);
     vmcs.active_on = static_cast<int>(number);
     cpu.current_vmcs = pointer;
-    return vm_succeed(cpu, instruction.opcode);
+    return std::nullopt;
 }
 
 Completion Machine::vmptrst(unsigned number, const Instruction& instruction) {
@@ -287,8 +319,9 @@ Completion Machine::vmread(unsigned number, const Instruction& instruction) {
     const Vmcs* vmcs = pointer == Cpu::no_vmcs ? nullptr : find_vmcs(pointer);
     if (vmcs == nullptr) return vm_fail_invalid(cpu, instruction.opcode);
     const std::uint64_t encoding = cpu.registers.general[instruction.b];
-    if (vmx::dense_index(encoding) < 0) {
-        return vm_fail(number, instruction.opcode, InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
+    if (!model_.has_field(encoding)) {
+        return vm_fail(number, instruction.opcode,
+                       InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
     cpu.registers.general[instruction.a] = vmcs->read(encoding);
     return vm_succeed(cpu, instruction.opcode);
@@ -301,10 +334,12 @@ Completion Machine::vmwrite(unsigned number, const Instruction& instruction) {
     Vmcs* vmcs = pointer == Cpu::no_vmcs ? nullptr : find_vmcs(pointer);
     if (vmcs == nullptr) return vm_fail_invalid(cpu, instruction.opcode);
     const std::uint64_t encoding = cpu.registers.general[instruction.b];
-    if (vmx::dense_index(encoding) < 0) {
-        return vm_fail(number, instruction.opcode, InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
+    if (!model_.has_field(encoding)) {
+        return vm_fail(number, instruction.opcode,
+                       InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
-    if (vmx::kind(encoding) == vmx::FieldKind::exit_information && !model_.vmx.misc.may_write_exit_information()) {
+    if (vmx::kind(encoding) == vmx::FieldKind::exit_information &&
+        !model_.vmx.misc.may_write_exit_information()) {
         return vm_fail(number, instruction.opcode, InstructionError::vmwrite_to_read_only_vmcs_component);
     }
     vmcs->write(encoding, cpu.registers.general[instruction.a]);
@@ -333,11 +368,13 @@ Completion Machine::vmfunc(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
     if (!cpu.in_non_root()) return raise_invalid_opcode(number);
     Vmcs& vmcs = current(cpu);
-    if ((secondary_controls(vmcs) & vmx::secondary::enable_vm_functions) == 0) return raise_invalid_opcode(number);
+    if ((secondary_controls(vmcs) & vmx::secondary::enable_vm_functions) == 0)
+        return raise_invalid_opcode(number);
     const auto function = static_cast<std::uint32_t>(cpu.registers.general[0]);
     const auto index = static_cast<std::uint32_t>(cpu.registers.general[1]);
     const bool enabled = function < 64 && (vmcs.get(field::vm_function_controls) >> function & 1) != 0;
-    // SDM 3C 26.5.6.3: EPTP switching exits for an index past the list and for an EPTP that VM entry would refuse.
+    // SDM 3C 26.5.6.3: EPTP switching exits for an index past the list and for an EPTP that VM entry would
+    // refuse.
     if (!enabled || function != 0 || index >= 512) {
         return unconditional_exit(number, instruction, ExitReason::vmfunc);
     }
@@ -351,8 +388,7 @@ Completion Machine::vmfunc(unsigned number, const Instruction& instruction) {
 }
 
 Completion Machine::invept(unsigned number, const Instruction& instruction) {
-    Cpu& cpu = cpus_[number];
-    const std::uint64_t type = cpu.registers.general[instruction.b];
+    const std::uint64_t type = cpus_[number].registers.general[instruction.b];
     if (!model_.vmx.ept_vpid.has_invept_type(type)) {
         return vm_fail(number, instruction.opcode, InstructionError::invalid_operand_to_invept_invvpid);
     }
@@ -360,20 +396,26 @@ Completion Machine::invept(unsigned number, const Instruction& instruction) {
     if (auto fault = read_linear(number, instruction.address, bytes)) return *fault;
     vmx::InveptDescriptor descriptor;
     std::memcpy(&descriptor, bytes.data(), bytes.size());
-    if (type == static_cast<std::uint64_t>(vmx::InveptType::single_context)) {
-        if (!vmx::Eptp{descriptor.eptp}.is_valid(model_.vmx.ept_vpid, model_.physical_address_bits)) {
-            return vm_fail(number, instruction.opcode, InstructionError::invalid_operand_to_invept_invvpid);
-        }
-        cpu.tlb->invalidate(invalidation::invept_single_context(ep4ta_of(descriptor.eptp)));
-    } else {
-        cpu.tlb->invalidate(invalidation::invept_all_contexts());
+    if (const auto error = invalidate_ept(number, type, descriptor))
+        return vm_fail(number, instruction.opcode, *error);
+    return vm_succeed(cpus_[number], instruction.opcode);
+}
+
+std::optional<InstructionError> Machine::invalidate_ept(unsigned number, std::uint64_t type,
+                                                        const vmx::InveptDescriptor& descriptor) {
+    constexpr InstructionError error = InstructionError::invalid_operand_to_invept_invvpid;
+    if (!model_.vmx.ept_vpid.has_invept_type(type)) return error;
+    if (type == static_cast<std::uint64_t>(vmx::InveptType::all_contexts)) {
+        cpus_[number].tlb->invalidate(invalidation::invept_all_contexts());
+        return std::nullopt;
     }
-    return vm_succeed(cpu, instruction.opcode);
+    if (!vmx::Eptp{descriptor.eptp}.is_valid(model_.vmx.ept_vpid, model_.physical_address_bits)) return error;
+    cpus_[number].tlb->invalidate(invalidation::invept_single_context(ep4ta_of(descriptor.eptp)));
+    return std::nullopt;
 }
 
 Completion Machine::invvpid(unsigned number, const Instruction& instruction) {
-    Cpu& cpu = cpus_[number];
-    const std::uint64_t type = cpu.registers.general[instruction.b];
+    const std::uint64_t type = cpus_[number].registers.general[instruction.b];
     if (!model_.vmx.ept_vpid.has_invvpid_type(type)) {
         return vm_fail(number, instruction.opcode, InstructionError::invalid_operand_to_invept_invvpid);
     }
@@ -381,22 +423,51 @@ Completion Machine::invvpid(unsigned number, const Instruction& instruction) {
     if (auto fault = read_linear(number, instruction.address, bytes)) return *fault;
     vmx::InvvpidDescriptor descriptor;
     std::memcpy(&descriptor, bytes.data(), bytes.size());
-    if (!vmx::is_valid_invvpid_descriptor(static_cast<vmx::InvvpidType>(type), descriptor)) {
-        return vm_fail(number, instruction.opcode, InstructionError::invalid_operand_to_invept_invvpid);
+    if (const auto error = invalidate_vpid(number, type, descriptor)) {
+        return vm_fail(number, instruction.opcode, *error);
     }
+    return vm_succeed(cpus_[number], instruction.opcode);
+}
+
+std::optional<InstructionError> Machine::invalidate_vpid(unsigned number, std::uint64_t type,
+                                                         const vmx::InvvpidDescriptor& descriptor) {
+    constexpr InstructionError error = InstructionError::invalid_operand_to_invept_invvpid;
+    if (!model_.vmx.ept_vpid.has_invvpid_type(type)) return error;
+    if (!vmx::is_valid_invvpid_descriptor(static_cast<vmx::InvvpidType>(type), descriptor)) return error;
+    Tlb& tlb = *cpus_[number].tlb;
     switch (static_cast<vmx::InvvpidType>(type)) {
         case vmx::InvvpidType::individual_address:
-            cpu.tlb->invalidate(invalidation::invvpid_address(descriptor.vpid(), descriptor.linear_address));
+            tlb.invalidate(invalidation::invvpid_address(descriptor.vpid(), descriptor.linear_address));
             break;
         case vmx::InvvpidType::single_context:
-            cpu.tlb->invalidate(invalidation::invvpid_single_context(descriptor.vpid()));
+            tlb.invalidate(invalidation::invvpid_single_context(descriptor.vpid()));
             break;
-        case vmx::InvvpidType::all_contexts: cpu.tlb->invalidate(invalidation::invvpid_all_contexts()); break;
+        case vmx::InvvpidType::all_contexts:
+            tlb.invalidate(invalidation::invvpid_all_contexts());
+            break;
         case vmx::InvvpidType::single_context_retaining_globals:
-            cpu.tlb->invalidate(invalidation::invvpid_single_context_retaining_globals(descriptor.vpid()));
+            tlb.invalidate(invalidation::invvpid_single_context_retaining_globals(descriptor.vpid()));
             break;
     }
-    return vm_succeed(cpu, instruction.opcode);
+    return std::nullopt;
+}
+
+void Machine::start_vmx_operation(unsigned number, std::uint64_t vmxon_region) {
+    Cpu& cpu = cpus_[number];
+    cpu.registers.cr4 |= x86::cr4::vmx_enable;
+    cpu.in_vmx_operation = true;
+    cpu.in_root = true;
+    cpu.vmxon_pointer = vmxon_region;
+    cpu.current_vmcs = Cpu::no_vmcs;
+    state_changed(number);
+}
+
+Completion Machine::enter_guest(unsigned number, bool launch) {
+    return enter(number, {.opcode = launch ? Opcode::vmlaunch : Opcode::vmresume});
+}
+
+Completion Machine::take_from_guest(unsigned number) {
+    return vm_exit(number, {.reason = ExitReason::external_interrupt});
 }
 
 }  // namespace flatback::machine

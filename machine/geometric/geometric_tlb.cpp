@@ -19,7 +19,9 @@ constexpr std::uint64_t page_number(std::uint64_t address, PageSize size) {
 constexpr std::uint64_t key_of(std::uint64_t number, PageSize size) {
     return number << 2 | static_cast<std::uint64_t>(size);
 }
-constexpr PageSize size_of(std::uint64_t key) { return static_cast<PageSize>(key & 3); }
+constexpr PageSize size_of(std::uint64_t key) {
+    return static_cast<PageSize>(key & 3);
+}
 /// The prefix of an address that an entry of `level` covers.
 constexpr std::uint64_t prefix_of(std::uint64_t address, unsigned level) {
     return (address & address_bits) >> (3 + 9 * level);
@@ -48,7 +50,9 @@ TlbCounters operator-(TlbCounters a, const TlbCounters& b) {
 }
 
 GeometricTlb::GeometricTlb(const TlbGeometry& geometry)
-    : geometry_(geometry), second_(geometry.second), second_1g_(geometry.second_1g),
+    : geometry_(geometry),
+      second_(geometry.second),
+      second_1g_(geometry.second_1g),
       guest_physical_(geometry.guest_physical) {
     for (std::size_t index = 0; index < 3; ++index) {
         data_[index] = Pages(geometry.data[index]);
@@ -80,8 +84,8 @@ bool GeometricTlb::serves(const Translation& translation, const TranslationConte
            (translation.ept_rights & needed_rights(access.kind)) != 0;
 }
 
-Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                             Access access) {
+Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& context,
+                             std::uint64_t linear_address, Access access) {
     if (!(context == context_)) use_context(context);
     ++counters_.accesses;
     auto& first = access.kind == AccessKind::fetch ? instruction_ : data_;
@@ -111,8 +115,8 @@ Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& c
     return walk(memory, context, linear_address, access);
 }
 
-Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                           Access access) {
+Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& context,
+                           std::uint64_t linear_address, Access access) {
     ++counters_.misses;
     walk_pages(memory, context, linear_address, access, walk_);
     const unsigned references = count_references(context, linear_address, walk_);
@@ -128,16 +132,17 @@ Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& con
             invalidate(invalidation::page_fault(context.vpid, context.pcid, linear_address));
             break;
         case Outcome::Kind::ept_violation:
-            invalidate(invalidation::ept_violation(context.ept.ep4ta(), outcome.physical, context.vpid, context.pcid,
-                                                   linear_address));
+            invalidate(invalidation::ept_violation(context.ept.ep4ta(), outcome.physical, context.vpid,
+                                                   context.pcid, linear_address));
             break;
-        case Outcome::Kind::ept_misconfiguration: break;
+        case Outcome::Kind::ept_misconfiguration:
+            break;
     }
     return outcome;
 }
 
-/// The entries that a processor would read: from the lowest cached structure down; in two dimensions with an EPT walk
-/// for each table that is not reached from a combined entry, and one for the page.
+/// The entries that a processor would read: from the lowest cached structure down; in two dimensions with an
+/// EPT walk for each table that is not reached from a combined entry, and one for the page.
 unsigned GeometricTlb::count_references(const TranslationContext& context, std::uint64_t linear_address,
                                         const PageWalk& walk) {
     unsigned references = 0;
@@ -263,7 +268,8 @@ void GeometricTlb::drop(const GuestPhysicalScope& scope) {
     guest_physical_.erase_if([&](const Structures::Entry& entry) {
         if (!covers(entry.tag)) return false;
         if (!scope.guest_physical) return true;
-        return entry.key == key_of(page_number(*scope.guest_physical, size_of(entry.key)), size_of(entry.key));
+        return entry.key ==
+               key_of(page_number(*scope.guest_physical, size_of(entry.key)), size_of(entry.key));
     });
     for (unsigned level = 2; level <= 4; ++level) {
         ept_structures_[level - 2].erase_if([&](const Structures::Entry& entry) {

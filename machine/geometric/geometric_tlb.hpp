@@ -27,8 +27,9 @@ struct TlbCounters {
     friend bool operator==(const TlbCounters&, const TlbCounters&) = default;
 };
 
-/// A TLB with the sets, ways and levels of a named processor: it forgets as one does, and counts what that costs. Its
-/// paging-structure caches shorten walks in the count; what a walk finds is always what memory says.
+/// A TLB with the sets, ways and levels of a named processor: it forgets as one does, and counts what that
+/// costs. Its paging-structure caches shorten walks in the count; what a walk finds is always what memory
+/// says.
 class GeometricTlb final : public Tlb {
 public:
     explicit GeometricTlb(const TlbGeometry& geometry);
@@ -65,7 +66,8 @@ private:
     [[nodiscard]] unsigned count_references(const TranslationContext& context, std::uint64_t linear_address,
                                             const PageWalk& walk);
     [[nodiscard]] unsigned count_ept_references(std::uint64_t guest_physical, const EptWalk& walk);
-    void keep(const TranslationContext& context, std::uint64_t linear_address, Access access, const PageWalk& walk);
+    void keep(const TranslationContext& context, std::uint64_t linear_address, Access access,
+              const PageWalk& walk);
     void use_context(const TranslationContext& context);
     [[nodiscard]] std::uint64_t ept_number(std::uint64_t ep4ta);
     void drop(const LinearScope& scope);
@@ -77,7 +79,7 @@ private:
     std::array<Pages, 3> instruction_;
     Pages second_;
     Pages second_1g_;
-    std::array<Structures, 3> structures_;      // by level of the entry, less 2
+    std::array<Structures, 3> structures_;  // by level of the entry, less 2
     std::array<Structures, 3> ept_structures_;
     Structures guest_physical_;
 

@@ -4,10 +4,11 @@ namespace flatback::machine {
 
 namespace {
 
-// TLBs: Intel 64 and IA-32 Architectures Optimization Reference Manual (248966), the tables "TLB Parameters of the
-// Haswell / Skylake Client / Ice Lake Client Microarchitecture". Index functions: Gras et al., "Translation Leak-aside
-// Buffer", USENIX Security 2018, table 2 (linear for Haswell, XOR-7 for the second level of Skylake).
-// Paging-structure caches: Intel publishes none of their sizes. 32 PDEs and 4 PDPTEs are near what van Schaik et al.
+// TLBs: Intel 64 and IA-32 Architectures Optimization Reference Manual (248966), the tables "TLB Parameters
+// of the Haswell / Skylake Client / Ice Lake Client Microarchitecture". Index functions: Gras et al.,
+// "Translation Leak-aside Buffer", USENIX Security 2018, table 2 (linear for Haswell, XOR-7 for the second
+// level of Skylake). Paging-structure caches: Intel publishes none of their sizes. 32 PDEs and 4 PDPTEs are
+// near what van Schaik et al.
 // ("RevAnC", EuroSec 2017) found by timing; those for EPT and for guest-physical mappings are assumptions.
 constexpr std::array<ArrayGeometry, 3> assumed_structures = {{{8, 4, 0}, {1, 4, 0}, {1, 2, 0}}};
 constexpr ArrayGeometry assumed_guest_physical = {8, 4, 0};
@@ -48,7 +49,9 @@ constexpr std::array<TlbGeometry, 3> geometries = {{
 
 }  // namespace
 
-std::span<const TlbGeometry> known_geometries() { return geometries; }
+std::span<const TlbGeometry> known_geometries() {
+    return geometries;
+}
 
 const TlbGeometry* find_geometry(std::string_view name) {
     for (const TlbGeometry& geometry : geometries) {

@@ -8,8 +8,8 @@
 
 namespace flatback::machine::geometric {
 
-/// The tag of an entry: VPID in bits 15:0, PCID (1000H: global) in bits 28:16, a number for the EP4TA in bits 63:32
-/// (0: EPT not in use). Guest-physical entries have the EP4TA's number alone.
+/// The tag of an entry: VPID in bits 15:0, PCID (1000H: global) in bits 28:16, a number for the EP4TA in bits
+/// 63:32 (0: EPT not in use). Guest-physical entries have the EP4TA's number alone.
 using Tag = std::uint64_t;
 
 inline constexpr std::uint64_t global_pcid = 0x1000;
@@ -17,9 +17,15 @@ inline constexpr std::uint64_t global_pcid = 0x1000;
 [[nodiscard]] constexpr Tag make_tag(std::uint16_t vpid, std::uint64_t pcid, std::uint64_t ept_number) {
     return vpid | pcid << 16 | ept_number << 32;
 }
-[[nodiscard]] constexpr std::uint16_t vpid_of(Tag tag) { return static_cast<std::uint16_t>(tag); }
-[[nodiscard]] constexpr std::uint64_t pcid_of(Tag tag) { return tag >> 16 & 0x1FFF; }
-[[nodiscard]] constexpr std::uint64_t ept_number_of(Tag tag) { return tag >> 32; }
+[[nodiscard]] constexpr std::uint16_t vpid_of(Tag tag) {
+    return static_cast<std::uint16_t>(tag);
+}
+[[nodiscard]] constexpr std::uint64_t pcid_of(Tag tag) {
+    return tag >> 16 & 0x1FFF;
+}
+[[nodiscard]] constexpr std::uint64_t ept_number_of(Tag tag) {
+    return tag >> 32;
+}
 
 /// Sets of ways with least-recently-used replacement. `Payload` is what an entry gives beside its key.
 template <typename Payload>

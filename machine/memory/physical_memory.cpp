@@ -12,7 +12,8 @@ PhysicalMemory::PhysicalMemory(const Options& options) : options_(options) {}
 PhysicalMemory::PhysicalMemory(const PhysicalMemory& other)
     : options_(other.options_), structure_version_(other.structure_version_) {
     frames_.reserve(other.frames_.size());
-    for (const auto& [number, frame] : other.frames_) frames_.emplace(number, std::make_unique<PageFrame>(*frame));
+    for (const auto& [number, frame] : other.frames_)
+        frames_.emplace(number, std::make_unique<PageFrame>(*frame));
 }
 
 PhysicalMemory& PhysicalMemory::operator=(const PhysicalMemory& other) {

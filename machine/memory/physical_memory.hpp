@@ -13,12 +13,13 @@ namespace flatback::machine {
 /// The bytes of one 4-KByte page frame, as 512 little-endian quadwords.
 struct PageFrame {
     std::array<std::uint64_t, 512> words{};
-    /// A page walk has read this page as a paging structure; writes to it are counted, see `structure_version`.
+    /// A page walk has read this page as a paging structure; writes to it are counted, see
+    /// `structure_version`.
     bool holds_structures = false;
 };
 
-/// Sparse host-physical memory. Every address below 2^address_bits can be read (zero where nothing was ever written)
-/// and written; what was written is bounded by `limit_bytes`.
+/// Sparse host-physical memory. Every address below 2^address_bits can be read (zero where nothing was ever
+/// written) and written; what was written is bounded by `limit_bytes`.
 class PhysicalMemory {
 public:
     struct Options {
@@ -44,7 +45,8 @@ public:
         return frame == nullptr ? 0 : frame->words[(address >> 3) & 511];
     }
 
-    /// Writes the quadword that contains `address` (bits 2:0 are ignored). Throws `LimitReached` at the bound.
+    /// Writes the quadword that contains `address` (bits 2:0 are ignored). Throws `LimitReached` at the
+    /// bound.
     void write(std::uint64_t address, std::uint64_t value) {
         PageFrame* frame = find(address >> 12);
         if (frame == nullptr) {
@@ -69,9 +71,18 @@ public:
         return frame->words[(address >> 3) & 511];
     }
 
-    /// Changes whenever a page that a walk has read changes, or a page comes into being: while it stays the same, every
-    /// walk gives the result that it gave before.
+    /// Changes whenever a page that a walk has read changes, or a page comes into being: while it stays the
+    /// same, every walk gives the result that it gave before.
     [[nodiscard]] std::uint64_t structure_version() const noexcept { return structure_version_; }
+
+    /// The 512 quadwords of a page, for software that is a C++ program. After it may have written there, it
+    /// must call `note_direct_writes`. The pointer holds as long as this memory.
+    [[nodiscard]] std::uint64_t* direct_page(std::uint64_t address) {
+        PageFrame* frame = find(address >> 12);
+        if (frame == nullptr) frame = allocate(address >> 12);
+        return frame->words.data();
+    }
+    void note_direct_writes() noexcept { ++structure_version_; }
 
     /// The page frame numbers in use, in ascending order.
     [[nodiscard]] std::vector<std::uint64_t> frames_in_use() const;

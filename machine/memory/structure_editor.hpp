@@ -14,8 +14,8 @@ concept StructureMemory = requires(Memory& memory, std::uint64_t address) {
     memory.write(address, std::uint64_t{});
 };
 
-/// Which of the two formats an editor writes: the bits of an entry that points to a table, and the bit of one that maps
-/// a large page, are in different places.
+/// Which of the two formats an editor writes: the bits of an entry that points to a table, and the bit of one
+/// that maps a large page, are in different places.
 struct PagingFormat {
     static constexpr std::uint64_t table_flags = x86::page_entry::present | x86::page_entry::writable |
                                                  x86::page_entry::user | x86::page_entry::accessed;
@@ -26,16 +26,16 @@ struct EptFormat {
     static constexpr std::uint64_t in_use = 7;
 };
 
-/// Edits 4-level structures as software does: by stores, without a thought for what is cached. New tables come from
-/// ascending pages that start at `next_table`.
+/// Edits 4-level structures as software does: by stores, without a thought for what is cached. New tables
+/// come from ascending pages that start at `next_table`.
 template <typename Format, StructureMemory Memory>
 class StructureEditor {
 public:
     StructureEditor(Memory& memory, std::uint64_t root, std::uint64_t& next_table)
         : memory_(memory), root_(root), next_table_(next_table) {}
 
-    /// The address of the entry of `level` for `address`; makes the tables above it where they are absent. Where an
-    /// entry above maps a large page, it is replaced by an empty table.
+    /// The address of the entry of `level` for `address`; makes the tables above it where they are absent.
+    /// Where an entry above maps a large page, it is replaced by an empty table.
     [[nodiscard]] std::uint64_t entry_address(std::uint64_t address, unsigned level) {
         std::uint64_t table = root_;
         for (unsigned above = 4; above > level; --above) {

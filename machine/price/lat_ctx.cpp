@@ -12,12 +12,12 @@ namespace {
 // Guest-physical addresses of an L2.
 constexpr std::uint64_t kernel_code_frame = 0x100'0000;
 constexpr std::uint64_t kernel_data_frame = 0x200'0000;
-constexpr std::uint64_t process_frame = 0x400'0000;      // kernel pages of the processes
-constexpr std::uint64_t user_frame = 0x800'0000;         // theirs
-constexpr std::uint64_t user_bytes = 0x4'0000;           // for each process
-constexpr std::uint64_t table_frame = 0x1000'0000;       // paging structures
-constexpr std::uint64_t table_bytes = 0x10'0000;         // for each process
-constexpr std::uint64_t l2_memory = 0x2000'0000;         // 512 MBytes of host memory for each L2
+constexpr std::uint64_t process_frame = 0x400'0000;  // kernel pages of the processes
+constexpr std::uint64_t user_frame = 0x800'0000;     // theirs
+constexpr std::uint64_t user_bytes = 0x4'0000;       // for each process
+constexpr std::uint64_t table_frame = 0x1000'0000;   // paging structures
+constexpr std::uint64_t table_bytes = 0x10'0000;     // for each process
+constexpr std::uint64_t l2_memory = 0x2000'0000;     // 512 MBytes of host memory for each L2
 
 // Linear addresses, as Linux lays them out.
 constexpr std::uint64_t kernel_text = 0xFFFF'FFFF'8100'0000;
@@ -69,8 +69,11 @@ class Model {
 public:
     Model(const TlbGeometry& geometry, Policy policy, unsigned l2s, const Column& column,
           const Assumptions& assumptions)
-        : assume_(assumptions), policy_(policy), column_(column),
-          memory_({.limit_bytes = std::uint64_t{4} << 30, .address_bits = 46}), tlb_(geometry) {
+        : assume_(assumptions),
+          policy_(policy),
+          column_(column),
+          memory_({.limit_bytes = std::uint64_t{4} << 30, .address_bits = 46}),
+          tlb_(geometry) {
         build_l0_and_l1();
         for (unsigned l2 = 0; l2 < l2s; ++l2) build_l2(l2);
         for (unsigned process = 0; process < column.processes; ++process) build_touches(process);
@@ -111,12 +114,17 @@ public:
     /// What L0 does at an entry into `l2`, whose VPID is its number + 1.
     void enter(unsigned l2) {
         switch (policy_) {
-            case Policy::bare: break;
-            case Policy::shared: flush(vpid01); break;
+            case Policy::bare:
+                break;
+            case Policy::shared:
+                flush(vpid01);
+                break;
             case Policy::single:
                 if (last_l2_ != static_cast<int>(l2)) flush(2);
                 break;
-            case Policy::mapped: take_slot(l2); break;
+            case Policy::mapped:
+                take_slot(l2);
+                break;
         }
         last_l2_ = static_cast<int>(l2);
     }
@@ -176,10 +184,18 @@ private:
         context.ept_in_use = true;
         context.ept.eptp = (ept_tables + l2 * ept_bytes) | 0x1E;
         switch (policy_) {
-            case Policy::bare: context.vpid = static_cast<std::uint16_t>(l2 + 1); break;
-            case Policy::shared: context.vpid = vpid01; break;
-            case Policy::single: context.vpid = 2; break;
-            case Policy::mapped: context.vpid = static_cast<std::uint16_t>(2 + slot_of_[l2]); break;
+            case Policy::bare:
+                context.vpid = static_cast<std::uint16_t>(l2 + 1);
+                break;
+            case Policy::shared:
+                context.vpid = vpid01;
+                break;
+            case Policy::single:
+                context.vpid = 2;
+                break;
+            case Policy::mapped:
+                context.vpid = static_cast<std::uint16_t>(2 + slot_of_[l2]);
+                break;
         }
         return context;
     }
@@ -188,7 +204,8 @@ private:
         std::uint64_t next = l0_tables + x86::page_size;
         StructureEditor<PagingFormat, PhysicalMemory> l0(memory_, l0_tables, next);
         for (unsigned page = 0; page < assume_.l0_pages; ++page) {
-            l0.map(l0_linear + page * x86::page_size_2m, page * x86::page_size_2m, PageSize::size_2m, kernel_flags);
+            l0.map(l0_linear + page * x86::page_size_2m, page * x86::page_size_2m, PageSize::size_2m,
+                   kernel_flags);
         }
         next = l1_tables + x86::page_size;
         StructureEditor<PagingFormat, PhysicalMemory> l1(memory_, l1_tables, next);
@@ -264,7 +281,8 @@ private:
                 touches.push_back({direct_map + process_frame + number * (x86::page_size * 3), kernel_load});
             }
         };
-        // Writing the token and sleeping, then waking and reading it: each side runs most of the kernel's part.
+        // Writing the token and sleeping, then waking and reading it: each side runs most of the kernel's
+        // part.
         kernel(leave, 0, assume_.kernel_code);
         for (unsigned page = 0; page < assume_.kernel_data; ++page) {
             leave.push_back({direct_map + kernel_data_frame + page * (x86::page_size * 5), kernel_load});
@@ -311,10 +329,14 @@ Price price_of(const TlbCounters& counters, std::uint64_t switches) {
 
 std::string_view name_of(Policy policy) {
     switch (policy) {
-        case Policy::mapped: return "mapped";
-        case Policy::single: return "single";
-        case Policy::shared: return "shared";
-        case Policy::bare: return "bare";
+        case Policy::mapped:
+            return "mapped";
+        case Policy::single:
+            return "single";
+        case Policy::shared:
+            return "shared";
+        case Policy::bare:
+            return "bare";
     }
     return {};
 }
@@ -356,7 +378,8 @@ Price taking_turns(const TlbGeometry& geometry, Policy policy, unsigned l2s, con
     model.enter(current);
     const auto run = [&](std::uint64_t turns) {
         for (std::uint64_t turn = 0; turn < turns; ++turn) {
-            for (unsigned count = 0; count < assumptions.switches_per_turn; ++count) model.context_switch(current);
+            for (unsigned count = 0; count < assumptions.switches_per_turn; ++count)
+                model.context_switch(current);
             const unsigned next = (current + 1) % l2s;
             model.exit_and_enter(next);
             current = next;

@@ -4,7 +4,9 @@
 
 namespace flatback::machine {
 
-BareWorld::BareWorld(const Options& options) : options_(options) { create_vm(0, options.vcpus); }
+BareWorld::BareWorld(const Options& options) : options_(options) {
+    create_vm(0, options.vcpus);
+}
 
 unsigned BareWorld::vcpu_count(unsigned vm) const {
     return vm < machines_.size() && machines_[vm] != nullptr ? machines_[vm]->cpu_count() : 0;
@@ -14,7 +16,9 @@ Actor BareWorld::running(unsigned vm, unsigned vcpu) const {
     return machines_[vm]->cpu(vcpu).in_non_root() ? Actor::l2 : Actor::l1;
 }
 
-Registers& BareWorld::registers(unsigned vm, unsigned vcpu) { return machines_[vm]->cpu(vcpu).registers; }
+Registers& BareWorld::registers(unsigned vm, unsigned vcpu) {
+    return machines_[vm]->cpu(vcpu).registers;
+}
 
 Completion BareWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
     return machines_[vm]->execute(vcpu, instruction);
@@ -28,12 +32,14 @@ void BareWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t valu
     machines_[vm]->memory().write(l1_physical, value);
 }
 
-PermittedOutcomes BareWorld::permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address, Access access) {
+PermittedOutcomes BareWorld::permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                       Access access) {
     return machines_[vm]->permitted(vcpu, linear_address, access);
 }
 
 bool BareWorld::create_vm(unsigned vm, unsigned vcpus) {
-    if (vm >= machines_.size() || machines_[vm] != nullptr || vcpus == 0 || vcpus > layout::vcpus) return false;
+    if (vm >= machines_.size() || machines_[vm] != nullptr || vcpus == 0 || vcpus > layout::vcpus)
+        return false;
     Machine::Options machine = options_.machine;
     machine.cpus = vcpus;
     machines_[vm] = std::make_unique<Machine>(machine);
@@ -46,9 +52,13 @@ bool BareWorld::destroy_vm(unsigned vm) {
     return true;
 }
 
-bool BareWorld::move_vcpu(unsigned, unsigned, unsigned) { return true; }
+bool BareWorld::move_vcpu(unsigned, unsigned, unsigned) {
+    return true;
+}
 
-bool BareWorld::take_page(unsigned, std::uint64_t) { return true; }
+bool BareWorld::take_page(unsigned, std::uint64_t) {
+    return true;
+}
 
 void BareWorld::set_step(std::uint64_t step) {
     for (const auto& machine : machines_) {

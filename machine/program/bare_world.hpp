@@ -10,8 +10,9 @@
 
 namespace flatback::machine {
 
-/// The world without a hypervisor: each VM is a machine of its own, its virtual CPUs are processors. What the world under
-/// L1 does (moving a virtual CPU, taking a page) has no effect that software could see, so here it has none.
+/// The world without a hypervisor: each VM is a machine of its own, its virtual CPUs are processors. What the
+/// world under L1 does (moving a virtual CPU, taking a page) has no effect that software could see, so here
+/// it has none.
 class BareWorld final : public World {
 public:
     struct Options {

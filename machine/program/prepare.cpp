@@ -24,15 +24,18 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> guest_fields(const Processo
         x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
     constexpr std::uint64_t efer = x86::efer::syscall_enable | x86::efer::long_mode_enable |
                                    x86::efer::long_mode_active | x86::efer::execute_disable_enable;
-    const std::uint32_t primary =
-        caps.primary_processor_based.adjust(vmx::primary::hlt_exiting | vmx::primary::activate_secondary_controls);
+    const std::uint32_t primary = caps.primary_processor_based.adjust(
+        vmx::primary::hlt_exiting | vmx::primary::activate_secondary_controls);
 
     std::vector<std::pair<std::uint64_t, std::uint64_t>> fields;
     fields.reserve(96);
-    const auto set = [&fields](auto named, std::uint64_t value) { fields.emplace_back(named.encoding, value); };
+    const auto set = [&fields](auto named, std::uint64_t value) {
+        fields.emplace_back(named.encoding, value);
+    };
     set(field::pin_based_vm_execution_controls, caps.pin_based.adjust(0));
     set(field::primary_processor_based_vm_execution_controls, primary);
-    set(field::secondary_processor_based_vm_execution_controls, caps.secondary_processor_based.adjust(secondary));
+    set(field::secondary_processor_based_vm_execution_controls,
+        caps.secondary_processor_based.adjust(secondary));
     set(field::vm_exit_controls,
         caps.vm_exit.adjust(vmx::exit_control::host_address_space_size | vmx::exit_control::save_ia32_efer |
                             vmx::exit_control::load_ia32_efer));
@@ -78,8 +81,8 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> guest_fields(const Processo
         fields.emplace_back(field::guest_es_access_rights.encoding + 2 * index, rights);
     };
     segment(SegmentName::cs, 0x08, 0xFFFF'FFFF, flat_segment::code_64);
-    for (const SegmentName name : {SegmentName::ss, SegmentName::ds, SegmentName::es, SegmentName::fs,
-                                   SegmentName::gs}) {
+    for (const SegmentName name :
+         {SegmentName::ss, SegmentName::ds, SegmentName::es, SegmentName::fs, SegmentName::gs}) {
         segment(name, 0x10, 0xFFFF'FFFF, flat_segment::data);
     }
     segment(SegmentName::ldtr, 0, 0, x86::AccessRights::unusable_bit);

@@ -7,8 +7,8 @@
 
 namespace flatback::machine {
 
-/// L1 hypervisors and their L2s as data: steps, made one after the other. VM 0 exists from the start, with as many
-/// virtual CPUs as the world is given; the others are made by `create_vm`.
+/// L1 hypervisors and their L2s as data: steps, made one after the other. VM 0 exists from the start, with as
+/// many virtual CPUs as the world is given; the others are made by `create_vm`.
 struct Program {
     std::vector<Step> steps;
 

@@ -12,8 +12,8 @@ struct Refused {
     Error error;
 };
 
-/// A value, or why there is none. As std::expected, which clang before 16 can't build with GCC's library where a member
-/// has a destructor; the fuzz targets are built with it.
+/// A value, or why there is none. As std::expected, which clang before 16 can't build with GCC's library
+/// where a member has a destructor; the fuzz targets are built with it.
 template <typename Value, typename Error>
 class [[nodiscard]] Result {
 public:

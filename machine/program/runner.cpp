@@ -31,14 +31,19 @@ using EptEditor = StructureEditor<EptFormat, L1Memory>;
 constexpr std::uint64_t kernel_page = 0x63;   // present, writable, accessed, dirty
 constexpr std::uint64_t ept_identity = 0x37;  // read, write, execute; write-back
 
-PageSize size_of(std::uint64_t operand) { return static_cast<PageSize>(operand > 2 ? 0 : operand); }
+PageSize size_of(std::uint64_t operand) {
+    return static_cast<PageSize>(operand > 2 ? 0 : operand);
+}
 
 Opcode opcode_of(StepKind kind) {
     switch (kind) {
-        case StepKind::invept_at: return Opcode::invept;
-        case StepKind::invvpid_at: return Opcode::invvpid;
+        case StepKind::invept_at:
+            return Opcode::invept;
+        case StepKind::invvpid_at:
+            return Opcode::invvpid;
         // The kinds up to `invvpid` are the opcodes, in their order.
-        default: return static_cast<Opcode>(kind);
+        default:
+            return static_cast<Opcode>(kind);
     }
 }
 static_assert(static_cast<unsigned>(StepKind::invvpid) == static_cast<unsigned>(Opcode::invvpid));
@@ -53,7 +58,9 @@ bool is_memory_step(StepKind kind) {
     return kind == StepKind::load || kind == StepKind::store || kind == StepKind::fetch;
 }
 
-bool is_l1_vmx_step(StepKind kind) { return kind >= StepKind::vmxon && kind <= StepKind::invvpid_at; }
+bool is_l1_vmx_step(StepKind kind) {
+    return kind >= StepKind::vmxon && kind <= StepKind::invvpid_at;
+}
 
 }  // namespace
 
@@ -87,7 +94,8 @@ void Runner::set_up(unsigned vm) {
         registers.cr3 = layout::page_root(0);
         registers.cr4 |= x86::cr4::vmx_enable;
     }
-    for (unsigned index = 0; index < layout::vmcss; ++index) world_.write(vm, layout::vmcs_region(index), revision);
+    for (unsigned index = 0; index < layout::vmcss; ++index)
+        world_.write(vm, layout::vmcs_region(index), revision);
 }
 
 std::vector<Observation> Runner::run(const Program& program) {
@@ -129,7 +137,8 @@ Observation Runner::environment(const Step& step) {
         case StepKind::take_page:
             done = world_.vcpu_count(step.vm) != 0 && world_.take_page(step.vm, step.operands[0]);
             break;
-        default: break;
+        default:
+            break;
     }
     return {.status = done ? Observation::Status::done : Observation::Status::refused};
 }
@@ -156,7 +165,9 @@ void Runner::edit(const Step& step) {
             EptEditor(memory, layout::ept_root(hierarchy), state.next_ept_table[hierarchy])
                 .set_entry(operands[1], static_cast<unsigned>(size_of(operands[2])) + 1, 0);
             break;
-        default: world_.write(step.vm, operands[0], operands[1]); break;
+        default:
+            world_.write(step.vm, operands[0], operands[1]);
+            break;
     }
 }
 
@@ -200,18 +211,27 @@ Completion Runner::run_instruction(const Step& step, Observation& observation) {
             registers.general[rax] = operands[1];
             return world_.execute(step.vm, step.vcpu, {opcode, rax, rbx, operands[0], operands[2] != 0});
         case StepKind::prefetch:
-        case StepKind::invlpg: return operate(step, opcode, operands[0]);
+        case StepKind::invlpg:
+            return operate(step, opcode, operands[0]);
         case StepKind::mov_to_cr0:
         case StepKind::mov_to_cr3:
-        case StepKind::mov_to_cr4: registers.general[rax] = operands[0]; return operate(step, opcode, 0);
-        case StepKind::rdmsr: registers.general[rcx] = operands[0]; return operate(step, opcode, 0);
+        case StepKind::mov_to_cr4:
+            registers.general[rax] = operands[0];
+            return operate(step, opcode, 0);
+        case StepKind::rdmsr:
+            registers.general[rcx] = operands[0];
+            return operate(step, opcode, 0);
         case StepKind::wrmsr:
             registers.general[rcx] = operands[0];
             registers.general[rax] = operands[1] & 0xFFFF'FFFF;
             registers.general[rdx] = operands[1] >> 32;
             return operate(step, opcode, 0);
-        case StepKind::out: registers.general[rdx] = operands[0]; return operate(step, opcode, 0);
-        case StepKind::vmread: registers.general[rbx] = operands[0]; return operate(step, opcode, 0);
+        case StepKind::out:
+            registers.general[rdx] = operands[0];
+            return operate(step, opcode, 0);
+        case StepKind::vmread:
+            registers.general[rbx] = operands[0];
+            return operate(step, opcode, 0);
         case StepKind::vmwrite:
             registers.general[rbx] = operands[0];
             registers.general[rax] = operands[1];
@@ -222,7 +242,8 @@ Completion Runner::run_instruction(const Step& step, Observation& observation) {
             return operate(step, opcode, 0);
         case StepKind::vmxon:
         case StepKind::vmclear:
-        case StepKind::vmptrld: return operate(step, opcode, put_operand(step, operands[0], 0));
+        case StepKind::vmptrld:
+            return operate(step, opcode, put_operand(step, operands[0], 0));
         case StepKind::vmptrst: {
             const std::uint64_t address = put_operand(step, 0, 0);
             const Completion completion = operate(step, opcode, address);
@@ -240,7 +261,8 @@ Completion Runner::run_instruction(const Step& step, Observation& observation) {
         case StepKind::invvpid_at:
             registers.general[rbx] = operands[0];
             return operate(step, opcode, operands[1]);
-        default: return operate(step, opcode, 0);
+        default:
+            return operate(step, opcode, 0);
     }
 }
 
@@ -256,7 +278,9 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
     Registers& registers = world_.registers(step.vm, step.vcpu);
     observation.failed_check = completion.failed_check;
     switch (completion.kind) {
-        case Completion::Kind::idle: observation.status = Observation::Status::idle; return;
+        case Completion::Kind::idle:
+            observation.status = Observation::Status::idle;
+            return;
         case Completion::Kind::event:
             observation.status = Observation::Status::event;
             observation.event = *completion.event;
@@ -276,7 +300,8 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
             exit.guest_cr3 = read_field(step, field::guest_cr3.encoding);
             const vmx::ExitReasonField reason{static_cast<std::uint32_t>(exit.reason)};
             if (reason.is_entry_failure()) return;  // the other fields are not written then
-            exit.interruption_information = read_field(step, field::vm_exit_interruption_information.encoding);
+            exit.interruption_information =
+                read_field(step, field::vm_exit_interruption_information.encoding);
             // The rest only where the SDM defines it (SDM 3C 28.2).
             switch (reason.basic()) {
                 case vmx::ExitReason::ept_violation:
@@ -290,7 +315,8 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
                         read_field(step, field::vm_exit_interruption_error_code.encoding);
                     return;
                 case vmx::ExitReason::interrupt_window:
-                case vmx::ExitReason::nmi_window: return;
+                case vmx::ExitReason::nmi_window:
+                    return;
                 case vmx::ExitReason::vmclear:
                 case vmx::ExitReason::vmptrld:
                 case vmx::ExitReason::vmptrst:
@@ -308,7 +334,8 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
                     return;
             }
         }
-        case Completion::Kind::done: break;
+        case Completion::Kind::done:
+            break;
     }
     switch (step.kind) {
         case StepKind::load:
@@ -316,10 +343,15 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
         case StepKind::vmread:
         case StepKind::mov_from_cr0:
         case StepKind::mov_from_cr3:
-        case StepKind::mov_from_cr4: observation.value = registers.general[rax]; break;
+        case StepKind::mov_from_cr4:
+            observation.value = registers.general[rax];
+            break;
         case StepKind::rdmsr:
-        case StepKind::rdtsc: observation.value = registers.general[rdx] << 32 | registers.general[rax]; break;
-        default: break;
+        case StepKind::rdtsc:
+            observation.value = registers.general[rdx] << 32 | registers.general[rax];
+            break;
+        default:
+            break;
     }
     if (is_l1_vmx_step(step.kind) && step.kind != StepKind::vmfunc) {
         observation.flags = registers.rflags & (x86::rflags::carry | x86::rflags::zero);
@@ -341,7 +373,8 @@ Observation Runner::prepare(const Step& step) {
         observation = instruction(part);
         return observation.status == Observation::Status::done && observation.flags == 0;
     };
-    if (!run(StepKind::vmclear, operands[0], 0) || !run(StepKind::vmptrld, operands[0], 0)) return observation;
+    if (!run(StepKind::vmclear, operands[0], 0) || !run(StepKind::vmptrld, operands[0], 0))
+        return observation;
     const GuestSettings settings{static_cast<std::uint16_t>(operands[1]), operands[2] % 9, operands[3] % 8};
     for (const auto& [encoding, value] : guest_fields(world_.model(), settings)) {
         if (!run(StepKind::vmwrite, encoding, value)) return observation;
@@ -393,9 +426,12 @@ std::string describe(const Observation& observation) {
             if (observation.event.vector == 0 && !observation.event.has_error_code) return "entry";
             std::snprintf(text, sizeof text, "entry, delivers vector %u", observation.event.vector);
             return text;
-        case Status::idle: return "halted";
-        case Status::not_running: return "skipped: not running";
-        case Status::refused: return "refused";
+        case Status::idle:
+            return "halted";
+        case Status::not_running:
+            return "skipped: not running";
+        case Status::refused:
+            return "refused";
     }
     return {};
 }

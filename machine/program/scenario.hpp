@@ -12,9 +12,9 @@ namespace flatback::machine {
 
 /// What `Scenario::prepare` gives an L2.
 struct Guest {
-    std::uint16_t vpid = 0;                // 0: "enable VPID" = 0
-    std::optional<unsigned> ept{};         // EPT hierarchy; none: "enable EPT" = 0
-    unsigned tables = 1;                   // page hierarchy
+    std::uint16_t vpid = 0;         // 0: "enable VPID" = 0
+    std::optional<unsigned> ept{};  // EPT hierarchy; none: "enable EPT" = 0
+    unsigned tables = 1;            // page hierarchy
 };
 
 /// Writes a program as one tells it:
@@ -25,7 +25,8 @@ struct Guest {
 ///     scenario.l2().load(0x40'0000).vmcall();
 ///     scenario.l1().invvpid_single(1).vmresume();
 ///
-/// Every function adds one step and returns the scenario. Who acts, and on which virtual CPU, holds until it is changed.
+/// Every function adds one step and returns the scenario. Who acts, and on which virtual CPU, holds until it
+/// is changed.
 class Scenario {
 public:
     Scenario& l1() { return as(Actor::l1); }
@@ -42,7 +43,9 @@ public:
     Scenario& nop() { return add(StepKind::nop); }
     Scenario& load(std::uint64_t address) { return add(StepKind::load, address); }
     Scenario& user_load(std::uint64_t address) { return add(StepKind::load, address, 1); }
-    Scenario& store(std::uint64_t address, std::uint64_t value) { return add(StepKind::store, address, value); }
+    Scenario& store(std::uint64_t address, std::uint64_t value) {
+        return add(StepKind::store, address, value);
+    }
     Scenario& user_store(std::uint64_t address, std::uint64_t value) {
         return add(StepKind::store, address, value, 1);
     }
@@ -101,7 +104,9 @@ public:
     Scenario& invvpid_single(std::uint64_t vpid) { return invvpid(1, vpid); }
     Scenario& invvpid_all() { return invvpid(2, 0); }
     Scenario& invvpid_retaining_globals(std::uint64_t vpid) { return invvpid(3, vpid); }
-    Scenario& invept_at(std::uint64_t type, std::uint64_t address) { return add(StepKind::invept_at, type, address); }
+    Scenario& invept_at(std::uint64_t type, std::uint64_t address) {
+        return add(StepKind::invept_at, type, address);
+    }
     Scenario& invvpid_at(std::uint64_t type, std::uint64_t address) {
         return add(StepKind::invvpid_at, type, address);
     }
@@ -110,8 +115,8 @@ public:
     }
 
     // Stores to structures and to memory.
-    static constexpr std::uint64_t page_flags = 7;       // present, writable, user
-    static constexpr std::uint64_t ept_flags = 0x37;     // read, write, execute; write-back
+    static constexpr std::uint64_t page_flags = 7;    // present, writable, user
+    static constexpr std::uint64_t ept_flags = 0x37;  // read, write, execute; write-back
     Scenario& map(unsigned hierarchy, std::uint64_t address, std::uint64_t physical,
                   std::uint64_t flags = page_flags, PageSize size = PageSize::size_4k) {
         return add(StepKind::map, hierarchy, address, physical, flags, static_cast<std::uint64_t>(size));
@@ -121,12 +126,15 @@ public:
     }
     Scenario& ept_map(unsigned hierarchy, std::uint64_t guest_physical, std::uint64_t physical,
                       std::uint64_t flags = ept_flags, PageSize size = PageSize::size_4k) {
-        return add(StepKind::ept_map, hierarchy, guest_physical, physical, flags, static_cast<std::uint64_t>(size));
+        return add(StepKind::ept_map, hierarchy, guest_physical, physical, flags,
+                   static_cast<std::uint64_t>(size));
     }
     Scenario& ept_unmap(unsigned hierarchy, std::uint64_t guest_physical, PageSize size = PageSize::size_4k) {
         return add(StepKind::ept_unmap, hierarchy, guest_physical, static_cast<std::uint64_t>(size));
     }
-    Scenario& poke(std::uint64_t physical, std::uint64_t value) { return add(StepKind::poke, physical, value); }
+    Scenario& poke(std::uint64_t physical, std::uint64_t value) {
+        return add(StepKind::poke, physical, value);
+    }
 
     // The world under L1.
     Scenario& create_vm(unsigned vcpus) { return add(StepKind::create_vm, vcpus); }
@@ -141,8 +149,8 @@ private:
         actor_ = actor;
         return *this;
     }
-    Scenario& add(StepKind kind, std::uint64_t a = 0, std::uint64_t b = 0, std::uint64_t c = 0, std::uint64_t d = 0,
-                  std::uint64_t e = 0) {
+    Scenario& add(StepKind kind, std::uint64_t a = 0, std::uint64_t b = 0, std::uint64_t c = 0,
+                  std::uint64_t d = 0, std::uint64_t e = 0) {
         program_.steps.push_back({kind, actor_, vm_, vcpu_, {a, b, c, d, e}});
         return *this;
     }

@@ -57,6 +57,8 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
 
 }  // namespace
 
-const StepForm& form_of(StepKind kind) { return forms[static_cast<std::size_t>(kind)]; }
+const StepForm& form_of(StepKind kind) {
+    return forms[static_cast<std::size_t>(kind)];
+}
 
 }  // namespace flatback::machine

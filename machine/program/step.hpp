@@ -8,7 +8,7 @@ namespace flatback::machine {
 
 /// Who makes a step. A step of L1 or L2 is skipped (and seen to be skipped) while the other one runs.
 enum class Actor : std::uint8_t {
-    l0,    // the world under L1: what no L1 program can see the making of
+    l0,  // the world under L1: what no L1 program can see the making of
     l1,
     l2,
     edit,  // a store to L1's physical memory by whoever it may be: no processor's TLB has a part in it
@@ -17,54 +17,54 @@ enum class Actor : std::uint8_t {
 enum class StepKind : std::uint8_t {
     // Instructions; the operands are those of `Step`'s comment.
     nop,
-    load,         // address, user
-    store,        // address, value, user
-    fetch,        // address, user
-    prefetch,     // address
-    mov_to_cr0,   // value
-    mov_to_cr3,   // value
-    mov_to_cr4,   // value
+    load,        // address, user
+    store,       // address, value, user
+    fetch,       // address, user
+    prefetch,    // address
+    mov_to_cr0,  // value
+    mov_to_cr3,  // value
+    mov_to_cr4,  // value
     mov_from_cr0,
     mov_from_cr3,
     mov_from_cr4,
-    invlpg,       // address
-    invpcid,      // type, PCID, address
+    invlpg,   // address
+    invpcid,  // type, PCID, address
     cpuid,
     hlt,
     pause,
     rdtsc,
-    rdmsr,        // number
-    wrmsr,        // number, value
-    out,          // port
-    vmxon,        // pointer
+    rdmsr,  // number
+    wrmsr,  // number, value
+    out,    // port
+    vmxon,  // pointer
     vmxoff,
-    vmclear,      // pointer
-    vmptrld,      // pointer
+    vmclear,  // pointer
+    vmptrld,  // pointer
     vmptrst,
-    vmread,       // encoding
-    vmwrite,      // encoding, value
+    vmread,   // encoding
+    vmwrite,  // encoding, value
     vmlaunch,
     vmresume,
     vmcall,
-    vmfunc,       // function, operand
-    invept,       // type, EPTP
-    invvpid,      // type, VPID (all 64 bits of the descriptor's first half), address
+    vmfunc,   // function, operand
+    invept,   // type, EPTP
+    invvpid,  // type, VPID (all 64 bits of the descriptor's first half), address
     /// INVEPT or INVVPID with its descriptor at a linear address of the program's choice.
-    invept_at,    // type, address
-    invvpid_at,   // type, address
+    invept_at,   // type, address
+    invvpid_at,  // type, address
     /// VMCLEAR, VMPTRLD and all VMWRITEs that a 64-bit guest needs, by L1.
-    prepare,      // pointer, VPID (0: "enable VPID" = 0), EPT hierarchy + 1 (0: no EPT), page hierarchy
+    prepare,  // pointer, VPID (0: "enable VPID" = 0), EPT hierarchy + 1 (0: no EPT), page hierarchy
     // Stores to paging structures.
-    map,          // page hierarchy, linear address, physical address, flags, page size
-    unmap,        // page hierarchy, linear address, page size
-    ept_map,      // EPT hierarchy, guest-physical address, physical address, flags, page size
-    ept_unmap,    // EPT hierarchy, guest-physical address, page size
-    poke,         // physical address, value
+    map,        // page hierarchy, linear address, physical address, flags, page size
+    unmap,      // page hierarchy, linear address, page size
+    ept_map,    // EPT hierarchy, guest-physical address, physical address, flags, page size
+    ept_unmap,  // EPT hierarchy, guest-physical address, page size
+    poke,       // physical address, value
     // What the world under L1 does.
-    create_vm,    // number of vCPUs; the VM is the step's
+    create_vm,  // number of vCPUs; the VM is the step's
     destroy_vm,
-    move_vcpu,    // processor
-    take_page,    // L1-physical address: L0 gives the page another frame, with the same content
+    move_vcpu,  // processor
+    take_page,  // L1-physical address: L0 gives the page another frame, with the same content
 };
 
 inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::take_page) + 1;
@@ -85,14 +85,14 @@ enum class OperandKind : std::uint8_t {
     none,
     number,
     address,
-    user,           // the word "user", or nothing
-    field,          // a VMCS field by name, or any encoding
-    page_hierarchy, // t0 to t7
-    ept_hierarchy,  // e0 to e7
-    optional_ept,   // ept=eN or nothing; value N + 1
+    user,            // the word "user", or nothing
+    field,           // a VMCS field by name, or any encoding
+    page_hierarchy,  // t0 to t7
+    ept_hierarchy,   // e0 to e7
+    optional_ept,    // ept=eN or nothing; value N + 1
     page_flags,
     ept_flags,
-    page_size,      // 4k, 2m, 1g; value 0, 1, 2
+    page_size,  // 4k, 2m, 1g; value 0, 1, 2
     processor,
     count,
 };

@@ -42,7 +42,8 @@ std::string quoted(std::string_view text) {
 
 std::string hexadecimal(std::uint64_t value) {
     std::array<char, 24> text{};
-    std::snprintf(text.data(), text.size(), value < 10 ? "%llu" : "0x%llx", static_cast<unsigned long long>(value));
+    std::snprintf(text.data(), text.size(), value < 10 ? "%llu" : "0x%llx",
+                  static_cast<unsigned long long>(value));
     return text.data();
 }
 
@@ -57,7 +58,8 @@ constexpr std::array<FlagLetter, 6> page_letters = {{{'r', x86::page_entry::pres
                                                      {'a', x86::page_entry::accessed},
                                                      {'d', x86::page_entry::dirty},
                                                      {'g', x86::page_entry::global}}};
-constexpr std::array<FlagLetter, 5> ept_letters = {{{'r', 1}, {'w', 2}, {'x', 4}, {'a', 0x100}, {'d', 0x200}}};
+constexpr std::array<FlagLetter, 5> ept_letters = {
+    {{'r', 1}, {'w', 2}, {'x', 4}, {'a', 0x100}, {'d', 0x200}}};
 constexpr std::uint64_t ept_write_back = 6 << 3;
 
 /// Reads one program; the first rule that is broken ends it.
@@ -76,7 +78,7 @@ public:
             if (tokens_.empty()) continue;
             if (program.steps.size() == program_step_limit) {
                 return Refused(fail(tokens_[0].column, "a program has at most " +
-                                                                   std::to_string(program_step_limit) + " steps"));
+                                                           std::to_string(program_step_limit) + " steps"));
             }
             Step step;
             if (!read_step(step)) return Refused(error_);
@@ -92,7 +94,9 @@ private:
         return false;
     }
     [[nodiscard]] bool at_end() const { return next_ == tokens_.size(); }
-    [[nodiscard]] std::size_t end_column() const { return tokens_.back().column + tokens_.back().text.size(); }
+    [[nodiscard]] std::size_t end_column() const {
+        return tokens_.back().column + tokens_.back().text.size();
+    }
 
     bool read_step(Step& step) {
         if (tokens_[next_].text.front() == '@' && !read_virtual_cpu(step)) return false;
@@ -127,7 +131,8 @@ private:
         for (std::size_t index = 0; index < form.operands.size(); ++index) {
             if (!read_operand(form.operands[index], step.operands[index])) return false;
         }
-        if (!at_end()) return refuse(tokens_[next_].column, "too many operands: " + quoted(tokens_[next_].text));
+        if (!at_end())
+            return refuse(tokens_[next_].column, "too many operands: " + quoted(tokens_[next_].text));
         return true;
     }
 
@@ -174,11 +179,20 @@ private:
         std::uint64_t index = 0;
         if (text.size() < 2 || !plain_number(text.substr(1), index)) return false;
         switch (text.front()) {
-            case 'v': value = layout::vmcs_region(index); return index < layout::vmcss;
-            case 'd': value = layout::data_page(index); return index < layout::data_pages;
-            case 't': value = layout::page_root(index); return index < layout::page_hierarchies;
-            case 'e': value = layout::eptp(index); return index < layout::ept_hierarchies;
-            default: return false;
+            case 'v':
+                value = layout::vmcs_region(index);
+                return index < layout::vmcss;
+            case 'd':
+                value = layout::data_page(index);
+                return index < layout::data_pages;
+            case 't':
+                value = layout::page_root(index);
+                return index < layout::page_hierarchies;
+            case 'e':
+                value = layout::eptp(index);
+                return index < layout::ept_hierarchies;
+            default:
+                return false;
         }
     }
 
@@ -189,7 +203,8 @@ private:
         while (true) {
             const std::size_t end = std::min(rest.find_first_of("+|"), rest.size());
             std::uint64_t part = 0;
-            if (!term(rest.substr(0, end), part)) return refuse(token.column, "no number: " + quoted(token.text));
+            if (!term(rest.substr(0, end), part))
+                return refuse(token.column, "no number: " + quoted(token.text));
             value = operation == '+' ? value + part : value | part;
             if (end == rest.size()) return true;
             operation = rest[end];
@@ -198,10 +213,10 @@ private:
     }
 
     bool hierarchy(const Token& token, char letter, std::uint64_t& value) {
-        if (token.text.size() < 2 || token.text.front() != letter || !plain_number(token.text.substr(1), value) ||
-            value >= layout::page_hierarchies) {
-            return refuse(token.column, std::string("a hierarchy is ") + letter + "0 to " + letter + "7, not " +
-                                            quoted(token.text));
+        if (token.text.size() < 2 || token.text.front() != letter ||
+            !plain_number(token.text.substr(1), value) || value >= layout::page_hierarchies) {
+            return refuse(token.column, std::string("a hierarchy is ") + letter + "0 to " + letter +
+                                            "7, not " + quoted(token.text));
         }
         return true;
     }
@@ -219,7 +234,8 @@ private:
 
     bool read_operand(OperandKind kind, std::uint64_t& value) {
         switch (kind) {
-            case OperandKind::none: return true;
+            case OperandKind::none:
+                return true;
             case OperandKind::user:
                 value = 0;
                 if (!at_end() && tokens_[next_].text == "user") {
@@ -237,7 +253,8 @@ private:
                     }
                     ++value;
                 }
-                return refuse(tokens_[next_].column, "a page size is 4k, 2m or 1g, not " + quoted(tokens_[next_].text));
+                return refuse(tokens_[next_].column,
+                              "a page size is 4k, 2m or 1g, not " + quoted(tokens_[next_].text));
             case OperandKind::optional_ept:
                 value = 0;
                 if (at_end()) return refuse(end_column(), "an operand is missing: eN or noept");
@@ -249,7 +266,8 @@ private:
                 ++value;
                 ++next_;
                 return true;
-            default: break;
+            default:
+                break;
         }
         if (at_end()) return refuse(end_column(), "an operand is missing");
         const Token token = tokens_[next_++];
@@ -260,11 +278,14 @@ private:
                     value = found->encoding;
                     return true;
                 }
-                if (!number(token, value)) return refuse(token.column, "no VMCS field: " + quoted(token.text));
+                if (!number(token, value))
+                    return refuse(token.column, "no VMCS field: " + quoted(token.text));
                 return true;
             }
-            case OperandKind::page_hierarchy: return hierarchy(token, 't', value);
-            case OperandKind::ept_hierarchy: return hierarchy(token, 'e', value);
+            case OperandKind::page_hierarchy:
+                return hierarchy(token, 't', value);
+            case OperandKind::ept_hierarchy:
+                return hierarchy(token, 'e', value);
             case OperandKind::page_flags: {
                 // Without x a page is not executable.
                 std::string letters(token.text);
@@ -285,7 +306,8 @@ private:
                 value |= ept_write_back;
                 return true;
             }
-            default: return number(token, value);
+            default:
+                return number(token, value);
         }
     }
 
@@ -325,18 +347,27 @@ std::string ept_flags_text(std::uint64_t value) {
 
 std::string operand_text(OperandKind kind, std::uint64_t value) {
     switch (kind) {
-        case OperandKind::none: return "";
-        case OperandKind::user: return value != 0 ? "user" : "";
+        case OperandKind::none:
+            return "";
+        case OperandKind::user:
+            return value != 0 ? "user" : "";
         case OperandKind::field:
             return vmx::dense_index(value) >= 0 && !vmx::is_high(value) ? std::string(vmx::name_of(value))
                                                                         : hexadecimal(value);
-        case OperandKind::page_hierarchy: return "t" + std::to_string(value);
-        case OperandKind::ept_hierarchy: return "e" + std::to_string(value);
-        case OperandKind::optional_ept: return value == 0 ? "noept" : "e" + std::to_string(value - 1);
-        case OperandKind::page_flags: return page_flags_text(value);
-        case OperandKind::ept_flags: return ept_flags_text(value);
-        case OperandKind::page_size: return value == 0 ? "" : value == 1 ? "2m" : "1g";
-        default: return hexadecimal(value);
+        case OperandKind::page_hierarchy:
+            return "t" + std::to_string(value);
+        case OperandKind::ept_hierarchy:
+            return "e" + std::to_string(value);
+        case OperandKind::optional_ept:
+            return value == 0 ? "noept" : "e" + std::to_string(value - 1);
+        case OperandKind::page_flags:
+            return page_flags_text(value);
+        case OperandKind::ept_flags:
+            return ept_flags_text(value);
+        case OperandKind::page_size:
+            return value == 0 ? "" : value == 1 ? "2m" : "1g";
+        default:
+            return hexadecimal(value);
     }
 }
 
@@ -346,7 +377,9 @@ std::string ProgramError::describe(std::string_view name) const {
     return std::string(name) + ":" + std::to_string(line) + ":" + std::to_string(column) + ": " + message;
 }
 
-Result<Program, ProgramError> read_program(std::string_view text) { return Reader(text).read(); }
+Result<Program, ProgramError> read_program(std::string_view text) {
+    return Reader(text).read();
+}
 
 std::string write_step(const Step& step) {
     std::string line;
@@ -354,10 +387,18 @@ std::string write_step(const Step& step) {
         line = "@" + std::to_string(step.vm) + "." + std::to_string(step.vcpu) + " ";
     }
     switch (step.actor) {
-        case Actor::l0: line += "l0"; break;
-        case Actor::l1: line += "l1"; break;
-        case Actor::l2: line += "l2"; break;
-        case Actor::edit: line += "edit"; break;
+        case Actor::l0:
+            line += "l0";
+            break;
+        case Actor::l1:
+            line += "l1";
+            break;
+        case Actor::l2:
+            line += "l2";
+            break;
+        case Actor::edit:
+            line += "edit";
+            break;
     }
     const StepForm& form = form_of(step.kind);
     line += " ";

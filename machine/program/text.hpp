@@ -23,8 +23,9 @@ struct ProgramError {
 ///
 ///     [@VM.VCPU] l0|l1|l2|edit STEP OPERANDS
 ///
-/// A number is decimal or 0x..., or one of the layout's names: vN a VMCS region, x the step's own VMXON region, dN a data
-/// page, tN the root of a page hierarchy, eN an EPTP; joined with + and |. See docs/machine.md for the steps.
+/// A number is decimal or 0x..., or one of the layout's names: vN a VMCS region, x the step's own VMXON
+/// region, dN a data page, tN the root of a page hierarchy, eN an EPTP; joined with + and |. See
+/// docs/machine.md for the steps.
 [[nodiscard]] Result<Program, ProgramError> read_program(std::string_view text);
 
 /// One line without its newline; `read_program` gives the same step back.

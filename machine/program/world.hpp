@@ -12,9 +12,9 @@
 
 namespace flatback::machine {
 
-/// Where a program runs: VMs with virtual CPUs, each of which runs L1 or one of its L2s. On the bare machine a virtual
-/// CPU is a processor; under a hypervisor it is what that hypervisor makes of one. Everything here is as L1 sees it: its
-/// physical memory, its exits, its registers.
+/// Where a program runs: VMs with virtual CPUs, each of which runs L1 or one of its L2s. On the bare machine
+/// a virtual CPU is a processor; under a hypervisor it is what that hypervisor makes of one. Everything here
+/// is as L1 sees it: its physical memory, its exits, its registers.
 class World {
 public:
     World() = default;
@@ -36,10 +36,10 @@ public:
     [[nodiscard]] virtual std::uint64_t read(unsigned vm, std::uint64_t l1_physical) const = 0;
     virtual void write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) = 0;
 
-    /// Every outcome that an access by whoever runs may have now; addresses are L1-physical. What L1 can't see (an event
-    /// that the world under it deals with) is left out.
-    [[nodiscard]] virtual PermittedOutcomes permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
-                                                      Access access) = 0;
+    /// Every outcome that an access by whoever runs may have now; addresses are L1-physical. What L1 can't
+    /// see (an event that the world under it deals with) is left out.
+    [[nodiscard]] virtual PermittedOutcomes permitted(unsigned vm, unsigned vcpu,
+                                                      std::uint64_t linear_address, Access access) = 0;
 
     // False: it can't be done (the VM exists already, or does not; there is no such processor).
     virtual bool create_vm(unsigned vm, unsigned vcpus) = 0;

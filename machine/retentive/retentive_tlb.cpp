@@ -82,10 +82,10 @@ void RetentiveTlb::keep_found(const RetentiveEnumerator& enumerator, const Trans
                               std::uint64_t linear_address) {
     for (const auto& found : enumerator.pages_found) {
         const std::uint16_t pcid = found.global ? retentive::global_pcid : context.pcid;
-        insert_page({context.vpid, pcid, context.ep4ta()}, linear_address, found.size, found.entry);
+        insert_page(linear_[{context.vpid, pcid, context.ep4ta()}], linear_address, found.size, found.entry);
     }
     for (const auto& found : enumerator.structures_found) {
-        insert_structure({context.vpid, context.pcid, context.ep4ta()}, linear_address, found.level,
+        insert_structure(linear_[{context.vpid, context.pcid, context.ep4ta()}], linear_address, found.level,
                          found.entry);
     }
     if (enumerator.guest_physical_found.empty()) return;
@@ -133,16 +133,15 @@ void RetentiveTlb::inserted() {
     }
 }
 
-void RetentiveTlb::insert_page(const LinearTag& tag, std::uint64_t linear_address, PageSize size,
+void RetentiveTlb::insert_page(LinearBucket& bucket, std::uint64_t linear_address, PageSize size,
                                const retentive::PageEntry& entry) {
-    LinearBucket& bucket = linear_[tag];
     if (entry.structure_size != size) bucket.split = true;
     if (bucket.pages.insert(retentive::page_key(linear_address, size), entry)) inserted();
 }
 
-void RetentiveTlb::insert_structure(const LinearTag& tag, std::uint64_t linear_address, unsigned level,
+void RetentiveTlb::insert_structure(LinearBucket& bucket, std::uint64_t linear_address, unsigned level,
                                     const retentive::StructureEntry& entry) {
-    if (linear_[tag].structures.insert(retentive::structure_key(linear_address, level), entry)) inserted();
+    if (bucket.structures.insert(retentive::structure_key(linear_address, level), entry)) inserted();
 }
 
 RetentiveTlb::Settled RetentiveTlb::settled_now(const PhysicalMemory& memory, const EptContext& ept,
@@ -197,16 +196,17 @@ void RetentiveTlb::insert_walk(const PhysicalMemory& memory, const TranslationCo
     // it is set.
     const bool completed = walk.outcome.is_translated();
     const bool keeps_ept_flags = context.ept_in_use && context.ept.accessed_and_dirty();
-    const LinearTag tag{context.vpid, context.pcid, context.ep4ta()};
+    LinearBucket* const bucket =
+        completed && context.paging ? &linear_[{context.vpid, context.pcid, context.ep4ta()}] : nullptr;
     for (unsigned index = 0; index < walk.reads; ++index) {
         const PageWalkStep& step = walk.steps[index];
         if (context.ept_in_use && (completed || !keeps_ept_flags || step.ept.accessed)) {
             insert_ept_walk(memory, context.ept, step.table, step.ept, keeps_ept_flags,
                             completed && keeps_ept_flags);
         }
-        if (index != 0 && completed) {
+        if (index != 0 && bucket != nullptr) {
             insert_structure(
-                tag, linear_address, step.position.level + 1,
+                *bucket, linear_address, step.position.level + 1,
                 {step.position.table_host, context.ept_in_use ? step.table : 0, step.position.rights,
                  context.ept_in_use ? step.ept.rights : ept_all_rights, step_});
         }
@@ -231,8 +231,9 @@ void RetentiveTlb::insert_walk(const PhysicalMemory& memory, const TranslationCo
         entry.ept_dirty = !keeps_ept_flags || walk.final_ept.dirty || wrote;
     }
     entry.host_page = page_base(walk.outcome.physical, size);
-    insert_page({context.vpid, mapping.global ? retentive::global_pcid : context.pcid, context.ep4ta()},
-                linear_address, size, entry);
+    LinearBucket& target =
+        mapping.global ? linear_[{context.vpid, retentive::global_pcid, context.ep4ta()}] : *bucket;
+    insert_page(target, linear_address, size, entry);
 }
 
 void RetentiveTlb::after_fault(const TranslationContext& context, std::uint64_t linear_address,

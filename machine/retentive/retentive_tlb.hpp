@@ -89,9 +89,9 @@ private:
                      std::uint64_t linear_address, const PageWalk& walk, bool wrote);
     void insert_ept_walk(const PhysicalMemory& memory, const EptContext& ept, std::uint64_t guest_physical,
                          const EptWalk& walk, bool write, bool wrote);
-    void insert_page(const retentive::LinearTag& tag, std::uint64_t linear_address, PageSize size,
+    void insert_page(retentive::LinearBucket& bucket, std::uint64_t linear_address, PageSize size,
                      const retentive::PageEntry& entry);
-    void insert_structure(const retentive::LinearTag& tag, std::uint64_t linear_address, unsigned level,
+    void insert_structure(retentive::LinearBucket& bucket, std::uint64_t linear_address, unsigned level,
                           const retentive::StructureEntry& entry);
     [[nodiscard]] Settled settled_now(const PhysicalMemory& memory, const EptContext& ept,
                                       std::uint64_t guest_physical, bool write) const;

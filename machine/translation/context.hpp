@@ -5,7 +5,9 @@
 namespace flatback::machine {
 
 /// Bits 51:12 of an EPTP: the tag of guest-physical and combined mappings (SDM 3C 29.4.2).
-[[nodiscard]] constexpr std::uint64_t ep4ta_of(std::uint64_t eptp) { return (eptp >> 12) & 0xFF'FFFF'FFFF; }
+[[nodiscard]] constexpr std::uint64_t ep4ta_of(std::uint64_t eptp) {
+    return (eptp >> 12) & 0xFF'FFFF'FFFF;
+}
 
 /// The EP4TA tag of a linear mapping, made while EPT is not in use. Not a value that an EPTP can have.
 inline constexpr std::uint64_t no_ep4ta = ~std::uint64_t{0};
@@ -28,19 +30,20 @@ struct EptContext {
     friend bool operator==(const EptContext&, const EptContext&) = default;
 };
 
-/// What a processor's registers and current VMCS say about translation at one moment: the tags that its mappings get,
-/// the roots of the structures, and the modes that change the meaning of their entries.
+/// What a processor's registers and current VMCS say about translation at one moment: the tags that its
+/// mappings get, the roots of the structures, and the modes that change the meaning of their entries.
 struct TranslationContext {
     /// The current VPID: 0000H outside VMX operation, in root operation, and with "enable VPID" = 0.
     std::uint16_t vpid = 0;
     /// The current PCID: CR3 bits 11:0 with CR4.PCIDE = 1, else 000H.
     std::uint16_t pcid = 0;
     bool ept_in_use = false;
-    /// CR0.PG with IA32_EFER.LMA: 4-level paging. If false the linear address is the (guest-)physical address.
+    /// CR0.PG with IA32_EFER.LMA: 4-level paging. If false the linear address is the (guest-)physical
+    /// address.
     bool paging = true;
-    bool write_protect = true;     // CR0.WP
-    bool page_global = true;       // CR4.PGE
-    bool execute_disable = true;   // IA32_EFER.NXE
+    bool write_protect = true;                // CR0.WP
+    bool page_global = true;                  // CR4.PGE
+    bool execute_disable = true;              // IA32_EFER.NXE
     bool supervisor_no_execute_user = false;  // CR4.SMEP
     bool supervisor_no_access_user = false;   // CR4.SMAP with RFLAGS.AC = 0
     /// CPUID.80000001H:EDX[26]: a PDPTE may map a 1-GByte page.

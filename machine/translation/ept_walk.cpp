@@ -63,8 +63,12 @@ void walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned phys
         const auto rights = static_cast<EptRights>(position.rights & entry & ept_all_rights);
         walk.accessed = walk.accessed && (entry & accessed_flag) != 0;
         switch (classify_ept_entry(ept, physical_address_bits, position.level, entry)) {
-            case EptEntryKind::not_present: walk.result = EptWalk::Result::not_present; return;
-            case EptEntryKind::misconfigured: walk.result = EptWalk::Result::misconfigured; return;
+            case EptEntryKind::not_present:
+                walk.result = EptWalk::Result::not_present;
+                return;
+            case EptEntryKind::misconfigured:
+                walk.result = EptWalk::Result::misconfigured;
+                return;
             case EptEntryKind::page:
                 walk.result = EptWalk::Result::translated;
                 walk.size = static_cast<PageSize>(position.level - 1);

@@ -13,10 +13,11 @@ namespace flatback::machine {
 enum class EptEntryKind : std::uint8_t { not_present, misconfigured, table, page };
 
 /// `level` is 4 for an EPT PML4E down to 1 for an EPT PTE.
-[[nodiscard]] EptEntryKind classify_ept_entry(const EptContext& ept, unsigned physical_address_bits, unsigned level,
-                                              std::uint64_t entry) noexcept;
+[[nodiscard]] EptEntryKind classify_ept_entry(const EptContext& ept, unsigned physical_address_bits,
+                                              unsigned level, std::uint64_t entry) noexcept;
 
-/// A place in the EPT structures: the table of `level` at `table`, reached through entries that grant `rights`.
+/// A place in the EPT structures: the table of `level` at `table`, reached through entries that grant
+/// `rights`.
 struct EptPosition {
     std::uint64_t table = 0;
     unsigned level = 4;
@@ -44,7 +45,9 @@ struct EptWalk {
     std::array<std::uint64_t, 4> entries{};
 };
 
-[[nodiscard]] inline EptPosition ept_start(const EptContext& ept) { return {ept.root(), 4, ept_all_rights}; }
+[[nodiscard]] inline EptPosition ept_start(const EptContext& ept) {
+    return {ept.root(), 4, ept_all_rights};
+}
 
 /// Only the first `walk.reads` elements of the arrays are written.
 void walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned physical_address_bits,
@@ -58,8 +61,8 @@ void walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned phys
     return walk;
 }
 
-/// Sets the accessed flags of a walk that translated, and with `dirty` the dirty flag, where EPTP bit 6 asks for it
-/// (SDM 3C 29.3.5).
+/// Sets the accessed flags of a walk that translated, and with `dirty` the dirty flag, where EPTP bit 6 asks
+/// for it (SDM 3C 29.3.5).
 void set_ept_flags(PhysicalMemory& memory, const EptContext& ept, const EptWalk& walk, bool dirty);
 
 }  // namespace flatback::machine

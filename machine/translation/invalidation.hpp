@@ -21,7 +21,8 @@ struct LinearScope {
     std::optional<std::uint64_t> ep4ta{};
     /// Only what would be used to translate this linear address.
     std::optional<std::uint64_t> linear_address{};
-    /// With `linear_address`: all paging-structure-cache entries of the scope, not only those for the address.
+    /// With `linear_address`: all paging-structure-cache entries of the scope, not only those for the
+    /// address.
     bool all_structure_entries = false;
 };
 
@@ -33,8 +34,9 @@ struct GuestPhysicalScope {
     std::optional<std::uint64_t> guest_physical{};
 };
 
-/// What one operation makes invalid. Each function below is one row of the architecture's rules (SDM 3C 29.4.3, and
-/// SDM 3A 4.10.4 for the operations that exist without VMX); a row that is absent invalidates nothing.
+/// What one operation makes invalid. Each function below is one row of the architecture's rules (SDM
+/// 3C 29.4.3, and SDM 3A 4.10.4 for the operations that exist without VMX); a row that is absent invalidates
+/// nothing.
 struct Invalidation {
     std::optional<LinearScope> linear{};
     std::optional<GuestPhysicalScope> guest_physical{};
@@ -43,7 +45,9 @@ struct Invalidation {
 namespace invalidation {
 
 /// VM entry and VM exit with "enable VPID" = 0. With it set they invalidate nothing.
-[[nodiscard]] constexpr Invalidation vm_transition_without_vpid() { return {.linear = LinearScope{.vpid = 0}}; }
+[[nodiscard]] constexpr Invalidation vm_transition_without_vpid() {
+    return {.linear = LinearScope{.vpid = 0}};
+}
 
 [[nodiscard]] constexpr Invalidation invvpid_address(std::uint16_t vpid, std::uint64_t linear_address) {
     return {.linear = LinearScope{.vpid = vpid, .linear_address = linear_address}};
@@ -83,11 +87,13 @@ namespace invalidation {
 }
 
 /// SDM 3A 4.10.4.1: a page fault does not recur for what was cached.
-[[nodiscard]] constexpr Invalidation page_fault(std::uint16_t vpid, std::uint16_t pcid, std::uint64_t linear_address) {
+[[nodiscard]] constexpr Invalidation page_fault(std::uint16_t vpid, std::uint16_t pcid,
+                                                std::uint64_t linear_address) {
     return {.linear = LinearScope{.vpid = vpid, .pcid = pcid, .linear_address = linear_address}};
 }
 
-[[nodiscard]] constexpr Invalidation invlpg(std::uint16_t vpid, std::uint16_t pcid, std::uint64_t linear_address) {
+[[nodiscard]] constexpr Invalidation invlpg(std::uint16_t vpid, std::uint16_t pcid,
+                                            std::uint64_t linear_address) {
     return {.linear = LinearScope{
                 .vpid = vpid, .pcid = pcid, .linear_address = linear_address, .all_structure_entries = true}};
 }
@@ -115,7 +121,9 @@ namespace invalidation {
 [[nodiscard]] constexpr Invalidation invpcid_single_context(std::uint16_t vpid, std::uint16_t pcid) {
     return {.linear = LinearScope{.vpid = vpid, .pcid = pcid, .globals = false}};
 }
-[[nodiscard]] constexpr Invalidation invpcid_all_contexts(std::uint16_t vpid) { return everything_of_vpid(vpid); }
+[[nodiscard]] constexpr Invalidation invpcid_all_contexts(std::uint16_t vpid) {
+    return everything_of_vpid(vpid);
+}
 [[nodiscard]] constexpr Invalidation invpcid_all_contexts_retaining_globals(std::uint16_t vpid) {
     return {.linear = LinearScope{.vpid = vpid, .globals = false}};
 }

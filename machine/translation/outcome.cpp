@@ -16,8 +16,10 @@ std::string hexadecimal(std::uint64_t value) {
 
 std::string describe(const Outcome& outcome) {
     switch (outcome.kind) {
-        case Outcome::Kind::translated: return "host-physical " + hexadecimal(outcome.physical);
-        case Outcome::Kind::page_fault: return "#PF error code " + hexadecimal(outcome.error_code);
+        case Outcome::Kind::translated:
+            return "host-physical " + hexadecimal(outcome.physical);
+        case Outcome::Kind::page_fault:
+            return "#PF error code " + hexadecimal(outcome.error_code);
         case Outcome::Kind::ept_violation:
             return "EPT violation at guest-physical " + hexadecimal(outcome.physical) + " qualification " +
                    hexadecimal(outcome.exit_qualification);

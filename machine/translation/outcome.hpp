@@ -28,7 +28,8 @@ struct Outcome {
     [[nodiscard]] static constexpr Outcome page_fault(std::uint32_t error_code) {
         return {Kind::page_fault, error_code, 0, 0};
     }
-    [[nodiscard]] static constexpr Outcome ept_violation(std::uint64_t guest_physical, std::uint64_t qualification) {
+    [[nodiscard]] static constexpr Outcome ept_violation(std::uint64_t guest_physical,
+                                                         std::uint64_t qualification) {
         return {Kind::ept_violation, 0, guest_physical, qualification};
     }
     [[nodiscard]] static constexpr Outcome ept_misconfiguration(std::uint64_t guest_physical) {

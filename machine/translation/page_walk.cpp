@@ -9,14 +9,17 @@ namespace {
 using namespace x86::page_entry;
 
 constexpr std::uint64_t reserved_address_bits(unsigned physical_address_bits) {
-    return physical_address_bits >= 52 ? 0 : address_mask & ~((std::uint64_t{1} << physical_address_bits) - 1);
+    return physical_address_bits >= 52 ? 0
+                                       : address_mask & ~((std::uint64_t{1} << physical_address_bits) - 1);
 }
 
 }  // namespace
 
-PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level, std::uint64_t entry) noexcept {
+PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level,
+                                  std::uint64_t entry) noexcept {
     if ((entry & present) == 0) return PageEntryKind::not_present;
-    if ((entry & reserved_address_bits(context.physical_address_bits)) != 0) return PageEntryKind::reserved_bit;
+    if ((entry & reserved_address_bits(context.physical_address_bits)) != 0)
+        return PageEntryKind::reserved_bit;
     if ((entry & execute_disable) != 0 && !context.execute_disable) return PageEntryKind::reserved_bit;
     const bool large = (entry & page_size) != 0;
     if (level == 4) return large ? PageEntryKind::reserved_bit : PageEntryKind::table;
@@ -34,11 +37,12 @@ GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept {
             rights.execute_disable || (entry & execute_disable) != 0};
 }
 
-PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry, GuestRights rights,
-                         std::uint64_t linear_address) noexcept {
+PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry,
+                         GuestRights rights, std::uint64_t linear_address) noexcept {
     PageMapping mapping;
     mapping.size = static_cast<PageSize>(level - 1);
-    mapping.physical = page_base(entry & address_mask, mapping.size) | page_offset(linear_address, mapping.size);
+    mapping.physical =
+        page_base(entry & address_mask, mapping.size) | page_offset(linear_address, mapping.size);
     mapping.rights = accumulate(rights, entry);
     mapping.global = context.page_global && (entry & global) != 0;
     mapping.dirty = (entry & dirty) != 0;
@@ -54,7 +58,8 @@ bool permits(const TranslationContext& context, GuestRights rights, Access acces
     switch (access.kind) {
         case AccessKind::fetch:
             return !rights.execute_disable && !(rights.user && context.supervisor_no_execute_user);
-        case AccessKind::read: return !(rights.user && context.supervisor_no_access_user);
+        case AccessKind::read:
+            return !(rights.user && context.supervisor_no_access_user);
         case AccessKind::write:
             if (rights.user && context.supervisor_no_access_user) return false;
             return rights.writable || !context.write_protect;
@@ -78,9 +83,12 @@ std::uint32_t page_fault_error(const TranslationContext& context, Access access,
 
 EptRights needed_rights(AccessKind kind) noexcept {
     switch (kind) {
-        case AccessKind::read: return ept_read;
-        case AccessKind::write: return ept_write;
-        case AccessKind::fetch: return ept_execute;
+        case AccessKind::read:
+            return ept_read;
+        case AccessKind::write:
+            return ept_write;
+        case AccessKind::fetch:
+            return ept_execute;
     }
     return ept_read;
 }
@@ -90,9 +98,15 @@ std::uint64_t final_violation(const TranslationContext& context, AccessKind kind
     std::uint64_t qualification = violation::linear_address_valid | violation::final_translation |
                                   (std::uint64_t{rights} << violation::rights_shift);
     switch (kind) {
-        case AccessKind::read: qualification |= violation::data_read; break;
-        case AccessKind::write: qualification |= violation::data_write; break;
-        case AccessKind::fetch: qualification |= violation::instruction_fetch; break;
+        case AccessKind::read:
+            qualification |= violation::data_read;
+            break;
+        case AccessKind::write:
+            qualification |= violation::data_write;
+            break;
+        case AccessKind::fetch:
+            qualification |= violation::instruction_fetch;
+            break;
     }
     if (context.ept.advanced_exit_information) {
         if (guest_rights.user) qualification |= violation::user_mode_address;
@@ -106,7 +120,8 @@ std::uint64_t structure_violation(const TranslationContext& context, EptRights r
     std::uint64_t qualification =
         violation::linear_address_valid | (std::uint64_t{rights} << violation::rights_shift);
     if (context.ept.accessed_and_dirty()) {
-        // Every access to a guest paging-structure entry counts as a write, and both bits are set (SDM 3C table 28-7).
+        // Every access to a guest paging-structure entry counts as a write, and both bits are set (SDM 3C
+        // table 28-7).
         qualification |= violation::data_read | violation::data_write;
     } else {
         qualification |= write ? violation::data_write : violation::data_read;
@@ -119,7 +134,8 @@ namespace {
 /// The EPT walk of a table's address for reading an entry. False: the walk's outcome is an EPT event.
 bool walk_table_ept(const PhysicalMemory& memory, const TranslationContext& context, PageWalk& walk,
                     PageWalkStep& step) {
-    walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept), step.ept);
+    walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept),
+             step.ept);
     if (step.ept.result == EptWalk::Result::misconfigured) {
         walk.outcome = Outcome::ept_misconfiguration(step.entry_address);
         return false;
@@ -167,9 +183,8 @@ void finish(const PhysicalMemory& memory, const TranslationContext& context, Acc
     if (walk.final_ept.result == EptWalk::Result::misconfigured) {
         walk.outcome = Outcome::ept_misconfiguration(mapping.physical);
     } else if ((walk.final_ept.rights & needed_rights(access.kind)) == 0) {
-        walk.outcome =
-            Outcome::ept_violation(mapping.physical, final_violation(context, access.kind, walk.final_ept.rights,
-                                                                     mapping.rights));
+        walk.outcome = Outcome::ept_violation(
+            mapping.physical, final_violation(context, access.kind, walk.final_ept.rights, mapping.rights));
     } else {
         walk.outcome = Outcome::translated(walk.final_ept.host_physical);
     }
@@ -222,7 +237,8 @@ void walk_pages(const PhysicalMemory& memory, const TranslationContext& context,
     }
 }
 
-void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, const PageWalk& walk, Access access) {
+void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, const PageWalk& walk,
+                    Access access) {
     const bool write = access.kind == AccessKind::write;
     for (unsigned index = 0; index < walk.reads; ++index) {
         const PageWalkStep& step = walk.steps[index];

@@ -18,8 +18,8 @@ enum class PageEntryKind : std::uint8_t { not_present, reserved_bit, table, page
 [[nodiscard]] PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level,
                                                 std::uint64_t entry) noexcept;
 
-/// A place in the paging structures: the table of `level`, at `table_host` in host-physical memory, reached through
-/// entries that grant `rights`.
+/// A place in the paging structures: the table of `level`, at `table_host` in host-physical memory, reached
+/// through entries that grant `rights`.
 struct PagePosition {
     std::uint64_t table_host = 0;
     unsigned level = 4;
@@ -40,7 +40,8 @@ struct PageMapping {
 /// The rights after `entry`, from those before it.
 [[nodiscard]] GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept;
 
-/// The mapping that `entry`, which maps a page at `level`, gives `linear_address`; `rights` are those before it.
+/// The mapping that `entry`, which maps a page at `level`, gives `linear_address`; `rights` are those before
+/// it.
 [[nodiscard]] PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry,
                                        GuestRights rights, std::uint64_t linear_address) noexcept;
 
@@ -55,11 +56,12 @@ struct PageMapping {
 [[nodiscard]] EptRights needed_rights(AccessKind kind) noexcept;
 
 /// The qualification of an EPT violation at an access to the translation of a linear address.
-[[nodiscard]] std::uint64_t final_violation(const TranslationContext& context, AccessKind kind, EptRights rights,
-                                            GuestRights guest_rights) noexcept;
-/// ... and at an access to a paging-structure entry. `write`: the processor had to set an accessed or dirty flag.
-[[nodiscard]] std::uint64_t structure_violation(const TranslationContext& context, EptRights rights, bool write)
-    noexcept;
+[[nodiscard]] std::uint64_t final_violation(const TranslationContext& context, AccessKind kind,
+                                            EptRights rights, GuestRights guest_rights) noexcept;
+/// ... and at an access to a paging-structure entry. `write`: the processor had to set an accessed or dirty
+/// flag.
+[[nodiscard]] std::uint64_t structure_violation(const TranslationContext& context, EptRights rights,
+                                                bool write) noexcept;
 
 /// One paging-structure entry that a walk read.
 struct PageWalkStep {
@@ -76,7 +78,8 @@ struct PageWalk {
     unsigned reads = 0;
     /// Every paging-structure entry used has A = 1.
     bool accessed = true;
-    /// The entry that maps the page was reached: `mapping` holds (also where its rights do not permit the access).
+    /// The entry that maps the page was reached: `mapping` holds (also where its rights do not permit the
+    /// access).
     bool mapped = false;
     /// EPT translated the final address: `final_ept` holds.
     bool final_ept_walked = false;
@@ -89,6 +92,7 @@ void walk_pages(const PhysicalMemory& memory, const TranslationContext& context,
                 Access access, PageWalk& walk);
 
 /// Sets the accessed and dirty flags, the guest's and EPT's, of a walk whose outcome is `translated`.
-void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, const PageWalk& walk, Access access);
+void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, const PageWalk& walk,
+                    Access access);
 
 }  // namespace flatback::machine

@@ -18,10 +18,10 @@ public:
     Tlb() = default;
     virtual ~Tlb() = default;
 
-    /// Makes an access: translates, caches what the walk found, sets accessed and dirty flags. An outcome that is not
-    /// `translated` has already made what it invalidates invalid (page fault, EPT violation).
-    virtual Outcome access(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                           Access access) = 0;
+    /// Makes an access: translates, caches what the walk found, sets accessed and dirty flags. An outcome
+    /// that is not `translated` has already made what it invalidates invalid (page fault, EPT violation).
+    virtual Outcome access(PhysicalMemory& memory, const TranslationContext& context,
+                           std::uint64_t linear_address, Access access) = 0;
 
     /// Makes one row's mappings invalid, now.
     virtual void invalidate(const Invalidation& what) = 0;

@@ -30,18 +30,22 @@ struct CommandLine : testing::Test {
 };
 
 TEST_F(CommandLine, RunsAProgramStepByStep) {
-    EXPECT_EQ(run({"run", file("p.txt", "edit poke d0 7\nedit map t0 0x40000000 d0 rw\nl1 load 0x40000000\n")}), 0);
-    EXPECT_NE(out.str().find("   2  l1 load 0x40000000\n      done, value 0x7\n"), std::string::npos) << out.str();
+    EXPECT_EQ(
+        run({"run", file("p.txt", "edit poke d0 7\nedit map t0 0x40000000 d0 rw\nl1 load 0x40000000\n")}), 0);
+    EXPECT_NE(out.str().find("   2  l1 load 0x40000000\n      done, value 0x7\n"), std::string::npos)
+        << out.str();
     EXPECT_EQ(error.str(), "");
 }
 
 TEST_F(CommandLine, SaysEveryOutcomeWhereThereAreSeveral) {
     const std::string program =
-        "edit map t0 0x40000000 d0 rw\nl1 load 0x40000000\nedit map t0 0x40000000 d1 rw\nl1 load 0x40000000\n";
+        "edit map t0 0x40000000 d0 rw\nl1 load 0x40000000\nedit map t0 0x40000000 d1 rw\nl1 load "
+        "0x40000000\n";
     EXPECT_EQ(run({"run", file("p.txt", program)}), 0);
-    EXPECT_NE(out.str().find("may be: host-physical 0x800000, from a linear mapping of VPID 0, PCID 0x0, made at "
-                             "step 1"),
-              std::string::npos)
+    EXPECT_NE(
+        out.str().find("may be: host-physical 0x800000, from a linear mapping of VPID 0, PCID 0x0, made at "
+                       "step 1"),
+        std::string::npos)
         << out.str();
 }
 
@@ -69,7 +73,8 @@ TEST_F(CommandLine, RefusesTooManyBytesInOneLine) {
 
 TEST_F(CommandLine, SaysWhichLimitWasReached) {
     std::string program;
-    for (int page = 0; page < 300; ++page) program += "edit poke " + std::to_string(0x900000 + page * 4096) + " 1\n";
+    for (int page = 0; page < 300; ++page)
+        program += "edit poke " + std::to_string(0x900000 + page * 4096) + " 1\n";
     EXPECT_EQ(run({"run", "--memory", "1", file("big.txt", program)}), 3);
     EXPECT_EQ(error.str(), "flatback machine: physical memory: the limit of 1048576 bytes is reached\n");
 }

@@ -92,10 +92,12 @@ TEST_F(TinyTlb, WalksInTwoDimensions) {
     for (std::uint64_t page = 0; page < 0x100'0000; page += 0x20'0000) {
         map_ept(eptp, page, page, ept_ordinary, PageSize::size_2m);
     }
-    // Tables in one page of 2 MB, data in another: 4 tables and 5 addresses; the first costs 3 EPT references, and its
-    // guest-physical mapping serves the other tables; the page's own, another PDE of EPT's, costs 1.
+    // Tables in one page of 2 MB, data in another: 4 tables and 5 addresses; the first costs 3 EPT
+    // references, and its guest-physical mapping serves the other tables; the page's own, another PDE of
+    // EPT's, costs 1.
     EXPECT_EQ(touch(0x0, context(eptp)), (TlbCounters{1, 1, 1, 4 + 3 + 1, 80}));
-    EXPECT_EQ(touch(0x1000, context(eptp)), (TlbCounters{1, 1, 1, 1, 10})) << "the page's EPT entry is cached too";
+    EXPECT_EQ(touch(0x1000, context(eptp)), (TlbCounters{1, 1, 1, 1, 10}))
+        << "the page's EPT entry is cached too";
 }
 
 TEST_F(TinyTlb, AFetchUsesTheInstructionSide) {
@@ -126,10 +128,13 @@ public:
                    Access access) override {
         const PermittedOutcomes permitted = judge_.permitted(memory, context, linear_address, access);
         const Outcome outcome = judged_.access(memory, context, linear_address, access);
-        RC_ASSERT(std::ranges::any_of(permitted, [&](const PermittedOutcome& it) { return it.outcome == outcome; }));
+        RC_ASSERT(std::ranges::any_of(permitted,
+                                      [&](const PermittedOutcome& it) { return it.outcome == outcome; }));
         if (outcome.is_translated()) {
-            // What only the judge would meet (a fault that the stale entry hides) is not to drop what the judged keeps.
-            if (permitted.front().outcome.is_translated()) judge_.access(memory, context, linear_address, access);
+            // What only the judge would meet (a fault that the stale entry hides) is not to drop what the
+            // judged keeps.
+            if (permitted.front().outcome.is_translated())
+                judge_.access(memory, context, linear_address, access);
         } else if (outcome.kind == Outcome::Kind::page_fault) {
             judge_.invalidate(invalidation::page_fault(context.vpid, context.pcid, linear_address));
         } else if (outcome.kind == Outcome::Kind::ept_violation) {

@@ -1,6 +1,7 @@
-// Every row of the architecture's rules of invalidation (SDM 3C 29.4.3, SDM 3A 4.10.4), on the TLB that forgets nothing.
-// A population of mappings of every kind under every tag is made; one row is applied; then the structures in memory are
-// changed, so that whatever is still cached shows as an outcome that memory no longer gives.
+// Every row of the architecture's rules of invalidation (SDM 3C 29.4.3, SDM 3A 4.10.4), on the TLB that
+// forgets nothing. A population of mappings of every kind under every tag is made; one row is applied; then
+// the structures in memory are changed, so that whatever is still cached shows as an outcome that memory no
+// longer gives.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,12 +17,14 @@ namespace {
 
 using namespace test;
 
-constexpr std::uint64_t ordinary_page = 0x1000;   // not global, used under every tag
-constexpr std::uint64_t global_page = 0x2000;     // global, used under every tag
-constexpr std::uint64_t unused_page = 0x3000;     // in the same page table, never used: reached by cached structures only
-constexpr std::uint64_t other_page = 0x20'0000;   // another page table, not global, used under every tag
-constexpr std::uint64_t other_unused = 0x20'1000; // its never-used neighbour
-constexpr std::uint64_t alias_page = 0x40'0000;   // never used; maps the same guest-physical page as `ordinary_page`
+constexpr std::uint64_t ordinary_page = 0x1000;  // not global, used under every tag
+constexpr std::uint64_t global_page = 0x2000;    // global, used under every tag
+constexpr std::uint64_t unused_page =
+    0x3000;  // in the same page table, never used: reached by cached structures only
+constexpr std::uint64_t other_page = 0x20'0000;    // another page table, not global, used under every tag
+constexpr std::uint64_t other_unused = 0x20'1000;  // its never-used neighbour
+constexpr std::uint64_t alias_page =
+    0x40'0000;  // never used; maps the same guest-physical page as `ordinary_page`
 
 /// One thing that may be cached, named by its tags and by what it maps.
 struct Cached {
@@ -118,8 +121,10 @@ protected:
             }
             case Cached::Kind::structure: {
                 // The directory entry changes to a table in which everything is elsewhere.
-                const std::uint64_t unused = cached.address + (cached.address == ordinary_page ? 0x2000 : 0x1000);
-                const std::uint64_t old = memory.read(entry_address(unused, 1)) & x86::page_entry::address_mask;
+                const std::uint64_t unused =
+                    cached.address + (cached.address == ordinary_page ? 0x2000 : 0x1000);
+                const std::uint64_t old =
+                    memory.read(entry_address(unused, 1)) & x86::page_entry::address_mask;
                 const std::uint64_t place = entry_address(cached.address, 2);
                 const std::uint64_t entry_before = memory.read(place);
                 constexpr std::uint64_t other_table = 0x1F'0000;
@@ -219,12 +224,14 @@ TEST_F(InvalidationRows, InvvpidAllContextsDropsEveryVpidButZero) {
 }
 
 TEST_F(InvalidationRows, InvvpidRetainingGlobalsKeepsGlobalPagesOnly) {
-    expect_row(invalidation::invvpid_single_context_retaining_globals(1),
-               [](const Cached& it) { return it.is_linear_or_combined() && it.vpid == 1 && !it.is_global(); });
+    expect_row(invalidation::invvpid_single_context_retaining_globals(1), [](const Cached& it) {
+        return it.is_linear_or_combined() && it.vpid == 1 && !it.is_global();
+    });
 }
 
 TEST_F(InvalidationRows, InveptSingleContextDropsGuestPhysicalAndCombinedOfOneEp4ta) {
-    expect_row(invalidation::invept_single_context(ep4ta_of(epts_[0])), [](const Cached& it) { return it.ept == 1; });
+    expect_row(invalidation::invept_single_context(ep4ta_of(epts_[0])),
+               [](const Cached& it) { return it.ept == 1; });
 }
 
 TEST_F(InvalidationRows, InveptSingleContextGoesByEp4taNotByTheRestOfTheEptp) {
@@ -237,11 +244,12 @@ TEST_F(InvalidationRows, InveptAllContextsDropsGuestPhysicalAndCombinedOfEveryEp
 }
 
 TEST_F(InvalidationRows, EptViolationDropsTheGuestPhysicalAndTheCombinedOfTheAddress) {
-    expect_row(invalidation::ept_violation(ep4ta_of(epts_[0]), 0x5000, 1, 2, ordinary_page), [](const Cached& it) {
-        if (it.ept != 1) return false;
-        if (it.kind == Cached::Kind::guest_physical) return true;
-        return it.vpid == 1 && it.pcid == 2 && serves(it, ordinary_page);
-    });
+    expect_row(invalidation::ept_violation(ep4ta_of(epts_[0]), 0x5000, 1, 2, ordinary_page),
+               [](const Cached& it) {
+                   if (it.ept != 1) return false;
+                   if (it.kind == Cached::Kind::guest_physical) return true;
+                   return it.vpid == 1 && it.pcid == 2 && serves(it, ordinary_page);
+               });
 }
 
 TEST_F(InvalidationRows, EptViolationWithoutALinearAddressDropsTheGuestPhysicalOnly) {
@@ -304,8 +312,9 @@ TEST_F(InvalidationRows, InvpcidAllContextsDropsEverythingOfTheCurrentVpid) {
 }
 
 TEST_F(InvalidationRows, InvpcidRetainingGlobalsDropsTheNonGlobalsOfTheCurrentVpid) {
-    expect_row(invalidation::invpcid_all_contexts_retaining_globals(1),
-               [](const Cached& it) { return it.is_linear_or_combined() && it.vpid == 1 && !it.is_global(); });
+    expect_row(invalidation::invpcid_all_contexts_retaining_globals(1), [](const Cached& it) {
+        return it.is_linear_or_combined() && it.vpid == 1 && !it.is_global();
+    });
 }
 
 TEST_F(InvalidationRows, ResetDropsEverything) {

@@ -150,7 +150,9 @@ struct EptWalks : testing::Test, Structures {
     }
 };
 
-TEST_F(EptWalks, TranslateTheTablesAndThePage) { EXPECT_EQ(walk(0x1234), Outcome::translated(0xA234)); }
+TEST_F(EptWalks, TranslateTheTablesAndThePage) {
+    EXPECT_EQ(walk(0x1234), Outcome::translated(0xA234));
+}
 
 TEST_F(EptWalks, TranslatePagesOfAllSizes) {
     map(0x2000, 0x20'3000);

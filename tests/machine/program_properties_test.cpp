@@ -20,7 +20,8 @@ Program prologue() {
     Scenario scenario;
     for (const unsigned hierarchy : {0U, 1U, 2U}) {
         scenario.edit().map(hierarchy, 0x4000'0000, layout::data_page(0));
-        scenario.map(hierarchy, 0x4000'1000, layout::data_page(1)).map(hierarchy, 0x4020'0000, layout::data_page(2));
+        scenario.map(hierarchy, 0x4000'1000, layout::data_page(1))
+            .map(hierarchy, 0x4020'0000, layout::data_page(2));
     }
     for (const unsigned page : {0U, 1U, 2U, 3U}) {
         scenario.ept_map(0, layout::data_page(page), layout::data_page(page));
@@ -37,7 +38,9 @@ Program with_prologue(const std::vector<std::uint8_t>& bytes) {
     return program;
 }
 
-Machine::Options bounded() { return {.memory = {.limit_bytes = 8 << 20}, .retentive = {.entry_limit = 4096}}; }
+Machine::Options bounded() {
+    return {.memory = {.limit_bytes = 8 << 20}, .retentive = {.entry_limit = 4096}};
+}
 
 RC_GTEST_PROP(Programs, TextGivesTheSameProgramBack, (const std::vector<std::uint8_t>& bytes)) {
     const Program program = program_from_bytes(bytes).value();

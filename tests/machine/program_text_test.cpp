@@ -1,9 +1,8 @@
-#include "machine/program/text.hpp"
-
 #include <gtest/gtest.h>
 
 #include "machine/program/layout.hpp"
 #include "machine/program/scenario.hpp"
+#include "machine/program/text.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::machine {
@@ -68,24 +67,25 @@ TEST_P(BrokenProgram, IsOneLineWithThePlaceAndTheRule) {
 
 INSTANTIATE_TEST_SUITE_P(
     Rules, BrokenProgram,
-    testing::Values(
-        Broken{"l3 nop", "f:1:1: unknown actor \"l3\": l0, l1, l2 or edit"}, Broken{"\nl1", "f:2:3: the step is missing"},
-        Broken{"l1 vmlanch", "f:1:4: unknown step \"vmlanch\""}, Broken{"l1 vmptrld", "f:1:11: an operand is missing"},
-        Broken{"l1 vmptrld zz", "f:1:12: no number: \"zz\""},
-        Broken{"l1 vmptrld v64", "f:1:12: no number: \"v64\""},
-        Broken{"l1 vmptrld 0x1ffffffffffffffff", "f:1:12: no number: \"0x1ffffffffffffffff\""},
-        Broken{"l1 vmptrld 1+", "f:1:12: no number: \"1+\""},
-        Broken{"l1 nop nop", "f:1:8: too many operands: \"nop\""},
-        Broken{"edit map e1 0 0 rw", "f:1:10: a hierarchy is t0 to t7, not \"e1\""},
-        Broken{"edit map t1 0 0 rw 3m", "f:1:20: a page size is 4k, 2m or 1g, not \"3m\""},
-        Broken{"l1 map t1 0 0 rw", "f:1:1: \"map\" is not a step of l1"},
-        Broken{"edit vmxon x", "f:1:1: \"vmxon\" is not a step of edit"},
-        Broken{"l1 move_vcpu 1", "f:1:1: \"move_vcpu\" is not a step of l1"},
-        Broken{"@1 l1 nop", "f:1:1: a virtual CPU is written @VM.VCPU"},
-        Broken{"@8.0 l1 nop", "f:1:1: there are at most 8 VMs of 8 virtual CPUs"},
-        Broken{"@0.0", "f:1:5: who acts is missing: l0, l1, l2 or edit"},
-        Broken{"l1 vmread guest_rap", "f:1:11: no VMCS field: \"guest_rap\""},
-        Broken{"l1 \x01\x02", "f:1:4: unknown step \"??\""}));
+    testing::Values(Broken{"l3 nop", "f:1:1: unknown actor \"l3\": l0, l1, l2 or edit"},
+                    Broken{"\nl1", "f:2:3: the step is missing"},
+                    Broken{"l1 vmlanch", "f:1:4: unknown step \"vmlanch\""},
+                    Broken{"l1 vmptrld", "f:1:11: an operand is missing"},
+                    Broken{"l1 vmptrld zz", "f:1:12: no number: \"zz\""},
+                    Broken{"l1 vmptrld v64", "f:1:12: no number: \"v64\""},
+                    Broken{"l1 vmptrld 0x1ffffffffffffffff", "f:1:12: no number: \"0x1ffffffffffffffff\""},
+                    Broken{"l1 vmptrld 1+", "f:1:12: no number: \"1+\""},
+                    Broken{"l1 nop nop", "f:1:8: too many operands: \"nop\""},
+                    Broken{"edit map e1 0 0 rw", "f:1:10: a hierarchy is t0 to t7, not \"e1\""},
+                    Broken{"edit map t1 0 0 rw 3m", "f:1:20: a page size is 4k, 2m or 1g, not \"3m\""},
+                    Broken{"l1 map t1 0 0 rw", "f:1:1: \"map\" is not a step of l1"},
+                    Broken{"edit vmxon x", "f:1:1: \"vmxon\" is not a step of edit"},
+                    Broken{"l1 move_vcpu 1", "f:1:1: \"move_vcpu\" is not a step of l1"},
+                    Broken{"@1 l1 nop", "f:1:1: a virtual CPU is written @VM.VCPU"},
+                    Broken{"@8.0 l1 nop", "f:1:1: there are at most 8 VMs of 8 virtual CPUs"},
+                    Broken{"@0.0", "f:1:5: who acts is missing: l0, l1, l2 or edit"},
+                    Broken{"l1 vmread guest_rap", "f:1:11: no VMCS field: \"guest_rap\""},
+                    Broken{"l1 \x01\x02", "f:1:4: unknown step \"??\""}));
 
 }  // namespace
 }  // namespace flatback::machine

@@ -339,9 +339,10 @@ TEST_F(Retention, AnOutcomeSaysWhereItComesFrom) {
     say.edit().map(1, page_a, d1);
     l2_load(page_a);
     ASSERT_EQ(now().permitted.size(), 2U);
-    EXPECT_EQ(describe(now().permitted[1]),
-              "host-physical 0x800000, from a combined mapping of VPID 3, PCID 0x0, EP4TA 0x400, made at step " +
-                  std::to_string(step));
+    EXPECT_EQ(
+        describe(now().permitted[1]),
+        "host-physical 0x800000, from a combined mapping of VPID 3, PCID 0x0, EP4TA 0x400, made at step " +
+            std::to_string(step));
 }
 
 TEST_F(Retention, EntriesCanBeListed) {
@@ -390,11 +391,14 @@ TEST(RetentiveTlb, DoesNotCacheWhatIsNotPresent) {
 }
 
 TEST(RetentiveTlb, AnswersTheSameWithAndWithoutItsShortcut) {
-    // The second and third access of the same page are answered from the memo; every change must be seen through it.
+    // The second and third access of the same page are answered from the memo; every change must be seen
+    // through it.
     Structures structures;
     structures.map(0x1000, 0x5000);
     RetentiveTlb tlb;
-    const auto read = [&] { return tlb.access(structures.memory, structures.context(), 0x1000, load).physical; };
+    const auto read = [&] {
+        return tlb.access(structures.memory, structures.context(), 0x1000, load).physical;
+    };
     EXPECT_EQ(read(), 0x5000U);
     EXPECT_EQ(read(), 0x5000U);
     EXPECT_EQ(read(), 0x5000U);

@@ -38,7 +38,9 @@ struct BareScenario : testing::Test {
             say.ept_map(*guest.ept, layout::data_page(0), layout::data_page(0));
             say.ept_map(*guest.ept, layout::data_page(1), layout::data_page(1));
         }
-        say.poke(layout::data_page(0), 0xA0).poke(layout::data_page(1), 0xA1).poke(layout::data_page(2), 0xA2);
+        say.poke(layout::data_page(0), 0xA0)
+            .poke(layout::data_page(1), 0xA1)
+            .poke(layout::data_page(2), 0xA2);
         say.l1().vmxon().prepare(layout::vmcs_region(0), guest);
         EXPECT_EQ(now().status, Observation::Status::done);
         EXPECT_EQ(now().flags, 0U);

@@ -28,8 +28,8 @@ inline constexpr Access user_load{AccessKind::read, true};
 inline constexpr Access user_store{AccessKind::write, true};
 inline constexpr Access user_fetch{AccessKind::fetch, true};
 
-/// Host memory with one set of paging structures at guest-physical 1 MB and EPT structures wherever asked. Without EPT
-/// the guest-physical addresses are host-physical ones.
+/// Host memory with one set of paging structures at guest-physical 1 MB and EPT structures wherever asked.
+/// Without EPT the guest-physical addresses are host-physical ones.
 struct Structures {
     PhysicalMemory memory{};
     std::uint64_t pml4 = 0x10'0000;
@@ -60,7 +60,8 @@ struct Structures {
             .map(guest_physical, host_physical, size, flags);
     }
     std::uint64_t ept_entry_address(std::uint64_t eptp, std::uint64_t guest_physical, unsigned level) {
-        return StructureEditor<EptFormat, PhysicalMemory>(memory, eptp & ~std::uint64_t{0xFFF}, next_ept_table)
+        return StructureEditor<EptFormat, PhysicalMemory>(memory, eptp & ~std::uint64_t{0xFFF},
+                                                          next_ept_table)
             .entry_address(guest_physical, level);
     }
     std::uint64_t ept_entry(std::uint64_t eptp, std::uint64_t guest_physical, unsigned level) {

@@ -46,18 +46,21 @@ TEST_P(BadControl, FailsWithError7) {
 INSTANTIATE_TEST_SUITE_P(
     Sdm27_2_1, BadControl,
     testing::Values(
-        BadField{field::pin_based_vm_execution_controls.encoding, 0, "pin-based controls: a reserved setting (27.2.1.1)"},
+        BadField{field::pin_based_vm_execution_controls.encoding, 0,
+                 "pin-based controls: a reserved setting (27.2.1.1)"},
         BadField{field::pin_based_vm_execution_controls.encoding, 0x56,
                  "pin-based controls: a reserved setting (27.2.1.1)"},
         BadField{field::primary_processor_based_vm_execution_controls.encoding, 0,
                  "primary processor-based controls: a reserved setting (27.2.1.1)"},
         BadField{field::secondary_processor_based_vm_execution_controls.encoding, 1,
                  "secondary processor-based controls: a reserved setting (27.2.1.1)"},
-        BadField{field::cr3_target_count.encoding, 5, "CR3-target count: more than the processor has (27.2.1.1)"},
+        BadField{field::cr3_target_count.encoding, 5,
+                 "CR3-target count: more than the processor has (27.2.1.1)"},
         BadField{field::pin_based_vm_execution_controls.encoding, 0x16 | vmx::pin::virtual_nmis,
                  "virtual NMIs without NMI exiting (27.2.1.1)"},
         BadField{field::virtual_processor_identifier.encoding, 0, "enable VPID with VPID 0000H (27.2.1.1)"},
-        BadField{field::virtual_processor_identifier.encoding, 0x1'0000, "enable VPID with VPID 0000H (27.2.1.1)"},
+        BadField{field::virtual_processor_identifier.encoding, 0x1'0000,
+                 "enable VPID with VPID 0000H (27.2.1.1)"},
         BadField{field::ept_pointer.encoding, 0, "EPTP (27.2.1.1)"},
         BadField{field::ept_pointer.encoding, layout::ept_root(0) | 0x16, "EPTP (27.2.1.1)"},
         BadField{field::ept_pointer.encoding, layout::ept_root(0) | 0x1C, "EPTP (27.2.1.1)"},
@@ -107,7 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{field::host_ia32_sysenter_esp.encoding, hole,
                  "host IA32_SYSENTER_ESP and _EIP are canonical (27.2.2)"},
         BadField{field::host_ia32_efer.encoding, 0x501 | 2, "host IA32_EFER: reserved bits (27.2.2)"},
-        BadField{field::host_ia32_efer.encoding, 0, "host IA32_EFER: LMA and LME are as host address-space size (27.2.2)"},
+        BadField{field::host_ia32_efer.encoding, 0,
+                 "host IA32_EFER: LMA and LME are as host address-space size (27.2.2)"},
         BadField{field::host_ds_selector.encoding, 0x13, "host selectors: RPL and TI are 0 (27.2.3)"},
         BadField{field::host_cs_selector.encoding, 0, "host CS is not 0000H (27.2.3)"},
         BadField{field::host_tr_selector.encoding, 0, "host TR is not 0000H (27.2.3)"},
@@ -134,33 +138,40 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadField{field::guest_cr0.encoding, 0x1, "guest CR0 (27.3.1.1)"},
         BadField{field::guest_cr4.encoding, 0x20, "guest CR4 (27.3.1.1)"},
-        BadField{field::guest_cr4.encoding, x86::cr4::vmx_enable, "IA-32e mode guest without PG and PAE (27.3.1.1)"},
+        BadField{field::guest_cr4.encoding, x86::cr4::vmx_enable,
+                 "IA-32e mode guest without PG and PAE (27.3.1.1)"},
         BadField{field::guest_cr3.encoding, far_away, "guest CR3 (27.3.1.1)"},
         BadField{field::guest_ia32_sysenter_eip.encoding, hole,
                  "guest IA32_SYSENTER_ESP and _EIP are canonical (27.3.1.1)"},
         BadField{field::guest_ia32_efer.encoding, 0x502, "guest IA32_EFER: reserved bits (27.3.1.1)"},
-        BadField{field::guest_ia32_efer.encoding, 0x1, "guest IA32_EFER.LMA is as IA-32e mode guest (27.3.1.1)"},
+        BadField{field::guest_ia32_efer.encoding, 0x1,
+                 "guest IA32_EFER.LMA is as IA-32e mode guest (27.3.1.1)"},
         BadField{field::guest_ia32_efer.encoding, 0x401, "guest IA32_EFER.LME is as LMA (27.3.1.1)"},
         BadField{field::guest_tr_selector.encoding, 0x1C, "TR selector: TI is 0 (27.3.1.2)"},
         BadField{field::guest_ss_selector.encoding, 0x11, "SS RPL is CS RPL (27.3.1.2)"},
         BadField{field::guest_tr_base.encoding, hole, "TR, FS and GS bases are canonical (27.3.1.2)"},
         BadField{field::guest_cs_base.encoding, std::uint64_t{1} << 32, "CS base has 32 bits (27.3.1.2)"},
-        BadField{field::guest_ds_base.encoding, std::uint64_t{1} << 32, "SS, DS and ES bases have 32 bits (27.3.1.2)"},
+        BadField{field::guest_ds_base.encoding, std::uint64_t{1} << 32,
+                 "SS, DS and ES bases have 32 bits (27.3.1.2)"},
         BadField{field::guest_cs_access_rights.encoding, 0x1'A09B, "CS is a code segment (27.3.1.2)"},
         BadField{field::guest_cs_access_rights.encoding, 0xA093, "CS type (27.3.1.2)"},
         BadField{field::guest_cs_access_rights.encoding, 0xA0FB, "CS DPL is SS DPL (27.3.1.2)"},
         BadField{field::guest_cs_access_rights.encoding, 0xE09B, "CS D/B in 64-bit mode (27.3.1.2)"},
         BadField{field::guest_cs_access_rights.encoding, 0xA01B, "segment is present (27.3.1.2)"},
-        BadField{field::guest_cs_access_rights.encoding, 0xA19B, "segment access rights: reserved bits (27.3.1.2)"},
+        BadField{field::guest_cs_access_rights.encoding, 0xA19B,
+                 "segment access rights: reserved bits (27.3.1.2)"},
         BadField{field::guest_cs_limit.encoding, 0xFFFF'F000, "segment limit and granularity (27.3.1.2)"},
         BadField{field::guest_ss_access_rights.encoding, 0xC091, "SS type (27.3.1.2)"},
         BadField{field::guest_ss_access_rights.encoding, 0xC0F3, "CS DPL is SS DPL (27.3.1.2)"},
         BadField{field::guest_ds_access_rights.encoding, 0xC092, "data segment is accessed (27.3.1.2)"},
-        BadField{field::guest_es_access_rights.encoding, 0xC099, "code segment used for data is readable (27.3.1.2)"},
+        BadField{field::guest_es_access_rights.encoding, 0xC099,
+                 "code segment used for data is readable (27.3.1.2)"},
         BadField{field::guest_fs_selector.encoding, 0x13, "data segment DPL is at least its RPL (27.3.1.2)"},
-        BadField{field::guest_gs_access_rights.encoding, 0xC083, "data segments are no system segments (27.3.1.2)"},
+        BadField{field::guest_gs_access_rights.encoding, 0xC083,
+                 "data segments are no system segments (27.3.1.2)"},
         BadField{field::guest_tr_access_rights.encoding, 0x83, "TR type (27.3.1.2)"},
-        BadField{field::guest_tr_access_rights.encoding, 0x1'008B, "TR is a usable system segment (27.3.1.2)"},
+        BadField{field::guest_tr_access_rights.encoding, 0x1'008B,
+                 "TR is a usable system segment (27.3.1.2)"},
         BadField{field::guest_ldtr_access_rights.encoding, 0x83, "LDTR type (27.3.1.2)"},
         BadField{field::guest_gdtr_base.encoding, hole, "GDTR and IDTR bases are canonical (27.3.1.3)"},
         BadField{field::guest_idtr_limit.encoding, 0x1'0000, "GDTR and IDTR limits have 16 bits (27.3.1.3)"},
@@ -170,7 +181,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{field::guest_activity_state.encoding, 4, "guest activity state (27.3.1.5)"},
         BadField{field::guest_activity_state.encoding, 3, "guest activity state (27.3.1.5)"},
         BadField{field::guest_interruptibility_state.encoding, 3, "blocking by STI and by MOV SS (27.3.1.5)"},
-        BadField{field::guest_interruptibility_state.encoding, 1, "blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"},
+        BadField{field::guest_interruptibility_state.encoding, 1,
+                 "blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"},
         BadField{field::guest_interruptibility_state.encoding, 1U << 5,
                  "guest interruptibility state: reserved bits (27.3.1.5)"},
         BadField{field::guest_interruptibility_state.encoding, 4,
@@ -201,8 +213,8 @@ TEST_F(VmEntry, ChecksControlsThenHostThenGuest) {
 TEST_F(VmEntry, LoadsTheMsrListAndFailsAtItsBadEntry) {
     one_guest();
     constexpr std::uint64_t list = layout::data_page(3);
-    say.edit().poke(list, 0xC000'0082).poke(list + 8, 0x1234);        // IA32_LSTAR
-    say.poke(list + 16, 0xC000'0100).poke(list + 24, 0);              // IA32_FS_BASE may not be here
+    say.edit().poke(list, 0xC000'0082).poke(list + 8, 0x1234);  // IA32_LSTAR
+    say.poke(list + 16, 0xC000'0100).poke(list + 24, 0);        // IA32_FS_BASE may not be here
     say.l1().vmwrite(field::vm_entry_msr_load_address, list).vmwrite(field::vm_entry_msr_load_count, 1);
     launch();
     EXPECT_EQ(world.registers(0, 0).lstar, 0x1234U);
@@ -236,7 +248,8 @@ TEST_F(VmEntry, LoadsGuestStateAndExitsSaveIt) {
     EXPECT_EQ(now().exit.guest_cr3, layout::page_root(2));
     EXPECT_EQ(now().exit.guest_rip, 0x5555'0003U) << "past the MOV, at the VMCALL";
     EXPECT_EQ(world.registers(0, 0).cr3, layout::page_root(0)) << "the host's";
-    EXPECT_EQ(world.registers(0, 0).rip & ~std::uint64_t{0xFFF}, 0x10'0000U) << "the host's, a few VMREADs on";
+    EXPECT_EQ(world.registers(0, 0).rip & ~std::uint64_t{0xFFF}, 0x10'0000U)
+        << "the host's, a few VMREADs on";
 }
 
 TEST_F(VmEntry, StoresAndLoadsMsrListsAtExit) {
@@ -276,7 +289,8 @@ TEST_F(Exits, ControlRegistersGoByMasksAndShadows) {
     launch();
     say.l2().mov_from_cr4();
     EXPECT_EQ(now().value, x86::cr4::page_global_enable | x86::cr4::physical_address_extension);
-    say.mov_to_cr4(x86::cr4::page_global_enable | x86::cr4::physical_address_extension | x86::cr4::smep_enable);
+    say.mov_to_cr4(x86::cr4::page_global_enable | x86::cr4::physical_address_extension |
+                   x86::cr4::smep_enable);
     EXPECT_EQ(now().status, Observation::Status::done) << "the masked bits are as the shadow's";
     say.mov_to_cr4(x86::cr4::physical_address_extension);
     EXPECT_TRUE(exited(now(), ExitReason::control_register_access));
@@ -287,7 +301,8 @@ TEST_F(Exits, Cr3LoadsExitWhereAskedButForTargets) {
     one_guest();
     say.vmread(field::primary_processor_based_vm_execution_controls);
     const std::uint64_t controls = now().value;
-    say.vmwrite(field::primary_processor_based_vm_execution_controls, controls | vmx::primary::cr3_load_exiting);
+    say.vmwrite(field::primary_processor_based_vm_execution_controls,
+                controls | vmx::primary::cr3_load_exiting);
     say.vmwrite(field::cr3_target_count, 1).vmwrite(field::cr3_target_value_0, layout::page_root(2));
     launch();
     say.l2().mov_to_cr3(layout::page_root(2));
@@ -318,7 +333,8 @@ TEST_F(Exits, MsrBitmapsDecide) {
     constexpr std::uint64_t bitmap = layout::data_page(7);
     say.vmread(field::primary_processor_based_vm_execution_controls);
     const std::uint64_t controls = now().value;
-    say.vmwrite(field::primary_processor_based_vm_execution_controls, controls | vmx::primary::use_msr_bitmaps);
+    say.vmwrite(field::primary_processor_based_vm_execution_controls,
+                controls | vmx::primary::use_msr_bitmaps);
     say.vmwrite(field::address_of_msr_bitmaps, bitmap);
     // Reads of IA32_LSTAR (high, bit 82H) exit.
     say.edit().poke(bitmap + 1024 + 0x80 / 8, std::uint64_t{1} << 2);

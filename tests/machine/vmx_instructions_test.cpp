@@ -22,7 +22,16 @@ constexpr std::uint64_t unmapped = 0x7000'0000;
 struct VmxInstructions : BareScenario {};
 
 TEST_F(VmxInstructions, AreUndefinedOutsideVmxOperation) {
-    say.l1().vmclear(v0).vmptrld(v0).vmptrst().vmread(0).vmwrite(0, 0).vmlaunch().vmresume().vmcall().vmxoff();
+    say.l1()
+        .vmclear(v0)
+        .vmptrld(v0)
+        .vmptrst()
+        .vmread(0)
+        .vmwrite(0, 0)
+        .vmlaunch()
+        .vmresume()
+        .vmcall()
+        .vmxoff();
     say.invept(1, 0).invvpid(1, 1).vmfunc(0, 0);
     now();
     for (const Observation& it : seen) EXPECT_TRUE(faulted(it, invalid_opcode)) << describe(it);
@@ -95,7 +104,8 @@ TEST_F(VmxInstructions, AreUndefinedInCompatibilityMode) {
     world.registers(0, 0).segment(SegmentName::cs).access_rights &= ~std::uint32_t{1U << 13};
     say.vmptrst().invvpid(1, 1).vmread(0);
     now();
-    for (std::size_t index = 1; index < seen.size(); ++index) EXPECT_TRUE(faulted(seen[index], invalid_opcode));
+    for (std::size_t index = 1; index < seen.size(); ++index)
+        EXPECT_TRUE(faulted(seen[index], invalid_opcode));
 }
 
 TEST_F(VmxInstructions, VmclearChecksItsPointer) {
@@ -166,7 +176,8 @@ TEST_F(VmxInstructions, VmreadAndVmwriteRefuseFieldsThatAreNone) {
     say.l1().vmxon().vmread(field::guest_rip);
     EXPECT_TRUE(failed_invalid(now())) << "no current VMCS";
     say.vmptrld(v0);
-    for (const std::uint64_t encoding : {std::uint64_t{0x7000}, std::uint64_t{1} << 32, std::uint64_t{0x0801}}) {
+    for (const std::uint64_t encoding :
+         {std::uint64_t{0x7000}, std::uint64_t{1} << 32, std::uint64_t{0x0801}}) {
         say.vmread(encoding);
         EXPECT_TRUE(failed_with(now(), 12)) << encoding;
         say.vmwrite(encoding, 1);
@@ -289,9 +300,9 @@ TEST_F(Invvpid, TakesAllFourTypes) {
 }
 
 TEST_F(Invvpid, RefusesTypesThatAreNone) {
-    for (const std::uint64_t type : {std::uint64_t{4}, std::uint64_t{5}, std::uint64_t{63}, std::uint64_t{64},
-                                     std::uint64_t{127}, ~std::uint64_t{0}, ~std::uint64_t{126},
-                                     std::uint64_t{1} << 63, std::uint64_t{1} << 32}) {
+    for (const std::uint64_t type :
+         {std::uint64_t{4}, std::uint64_t{5}, std::uint64_t{63}, std::uint64_t{64}, std::uint64_t{127},
+          ~std::uint64_t{0}, ~std::uint64_t{126}, std::uint64_t{1} << 63, std::uint64_t{1} << 32}) {
         say.invvpid(type, 1);
         EXPECT_TRUE(failed_with(now(), 28)) << type;
     }
@@ -380,7 +391,8 @@ TEST_F(Invept, TakesBothTypes) {
 }
 
 TEST_F(Invept, RefusesTypesAndEptpsThatAreNone) {
-    for (const std::uint64_t type : {std::uint64_t{0}, std::uint64_t{3}, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    for (const std::uint64_t type :
+         {std::uint64_t{0}, std::uint64_t{3}, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
         say.invept(type, layout::eptp(0));
         EXPECT_TRUE(failed_with(now(), 28)) << type;
     }
@@ -430,8 +442,9 @@ TEST_F(VmxInstructions, VmfuncSwitchesTheEptp) {
     constexpr std::uint64_t list = layout::data_page(6);
     say.edit().ept_map(1, layout::data_page(0), layout::data_page(2));
     say.poke(list, layout::eptp(0)).poke(list + 8, layout::eptp(1)).poke(list + 16, 0x123);
-    say.l1().vmwrite(field::secondary_processor_based_vm_execution_controls,
-                     vmx::secondary::enable_ept | vmx::secondary::enable_vpid | vmx::secondary::enable_vm_functions);
+    say.l1().vmwrite(
+        field::secondary_processor_based_vm_execution_controls,
+        vmx::secondary::enable_ept | vmx::secondary::enable_vpid | vmx::secondary::enable_vm_functions);
     say.vmwrite(field::vm_function_controls, 1).vmwrite(field::eptp_list_address, list);
     launch();
     say.l2().load(page_a);
@@ -454,7 +467,8 @@ TEST_F(VmxInstructions, AVmcsActiveOnTwoProcessorsIsMisuse) {
     say.on(0, 1).l1().vmxon(layout::vmxon_region(1)).vmptrld(v0);
     now();
     ASSERT_EQ(world.machine().misuse().size(), 1U);
-    EXPECT_EQ(world.machine().misuse()[0], "VMPTRLD on CPU 1 of the VMCS at 0x40000, which is active on CPU 0");
+    EXPECT_EQ(world.machine().misuse()[0],
+              "VMPTRLD on CPU 1 of the VMCS at 0x40000, which is active on CPU 0");
 }
 
 TEST_F(VmxInstructions, AVmcsMovesToAnotherProcessorByVmclear) {

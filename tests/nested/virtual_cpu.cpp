@@ -39,64 +39,6 @@ VirtualCpu::VirtualCpu(const Options& options)
 
 VirtualCpu::~VirtualCpu() = default;
 
-// A 64-bit kernel of L1's at privilege level 0.
-void VirtualCpu::set_up_l1_state() {
-    port.write_host_state();
-    FakeVmcs& v = vmcs01();
-    v.set(field::pin_based_vm_execution_controls, hardware.pin_based.adjust(0));
-    v.set(field::primary_processor_based_vm_execution_controls,
-          hardware.primary_processor_based.adjust(vmx::primary::use_msr_bitmaps |
-                                                  vmx::primary::activate_secondary_controls));
-    v.set(field::secondary_processor_based_vm_execution_controls,
-          vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
-              (vpid01() != 0 ? vmx::secondary::enable_vpid : 0));
-    v.set(field::virtual_processor_identifier, vpid01());
-    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size | vmx::exit_control::save_debug_controls |
-                                    vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
-                                    vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer;
-    v.set(field::vm_exit_controls, hardware.vm_exit.adjust(exits));
-    v.set(field::vm_entry_controls,
-          hardware.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
-                                   vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer));
-    v.set(field::ept_pointer, FakePort::ept01);
-    v.set(field::vmcs_link_pointer, ~0ULL);
-    v.set(field::cr0_guest_host_mask, x86::cr0::numeric_error);
-    v.set(field::cr0_read_shadow, 0x8005'0033);
-    v.set(field::cr4_guest_host_mask, x86::cr4::vmx_enable);
-    v.set(field::cr4_read_shadow, 0x26a0);
-    v.set(field::guest_cr0, 0x8005'0033);
-    v.set(field::guest_cr3, layout::page_tables);
-    v.set(field::guest_cr4, 0x26a0);
-    v.set(field::guest_ia32_efer, 0xd01);
-    v.set(field::guest_ia32_pat, 0x0007'0406'0007'0406);
-    v.set(field::guest_dr7, 0x400);
-    v.set(field::guest_rflags, 2);
-    v.set(field::guest_rip, 0xffff'8000'0020'0000);
-    v.set(field::guest_rsp, 0x9000);
-    for (std::uint32_t n = 0; n < 6; ++n) {
-        v.word(field::guest_es_selector.encoding + 2 * n) = n == 1 ? 0x10 : 0x18;
-        v.word(field::guest_es_limit.encoding + 2 * n) = 0xffff'ffff;
-        v.word(field::guest_es_access_rights.encoding + 2 * n) = n == 1 ? 0xa09b : 0xc093;
-    }
-    v.set(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
-    v.set(field::guest_tr_selector, 0x40);
-    v.set(field::guest_tr_limit, 0x67);
-    v.set(field::guest_tr_access_rights, 0x8b);
-    v.set(field::guest_gdtr_limit, 0x7f);
-    v.set(field::guest_idtr_limit, 0xfff);
-    port.forget_writes();
-
-    constexpr std::uint64_t table_bits = 0x23;
-    constexpr std::uint64_t page_bits = 0x63;
-    for (unsigned level = 0; level < 3; ++level) {
-        port.memory.write<std::uint64_t>(layout::page_tables + level * 0x1000,
-                                         (layout::page_tables + (level + 1) * 0x1000) | table_bits);
-    }
-    for (std::uint64_t page = 0; page < 512; ++page) {
-        port.memory.write<std::uint64_t>(layout::level1_table + page * 8, page << 12 | page_bits);
-    }
-}
-
 // --- instructions
 
 Outcome VirtualCpu::execute(ExitReason reason, const vmx::InstructionOperands& operands, std::uint64_t displacement,
@@ -116,11 +58,6 @@ Outcome VirtualCpu::execute_raw(ExitReason reason, std::uint32_t instruction_inf
     v.set(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::arithmetic | extra_rflags);
     const std::uint64_t rip = v.get(field::guest_rip);
     std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
-    return settle(engine_->handle_vmx_instruction(reason), rip);
-}
-
-Outcome VirtualCpu::handle_instruction_raw(ExitReason reason) {
-    const std::uint64_t rip = vmcs01().get(field::guest_rip);
     return settle(engine_->handle_vmx_instruction(reason), rip);
 }
 
@@ -222,11 +159,12 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
         EXPECT_EQ(v.launched, entry == nested::Entry::vmresume) << "the launch state of vmcs02";
         expect_vmcs02_is_safe();
         injected_ = v.get(field::vm_entry_interruption_information);
-        const auto verdict = hardware_checks_l2 ? processor_verdict(v, hardware, vmcs02_, port) : nested::EntryVerdict{};
+        const auto verdict = processor_verdict(v, hardware, vmcs02_, port);
         if (verdict) {
             v.launched = true;
             return l2_runs;
         }
+        refused_rule = name_of(verdict.error());
         if (nested::is_host_state_check(verdict.error())) {
             ADD_FAILURE() << "the processor refuses vmcs02's host state: " << name_of(verdict.error());
         }
@@ -346,9 +284,16 @@ Outcome VirtualCpu::l2_exits(const L2Exit& exit) {
 Outcome VirtualCpu::l2_executes_cpuid() { return l2_exits({.reason = ExitReason::cpuid, .instruction_length = 2}); }
 
 Outcome VirtualCpu::hardware_refuses_entry(std::uint32_t error) {
-    vmcs02().launched = vmcs02().launched && false;
-    const bool was_l2 = engine_->handle_failed_entry(error);
-    return was_l2 ? vm_fail(static_cast<std::uint32_t>(read(field::vm_instruction_error))) : Outcome{};
+    const std::uint64_t rip = vmcs01().get(field::guest_rip);
+    std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
+    return engine_->handle_failed_entry(error) ? settle(nested::Entry::vmresume, rip) : Outcome{};
+}
+
+Outcome VirtualCpu::hardware_refuses_state() {
+    FakeVmcs& v = vmcs02();
+    v.set(field::exit_reason, vmx::ExitReasonField::entry_failure(ExitReason::entry_failure_guest_state).value);
+    std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
+    return settle(engine_->handle_l2_exit(v.get(field::exit_reason)), 0);
 }
 
 std::optional<VirtualCpu::Leaf> VirtualCpu::ept02_leaf(std::uint64_t guest_physical) {
@@ -393,10 +338,14 @@ std::uint16_t VirtualCpu::l2_tag() {
 // --- the rest passes through
 
 void VirtualCpu::prepare_first_entry() { engine_->prepare_first_entry(); }
+void VirtualCpu::prepare_reentry() { engine_->prepare_reentry(); }
+std::optional<std::uint64_t> VirtualCpu::l1_ept_pointer() const { return engine_->l1_ept_pointer(); }
 void VirtualCpu::l1_translations_changed() { engine_->l1_translations_changed(); }
 void VirtualCpu::l1_msr_changed() { engine_->l1_msr_changed(); }
 void VirtualCpu::ept01_changed() { engine_->ept01_changed(); }
-void VirtualCpu::inject(const nested::Fault& fault) { engine_->inject(fault); }
+void VirtualCpu::inject_general_protection() {
+    engine_->inject({.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
+}
 bool VirtualCpu::deliver_nmi() {
     nested::Entry entry = vmcs02_.value() != 0 && in_l2() && !vmcs02().launched ? nested::Entry::vmlaunch
                                                                               : nested::Entry::vmresume;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "nested/capabilities.hpp"
@@ -21,7 +22,6 @@ namespace flatback::nested {
 template <Port P>
 class NestedVcpu;
 enum class Entry : std::uint8_t;
-struct Fault;
 }  // namespace flatback::nested
 
 namespace flatback::nested_test {
@@ -135,9 +135,8 @@ public:
 
     // --- L2
     Outcome l2_exits(const L2Exit& exit);
-    // CPUID: an exit that L1 always sees.
+    // An exit that L1 always sees.
     Outcome l2_executes_cpuid();
-    // Which exit L0 takes for itself: MSR that only L0 intercepts.
     struct Leaf {
         std::uint64_t host = 0;  // of the byte
         std::uint64_t entry = 0;
@@ -151,16 +150,18 @@ public:
 
     // --- what the host hypervisor calls
     void prepare_first_entry();
+    void prepare_reentry();
+    [[nodiscard]] std::optional<std::uint64_t> l1_ept_pointer() const;
     void l1_translations_changed();
     void l1_msr_changed();
     void ept01_changed();
     bool deliver_nmi();
-    void inject(const nested::Fault& fault);
+    void inject_general_protection();
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
-    // The processor refuses vmcs02 with VMfail.
+    // The processor refuses vmcs02 with VMfail, or its guest state, right after a call that made L2 current.
     Outcome hardware_refuses_entry(std::uint32_t error);
-    Outcome handle_instruction_raw(ExitReason reason);
+    Outcome hardware_refuses_state();
 
     // --- what there is to see
     [[nodiscard]] bool in_l2() const;
@@ -186,9 +187,8 @@ public:
     [[nodiscard]] std::vector<Flush> invepts() const;
     void forget_flushes() { port.flushes.clear(); }
     [[nodiscard]] tag::VpidPool& pool() { return *pool_; }
-    // The tests' own processor check of vmcs02 is left out, for tests of what the hardware would catch anyway.
-    bool hardware_checks_l2 = true;
     std::uint64_t extra_rflags = 0;  // of L1
+    std::string_view refused_rule;   // by which the processor last refused vmcs02
 
     const vmx::Capabilities hardware;
     const nested::Capabilities capabilities;

@@ -26,20 +26,22 @@ TEST(TestReport, CountsAndCloses) {
     TestReport report{"boot"};
     EXPECT_TRUE(report.selects("boot.bare"));
     EXPECT_FALSE(report.selects("tidy"));
+    testing::internal::CaptureStdout();
     report.pass("a");
     report.pass("b");
     report.fail("c", "why");
+    EXPECT_EQ(testing::internal::GetCapturedStdout(), "ok      a\nok      b\nFAILED  c: why\n");
     EXPECT_EQ(report.closing_line(), "2 passed, 1 failed");
 }
 
 TEST(Tidy, TheDatabaseKeepsEachSourceOnceAndNoTests) {
     const auto reduced = reduced_database(
-        R"([{"file": "/r/tag/a.cpp", "command": "first"}, {"file": "/r/tag/a.cpp", "command": "second"},
+        R"([{"file": "/r/tag/a.cpp", "command": "g++ -O2 -mgeneral-regs-only -Wuseless-cast -c a"}, {"file": "/r/tag/a.cpp", "command": "second"},
             {"file": "/r/tests/tag/t.cpp"}, {"file": "/r/metal/boot.S"}, {"file": "/r/build/x.cpp"},
             {"file": "/elsewhere/b.cpp"}, {"file": "/r/fuzz/f.cpp"}, {"file": "/r/vmx/c.cpp"}])",
         "/r");
     ASSERT_TRUE(reduced.has_value());
-    EXPECT_EQ(*reduced, R"([{"command":"first","file":"/r/tag/a.cpp"},{"file":"/r/vmx/c.cpp"}])");
+    EXPECT_EQ(*reduced, R"([{"command":"g++ -O2 -c a","file":"/r/tag/a.cpp"},{"file":"/r/vmx/c.cpp"}])");
     EXPECT_FALSE(reduced_database("{", "/r").has_value());
     EXPECT_FALSE(reduced_database("[{}]", "/r").has_value());
 }
@@ -56,6 +58,10 @@ TEST(DebianPackage, TheKernelIsWhatTheMetapackageDependsOn) {
 TEST(Excerpt, FindingsAreTheLinesOfErrorsAndWarnings) {
     EXPECT_EQ(findings("a.cpp:1:2: warning: x\n   code\nb.cpp:3:4: error: y\nnote"),
               "\na.cpp:1:2: warning: x\nb.cpp:3:4: error: y");
+}
+
+TEST(Excerpt, ColoursDoNotHideAFinding) {
+    EXPECT_EQ(findings("\x1b[1ma.cpp:1:2: \x1b[0m\x1b[0;1;31merror: \x1b[0mx\x1b["), "\na.cpp:1:2: error: x");
 }
 
 TEST(Excerpt, LastLinesAreTheEnd) {

@@ -6,10 +6,6 @@
 namespace flatback::tools {
 namespace {
 
-std::string text_of(const Bytes& bytes) {
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 TEST(InitramfsList, EachKindOfLineBecomesAnEntry) {
     const auto directory = TemporaryDirectory::create();
     ASSERT_TRUE(directory.has_value());

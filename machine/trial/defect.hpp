@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "machine/cpu/instruction.hpp"
+#include "machine/cpu/registers.hpp"
+
+namespace flatback::machine {
+
+/// An INVVPID or INVEPT that L0 executes.
+struct HardwareFlush {
+    bool invept = false;
+    std::uint64_t type = 0;
+    std::uint16_t vpid = 0;
+    /// INVVPID type 0: the linear address. INVEPT: the EPTP.
+    std::uint64_t operand = 0;
+    unsigned processor = 0;
+
+    friend bool operator==(const HardwareFlush&, const HardwareFlush&) = default;
+};
+
+/// What a defective L0 does differently: one virtual function for each place where a hypervisor with nested
+/// VPID can go wrong. The base class does everything right. Only tests put one in.
+class Defect {
+public:
+    using Run = std::function<void(const HardwareFlush&)>;
+
+    Defect() = default;
+    Defect(const Defect&) = delete;
+    Defect& operator=(const Defect&) = delete;
+    virtual ~Defect() = default;
+
+    /// L0 executes a flush; `current_vpid` is that of the current hardware VMCS.
+    virtual void flush(const HardwareFlush& flush, std::uint16_t current_vpid, const Run& run) {
+        static_cast<void>(current_vpid);
+        run(flush);
+    }
+    /// A VM entry by L0 is about to be made.
+    virtual void before_entry(bool into_l2, std::uint16_t vpid, const Run& run) {
+        static_cast<void>(into_l2);
+        static_cast<void>(vpid);
+        static_cast<void>(run);
+    }
+    /// A VM entry by L0 was made, or failed; the guest has done nothing yet.
+    virtual void after_entry(bool succeeded, const Run& run) {
+        static_cast<void>(succeeded);
+        static_cast<void>(run);
+    }
+    /// A VM exit to L0 was taken.
+    virtual void after_exit(bool from_l2, std::uint16_t vpid, const Run& run) {
+        static_cast<void>(from_l2);
+        static_cast<void>(vpid);
+        static_cast<void>(run);
+    }
+    /// L0 writes a field of a hardware VMCS: what it writes.
+    virtual std::uint64_t written(std::uint32_t encoding, std::uint64_t value) {
+        static_cast<void>(encoding);
+        return value;
+    }
+    /// The number of the processor that L0 believes to run on.
+    virtual unsigned processor(unsigned number) { return number; }
+    /// What L1 executes, as the defective handler takes it: the registers and the memory operand (two words,
+    /// empty where there is none or it cannot be read) may be changed; they are put back afterwards.
+    struct Handled {
+        Opcode opcode;
+        Registers& registers;
+        std::uint64_t* operand;  // null, or two words
+        bool in_vmx_operation;
+    };
+    enum class Handling : std::uint8_t {
+        engine,   // as it is now
+        succeed,  // nothing is done, VMsucceed
+        fail_28,  // nothing is done, VMfail with error 28
+        stay,     // nothing is done at all: RIP stays
+    };
+    virtual Handling handle(const Handled& handled) {
+        static_cast<void>(handled);
+        return Handling::engine;
+    }
+    /// L0 took a page away. False: it does not tell the engine.
+    virtual bool tells_of_taken_page() { return true; }
+};
+
+}  // namespace flatback::machine

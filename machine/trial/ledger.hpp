@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "machine/program/program.hpp"
+#include "machine/trial/nested_world.hpp"
+
+namespace flatback::machine {
+
+/// One rule of nested VPID as a program: bare and nested must be the same in it, and where it says so L0 may
+/// execute no more than so many flushes.
+struct LedgerCase {
+    /// The row of the ledger (docs/trial.md); 0: none of them, a rule of this project's own.
+    unsigned row = 0;
+    std::string name;
+    NestedWorld::Options options{};
+    Program program{};
+    /// The most hardware flushes from step `counted_from` on. INVVPIDs of one address are not among
+    /// `invvpids`. A raw INVVPID or INVEPT of all contexts reaches other VMs, and is too much in any case.
+    struct Cost {
+        std::size_t counted_from;
+        std::size_t invvpids;
+        std::size_t invepts;
+        std::size_t addresses = 0;
+        /// For a flush whose absence nobody could see, as another one beside it reaches as far.
+        std::size_t least_invvpids = 0;
+    };
+    std::optional<Cost> cost{};
+};
+
+[[nodiscard]] const std::vector<LedgerCase>& ledger();
+/// Null: there is none of this name.
+[[nodiscard]] const LedgerCase* find_ledger_case(const std::string& name);
+
+/// Makes a defect in its first state.
+using DefectMaker = std::function<std::unique_ptr<Defect>()>;
+
+/// Runs a case, under a defective L0 if one is given. nullopt: it holds; else what is wrong, for a correct L0
+/// with the account of the shortest program.
+[[nodiscard]] std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect = {});
+
+}  // namespace flatback::machine

@@ -1,0 +1,68 @@
+// `flatback machine mutants`: runs the trial on each defective L0 and says which test caught it.
+#include <CLI/CLI.hpp>
+#include <fstream>
+#include <iomanip>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "machine/command/commands.hpp"
+#include "machine/trial/mutants.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+struct MutantsOptions {
+    std::string json;
+    std::size_t random_programs = 200;
+};
+
+CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
+    // A correct L0 passes all that a mutant is to fail.
+    for (const LedgerCase& each : ledger()) {
+        if (const auto wrong = judge(each)) {
+            setting.error << "flatback machine: the engine itself does not hold in " << each.name << "\n"
+                          << *wrong;
+            return CommandStatus::failure;
+        }
+    }
+    std::vector<MutantResult> results;
+    std::size_t caught = 0;
+    for (const Mutant& mutant : mutants()) {
+        results.push_back(try_mutant(mutant, options.random_programs));
+        const MutantResult& result = results.back();
+        if (!result.caught_by.empty()) ++caught;
+        setting.out << std::left << std::setw(52) << result.name << std::setw(7)
+                    << (result.ledger_row ? "row " + std::to_string(*result.ledger_row) : "") << " "
+                    << (result.caught_by.empty() ? "LIVES" : result.caught_by) << "\n";
+    }
+    setting.out << caught << " of " << results.size() << " caught\n";
+    if (!options.json.empty()) {
+        std::ofstream file(options.json);
+        write_json(file, results);
+        if (!file) {
+            setting.error << "flatback machine: " << options.json << ": cannot be written\n";
+            return CommandStatus::usage;
+        }
+    }
+    return caught == results.size() ? CommandStatus::success : CommandStatus::failure;
+}
+
+}  // namespace
+
+void add_mutants_command(CLI::App& app, CommandSetting& setting) {
+    auto options = std::make_shared<MutantsOptions>();
+    CLI::App& command = *app.add_subcommand(
+        "mutants", "run the trial on each defective variant of L0 and say which test caught it");
+    command.add_option("--json", options->json, "write the results to this file");
+    command
+        .add_option("--random", options->random_programs,
+                    "random programs for what the ledger lets pass (default 200)")
+        ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 32));
+    command.callback(
+        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,611 @@
+#include "machine/trial/nested_world.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "machine/program/layout.hpp"
+#include "machine/trial/l1_space.hpp"
+#include "machine/trial/machine_port.hpp"
+#include "nested/complete_instruction.hpp"
+#include "nested/vcpu.hpp"
+#include "vmx/controls.hpp"
+#include "vmx/ept.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/msr.hpp"
+
+namespace flatback::tag {
+
+// An exception of the machine (a bound was reached) may pass through the engine.
+void unpaid_flush(const FlushTarget&) noexcept {
+    if (std::uncaught_exceptions() == 0) std::terminate();
+}
+
+}  // namespace flatback::tag
+
+namespace flatback::machine {
+
+namespace field = vmx::field;
+
+namespace {
+
+using Engine = nested::NestedVcpu<MachinePort>;
+
+constexpr nested::Fault general_protection{
+    .vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true};
+
+Machine::Options machine_options(const NestedWorld::Options& options) {
+    Machine::Options machine;
+    machine.cpus = options.processors;
+    machine.memory.limit_bytes = options.memory_bytes;
+    machine.retentive.entry_limit = options.entry_limit;
+    return machine;
+}
+
+nested::Capabilities capabilities_for(const ProcessorModel& hardware, tag::Policy tags) {
+    return nested::make_capabilities(hardware.vmx, hardware.physical_address_bits, tags != tag::Policy::off);
+}
+
+const char* name_of_check(const Completion& completion) {
+    return completion.failed_check != nullptr ? completion.failed_check : "";
+}
+
+/// What L0 has to know of (as metal/): capabilities, and the MSRs that live in the VMCS.
+void fill_msr_bitmap(PhysicalMemory& memory, std::uint64_t bitmap) {
+    const auto set = [&](std::uint32_t number, bool write) {  // SDM 3C 25.6.9
+        const bool high = number >= 0xC000'0000;
+        const std::uint32_t bit = number & 0x1FFF;
+        const std::uint64_t byte = bitmap + (write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8;
+        memory.write(byte, memory.read(byte) | std::uint64_t{1} << (8 * (byte & 7) + bit % 8));
+    };
+    for (std::uint32_t number = x86::msr::ia32_vmx_basic; number <= x86::msr::ia32_vmx_procbased_ctls3;
+         ++number) {
+        set(number, false);
+        set(number, true);
+    }
+    set(x86::msr::ia32_feature_control, true);
+    for (const std::uint32_t number : {x86::msr::ia32_efer, x86::msr::ia32_pat, x86::msr::ia32_sysenter_cs,
+                                       x86::msr::ia32_sysenter_esp, x86::msr::ia32_sysenter_eip}) {
+        set(number, true);
+    }
+}
+
+}  // namespace
+
+struct NestedWorld::Host {
+    Host(Machine& machine, const Options& options)
+        : pages(machine.memory(), options.memory_bytes),
+          pool(options.vpids),
+          capabilities(capabilities_for(machine.model(), options.tags)),
+          l0{.machine = machine,
+             .pages = pages,
+             .capabilities = capabilities,
+             .msr_bitmap = pages.allocate().value_or(0),
+             .nothing = pages.allocate().value_or(0),
+             .defect = options.defect,
+             .record_flushes = options.record_flushes} {
+        fill_msr_bitmap(machine.memory(), l0.msr_bitmap);
+        for (unsigned cpu = 0; cpu < machine.cpu_count(); ++cpu) {
+            const std::uint64_t region = pages.allocate().value_or(0);
+            machine.memory().write(region, machine.model().vmx.basic.revision());
+            machine.start_vmx_operation(cpu, region);
+        }
+    }
+
+    L0Pages pages;
+    tag::VpidPool pool;
+    nested::Capabilities capabilities;
+    L0Host l0;
+};
+
+struct NestedWorld::VirtualCpu {
+    VirtualCpu(Host& host, L1Space& space, const Options& options, unsigned of_vm, unsigned processor)
+        : vm(of_vm),
+          port(host.l0, space, processor),
+          vmcs01(*port.allocate_page()),
+          engine(port, host.capabilities, host.pool, vmcs01,
+                 {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs}) {}
+
+    unsigned vm;
+    MachinePort port;
+    x86::Hpa vmcs01;
+    Engine engine;
+    /// What no VMCS holds, while the virtual CPU is off its processor.
+    Registers saved = kernel_registers(0);
+    bool on_processor = false;
+
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    vmx::field_value_t<W> get(vmx::Field<W, K> what) {
+        return static_cast<vmx::field_value_t<W>>(port.vmread(what.encoding));
+    }
+    void put(auto what, std::uint64_t value) { port.vmwrite(what.encoding, value); }
+    void advance() {
+        nested::complete_instruction([this](auto what) { return get(what); },
+                                     [this](auto what, std::uint64_t value) { put(what, value); },
+                                     get(field::guest_rflags));
+    }
+    void set_up_vmcs01(const Host& host, const L1Space& space);
+    [[nodiscard]] bool write_cr0(std::uint64_t value, const nested::Capabilities& capabilities);
+    [[nodiscard]] bool write_cr4(std::uint64_t value, const nested::Capabilities& capabilities);
+};
+
+struct NestedWorld::VirtualMachine {
+    VirtualMachine(PhysicalMemory& memory, L0Pages& pages, unsigned vm) : space(memory, pages, vm) {}
+
+    L1Space space;
+    std::vector<std::unique_ptr<VirtualCpu>> vcpus{};
+};
+
+ProcessorModel NestedWorld::l1_model(const Options& options) {
+    ProcessorModel model = full_processor_model();
+    const nested::Capabilities capabilities = capabilities_for(model, options.tags);
+    model.vmx = capabilities.promised;
+    const nested::FieldSet has = nested::detail::supported_fields(capabilities.promised);
+    for (std::size_t index = 0; index < vmx::field_count; ++index)
+        model.absent_fields[index] = !has.contains(index);
+    return model;
+}
+
+NestedWorld::NestedWorld(const Options& options)
+    : options_(options),
+      model_(l1_model(options)),
+      machine_(machine_options(options)),
+      host_(std::make_unique<Host>(machine_, options)),
+      running_(options.processors) {
+    create_vm(0, options.vcpus);
+}
+
+NestedWorld::~NestedWorld() = default;
+
+unsigned NestedWorld::vcpu_count(unsigned vm) const {
+    return vm < vms_.size() && vms_[vm] != nullptr ? static_cast<unsigned>(vms_[vm]->vcpus.size()) : 0;
+}
+
+Actor NestedWorld::running(unsigned vm, unsigned vcpu) const {
+    return vms_[vm]->vcpus[vcpu]->engine.in_l2() ? Actor::l2 : Actor::l1;
+}
+
+Registers& NestedWorld::registers(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    // The caller may change them.
+    machine_.registers_changed(guest.port.processor());
+    return machine_.cpu(guest.port.processor()).registers;
+}
+
+Registers NestedWorld::visible_registers(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    Registers seen = machine_.cpu(guest.port.processor()).registers;
+    const auto visible = [&](std::uint64_t real, auto mask, auto shadow) {
+        return (real & ~guest.get(mask)) | (guest.get(shadow) & guest.get(mask));
+    };
+    seen.cr0 = visible(seen.cr0, field::cr0_guest_host_mask, field::cr0_read_shadow);
+    seen.cr4 = visible(seen.cr4, field::cr4_guest_host_mask, field::cr4_read_shadow);
+    return seen;
+}
+
+unsigned NestedWorld::processor_of(unsigned vm, unsigned vcpu) const {
+    return vms_[vm]->vcpus[vcpu]->port.processor();
+}
+
+std::uint16_t NestedWorld::running_tag(unsigned vm, unsigned vcpu) {
+    return machine_.translation_context(on_processor(vm, vcpu).port.processor()).vpid;
+}
+
+std::uint16_t NestedWorld::vpid01(unsigned vm, unsigned vcpu) const {
+    return vms_[vm]->vcpus[vcpu]->engine.vpid01();
+}
+
+std::uint32_t NestedWorld::tags_owned() const {
+    return host_->pool.owned();
+}
+
+std::vector<HardwareFlush> NestedWorld::take_flushes() {
+    return std::exchange(host_->l0.flushes, {});
+}
+
+std::uint64_t NestedWorld::read(unsigned vm, std::uint64_t l1_physical) const {
+    const auto place = vms_[vm]->space.host_of(l1_physical);
+    return place ? machine_.memory().read(place->host) : 0;
+}
+
+void NestedWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) {
+    if (const auto place = vms_[vm]->space.host_of(l1_physical)) machine_.memory().write(place->host, value);
+}
+
+// --- virtual CPUs and processors ---
+
+void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space) {
+    const vmx::Capabilities& has = host.l0.machine.model().vmx;
+    port.write_host_state();
+    put(field::pin_based_vm_execution_controls, has.pin_based.adjust(0));
+    put(field::primary_processor_based_vm_execution_controls,
+        has.primary_processor_based.adjust(vmx::primary::use_msr_bitmaps |
+                                           vmx::primary::activate_secondary_controls));
+    put(field::secondary_processor_based_vm_execution_controls,
+        has.secondary_processor_based.adjust(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
+                                             vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
+                                             (engine.vpid01() != 0 ? vmx::secondary::enable_vpid : 0)));
+    put(field::vm_exit_controls,
+        has.vm_exit.adjust(vmx::exit_control::host_address_space_size |
+                           vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
+                           vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
+                           vmx::exit_control::load_ia32_efer));
+    put(field::vm_entry_controls,
+        has.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
+                            vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
+    put(field::virtual_processor_identifier, engine.vpid01());
+    put(field::ept_pointer, space.ept01_pointer());
+    put(field::address_of_msr_bitmaps, host.l0.msr_bitmap);
+    put(field::vmcs_link_pointer, ~std::uint64_t{0});
+
+    const Registers start = kernel_registers(0);
+    put(field::cr0_guest_host_mask, x86::cr0::numeric_error);
+    put(field::cr0_read_shadow, start.cr0);
+    put(field::guest_cr0, start.cr0);
+    // The boot loader leaves L1 with CR4.VMXE set (program/runner.cpp); the real one is set always.
+    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | ~nested::offered::cr4);
+    put(field::cr4_read_shadow, start.cr4 | x86::cr4::vmx_enable);
+    put(field::guest_cr4, start.cr4 | x86::cr4::vmx_enable);
+    put(field::guest_cr3, start.cr3);
+    put(field::guest_ia32_efer, start.efer);
+    put(field::guest_ia32_pat, start.pat);
+    put(field::guest_dr7, start.dr7);
+    put(field::guest_rip, start.rip);
+    put(field::guest_rflags, start.rflags);
+    for (std::uint32_t index = 0; index < start.segments.size(); ++index) {
+        const Segment& segment = start.segments[index];
+        port.vmwrite(field::guest_es_selector.encoding + 2 * index, segment.selector);
+        port.vmwrite(field::guest_es_base.encoding + 2 * index, segment.base);
+        port.vmwrite(field::guest_es_limit.encoding + 2 * index, segment.limit);
+        port.vmwrite(field::guest_es_access_rights.encoding + 2 * index, segment.access_rights);
+    }
+    put(field::guest_gdtr_limit, start.gdtr.limit);
+    put(field::guest_idtr_limit, start.idtr.limit);
+}
+
+bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
+    if (vm >= vms_.size() || vms_[vm] != nullptr || vcpus == 0 || vcpus > layout::vcpus) return false;
+    vms_[vm] = std::make_unique<VirtualMachine>(machine_.memory(), host_->pages, vm);
+    VirtualMachine& made = *vms_[vm];
+    for (unsigned index = 0; index < vcpus; ++index) {
+        const unsigned processor = index % options_.processors;
+        if (running_[processor] != nullptr) take_off(*running_[processor]);
+        auto guest = std::make_unique<VirtualCpu>(*host_, made.space, options_, vm, processor);
+        *guest->port.page(guest->vmcs01) = machine_.model().vmx.basic.revision();
+        guest->port.clear_vmcs(guest->vmcs01);
+        guest->port.load_vmcs(guest->vmcs01);
+        guest->set_up_vmcs01(*host_, made.space);
+        made.vcpus.push_back(std::move(guest));
+    }
+    return true;
+}
+
+bool NestedWorld::destroy_vm(unsigned vm) {
+    if (vcpu_count(vm) == 0) return false;
+    for (const auto& guest : vms_[vm]->vcpus) {
+        take_off(*guest);
+        guest->port.move_to(guest->port.processor());  // clears what is active
+    }
+    vms_[vm].reset();
+    return true;
+}
+
+bool NestedWorld::move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) {
+    if (processor >= options_.processors) return true;  // no bare machine can tell
+    VirtualCpu& guest = *vms_[vm]->vcpus[vcpu];
+    take_off(guest);
+    guest.port.move_to(processor);
+    return true;
+}
+
+/// The host's side of taking a page (rule 6): the EPT first, then each virtual CPU, which must leave its
+/// processor.
+bool NestedWorld::take_page(unsigned vm, std::uint64_t l1_physical) {
+    VirtualMachine& owner = *vms_[vm];
+    if (!owner.space.host_of(l1_physical)) return true;
+    if (!owner.space.move_page(l1_physical)) return false;
+    machine_.memory().note_direct_writes();
+    if (options_.defect != nullptr && !options_.defect->tells_of_taken_page()) return true;
+    for (const auto& guest : owner.vcpus) {
+        const unsigned processor = guest->port.processor();
+        if (running_[processor] != nullptr) take_off(*running_[processor]);
+        guest->port.load_vmcs(guest->port.current());
+        guest->engine.ept01_changed();
+    }
+    return true;
+}
+
+void NestedWorld::set_step(std::uint64_t step) {
+    for (unsigned cpu = 0; cpu < machine_.cpu_count(); ++cpu) machine_.retentive_tlb(cpu).set_step(step);
+}
+
+/// An external interrupt ends the guest's turn; L1 sees nothing of it.
+void NestedWorld::take_off(VirtualCpu& guest) {
+    if (!guest.on_processor) return;
+    const unsigned processor = guest.port.processor();
+    machine_.take_from_guest(processor);
+    guest.saved = machine_.cpu(processor).registers;
+    guest.on_processor = false;
+    running_[processor] = nullptr;
+}
+
+void NestedWorld::put_on(VirtualCpu& guest) {
+    const unsigned processor = guest.port.processor();
+    if (running_[processor] != nullptr) take_off(*running_[processor]);
+    Registers& now = machine_.cpu(processor).registers;
+    const Registers host = std::exchange(now, guest.saved);
+    // What VM entry loads is the host's until then.
+    now.cr0 = host.cr0;
+    now.cr3 = host.cr3;
+    now.cr4 = host.cr4;
+    now.efer = host.efer;
+    now.segments = host.segments;
+    now.rflags = host.rflags;
+    now.activity = vmx::ActivityState::active;
+    now.interruptibility = 0;
+    machine_.registers_changed(processor);
+    guest.port.load_vmcs(guest.port.current());
+    guest.engine.prepare_reentry();
+    const bool launch = machine_.current_vmcs(processor)->launch_state == Vmcs::LaunchState::clear;
+    guest.on_processor = true;
+    running_[processor] = &guest;
+    const Completion entered = enter(guest, launch);
+    if (entered.event)
+        throw EngineFailure("an event was left to be delivered when the guest was interrupted");
+}
+
+NestedWorld::VirtualCpu& NestedWorld::on_processor(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = *vms_[vm]->vcpus[vcpu];
+    if (!guest.on_processor) put_on(guest);
+    return guest;
+}
+
+/// VM entries until one comes to stand: what the processor refuses is the engine's to deal with.
+Completion NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch) {
+    const unsigned processor = guest.port.processor();
+    machine_.memory().note_direct_writes();
+    for (bool launch = engine_says_launch;;) {
+        if (options_.defect != nullptr) {
+            const Vmcs& vmcs = *machine_.current_vmcs(processor);
+            options_.defect->before_entry(guest.engine.in_l2(), vmcs.get(field::virtual_processor_identifier),
+                                          [&](const HardwareFlush& it) { guest.port.run(it); });
+        }
+        const Completion entered = guest.port.enter(launch);
+        if (options_.defect != nullptr) {
+            options_.defect->after_entry(entered.kind == Completion::Kind::vm_entry,
+                                         [&](const HardwareFlush& it) { guest.port.run(it); });
+        }
+        if (entered.kind == Completion::Kind::vm_entry) return entered;
+        nested::Entry next = nested::Entry::vmresume;
+        if (entered.kind == Completion::Kind::vm_exit) {
+            if (!guest.engine.in_l2())
+                throw EngineFailure(std::string("L1's state is refused: ") + name_of_check(entered));
+            next = guest.engine.handle_l2_exit(entered.exit_reason.value);
+        } else if (!guest.engine.handle_failed_entry(guest.get(field::vm_instruction_error))) {
+            throw EngineFailure(std::string("the VM entry into L1 fails: ") + name_of_check(entered));
+        }
+        machine_.memory().note_direct_writes();
+        launch = next == nested::Entry::vmlaunch;
+    }
+}
+
+// --- exits ---
+
+Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    const unsigned processor = guest.port.processor();
+    nested::Counters& counters = guest.engine.counters();
+    while (true) {
+        const Completion completion = machine_.execute(processor, instruction);
+        if (completion.kind != Completion::Kind::vm_exit) return completion;
+
+        const bool from_l2 = guest.engine.in_l2();
+        const std::uint64_t reflected = counters.exits_reflected;
+        const vmx::ExitReason reason = completion.exit_reason.basic();
+        if (options_.defect != nullptr) {
+            const Vmcs& vmcs = *machine_.current_vmcs(processor);
+            options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
+                                        [&](const HardwareFlush& it) { guest.port.run(it); });
+        }
+        bool launch = false;
+        if (from_l2) {
+            launch = guest.engine.handle_l2_exit(completion.exit_reason.value) == nested::Entry::vmlaunch;
+        } else if (!handle_l1_exit(guest, reason)) {
+            launch = handle_vmx_instruction(guest, reason, instruction);
+        }
+        const Completion entered = enter(guest, launch);
+        const bool into_l2 = guest.engine.in_l2();
+        if (counters.exits_reflected != reflected) {
+            return {.kind = Completion::Kind::vm_exit, .exit_reason = completion.exit_reason};
+        }
+        if (into_l2 && !from_l2) return entered;
+        if (entered.event) return {.kind = Completion::Kind::event, .event = entered.event};
+        // What EPT02 lacked is there now: the access is made again.
+        if (!from_l2 || reason != vmx::ExitReason::ept_violation) return {};
+    }
+}
+
+/// False: one of the VMX instructions, which are the engine's.
+bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
+    Registers& registers = machine_.cpu(guest.port.processor()).registers;
+    auto& general = registers.general;
+    ++guest.engine.counters().handled_by_l0[static_cast<std::size_t>(reason)];
+    switch (reason) {
+        case vmx::ExitReason::cpuid:
+            for (const unsigned index : {0U, 1U, 2U, 3U}) general[index] = 0;
+            guest.advance();
+            return true;
+        case vmx::ExitReason::rdmsr:
+            if (const auto value = guest.engine.read_guest_msr(static_cast<std::uint32_t>(general[1]))) {
+                general[0] = *value & 0xFFFF'FFFF;
+                general[2] = *value >> 32;
+                guest.advance();
+            } else {
+                guest.engine.inject(general_protection);
+            }
+            return true;
+        case vmx::ExitReason::wrmsr:
+            if (guest.engine.write_guest_msr(static_cast<std::uint32_t>(general[1]),
+                                             general[2] << 32 | (general[0] & 0xFFFF'FFFF))) {
+                guest.engine.l1_msr_changed();
+                guest.advance();
+            } else {
+                guest.engine.inject(general_protection);
+            }
+            return true;
+        case vmx::ExitReason::control_register_access: {
+            const auto access = vmx::ControlRegisterAccess::decode(guest.get(field::exit_qualification));
+            const std::uint64_t value = general[access.general_register];
+            const bool written = access.control_register == 0 ? guest.write_cr0(value, host_->capabilities)
+                                                              : guest.write_cr4(value, host_->capabilities);
+            if (written) {
+                guest.advance();
+            } else {
+                guest.engine.inject(general_protection);
+            }
+            return true;
+        }
+        case vmx::ExitReason::ept_violation:  // beyond all of L1's memory
+            guest.engine.inject(general_protection);
+            return true;
+        default:
+            --guest.engine.counters()
+                  .handled_by_l0[static_cast<std::size_t>(reason)];  // the engine counts it
+            return false;
+    }
+}
+
+/// True: the guest must be entered by VMLAUNCH.
+bool NestedWorld::handle_vmx_instruction(VirtualCpu& guest, vmx::ExitReason reason,
+                                         const Instruction& instruction) {
+    using nested::Entry;
+    if (options_.defect == nullptr) return guest.engine.handle_vmx_instruction(reason) == Entry::vmlaunch;
+
+    // The operand as L1 has it in memory: programs put it where linear and L1-physical addresses are the
+    // same.
+    Registers& registers = machine_.cpu(guest.port.processor()).registers;
+    const std::array<std::uint64_t, 16> general = registers.general;
+    const auto place = owner_of(guest).space.host_of(instruction.address);
+    std::uint64_t* operand = nullptr;
+    std::array<std::uint64_t, 2> words{};
+    if (place && (place->host & 0xFFF) <= 0xFF0) {
+        operand = machine_.memory().direct_page(place->host) + (place->host & 0xFFF) / 8;
+        words = {operand[0], operand[1]};
+    }
+    bool launch = false;
+    switch (
+        options_.defect->handle({instruction.opcode, registers, operand, guest.engine.in_vmx_operation()})) {
+        case Defect::Handling::engine:
+            launch = guest.engine.handle_vmx_instruction(reason) == Entry::vmlaunch;
+            break;
+        case Defect::Handling::succeed:
+            guest.put(field::guest_rflags, guest.get(field::guest_rflags) & ~x86::rflags::arithmetic);
+            guest.advance();
+            break;
+        case Defect::Handling::fail_28:
+            // The engine's own way to say so: an INVVPID of no type.
+            registers.general[instruction.b] = ~std::uint64_t{0};
+            guest.engine.handle_vmx_instruction(vmx::ExitReason::invvpid);
+            break;
+        case Defect::Handling::stay:
+            break;
+    }
+    if (instruction.opcode == Opcode::invvpid || instruction.opcode == Opcode::invept) {
+        registers.general = general;
+        if (operand != nullptr) std::copy(words.begin(), words.end(), operand);
+    }
+    return launch;
+}
+
+/// MOV to CR0 exits where L1 changes CR0.NE, and in VMX operation CR0.PE and CR0.PG too.
+bool NestedWorld::VirtualCpu::write_cr0(std::uint64_t value, const nested::Capabilities& capabilities) {
+    using namespace x86::cr0;
+    if (value >> 32 != 0) return false;
+    value = (value & defined_bits) | extension_type;
+    if ((value & paging) != 0 && (value & protection_enable) == 0) return false;
+    if ((value & not_write_through) != 0 && (value & cache_disable) == 0) return false;
+    const std::uint64_t before = get(field::guest_cr0);
+    const bool clears_paging = (before & ~value & paging) != 0;
+    if (clears_paging) return false;  // L1 is in 64-bit mode
+    if (engine.in_vmx_operation() && !capabilities.promised.cr0.permits(value)) return false;
+    put(field::guest_cr0, value | numeric_error);
+    put(field::cr0_read_shadow, value);
+    return true;
+}
+
+bool NestedWorld::VirtualCpu::write_cr4(std::uint64_t value, const nested::Capabilities& capabilities) {
+    using namespace x86::cr4;
+    const std::uint64_t before = get(field::guest_cr4);
+    if ((value & ~capabilities.promised.cr4.fixed1) != 0) return false;
+    if (engine.in_vmx_operation() && !capabilities.promised.cr4.permits(value)) return false;
+    if ((value & physical_address_extension) == 0) return false;
+    if ((value & ~before & pcid_enable) != 0 && (get(field::guest_cr3) & x86::cr3::pcid_mask) != 0)
+        return false;
+    put(field::guest_cr4, value | vmx_enable);
+    put(field::cr4_read_shadow, value);
+    if (((value ^ before) & (page_global_enable | smep_enable | pcid_enable)) != 0)
+        engine.l1_translations_changed();
+    return true;
+}
+
+// --- permitted outcomes ---
+
+NestedWorld::VirtualMachine& NestedWorld::owner_of(const VirtualCpu& guest) {
+    return *vms_[guest.vm];
+}
+
+/// nullopt: an EPT violation that L0 deals with, after which the access is made again.
+std::optional<Outcome> NestedWorld::as_l1_sees(VirtualCpu& guest, const Outcome& outcome) {
+    const L1Space& space = owner_of(guest).space;
+    switch (outcome.kind) {
+        case Outcome::Kind::page_fault:
+            return outcome;
+        case Outcome::Kind::translated: {
+            const auto seen = space.l1_of(outcome.physical);
+            return Outcome::translated(seen ? *seen : outcome.physical | foreign);
+        }
+        case Outcome::Kind::ept_misconfiguration:
+            throw EngineFailure("L0 made an EPT entry that is misconfigured");
+        case Outcome::Kind::ept_violation:
+            break;
+    }
+    // As the engine will: EPT12 decides.
+    const std::optional<std::uint64_t> eptp = guest.engine.l1_ept_pointer();
+    if (!eptp) return std::nullopt;
+    std::uint64_t table = vmx::Eptp{*eptp}.root();
+    std::uint64_t rights = vmx::ept_entry::permissions;
+    for (unsigned level = 4;; --level) {
+        const auto place = space.host_of(table + 8 * ((outcome.physical >> (12 + 9 * (level - 1))) & 511));
+        const std::uint64_t entry = place ? machine_.memory().read(place->host) : 0;
+        rights &= entry;
+        if ((entry & vmx::ept_entry::permissions) == 0) break;
+        if (vmx::is_ept_misconfigured(entry, level, host_->capabilities.promised.ept_vpid,
+                                      host_->capabilities.physical_address_width)) {
+            return Outcome::ept_misconfiguration(outcome.physical);
+        }
+        if (level == 1 || (entry & vmx::ept_entry::page_size) != 0) break;
+        table = entry & vmx::ept_entry::address_mask;
+    }
+    const vmx::EptViolation violation{outcome.exit_qualification};
+    if ((violation.access() & ~rights) == 0) return std::nullopt;
+    return Outcome::ept_violation(outcome.physical,
+                                  violation.with_permissions(static_cast<std::uint8_t>(rights & 7)).value);
+}
+
+PermittedOutcomes NestedWorld::permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                         Access access) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    PermittedOutcomes seen;
+    for (const PermittedOutcome& each : machine_.permitted(guest.port.processor(), linear_address, access)) {
+        const std::optional<Outcome> outcome = as_l1_sees(guest, each.outcome);
+        if (!outcome) continue;
+        const auto is_it = [&](const PermittedOutcome& other) { return other.outcome == *outcome; };
+        if (std::ranges::none_of(seen, is_it)) seen.push_back({*outcome, each.provenance});
+    }
+    return seen;
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "machine/cpu/machine.hpp"
+#include "machine/program/program.hpp"
+#include "machine/program/world.hpp"
+#include "machine/trial/defect.hpp"
+#include "tag/vpid12_map.hpp"
+#include "tag/vpid_pool.hpp"
+
+namespace flatback::machine {
+
+/// The world with a hypervisor: an L0 made of the engine (nested/, tag/) and of the little that a host adds
+/// runs on one machine, and each VM is an L1 of it. Virtual CPUs share the machine's processors; who is not
+/// running was taken off its processor by an interrupt, as a scheduler does.
+class NestedWorld final : public World {
+public:
+    struct Options {
+        unsigned vcpus = 1;       // of VM 0
+        unsigned processors = 2;  // of the machine; virtual CPU n starts on n mod this
+        tag::Policy tags = tag::Policy::mapped;
+        bool shadow_vmcs = true;
+        std::uint16_t vpids = 65535;  // in the pool
+        std::uint64_t memory_bytes = std::uint64_t{256} << 20;
+        std::size_t entry_limit = std::size_t{1} << 20;
+        Defect* defect = nullptr;  // only in tests
+        bool record_flushes = false;
+    };
+
+    explicit NestedWorld(const Options& options);
+    ~NestedWorld() override;
+
+    /// The processor that L1s under this L0 find: what a bare machine must be for a comparison.
+    [[nodiscard]] static ProcessorModel l1_model(const Options& options);
+
+    [[nodiscard]] unsigned vcpu_count(unsigned vm) const override;
+    [[nodiscard]] Actor running(unsigned vm, unsigned vcpu) const override;
+    [[nodiscard]] Registers& registers(unsigned vm, unsigned vcpu) override;
+    [[nodiscard]] const ProcessorModel& model() const override { return model_; }
+    Completion execute(unsigned vm, unsigned vcpu, const Instruction& instruction) override;
+    [[nodiscard]] std::uint64_t read(unsigned vm, std::uint64_t l1_physical) const override;
+    void write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) override;
+    [[nodiscard]] PermittedOutcomes permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                              Access access) override;
+    bool create_vm(unsigned vm, unsigned vcpus) override;
+    bool destroy_vm(unsigned vm) override;
+    bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
+    bool take_page(unsigned vm, std::uint64_t l1_physical) override;
+    void set_step(std::uint64_t step) override;
+
+    /// The registers with CR0 and CR4 as the guest reads them.
+    [[nodiscard]] Registers visible_registers(unsigned vm, unsigned vcpu);
+
+    [[nodiscard]] Machine& machine() { return machine_; }
+    [[nodiscard]] const Machine& machine() const { return machine_; }
+    [[nodiscard]] unsigned processor_of(unsigned vm, unsigned vcpu) const;
+    /// The tag that the guest runs under now; 0: none.
+    [[nodiscard]] std::uint16_t running_tag(unsigned vm, unsigned vcpu);
+    [[nodiscard]] std::uint16_t vpid01(unsigned vm, unsigned vcpu) const;
+    [[nodiscard]] std::uint32_t tags_owned() const;
+    /// With `record_flushes`: all that L0 executed since the last call.
+    [[nodiscard]] std::vector<HardwareFlush> take_flushes();
+
+    /// Set in the physical address of an outcome that reaches what is not this L1's memory: no bare machine
+    /// has it.
+    static constexpr std::uint64_t foreign = std::uint64_t{1} << 62;
+
+private:
+    struct Host;
+    struct VirtualCpu;
+    struct VirtualMachine;
+
+    [[nodiscard]] VirtualCpu& on_processor(unsigned vm, unsigned vcpu);
+    void take_off(VirtualCpu& vcpu);
+    void put_on(VirtualCpu& vcpu);
+    Completion enter(VirtualCpu& vcpu, bool engine_says_launch);
+    bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
+    bool handle_vmx_instruction(VirtualCpu& vcpu, vmx::ExitReason reason, const Instruction& instruction);
+    [[nodiscard]] VirtualMachine& owner_of(const VirtualCpu& vcpu);
+    [[nodiscard]] std::optional<Outcome> as_l1_sees(VirtualCpu& vcpu, const Outcome& outcome);
+
+    Options options_;
+    ProcessorModel model_;
+    Machine machine_;
+    std::unique_ptr<Host> host_;
+    std::array<std::unique_ptr<VirtualMachine>, program_vm_limit> vms_{};
+    std::vector<VirtualCpu*> running_;  // by processor
+};
+
+}  // namespace flatback::machine

@@ -1,0 +1,201 @@
+#include "machine/trial/random_program.hpp"
+
+#include <array>
+
+#include "machine/program/layout.hpp"
+#include "machine/program/scenario.hpp"
+#include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/msr.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+namespace field = vmx::field;
+
+constexpr std::array<std::uint64_t, 3> addresses = {0x4000'0000, 0x4000'1000, 0xFFFF'8000'4020'0000};
+constexpr std::array<std::uint64_t, 4> page_flag_sets = {0x07, 0x107, 0x05, 0x00};
+constexpr std::array<std::uint64_t, 4> ept_flag_sets = {0x37, 0x31, 0x33, 0x00};
+constexpr std::array<std::uint16_t, 4> vpids = {1, 2, 700, 0};
+constexpr unsigned guests = 4;
+
+Guest guest_of(unsigned index) {
+    Guest guest{.vpid = vpids[index], .tables = 1 + index % 2};
+    if (index < 2) guest.ept = index;
+    return guest;
+}
+
+std::uint64_t vmcs_of(unsigned vcpu, unsigned index) {
+    return layout::vmcs_region(vcpu * guests + index);
+}
+
+struct Bytes {
+    std::uint8_t what, a, b, c;
+};
+
+void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
+    const std::uint64_t address = addresses[it.a % addresses.size()];
+    const std::uint64_t vpid = vpids[it.b % vpids.size()];
+    constexpr std::uint64_t cr4 =
+        x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
+    // L1 can act only when L2 has ended; where L1 runs already this step is passed over, as L1's is below.
+    say.l2().vmcall().l1();
+    switch (it.what / 8 % 16) {
+        case 0:
+            say.vmresume();
+            return;
+        case 1:
+            say.vmptrld(vmcs_of(vcpu, it.a % guests)).vmlaunch().vmresume();
+            return;
+        case 2:
+            say.invvpid_address(vpid, address);
+            return;
+        case 3:
+            say.invvpid_single(vpid);
+            return;
+        case 4:
+            say.invvpid(it.a % 6, vpid | (it.c == 77 ? 0x1'0000U : 0U), address);
+            return;
+        case 5:
+            say.invept(it.a % 4 == 0 ? 2 : 1, layout::eptp(it.b % 2U) | (it.c % 8 == 0 ? 0x40U : 0U));
+            return;
+        case 6:
+            say.load(address);
+            return;
+        case 7:
+            say.invlpg(address);
+            return;
+        case 8:
+            say.mov_to_cr3(layout::page_root(0));
+            return;
+        case 9:
+            say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 & ~x86::cr4::page_global_enable);
+            return;
+        case 10:
+            say.vmwrite(field::virtual_processor_identifier, vpid);
+            return;
+        case 11:
+            say.vmwrite(field::ept_pointer, layout::eptp(it.a % 2U) | (it.c % 4 == 0 ? 0x40U : 0U));
+            return;
+        case 12:
+            say.vmwrite(field::guest_rflags, it.c % 4 == 0 ? 0 : x86::rflags::fixed_one);
+            return;
+        case 13:
+            say.vmclear(vmcs_of(vcpu, it.a % guests));
+            return;
+        case 14:
+            if (it.c % 4 == 0) {
+                say.vmxoff().vmxon();
+            } else {
+                say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests));
+            }
+            return;
+        default:
+            say.cpuid();
+            return;
+    }
+}
+
+void l2_step(Scenario& say, const Bytes& it) {
+    const std::uint64_t address = addresses[it.a % addresses.size()];
+    constexpr std::uint64_t cr4 =
+        x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
+    say.l1().vmresume().l2();
+    switch (it.what / 8 % 12) {
+        case 0:
+            say.vmcall();
+            return;
+        case 1:
+        case 2:
+        case 3:
+            say.load(address);
+            return;
+        case 4:
+            say.store(address, it.c);
+            return;
+        case 5:
+            say.invlpg(address);
+            return;
+        case 6:
+            say.mov_to_cr3(layout::page_root(1 + it.a % 2U) | it.b % 3U |
+                           (it.c % 2 == 0 ? x86::cr3::no_flush : 0));
+            return;
+        case 7:
+            say.mov_to_cr3(layout::page_root(1 + it.a % 2U));
+            return;
+        case 8:
+            say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 & ~x86::cr4::page_global_enable);
+            return;
+        case 9:
+            say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 | x86::cr4::pcid_enable);
+            return;
+        case 10:
+            say.fetch(address);
+            return;
+        default:
+            say.load(address).vmcall();
+            return;
+    }
+}
+
+}  // namespace
+
+Program random_program(std::span<const std::uint8_t> bytes) {
+    Scenario say;
+    say.edit();
+    for (const unsigned hierarchy : {0U, 1U, 2U}) {
+        for (unsigned index = 0; index < addresses.size(); ++index) {
+            say.map(hierarchy, addresses[index], layout::data_page((hierarchy + index) % 6));
+        }
+    }
+    for (unsigned page = 0; page < 6; ++page) {
+        say.poke(layout::data_page(page), 0xD0 + page);
+        say.ept_map(0, layout::data_page(page), layout::data_page(page));
+        say.ept_map(1, layout::data_page(page), layout::data_page(5 - page));
+    }
+    for (const std::uint8_t vcpu : {std::uint8_t{1}, std::uint8_t{0}}) {
+        say.on(0, vcpu).l1().vmxon();
+        for (unsigned index = 0; index < guests; ++index) say.prepare(vmcs_of(vcpu, index), guest_of(index));
+        say.vmlaunch();
+    }
+    for (std::size_t at = 0; at + 4 <= bytes.size(); at += 4) {
+        const Bytes it{bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]};
+        const auto vcpu = static_cast<std::uint8_t>(it.c / 64 == 3 ? 1 : 0);
+        say.on(0, vcpu);
+        switch (it.what % 8) {
+            case 0:
+            case 1:
+            case 2:
+                l2_step(say, it);
+                break;
+            case 3:
+            case 4:
+            case 5:
+                l1_step(say, vcpu, it);
+                break;
+            case 6:
+                say.edit();
+                if (it.what / 8 % 2 == 0) {
+                    say.map(it.c % 3U, addresses[it.a % addresses.size()], layout::data_page(it.b % 6U),
+                            page_flag_sets[it.b / 8 % page_flag_sets.size()]);
+                } else {
+                    say.ept_map(it.c % 2U, layout::data_page(it.a % 6U), layout::data_page(it.b % 6U),
+                                ept_flag_sets[it.b / 8 % ept_flag_sets.size()]);
+                }
+                break;
+            default:
+                say.l0();
+                if (it.what / 8 % 4 == 0) {
+                    say.take_page(layout::data_page(it.a % 6U));
+                } else {
+                    say.move_vcpu(it.a % 2U);
+                }
+                break;
+        }
+    }
+    return say.program();
+}
+
+}  // namespace flatback::machine

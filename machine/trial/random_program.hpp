@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "machine/program/program.hpp"
+
+namespace flatback::machine {
+
+/// A program from bytes, four of them a step: an L1 with two virtual CPUs that runs L2s under three vpid12,
+/// two of them with EPT, edits their structures, flushes what it will, and is moved about by L0. Every byte
+/// string is a program; a shorter one is a prefix of the same program. What is known to differ by design
+/// (docs/trial.md) is not in it.
+[[nodiscard]] Program random_program(std::span<const std::uint8_t> bytes);
+
+}  // namespace flatback::machine

@@ -1,0 +1,98 @@
+// What L1 is promised: what the processor has and the engine implements.
+#include "nested/capabilities.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tests/nested/virtual_cpu.hpp"
+#include "vmx/field_table.hpp"
+#include "x86/control_registers.hpp"
+
+namespace flatback::nested_test {
+namespace {
+
+TEST(Promise, IsNeverMoreThanTheProcessorHas) {
+    const vmx::Capabilities has = processor();
+    const vmx::Capabilities promised = nested::make_capabilities(has, physical_width, true).promised;
+    for (const auto which :
+         {&vmx::Capabilities::pin_based, &vmx::Capabilities::primary_processor_based,
+          &vmx::Capabilities::secondary_processor_based, &vmx::Capabilities::vm_exit, &vmx::Capabilities::vm_entry}) {
+        EXPECT_EQ((promised.*which).allowed1 & ~(has.*which).allowed1, 0U);
+        EXPECT_EQ((promised.*which).allowed0 & ~(promised.*which).allowed1, 0U) << "what must be 1 may be 1";
+    }
+    EXPECT_EQ(promised.ept_vpid.value & ~has.ept_vpid.value, 0U);
+    EXPECT_EQ(promised.cr4.fixed1 & ~has.cr4.fixed1, 0U);
+    EXPECT_EQ(promised.cr4.fixed0, has.cr4.fixed0);
+    EXPECT_EQ(promised.cr0, has.cr0);
+}
+
+TEST(Promise, ShrinksWithTheProcessor) {
+    vmx::Capabilities has = processor();
+    has.secondary_processor_based.allowed1 &= ~(vmx::secondary::enable_xsaves_xrstors | vmx::secondary::rdseed_exiting);
+    has.ept_vpid.value &= ~vmx::EptVpidCapability::accessed_dirty;
+    const auto all = nested::make_capabilities(has, physical_width, true);
+    EXPECT_FALSE(all.promised.secondary_processor_based.may_set(vmx::secondary::enable_xsaves_xrstors));
+    EXPECT_FALSE(all.promised.secondary_processor_based.may_set(vmx::secondary::rdseed_exiting));
+    EXPECT_FALSE(all.promised.ept_vpid.has(vmx::EptVpidCapability::accessed_dirty));
+}
+
+TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
+    const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
+    for (const std::uint32_t bit : {vmx::secondary::enable_vm_functions, vmx::secondary::vmcs_shadowing,
+                                    vmx::secondary::enable_pml, vmx::secondary::ept_violation_ve,
+                                    vmx::secondary::use_tsc_scaling, vmx::secondary::virtual_interrupt_delivery}) {
+        EXPECT_FALSE(promised.secondary_processor_based.may_set(bit)) << std::hex << bit;
+    }
+    EXPECT_FALSE(promised.primary_processor_based.may_set(vmx::primary::monitor_trap_flag));
+    EXPECT_FALSE(promised.vm_entry.may_set(vmx::entry_control::load_ia32_perf_global_ctrl));
+    EXPECT_FALSE(promised.misc.has_activity_hlt());
+    EXPECT_FALSE(promised.misc.may_write_exit_information());
+    EXPECT_EQ(promised.cr4.fixed1 & (x86::cr4::smx_enable | x86::cr4::five_level_paging), 0U);
+    EXPECT_FALSE(promised.ept_vpid.has(vmx::EptVpidCapability::advanced_exit_information));
+    EXPECT_EQ(promised.basic.revision(), nested::vmcs12_revision);
+    EXPECT_EQ(promised.basic.region_size(), 4096U);
+}
+
+TEST(Promise, NamesTheHighestFieldIndex) {
+    const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
+    for (std::size_t i = 0; i < vmx::field_count; ++i) {
+        if (nested::field_handling[i] == nested::FieldHandling::unsupported) continue;
+        EXPECT_LE(vmx::index(vmx::all_fields[i].encoding), promised.vmcs_enum >> 1 & 0x1ff);
+    }
+}
+
+// A field exists for L1 where the control that uses it does, so that L0 never touches one that the processor lacks.
+TEST(Promise, OfAFieldGoesWithItsControl) {
+    struct Case {
+        std::uint32_t encoding;
+        std::uint32_t secondary;
+        std::uint32_t primary;
+        std::uint32_t pin;
+    };
+    for (const Case& c : {Case{field::xss_exiting_bitmap.encoding, vmx::secondary::enable_xsaves_xrstors, 0, 0},
+                          Case{field::ple_gap.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
+                          Case{field::ple_window.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
+                          Case{field::apic_access_address.encoding, vmx::secondary::virtualize_apic_accesses, 0, 0},
+                          Case{field::virtual_apic_address.encoding, 0, vmx::primary::use_tpr_shadow, 0},
+                          Case{field::tpr_threshold.encoding, 0, vmx::primary::use_tpr_shadow, 0},
+                          Case{field::vmx_preemption_timer_value.encoding, 0, 0, vmx::pin::activate_vmx_preemption_timer}}) {
+        for (const bool shadow : {false, true}) {
+            VirtualCpu::Options options{.shadow_vmcs = shadow};
+            VirtualCpu with{options};
+            with.prepare();
+            EXPECT_EQ(with.vmread(c.encoding), vm_succeed) << vmx::name_of(c.encoding);
+            options.hardware.secondary_processor_based.allowed1 &= ~c.secondary;
+            options.hardware.primary_processor_based.allowed1 &= ~c.primary;
+            options.hardware.pin_based.allowed1 &= ~c.pin;
+            VirtualCpu without{options};
+            without.prepare();
+            const auto unsupported = vm_fail(InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
+            EXPECT_EQ(without.vmread(c.encoding), unsupported) << vmx::name_of(c.encoding);
+            EXPECT_EQ(without.vmwrite(c.encoding, 0), unsupported) << vmx::name_of(c.encoding);
+            ASSERT_EQ(without.vmlaunch(), l2_runs);
+            EXPECT_FALSE(without.vmcs02().writes.contains(c.encoding)) << vmx::name_of(c.encoding);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace flatback::nested_test

@@ -1,0 +1,203 @@
+// VMCS shadowing for L1, and more VMCSs than the engine keeps active: whichever way a field is read, it is the newest.
+#include <gtest/gtest.h>
+
+#include "nested/shadow_fields.hpp"
+#include "tests/nested/virtual_cpu.hpp"
+#include "vmx/interruption.hpp"
+
+namespace flatback::nested_test {
+namespace {
+
+class ShadowVmcs : public ::testing::Test {
+protected:
+    ShadowVmcs() { l1.prepare(); }
+    FakeVmcs& shadow() { return l1.port.vmcs(x86::Hpa{l1.vmcs01().get(field::vmcs_link_pointer)}); }
+    VirtualCpu l1{{.shadow_vmcs = true}};
+};
+
+TEST_F(ShadowVmcs, ServesItsFieldsWithoutAnExit) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const auto reads = l1.counters().vmread_exits;
+    const auto writes = l1.counters().vmwrite_exits;
+    for (const auto encoding : nested::exit_fields) (void)l1.read_raw(encoding);
+    for (const auto encoding : nested::written_fields) l1.write_raw(encoding, l1.read_raw(encoding));
+    for (const auto encoding : nested::written_with_event) l1.write_raw(encoding, l1.read_raw(encoding));
+    EXPECT_EQ(l1.counters().vmread_exits, reads);
+    EXPECT_EQ(l1.counters().vmwrite_exits, writes);
+    (void)l1.read(field::guest_cr3);
+    EXPECT_EQ(l1.counters().vmread_exits, reads + 1) << "and no other";
+    EXPECT_EQ(l1.vmwrite(field::exit_reason.encoding, 0),
+              vm_fail(InstructionError::vmwrite_to_read_only_vmcs_component));
+}
+
+TEST_F(ShadowVmcs, BringsWhatL1WroteToVmcs02) {
+    l1.write(field::guest_rip, 0x1111'1000);
+    l1.write(field::guest_rsp, 0x2222'2000);
+    l1.write(field::guest_rflags, 0x602);
+    l1.write(field::guest_interruptibility_state, 1);
+    l1.raise(field::guest_rflags, 0x200);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    FakeVmcs& v = l1.vmcs02();
+    EXPECT_EQ(v.get(field::guest_rip), 0x1111'1000U);
+    EXPECT_EQ(v.get(field::guest_rsp), 0x2222'2000U);
+    EXPECT_EQ(v.get(field::guest_rflags), 0x602U);
+    EXPECT_EQ(v.get(field::guest_interruptibility_state), 1U);
+}
+
+TEST_F(ShadowVmcs, HasWhatTheExitSaved) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_rip, 0x3333'3000);
+    l1.vmcs02().set(field::guest_rsp, 0x4444'4000);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi,
+                           .qualification = 0x1234,
+                           .interruption = 0x8000'0b0e,
+                           .error_code = 7,
+                           .vectoring = 0x8000'0b0d,
+                           .vectoring_error_code = 9,
+                           .instruction_length = 4}),
+              l1_sees(ExitReason::exception_or_nmi));
+    EXPECT_EQ(shadow().get(field::guest_rip), 0x3333'3000U);
+    EXPECT_EQ(shadow().get(field::guest_rsp), 0x4444'4000U);
+    EXPECT_EQ(shadow().get(field::exit_reason), 0U);
+    EXPECT_EQ(shadow().get(field::exit_qualification), 0x1234U);
+    EXPECT_EQ(shadow().get(field::vm_exit_interruption_information), 0x8000'0b0eU);
+    EXPECT_EQ(shadow().get(field::vm_exit_interruption_error_code), 7U);
+    EXPECT_EQ(shadow().get(field::idt_vectoring_information), 0x8000'0b0dU);
+    EXPECT_EQ(shadow().get(field::idt_vectoring_error_code), 9U);
+    EXPECT_EQ(shadow().get(field::vm_exit_instruction_length), 4U);
+}
+
+TEST_F(ShadowVmcs, IsWrittenOnlyWhereAnExitChangedSomething) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.port.forget_writes();
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(shadow().written_fields(), std::vector<std::string>{});
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    l1.vmcs02().set(field::guest_rip, 0x3333'3000);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(shadow().written_fields(), std::vector<std::string>{"guest_rip"});
+}
+
+TEST_F(ShadowVmcs, IsLinkedOnlyWhileAVmcsIsCurrent) {
+    EXPECT_NE(l1.vmcs01().get(field::vmcs_link_pointer), ~0ULL);
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
+    EXPECT_EQ(l1.vmcs01().get(field::vmcs_link_pointer), ~0ULL);
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    EXPECT_NE(l1.vmcs01().get(field::vmcs_link_pointer), ~0ULL);
+    ASSERT_EQ(l1.vmxoff(), vm_succeed);
+    EXPECT_EQ(l1.vmcs01().get(field::vmcs_link_pointer), ~0ULL);
+    EXPECT_EQ(l1.vmcs01().get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing,
+              0U);
+}
+
+TEST_F(ShadowVmcs, AnErrorCodeThatL0UsedDoesNotReplaceL1s) {
+    const auto inject_gp_2 = [&] {
+        l1.write(field::vm_entry_interruption_information, 0x8000'0b0d);
+        l1.write(field::vm_entry_exception_error_code, 2);
+        l1.write(field::vm_entry_instruction_length, 3);
+    };
+    inject_gp_2();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    // An EPT violation in the midst of an INT3 with an error code of its own is L0's matter: the event is injected again.
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation,
+                           .vectoring = 0x8000'0b0e,
+                           .vectoring_error_code = 6,
+                           .instruction_length = 1}),
+              l2_runs);
+    EXPECT_EQ(l1.injected(), 0x8000'0b0eU);
+    EXPECT_EQ(l1.vmcs02().get(field::vm_entry_exception_error_code), 6U);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    inject_gp_2();
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vm_entry_exception_error_code), 2U);
+}
+
+TEST(ShadowVmcsOffered, OnlyWhereTheProcessorHasItAndTheHostWants) {
+    EXPECT_TRUE(VirtualCpu({.shadow_vmcs = true}).shadows_vmcs());
+    EXPECT_FALSE(VirtualCpu({.shadow_vmcs = false}).shadows_vmcs());
+    VirtualCpu::Options options{.shadow_vmcs = true};
+    options.hardware.secondary_processor_based.allowed1 &= ~vmx::secondary::vmcs_shadowing;
+    EXPECT_FALSE(VirtualCpu(options).shadows_vmcs());
+    options = {.shadow_vmcs = true};
+    options.hardware.misc.value &= ~vmx::MiscCapability::vmwrite_any_field;
+    EXPECT_FALSE(VirtualCpu(options).shadows_vmcs()) << "L0 writes exit information there";
+}
+
+class ManyVmcss : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(ShadowVmcs, ManyVmcss, ::testing::Bool());
+
+TEST_P(ManyVmcss, AreEachWhatL1MadeThem) {
+    constexpr unsigned count = 70;
+    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    l1.enter_vmx_operation();
+    const auto expect_marks = [&](unsigned n) {
+        EXPECT_EQ(l1.read(field::guest_rip), 0x10'0000U + n);
+        EXPECT_EQ(l1.read(field::guest_cr3), 0x1000ULL * n);
+        EXPECT_EQ(l1.read(field::host_rsp), 0x2000ULL + n);
+        EXPECT_EQ(l1.read(field::tsc_offset), 0x3000ULL + n);
+        EXPECT_EQ(l1.read(field::vm_entry_exception_error_code), n);
+        EXPECT_EQ(l1.read(field::exit_qualification), 0x4000ULL + n);
+        EXPECT_EQ(l1.read(field::vm_exit_instruction_information), n);
+    };
+    for (unsigned n = 0; n < count; ++n) {
+        l1.make_vmcs(n);
+        l1.write(field::host_rsp, 0x2000 + n);
+        l1.write(field::tsc_offset, 0x3000 + n);
+        ASSERT_EQ(l1.vmlaunch(), l2_runs);
+        l1.vmcs02().set(field::guest_cr3, 0x1000ULL * n);
+        ASSERT_EQ(l1.l2_exits({.reason = ExitReason::io_instruction,
+                               .qualification = 0x4000ULL + n,
+                               .instruction_information = n}),
+                  l1_sees(ExitReason::io_instruction));
+        l1.write(field::guest_rip, 0x10'0000 + n);
+        l1.write(field::vm_entry_exception_error_code, n);
+    }
+    for (unsigned round = 0; round < 2; ++round) {
+        for (unsigned i = 0; i < count; ++i) {
+            const unsigned n = (i * 37 + round) % count;
+            ASSERT_EQ(l1.vmptrld(layout::vmcs_region(n)), vm_succeed);
+            expect_marks(n);
+            if (round == 1) {
+                ASSERT_EQ(l1.vmresume(), l2_runs) << "still launched";
+                EXPECT_EQ(l1.vmcs02().get(field::guest_cr3), 0x1000ULL * n);
+                EXPECT_EQ(l1.vmcs02().get(field::guest_rip), 0x10'0000U + n);
+                EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x3000U + n);
+                ASSERT_EQ(l1.l2_exits({.reason = ExitReason::io_instruction,
+                                       .qualification = 0x4000ULL + n,
+                                       .instruction_information = n}),
+                          l1_sees(ExitReason::io_instruction));
+                EXPECT_EQ(l1.vmcs01().get(field::guest_rsp), 0x2000U + n);
+            }
+        }
+    }
+}
+
+TEST_P(ManyVmcss, MayTakeTurns) {
+    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    l1.enter_vmx_operation();
+    for (unsigned n = 0; n < 2; ++n) {
+        l1.make_vmcs(n);
+        l1.write(field::guest_rip, 0x1000 * (n + 1));
+        l1.write(field::host_fs_base, 0x100 * (n + 1));
+        l1.write(field::host_ia32_sysenter_esp, 0x10 * (n + 1));
+        ASSERT_EQ(l1.vmlaunch(), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    }
+    for (unsigned turn = 0; turn < 6; ++turn) {
+        const unsigned n = turn % 2;
+        ASSERT_EQ(l1.vmptrld(layout::vmcs_region(n)), vm_succeed);
+        EXPECT_EQ(l1.read(field::guest_rip), 0x1000 * (n + 1) + turn / 2);
+        l1.write(field::guest_rip, 0x1000 * (n + 1) + turn / 2 + 1);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        EXPECT_EQ(l1.vmcs02().get(field::guest_rip), 0x1000 * (n + 1) + turn / 2 + 1);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        EXPECT_EQ(l1.vmcs01().get(field::guest_fs_base), 0x100U * (n + 1));
+        EXPECT_EQ(l1.vmcs01().get(field::guest_ia32_sysenter_esp), 0x10U * (n + 1)) << "not the other's host state";
+    }
+}
+
+}  // namespace
+}  // namespace flatback::nested_test

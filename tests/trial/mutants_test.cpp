@@ -1,0 +1,40 @@
+// Every defective L0 is caught, and a correct one is not.
+#include "machine/trial/mutants.hpp"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <sstream>
+#include <string>
+
+namespace flatback::machine {
+namespace {
+
+TEST(Mutants, AreAllCaught) {
+    for (const Mutant& mutant : mutants()) {
+        EXPECT_FALSE(try_mutant(mutant, 100).caught_by.empty()) << mutant.name << " lives";
+    }
+}
+
+TEST(Mutants, ADefectThatChangesNothingIsNotCaught) {
+    const Mutant none{"none", std::nullopt, [] { return std::make_unique<Defect>(); }};
+    EXPECT_EQ(try_mutant(none, 20).caught_by, "");
+}
+
+TEST(Mutants, HaveNamesOfTheirOwn) {
+    std::set<std::string> names;
+    for (const Mutant& mutant : mutants()) EXPECT_TRUE(names.insert(mutant.name).second) << mutant.name;
+}
+
+TEST(Mutants, AreWrittenAsJson) {
+    std::ostringstream out;
+    write_json(out, {{"drops", 3, "Suite.Case"}, {"lives", std::nullopt, ""}});
+    EXPECT_EQ(out.str(),
+              "{\n  \"mutants\": [\n"
+              "    {\"name\": \"drops\", \"ledger_row\": 3, \"caught_by\": \"Suite.Case\"},\n"
+              "    {\"name\": \"lives\", \"ledger_row\": null, \"caught_by\": null}\n"
+              "  ]\n}\n");
+}
+
+}  // namespace
+}  // namespace flatback::machine
