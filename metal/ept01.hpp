@@ -39,7 +39,8 @@ public:
     [[nodiscard]] std::optional<HostMapping> lookup(x86::Gpa<x86::L1> address) const;
     enum class Use : std::uint8_t {
         to_change,  // lookup() goes by the 4 KB entries from then on
-        to_watch,   // its flags are read and cleared, the mapping stays: lookup() goes on to tell of the large page
+        to_watch,  // its flags are read and cleared, the mapping stays: lookup() goes on to tell of the large
+                   // page
     };
     // The entry of the 4 KB page, for a change by the caller (who owes the INVEPT); larger pages on the way
     // are split first. Null if the address is not mapped or lies in L0's region, or if no page is left for a

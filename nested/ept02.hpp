@@ -127,8 +127,8 @@ public:
     // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
     EptOutcome resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
-    // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor forgets
-    // what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT.
+    // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor
+    // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT.
     void forget(x86::Gpa<x86::L2> guest_physical) {
         auto* table = port_.page(current_->root);
         for (unsigned level = 4;; --level) {

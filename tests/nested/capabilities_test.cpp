@@ -13,9 +13,9 @@ namespace {
 TEST(Promise, IsNeverMoreThanTheProcessorHas) {
     const vmx::Capabilities has = processor();
     const vmx::Capabilities promised = nested::make_capabilities(has, physical_width, true).promised;
-    for (const auto which :
-         {&vmx::Capabilities::pin_based, &vmx::Capabilities::primary_processor_based,
-          &vmx::Capabilities::secondary_processor_based, &vmx::Capabilities::vm_exit, &vmx::Capabilities::vm_entry}) {
+    for (const auto which : {&vmx::Capabilities::pin_based, &vmx::Capabilities::primary_processor_based,
+                             &vmx::Capabilities::secondary_processor_based, &vmx::Capabilities::vm_exit,
+                             &vmx::Capabilities::vm_entry}) {
         EXPECT_EQ((promised.*which).allowed1 & ~(has.*which).allowed1, 0U);
         EXPECT_EQ((promised.*which).allowed0 & ~(promised.*which).allowed1, 0U) << "what must be 1 may be 1";
     }
@@ -27,7 +27,8 @@ TEST(Promise, IsNeverMoreThanTheProcessorHas) {
 
 TEST(Promise, ShrinksWithTheProcessor) {
     vmx::Capabilities has = processor();
-    has.secondary_processor_based.allowed1 &= ~(vmx::secondary::enable_xsaves_xrstors | vmx::secondary::rdseed_exiting);
+    has.secondary_processor_based.allowed1 &=
+        ~(vmx::secondary::enable_xsaves_xrstors | vmx::secondary::rdseed_exiting);
     has.ept_vpid.value &= ~vmx::EptVpidCapability::accessed_dirty;
     const auto all = nested::make_capabilities(has, physical_width, true);
     EXPECT_FALSE(all.promised.secondary_processor_based.may_set(vmx::secondary::enable_xsaves_xrstors));
@@ -37,9 +38,10 @@ TEST(Promise, ShrinksWithTheProcessor) {
 
 TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
     const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
-    for (const std::uint32_t bit : {vmx::secondary::enable_vm_functions, vmx::secondary::vmcs_shadowing,
-                                    vmx::secondary::enable_pml, vmx::secondary::ept_violation_ve,
-                                    vmx::secondary::use_tsc_scaling, vmx::secondary::virtual_interrupt_delivery}) {
+    for (const std::uint32_t bit :
+         {vmx::secondary::enable_vm_functions, vmx::secondary::vmcs_shadowing, vmx::secondary::enable_pml,
+          vmx::secondary::ept_violation_ve, vmx::secondary::use_tsc_scaling,
+          vmx::secondary::virtual_interrupt_delivery}) {
         EXPECT_FALSE(promised.secondary_processor_based.may_set(bit)) << std::hex << bit;
     }
     EXPECT_FALSE(promised.primary_processor_based.may_set(vmx::primary::monitor_trap_flag));
@@ -60,7 +62,8 @@ TEST(Promise, NamesTheHighestFieldIndex) {
     }
 }
 
-// A field exists for L1 where the control that uses it does, so that L0 never touches one that the processor lacks.
+// A field exists for L1 where the control that uses it does, so that L0 never touches one that the processor
+// lacks.
 TEST(Promise, OfAFieldGoesWithItsControl) {
     struct Case {
         std::uint32_t encoding;
@@ -68,13 +71,14 @@ TEST(Promise, OfAFieldGoesWithItsControl) {
         std::uint32_t primary;
         std::uint32_t pin;
     };
-    for (const Case& c : {Case{field::xss_exiting_bitmap.encoding, vmx::secondary::enable_xsaves_xrstors, 0, 0},
-                          Case{field::ple_gap.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
-                          Case{field::ple_window.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
-                          Case{field::apic_access_address.encoding, vmx::secondary::virtualize_apic_accesses, 0, 0},
-                          Case{field::virtual_apic_address.encoding, 0, vmx::primary::use_tpr_shadow, 0},
-                          Case{field::tpr_threshold.encoding, 0, vmx::primary::use_tpr_shadow, 0},
-                          Case{field::vmx_preemption_timer_value.encoding, 0, 0, vmx::pin::activate_vmx_preemption_timer}}) {
+    for (const Case& c :
+         {Case{field::xss_exiting_bitmap.encoding, vmx::secondary::enable_xsaves_xrstors, 0, 0},
+          Case{field::ple_gap.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
+          Case{field::ple_window.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
+          Case{field::apic_access_address.encoding, vmx::secondary::virtualize_apic_accesses, 0, 0},
+          Case{field::virtual_apic_address.encoding, 0, vmx::primary::use_tpr_shadow, 0},
+          Case{field::tpr_threshold.encoding, 0, vmx::primary::use_tpr_shadow, 0},
+          Case{field::vmx_preemption_timer_value.encoding, 0, 0, vmx::pin::activate_vmx_preemption_timer}}) {
         for (const bool shadow : {false, true}) {
             VirtualCpu::Options options{.shadow_vmcs = shadow};
             VirtualCpu with{options};
@@ -85,7 +89,8 @@ TEST(Promise, OfAFieldGoesWithItsControl) {
             options.hardware.pin_based.allowed1 &= ~c.pin;
             VirtualCpu without{options};
             without.prepare();
-            const auto unsupported = vm_fail(InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
+            const auto unsupported =
+                vm_fail(InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
             EXPECT_EQ(without.vmread(c.encoding), unsupported) << vmx::name_of(c.encoding);
             EXPECT_EQ(without.vmwrite(c.encoding, 0), unsupported) << vmx::name_of(c.encoding);
             ASSERT_EQ(without.vmlaunch(), l2_runs);

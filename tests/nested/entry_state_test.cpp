@@ -21,7 +21,8 @@ protected:
         l1.write(field::guest_cs_access_rights, 0xc09b);
         l1.write(field::guest_rip, 0x2000);
         l1.write(field::guest_cr3, pdpt);
-        for (std::uint64_t n = 0; n < 4; ++n) l1.port.memory.write<std::uint64_t>(pdpt + 8 * n, 0x6'0001 + n * 0x1000);
+        for (std::uint64_t n = 0; n < 4; ++n)
+            l1.port.memory.write<std::uint64_t>(pdpt + 8 * n, 0x6'0001 + n * 0x1000);
     }
     VirtualCpu l1{{.shadow_vmcs = GetParam()}};
 };

@@ -119,7 +119,8 @@ TEST_F(Ept02Contexts, InveptHasItsErrorsInOrder) {
     EXPECT_EQ(l1.invept(1, one.eptp() | 0x80), error) << "a reserved bit";
     EXPECT_EQ(l1.invept(1, one.eptp(), ~0ULL), vm_succeed) << "the other half is not looked at";
     l1.port.registers.at(3) = 0x30'0000;
-    EXPECT_EQ(l1.execute(ExitReason::invept, memory_operand(3), 0, 2), page_fault(0)) << "read for type 2 too";
+    EXPECT_EQ(l1.execute(ExitReason::invept, memory_operand(3), 0, 2), page_fault(0))
+        << "read for type 2 too";
     EXPECT_EQ(l1.execute(ExitReason::invept, memory_operand(3), 0, 7), error) << "the type first";
     ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
     EXPECT_EQ(l1.invept(0), vm_fail_invalid);
@@ -174,9 +175,11 @@ TEST_F(Ept02Contexts, FillTheNeighboursThatEpt12MapsAndNoMoreThanItAllows) {
 TEST_F(Ept02Contexts, FillNextToAFilledGroupFromTheTableThatTheyRemember) {
     for (std::uint64_t page = 0; page < 64; ++page) one.map(0x4'0000 + page * 0x1000, page_a + page * 0x1000);
     resume_with(one);
-    for (std::uint64_t page = 0; page < 64; page += 16) ASSERT_EQ(l1.l2_touches(0x4'0000 + page * 0x1000, 2), l2_runs);
+    for (std::uint64_t page = 0; page < 64; page += 16)
+        ASSERT_EQ(l1.l2_touches(0x4'0000 + page * 0x1000, 2), l2_runs);
     EXPECT_EQ(l1.counters().l2_reentries, 4U);
-    for (std::uint64_t page = 0; page < 64; ++page) EXPECT_EQ(host_of(0x4'0000 + page * 0x1000), page_a + page * 0x1000);
+    for (std::uint64_t page = 0; page < 64; ++page)
+        EXPECT_EQ(host_of(0x4'0000 + page * 0x1000), page_a + page * 0x1000);
     EXPECT_EQ(l1.leaves_filled(), 64U);
 }
 

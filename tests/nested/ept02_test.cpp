@@ -51,10 +51,12 @@ TEST_P(Ept02, HasThePermissionsOfEveryLevelOfEpt12) {
     ept.map(0x7000, page_a, bit::execute | wb);
     ept.map(0x8000, page_a, 7 | wb);
     launch();
-    for (const auto& [address, permissions] : {std::pair{0x5000U, 1U}, {0x6000U, 5U}, {0x7000U, 4U}, {0x8000U, 7U}}) {
+    for (const auto& [address, permissions] :
+         {std::pair{0x5000U, 1U}, {0x6000U, 5U}, {0x7000U, 4U}, {0x8000U, 7U}}) {
         for (const std::uint64_t access : {bit::read, bit::write, bit::execute}) {
             const bool allowed = (access & permissions) != 0;
-            EXPECT_EQ(l1.l2_touches(address, access), allowed ? l2_runs : violation) << address << " " << access;
+            EXPECT_EQ(l1.l2_touches(address, access), allowed ? l2_runs : violation)
+                << address << " " << access;
             if (!allowed) resume();
         }
         ASSERT_EQ(l1.l2_touches(address, permissions & 1 ? bit::read : bit::execute), l2_runs);
@@ -169,7 +171,8 @@ TEST_P(Ept02, FollowsEpt12WhereAPageChangesItsSize) {
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     ept.map(0x20'0000, page_a, 7 | wb, 2);
     resume();
-    ASSERT_EQ(l1.l2_touches(0x20'2000, 2), l2_runs) << "a page grew, without INVEPT: nothing was cached for it";
+    ASSERT_EQ(l1.l2_touches(0x20'2000, 2), l2_runs)
+        << "a page grew, without INVEPT: nothing was cached for it";
     EXPECT_EQ(l1.ept02_leaf(0x20'2000)->host, FakePort::host_of(page_a + 0x2000));
 }
 
@@ -190,7 +193,8 @@ TEST_P(Ept02, KeepsL1sMemoryTypeWhereTheMemoryIsOrdinary) {
         for (const std::uint64_t ignore_pat : {std::uint64_t{0}, bit::ignore_pat}) {
             const std::uint64_t address = 0x1'0000 + n++ * 0x10'0000;
             ASSERT_EQ(l1.l2_touches(address, 1), l2_runs);
-            EXPECT_EQ(l1.ept02_leaf(address)->entry & (bit::memory_type_mask | bit::ignore_pat), type << 3 | ignore_pat);
+            EXPECT_EQ(l1.ept02_leaf(address)->entry & (bit::memory_type_mask | bit::ignore_pat),
+                      type << 3 | ignore_pat);
         }
     }
     ASSERT_EQ(l1.l2_touches(0x7000'0000, 2), l2_runs);
@@ -206,10 +210,11 @@ TEST_P(Ept02, ReflectsMisconfigurations) {
         std::uint64_t entry;
         unsigned level;
     };
-    for (const Case& c : {Case{page_a | 2 | wb, 1}, Case{page_a | 6 | wb, 1}, Case{page_a | 7 | 2 << 3, 1},
-                          Case{page_a | 7 | 3 << 3, 1}, Case{page_a | 7 | 7 << 3, 1}, Case{page_a | 7 | wb | 1ULL << 40, 1},
-                          Case{page_a | 7 | wb | 0x80 | 0x1000, 2}, Case{page_a | 7 | 1 << 3, 2}, Case{page_a | 7 | 0x80, 4},
-                          Case{page_a | 7 | 1ULL << 45, 3}}) {
+    for (const Case& c :
+         {Case{page_a | 2 | wb, 1}, Case{page_a | 6 | wb, 1}, Case{page_a | 7 | 2 << 3, 1},
+          Case{page_a | 7 | 3 << 3, 1}, Case{page_a | 7 | 7 << 3, 1}, Case{page_a | 7 | wb | 1ULL << 40, 1},
+          Case{page_a | 7 | wb | 0x80 | 0x1000, 2}, Case{page_a | 7 | 1 << 3, 2}, Case{page_a | 7 | 0x80, 4},
+          Case{page_a | 7 | 1ULL << 45, 3}}) {
         ept.set(0x4000'0000, c.entry, c.level);
         EXPECT_EQ(l1.l2_touches(0x4000'0000, 1), misconfiguration) << std::hex << c.entry;
         EXPECT_EQ(l1.read(field::exit_qualification), 0U);
@@ -259,13 +264,15 @@ TEST_P(Ept02AccessedDirty, AreSetInEpt12AsTheProcessorWould) {
     launch();
     EXPECT_NE(l1.vmcs02().get(field::ept_pointer) & vmx::Eptp::accessed_dirty_bit, 0U);
     ASSERT_EQ(l1.l2_touches(0x5000, bit::read), l2_runs);
-    for (unsigned level = 1; level <= 4; ++level) EXPECT_NE(ept.entry(0x5000, level) & bit::accessed, 0U) << level;
+    for (unsigned level = 1; level <= 4; ++level)
+        EXPECT_NE(ept.entry(0x5000, level) & bit::accessed, 0U) << level;
     EXPECT_EQ(ept.entry(0x5000) & bit::dirty, 0U);
     EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, 5U) << "a write must come back to set the dirty flag";
     ASSERT_EQ(l1.l2_touches(0x5000, bit::write), l2_runs);
     EXPECT_NE(ept.entry(0x5000) & bit::dirty, 0U);
     EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, 7U);
-    for (unsigned level = 2; level <= 4; ++level) EXPECT_EQ(ept.entry(0x5000, level) & bit::dirty, 0U) << level;
+    for (unsigned level = 2; level <= 4; ++level)
+        EXPECT_EQ(ept.entry(0x5000, level) & bit::dirty, 0U) << level;
 }
 
 TEST_P(Ept02AccessedDirty, AreSetAgainAfterL1ClearedThemAndExecutedInvept) {

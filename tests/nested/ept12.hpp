@@ -14,7 +14,8 @@ public:
     static constexpr std::uint64_t write_back = 6ULL << 3;
 
     // Its tables lie from `start` on, the root first.
-    explicit Ept12(VirtualCpu& cpu, std::uint64_t start = layout::ept_tables) : cpu_(cpu), root_(start), next_(start + 0x1000) {}
+    explicit Ept12(VirtualCpu& cpu, std::uint64_t start = layout::ept_tables)
+        : cpu_(cpu), root_(start), next_(start + 0x1000) {}
 
     [[nodiscard]] std::uint64_t root() const { return root_; }
     [[nodiscard]] std::uint64_t eptp(bool accessed_dirty = false) const {

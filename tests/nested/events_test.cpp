@@ -35,7 +35,8 @@ TEST_P(Events, ThatL1InjectsAreInjectedOnce) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_EQ(l1.injected(), external_30);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
-    EXPECT_EQ(l1.read(field::vm_entry_interruption_information), 0x30U) << "the exit clears the valid bit, no other";
+    EXPECT_EQ(l1.read(field::vm_entry_interruption_information), 0x30U)
+        << "the exit clears the valid bit, no other";
     ASSERT_EQ(l1.vmresume(), l2_runs);
     EXPECT_EQ(l1.injected() & vmx::InterruptionInformation::valid_bit, 0U);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
@@ -87,13 +88,15 @@ TEST_P(Events, AnIretThatAnEptViolationInterruptedLeavesNmisBlocked) {
     l1.use_ept(layout::ept_tables | 0x1e);
     // EPT12: one table a level, everything at one page.
     for (std::uint64_t level = 0; level < 4; ++level) {
-        l1.port.memory.write<std::uint64_t>(layout::ept_tables + level * 0x1000,
-                                            (layout::ept_tables + (level + 1) * 0x1000) | (level == 3 ? 0x37 : 7));
+        l1.port.memory.write<std::uint64_t>(
+            layout::ept_tables + level * 0x1000,
+            (layout::ept_tables + (level + 1) * 0x1000) | (level == 3 ? 0x37 : 7));
     }
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     const std::uint64_t unblocking = vmx::EptViolation::read | vmx::EptViolation::nmi_unblocking_by_iret;
     ASSERT_EQ(l0_takes({.qualification = unblocking, .vectoring = external_30}), l2_runs);
-    EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), 0U) << "of a delivery the bit says nothing";
+    EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), 0U)
+        << "of a delivery the bit says nothing";
     ASSERT_EQ(l0_takes({.qualification = unblocking}), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), blocking_by_nmi);
 }
@@ -170,7 +173,8 @@ TEST_P(Events, AnAccessBeyondAllMemoryIsAFaultOfL2) {
     l1.port.ept01_grants = false;
     ASSERT_EQ(l0_takes({.guest_physical = L1Memory::size}), l2_runs);
     EXPECT_EQ(l1.injected(), 0x8000'0b0dU);
-    ASSERT_EQ(l0_takes({.vectoring = external_30}), l1_sees(ExitReason::triple_fault)) << "in the midst of a delivery";
+    ASSERT_EQ(l0_takes({.vectoring = external_30}), l1_sees(ExitReason::triple_fault))
+        << "in the midst of a delivery";
     EXPECT_EQ(l1.port.ept01_violations.front(), L1Memory::size);
 }
 

@@ -11,10 +11,11 @@ namespace flatback::nested_test {
 namespace field = vmx::field;
 
 void PrintTo(const Flush& flush, std::ostream* out) {
-    *out << (flush.kind == Flush::Kind::invvpid ? "INVVPID " : "INVEPT ") << flush.type << " of "
-         << std::hex << (flush.kind == Flush::Kind::invvpid ? flush.tag : flush.operand) << std::dec << " on CPU "
+    *out << (flush.kind == Flush::Kind::invvpid ? "INVVPID " : "INVEPT ") << flush.type << " of " << std::hex
+         << (flush.kind == Flush::Kind::invvpid ? flush.tag : flush.operand) << std::dec << " on CPU "
          << flush.cpu;
-    if (flush.kind == Flush::Kind::invvpid && flush.type == 0) *out << std::hex << " at " << flush.operand << std::dec;
+    if (flush.kind == Flush::Kind::invvpid && flush.type == 0)
+        *out << std::hex << " at " << flush.operand << std::dec;
 }
 
 std::uint64_t l0_host_state(std::uint32_t encoding) {
@@ -68,7 +69,8 @@ FakeVmcs& FakePort::current_vmcs() {
 namespace {
 // The processor here has neither posted interrupts nor SGX nor MPX.
 bool processor_has(std::uint32_t encoding) {
-    if (!vmx::is_well_formed(encoding) || vmx::is_high(encoding) || vmx::dense_index(encoding) < 0) return false;
+    if (!vmx::is_well_formed(encoding) || vmx::is_high(encoding) || vmx::dense_index(encoding) < 0)
+        return false;
     return encoding != field::posted_interrupt_notification_vector.encoding &&
            encoding != field::posted_interrupt_descriptor_address.encoding &&
            encoding != field::encls_exiting_bitmap.encoding && encoding != field::guest_ia32_bndcfgs.encoding;
@@ -76,12 +78,14 @@ bool processor_has(std::uint32_t encoding) {
 }  // namespace
 
 std::uint64_t FakePort::vmread(std::uint32_t encoding) {
-    if (!processor_has(encoding)) throw std::logic_error("VMREAD of a field that the processor does not have");
+    if (!processor_has(encoding))
+        throw std::logic_error("VMREAD of a field that the processor does not have");
     return current_vmcs().word(encoding);
 }
 
 void FakePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
-    if (!processor_has(encoding)) throw std::logic_error("VMWRITE of a field that the processor does not have");
+    if (!processor_has(encoding))
+        throw std::logic_error("VMWRITE of a field that the processor does not have");
     FakeVmcs& vmcs = current_vmcs();
     const auto kind = vmx::kind(encoding);
     const std::string name{vmx::name_of(encoding)};
@@ -102,7 +106,8 @@ void FakePort::load_vmcs(x86::Hpa page) {
     if (!vmcss_.contains(page.value())) throw std::logic_error("VMPTRLD of a VMCS that was never cleared");
     const auto stored = static_cast<std::uint32_t>((*pages_.at(page.value()))[0]);
     const bool shadow = vmcss_.at(page.value()).shadow;
-    if (stored != (revision | (shadow ? 0x8000'0000U : 0U))) throw std::logic_error("VMPTRLD: wrong revision");
+    if (stored != (revision | (shadow ? 0x8000'0000U : 0U)))
+        throw std::logic_error("VMPTRLD: wrong revision");
     current_ = page;
 }
 
@@ -125,16 +130,19 @@ void FakePort::write_host_state() {
 }
 
 void FakePort::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
-    if (type == vmx::InvvpidType::all_contexts) throw std::logic_error("an INVVPID that hits other virtual machines");
+    if (type == vmx::InvvpidType::all_contexts)
+        throw std::logic_error("an INVVPID that hits other virtual machines");
     if (tag == 0) throw std::logic_error("INVVPID of VPID 0");
     const bool address = type == vmx::InvvpidType::individual_address;
-    if (address && !x86::is_canonical(linear_address)) throw std::logic_error("INVVPID of a non-canonical address");
-    flushes.push_back({Flush::Kind::invvpid, static_cast<std::uint64_t>(type), tag, address ? linear_address : 0,
-                       physical_cpu});
+    if (address && !x86::is_canonical(linear_address))
+        throw std::logic_error("INVVPID of a non-canonical address");
+    flushes.push_back({Flush::Kind::invvpid, static_cast<std::uint64_t>(type), tag,
+                       address ? linear_address : 0, physical_cpu});
 }
 
 void FakePort::invept(vmx::InveptType type, std::uint64_t eptp) {
-    if (type == vmx::InveptType::all_contexts) throw std::logic_error("an INVEPT that hits other virtual machines");
+    if (type == vmx::InveptType::all_contexts)
+        throw std::logic_error("an INVEPT that hits other virtual machines");
     flushes.push_back({Flush::Kind::invept, static_cast<std::uint64_t>(type), 0, eptp, physical_cpu});
 }
 
@@ -149,7 +157,8 @@ nested::HostMapping FakePort::host_mapping(x86::Gpa<x86::L1> address) {
         }
     }
     const auto is_plain = [&](std::uint64_t start, std::uint64_t size) {
-        if (start + size > L1Memory::size || (start < L1Memory::l0_end && start + size > L1Memory::l0_start)) return false;
+        if (start + size > L1Memory::size || (start < L1Memory::l0_end && start + size > L1Memory::l0_start))
+            return false;
         return std::ranges::none_of(
             specials, [&](const Special& s) { return start < s.start + s.size && s.start < start + size; });
     };
@@ -199,6 +208,8 @@ void FakePort::l1_shutdown(const char* why) {
     if (!shutdown_returns) throw L1Shutdown(why);
 }
 
-void FakePort::fatal(const char* why) { throw FatalError(why); }
+void FakePort::fatal(const char* why) {
+    throw FatalError(why);
+}
 
 }  // namespace flatback::nested_test

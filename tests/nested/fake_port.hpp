@@ -1,5 +1,5 @@
-// The engine's host in these tests: a processor's VMCSs, an invalidation log, L1's memory and L0's pages. Misuse that
-// real hardware would answer with VMfail, or with silence, fails the test.
+// The engine's host in these tests: a processor's VMCSs, an invalidation log, L1's memory and L0's pages.
+// Misuse that real hardware would answer with VMfail, or with silence, fails the test.
 #pragma once
 
 #include <array>
@@ -99,7 +99,9 @@ public:
     [[nodiscard]] x86::Hpa current() const { return current_; }
     [[nodiscard]] bool has_page(std::uint64_t address) const { return pages_.contains(address & ~0xfffULL); }
     [[nodiscard]] std::size_t pages_given() const { return pages_.size(); }
-    [[nodiscard]] static std::uint64_t host_of(std::uint64_t l1_physical) { return l1_physical + host_offset; }
+    [[nodiscard]] static std::uint64_t host_of(std::uint64_t l1_physical) {
+        return l1_physical + host_offset;
+    }
     void forget_writes() {
         for (auto& [page, vmcs] : vmcss_) vmcs.writes.clear();
     }

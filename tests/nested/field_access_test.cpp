@@ -58,8 +58,8 @@ TEST_P(EveryField, OfAControlThatIsNotOfferedIsUnsupported) {
 }
 
 TEST_P(EveryField, OfNoSuchEncodingIsUnsupported) {
-    for (const std::uint64_t encoding :
-         {0x7fffULL, 0x1000ULL, 0x8000ULL, 0x681eULL | 1, 0x4000ULL | 1, 0x0001ULL, 1ULL << 32 | 0x681e, ~0ULL}) {
+    for (const std::uint64_t encoding : {0x7fffULL, 0x1000ULL, 0x8000ULL, 0x681eULL | 1, 0x4000ULL | 1,
+                                         0x0001ULL, 1ULL << 32 | 0x681e, ~0ULL}) {
         EXPECT_EQ(l1.vmread(encoding), unsupported) << std::hex << encoding;
         EXPECT_EQ(l1.vmwrite(encoding, 0), unsupported) << std::hex << encoding;
     }
@@ -148,30 +148,33 @@ TEST(FieldAccess, AfterAnExitReadsWhatTheProcessorSaved) {
         std::uint64_t value = 0x1000;
         std::map<std::uint32_t, std::uint64_t> saved;
         for (const vmx::NamedField& named : vmx::all_fields) {
-            const auto handling = nested::field_handling.at(static_cast<std::size_t>(vmx::dense_index(named.encoding)));
+            const auto handling =
+                nested::field_handling.at(static_cast<std::size_t>(vmx::dense_index(named.encoding)));
             const bool of_exit = named.encoding == field::exit_reason.encoding ||
                                  named.encoding == field::vm_instruction_error.encoding;
-            const bool saves = handling == FieldHandling::guest_state || handling == FieldHandling::information;
+            const bool saves =
+                handling == FieldHandling::guest_state || handling == FieldHandling::information;
             const bool timer = named.encoding == field::vmx_preemption_timer_value.encoding;
             if (!saves || of_exit || timer) continue;
             value += 0x1000;
             saved[named.encoding] = value & nested::field_mask(named.encoding);
         }
-        const L2Exit exit{.reason = ExitReason::ept_violation,
-                          .qualification = saved.at(field::exit_qualification.encoding),
-                          .interruption = static_cast<std::uint32_t>(
-                              saved.at(field::vm_exit_interruption_information.encoding)),
-                          .error_code = static_cast<std::uint32_t>(
-                              saved.at(field::vm_exit_interruption_error_code.encoding)),
-                          .vectoring = static_cast<std::uint32_t>(saved.at(field::idt_vectoring_information.encoding)),
-                          .vectoring_error_code =
-                              static_cast<std::uint32_t>(saved.at(field::idt_vectoring_error_code.encoding)),
-                          .instruction_length =
-                              static_cast<std::uint32_t>(saved.at(field::vm_exit_instruction_length.encoding)),
-                          .instruction_information =
-                              static_cast<std::uint32_t>(saved.at(field::vm_exit_instruction_information.encoding)),
-                          .guest_physical = saved.at(field::guest_physical_address.encoding),
-                          .guest_linear = saved.at(field::guest_linear_address.encoding)};
+        const L2Exit exit{
+            .reason = ExitReason::ept_violation,
+            .qualification = saved.at(field::exit_qualification.encoding),
+            .interruption =
+                static_cast<std::uint32_t>(saved.at(field::vm_exit_interruption_information.encoding)),
+            .error_code =
+                static_cast<std::uint32_t>(saved.at(field::vm_exit_interruption_error_code.encoding)),
+            .vectoring = static_cast<std::uint32_t>(saved.at(field::idt_vectoring_information.encoding)),
+            .vectoring_error_code =
+                static_cast<std::uint32_t>(saved.at(field::idt_vectoring_error_code.encoding)),
+            .instruction_length =
+                static_cast<std::uint32_t>(saved.at(field::vm_exit_instruction_length.encoding)),
+            .instruction_information =
+                static_cast<std::uint32_t>(saved.at(field::vm_exit_instruction_information.encoding)),
+            .guest_physical = saved.at(field::guest_physical_address.encoding),
+            .guest_linear = saved.at(field::guest_linear_address.encoding)};
         for (const auto& [encoding, word] : saved) v.word(encoding) = word;
         L2Exit seen = exit;
         seen.reason = ExitReason::io_instruction;

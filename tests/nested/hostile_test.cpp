@@ -1,5 +1,5 @@
-// Whatever L1 writes into its VMCS and its memory, L0 goes on and no vmcs02 holds what is not L1's. VirtualCpu checks the latter
-// at every entry, with the processor's own rules for vmcs01 and vmcs02.
+// Whatever L1 writes into its VMCS and its memory, L0 goes on and no vmcs02 holds what is not L1's.
+// VirtualCpu checks the latter at every entry, with the processor's own rules for vmcs01 and vmcs02.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -17,9 +17,10 @@ rc::Gen<std::uint64_t> any_word() {
         rc::gen::arbitrary<std::uint64_t>(),
         rc::gen::map(rc::gen::inRange(0, 64), [](int bit) { return std::uint64_t{1} << bit; }),
         rc::gen::map(rc::gen::inRange(0, 64), [](int bit) { return ~(std::uint64_t{1} << bit); }),
-        rc::gen::element<std::uint64_t>(0, ~0ULL, L1Memory::l0_start, L1Memory::l0_end - 0x1000, L1Memory::size, 0x1000,
-                                        0x8005'0033, 0x26a0, 0xd01, 0x0007'0406'0007'0406, 0x400, 0x8000'0b0e, 0x8000'0030,
-                                        0x8000'0202, FakePort::l0_pages_start, layout::msr_list));
+        rc::gen::element<std::uint64_t>(0, ~0ULL, L1Memory::l0_start, L1Memory::l0_end - 0x1000,
+                                        L1Memory::size, 0x1000, 0x8005'0033, 0x26a0, 0xd01,
+                                        0x0007'0406'0007'0406, 0x400, 0x8000'0b0e, 0x8000'0030, 0x8000'0202,
+                                        FakePort::l0_pages_start, layout::msr_list));
 }
 
 struct Edit {
@@ -28,7 +29,8 @@ struct Edit {
     bool flips;  // one bit of what is there, which is likelier to stay valid
 };
 void showValue(const Edit& edit, std::ostream& out) {
-    out << vmx::all_fields.at(edit.field).name << (edit.flips ? " ^= " : " = ") << std::hex << edit.value << std::dec;
+    out << vmx::all_fields.at(edit.field).name << (edit.flips ? " ^= " : " = ") << std::hex << edit.value
+        << std::dec;
 }
 
 rc::Gen<Edit> any_edit() {
@@ -89,7 +91,8 @@ RC_GTEST_PROP(Hostile, AnyRegionMakesAVmcsOfThoseWords, ()) {
     // Everything in the region is L1's to scribble on, the launch state included.
     const auto scribbles = *rc::gen::container<std::vector<std::pair<std::size_t, std::uint64_t>>>(
         rc::gen::pair(rc::gen::inRange<std::size_t>(1, 512), any_word()));
-    for (const auto& [word, value] : scribbles) l1.port.memory.write(layout::vmcs_region(0) + word * 8, value);
+    for (const auto& [word, value] : scribbles)
+        l1.port.memory.write(layout::vmcs_region(0) + word * 8, value);
     ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
     for (const vmx::NamedField& named : vmx::all_fields) {
         const Outcome outcome = l1.vmread(named.encoding);
@@ -119,9 +122,16 @@ RC_GTEST_PROP(Hostile, AnyInstructionWithAnyOperandsIsAnswered, ()) {
 
 // --- EPT02 reaches only what EPT12 gives, and nothing of L0's
 
-constexpr std::uint64_t interesting_pages[] = {0x1000'0000, L1Memory::l0_start - 0x20'0000, L1Memory::l0_start - 0x1000,
-                                               L1Memory::l0_start, L1Memory::l0_end - 0x1000, L1Memory::l0_end,
-                                               L1Memory::size - 0x1000, L1Memory::size, 0x4000'0000, 0};
+constexpr std::uint64_t interesting_pages[] = {0x1000'0000,
+                                               L1Memory::l0_start - 0x20'0000,
+                                               L1Memory::l0_start - 0x1000,
+                                               L1Memory::l0_start,
+                                               L1Memory::l0_end - 0x1000,
+                                               L1Memory::l0_end,
+                                               L1Memory::size - 0x1000,
+                                               L1Memory::size,
+                                               0x4000'0000,
+                                               0};
 
 // What an EPT12 means, by the SDM's walk.
 struct Permitted {
@@ -135,10 +145,13 @@ Permitted walk_ept12(VirtualCpu& l1, std::uint64_t root, std::uint64_t address) 
         if (!L1Memory::has(table)) return {};
         const auto entry = l1.port.memory.read<std::uint64_t>(table + x86::table_index(address, level) * 8);
         if (!vmx::ept_entry::is_present(entry)) return {};
-        if (vmx::is_ept_misconfigured(entry, level, l1.capabilities.promised.ept_vpid, physical_width)) return {};
+        if (vmx::is_ept_misconfigured(entry, level, l1.capabilities.promised.ept_vpid, physical_width))
+            return {};
         permissions &= entry;
         if (vmx::ept_entry::is_leaf(entry, level)) {
-            return {vmx::ept_entry::page_address(entry, level) | (address & (x86::bytes_per_entry(level) - 1)), permissions};
+            return {
+                vmx::ept_entry::page_address(entry, level) | (address & (x86::bytes_per_entry(level) - 1)),
+                permissions};
         }
         table = vmx::ept_entry::table_address(entry);
     }
@@ -152,16 +165,18 @@ bool is_l0s(VirtualCpu& l1, std::uint64_t host) {
 }
 
 // Every leaf of the EPT02 that is in use.
-void for_each_leaf(VirtualCpu& l1, std::uint64_t table, unsigned level, std::uint64_t address, std::uint64_t permissions,
-                   auto&& visit) {
+void for_each_leaf(VirtualCpu& l1, std::uint64_t table, unsigned level, std::uint64_t address,
+                   std::uint64_t permissions, auto&& visit) {
     for (std::uint64_t index = 0; index < 512; ++index) {
         const std::uint64_t entry = l1.port.page(x86::Hpa{table})[index];
         if (!vmx::ept_entry::is_present(entry)) continue;
         const std::uint64_t at = address + index * x86::bytes_per_entry(level);
         if (vmx::ept_entry::is_leaf(entry, level)) {
-            visit(at, x86::bytes_per_entry(level), vmx::ept_entry::page_address(entry, level), permissions & entry);
+            visit(at, x86::bytes_per_entry(level), vmx::ept_entry::page_address(entry, level),
+                  permissions & entry);
         } else {
-            for_each_leaf(l1, vmx::ept_entry::table_address(entry), level - 1, at, permissions & entry, visit);
+            for_each_leaf(l1, vmx::ept_entry::table_address(entry), level - 1, at, permissions & entry,
+                          visit);
         }
     }
 }
@@ -174,14 +189,16 @@ RC_GTEST_PROP(HostileEpt12, GivesL2OnlyWhatItPermitsAndNothingOfL0s, ()) {
     const auto count = *rc::gen::inRange(1, 24);
     std::vector<std::uint64_t> addresses;
     for (int n = 0; n < count; ++n) {
-        const std::uint64_t address = *rc::gen::inRange<std::uint64_t>(0, 64) * 0x1000 +
-                                      *rc::gen::element<std::uint64_t>(0, 0x20'0000, 0x4000'0000, 0x80'0000'0000);
+        const std::uint64_t address =
+            *rc::gen::inRange<std::uint64_t>(0, 64) * 0x1000 +
+            *rc::gen::element<std::uint64_t>(0, 0x20'0000, 0x4000'0000, 0x80'0000'0000);
         const auto level = *rc::gen::inRange(1U, 4U);
-        const std::uint64_t target = *rc::gen::oneOf(rc::gen::elementOf(std::vector<std::uint64_t>(
-                                                          std::begin(interesting_pages), std::end(interesting_pages))),
-                                                      rc::gen::map(rc::gen::inRange<std::uint64_t>(0, 1ULL << 21),
-                                                                   [](std::uint64_t page) { return page << 12; })) &
-                                     ~(x86::bytes_per_entry(level) - 1);
+        const std::uint64_t target =
+            *rc::gen::oneOf(rc::gen::elementOf(std::vector<std::uint64_t>(std::begin(interesting_pages),
+                                                                          std::end(interesting_pages))),
+                            rc::gen::map(rc::gen::inRange<std::uint64_t>(0, 1ULL << 21),
+                                         [](std::uint64_t page) { return page << 12; })) &
+            ~(x86::bytes_per_entry(level) - 1);
         const std::uint64_t permissions = *rc::gen::inRange<std::uint64_t>(0, 8);
         const std::uint64_t type = *rc::gen::element<std::uint64_t>(0, 1, 2, 4, 5, 6, 6, 6);
         const std::uint64_t flags = *rc::gen::element<std::uint64_t>(0, 0x100, 0x300);
@@ -192,7 +209,8 @@ RC_GTEST_PROP(HostileEpt12, GivesL2OnlyWhatItPermitsAndNothingOfL0s, ()) {
     l1.use_ept(ept.eptp(accessed_dirty));
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     for (int n = 0; n < 40; ++n) {
-        const std::uint64_t address = *rc::gen::elementOf(addresses) + *rc::gen::element<std::uint64_t>(0, 0x1000, 0x5123);
+        const std::uint64_t address =
+            *rc::gen::elementOf(addresses) + *rc::gen::element<std::uint64_t>(0, 0x1000, 0x5123);
         const std::uint64_t access = *rc::gen::element<std::uint64_t>(1, 2, 3, 4);
         const Permitted permitted = walk_ept12(l1, ept.root(), address);
         const bool allowed = (access & ~permitted.permissions) == 0;
@@ -212,14 +230,17 @@ RC_GTEST_PROP(HostileEpt12, GivesL2OnlyWhatItPermitsAndNothingOfL0s, ()) {
     const std::uint64_t root = vmx::Eptp{l1.vmcs02().get(field::ept_pointer)}.root();
     for_each_leaf(l1, root, 4, 0, 7,
                   [&](std::uint64_t at, std::uint64_t size, std::uint64_t host, std::uint64_t permissions) {
-                      for (const std::uint64_t offset : {std::uint64_t{0}, (size / 2) & ~std::uint64_t{0xfff}, size - 0x1000}) {
+                      for (const std::uint64_t offset :
+                           {std::uint64_t{0}, (size / 2) & ~std::uint64_t{0xfff}, size - 0x1000}) {
                           const Permitted permitted = walk_ept12(l1, ept.root(), at + offset);
                           RC_ASSERT((permissions & ~permitted.permissions) == 0U);
-                          const auto mapping = l1.port.host_mapping(x86::Gpa<x86::L1>{permitted.l1_physical & ~0xfffULL});
+                          const auto mapping =
+                              l1.port.host_mapping(x86::Gpa<x86::L1>{permitted.l1_physical & ~0xfffULL});
                           RC_ASSERT(host + offset == mapping.address.value());
                           RC_ASSERT(mapping.writable || (permissions & 2) == 0U);
                       }
-                      for (std::uint64_t offset = 0; offset < size; offset += std::max(size / 512, std::uint64_t{0x1000})) {
+                      for (std::uint64_t offset = 0; offset < size;
+                           offset += std::max(size / 512, std::uint64_t{0x1000})) {
                           RC_ASSERT(!is_l0s(l1, host + offset));
                       }
                   });

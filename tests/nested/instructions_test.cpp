@@ -1,4 +1,5 @@
-// VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST and VMCALL: what they do, and their errors in the SDM's order (SDM 3C 31.3).
+// VMXON, VMXOFF, VMCLEAR, VMPTRLD, VMPTRST and VMCALL: what they do, and their errors in the SDM's order (SDM
+// 3C 31.3).
 #include <gtest/gtest.h>
 
 #include "nested/vmcs12.hpp"
@@ -10,10 +11,10 @@ namespace flatback::nested_test {
 namespace {
 
 constexpr std::uint64_t beyond_width = 1ULL << physical_width;
-constexpr ExitReason all_instructions[] = {
-    ExitReason::vmcall, ExitReason::vmclear, ExitReason::vmlaunch, ExitReason::vmptrld,
-    ExitReason::vmptrst, ExitReason::vmread, ExitReason::vmresume, ExitReason::vmwrite,
-    ExitReason::vmxoff, ExitReason::vmxon, ExitReason::invept, ExitReason::invvpid};
+constexpr ExitReason all_instructions[] = {ExitReason::vmcall,   ExitReason::vmclear, ExitReason::vmlaunch,
+                                           ExitReason::vmptrld,  ExitReason::vmptrst, ExitReason::vmread,
+                                           ExitReason::vmresume, ExitReason::vmwrite, ExitReason::vmxoff,
+                                           ExitReason::vmxon,    ExitReason::invept,  ExitReason::invvpid};
 
 class EveryInstruction : public ::testing::TestWithParam<ExitReason> {};
 INSTANTIATE_TEST_SUITE_P(Vmx, EveryInstruction, ::testing::ValuesIn(all_instructions));

@@ -108,8 +108,8 @@ TEST_F(L1Paging, FindsReservedBits) {
 }
 
 TEST_F(L1Paging, KnowsLargePages) {
-    l1.port.memory.write<std::uint64_t>(0x3008, 0x60'00e3);         // 2 MB to 6 MB
-    l1.port.memory.write<std::uint64_t>(0x2008, 0x4000'00e3);       // 1 GB to 1 GB
+    l1.port.memory.write<std::uint64_t>(0x3008, 0x60'00e3);    // 2 MB to 6 MB
+    l1.port.memory.write<std::uint64_t>(0x2008, 0x4000'00e3);  // 1 GB to 1 GB
     EXPECT_EQ(write(0x20'0040), vm_succeed);
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x60'0040), stored);
     EXPECT_EQ(write(0x4012'3440), vm_succeed);
@@ -229,7 +229,8 @@ protected:
         leave_64_bit_mode();
         FakeVmcs& v = l1.vmcs01();
         v.set(field::guest_ia32_efer, 0x800);
-        v.set(field::vm_entry_controls, v.get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
+        v.set(field::vm_entry_controls,
+              v.get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
         v.set(field::guest_cr3, cr3);
         v.set(field::guest_cr4, cr4);
     }
@@ -238,9 +239,9 @@ protected:
 TEST_F(L1PagingOf32Bits, PaeWalksThreeLevels) {
     constexpr std::uint64_t pdpt = 0x5'0020;
     use(pdpt, 0x26a0);
-    l1.port.memory.write<std::uint64_t>(pdpt + 8, 0x5'1001);        // 1 GB and up
-    l1.port.memory.write<std::uint64_t>(0x5'1000, 0x5'2003);        // page table
-    l1.port.memory.write<std::uint64_t>(0x5'1008, 0x80'0083);       // 2 MB page
+    l1.port.memory.write<std::uint64_t>(pdpt + 8, 0x5'1001);   // 1 GB and up
+    l1.port.memory.write<std::uint64_t>(0x5'1000, 0x5'2003);   // page table
+    l1.port.memory.write<std::uint64_t>(0x5'1008, 0x80'0083);  // 2 MB page
     l1.port.memory.write<std::uint64_t>(0x5'2000, 0x1'b003);
     EXPECT_EQ(write(0x4000'0010), vm_succeed);
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x1'b010), stored);
@@ -273,7 +274,8 @@ TEST_F(L1PagingOf32Bits, TwoLevelsOf1024Entries) {
 
 TEST_F(L1PagingOf32Bits, FourMegabytePagesReachAbove4GbBits) {
     use(0x5'0000, 0x2010);
-    // Bits 20:13 are address bits 39:32; there is no memory, so the store goes nowhere and VMPTRLD reads all ones.
+    // Bits 20:13 are address bits 39:32; there is no memory, so the store goes nowhere and VMPTRLD reads all
+    // ones.
     l1.port.memory.write<std::uint32_t>(0x5'0000 + 4, 0x00c0'0083);
     EXPECT_EQ(write(0x0048'0010), vm_succeed);
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x00c8'0010), stored);

@@ -1,4 +1,5 @@
-// The ledger of known bugs (docs/tags.md), rows about which flush runs when: no flush too few, and none too many.
+// The ledger of known bugs (docs/tags.md), rows about which flush runs when: no flush too few, and none too
+// many.
 #include "nested/vmcs12.hpp"
 #include "tests/nested/ledger.hpp"
 
@@ -9,7 +10,8 @@ TEST(Ledger, Row02_VirtualCpusThatNeverRunAnL2TakeOneTagEachAndGiveItBack) {
     tag::VpidPool pool;
     {
         std::vector<std::unique_ptr<VirtualCpu>> many;
-        for (unsigned n = 0; n < 8; ++n) many.push_back(std::make_unique<VirtualCpu>(VirtualCpu::Options{.pool = &pool}));
+        for (unsigned n = 0; n < 8; ++n)
+            many.push_back(std::make_unique<VirtualCpu>(VirtualCpu::Options{.pool = &pool}));
         EXPECT_EQ(pool.owned(), 8U) << "vpid01 of each";
     }
     EXPECT_EQ(pool.owned(), 0U);
@@ -82,8 +84,10 @@ TEST(Ledger, Row14_WithTheTagsExhaustedInvvpidFlushesVpid01) {
     tag::VpidPool pool{1};
     LedgerCpu l1{{.pool = &pool}};
     EXPECT_EQ(l1.run(1), l1.vpid01());
-    EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(1, 1), vm_succeed); }), Flushes{whole_tag(l1.vpid01())});
-    EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(0, 1, 0x1000), vm_succeed); }), Flushes{whole_tag(l1.vpid01())});
+    EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(1, 1), vm_succeed); }),
+              Flushes{whole_tag(l1.vpid01())});
+    EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(0, 1, 0x1000), vm_succeed); }),
+              Flushes{whole_tag(l1.vpid01())});
     EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(2), vm_succeed); }), Flushes{whole_tag(l1.vpid01())});
 }
 
@@ -94,7 +98,8 @@ TEST(Ledger, Row14_WhoSharesVpid01IsKeptApartByFlushes) {
     l1.run(1);
     EXPECT_EQ(l1.invvpids_of([&] { l1.run_again(); }), (Flushes{flush, flush})) << "L1 to L2, L2 to L1";
     l1.enter();
-    EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation}), l2_runs); }), Flushes{})
+    EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation}), l2_runs); }),
+              Flushes{})
         << "L0's own exits cost nothing";
     l1.leave();
     EXPECT_GE(l1.tag_statistics().shared, 1U);
@@ -146,7 +151,11 @@ TEST(Ledger, Row17_APageThatL0TookIsGoneForEveryEptContext) {
         EXPECT_FALSE(l1.ept02_leaf(0x5000)) << "nothing is left of it";
         l1.leave();
     }
-    EXPECT_GE(l1.flushes_of([&] { l1.ept01_changed(); l1.run_again(); }).size(), 1U);
+    EXPECT_GE(l1.flushes_of([&] {
+                    l1.ept01_changed();
+                    l1.run_again();
+                }).size(),
+              1U);
     EXPECT_EQ(l1.invvpids_of([&] { l1.run_again(); }), Flushes{});
 }
 
@@ -232,8 +241,10 @@ TEST(Ledger, Row25_AnL2WithoutVpidIsFlushedUnderTheTagThatItRanUnder) {
     const std::uint16_t tag = l1.run(1);
     EXPECT_EQ(l1.run_without_vpid(), l1.vpid01());
     const Flush flush = whole_tag(l1.vpid01());
-    EXPECT_EQ(l1.flushes_of([&] { l1.run_again(); }), (Flushes{flush, flush})) << "at the entry and at the exit";
-    EXPECT_EQ(l1.flushes_of([&] { EXPECT_EQ(l1.run(1), tag); }), Flushes{}) << "slots of L2s with VPID survive";
+    EXPECT_EQ(l1.flushes_of([&] { l1.run_again(); }), (Flushes{flush, flush}))
+        << "at the entry and at the exit";
+    EXPECT_EQ(l1.flushes_of([&] { EXPECT_EQ(l1.run(1), tag); }), Flushes{})
+        << "slots of L2s with VPID survive";
 }
 
 }  // namespace

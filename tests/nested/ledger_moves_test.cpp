@@ -49,11 +49,14 @@ TEST(Ledger, Row28_AnInvvpidOnAnotherCpuIsStillOwedWhereTheEntriesAre) {
         LedgerCpu l1;
         const std::uint16_t tag = l1.run(1);
         l1.port.physical_cpu = 1;
-        EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(type, 1, 0x5000), vm_succeed); }), Flushes{}) << type;
+        EXPECT_EQ(l1.invvpids_of([&] { EXPECT_EQ(l1.invvpid(type, 1, 0x5000), vm_succeed); }), Flushes{})
+            << type;
         l1.port.physical_cpu = 0;
         const Flushes back = l1.invvpids_of([&] { l1.run_again(); });
         ASSERT_EQ(back.size(), 1U) << type;
-        EXPECT_EQ(back.front(), type == 0 ? address_of_tag(tag, 0x5000) : type == 3 ? tag_but_globals(tag) : whole_tag(tag));
+        EXPECT_EQ(back.front(), type == 0   ? address_of_tag(tag, 0x5000)
+                                : type == 3 ? tag_but_globals(tag)
+                                            : whole_tag(tag));
         EXPECT_EQ(l1.invvpids_of([&] { l1.run_again(); }), Flushes{}) << "once";
     }
 }
@@ -98,8 +101,8 @@ TEST(Ledger, Row29_AFailingEntryGivesNothingToAnotherTag) {
     l1.run(1);
     l1.write(field::guest_rflags, 0);
     l1.use_vpid(2);
-    const Flushes failing = l1.invvpids_of(
-        [&] { EXPECT_EQ(l1.vmresume(), l1_sees(ExitReason::entry_failure_guest_state)); });
+    const Flushes failing =
+        l1.invvpids_of([&] { EXPECT_EQ(l1.vmresume(), l1_sees(ExitReason::entry_failure_guest_state)); });
     l1.write(field::guest_rflags, 2);
     const Flushes good = l1.invvpids_of([&] { l1.run_again(); });
     const std::uint16_t two = l1.l2_tag();
@@ -128,7 +131,9 @@ TEST(Ledger, Row29_AnEntryThatIsRefusedBeforeItTouchesNoTag) {
     l1.run(1);
     EXPECT_EQ(l1.invvpid(1, 1), vm_succeed);
     l1.write(field::host_cr4, 0);
-    EXPECT_EQ(l1.flushes_of([&] { EXPECT_EQ(l1.vmresume(), vm_fail(InstructionError::entry_with_invalid_host_state_fields)); }),
+    EXPECT_EQ(l1.flushes_of([&] {
+        EXPECT_EQ(l1.vmresume(), vm_fail(InstructionError::entry_with_invalid_host_state_fields));
+    }),
               Flushes{});
     l1.write(field::host_cr4, 0x26a0);
     const Flushes owed = l1.invvpids_of([&] { l1.run_again(); });
@@ -147,7 +152,8 @@ TEST(Ledger, Row30_WithNoTagAtAllL1SeesAValidEntry) {
         EXPECT_EQ(second.run_without_vpid(), 0U);
     });
     EXPECT_EQ(flushes, Flushes{}) << "the processor flushes VPID 0 by itself";
-    EXPECT_EQ(second.vmcs02().get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::enable_vpid,
+    EXPECT_EQ(second.vmcs02().get(field::secondary_processor_based_vm_execution_controls) &
+                  vmx::secondary::enable_vpid,
               0U);
 }
 
@@ -183,7 +189,11 @@ TEST(Ledger, Row37_ASlotIsJudgedByItsOwnCpu) {
     l1.port.physical_cpu = 1;
     EXPECT_EQ(l1.flushes_of([&] { l1.l1_translations_changed(); }).empty(), false) << "only L1 runs there";
     l1.port.physical_cpu = 0;
-    EXPECT_EQ(l1.invvpids_of([&] { l1.run(1); l1.run(2); }), Flushes{whole_tag(l1.vpid01(), 0)})
+    EXPECT_EQ(l1.invvpids_of([&] {
+        l1.run(1);
+        l1.run(2);
+    }),
+              Flushes{whole_tag(l1.vpid01(), 0)})
         << "vpid01 moved back at the exit, the slots never left";
     l1.port.physical_cpu = 1;
     const Flushes there = l1.invvpids_of([&] { l1.run(1); });
@@ -221,7 +231,8 @@ TEST(Tags, AreFlushedWhereTheHostMovesARunningGuest) {
     EXPECT_EQ(l1.invvpids_of([&] { l1.prepare_reentry(); }), Flushes{}) << "once";
     l1.leave();
     l1.port.physical_cpu = 2;
-    EXPECT_EQ(l1.invvpids_of([&] { l1.prepare_reentry(); }), Flushes{whole_tag(l1.vpid01(), 2)}) << "and L1 so too";
+    EXPECT_EQ(l1.invvpids_of([&] { l1.prepare_reentry(); }), Flushes{whole_tag(l1.vpid01(), 2)})
+        << "and L1 so too";
 }
 
 TEST(Tags, AreEvictedLeastRecentlyUsedFirst) {
@@ -252,7 +263,8 @@ TEST(Tags, WithTheSinglePolicyAreOneForAllVpid12) {
     EXPECT_EQ(l1.tag_capacity(), 1U);
     const std::uint16_t tag = l1.run(1);
     EXPECT_EQ(l1.flushes_of([&] { l1.run_again(); }), Flushes{});
-    EXPECT_EQ(l1.flushes_of([&] { EXPECT_EQ(l1.run(2), tag); }), Flushes{whole_tag(tag)}) << "a change flushes";
+    EXPECT_EQ(l1.flushes_of([&] { EXPECT_EQ(l1.run(2), tag); }), Flushes{whole_tag(tag)})
+        << "a change flushes";
     EXPECT_EQ(l1.flushes_of([&] { EXPECT_EQ(l1.run(1), tag); }), Flushes{whole_tag(tag)});
 }
 

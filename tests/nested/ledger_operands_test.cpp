@@ -1,5 +1,5 @@
-// The ledger of known bugs (docs/tags.md), rows about INVVPID's operands and about what is offered. Row numbers are the
-// ledger's.
+// The ledger of known bugs (docs/tags.md), rows about INVVPID's operands and about what is offered. Row
+// numbers are the ledger's.
 #include "tests/nested/ledger.hpp"
 #include "vmx/exit_qualification.hpp"
 
@@ -53,7 +53,8 @@ TEST(Ledger, Row06_EveryTypeButFourIsError28) {
     LedgerCpu l1;
     for (int type = -127; type <= 127; ++type) {
         const bool offered = type >= 0 && type <= 3;
-        EXPECT_EQ(l1.invvpid(static_cast<std::uint64_t>(type), 1), offered ? vm_succeed : bad_operand) << type;
+        EXPECT_EQ(l1.invvpid(static_cast<std::uint64_t>(type), 1), offered ? vm_succeed : bad_operand)
+            << type;
     }
     for (const std::uint64_t type : {1ULL << 63, 1ULL << 32, 1ULL << 32 | 1, 0x1'0000'0002ULL}) {
         EXPECT_EQ(l1.invvpid(type, 1), bad_operand) << std::hex << type;
@@ -70,15 +71,19 @@ TEST(Ledger, Row08_ControlCapabilityAndInvvpidAppearAndVanishTogether) {
     for (const auto policy : {tag::Policy::mapped, tag::Policy::single, tag::Policy::off}) {
         VirtualCpu l1{{.tags = policy}};
         const bool offered = policy != tag::Policy::off;
-        EXPECT_EQ(l1.capabilities.promised.secondary_processor_based.may_set(vmx::secondary::enable_vpid), offered);
-        EXPECT_EQ(l1.capabilities.promised.ept_vpid.value & nested::offered::vpid, offered ? nested::offered::vpid : 0U);
+        EXPECT_EQ(l1.capabilities.promised.secondary_processor_based.may_set(vmx::secondary::enable_vpid),
+                  offered);
+        EXPECT_EQ(l1.capabilities.promised.ept_vpid.value & nested::offered::vpid,
+                  offered ? nested::offered::vpid : 0U);
         EXPECT_EQ(l1.offers_invvpid(), offered);
         l1.prepare();
         EXPECT_EQ(l1.invvpid(2), offered ? vm_succeed : invalid_opcode);
-        EXPECT_EQ(l1.vmread(field::virtual_processor_identifier.encoding).kind == Outcome::Kind::succeeded, offered);
+        EXPECT_EQ(l1.vmread(field::virtual_processor_identifier.encoding).kind == Outcome::Kind::succeeded,
+                  offered);
         l1.use_secondary(vmx::secondary::enable_vpid);
         if (offered) l1.write(field::virtual_processor_identifier, 3);
-        EXPECT_EQ(l1.vmlaunch(), offered ? l2_runs : vm_fail(InstructionError::entry_with_invalid_control_fields));
+        EXPECT_EQ(l1.vmlaunch(),
+                  offered ? l2_runs : vm_fail(InstructionError::entry_with_invalid_control_fields));
     }
 }
 

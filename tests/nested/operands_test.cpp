@@ -53,8 +53,8 @@ TEST_F(Operand, MayBeOnTheStack) {
 }
 
 TEST_F(Operand, HasABaseOnlyInFsAndGsIn64BitMode) {
-    for (const auto segment : {SegmentRegister::es, SegmentRegister::ds, SegmentRegister::ss, SegmentRegister::fs,
-                               SegmentRegister::gs}) {
+    for (const auto segment : {SegmentRegister::es, SegmentRegister::ds, SegmentRegister::ss,
+                               SegmentRegister::fs, SegmentRegister::gs}) {
         const auto number = static_cast<std::uint32_t>(segment);
         l1.vmcs01().word(field::guest_es_base.encoding + 2 * number) = 0x1000;
         l1.port.memory.write<std::uint64_t>(0x8400, 0);

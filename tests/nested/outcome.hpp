@@ -32,15 +32,21 @@ inline constexpr Outcome vm_succeed{Outcome::Kind::succeeded, 0, {}};
 inline constexpr Outcome vm_fail_invalid{Outcome::Kind::failed_invalid, 0, {}};
 inline constexpr Outcome l2_runs{Outcome::Kind::l2_runs, 0, {}};
 
-constexpr Outcome vm_fail(std::uint32_t error) { return {Outcome::Kind::failed_valid, error, {}}; }
-constexpr Outcome vm_fail(vmx::InstructionError error) { return vm_fail(static_cast<std::uint32_t>(error)); }
+constexpr Outcome vm_fail(std::uint32_t error) {
+    return {Outcome::Kind::failed_valid, error, {}};
+}
+constexpr Outcome vm_fail(vmx::InstructionError error) {
+    return vm_fail(static_cast<std::uint32_t>(error));
+}
 constexpr Outcome fault(x86::Vector vector, std::optional<std::uint32_t> code = {}) {
     return {Outcome::Kind::faulted, static_cast<std::uint32_t>(vector), code};
 }
 inline constexpr Outcome invalid_opcode = fault(x86::Vector::invalid_opcode);
 inline constexpr Outcome general_protection = fault(x86::Vector::general_protection, 0);
 inline constexpr Outcome stack_fault = fault(x86::Vector::stack_fault, 0);
-constexpr Outcome page_fault(std::uint32_t code) { return fault(x86::Vector::page_fault, code); }
+constexpr Outcome page_fault(std::uint32_t code) {
+    return fault(x86::Vector::page_fault, code);
+}
 constexpr Outcome l1_sees(vmx::ExitReason reason) {
     return {Outcome::Kind::l1_sees_exit, static_cast<std::uint32_t>(reason), {}};
 }

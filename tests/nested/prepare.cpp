@@ -20,13 +20,15 @@ void VirtualCpu::set_up_l1_state() {
           vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
               (vpid01() != 0 ? vmx::secondary::enable_vpid : 0));
     v.set(field::virtual_processor_identifier, vpid01());
-    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size | vmx::exit_control::save_debug_controls |
+    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size |
+                                    vmx::exit_control::save_debug_controls |
                                     vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
                                     vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer;
     v.set(field::vm_exit_controls, hardware.vm_exit.adjust(exits));
     v.set(field::vm_entry_controls,
-          hardware.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
-                                   vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer));
+          hardware.vm_entry.adjust(vmx::entry_control::load_debug_controls |
+                                   vmx::entry_control::ia32e_mode_guest | vmx::entry_control::load_ia32_pat |
+                                   vmx::entry_control::load_ia32_efer));
     v.set(field::ept_pointer, FakePort::ept01);
     v.set(field::vmcs_link_pointer, ~0ULL);
     v.set(field::cr0_guest_host_mask, x86::cr0::numeric_error);
@@ -66,7 +68,9 @@ void VirtualCpu::set_up_l1_state() {
     }
 }
 
-void VirtualCpu::enter_vmx_operation() { ASSERT_EQ(vmxon(), vm_succeed); }
+void VirtualCpu::enter_vmx_operation() {
+    ASSERT_EQ(vmxon(), vm_succeed);
+}
 
 void VirtualCpu::make_vmcs(unsigned n) {
     const std::uint64_t region = layout::vmcs_region(n);
@@ -79,11 +83,13 @@ void VirtualCpu::make_vmcs(unsigned n) {
     write(field::primary_processor_based_vm_execution_controls,
           has.primary_processor_based.adjust(vmx::primary::hlt_exiting));
     write(field::secondary_processor_based_vm_execution_controls, 0);
-    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size | vmx::exit_control::save_debug_controls |
+    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size |
+                                    vmx::exit_control::save_debug_controls |
                                     vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
                                     vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer;
     write(field::vm_exit_controls, has.vm_exit.adjust(exits));
-    constexpr std::uint32_t entries = vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
+    constexpr std::uint32_t entries = vmx::entry_control::load_debug_controls |
+                                      vmx::entry_control::ia32e_mode_guest |
                                       vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer;
     write(field::vm_entry_controls, has.vm_entry.adjust(entries));
 

@@ -18,8 +18,8 @@ struct HostMemory {
 };
 }  // namespace
 
-nested::EntryVerdict processor_verdict(const FakeVmcs& vmcs, const vmx::Capabilities& processor, x86::Hpa address,
-                                       FakePort& port) {
+nested::EntryVerdict processor_verdict(const FakeVmcs& vmcs, const vmx::Capabilities& processor,
+                                       x86::Hpa address, FakePort& port) {
     const nested::EntryRules rules{.promised = processor, .physical_address_width = physical_width};
     const nested::EntryContext context{.ia32e_mode = true, .in_smm = false, .current_vmcs = address.value()};
     const HostMemory memory{port};
@@ -31,8 +31,8 @@ nested::EntryVerdict processor_verdict(const FakeVmcs& vmcs, const vmx::Capabili
 
 vmx::Capabilities processor() {
     vmx::Capabilities all;
-    all.basic.value = FakePort::revision | 0x1000ULL << 32 | 6ULL << 50 | vmx::BasicCapability::ins_outs_information |
-                      vmx::BasicCapability::true_controls;
+    all.basic.value = FakePort::revision | 0x1000ULL << 32 | 6ULL << 50 |
+                      vmx::BasicCapability::ins_outs_information | vmx::BasicCapability::true_controls;
     all.pin_based = {0x16, 0x7f};
     all.primary_processor_based = {0x0400'6172, 0xf7f9'fffe};
     all.secondary_processor_based = {0, 0x0217'7fff};

@@ -156,21 +156,42 @@ TEST_P(Reflection, GivesNullSelectorsUnusableSegments) {
 
 struct Register {
     const char* name;
-    std::uint32_t load;         // VM-entry control
-    std::uint32_t save;         // VM-exit control
-    std::uint32_t load_host;    // VM-exit control; 0: always
+    std::uint32_t load;       // VM-entry control
+    std::uint32_t save;       // VM-exit control
+    std::uint32_t load_host;  // VM-exit control; 0: always
     vmx::field::Bits64Guest guest;
-    std::uint64_t l1s;          // what L1 has at its VMRESUME
-    std::uint64_t l2s;          // in L1's VMCS
-    std::uint64_t changed;      // what L2 makes of it
-    std::uint64_t host;         // in L1's VMCS, or what every exit sets
+    std::uint64_t l1s;      // what L1 has at its VMRESUME
+    std::uint64_t l2s;      // in L1's VMCS
+    std::uint64_t changed;  // what L2 makes of it
+    std::uint64_t host;     // in L1's VMCS, or what every exit sets
 };
-const Register pat{"PAT", in::load_ia32_pat, out::save_ia32_pat, out::load_ia32_pat, field::guest_ia32_pat,
-                   0x0101'0101'0101'0101, 0x0404'0404'0404'0404, 0x0505'0505'0505'0505, 0x0606'0606'0606'0606};
-const Register efer{"EFER", in::load_ia32_efer, out::save_ia32_efer, out::load_ia32_efer, field::guest_ia32_efer,
-                    0xd00, 0xd01, 0x500, 0x501};
-const Register debugctl{"DEBUGCTL", in::load_debug_controls, out::save_debug_controls, 0, field::guest_ia32_debugctl,
-                        0x1, 0x2, 0x3, 0};
+const Register pat{"PAT",
+                   in::load_ia32_pat,
+                   out::save_ia32_pat,
+                   out::load_ia32_pat,
+                   field::guest_ia32_pat,
+                   0x0101'0101'0101'0101,
+                   0x0404'0404'0404'0404,
+                   0x0505'0505'0505'0505,
+                   0x0606'0606'0606'0606};
+const Register efer{"EFER",
+                    in::load_ia32_efer,
+                    out::save_ia32_efer,
+                    out::load_ia32_efer,
+                    field::guest_ia32_efer,
+                    0xd00,
+                    0xd01,
+                    0x500,
+                    0x501};
+const Register debugctl{"DEBUGCTL",
+                        in::load_debug_controls,
+                        out::save_debug_controls,
+                        0,
+                        field::guest_ia32_debugctl,
+                        0x1,
+                        0x2,
+                        0x3,
+                        0};
 
 using InheritanceCase = std::tuple<const Register*, bool, bool, bool>;
 class Inheritance : public ::testing::TestWithParam<InheritanceCase> {};
@@ -203,7 +224,8 @@ TEST_P(Inheritance, IsAsTheControlsSay) {
         l1.vmcs02().set(which->guest, which->changed);
         ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
         const bool passed_on = !loads_host && which->load_host != 0;
-        EXPECT_EQ(l1.vmcs01().get(which->guest), passed_on ? which->changed : which->host) << "round " << round;
+        EXPECT_EQ(l1.vmcs01().get(which->guest), passed_on ? which->changed : which->host)
+            << "round " << round;
         EXPECT_EQ(l1.read(which->guest), saves ? which->changed : which->l2s) << "round " << round;
     }
 }
@@ -284,20 +306,24 @@ TEST(ReflectionTo32Bits, LoadsTheHostStateOfA32BitL1) {
     v.set(field::vm_entry_controls, v.get(field::vm_entry_controls) & ~in::ia32e_mode_guest);
     v.set(field::guest_rip, 0x10'0000);
     constexpr std::uint64_t pdpt = 0x5'0020;
-    for (std::uint64_t n = 0; n < 4; ++n) l1.port.memory.write<std::uint64_t>(pdpt + 8 * n, 0x5'1001 + n * 0x1000);
+    for (std::uint64_t n = 0; n < 4; ++n)
+        l1.port.memory.write<std::uint64_t>(pdpt + 8 * n, 0x5'1001 + n * 0x1000);
     l1.port.memory.write<std::uint64_t>(0x5'1000, 0x83);  // the first 2 MB as they are
     v.set(field::guest_cr3, pdpt);
     l1.prepare();
     l1.write_raw(field::vmcs_link_pointer.encoding | 1, 0xffff'ffff);  // its VMWRITEs have 32 bits
     l1.write(field::vm_exit_controls,
-             (l1.read(field::vm_exit_controls) & ~std::uint64_t{out::host_address_space_size}) & ~std::uint64_t{out::load_ia32_efer});
-    l1.write(field::vm_entry_controls, l1.read(field::vm_entry_controls) & ~std::uint64_t{in::ia32e_mode_guest});
+             (l1.read(field::vm_exit_controls) & ~std::uint64_t{out::host_address_space_size}) &
+                 ~std::uint64_t{out::load_ia32_efer});
+    l1.write(field::vm_entry_controls,
+             l1.read(field::vm_entry_controls) & ~std::uint64_t{in::ia32e_mode_guest});
     l1.write(field::guest_ia32_efer, 0x800);
     l1.write(field::guest_cs_access_rights, 0xc09b);
     l1.write(field::guest_rip, 0x2000);
     l1.write(field::guest_cr4, 0x2010);
-    for (const auto which : {field::host_gs_base, field::host_tr_base, field::host_gdtr_base, field::host_idtr_base,
-                             field::host_ia32_sysenter_esp, field::host_ia32_sysenter_eip, field::host_rsp}) {
+    for (const auto which :
+         {field::host_gs_base, field::host_tr_base, field::host_gdtr_base, field::host_idtr_base,
+          field::host_ia32_sysenter_esp, field::host_ia32_sysenter_eip, field::host_rsp}) {
         l1.write(which, 0x6000);
     }
     l1.write(field::host_rip, 0x8'0000);
@@ -316,7 +342,8 @@ TEST(ReflectionTo32Bits, LoadsTheHostStateOfA32BitL1) {
     l1.port.memory.write<std::uint64_t>(pdpt + 8, 0x5'0003);  // a reserved bit
     ASSERT_EQ(l1.vmresume(), l2_runs);
     EXPECT_THROW((void)l1.l2_executes_cpuid(), L1Shutdown);
-    EXPECT_EQ(l1.port.memory.read<std::uint32_t>(layout::vmcs_region(0) + 4), 2U) << "the VMX-abort indicator";
+    EXPECT_EQ(l1.port.memory.read<std::uint32_t>(layout::vmcs_region(0) + 4), 2U)
+        << "the VMX-abort indicator";
 }
 
 }  // namespace

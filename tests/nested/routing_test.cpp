@@ -50,7 +50,8 @@ TEST(Routing, AReasonThatNobodyAskedForStopsL0) {
     }
     VirtualCpu l1;
     l1.prepare_and_launch();
-    EXPECT_THROW((void)l1.l2_exits({.reason = static_cast<ExitReason>(nested::exit_reason_count)}), FatalError);
+    EXPECT_THROW((void)l1.l2_exits({.reason = static_cast<ExitReason>(nested::exit_reason_count)}),
+                 FatalError);
 }
 
 TEST(Routing, EveryExitIsCounted) {
@@ -86,7 +87,8 @@ protected:
     }
     void l1_intercepts(std::uint32_t msr, bool write) {
         const std::uint64_t address = layout::msr_bitmap + byte_of(msr, write);
-        l1.port.memory.write(address, static_cast<std::uint8_t>(l1.port.memory.read<std::uint8_t>(address) | 1U << msr % 8));
+        l1.port.memory.write(
+            address, static_cast<std::uint8_t>(l1.port.memory.read<std::uint8_t>(address) | 1U << msr % 8));
     }
     bool hardware_intercepts(std::uint32_t msr, bool write) {
         const auto* bytes = reinterpret_cast<const std::uint8_t*>(
@@ -219,13 +221,14 @@ TEST_F(MsrBitmap, LeavesMsrsOfTheVmcsToL2) {
         std::uint64_t good;
         std::uint64_t bad;
     };
-    for (const Case& c : {Case{efer, field::guest_ia32_efer.encoding, 0xd00, 0x2d01},
-                          Case{x86::msr::ia32_pat, field::guest_ia32_pat.encoding, 0x0101'0101'0101'0101, 2},
-                          Case{x86::msr::ia32_debugctl, field::guest_ia32_debugctl.encoding, 1, 1ULL << 40},
-                          Case{x86::msr::ia32_sysenter_esp, field::guest_ia32_sysenter_esp.encoding, 0x1000, 1ULL << 47},
-                          Case{x86::msr::ia32_sysenter_eip, field::guest_ia32_sysenter_eip.encoding, 0x2000, 1ULL << 47},
-                          Case{x86::msr::ia32_fs_base, field::guest_fs_base.encoding, 0x3000, 1ULL << 47},
-                          Case{x86::msr::ia32_gs_base, field::guest_gs_base.encoding, 0x4000, 1ULL << 47}}) {
+    for (const Case& c :
+         {Case{efer, field::guest_ia32_efer.encoding, 0xd00, 0x2d01},
+          Case{x86::msr::ia32_pat, field::guest_ia32_pat.encoding, 0x0101'0101'0101'0101, 2},
+          Case{x86::msr::ia32_debugctl, field::guest_ia32_debugctl.encoding, 1, 1ULL << 40},
+          Case{x86::msr::ia32_sysenter_esp, field::guest_ia32_sysenter_esp.encoding, 0x1000, 1ULL << 47},
+          Case{x86::msr::ia32_sysenter_eip, field::guest_ia32_sysenter_eip.encoding, 0x2000, 1ULL << 47},
+          Case{x86::msr::ia32_fs_base, field::guest_fs_base.encoding, 0x3000, 1ULL << 47},
+          Case{x86::msr::ia32_gs_base, field::guest_gs_base.encoding, 0x4000, 1ULL << 47}}) {
         EXPECT_TRUE(l1.write_guest_msr(c.msr, c.good)) << std::hex << c.msr;
         EXPECT_EQ(v.word(c.encoding), c.good) << std::hex << c.msr;
         EXPECT_FALSE(l1.write_guest_msr(c.msr, c.bad)) << std::hex << c.msr;
@@ -243,7 +246,8 @@ TEST_F(MsrBitmap, LeavesMsrsOfTheVmcsToL2) {
 class ExitMsrLists : public ::testing::Test {
 protected:
     ExitMsrLists() { l1.prepare(); }
-    void put(std::uint64_t list, unsigned n, std::uint32_t msr, std::uint64_t value, std::uint32_t reserved = 0) {
+    void put(std::uint64_t list, unsigned n, std::uint32_t msr, std::uint64_t value,
+             std::uint32_t reserved = 0) {
         l1.port.memory.write(list + n * 16, msr);
         l1.port.memory.write(list + n * 16 + 4, reserved);
         l1.port.memory.write(list + n * 16 + 8, value);
@@ -284,9 +288,10 @@ TEST_F(ExitMsrLists, ThatCannotBeStoredOrLoadedAbort) {
         std::uint64_t value;
         std::uint32_t reserved;
     };
-    for (const Case& c : {Case{true, 0x123, 0, 0}, Case{true, 0x808, 0, 0}, Case{true, x86::msr::ia32_smbase, 0, 0},
-                          Case{true, x86::msr::ia32_star, 0, 1}, Case{false, x86::msr::ia32_gs_base, 0, 0},
-                          Case{false, 0x123, 0, 0}, Case{false, x86::msr::ia32_pat, 2, 0}}) {
+    for (const Case& c :
+         {Case{true, 0x123, 0, 0}, Case{true, 0x808, 0, 0}, Case{true, x86::msr::ia32_smbase, 0, 0},
+          Case{true, x86::msr::ia32_star, 0, 1}, Case{false, x86::msr::ia32_gs_base, 0, 0},
+          Case{false, 0x123, 0, 0}, Case{false, x86::msr::ia32_pat, 2, 0}}) {
         VirtualCpu other;
         other.prepare();
         other.write(c.store ? field::vm_exit_msr_store_address : field::vm_exit_msr_load_address, store_list);

@@ -1,4 +1,5 @@
-// VMCS shadowing for L1, and more VMCSs than the engine keeps active: whichever way a field is read, it is the newest.
+// VMCS shadowing for L1, and more VMCSs than the engine keeps active: whichever way a field is read, it is
+// the newest.
 #include <gtest/gtest.h>
 
 #include "nested/shadow_fields.hpp"
@@ -89,7 +90,8 @@ TEST_F(ShadowVmcs, IsLinkedOnlyWhileAVmcsIsCurrent) {
     EXPECT_NE(l1.vmcs01().get(field::vmcs_link_pointer), ~0ULL);
     ASSERT_EQ(l1.vmxoff(), vm_succeed);
     EXPECT_EQ(l1.vmcs01().get(field::vmcs_link_pointer), ~0ULL);
-    EXPECT_EQ(l1.vmcs01().get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing,
+    EXPECT_EQ(l1.vmcs01().get(field::secondary_processor_based_vm_execution_controls) &
+                  vmx::secondary::vmcs_shadowing,
               0U);
 }
 
@@ -101,7 +103,8 @@ TEST_F(ShadowVmcs, AnErrorCodeThatL0UsedDoesNotReplaceL1s) {
     };
     inject_gp_2();
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    // An EPT violation in the midst of an INT3 with an error code of its own is L0's matter: the event is injected again.
+    // An EPT violation in the midst of an INT3 with an error code of its own is L0's matter: the event is
+    // injected again.
     ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation,
                            .vectoring = 0x8000'0b0e,
                            .vectoring_error_code = 6,
@@ -195,7 +198,8 @@ TEST_P(ManyVmcss, MayTakeTurns) {
         EXPECT_EQ(l1.vmcs02().get(field::guest_rip), 0x1000 * (n + 1) + turn / 2 + 1);
         ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
         EXPECT_EQ(l1.vmcs01().get(field::guest_fs_base), 0x100U * (n + 1));
-        EXPECT_EQ(l1.vmcs01().get(field::guest_ia32_sysenter_esp), 0x10U * (n + 1)) << "not the other's host state";
+        EXPECT_EQ(l1.vmcs01().get(field::guest_ia32_sysenter_esp), 0x10U * (n + 1))
+            << "not the other's host state";
     }
 }
 

@@ -1,5 +1,5 @@
-// Random programs of entries, INVVPIDs, moves, VMXOFFs and exhaustion, judged by a TLB that forgets nothing but what it must:
-// no guest ever finds under its tag what is another's, or what was to be invalidated.
+// Random programs of entries, INVVPIDs, moves, VMXOFFs and exhaustion, judged by a TLB that forgets nothing
+// but what it must: no guest ever finds under its tag what is another's, or what was to be invalidated.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -11,8 +11,8 @@
 namespace flatback::nested_test {
 namespace {
 
-// Whose translations: which virtual CPU's, of which guest (0: L1; 10000H: L2 without VPID; else vpid12), and how often
-// that guest's context had been invalidated when they were made.
+// Whose translations: which virtual CPU's, of which guest (0: L1; 10000H: L2 without VPID; else vpid12), and
+// how often that guest's context had been invalidated when they were made.
 struct Content {
     unsigned owner;
     std::uint32_t guest;
@@ -26,7 +26,8 @@ public:
     // The flushes that ran since the last call.
     void run(std::vector<Flush>& flushes) {
         for (const Flush& flush : flushes) {
-            if (flush.kind == Flush::Kind::invvpid && flush.type == 1) cached_[{flush.tag, flush.cpu}].clear();
+            if (flush.kind == Flush::Kind::invvpid && flush.type == 1)
+                cached_[{flush.tag, flush.cpu}].clear();
             // An address, or all but the globals: not enough where the whole is wanted.
         }
         flushes.clear();
@@ -93,7 +94,8 @@ void run_program(tag::Policy policy) {
                 ++v.generations[without_vpid];
                 v.l1.enter_without_vpid();
                 tlbs.run(v.l1.port.flushes);
-                tlbs.use(v.l1.l2_tag(), v.l1.port.physical_cpu, {n, without_vpid, v.generations[without_vpid]});
+                tlbs.use(v.l1.l2_tag(), v.l1.port.physical_cpu,
+                         {n, without_vpid, v.generations[without_vpid]});
                 v.l1.leave();
                 break;
             default:
@@ -116,8 +118,12 @@ void run_program(tag::Policy policy) {
     RC_ASSERT(with_tag == 2U);
 }
 
-RC_GTEST_PROP(TagPrograms, NeverShowAGuestWhatIsNotItsOwn, ()) { run_program(tag::Policy::mapped); }
-RC_GTEST_PROP(TagPrograms, NeverShowAGuestWhatIsNotItsOwnWithOneTagForAll, ()) { run_program(tag::Policy::single); }
+RC_GTEST_PROP(TagPrograms, NeverShowAGuestWhatIsNotItsOwn, ()) {
+    run_program(tag::Policy::mapped);
+}
+RC_GTEST_PROP(TagPrograms, NeverShowAGuestWhatIsNotItsOwnWithOneTagForAll, ()) {
+    run_program(tag::Policy::single);
+}
 
 }  // namespace
 }  // namespace flatback::nested_test

@@ -24,7 +24,8 @@ constexpr vmx::InstructionOperands rax_and_rdx = register_operand(rax, rdx);
 
 VirtualCpu::VirtualCpu(const Options& options)
     : hardware(options.hardware),
-      capabilities(nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off)),
+      capabilities(
+          nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off)),
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
       pool_(options.pool == nullptr ? own_pool_.get() : options.pool) {
     vmcs01_ = *port.allocate_page();
@@ -41,13 +42,14 @@ VirtualCpu::~VirtualCpu() = default;
 
 // --- instructions
 
-Outcome VirtualCpu::execute(ExitReason reason, const vmx::InstructionOperands& operands, std::uint64_t displacement,
-                            std::uint64_t type) {
+Outcome VirtualCpu::execute(ExitReason reason, const vmx::InstructionOperands& operands,
+                            std::uint64_t displacement, std::uint64_t type) {
     if (operands.register2 != 4 && type != 0) port.registers.at(operands.register2) = type;
     return execute_raw(reason, operands.encode().value, displacement);
 }
 
-Outcome VirtualCpu::execute_raw(ExitReason reason, std::uint32_t instruction_information, std::uint64_t displacement) {
+Outcome VirtualCpu::execute_raw(ExitReason reason, std::uint32_t instruction_information,
+                                std::uint64_t displacement) {
     if (port.current() != vmcs01_) throw std::logic_error("L1 executes an instruction while L2 runs");
     FakeVmcs& v = vmcs01();
     v.set(field::exit_reason, static_cast<std::uint32_t>(reason));
@@ -102,7 +104,8 @@ Outcome VirtualCpu::vmwrite(std::uint64_t encoding, std::uint64_t value) {
 // As SDM 3C 31.3, VMREAD, does it in VMX non-root operation.
 FakeVmcs* VirtualCpu::shadow_for(std::uint64_t encoding, bool write) {
     FakeVmcs& v = vmcs01();
-    if ((v.get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing) == 0) {
+    if ((v.get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing) ==
+        0) {
         return nullptr;
     }
     if (encoding >= 0x8000) return nullptr;
@@ -173,7 +176,8 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
             entry = nested::Entry::vmresume;
             continue;
         }
-        v.set(field::exit_reason, vmx::ExitReasonField::entry_failure(ExitReason::entry_failure_guest_state).value);
+        v.set(field::exit_reason,
+              vmx::ExitReasonField::entry_failure(ExitReason::entry_failure_guest_state).value);
         v.set(field::exit_qualification,
               static_cast<std::uint64_t>(nested::exit_qualification_of(verdict.error())));
         entry = engine_->handle_l2_exit(v.get(field::exit_reason));
@@ -194,7 +198,8 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
         v.set(field::vm_entry_interruption_information, 0);
         EXPECT_EQ(rip, rip_before) << "a fault leaves RIP at the instruction";
         return {Outcome::Kind::faulted, event.vector(),
-                event.has_error_code() ? std::optional{v.get(field::vm_entry_exception_error_code)} : std::nullopt};
+                event.has_error_code() ? std::optional{v.get(field::vm_entry_exception_error_code)}
+                                       : std::nullopt};
     }
     if (rip == rip_before + instruction_length) {
         const std::uint64_t rflags = v.get(field::guest_rflags);
@@ -281,7 +286,9 @@ Outcome VirtualCpu::l2_exits(const L2Exit& exit) {
     return settle(engine_->handle_l2_exit(static_cast<std::uint32_t>(exit.reason)), 0);
 }
 
-Outcome VirtualCpu::l2_executes_cpuid() { return l2_exits({.reason = ExitReason::cpuid, .instruction_length = 2}); }
+Outcome VirtualCpu::l2_executes_cpuid() {
+    return l2_exits({.reason = ExitReason::cpuid, .instruction_length = 2});
+}
 
 Outcome VirtualCpu::hardware_refuses_entry(std::uint32_t error) {
     const std::uint64_t rip = vmcs01().get(field::guest_rip);
@@ -291,7 +298,8 @@ Outcome VirtualCpu::hardware_refuses_entry(std::uint32_t error) {
 
 Outcome VirtualCpu::hardware_refuses_state() {
     FakeVmcs& v = vmcs02();
-    v.set(field::exit_reason, vmx::ExitReasonField::entry_failure(ExitReason::entry_failure_guest_state).value);
+    v.set(field::exit_reason,
+          vmx::ExitReasonField::entry_failure(ExitReason::entry_failure_guest_state).value);
     std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
     return settle(engine_->handle_l2_exit(v.get(field::exit_reason)), 0);
 }
@@ -304,7 +312,8 @@ std::optional<VirtualCpu::Leaf> VirtualCpu::ept02_leaf(std::uint64_t guest_physi
         const std::uint64_t entry = port.page(x86::Hpa{table})[x86::table_index(guest_physical, level)];
         permissions &= entry;
         if (!vmx::ept_entry::is_present(entry)) return std::nullopt;
-        EXPECT_FALSE(vmx::is_ept_misconfigured(entry, level, hardware.ept_vpid, physical_width + 1)) << std::hex << entry;
+        EXPECT_FALSE(vmx::is_ept_misconfigured(entry, level, hardware.ept_vpid, physical_width + 1))
+            << std::hex << entry;
         if (vmx::ept_entry::is_leaf(entry, level)) {
             const std::uint64_t in_page = x86::bytes_per_entry(level) - 1;
             return Leaf{(entry & vmx::ept_entry::address_mask & ~in_page) | (guest_physical & in_page), entry,
@@ -314,7 +323,8 @@ std::optional<VirtualCpu::Leaf> VirtualCpu::ept02_leaf(std::uint64_t guest_physi
     }
 }
 
-Outcome VirtualCpu::l2_touches(std::uint64_t guest_physical, std::uint64_t access, std::uint64_t qualification_bits) {
+Outcome VirtualCpu::l2_touches(std::uint64_t guest_physical, std::uint64_t access,
+                               std::uint64_t qualification_bits) {
     for (unsigned attempt = 0; attempt < 4; ++attempt) {
         const auto leaf = ept02_leaf(guest_physical);
         const std::uint64_t permissions = leaf ? leaf->permissions : 0;
@@ -337,35 +347,72 @@ std::uint16_t VirtualCpu::l2_tag() {
 
 // --- the rest passes through
 
-void VirtualCpu::prepare_first_entry() { engine_->prepare_first_entry(); }
-void VirtualCpu::prepare_reentry() { engine_->prepare_reentry(); }
-std::optional<std::uint64_t> VirtualCpu::l1_ept_pointer() const { return engine_->l1_ept_pointer(); }
-void VirtualCpu::l1_translations_changed() { engine_->l1_translations_changed(); }
-void VirtualCpu::l1_msr_changed() { engine_->l1_msr_changed(); }
-void VirtualCpu::ept01_changed() { engine_->ept01_changed(); }
+void VirtualCpu::prepare_first_entry() {
+    engine_->prepare_first_entry();
+}
+void VirtualCpu::prepare_reentry() {
+    engine_->prepare_reentry();
+}
+std::optional<std::uint64_t> VirtualCpu::l1_ept_pointer() const {
+    return engine_->l1_ept_pointer();
+}
+void VirtualCpu::l1_translations_changed() {
+    engine_->l1_translations_changed();
+}
+void VirtualCpu::l1_msr_changed() {
+    engine_->l1_msr_changed();
+}
+void VirtualCpu::ept01_changed() {
+    engine_->ept01_changed();
+}
 void VirtualCpu::inject_general_protection() {
-    engine_->inject({.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
+    engine_->inject(
+        {.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
 }
 bool VirtualCpu::deliver_nmi() {
     nested::Entry entry = vmcs02_.value() != 0 && in_l2() && !vmcs02().launched ? nested::Entry::vmlaunch
-                                                                              : nested::Entry::vmresume;
+                                                                                : nested::Entry::vmresume;
     return engine_->deliver_nmi(entry);
 }
-std::optional<std::uint64_t> VirtualCpu::read_guest_msr(std::uint32_t msr) { return engine_->read_guest_msr(msr); }
+std::optional<std::uint64_t> VirtualCpu::read_guest_msr(std::uint32_t msr) {
+    return engine_->read_guest_msr(msr);
+}
 bool VirtualCpu::write_guest_msr(std::uint32_t msr, std::uint64_t value) {
     return engine_->write_guest_msr(msr, value);
 }
-bool VirtualCpu::in_l2() const { return engine_->in_l2(); }
-bool VirtualCpu::in_vmx_operation() const { return engine_->in_vmx_operation(); }
-std::uint16_t VirtualCpu::vpid01() const { return engine_->vpid01(); }
-std::size_t VirtualCpu::tag_capacity() const { return engine_->tag_capacity(); }
-bool VirtualCpu::shadows_vmcs() const { return engine_->shadows_vmcs(); }
-bool VirtualCpu::offers_invvpid() const { return engine_->offers_invvpid(); }
-nested::Counters& VirtualCpu::counters() { return engine_->counters(); }
-tag::MapStatistics VirtualCpu::tag_statistics() const { return engine_->statistics().tags; }
-std::uint64_t VirtualCpu::leaves_filled() const { return engine_->statistics().ept02_leaves_filled; }
-std::uint64_t VirtualCpu::ept02_pages() const { return engine_->statistics().ept02_pages; }
-std::uint64_t VirtualCpu::hardware_invepts() const { return engine_->statistics().hardware_invepts; }
+bool VirtualCpu::in_l2() const {
+    return engine_->in_l2();
+}
+bool VirtualCpu::in_vmx_operation() const {
+    return engine_->in_vmx_operation();
+}
+std::uint16_t VirtualCpu::vpid01() const {
+    return engine_->vpid01();
+}
+std::size_t VirtualCpu::tag_capacity() const {
+    return engine_->tag_capacity();
+}
+bool VirtualCpu::shadows_vmcs() const {
+    return engine_->shadows_vmcs();
+}
+bool VirtualCpu::offers_invvpid() const {
+    return engine_->offers_invvpid();
+}
+nested::Counters& VirtualCpu::counters() {
+    return engine_->counters();
+}
+tag::MapStatistics VirtualCpu::tag_statistics() const {
+    return engine_->statistics().tags;
+}
+std::uint64_t VirtualCpu::leaves_filled() const {
+    return engine_->statistics().ept02_leaves_filled;
+}
+std::uint64_t VirtualCpu::ept02_pages() const {
+    return engine_->statistics().ept02_pages;
+}
+std::uint64_t VirtualCpu::hardware_invepts() const {
+    return engine_->statistics().hardware_invepts;
+}
 
 std::vector<Flush> VirtualCpu::invvpids() const {
     std::vector<Flush> found;

@@ -1,5 +1,5 @@
-// A virtual CPU of L1 on a simulated processor: L1 executes VMX instructions, L2 exits, and after each the processor
-// enters what the engine left current, with the checks that real hardware makes.
+// A virtual CPU of L1 on a simulated processor: L1 executes VMX instructions, L2 exits, and after each the
+// processor enters what the engine left current, with the checks that real hardware makes.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,9 @@ inline constexpr std::uint64_t page_tables = 0x1000;  // PML4, PDPT, PD, PT
 inline constexpr std::uint64_t level1_table = 0x4000;
 inline constexpr std::uint64_t operand = 0x8010;
 inline constexpr std::uint64_t vmxon_region = 0xf000;
-constexpr std::uint64_t vmcs_region(unsigned n) { return 0x1'0000 + n * 0x1000ULL; }
+constexpr std::uint64_t vmcs_region(unsigned n) {
+    return 0x1'0000 + n * 0x1000ULL;
+}
 inline constexpr std::uint64_t msr_bitmap = 0x10'0000;
 inline constexpr std::uint64_t io_bitmaps = 0x10'1000;
 inline constexpr std::uint64_t msr_list = 0x10'4000;
@@ -105,8 +107,8 @@ public:
     Outcome vmwrite(std::uint64_t encoding, std::uint64_t value);
     Outcome invept(std::uint64_t type, std::uint64_t eptp = 0, std::uint64_t reserved = 0);
     Outcome invvpid(std::uint64_t type, std::uint64_t vpid = 0, std::uint64_t address = 0);
-    Outcome execute(ExitReason reason, const vmx::InstructionOperands& operands = {}, std::uint64_t displacement = 0,
-                    std::uint64_t type = 0);
+    Outcome execute(ExitReason reason, const vmx::InstructionOperands& operands = {},
+                    std::uint64_t displacement = 0, std::uint64_t type = 0);
     Outcome execute_raw(ExitReason reason, std::uint32_t instruction_information, std::uint64_t displacement);
     [[nodiscard]] std::uint64_t value_read() const { return port.registers.at(0); }
     [[nodiscard]] std::uint64_t operand() { return port.memory.read<std::uint64_t>(layout::operand); }
@@ -121,7 +123,8 @@ public:
 
     // --- in one sentence
     void enter_vmx_operation();
-    // VMCLEAR and VMPTRLD of region n, and every field such that VMLAUNCH enters a 64-bit L2 without EPT or VPID.
+    // VMCLEAR and VMPTRLD of region n, and every field such that VMLAUNCH enters a 64-bit L2 without EPT or
+    // VPID.
     void make_vmcs(unsigned n);
     void use_vpid(std::uint16_t vpid12);
     void use_secondary(std::uint32_t bits);
@@ -144,9 +147,10 @@ public:
         std::uint64_t permissions = 0;  // of the whole walk
     };
     [[nodiscard]] std::optional<Leaf> ept02_leaf(std::uint64_t guest_physical);
-    // Reads, writes or fetches (RWX bits) as L2: with the EPT violations it takes, until the access is allowed or L1
-    // sees an exit.
-    Outcome l2_touches(std::uint64_t guest_physical, std::uint64_t access, std::uint64_t qualification_bits = 0x180);
+    // Reads, writes or fetches (RWX bits) as L2: with the EPT violations it takes, until the access is
+    // allowed or L1 sees an exit.
+    Outcome l2_touches(std::uint64_t guest_physical, std::uint64_t access,
+                       std::uint64_t qualification_bits = 0x180);
 
     // --- what the host hypervisor calls
     void prepare_first_entry();

@@ -1,4 +1,5 @@
-// VMLAUNCH and VMRESUME: what refuses them, in the SDM's order, and what a refusal leaves (SDM 3C chapter 27).
+// VMLAUNCH and VMRESUME: what refuses them, in the SDM's order, and what a refusal leaves (SDM 3C chapter
+// 27).
 #include <gtest/gtest.h>
 
 #include "nested/entry_checks_table.hpp"
@@ -24,8 +25,10 @@ protected:
         FakeVmcs& v = l1.vmcs01();
         for (const vmx::NamedField& named : vmx::all_fields) {
             if (vmx::kind(named.encoding) != vmx::FieldKind::guest_state) continue;
-            if (named.encoding == field::guest_rip.encoding || named.encoding == field::guest_rflags.encoding) continue;
-            EXPECT_EQ(v.word(named.encoding), before.at(static_cast<std::size_t>(vmx::dense_index(named.encoding))))
+            if (named.encoding == field::guest_rip.encoding || named.encoding == field::guest_rflags.encoding)
+                continue;
+            EXPECT_EQ(v.word(named.encoding),
+                      before.at(static_cast<std::size_t>(vmx::dense_index(named.encoding))))
                 << named.name;
         }
     }
@@ -168,8 +171,8 @@ TEST_P(VmEntry, ThatFailsLeavesMostExitInformation) {
 
 TEST_P(VmEntry, WithABadLinkPointerIsExit33WithQualification4) {
     l1.port.memory.write<std::uint32_t>(0x2'0000, nested::vmcs12_revision | 0x8000'0000);
-    for (const std::uint64_t link : {0x2'0001UL, 1UL << physical_width, layout::vmcs_region(0), L1Memory::l0_start,
-                                     0x2'1000UL, 0x2'0000UL}) {
+    for (const std::uint64_t link : {0x2'0001UL, 1UL << physical_width, layout::vmcs_region(0),
+                                     L1Memory::l0_start, 0x2'1000UL, 0x2'0000UL}) {
         l1.write(field::vmcs_link_pointer, link);
         EXPECT_EQ(l1.vmlaunch(), bad_guest) << std::hex << link;
         EXPECT_EQ(failure_qualification(), 4U);
@@ -210,10 +213,12 @@ TEST_P(VmEntry, OfAnL2ThatHaltedByItself) {
     l1.lower(field::primary_processor_based_vm_execution_controls, vmx::primary::hlt_exiting);
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     l1.vmcs02().set(field::guest_activity_state, 1);
-    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::external_interrupt}), l1_sees(ExitReason::external_interrupt));
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::external_interrupt}),
+              l1_sees(ExitReason::external_interrupt));
     EXPECT_EQ(l1.read(field::guest_activity_state), 1U);
     EXPECT_EQ(l1.vmresume(), l2_runs);
-    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::external_interrupt}), l1_sees(ExitReason::external_interrupt));
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::external_interrupt}),
+              l1_sees(ExitReason::external_interrupt));
     ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
     ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
     EXPECT_EQ(l1.vmlaunch(), l2_runs) << "after VMCLEAR as before it";
@@ -241,7 +246,8 @@ TEST_P(VmEntry, ThatTheProcessorRefusesIsError7) {
 TEST_P(VmEntry, WithAnEventIsCheckedEveryTime) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
-    const auto try_event = [&](std::uint32_t information, std::uint32_t error_code = 0, std::uint32_t length = 0) {
+    const auto try_event = [&](std::uint32_t information, std::uint32_t error_code = 0,
+                               std::uint32_t length = 0) {
         l1.write(field::vm_entry_interruption_information, information);
         l1.write(field::vm_entry_exception_error_code, error_code);
         l1.write(field::vm_entry_instruction_length, length);

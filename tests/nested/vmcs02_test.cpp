@@ -58,8 +58,8 @@ TEST_P(Vmcs02, HasTheGuestStateAndTheControlsThatAreL1sAlone) {
 TEST_P(Vmcs02, HasEveryPinBasedControlAsL1HasIt) {
     l1.write(field::vmx_preemption_timer_value, 0x1234);
     for (const std::uint32_t bits :
-         {vmx::pin::external_interrupt_exiting, vmx::pin::nmi_exiting, vmx::pin::nmi_exiting | vmx::pin::virtual_nmis,
-          vmx::pin::activate_vmx_preemption_timer}) {
+         {vmx::pin::external_interrupt_exiting, vmx::pin::nmi_exiting,
+          vmx::pin::nmi_exiting | vmx::pin::virtual_nmis, vmx::pin::activate_vmx_preemption_timer}) {
         const std::uint32_t value = l1.capabilities.promised.pin_based.adjust(bits);
         l1.write(field::pin_based_vm_execution_controls, value);
         ASSERT_EQ(l1.counters().l2_entries == 0 ? l1.vmlaunch() : l1.vmresume(), l2_runs) << std::hex << bits;
@@ -117,11 +117,13 @@ TEST_P(Vmcs02, LoadsAndSavesWhatL0MustKnowAndReturnsTo64BitMode) {
     l1.write(field::vm_exit_controls, has.vm_exit.adjust(vmx::exit_control::host_address_space_size));
     l1.write(field::vm_entry_controls, has.vm_entry.adjust(vmx::entry_control::ia32e_mode_guest));
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size | vmx::exit_control::save_debug_controls |
+    constexpr std::uint32_t exits = vmx::exit_control::host_address_space_size |
+                                    vmx::exit_control::save_debug_controls |
                                     vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
                                     vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer;
     EXPECT_EQ(l1.vmcs02().get(field::vm_exit_controls), has.vm_exit.adjust(exits));
-    constexpr std::uint32_t entries = vmx::entry_control::load_debug_controls | vmx::entry_control::ia32e_mode_guest |
+    constexpr std::uint32_t entries = vmx::entry_control::load_debug_controls |
+                                      vmx::entry_control::ia32e_mode_guest |
                                       vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer;
     EXPECT_EQ(l1.vmcs02().get(field::vm_entry_controls), has.vm_entry.adjust(entries));
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
@@ -135,7 +137,8 @@ TEST_P(Vmcs02, UsesL1sPagesByTheirHostAddresses) {
     l1.write(field::primary_processor_based_vm_execution_controls,
              primary12() | vmx::primary::use_io_bitmaps | vmx::primary::use_tpr_shadow |
                  vmx::primary::activate_secondary_controls);
-    l1.write(field::secondary_processor_based_vm_execution_controls, vmx::secondary::virtualize_apic_accesses);
+    l1.write(field::secondary_processor_based_vm_execution_controls,
+             vmx::secondary::virtualize_apic_accesses);
     l1.write(field::address_of_io_bitmap_a, layout::io_bitmaps);
     l1.write(field::address_of_io_bitmap_b, layout::io_bitmaps + 0x1000);
     l1.write(field::virtual_apic_address, layout::apic_page);
