@@ -69,6 +69,7 @@ enum Work : std::uint32_t {
     exit_load_list = 1U << 11,
     paging_without_ept = 1U << 12,
     rewrite_timer = 1U << 13,  // the preemption timer starts anew
+    saves_timer = 1U << 15,    // the exit leaves its value where L1's VMREAD finds it
     inherit_saved = 1U << 14,  // what is inherited is saved by exits: L1's word may be newest in vmcs02
 };
 
@@ -109,9 +110,8 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
         work |= paging_without_ept;
     }
     const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
-    if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0 &&
-        (out & exit::save_vmx_preemption_timer_value) == 0) {
-        work |= rewrite_timer;
+    if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0) {
+        work |= (out & exit::save_vmx_preemption_timer_value) == 0 ? rewrite_timer : saves_timer;
     }
     if (vmcs12.get(vmx::field::vm_entry_msr_load_count) != 0) work |= entry_msr_list;
     if (vmcs12.get(vmx::field::vm_exit_msr_store_count) != 0) work |= exit_store_list;

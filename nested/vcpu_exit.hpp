@@ -237,6 +237,8 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
     note(field::guest_rsp.encoding, get(field::guest_rsp));
     note(field::guest_rflags.encoding, get(field::guest_rflags));
     note(field::guest_interruptibility_state.encoding, get(field::guest_interruptibility_state));
+    note(field::guest_cs_access_rights.encoding, get(field::guest_cs_access_rights));
+    note(field::guest_ss_access_rights.encoding, get(field::guest_ss_access_rights));
     const auto note_now = [&](auto what) {
         note(what.encoding, get(what));
         slot.fresh.insert(detail::index_of(what.encoding));
@@ -251,6 +253,8 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
                basic == vmx::ExitReason::control_register_access) {
         note_now(field::guest_linear_address);  // of a string, or of LMSW's operand
     }
+    if ((slot.work & detail::saves_timer) != 0) [[unlikely]]
+        note_now(field::vmx_preemption_timer_value);
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.
     const std::uint32_t injected = vmcs12.get(field::vm_entry_interruption_information);
     note(field::vm_entry_interruption_information.encoding,

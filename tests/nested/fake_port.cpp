@@ -92,7 +92,9 @@ void FakePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
     if (kind == vmx::FieldKind::exit_information && !vmcs.shadow) {
         throw std::logic_error("VMWRITE of exit information: " + name);
     }
-    if (kind == vmx::FieldKind::host_state) throw std::logic_error("VMWRITE of L0's host state: " + name);
+    if (kind == vmx::FieldKind::host_state && !vmcs.shadow) {
+        throw std::logic_error("VMWRITE of L0's host state: " + name);
+    }
     const auto width = vmx::width(encoding);
     if ((width == vmx::FieldWidth::bits16 && value > 0xffff) ||
         (width == vmx::FieldWidth::bits32 && value > 0xffff'ffff)) {
