@@ -108,7 +108,9 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
     for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02}) {
         if (page->value() != 0) continue;
-        const auto fresh_page = port_.allocate_page();
+        auto fresh_page = port_.allocate_page();
+        // EPT02 may have taken all there was. What it gives back it fills again when L2 asks for it.
+        if (!fresh_page) fresh_page = ept02_.give_page();
         if (!fresh_page) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
         *page = *fresh_page;
         if (page == &slot->msr_bitmap02) continue;
@@ -154,6 +156,7 @@ void NestedVcpu<P>::write_back(Slot& slot) {
         auto* stored = reinterpret_cast<VmcsRegion*>(page);
         stored->launched = slot.launched ? 1 : 0;
         for (std::size_t i = 0; i < vmx::field_count; ++i) stored->words[i] = slot.vmcs12.word(i);
+        note_written(page);
     }
     slot.active = false;
 }

@@ -73,6 +73,13 @@ public:
         ++content_;
     }
 
+    // The same for one address, where nothing was owed before.
+    void invalidate_first(x86::LinearAddress linear_address) {
+        owed_ = Extent::address;
+        owed_address_ = linear_address;
+        ++content_;
+    }
+
     // A new owner, or a new use: nothing is known of the content, on any CPU.
     void forget() {
         cpu_ = Cpu::none;

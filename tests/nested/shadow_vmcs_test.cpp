@@ -46,6 +46,17 @@ TEST_F(ShadowVmcs, BringsWhatL1WroteToVmcs02) {
     EXPECT_EQ(v.get(field::guest_interruptibility_state), 1U);
 }
 
+TEST_F(ShadowVmcs, HasAWriteThatExitedAllTheSame) {
+    l1.port.registers.at(2) = field::guest_rip.encoding;
+    l1.port.registers.at(0) = 0x5555'5000;
+    ASSERT_EQ(l1.execute(ExitReason::vmwrite, register_operand(0)), vm_succeed);
+    EXPECT_EQ(shadow().get(field::guest_rip), 0x5555'5000U);
+    ASSERT_EQ(l1.execute(ExitReason::vmread, register_operand(1)), vm_succeed);
+    EXPECT_EQ(l1.port.registers.at(1), 0x5555'5000U);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_rip), 0x5555'5000U);
+}
+
 TEST_F(ShadowVmcs, HasWhatTheExitSaved) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     l1.vmcs02().set(field::guest_rip, 0x3333'3000);
