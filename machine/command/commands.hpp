@@ -19,6 +19,7 @@ struct CommandSetting {
 void add_run_command(CLI::App& app, CommandSetting& setting);
 void add_lat_ctx_command(CLI::App& app, CommandSetting& setting);
 void add_explore_command(CLI::App& app, CommandSetting& setting);  // machine/explore/
+void add_price_command(CLI::App& app, CommandSetting& setting);
 void add_mutants_command(CLI::App& app, CommandSetting& setting);  // machine/trial/
 
 }  // namespace flatback::machine
