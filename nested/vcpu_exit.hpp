@@ -304,7 +304,7 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
         const std::size_t index = detail::index_of(what.encoding);
         slot.vmcs12.set_word(index, value);
         slot.fresh.insert(index);
-        if (shadowing_) put(what, static_cast<decltype(what)::Value>(value));
+        if (shadowing_) put(what, static_cast<typename decltype(what)::Value>(value));
     };
     if (shadowing_) load(slot.shadow);
     set(vmx::field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);

@@ -133,6 +133,8 @@ public:
     [[nodiscard]] const MapStatistics& statistics() const { return statistics_; }
 
 private:
+    friend class Snapshot;
+
     struct Slot {
         [[no_unique_address]] ContentMark content;  // its padding holds vpid12
         Vpid12 vpid12{0};

@@ -20,6 +20,9 @@ std::string_view stage_title(std::string_view stage) {
     if (stage == "l1-user") return "L1 user space";
     if (stage == "bare-l1") return "bare L1";
     if (stage == "l2") return "L2";
+    if (stage == "l1-lat-ctx") return "lat_ctx in L1";
+    if (stage == "l2-linux") return "Linux as L2";
+    if (stage == "l2-user") return "lat_ctx";
     return {};
 }
 
