@@ -58,6 +58,20 @@ Result<Json> parse(std::string_view text, std::string_view name) {
     }
 }
 
+// The schema with each {"$ref": "#/definitions/NAME"} replaced by that definition: valijson 1.0 rejects what
+// fits a definition that another one refers to. A definition must not use itself.
+Json without_references(const Json& schema, const Json& definitions) {
+    constexpr std::string_view prefix = "#/definitions/";
+    if (!schema.is_structured()) return schema;
+    if (schema.contains("$ref")) {
+        const auto& reference = schema.at("$ref").get_ref<const std::string&>();
+        return without_references(definitions.at(reference.substr(prefix.size())), definitions);
+    }
+    Json copy = schema;
+    for (Json& child : copy) child = without_references(child, definitions);
+    return copy;
+}
+
 }  // namespace
 
 Result<Json> parse_checked_json(std::string_view text, std::string_view name,
@@ -65,14 +79,16 @@ Result<Json> parse_checked_json(std::string_view text, std::string_view name,
     using Adapter = valijson::adapters::NlohmannJsonAdapter;
     const Json json = TRY(parse(text, name));
     const Bytes schema_bytes = TRY(read_file(schema));
-    const Json schema_json = TRY(parse(text_of(schema_bytes), schema.string()));
+    const Json with_references = TRY(parse(text_of(schema_bytes), schema.string()));
+    const Json schema_json =
+        without_references(with_references, with_references.value("definitions", Json::object()));
     valijson::Schema rules;
     valijson::SchemaParser parser;
     parser.populateSchema(Adapter(schema_json), rules);
     valijson::Validator validator;
     valijson::ValidationResults results;
     if (validator.validate(rules, Adapter(json), &results)) return json;
-    // Errors come from the inside out; the first is where it is wrong, the others are what that makes wrong.
+    // Errors come from the inside out: the first is where it is wrong, the others are what that makes wrong.
     valijson::ValidationResults::Error error;
     if (!results.popError(error)) error.description = "does not fit";
     return fail(ExitStatus::input_file, fmt::format("{}: {}: {}", name, one_line(place_of(error.context)),

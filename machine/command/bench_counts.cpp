@@ -36,10 +36,10 @@ CountedSeries series_of(const Json& json, const std::string& name) {
         if (found == json.end() || found->is_null()) continue;
         const std::string place = "lat_ctx." + name + "." + std::string(name_of(column));
         const Json& figures = object(*found, place);
-        const price::Counts counts = {count_at(figures, "l0_exits", place),
-                                      count_at(figures, "l1_tag_flushes", place),
-                                      count_at(figures, "l2_tag_flushes", place)};
-        if (counts.l0_exits || counts.l1_tag_flushes || counts.l2_tag_flushes) {
+        const price::Counts counts = {
+            count_at(figures, "l0_exits", place), count_at(figures, "l1_tag_flushes", place),
+            count_at(figures, "l2_tag_flushes", place), count_at(figures, "tlb_flushes", place)};
+        if (counts.l0_exits || counts.l1_tag_flushes || counts.l2_tag_flushes || counts.any_tag_flushes) {
             series.columns.push_back({column, counts});
         }
     }

@@ -56,8 +56,8 @@ std::vector<NamedCost> named(const price::ProcessorCosts& costs) {
 std::vector<std::string> not_counted(const price::Counts& counts) {
     std::vector<std::string> names;
     if (!counts.l0_exits) names.emplace_back("l0_exits");
-    if (!counts.l1_tag_flushes) names.emplace_back("l1_tag_flushes");
-    if (!counts.l2_tag_flushes) names.emplace_back("l2_tag_flushes");
+    if (!counts.l1_tag_flushes && !counts.any_tag_flushes) names.emplace_back("l1_tag_flushes");
+    if (!counts.l2_tag_flushes && !counts.any_tag_flushes) names.emplace_back("l2_tag_flushes");
     return names;
 }
 

@@ -22,7 +22,8 @@ constexpr Cost flush_instruction = {
     .basis = Basis::assumed,
     .source =
         "no measurement of INVVPID was found; INVPCID is called considerably slower than INVLPG "
-        "(N. Amit, \"x86/mm/tlb: Defer TLB flushes with PTI\", linux-kernel, 2019)"};
+        "(N. Amit, RFC v2 of deferred TLB flushes with PTI, linux-kernel, 2019: mail-archive.com, "
+        "msg2086904)"};
 
 constexpr std::array<ProcessorCosts, 3> costs = {{
     {.name = "haswell",

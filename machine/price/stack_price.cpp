@@ -62,6 +62,10 @@ StackPrice price_of(const Counts& counts, const Refills& refills, const Processo
     add(price.flush_instructions, counts.l2_tag_flushes, costs.flush_instruction.cycles);
     add(price.refills, counts.l1_tag_flushes, refills.l1_tag.walk_references * reference);
     add(price.refills, counts.l2_tag_flushes, refills.l2_tag.walk_references * reference);
+    // Flushes of a tag that is not known refill at least the smaller footprint, at most the larger.
+    const auto [less, more] = std::minmax(refills.l1_tag.walk_references, refills.l2_tag.walk_references);
+    add(price.flush_instructions, counts.any_tag_flushes, costs.flush_instruction.cycles);
+    add(price.refills, counts.any_tag_flushes, {less * reference.low, more * reference.high});
     return price;
 }
 

@@ -12,6 +12,7 @@ struct Counts {
     std::optional<double> l0_exits;
     std::optional<double> l1_tag_flushes;
     std::optional<double> l2_tag_flushes;
+    std::optional<double> any_tag_flushes;  // where the counter does not tell them apart
 };
 
 /// What a flush makes the processor fetch again: TLB misses and references of the walks that they start, one

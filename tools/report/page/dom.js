@@ -37,8 +37,13 @@ export function table(caption, head, rows) {
   return element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption }, made);
 }
 
-// A chart of the plotting library as a picture with a name and a description.
+// A chart of the plotting library as a picture with a name and a description. What is inside a picture has no names of
+// its own: the library's, by kind of mark ("bar"), become data.
 export function picture(svg, label, description) {
+  for (const group of svg.querySelectorAll("[aria-label]")) {
+    group.setAttribute("data-mark", group.getAttribute("aria-label"));
+    group.removeAttribute("aria-label");
+  }
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${label}. ${description}`);
   return element("div", { class: "chart" }, svg);

@@ -72,8 +72,19 @@ function ofMode(mode, reasons, latCtx) {
   });
 }
 
+const isReason = (tree) => handlers.some(({ name }) => typeof tree?.[name] === "number");
+
+// The configurations in a tree of any depth: where a place's children are reasons, that place is one.
+function configurations(tree, place = []) {
+  const reasons = Object.entries(tree ?? {}).filter(([, child]) => isReason(child));
+  if (reasons.length > 0) return [[place.join("."), Object.fromEntries(reasons)]];
+  return Object.entries(tree ?? {})
+    .filter(([, child]) => typeof child === "object")
+    .flatMap(([name, child]) => configurations(child, [...place, name]));
+}
+
 export function exits(data) {
-  const modes = Object.entries(data.bench?.exits ?? {}).filter(([, reasons]) => Object.keys(reasons).length > 0);
+  const modes = configurations(data.bench?.exits);
   return section(
     "exits",
     "Exits: why, and who handled them",

@@ -1,7 +1,7 @@
 // What the page says first: the findings that the given files carry, in words and one number each.
 import { element, notMeasured } from "./dom.js";
 import { count, percent, quotient, range, times } from "./numbers.js";
-import { allSeries, columns, overBare, perL2Entry } from "./series.js";
+import { allSeries, anyFlushRate, columns, exitRate, l2FlushRate, overBare, perL2Entry } from "./series.js";
 
 const writtenColumn = "8p/16K"; // the one in which the patch of 2015 gained most in microseconds
 
@@ -11,8 +11,8 @@ function found(data) {
 }
 
 function flushes(of) {
-  const ours = perL2Entry(of("flatback.mapped"), "l2_tag_flushes");
-  const off = perL2Entry(of("kvm.novpid"), "l2_tag_flushes");
+  const ours = perL2Entry(of("flatback.mapped"), l2FlushRate);
+  const off = perL2Entry(of("kvm.novpid"), anyFlushRate);
   return {
     figure: count(ours),
     text: "flushes of an L2’s tag for each entry into L2, with Flatback’s map of tags",
@@ -28,14 +28,16 @@ function overhead(of) {
   const peer = columns.map((column) => overBare(of("kvm.vpid"), of("bare"), column)).filter((share) => share !== null);
   return {
     figure: percent(worst),
-    text: `instructions for a context switch in L2 over bare Linux, in the worst of ${shares.length} columns`,
+    text: shares.length === 0
+      ? "instructions for a context switch in L2, over bare Linux"
+      : `instructions for a context switch in L2 over bare Linux, in the worst of ${shares.length} columns`,
     beside: peer.length === 0 ? null : `KVM as L0: ${percent(Math.max(...peer))}`,
   };
 }
 
 function exitsPerEntry(of) {
-  const ours = perL2Entry(of("flatback.mapped"), "l0_exits");
-  const peer = perL2Entry(of("kvm.vpid"), "l0_exits");
+  const ours = perL2Entry(of("flatback.mapped"), exitRate);
+  const peer = perL2Entry(of("kvm.vpid"), exitRate);
   return {
     figure: count(ours),
     text: "exits to L0 for each entry into L2",
@@ -68,12 +70,17 @@ function unpriced(data) {
 
 function sentence(findings) {
   const [flush, over] = findings;
-  if (flush.figure === "0" && over.figure !== null) {
-    return `An L2 that is switched to and from flushes nothing, and its context switches run ${over.figure} of bare Linux’s instructions at worst.`;
+  const switches = over.figure === null
+    ? null
+    : `a context switch in L2 takes at most ${over.figure.replace("+", "")} more instructions than on bare Linux`;
+  if (flush.figure === "0") {
+    return switches === null
+      ? "Switching between L1 and L2 flushes nothing of L2’s."
+      : `Switching between L1 and L2 flushes nothing of L2’s, and ${switches}.`;
   }
+  if (switches !== null) return `${switches[0].toUpperCase()}${switches.slice(1)}.`;
   if (flush.figure !== null) return `${flush.figure} flushes of L2’s tags for each entry into L2.`;
-  if (over.figure !== null) return `A context switch in L2 runs ${over.figure} of bare Linux’s instructions at worst.`;
-  return "What was given to this report holds no run of the benchmark.";
+  return "The files given to this report hold no run of the benchmark.";
 }
 
 export function headline(data) {

@@ -10,6 +10,7 @@ export function plot(options) {
   return Plot.plot({
     width,
     marginLeft: 60,
+    marginBottom: 44,
     ...options,
     style: { background: "none", color: "var(--ink)", fontFamily: "inherit", fontSize: "12px", ...options.style },
   });

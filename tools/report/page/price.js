@@ -1,5 +1,5 @@
 // What the emulator leaves out, priced.
-import { absent, element, figure, legend, paragraph, picture, section, table } from "./dom.js";
+import { absent, element, figure, paragraph, picture, section, table } from "./dom.js";
 import { count, range } from "./numbers.js";
 import * as Plot from "./plot.js";
 import { allSeries, columns } from "./series.js";
@@ -26,7 +26,7 @@ function chart(series) {
   return Plot.plot({
     height: 50 + series.length * 76,
     marginLeft: 50,
-    marginRight: 20,
+    marginRight: 40,
     marginTop: 30,
     fy: { domain: series.map((each) => each.label), label: null, axis: null, padding: 0.18 },
     y: { domain: columns, label: null, tickSize: 0, axis: null },
@@ -103,7 +103,6 @@ export function price(data) {
     intro,
     figure("price-ranges", title, {
       content: [
-        legend(series.map((each) => ({ label: each.label, color: each.color }))),
         picture(chart(series), title, "Bars from the low to the high end of each range, by configuration and column, on a logarithmic scale; the table has the same figures."),
         table(`${title}, on ${data.price.processor}: low to high`, ["cycles per switch", ...columns], rows(series)),
       ],

@@ -39,7 +39,7 @@ function chart(rows) {
     x: { type: "log", label: "ticks, logarithmic", grid: true, tickFormat: "~s" },
     y: { domain: rows.map((row) => row.name), label: null, grid: true },
     marks: [
-      Plot.link(both, { x1: "flatback", x2: "kvm", y: "name", stroke: "var(--muted)", strokeWidth: 2, ariaLabel: "link" }),
+      Plot.link(both, { x1: "flatback", x2: "kvm", y: "name", stroke: "var(--muted)", strokeWidth: 2 }),
       Plot.dot(dots, {
         x: "ticks",
         y: "operation",

@@ -51,13 +51,31 @@ export function figureOf(series, column, name) {
   return series.figures?.[column]?.[name] ?? null;
 }
 
+// Flushes of any tag. KVM's counter does not tell the tags apart, Flatback's do.
+function anyFlushes(series, column) {
+  const together = figureOf(series, column, "tlb_flushes");
+  if (together !== null) return together;
+  const [ofL2, ofL1] = ["l2_tag_flushes", "l1_tag_flushes"].map((name) => figureOf(series, column, name));
+  return ofL2 === null || ofL1 === null ? null : ofL2 + ofL1;
+}
+
+// What is counted for each entry into L2: a name in the file, or a sum of several.
+export const rates = [
+  { label: "exits to L0", count: (series, column) => figureOf(series, column, "l0_exits") },
+  { label: "flushes of L2’s tags", count: (series, column) => figureOf(series, column, "l2_tag_flushes") },
+  { label: "flushes of L1’s tag", count: (series, column) => figureOf(series, column, "l1_tag_flushes") },
+  { label: "flushes of any tag", count: anyFlushes },
+];
+export const [exitRate, l2FlushRate, , anyFlushRate] = rates;
+
 // Events per L2 entry over all columns in which both were counted, or null.
-export function perL2Entry(series, name) {
-  const both = columns.filter(
-    (column) => figureOf(series, column, name) !== null && figureOf(series, column, "l2_entries") !== null,
-  );
-  const total = (wanted) => sum(both.map((column) => figureOf(series, column, wanted)));
-  return both.length === 0 ? null : quotient(total(name), total("l2_entries"));
+export function perL2Entry(series, rate) {
+  const counted = columns
+    .map((column) => ({ events: rate.count(series, column), entries: figureOf(series, column, "l2_entries") }))
+    .filter(({ events, entries }) => events !== null && entries !== null);
+  return counted.length === 0
+    ? null
+    : quotient(sum(counted.map(({ events }) => events)), sum(counted.map(({ entries }) => entries)));
 }
 
 // By how much a switch is longer than on bare Linux, as a share, or null.

@@ -8,15 +8,24 @@ const colors = { L0: "var(--l0)", L1: "var(--l1)", L2: "var(--l2)" };
 const windowSizes = [20, 40, 80, 160, 400];
 const firstSize = 40;
 
+function targetOf({ flush, vpid, vpid12 }) {
+  const { ep4ta, address } = flush.target ?? {};
+  if (ep4ta) return `EP4TA ${ep4ta}`;
+  const tag = `tag ${vpid ?? "?"}${vpid12 ? ` (vpid12 ${vpid12})` : ""}`;
+  return address ? `${tag}, address ${address}` : tag;
+}
+
 function described(event) {
-  if (event.kind === "flush") {
-    const { flush } = event;
-    return `${flush.instruction} ${flush.type} of ${flush.target}: ${flush.why}`;
+  if (event.flush) {
+    return `${event.flush.instruction} ${event.flush.type_name ?? ""}, ${targetOf(event)}: ${event.flush.why}`;
   }
   const reason = event.reason ? `, ${event.reason}` : "";
   const handled = event.handled_by ? ` (handled by ${event.handled_by})` : "";
   return `${event.kind} from ${event.from} to ${event.to}${reason}${handled}`;
 }
+
+// Where a CPU is after an event.
+const levelAfter = (event) => (event.kind === "entry" || event.kind === "exit" ? event.to : "L0");
 
 // From each event of a CPU to its next one, the level that runs there. The last event of the window has no next.
 function stays(events) {
@@ -25,15 +34,14 @@ function stays(events) {
   for (const event of events) {
     const before = last.get(event.cpu);
     if (before) made.push({ ...before, until: event.place });
-    const level = event.kind === "flush" ? "L0" : event.to;
-    last.set(event.cpu, { cpu: event.cpu, level, since: event.place, cause: described(event) });
+    last.set(event.cpu, { cpu: event.cpu, level: levelAfter(event), since: event.place, cause: described(event) });
   }
   return made.filter((stay) => stay.until > stay.since);
 }
 
 function chart(events, cpus, even) {
   const placed = events.map((event, index) => ({ ...event, place: even ? index : event.tick }));
-  const flushes = placed.filter((event) => event.kind === "flush");
+  const flushes = placed.filter((event) => event.flush);
   const facet = cpus.length > 1 ? { fy: (datum) => `CPU ${datum.cpu}` } : {};
   return Plot.plot({
     height: 40 + 150 * cpus.length,
@@ -57,7 +65,7 @@ function chart(events, cpus, even) {
         fill: (stay) => colors[stay.level] ?? "var(--muted)",
         title: (stay) => `${stay.level} after ${stay.cause}`,
       }),
-      Plot.tickX(flushes, { ...facet, x: "place", stroke: "var(--flush)", strokeDasharray: "2 2", ariaLabel: "flush line" }),
+      Plot.tickX(flushes, { ...facet, x: "place", stroke: "var(--flush)", strokeDasharray: "2 2" }),
       Plot.dot(flushes, {
         ...facet,
         x: "place",
@@ -67,23 +75,26 @@ function chart(events, cpus, even) {
         fill: "var(--flush)",
         stroke: "var(--paper)",
         title: (event) => `${count(event.tick)}: ${described(event)}`,
-        ariaLabel: "flush",
       }),
     ],
   });
 }
 
+const or = (value) => (value || value === 0 ? `${value}` : "–");
+
 function eventRow(event) {
+  const { flush } = event;
+  const switched = event.kind === "entry" || event.kind === "exit" ? `${event.from} → ${event.to}` : event.kind;
   return {
     head: count(event.tick),
-    class: event.kind === "flush" ? "flush" : null,
+    class: flush ? "flush" : null,
     cells: [
-      `${event.cpu}`,
-      event.kind === "flush" ? "flush" : `${event.from} → ${event.to}`,
-      event.kind === "flush" ? `${event.flush.instruction} ${event.flush.type}` : (event.reason ?? "–"),
-      event.kind === "flush" ? `${event.flush.target}: ${event.flush.why}` : (event.handled_by ?? "–"),
-      event.vpid12 === null ? "–" : `${event.vpid12}`,
-      event.vpid === null ? "–" : `${event.vpid}`,
+      or(event.cpu),
+      switched,
+      flush ? `${flush.instruction} ${flush.type_name ?? ""}` : or(event.reason),
+      flush ? `${targetOf(event)}: ${flush.why}` : or(event.handled_by),
+      or(event.vpid12 || null),
+      or(event.vpid || null),
     ],
   };
 }
@@ -107,7 +118,7 @@ function explorer(events) {
   function draw() {
     const shown = events.slice(state.first, state.first + state.size);
     from.value = state.first;
-    const flushes = shown.filter((event) => event.kind === "flush").length;
+    const flushes = shown.filter((event) => event.flush).length;
     const span = shown[shown.length - 1].tick - shown[0].tick;
     const says = `Events ${count(state.first + 1)} to ${count(state.first + shown.length)} of ${count(events.length)}: ${count(span)} ticks, ${count(flushes)} ${flushes === 1 ? "flush" : "flushes"}.`;
     status.textContent = says;
@@ -123,7 +134,7 @@ function explorer(events) {
   // The flush that was gone to last: the next one is after it, wherever the window was moved since.
   let gone = -1;
   function toFlush() {
-    const next = events.findIndex((event, index) => index > gone && event.kind === "flush");
+    const next = events.findIndex((event, index) => index > gone && event.flush);
     gone = next;
     if (next === -1) status.textContent = "No later flush in this trace.";
     else move(next - Math.floor(state.size / 2));
@@ -179,7 +190,7 @@ export function timeline(data) {
     figure("timeline-figure", "One window of the trace", {
       content: [
         legend([...levels.map((level) => ({ label: `in ${level}`, color: colors[level] })), { label: "flush", color: "var(--flush)" }]),
-        explorer(data.trace.events),
+        explorer(data.trace.events.map((event) => ({ cpu: 0, ...event }))),
       ],
     }),
   );
