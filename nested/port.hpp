@@ -25,7 +25,10 @@ struct HostMapping {
 
 // A port may also have, for speed:
 //   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)  L1 has not written to the page since this was
-//   last asked of it void notice(Notice, std::uint64_t)                       something to be logged
+//                                                            last asked of it
+// and for a log or a trace (nested/notice.hpp):
+//   void notice(Notice, std::uint64_t)                       something to be logged
+//   void flushing(tag::FlushCause, std::uint16_t vpid12)     why the next invvpid or invept comes
 //
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>

@@ -648,6 +648,7 @@ template <Port P>
 void NestedVcpu<P>::run(tag::OwedFlush&& flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
+        tell_flush(port_, target.cause, target.vpid12);
         port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
                       target.linear_address.value());
         if (target.tag == vpid01_.number()) {
@@ -657,7 +658,8 @@ void NestedVcpu<P>::run(tag::OwedFlush&& flush) {
         }
     }
     if (target.ept_contexts) {
-        ept02_.flush_hardware();
+        ept02_.flush_hardware(target.ept_cause);
+        tell_flush(port_, target.ept_cause, 0);
         port_.invept(vmx::InveptType::single_context, port_.ept01_pointer());
         ++counters_.hardware_invepts;
     }
