@@ -15,6 +15,10 @@ bool apply(std::string_view word, Options& options) {
         options.shadow_vmcs = true;
     } else if (word == "shadow-vmcs=off") {
         options.shadow_vmcs = false;
+    } else if (word == "trace=on") {
+        options.trace = true;
+    } else if (word == "trace=off") {
+        options.trace = false;
     } else if (word == "log=quiet") {
         options.log = LogLevel::quiet;
     } else if (word == "log=info") {
