@@ -141,6 +141,7 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     const auto entries = TRY(read_initramfs_list(text_of(list), {{"BUSYBOX", busybox},
                                                                  {"MODULES", kernel},
                                                                  {"L2_VMM", l2_vmm_program()},
+                                                                 {"L0_TRACE", l0_trace_program()},
                                                                  {"INIT", folder / "init"}}));
     const std::filesystem::path initramfs = cache / "initramfs.cpio";
     const Bytes image = TRY(make_initramfs(entries));

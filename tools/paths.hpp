@@ -18,6 +18,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l2_vmm_program() {
     return build_directory() / "guests" / "linux" / "l2-vmm";
 }
+[[nodiscard]] inline std::filesystem::path l0_trace_program() {
+    return build_directory() / "guests" / "linux" / "l0-trace";
+}
 
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {

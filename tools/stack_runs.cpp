@@ -20,6 +20,14 @@ QueuedRun linux_run(std::string name, std::string_view l0_command_line, const Li
     return {std::move(name), std::move(request)};
 }
 
+QueuedRun traced_linux_run(std::string_view mode, std::string_view payloads, const LinuxGuest& guest,
+                           std::chrono::seconds limit) {
+    QueuedRun run = linux_run(fmt::format("trace, {}", mode),
+                              fmt::format("nested-vpid={} log=quiet trace=on", mode), guest, limit);
+    run.request.plan.guest_command_line += fmt::format(" l0trace={}", payloads);
+    return run;
+}
+
 QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
                    std::chrono::seconds limit) {
     EmulationRequest request;

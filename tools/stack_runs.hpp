@@ -19,6 +19,11 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                                   std::chrono::seconds limit);
 
+// The same with L0's trace on, and of the payloads (by commas) only these: what L0 recorded of them comes on
+// the run's console (tools/trace_file.hpp).
+[[nodiscard]] QueuedRun traced_linux_run(std::string_view mode, std::string_view payloads,
+                                         const LinuxGuest& guest, std::chrono::seconds limit);
+
 // L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
 [[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
                                  std::chrono::seconds limit);
