@@ -16,6 +16,7 @@ const std::vector<std::string> linux_stages{"l0", "l1-entry", "l1-user", "l2"};
 const std::vector<std::string> bare_stages{"l0", "l1-entry", "bare-l1"};
 constexpr std::string_view bare_name = "bare L1";
 constexpr std::string_view bare_no_shadow_name = "bare L1, no shadow VMCS";
+constexpr std::string_view bare_trace_name = "bare L1, trace";
 
 Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say)(std::string_view)) {
     const LinuxGuest guest = TRY(prepare_linux_guest(say));
@@ -28,6 +29,8 @@ Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say
                             options.limit));
     runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet",
                             "bench", options.limit));
+    runs.push_back(bare_run(std::string{bare_trace_name}, "nested-vpid=mapped trace=on log=quiet",
+                            "bench only=trace", options.limit));
     return runs;
 }
 
@@ -39,6 +42,8 @@ Measurements collect(const std::vector<FinishedRun>& runs) {
             measurements.bare = std::move(values);
         } else if (run.name == bare_no_shadow_name) {
             measurements.bare_no_shadow = std::move(values);
+        } else if (run.name == bare_trace_name) {
+            measurements.bare_trace = std::move(values);
         } else {
             measurements.linux_by_mode.emplace(run.name, std::move(values));
         }
@@ -57,7 +62,7 @@ Result<ExitStatus> stack_command(const StackOptions& options) {
 
     std::vector<std::string> lacks;
     for (const FinishedRun& run : finished) {
-        const bool bare = run.name == bare_name || run.name == bare_no_shadow_name;
+        const bool bare = run.name.starts_with(bare_name);
         const auto more = shortcomings(run, bare ? bare_stages : linux_stages);
         lacks.insert(lacks.end(), more.begin(), more.end());
     }

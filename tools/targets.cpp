@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace flatback::tools {
 namespace {
 
@@ -24,6 +26,17 @@ std::optional<double> hundredths(const RunValues& run, std::string_view key) {
     if (!value) return std::nullopt;
     constexpr double hundred = 100;
     return *value / hundred;
+}
+
+// The dearest of the kinds of events.
+std::optional<double> ticks_per_traced_event(const RunValues& run) {
+    std::optional<double> most;
+    for (const std::string_view value : trace_values) {
+        const auto ticks = hundredths(run, fmt::format("bare_l1.{}", value));
+        if (!ticks) return std::nullopt;
+        most = std::max(most.value_or(0), *ticks);
+    }
+    return most;
 }
 
 }  // namespace
@@ -52,6 +65,7 @@ std::vector<Target> targets(const Measurements& measurements) {
          hundredths(bare, "bare_l1.per_reflected.l0_exits")},
         {"VMREAD + VMWRITE of L0 per reflected exit", "not counted", 60,
          sum(bare, "bare_l1.per_reflected.vmreads", "bare_l1.per_reflected.vmwrites", hundred)},
+        {"an event of L0's trace, trace=on", "-", 40, ticks_per_traced_event(measurements.bare_trace)},
     };
 }
 

@@ -15,7 +15,6 @@
 namespace flatback::tools {
 namespace {
 
-// Printed where nothing was asked for; the files get everything.
 constexpr std::size_t usual_lines = 60;
 constexpr std::uint64_t hertz_per_khz = 1000;
 
@@ -36,6 +35,15 @@ std::span<const trace::Event> selected(const Trace& trace, const TraceOptions& o
     return events;
 }
 
+// Printed where nothing was asked for, as the files get everything: the last time that L2 ran. What comes
+// after it is mostly L1 reading the trace.
+std::span<const TraceEvent> usual_lines_of(std::span<const TraceEvent> events) {
+    std::size_t end = events.size();
+    while (end != 0 && events[end - 1].from != "L2") --end;
+    if (end == 0) end = events.size();
+    return events.first(end).last(std::min(usual_lines, end));
+}
+
 Result<> put_out(const Trace& trace, const TraceOptions& options) {
     const auto chosen = selected(trace, options);
     if (chosen.empty()) {
@@ -50,9 +58,9 @@ Result<> put_out(const Trace& trace, const TraceOptions& options) {
     const auto offset = static_cast<std::size_t>(chosen.data() - trace.events.data());
     const std::span<const TraceEvent> events{all.data() + offset, chosen.size()};
     const TraceFacts facts{trace.mode, trace.written, trace.tsc_khz};
-    const bool asked = options.window.has_value() || options.last.has_value();
-    const std::size_t lines = asked ? events.size() : std::min(usual_lines, events.size());
-    fmt::print("{}\n{}", render_trace(events.last(lines), events.size() - lines),
+    const std::span<const TraceEvent> printed =
+        options.window || options.last ? events : usual_lines_of(events);
+    fmt::print("{}\n{}", render_trace(printed, static_cast<std::size_t>(printed.data() - events.data())),
                render_trace_summary(events, facts));
     if (options.json_file) TRY(write_file(*options.json_file, trace_json(events, facts)));
     if (options.perfetto_file) TRY(write_file(*options.perfetto_file, perfetto_json(events, facts)));

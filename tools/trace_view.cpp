@@ -11,6 +11,8 @@ using trace::Event;
 using trace::Kind;
 using trace::Level;
 
+constexpr std::uint64_t injection_valid = std::uint64_t{1} << 31;
+
 std::string name_of_level(Level level) {
     return level <= Level::l2 ? fmt::format("L{}", static_cast<unsigned>(level))
                               : fmt::format("level {}", static_cast<unsigned>(level));
@@ -71,6 +73,8 @@ std::vector<TraceEvent> view_events(std::span<const Event> events) {
                 break;
             case Kind::entry:
                 view.kind = "entry";
+                // A word that is not valid injects nothing (SDM 3C 25.8.3).
+                if ((event.operand & injection_valid) == 0) view.operand = 0;
                 break;
             case Kind::flush_tag:
             case Kind::flush_ept:
