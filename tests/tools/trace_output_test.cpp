@@ -126,8 +126,11 @@ TEST(PerfettoJson, TimeThatGoesBackMakesNoNegativeSlice) {
     const std::vector<Event> events{entry_of(1000, Level::l1), exit_of(10, Level::l1, vmx::ExitReason::cpuid),
                                     entry_of(20, Level::l1)};
     const auto document = json::parse(perfetto_json(view_events(events), facts));
-    for (const json& event : document["traceEvents"])
-        if (event["ph"] == "X") EXPECT_GE(event["dur"].get<double>(), 0);
+    for (const json& event : document["traceEvents"]) {
+        if (event["ph"] == "X") {
+            EXPECT_GE(event["dur"].get<double>(), 0);
+        }
+    }
 }
 
 TEST(TraceSummary, CountsByReasonHandlerAndCause) {
