@@ -1,7 +1,8 @@
-// What L1 may know of Flatback: CPUID leaves 4000_0000H to 4000_0004H.
+// What L1 may know of Flatback: CPUID leaves 4000_0000H to 4000_0005H.
 #include <optional>
 
 #include "metal/l1_exits.hpp"
+#include "metal/recorder.hpp"
 #include "metal/version.hpp"
 
 namespace flatback::metal {
@@ -84,7 +85,7 @@ void information_leaf(Cpu& cpu, std::uint32_t leaf) {
     const nested::Counters& counters = cpu.vcpu.counters();
     switch (leaf & 0xff) {
         case 0:
-            return answer(0x40000004, 0x74616c46, 0x6b636162, 0x74616c46);  // "Flat", "back", "Flat"
+            return answer(trace::leaf, 0x74616c46, 0x6b636162, 0x74616c46);  // "Flat", "back", "Flat"
         case 1:
             return answer(version_number, static_cast<std::uint32_t>(cpu.mode),
                           cpu.vcpu.shadows_vmcs() ? 1 : 0, cpu.vcpu.tag_capacity());
@@ -98,6 +99,10 @@ void information_leaf(Cpu& cpu, std::uint32_t leaf) {
             const std::uint64_t value =
                 (leaf & 0xff) == 3 ? counters.handled_by_l0[index] : counters.reflected[index];
             return answer(value, 1, 0, value >> 32);
+        }
+        case 5: {
+            const auto [eax, ebx, ecx, edx] = recorder::answer(index);
+            return answer(eax, ebx, ecx, edx);
         }
         default:
             return answer(0, 0, 0, 0);

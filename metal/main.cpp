@@ -2,12 +2,14 @@
 #include <new>
 
 #include "metal/cpu.hpp"
+#include "metal/exit_handler.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/l1_exits.hpp"
 #include "metal/log.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
+#include "metal/recorder.hpp"
 #include "tag/owed_flush.hpp"
 #include "vmx/field.hpp"
 
@@ -20,31 +22,6 @@ tag::VpidPool vpid_pool;
 alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
 constexpr std::uint64_t stack_size = 32768;
 alignas(4096) std::byte exit_stack[stack_size];
-
-// The last exits, for the panic dump: what hangs or dies is mostly told by them.
-struct ExitRecord {
-    std::uint64_t tsc;
-    std::uint64_t rip;
-    std::uint32_t reason;
-    bool in_l2;
-};
-constexpr unsigned exit_records = 16;
-ExitRecord recent_exits[exit_records];
-std::uint64_t exit_count = 0;
-
-void report_recent_exits() {
-    if (exit_count == 0) {
-        log::line("[L0] the last VM exits were not recorded; boot with log=debug to see them");
-        return;
-    }
-    log::line("[L0] the last VM exits, newest last:");
-    for (unsigned i = 0; i < exit_records; ++i) {
-        const ExitRecord& record = recent_exits[(exit_count + i) % exit_records];
-        if (record.tsc == 0) continue;
-        log::line("[L0]   tsc ", record.tsc, record.in_l2 ? " L2 " : " L1 ",
-                  name_of(vmx::ExitReasonField{record.reason}.basic()), " at ", log::hex(record.rip));
-    }
-}
 
 }  // namespace
 
@@ -59,30 +36,27 @@ nested::Entry handle_exit(ExitFrame& frame) {
     return handle_l1_exit(cpu, reason);
 }
 
-// With log=debug this stands in front of it.
-static nested::Entry record_and_handle_exit(ExitFrame& frame) {
-    recent_exits[exit_count++ % exit_records] = {
-        .tsc = read_tsc(),
-        .rip = vmread(vmx::field::guest_rip.encoding),
-        .reason = static_cast<std::uint32_t>(vmread(vmx::field::exit_reason.encoding)),
-        .in_l2 = frame.cpu->vcpu.in_l2()};
-    return handle_exit(frame);
-}
-
-// metal/entry.S calls this one.
 nested::Entry (*exit_handler)(ExitFrame&) = handle_exit;
 
 // An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
 nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
-    if (frame.cpu->vcpu.deliver_nmi(entry)) nmi_pending = false;
+    Cpu& cpu = *frame.cpu;
+    // What is entered now is no longer what the trace says: one exit and one entry more make it true.
+    const bool from_l2 = cpu.vcpu.in_l2();
+    const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
+    const auto l2 = cpu.vcpu.running();
+    if (cpu.vcpu.deliver_nmi(entry)) nmi_pending = false;
+    if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
     return entry;
 }
 
 nested::Entry handle_failed_entry(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto error = static_cast<std::uint32_t>(vmread(vmx::field::vm_instruction_error.encoding));
+    recorder::record_refused_entry(cpu, error);
     if (!cpu.vcpu.handle_failed_entry(error))
         panic("the processor refused vmcs01, VM-instruction error ", error);
+    recorder::record_entry(cpu);
     return nested::Entry::vmresume;
 }
 
@@ -122,8 +96,8 @@ void run_l1(BootResult& boot) {
     *top = reinterpret_cast<std::uint64_t>(&cpu.frame);
     cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
 
-    if (boot.options.log == LogLevel::debug) exit_handler = record_and_handle_exit;
-    set_panic_report(report_recent_exits);
+    if (boot.options.trace) recorder::set_up(*boot.pages);
+    set_panic_report(recorder::print_last_events);
     set_up_vmcs01(cpu, boot);
     cpu.vcpu.prepare_first_entry();
     log::info("nested VPID ",
@@ -135,6 +109,7 @@ void run_l1(BootResult& boot) {
               " KB left for tables");
     log::line("FLATBACK stage l1-entry");
     log::line("FLATBACK value boot.l1_entry_tsc ", read_tsc());
+    recorder::record_entry(cpu);
     vm_first_entry(cpu.frame, true);
     panic("vm_first_entry returned");
 }

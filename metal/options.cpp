@@ -19,6 +19,10 @@ bool apply(std::string_view word, Options& options) {
         options.hypervisor = true;
     } else if (word == "hypervisor=off") {
         options.hypervisor = false;
+    } else if (word == "trace=on") {
+        options.trace = true;
+    } else if (word == "trace=off") {
+        options.trace = false;
     } else if (word == "log=quiet") {
         options.log = LogLevel::quiet;
     } else if (word == "log=info") {

@@ -9,6 +9,7 @@
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
 #include "metal/memory_type_registers.hpp"
+#include "metal/recorder.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
 #include "nested/notice.hpp"
@@ -36,9 +37,20 @@ public:
     void write_host_state();
 
     void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
+        if (recorder::recording) [[unlikely]]
+            recorder::record_flush_tag(cpu(), type, tag, linear_address, flush_cause_, flush_vpid12_);
         metal::invvpid(type, vmx::InvvpidDescriptor::make(tag, linear_address));
     }
-    void invept(vmx::InveptType type, std::uint64_t eptp) { metal::invept(type, {eptp, 0}); }
+    void invept(vmx::InveptType type, std::uint64_t eptp) {
+        if (recorder::recording) [[unlikely]]
+            recorder::record_flush_ept(cpu(), type, eptp, flush_cause_);
+        metal::invept(type, {eptp, 0});
+    }
+    // Why the next of these comes.
+    void flushing(tag::FlushCause cause, std::uint16_t vpid12) {
+        flush_cause_ = cause;
+        flush_vpid12_ = vpid12;
+    }
 
     // L1's memory is the machine's, but for L0's region and what lies beyond the direct map. Devices'
     // registers are reachable too: an L1 that keeps its tables there gets what it asked for.
@@ -94,6 +106,8 @@ private:
     std::uint64_t apic_base_;
     MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
+    tag::FlushCause flush_cause_ = tag::FlushCause::unknown;
+    std::uint16_t flush_vpid12_ = 0;
     x86::Hpa msr_bitmap_{};
     x86::Hpa nothing_{};  // the page that stands where L1 has no memory
 };

@@ -19,6 +19,7 @@
 #include <optional>
 #include <utility>
 
+#include "nested/notice.hpp"
 #include "nested/port.hpp"
 #include "vmx/ept.hpp"
 #include "x86/address.hpp"
@@ -115,15 +116,17 @@ public:
     Ept02& operator=(const Ept02&) = delete;
 
     // The hardware's EPTP for L1's; 0 where memory for a root is out. eptp12 has been checked.
-    std::uint64_t pointer_for(std::uint64_t eptp12) {
-        Context& context = context_for(eptp12);
-        current_ = &context;
-        if (context.root.value() == 0) {
-            const auto root = take_page();
-            if (!root) return 0;
-            context.root = *root;
+    [[gnu::always_inline]] std::uint64_t pointer_for(std::uint64_t eptp12) {
+        const std::uint64_t ep4ta = vmx::Eptp{eptp12}.root();
+        const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
+        ++clock_;
+        // Mostly it is the last one.
+        if (current_ != nullptr && current_->ep4ta12 == ep4ta && current_->accessed_dirty == accessed_dirty &&
+            current_->root.value() != 0) [[likely]] {
+            current_->last_used = clock_;
+            return pointer(*current_);
         }
-        return pointer(context);
+        return pointer_for_another(ep4ta, accessed_dirty);
     }
 
     // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
@@ -143,7 +146,8 @@ public:
             }
             table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
             if (12 + 9 * (level - 1) <= page_shift) {
-                if (clear_leaves(table, level - 1)) flush(*current_);
+                if (clear_leaves(table, level - 1))
+                    flush(*current_, tag::FlushCause::ept_translation_dropped);
                 return;
             }
         }
@@ -154,7 +158,7 @@ public:
     std::optional<x86::Hpa> give_page() {
         if (auto page = take_page()) return page;
         if (current_ == nullptr) return std::nullopt;
-        empty(*current_);
+        empty(*current_, tag::FlushCause::ept_memory_out);
         return new_table();
     }
 
@@ -162,26 +166,27 @@ public:
     void invalidate(std::uint64_t eptp12) {
         const std::uint64_t root = vmx::Eptp{eptp12}.root();
         if (current_ != nullptr && current_->ep4ta12 == root)
-            return empty(*current_);  // mostly it is this one
+            return empty(*current_, tag::FlushCause::l1_invept_single_context);  // mostly it is this one
         for (unsigned i = 0; i < contexts_used_; ++i) {
-            if (contexts_[i].ep4ta12 == root) return empty(contexts_[i]);
+            if (contexts_[i].ep4ta12 == root)
+                return empty(contexts_[i], tag::FlushCause::l1_invept_single_context);
         }
     }
-    void invalidate_all() {
+    void invalidate_all(tag::FlushCause cause = tag::FlushCause::l1_invept_all_contexts) {
         for (std::uint32_t rest = filled_; rest != 0; rest &= rest - 1) {
-            empty(contexts_[static_cast<unsigned>(__builtin_ctz(rest))]);
+            empty(contexts_[static_cast<unsigned>(__builtin_ctz(rest))], cause);
         }
     }
     // EPT01 changed: nothing made of it may be used.
     void forget_host() {
-        invalidate_all();
+        invalidate_all(tag::FlushCause::ept_contexts_stale);
         block_ = {};
     }
     // Every context that ever had a root, for a host that must reach them all (rules 5 and 6 of
     // docs/tags.md): this CPU may hold something of one that was emptied on another.
-    void flush_hardware() {
+    void flush_hardware(tag::FlushCause cause) {
         for (unsigned i = 0; i < contexts_used_; ++i) {
-            if (contexts_[i].root.value() != 0) flush(contexts_[i]);
+            if (contexts_[i].root.value() != 0) flush(contexts_[i], cause);
         }
     }
 
@@ -268,14 +273,17 @@ private:
         return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty)
             .value;
     }
-    Context& context_for(std::uint64_t eptp12) {
-        const std::uint64_t ep4ta = vmx::Eptp{eptp12}.root();
-        const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
-        ++clock_;
-        if (current_ != nullptr && current_->ep4ta12 == ep4ta && current_->accessed_dirty == accessed_dirty) {
-            current_->last_used = clock_;
-            return *current_;
+    [[gnu::noinline]] std::uint64_t pointer_for_another(std::uint64_t ep4ta, bool accessed_dirty) {
+        Context& context = context_for(ep4ta, accessed_dirty);
+        current_ = &context;
+        if (context.root.value() == 0) {
+            const auto root = take_page();
+            if (!root) return 0;
+            context.root = *root;
         }
+        return pointer(context);
+    }
+    Context& context_for(std::uint64_t ep4ta, bool accessed_dirty) {
         Context* oldest = nullptr;
         for (unsigned i = 0; i < contexts_used_; ++i) {
             Context& context = contexts_[i];
@@ -283,7 +291,7 @@ private:
                 // Entries filled without accessed and dirty flags may not serve an EPTP that asks for them,
                 // nor the other way round.
                 if (context.accessed_dirty != accessed_dirty) {
-                    if (context.root.value() != 0) empty(context);
+                    if (context.root.value() != 0) empty(context, tag::FlushCause::ept_context_flags_changed);
                     context.accessed_dirty = accessed_dirty;
                 }
                 context.last_used = clock_;
@@ -292,7 +300,7 @@ private:
             if (oldest == nullptr || context.last_used < oldest->last_used) oldest = &context;
         }
         if (contexts_used_ < context_count) oldest = &contexts_[contexts_used_++];
-        if (oldest->root.value() != 0) empty(*oldest);
+        if (oldest->root.value() != 0) empty(*oldest, tag::FlushCause::ept_context_replaced);
         oldest->ep4ta12 = ep4ta;
         oldest->accessed_dirty = accessed_dirty;
         oldest->last_used = clock_;
@@ -315,14 +323,15 @@ private:
         return found;
     }
 
-    void flush(const Context& context) {
+    void flush(const Context& context, tag::FlushCause cause) {
         ++hardware_invepts_;
+        tell_flush(port_, cause, 0);
         port_.invept(vmx::InveptType::single_context, pointer(context));
     }
     [[nodiscard]] std::uint32_t bit_of(const Context& context) const {
         return std::uint32_t{1} << static_cast<unsigned>(&context - contexts_.data());
     }
-    void empty(Context& context) {
+    void empty(Context& context, tag::FlushCause cause) {
         recent_ = {};
         if (context.end_used == 0) return;  // never filled, so nothing can be cached of it
         auto* root = port_.page(context.root);
@@ -330,7 +339,7 @@ private:
         filled_ &= ~bit_of(context);
         context.first_used = root_entries;
         context.end_used = 0;
-        flush(context);  // before any of its tables can become something else
+        flush(context, cause);  // before any of its tables can become something else
         if (context.tables) free_.join(*context.tables);
     }
 
@@ -364,7 +373,7 @@ private:
                 if (oldest == nullptr || context.last_used < oldest->last_used) oldest = &context;
             }
             if (oldest == nullptr) return std::nullopt;
-            empty(*oldest);
+            empty(*oldest, tag::FlushCause::ept_memory_out);
         }
     }
 
@@ -525,7 +534,7 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                 (table[index] & vmx::ept_entry::page_size) != 0) {
                 const auto next = take_table();
                 if (!next) {
-                    empty(*current_);
+                    empty(*current_, tag::FlushCause::ept_memory_out);
                     break;
                 }
                 table[index] = next->value() | vmx::ept_entry::permissions |

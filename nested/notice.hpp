@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "tag/flush_cause.hpp"
+
 namespace flatback::nested {
 
 enum class Notice : std::uint8_t {
@@ -10,5 +12,19 @@ enum class Notice : std::uint8_t {
     hardware_refused_vmcs02,  // VMfail; the detail is the VM-instruction error
     guest_state_refused,      // by the processor; the detail is the exit reason
 };
+
+// Under what a guest runs: the tag (0: none), and for an L2 the VPID that L1 gave it (0: none) and its VMCS.
+struct Running {
+    std::uint16_t tag;
+    std::uint16_t vpid12;
+    std::uint64_t vmcs12;
+};
+
+// Told right before a hardware INVVPID or INVEPT, to a port that wants to know why it comes. vpid12: whose
+// translations go; 0 where they are not those of one VPID of L1's.
+template <typename P>
+[[gnu::always_inline]] inline void tell_flush(P& port, tag::FlushCause cause, std::uint16_t vpid12) {
+    if constexpr (requires { port.flushing(cause, vpid12); }) port.flushing(cause, vpid12);
+}
 
 }  // namespace flatback::nested

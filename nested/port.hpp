@@ -28,6 +28,9 @@ struct HostMapping {
 //       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
 //   void notice(Notice, std::uint64_t)
 //       Something to be logged.
+// and for a trace (nested/notice.hpp):
+//   void flushing(tag::FlushCause, std::uint16_t vpid12)
+//       Why the next invvpid or invept comes.
 //
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>

@@ -69,6 +69,15 @@ public:
     [[nodiscard]] Counters& counters() { return counters_; }
     [[nodiscard]] std::uint16_t vpid01() const { return tag::raw(vpid01_.number()); }
 
+    // For a trace.
+    [[nodiscard]] Running running() const {
+        if (!in_l2_) return {vpid01(), 0, 0};
+        const Slot& slot = *current_;
+        const std::uint16_t vpid12 =
+            slot.l1_uses_vpid ? slot.vmcs12.get(vmx::field::virtual_processor_identifier) : std::uint16_t{0};
+        return {slot.vmcs02_tag, vpid12, slot.region.value()};
+    }
+
     [[nodiscard]] bool shadows_vmcs() const {
         return configuration_.shadow_vmcs && capabilities_.vmcs_shadowing;
     }
@@ -357,7 +366,7 @@ private:
     }
     void run(tag::OwedFlush&& flush);
     void run_here(tag::OwedFlush&& flush);
-    void flush_ept_contexts();
+    void flush_ept_contexts(tag::FlushCause cause);
     void pay(std::optional<tag::OwedFlush>&& owed) {
         if (owed) [[unlikely]]
             run(std::move(*owed));

@@ -660,6 +660,7 @@ template <Port P>
 [[gnu::always_inline]] inline void NestedVcpu<P>::run_here(tag::OwedFlush&& flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
+        tell_flush(port_, target.cause, target.vpid12);
         port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
                       target.linear_address.value());
         if (target.tag == vpid01_.number()) {
@@ -669,12 +670,13 @@ template <Port P>
         }
     }
     if (target.ept_contexts) [[unlikely]]
-        flush_ept_contexts();
+        flush_ept_contexts(target.ept_cause);
     std::move(flush).paid();
 }
 template <Port P>
-[[gnu::noinline]] void NestedVcpu<P>::flush_ept_contexts() {
-    ept02_.flush_hardware();
+[[gnu::noinline]] void NestedVcpu<P>::flush_ept_contexts(tag::FlushCause cause) {
+    ept02_.flush_hardware(cause);
+    tell_flush(port_, cause, 0);
     port_.invept(vmx::InveptType::single_context, port_.ept01_pointer());
     ++counters_.hardware_invepts;
 }

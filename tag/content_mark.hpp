@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tag/cpu.hpp"
+#include "tag/flush_cause.hpp"
 #include "x86/address.hpp"
 
 namespace flatback::tag {
@@ -44,6 +45,7 @@ public:
     struct Debt {
         Extent extent = Extent::nothing;
         x86::LinearAddress linear_address;
+        FlushCause cause = FlushCause::unknown;
     };
     struct Receipt {
         std::uint64_t generation;
@@ -61,13 +63,18 @@ public:
     [[nodiscard]] bool owes() const { return valid_ != content_; }
 
     [[nodiscard]] Debt debt_on(Cpu cpu) const {
-        if (cpu_ != cpu) return {Extent::single_context, {}};
+        if (cpu_ != cpu) {
+            const bool moved = cpu_ != Cpu::none;
+            return {Extent::single_context, {}, moved ? FlushCause::cpu_changed : FlushCause::tag_handed_out};
+        }
         if (!owes()) return {};
-        return {owed_, owed_address_};
+        return {owed_, owed_address_, cause_};
     }
 
-    // The owner wants this much gone before the tag's next use.
-    void invalidate(Extent extent, x86::LinearAddress linear_address = {}) {
+    // The owner wants this much gone before the tag's next use. Of several causes the last is told.
+    void invalidate(Extent extent, x86::LinearAddress linear_address = {},
+                    FlushCause cause = FlushCause::unknown) {
+        cause_ = cause;
         owed_ = both(owed_, owed_address_, extent, linear_address);
         owed_address_ = linear_address;
         ++content_;
@@ -107,6 +114,7 @@ private:
     std::uint32_t ticket_ = 0;
     x86::LinearAddress owed_address_;
     Extent owed_ = Extent::single_context;
+    FlushCause cause_ = FlushCause::unknown;  // of what is owed; decides nothing
 };
 
 }  // namespace flatback::tag

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tag/cpu.hpp"
+#include "tag/flush_cause.hpp"
 
 namespace flatback::tag {
 
@@ -33,6 +34,11 @@ public:
     }
     // Where the contexts were last flushed: the only CPU whose cached translations of them may be used.
     [[nodiscard]] Cpu cpu() const { return cpu_; }
+    // Why they are to be flushed on this CPU, where they are.
+    [[nodiscard]] FlushCause cause_on(Cpu cpu) const {
+        if (cpu_ == cpu) return FlushCause::ept_contexts_stale;
+        return cpu_ == Cpu::none ? FlushCause::ept_contexts_new : FlushCause::cpu_changed;
+    }
 
     void mark_stale() { content_.fetch_add(1, std::memory_order_acq_rel); }
 

@@ -1,12 +1,14 @@
 // A flush that is owed, as a value: it names its target, and it is paid or kept, never dropped.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <utility>
 
 #include "tag/content_mark.hpp"
 #include "tag/cpu.hpp"
 #include "tag/ept_mark.hpp"
+#include "tag/flush_cause.hpp"
 #include "tag/vpid_pool.hpp"
 #include "x86/address.hpp"
 
@@ -18,6 +20,9 @@ struct FlushTarget {
     Extent extent = Extent::nothing;    // INVVPID of `tag`
     x86::LinearAddress linear_address;  // of Extent::address
     bool ept_contexts = false;  // INVEPT too: of every context that the mark stands for (rule: see EptMark)
+    FlushCause cause = FlushCause::unknown;      // of the INVVPID
+    FlushCause ept_cause = FlushCause::unknown;  // of the INVEPT
+    std::uint16_t vpid12 = 0;  // whose translations the INVVPID is for; 0: not those of one VPID of L1's
 };
 
 // Called where an owed flush is destroyed neither paid nor kept: a bug of the caller's. The default, in
@@ -92,13 +97,15 @@ struct [[nodiscard]] Entry {
 // What must be flushed before a guest runs under the tag on the CPU. Without a tag the processor flushes
 // linear and combined mappings itself at each VM entry and VM exit (SDM 3C 29.4.3.1).
 [[nodiscard]] inline std::optional<OwedFlush> owed_before_entry(TagNumber tag, Cpu cpu, ContentMark& content,
-                                                                EptMark& ept) {
+                                                                EptMark& ept, std::uint16_t vpid12 = 0) {
     ContentMark::Debt debt;
     if (tag != TagNumber::none) debt = content.debt_on(cpu);
     const bool ept_contexts = !ept.valid_on(cpu);
     if (debt.extent == Extent::nothing && !ept_contexts) return std::nullopt;
-    return std::optional<OwedFlush>{
-        std::in_place, FlushTarget{tag, cpu, debt.extent, debt.linear_address, ept_contexts}, &content, &ept};
+    return std::optional<OwedFlush>{std::in_place,
+                                    FlushTarget{tag, cpu, debt.extent, debt.linear_address, ept_contexts,
+                                                debt.cause, ept.cause_on(cpu), vpid12},
+                                    &content, &ept};
 }
 
 }  // namespace flatback::tag

@@ -41,9 +41,9 @@ public:
 
     // L0 did for L1 what flushes L1's own translations (it emulated a MOV to CR, an INVLPG): owed before the
     // tag's next use, whoever that is, and by no other tag.
-    void invalidate() { content_.invalidate(Extent::single_context); }
+    void invalidate() { invalidate_because(FlushCause::l1_translations_changed); }
     void invalidate_address(x86::LinearAddress linear_address) {
-        content_.invalidate(Extent::address, linear_address);
+        content_.invalidate(Extent::address, linear_address, FlushCause::l1_translations_changed);
     }
 
     // EPT01 has lost a translation that a processor may have cached.
@@ -57,11 +57,12 @@ public:
         return enter(occupant_l2_sharing | static_cast<std::uint32_t>(vpid12), cpu, ept);
     }
     // For Vpid12Map: L1's INVVPID of a vpid12 that has run here. To be run now if this CPU holds the content.
-    [[nodiscard]] std::optional<OwedFlush> invalidate_now(Cpu cpu) {
-        invalidate();
+    [[nodiscard]] std::optional<OwedFlush> invalidate_now(Cpu cpu, FlushCause cause) {
+        invalidate_because(cause);
         if (number() == TagNumber::none || content_.cpu() != cpu) return std::nullopt;
-        return std::optional<OwedFlush>{
-            std::in_place, FlushTarget{number(), cpu, Extent::single_context, {}, false}, &content_, nullptr};
+        return std::optional<OwedFlush>{std::in_place,
+                                        FlushTarget{number(), cpu, Extent::single_context, {}, false, cause},
+                                        &content_, nullptr};
     }
 
 private:
@@ -70,6 +71,15 @@ private:
     static constexpr std::uint32_t occupant_l1 = 0;
     static constexpr std::uint32_t occupant_l2_without_vpid = 0x1'0000;
     static constexpr std::uint32_t occupant_l2_sharing = 0x2'0000;  // | vpid12
+
+    void invalidate_because(FlushCause cause) { content_.invalidate(Extent::single_context, {}, cause); }
+
+    // Why a change of occupant flushes.
+    [[nodiscard]] static FlushCause cause_of_change(std::uint32_t from, std::uint32_t to) {
+        const std::uint32_t l2 = to == occupant_l1 ? from : to;
+        if ((l2 & occupant_l2_sharing) != 0) return FlushCause::tag_shared;
+        return to == occupant_l1 ? FlushCause::exit_without_vpid : FlushCause::entry_without_vpid;
+    }
 
     [[nodiscard]] Entry enter(std::uint32_t occupant, Cpu cpu, EptMark& ept) {
         const bool shares = occupant != occupant_l1;
@@ -80,7 +90,10 @@ private:
     }
 
     [[gnu::noinline]] Entry enter_owing(std::uint32_t occupant, Cpu cpu, EptMark& ept) {
-        if (std::exchange(occupant_, occupant) != occupant) invalidate();
+        if (occupant_ != occupant) {
+            invalidate_because(cause_of_change(occupant_, occupant));
+            occupant_ = occupant;
+        }
         return Entry{number(), occupant != occupant_l1, owed_before_entry(number(), cpu, content_, ept)};
     }
 

@@ -80,28 +80,33 @@ public:
     [[nodiscard]] std::optional<OwedFlush> invvpid_address(Vpid12 vpid12, x86::LinearAddress linear_address,
                                                            Cpu cpu) {
         Slot* slot = find(vpid12);
-        if (slot == nullptr) return flush_shared(cpu);
+        if (slot == nullptr) return flush_shared(cpu, FlushCause::l1_invvpid_address);
         if (!slot->content.valid_on(cpu)) [[unlikely]] {
             // A flush that is owed anyway takes the address with it.
-            slot->content.invalidate(Extent::address, linear_address);
+            slot->content.invalidate(Extent::address, linear_address, FlushCause::l1_invvpid_address);
             return std::nullopt;
         }
         slot->content.invalidate_first(linear_address);
-        return std::optional<OwedFlush>{
-            std::in_place, FlushTarget{slot->tag.number(), cpu, Extent::address, linear_address, false},
-            &slot->content, nullptr};
+        return std::optional<OwedFlush>{std::in_place,
+                                        FlushTarget{slot->tag.number(), cpu, Extent::address, linear_address,
+                                                    false, FlushCause::l1_invvpid_address,
+                                                    FlushCause::unknown, static_cast<std::uint16_t>(vpid12)},
+                                        &slot->content, nullptr};
     }
     [[nodiscard]] std::optional<OwedFlush> invvpid_single(Vpid12 vpid12, Cpu cpu) {
-        return invalidate_context(vpid12, Extent::single_context, cpu);
+        return invalidate_context(vpid12, Extent::single_context, FlushCause::l1_invvpid_single_context, cpu);
     }
     [[nodiscard]] std::optional<OwedFlush> invvpid_single_retaining_globals(Vpid12 vpid12, Cpu cpu) {
-        return invalidate_context(vpid12, Extent::single_context_retaining_globals, cpu);
+        return invalidate_context(vpid12, Extent::single_context_retaining_globals,
+                                  FlushCause::l1_invvpid_retaining_globals, cpu);
     }
     // The processor ignores the descriptor's VPID for this type, so it is not asked for. VPID 0000H, L1's
     // own, is not among "all contexts".
     [[nodiscard]] std::optional<OwedFlush> invvpid_all(Cpu cpu) {
-        for (std::size_t i = 0; i < used_; ++i) slots_[i].content.invalidate(Extent::single_context);
-        return flush_shared(cpu);
+        for (std::size_t i = 0; i < used_; ++i) {
+            slots_[i].content.invalidate(Extent::single_context, {}, FlushCause::l1_invvpid_all_contexts);
+        }
+        return flush_shared(cpu, FlushCause::l1_invvpid_all_contexts);
     }
 
     // L0 has taken something from what the EPT contexts of this virtual CPU may hold: every one of them, of
@@ -167,7 +172,8 @@ private:
         slot->last_used = ++clock_;
         hints_[hint_of(vpid12)] = static_cast<std::uint8_t>(slot - slots_.data());
         return Entry{slot->tag.number(), false,
-                     owed_before_entry(slot->tag.number(), cpu, slot->content, ept02_)};
+                     owed_before_entry(slot->tag.number(), cpu, slot->content, ept02_,
+                                       static_cast<std::uint16_t>(vpid12))};
     }
 
     // vpid12 is not 0, which marks a slot that is not in use.
@@ -202,17 +208,17 @@ private:
         return oldest;
     }
 
-    std::optional<OwedFlush> invalidate_context(Vpid12 vpid12, Extent extent, Cpu cpu) {
+    std::optional<OwedFlush> invalidate_context(Vpid12 vpid12, Extent extent, FlushCause cause, Cpu cpu) {
         Slot* slot = find(vpid12);
-        if (slot == nullptr) return flush_shared(cpu);
-        slot->content.invalidate(extent);
+        if (slot == nullptr) return flush_shared(cpu, cause);
+        slot->content.invalidate(extent, {}, cause);
         return std::nullopt;
     }
 
     // A vpid12 without a slot can have left nothing, unless it ran under vpid01.
-    std::optional<OwedFlush> flush_shared(Cpu cpu) {
+    std::optional<OwedFlush> flush_shared(Cpu cpu, FlushCause cause) {
         if (!shares_) return std::nullopt;
-        return vpid01_.invalidate_now(cpu);
+        return vpid01_.invalidate_now(cpu, cause);
     }
 
     VpidPool& pool_;

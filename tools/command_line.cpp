@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/machine.hpp"
+#include "tools/measurements.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -38,6 +39,86 @@ CLI::App& add_report(CLI::App& app, ReportOptions& report) {
     return command;
 }
 
+// What needs more than being stored.
+struct TraceArguments {
+    std::string file;
+    std::string window;
+    std::string json;
+    std::string perfetto;
+    std::string raw;
+    std::uint64_t last = 0;
+    std::uint64_t tsc_khz = 0;
+    unsigned limit = 0;
+};
+
+CLI::App& add_trace(CLI::App& app, TraceOptions& options, TraceArguments& arguments) {
+    CLI::App& command = *app.add_subcommand(
+        "trace", "print what L0 recorded: exits, entries, flushes and why (docs/trace.md)");
+    CLI::Option* const file =
+        command.add_option("FILE", arguments.file, "a kept trace; without it the stack is booted");
+    command
+        .add_option("--modes", options.modes,
+                    "nested-vpid of the runs, by commas (default mapped): compare where flushes appear")
+        ->type_name("MODE,...")
+        ->delimiter(',')
+        ->check(CLI::IsMember(std::vector<std::string>{modes.begin(), modes.end()}))
+        ->excludes(file);
+    command
+        .add_option("--payloads", options.payloads,
+                    fmt::format("what L2 runs (default {}; l2-vmm --help lists all)", options.payloads))
+        ->type_name("NAME,...")
+        ->excludes(file);
+    CLI::Option* const window =
+        command.add_option("--window", arguments.window, "only from tick START on, before tick END")
+            ->type_name("START:END");
+    command.add_option("--last", arguments.last, "only the last events")
+        ->type_name("N")
+        ->check(CLI::PositiveNumber)
+        ->excludes(window);
+    command.add_option("--tsc-khz", arguments.tsc_khz, "the TSC's rate, where the file does not say it")
+        ->type_name("KHZ")
+        ->check(CLI::PositiveNumber)
+        ->needs(file);
+    command.add_option("--json", arguments.json, "write the events there")->type_name("FILE");
+    command
+        .add_option("--perfetto", arguments.perfetto,
+                    "write a trace for https://ui.perfetto.dev there (or chrome://tracing)")
+        ->type_name("FILE");
+    command.add_option("--raw", arguments.raw, "keep the trace there, to be read again")->type_name("FILE");
+    command
+        .add_option("--timeout", arguments.limit, "seconds of wall time that each run may take (default 600)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit))
+        ->excludes(file);
+    return command;
+}
+
+Result<Command> trace_command_line(TraceOptions options, const TraceArguments& arguments) {
+    const auto path = [](const std::string& text) {
+        return text.empty() ? std::nullopt : std::optional<std::filesystem::path>{text};
+    };
+    options.file = path(arguments.file);
+    options.json_file = path(arguments.json);
+    options.perfetto_file = path(arguments.perfetto);
+    options.raw_file = path(arguments.raw);
+    if (options.modes.size() > 1 && (options.json_file || options.perfetto_file || options.raw_file))
+        return fail(ExitStatus::usage, "--json, --perfetto and --raw take one trace: give one of --modes");
+    // It becomes a word of the kernel's command line.
+    const std::string& payloads = options.payloads;
+    if (payloads.empty() ||
+        payloads.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_,") != std::string::npos)
+        return fail(ExitStatus::usage, fmt::format("--payloads: '{}' is no list of names", payloads));
+    if (!arguments.window.empty()) {
+        options.window = parse_window(arguments.window);
+        if (!options.window)
+            return fail(ExitStatus::usage, "--window takes START:END in ticks, END after START");
+    }
+    if (arguments.last != 0) options.last = arguments.last;
+    if (arguments.tsc_khz != 0) options.tsc_khz = arguments.tsc_khz;
+    if (arguments.limit != 0) options.limit = std::chrono::seconds{arguments.limit};
+    return options;
+}
+
 }  // namespace
 
 Result<Command> parse_command_line(std::span<char* const> arguments) {
@@ -68,7 +149,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     run.add_option("--cmdline", boot.guest_command_line, "L1's command line")->type_name("TEXT")->needs(l1);
     run.add_option("--l0-cmdline", boot.l0_command_line,
-                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off log=quiet|info|debug")
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off "
+                   "log=quiet|info|debug")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
@@ -93,6 +175,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
 
     const CLI::App& report_of = add_report(app, report);
 
+    TraceOptions trace;
+    TraceArguments trace_arguments;
+    CLI::App& traced = add_trace(app, trace, trace_arguments);
+
     try {
         app.parse(static_cast<int>(arguments.size()), arguments.data());
     } catch (const CLI::CallForHelp&) {
@@ -112,6 +198,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                     "report needs at least one of --bench, --trace, --machine and --price (see flatback "
                     "report --help)");
     }
+    if (traced.parsed()) return trace_command_line(std::move(trace), trace_arguments);
     if (l1->count() == 0) {
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
         if (!json.empty()) stack.json_file = json;

@@ -10,6 +10,7 @@
 #include "tools/boot_command.hpp"
 #include "tools/error.hpp"
 #include "tools/report_command.hpp"
+#include "tools/trace_command.hpp"
 
 namespace flatback::tools {
 
@@ -28,7 +29,8 @@ struct Information {
     std::string text;
 };
 
-using Command = std::variant<BootOptions, StackOptions, TestOptions, ReportOptions, Information>;
+using Command =
+    std::variant<BootOptions, StackOptions, TestOptions, ReportOptions, TraceOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

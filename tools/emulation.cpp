@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::chrono::milliseconds poll_interval{50};
 constexpr std::string_view serial_name = "com1.txt";
+constexpr std::string_view console_name = "console.txt";
 constexpr std::string_view log_name = "bochs.log";
 
 // Appends to `sink` what a growing file has more than at the last call.
@@ -53,7 +54,7 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     CommandLine command;
     command.arguments = {"bochs", "-q", "-f", "bochsrc", "-rc", "debugger"};
     command.directory = path;
-    command.output = path / "console.txt";
+    command.output = path / console_name;
     // A display that needs no terminal and listens nowhere; and a clock that stands still, so that runs
     // repeat.
     command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
@@ -96,6 +97,11 @@ const std::optional<Outcome>& Emulation::poll() {
 const Outcome& Emulation::wait() {
     while (!poll()) std::this_thread::sleep_for(poll_interval);
     return *outcome_;
+}
+
+std::string Emulation::console() const {
+    const auto bytes = read_file(directory_.path() / console_name);
+    return bytes ? std::string{text_of(*bytes)} : std::string{};
 }
 
 void Emulation::read_new_output() {

@@ -45,6 +45,10 @@ public:
 
     [[nodiscard]] const Transcript& transcript() const { return *transcript_; }
 
+    // What Bochs has written to its own output, which is where port 0xE9 leads: guests write there what is
+    // too much for COM1. Empty where it cannot be read.
+    [[nodiscard]] std::string console() const;
+
 private:
     Emulation(TemporaryDirectory directory, ChildProcess bochs, EmulationRequest request);
 

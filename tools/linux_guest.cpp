@@ -172,9 +172,13 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     const std::filesystem::path l2_command_line = cache / "l2-cmdline";
     const std::string l2_words = TRY(command_line_from(folder / "l2-cmdline.txt")) + "\n";
     TRY(replace_file(l2_command_line, std::as_bytes(std::span{l2_words})));
-    const Sources sources{{"BUSYBOX", busybox},           {"MODULES", kernel},
-                          {"L2_VMM", l2_vmm_program()},   {"LAT_CTX", lat_ctx_program()},
-                          {"KERNEL", guest.kernel},       {"L2_INITRAMFS", guest.l2_initramfs},
+    const Sources sources{{"BUSYBOX", busybox},
+                          {"MODULES", kernel},
+                          {"L2_VMM", l2_vmm_program()},
+                          {"LAT_CTX", lat_ctx_program()},
+                          {"L0_TRACE", l0_trace_program()},
+                          {"KERNEL", guest.kernel},
+                          {"L2_INITRAMFS", guest.l2_initramfs},
                           {"L2_CMDLINE", l2_command_line}};
     TRY(write_initramfs(guest.l2_initramfs, {folder / "l2-initramfs.list"},
                         with(sources, "INIT", folder / "l2-init")));

@@ -9,6 +9,7 @@
 #include "tools/interruption.hpp"
 #include "tools/stack_command.hpp"
 #include "tools/test_command.hpp"
+#include "tools/trace_command.hpp"
 
 namespace {
 
@@ -19,6 +20,7 @@ struct Execute {
     Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
+    Result<ExitStatus> operator()(const TraceOptions& options) const { return trace_command(options); }
     Result<ExitStatus> operator()(const Information& information) const {
         fmt::print("{}", information.text);
         return ExitStatus::success;

@@ -73,6 +73,10 @@ std::vector<std::string> missing_values(const Measurements& measurements) {
     };
     check_bare(measurements.bare, "shadow VMCS on");
     check_bare(measurements.bare_no_shadow, "shadow VMCS off");
+    for (const std::string_view value : trace_values) {
+        const std::string key = fmt::format("bare_l1.{}", value);
+        if (!measurements.bare_trace.number(key)) missing.push_back(fmt::format("{} (trace on)", key));
+    }
     return missing;
 }
 

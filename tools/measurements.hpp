@@ -62,6 +62,14 @@ inline constexpr std::array<std::string_view, 5> bare_counts{
     "per_alternating.l2_tag_flushes", "per_alternating.l1_tag_flushes",
 };
 
+// Of the bare L1 with trace=on, under bare_l1: what one event of L0's trace costs in hundredths of a tick, by
+// what is traced.
+inline constexpr std::array<std::string_view, 3> trace_values{
+    "trace.per_event_l1_cpuid_x100",
+    "trace.per_event_l2_cpuid_reflected_x100",
+    "trace.per_event_l2_without_vpid_x100",
+};
+
 // The values of one run, and what it says of itself in text.
 class RunValues final {
 public:
@@ -86,6 +94,7 @@ struct Measurements {
     std::map<std::string, RunValues, std::less<>> linux_by_mode;
     RunValues bare;            // mapped, shadow VMCS on
     RunValues bare_no_shadow;  // mapped, shadow VMCS off
+    RunValues bare_trace;      // mapped, shadow VMCS on, trace=on: what an event costs
 
     [[nodiscard]] const RunValues& of_mode(std::string_view mode) const;
 };

@@ -29,6 +29,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path report_page_template() {
     return build_directory() / "tools" / "report" / "page.html";
 }
+[[nodiscard]] inline std::filesystem::path l0_trace_program() {
+    return build_directory() / "guests" / "linux" / "l0-trace";
+}
 
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {

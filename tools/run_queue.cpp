@@ -41,7 +41,8 @@ Result<std::vector<FinishedRun>> run_all(std::vector<QueuedRun> runs, const Queu
             if (outcome->ending == Ending::interrupted) return fail(ExitStatus::interrupted, "interrupted");
             const std::string& name = runs[each.index].name;
             if (observer.finished) observer.finished(name, *outcome, each.emulation.transcript());
-            finished[each.index] = FinishedRun{name, *outcome, each.emulation.transcript()};
+            finished[each.index] =
+                FinishedRun{name, *outcome, each.emulation.transcript(), each.emulation.console()};
         }
         active = std::move(running);
         if (observer.idle) observer.idle();

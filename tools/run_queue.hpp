@@ -19,6 +19,7 @@ struct FinishedRun {
     std::string name;
     Outcome outcome;
     Transcript transcript;
+    std::string console;  // Emulation::console()
 };
 
 // Told what happens; all calls come from the thread that runs the queue.

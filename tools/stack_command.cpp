@@ -24,6 +24,7 @@ const std::vector<std::string> bare_stages{"l0", "l1-entry", "bare-l1"};
 constexpr std::size_t serial_lines = 40;
 constexpr std::string_view bare_name = "bare L1";
 constexpr std::string_view bare_no_shadow_name = "bare L1, no shadow VMCS";
+constexpr std::string_view bare_trace_name = "bare L1, trace";
 
 Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say)(std::string_view)) {
     const LinuxGuest guest = TRY(prepare_linux_guest(say));
@@ -42,11 +43,13 @@ Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say
                             options.limit));
     runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet",
                             "bench", options.limit));
+    runs.push_back(bare_run(std::string{bare_trace_name}, "nested-vpid=mapped trace=on log=quiet",
+                            "bench only=trace", options.limit));
     return runs;
 }
 
 const std::vector<std::string>& stages_of(std::string_view run) {
-    if (run == bare_name || run == bare_no_shadow_name) return bare_stages;
+    if (run.starts_with(bare_name)) return bare_stages;
     if (run == bare_linux_name) return bare_linux_stages;
     return run == without_ept_name ? without_ept_stages : linux_stages;
 }
@@ -59,6 +62,8 @@ Measurements collect(const std::vector<FinishedRun>& runs) {
             measurements.bare = std::move(values);
         } else if (run.name == bare_no_shadow_name) {
             measurements.bare_no_shadow = std::move(values);
+        } else if (run.name == bare_trace_name) {
+            measurements.bare_trace = std::move(values);
         } else {
             measurements.linux_by_mode.emplace(run.name, std::move(values));
         }

@@ -41,6 +41,9 @@ std::string stack_json(const Measurements& measurements) {
         put_number(report["bare_l1"], value, measurements.bare, fmt::format("bare_l1.{}", value));
     }
     add_lat_ctx(report, measurements);
+    for (const std::string_view value : trace_values) {
+        put_number(report, value, measurements.bare_trace, fmt::format("bare_l1.{}", value));
+    }
     return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -52,6 +52,14 @@ QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono:
     return run;
 }
 
+QueuedRun traced_linux_run(std::string_view mode, std::string_view payloads, const LinuxGuest& guest,
+                           std::chrono::seconds limit) {
+    QueuedRun run = linux_run(fmt::format("trace, {}", mode),
+                              fmt::format("nested-vpid={} log=quiet trace=on", mode), guest, limit);
+    run.request.plan.guest_command_line += fmt::format(" l0trace={}", payloads);
+    return run;
+}
+
 QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
                    std::chrono::seconds limit) {
     EmulationRequest request;

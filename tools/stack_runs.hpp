@@ -33,6 +33,11 @@ using LatCtxWords = std::vector<std::string>;
 [[nodiscard]] QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
                                        std::string_view level, const LatCtxWords& words = {});
 
+// linux_run with L0's trace on, and of the payloads (by commas) only these: what L0 recorded of them comes on
+// the run's console (tools/trace_file.hpp).
+[[nodiscard]] QueuedRun traced_linux_run(std::string_view mode, std::string_view payloads,
+                                         const LinuxGuest& guest, std::chrono::seconds limit);
+
 // L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
 [[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
                                  std::chrono::seconds limit);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tools/lat_ctx.hpp"
 
 namespace flatback::tools {
@@ -42,6 +44,17 @@ std::optional<double> worst_percent_above_bare(const Measurements& measurements)
     return worst;
 }
 
+// The dearest of the kinds of events.
+std::optional<double> ticks_per_traced_event(const RunValues& run) {
+    std::optional<double> most;
+    for (const std::string_view value : trace_values) {
+        const auto ticks = hundredths(run, fmt::format("bare_l1.{}", value));
+        if (!ticks) return std::nullopt;
+        most = std::max(most.value_or(0), *ticks);
+    }
+    return most;
+}
+
 }  // namespace
 
 std::vector<Target> targets(const Measurements& measurements) {
@@ -79,6 +92,7 @@ std::vector<Target> targets(const Measurements& measurements) {
          lat_ctx_per_l2_entry(measurements, mapped, "l0_exits")},
         {"lat_ctx 8p/16K in L2, L1 ept=0", "33,454", 20000,
          lat_ctx_value(measurements, lat_ctx_level("flatback.mapped_ept0"), "8p/16K", "ticks")},
+        {"an event of L0's trace, trace=on", "-", 40, ticks_per_traced_event(measurements.bare_trace)},
     };
 }
 

@@ -31,6 +31,7 @@ constexpr Part checks[] = {
     {"many", check_many},
     {"activity", check_activity},
     {"memory", check_memory},
+    {"trace", check_trace},
 };
 
 constexpr Part benches[] = {
@@ -41,6 +42,7 @@ constexpr Part benches[] = {
     {"flushes", bench_flushes},
     {"two-vcpus", bench_two_vcpus},
     {"ept02", bench_ept02},
+    {"trace", bench_trace},
 };
 
 }  // namespace

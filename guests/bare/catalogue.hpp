@@ -44,6 +44,7 @@ void check_msr_lists();
 void check_many();
 void check_activity();
 void check_memory();
+void check_trace();
 
 // bench_*.cpp
 void bench_instructions();
@@ -53,5 +54,6 @@ void bench_reflected();
 void bench_flushes();
 void bench_two_vcpus();
 void bench_ept02();
+void bench_trace();
 
 }  // namespace flatback::guests

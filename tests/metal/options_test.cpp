@@ -11,15 +11,18 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_EQ(options->nested_vpid, NestedVpid::mapped);
     EXPECT_TRUE(options->shadow_vmcs);
     EXPECT_TRUE(options->hypervisor);
+    EXPECT_FALSE(options->trace);
     EXPECT_EQ(options->log, LogLevel::info);
 }
 
 TEST(L0CommandLine, EveryOptionIsTaken) {
-    const auto options = parse_options("nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug ");
+    const auto options =
+        parse_options("nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on ");
     ASSERT_TRUE(options);
     EXPECT_EQ(options->nested_vpid, NestedVpid::single);
     EXPECT_FALSE(options->shadow_vmcs);
     EXPECT_FALSE(options->hypervisor);
+    EXPECT_TRUE(options->trace);
     EXPECT_EQ(options->log, LogLevel::debug);
 }
 
@@ -55,7 +58,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 8u);
+    EXPECT_EQ(parsed, 10u);
 }
 
 }  // namespace

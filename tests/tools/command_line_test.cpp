@@ -75,6 +75,29 @@ TEST(CommandLine, AReportIsMadeFromAtLeastOneFile) {
     EXPECT_NE(error_of({"report", "--bench", "b", "--output", "o", "--processor", "z80"}), "accepted");
 }
 
+TEST(CommandLine, ATraceOfARunOrOfAFile) {
+    const auto run = parse({"trace", "--modes", "mapped,off", "--last", "9"});
+    ASSERT_TRUE(run.has_value()) << run.error().message;
+    const auto& options = std::get<TraceOptions>(*run);
+    EXPECT_EQ(options.modes, (std::vector<std::string>{"mapped", "off"}));
+    EXPECT_EQ(options.last, 9U);
+    EXPECT_FALSE(options.file);
+    const auto file =
+        parse({"trace", "f", "--window", "1:2", "--json", "j", "--perfetto", "p", "--tsc-khz", "5"});
+    ASSERT_TRUE(file.has_value()) << file.error().message;
+    EXPECT_EQ(std::get<TraceOptions>(*file).file, "f");
+    EXPECT_EQ(std::get<TraceOptions>(*file).tsc_khz, 5U);
+
+    EXPECT_NE(error_of({"trace", "--modes", "mapped,best"}), "accepted");
+    EXPECT_NE(error_of({"trace", "--modes", "mapped,off", "--json", "j"}), "accepted");
+    EXPECT_NE(error_of({"trace", "--window", "2:1"}), "accepted");
+    EXPECT_NE(error_of({"trace", "--window", "1:2", "--last", "3"}), "accepted");
+    EXPECT_NE(error_of({"trace", "f", "--modes", "off"}), "accepted");
+    // It would become words of the kernel's command line.
+    EXPECT_NE(error_of({"trace", "--payloads", "l2_cpuid init=/bin/sh"}), "accepted");
+    EXPECT_NE(error_of({"trace", "--payloads", "l2_cpuid;reboot"}), "accepted");
+}
+
 TEST(CommandLine, HelpAndVersionAreNoErrors) {
     for (const char* option : {"--help", "--version"}) {
         const auto command = parse({option});

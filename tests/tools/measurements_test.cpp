@@ -38,6 +38,7 @@ RunValues bare_values_of_run(std::string_view omitted = "nothing") {
     };
     for (const std::string_view name : bare_values) add(name);
     for (const std::string_view name : bare_counts) add(name);
+    for (const std::string_view name : trace_values) add(name);
     return RunValues{transcript};
 }
 
@@ -46,6 +47,7 @@ Measurements complete() {
     for (const std::string_view mode : modes) measurements.linux_by_mode.emplace(mode, linux_values(mode));
     measurements.bare = bare_values_of_run();
     measurements.bare_no_shadow = bare_values_of_run();
+    measurements.bare_trace = bare_values_of_run();
     return measurements;
 }
 
@@ -67,8 +69,10 @@ TEST(Measurements, AMissingValueOfTheBareL1IsNamedWithItsRun) {
     Measurements measurements = complete();
     measurements.bare = bare_values_of_run("vmclear");
     measurements.bare_no_shadow = bare_values_of_run("per_reflected.l0_exits");
+    measurements.bare_trace = bare_values_of_run(trace_values[1]);
     const std::vector<std::string> expected{"bare_l1.vmclear (shadow VMCS on)",
-                                            "bare_l1.per_reflected.l0_exits (shadow VMCS off)"};
+                                            "bare_l1.per_reflected.l0_exits (shadow VMCS off)",
+                                            "bare_l1.trace.per_event_l2_cpuid_reflected_x100 (trace on)"};
     EXPECT_EQ(missing_values(measurements), expected);
 }
 
@@ -88,7 +92,8 @@ TEST(Measurements, AModesValuesFromAnotherModesRunDoNotCount) {
 
 TEST(StackJson, HasExactlyTheKeysThatItPromises) {
     const auto report = nlohmann::json::parse(stack_json(complete()));
-    EXPECT_EQ(report.size(), 3U);
+    EXPECT_EQ(report.size(), 4U);
+    EXPECT_EQ(report["trace"].size(), trace_values.size());
     EXPECT_EQ(report["l1"]["cpu_flags"], (std::vector<std::string>{"fpu", "vmx", "ept", "vpid"}));
     EXPECT_EQ(report["l1"]["kvm_intel"]["vpid"], "Y");
     EXPECT_EQ(report["modes"].size(), 3U);
