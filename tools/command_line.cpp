@@ -19,6 +19,7 @@ constexpr const char* exit_statuses =
     "5 a file cannot be written, 16 Bochs failed, 130 interrupted.";
 
 constexpr unsigned longest_limit = 24 * 3600;
+constexpr std::uint64_t most_number = 1'000'000'000;
 
 // `report`: at least one file of a run, and where the page goes.
 CLI::App& add_report(CLI::App& app, ReportOptions& report) {
@@ -73,11 +74,11 @@ CLI::App& add_trace(CLI::App& app, TraceOptions& options, TraceArguments& argume
             ->type_name("START:END");
     command.add_option("--last", arguments.last, "only the last events")
         ->type_name("N")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(std::uint64_t{1}, most_number))
         ->excludes(window);
     command.add_option("--tsc-khz", arguments.tsc_khz, "the TSC's rate, where the file does not say it")
         ->type_name("KHZ")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(std::uint64_t{1}, most_number))
         ->needs(file);
     command.add_option("--json", arguments.json, "write the events there")->type_name("FILE");
     command
