@@ -63,7 +63,7 @@ function unpriced(data) {
   const priced = data.price?.lat_ctx?.flatback?.mapped?.[writtenColumn]?.total;
   return {
     figure: priced ? range(priced) : null,
-    text: `cycles a switch (${writtenColumn}) that the emulator does not charge for${data.price ? `, on ${data.price.processor}` : ""}`,
+    text: `cycles a switch (${writtenColumn}) that the emulator does not charge for${data.price ? `, on ${data.price.processor.replaceAll("-", "\u2011")}` : ""}`,
     beside: priced ? "priced from counts, a range" : null,
   };
 }
