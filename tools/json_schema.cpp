@@ -54,7 +54,10 @@ Result<Json> parse(std::string_view text, std::string_view name) {
         }
         return json;
     } catch (const Json::exception& error) {
-        return fail(ExitStatus::input_file, fmt::format("{} is not JSON: {}", name, one_line(error.what())));
+        // Behind the exception's own number in brackets it says what is wrong.
+        std::string_view why = error.what();
+        if (why.starts_with('[')) why.remove_prefix(std::min(why.find("] ") + 2, why.size()));
+        return fail(ExitStatus::input_file, fmt::format("{} is not JSON: {}", name, one_line(why)));
     }
 }
 
