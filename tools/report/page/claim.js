@@ -8,7 +8,7 @@ import { allSeries, columns, figureOf } from "./series.js";
 const sources = [
   { label: "the patch of 2015, microseconds", color: "var(--seed)", symbol: "diamond", aside: -11 },
   { label: "Flatback, mapped over off, ticks", color: "var(--flatback-1)", symbol: "circle", aside: 0 },
-  { label: "KVM 6.1, nested VPID over none, ticks", color: "var(--kvm-1)", symbol: "square", aside: 11 },
+  { label: "KVM, nested VPID over none, ticks", color: "var(--kvm-1)", symbol: "square", aside: 11 },
 ];
 
 // The ends of the scale; what is beyond them is drawn at the end, and the table has its figure.
