@@ -18,14 +18,14 @@ namespace {
 constexpr std::uintmax_t most_bytes = std::uintmax_t{256} << 20;
 // Writing JSON recurses, as checking it does: nothing that is needed comes near this depth.
 constexpr int most_depth = 32;
-constexpr std::size_t most_words = 120;
+constexpr std::size_t most_characters = 120;
 
 // The message of one line, without what a terminal would act on.
 std::string one_line(std::string_view text) {
-    std::string line{text.substr(0, most_words)};
+    std::string line{text.substr(0, most_characters)};
     std::ranges::replace_if(
         line, [](char each) { return each < ' ' || each == '\x7f'; }, '?');
-    if (text.size() > most_words) line += "...";
+    if (text.size() > most_characters) line += "...";
     return line;
 }
 
