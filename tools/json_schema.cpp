@@ -18,14 +18,14 @@ namespace {
 constexpr std::uintmax_t most_bytes = std::uintmax_t{256} << 20;
 // Writing JSON recurses, as checking it does: nothing that is needed comes near this depth.
 constexpr int most_depth = 32;
-constexpr std::size_t most_words = 120;
+constexpr std::size_t most_characters = 120;
 
 // The message of one line, without what a terminal would act on.
 std::string one_line(std::string_view text) {
-    std::string line{text.substr(0, most_words)};
+    std::string line{text.substr(0, most_characters)};
     std::ranges::replace_if(
         line, [](char each) { return each < ' ' || each == '\x7f'; }, '?');
-    if (text.size() > most_words) line += "...";
+    if (text.size() > most_characters) line += "...";
     return line;
 }
 
@@ -54,7 +54,10 @@ Result<Json> parse(std::string_view text, std::string_view name) {
         }
         return json;
     } catch (const Json::exception& error) {
-        return fail(ExitStatus::input_file, fmt::format("{} is not JSON: {}", name, one_line(error.what())));
+        // Behind the exception's own number in brackets it says what is wrong.
+        std::string_view why = error.what();
+        if (why.starts_with('[')) why.remove_prefix(std::min(why.find("] ") + 2, why.size()));
+        return fail(ExitStatus::input_file, fmt::format("{} is not JSON: {}", name, one_line(why)));
     }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <utility>
 
 #include "tools/child_process.hpp"
 #include "tools/files.hpp"
@@ -21,11 +22,16 @@ std::filesystem::path schema(std::string_view kind) {
     return source_directory() / "tools" / "report" / "schemas" / fmt::format("{}.schema.json", kind);
 }
 
-// Reads one of the files, where it was named.
-Result<> take(const std::optional<std::filesystem::path>& path, const char* kind, std::optional<Json>& part,
-              Json& sources) {
+// Reads one of the files, where it was named. `writer`: the command that writes such a file.
+Result<> take(const std::optional<std::filesystem::path>& path, const char* kind, const char* writer,
+              std::optional<Json>& part, Json& sources) {
     if (!path) return {};
-    part = TRY(read_checked_json(*path, schema(kind)));
+    auto json = read_checked_json(*path, schema(kind));
+    if (!json) {
+        return fail(json.error().status, fmt::format("{} (--{} takes what {} --json FILE writes)",
+                                                     json.error().message, kind, writer));
+    }
+    part = std::move(*json);
     // Only its name: where it lies is no one's business who reads the page.
     sources[kind] = path->filename().string();
     return {};
@@ -66,10 +72,10 @@ Result<> price_bench(const ReportOptions& options, ReportData& data) {
 Result<ExitStatus> report_command(const ReportOptions& options) {
     TRY(check_writable(options.output));
     ReportData data;
-    TRY(take(options.bench, "bench", data.bench, data.sources));
-    TRY(take(options.trace, "trace", data.trace, data.sources));
-    TRY(take(options.machine, "machine", data.machine, data.sources));
-    TRY(take(options.price, "price", data.price, data.sources));
+    TRY(take(options.bench, "bench", "flatback bench", data.bench, data.sources));
+    TRY(take(options.trace, "trace", "flatback trace", data.trace, data.sources));
+    TRY(take(options.machine, "machine", "flatback machine lat_ctx", data.machine, data.sources));
+    TRY(take(options.price, "price", "flatback machine price", data.price, data.sources));
     if (!data.price) TRY(price_bench(options, data));
     if (data.trace) shorten_trace(*data.trace, most_events);
     const Bytes page_template = TRY(read_file(report_page_template()));

@@ -9,10 +9,10 @@ namespace flatback::machine::price {
 
 /// What a run of lat_ctx in an emulator counted, per context switch. Nothing: it was not counted.
 struct Counts {
-    std::optional<double> l0_exits;
-    std::optional<double> l1_tag_flushes;
-    std::optional<double> l2_tag_flushes;
-    std::optional<double> any_tag_flushes;  // where the counter does not tell them apart
+    std::optional<double> l0_exits{};
+    std::optional<double> l1_tag_flushes{};
+    std::optional<double> l2_tag_flushes{};
+    std::optional<double> any_tag_flushes{};  // where the counter does not tell them apart
 };
 
 /// What a flush makes the processor fetch again: TLB misses and references of the walks that they start, one

@@ -103,6 +103,10 @@ TEST(ReportCommand, ABadFileLeavesTheOutputAsItWas) {
     const auto status = report_command(options);
     ASSERT_FALSE(status.has_value());
     EXPECT_EQ(status.error().status, ExitStatus::input_file);
+    EXPECT_NE(status.error().message.find("bad-bench.json: lat_ctx: "), std::string::npos)
+        << status.error().message;
+    EXPECT_NE(status.error().message.find("flatback bench --json"), std::string::npos)
+        << status.error().message;
     std::string content;
     std::getline(std::ifstream(output), content);
     EXPECT_EQ(content, "as it was");

@@ -1,6 +1,6 @@
 // The seed's claim and ours: how long a switch takes with nested VPID, as a share of the time without.
 import { element, figure, legend, paragraph, picture, section, table } from "./dom.js";
-import { count, quotient } from "./numbers.js";
+import { quotient } from "./numbers.js";
 import * as Plot from "./plot.js";
 import { seed, seedSource } from "./seed.js";
 import { allSeries, columns, figureOf } from "./series.js";
@@ -8,7 +8,7 @@ import { allSeries, columns, figureOf } from "./series.js";
 const sources = [
   { label: "the patch of 2015, microseconds", color: "var(--seed)", symbol: "diamond", aside: -11 },
   { label: "Flatback, mapped over off, ticks", color: "var(--flatback-1)", symbol: "circle", aside: 0 },
-  { label: "KVM 6.1, nested VPID over none, ticks", color: "var(--kvm-1)", symbol: "square", aside: 11 },
+  { label: "KVM, nested VPID over none, ticks", color: "var(--kvm-1)", symbol: "square", aside: 11 },
 ];
 
 // The ends of the scale; what is beyond them is drawn at the end, and the table has its figure.
@@ -41,7 +41,7 @@ function chart(rows) {
     y: { type: "log", label: "share of the time without nested VPID", grid: true, ticks: [0.2, 0.5, 1, 2], tickFormat: "~g", domain: [least, most] },
     marks: [
       Plot.ruleY([1], { stroke: "var(--ink)" }),
-      Plot.text(["as long as without"], { frameAnchor: "right", y: () => 1, dy: -8, fill: "var(--muted)", textAnchor: "end" }),
+      Plot.text(["as long as without"], { frameAnchor: "right", y: () => 1, dy: 14, fill: "var(--muted)", textAnchor: "end" }),
       ...sources.map((source) =>
         Plot.dot(
           dots.filter((dot) => dot.label === source.label),
@@ -75,7 +75,7 @@ export function claim(data) {
     ["share", ...columns],
     sources.map((source, index) => ({
       head: source.label,
-      cells: rows.map((row) => (row.shares[index] === null ? null : count(row.shares[index]))),
+      cells: rows.map((row) => row.shares[index]?.toFixed(3)),
     })),
   );
   return section(

@@ -27,6 +27,7 @@ function overhead(of) {
   const worst = shares.length === 0 ? null : Math.max(...shares);
   const peer = columns.map((column) => overBare(of("kvm.vpid"), of("bare"), column)).filter((share) => share !== null);
   return {
+    worst,
     figure: percent(worst),
     text: shares.length === 0
       ? "instructions for a context switch in L2, over bare Linux"
@@ -54,7 +55,7 @@ function path(data) {
     figure: ratio === null ? count(ours) : times(ratio),
     text: ratio === null
       ? "instructions for an L2’s CPUID that L1 handles"
-      : "shorter than KVM’s: the way of an L2’s CPUID to L1 and back",
+      : "as long as Flatback’s is KVM’s way of an L2’s CPUID to L1 and back",
     beside: ratio === null ? null : `${count(ours)} instructions against ${count(peer)}`,
   };
 }
@@ -63,7 +64,7 @@ function unpriced(data) {
   const priced = data.price?.lat_ctx?.flatback?.mapped?.[writtenColumn]?.total;
   return {
     figure: priced ? range(priced) : null,
-    text: `cycles a switch (${writtenColumn}) that the emulator does not charge for${data.price ? `, on ${data.price.processor}` : ""}`,
+    text: `cycles a switch (${writtenColumn}) that the emulator does not charge for${data.price ? `, on ${data.price.processor.replaceAll("-", "\u2011")}` : ""}`,
     beside: priced ? "priced from counts, a range" : null,
   };
 }
@@ -72,7 +73,7 @@ function sentence(findings) {
   const [flush, over] = findings;
   const switches = over.figure === null
     ? null
-    : `a context switch in L2 takes at most ${over.figure.replace("+", "")} more instructions than on bare Linux`;
+    : `a context switch in L2 takes ${over.worst > 0 ? `at most ${over.figure.replace("+", "")}` : "no"} more instructions than on bare Linux`;
   if (flush.figure === "0") {
     return switches === null
       ? "Switching between L1 and L2 flushes nothing of L2’s."

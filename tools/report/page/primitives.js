@@ -5,7 +5,7 @@ import * as Plot from "./plot.js";
 
 const hosts = [
   { name: "flatback", label: "Flatback", color: "var(--flatback-1)", symbol: "circle" },
-  { name: "kvm", label: "KVM 6.1", color: "var(--kvm-1)", symbol: "square" },
+  { name: "kvm", label: "KVM", color: "var(--kvm-1)", symbol: "square" },
 ];
 
 const instructions = /\b(cpuid|vmcall|rdmsr|wrmsr|vmread|vmwrite|vmptrst|vmptrld|vmclear|vmlaunch|vmresume|vmcs|vmx|invept|invvpid|ept02|ept|vpid12|vpid|l0|l1|l2|io|out|hlt|mmio)\b/g;
@@ -64,7 +64,7 @@ function primitivesFigure(primitives) {
       picture(chart(rows), title, "Two dots an operation, for Flatback and for KVM, on a logarithmic scale, joined by a line; the table has the same figures."),
       table(
         title,
-        ["operation", "Flatback", "KVM 6.1", "KVM over Flatback"],
+        ["operation", "Flatback", "KVM", "KVM over Flatback"],
         rows.map((row) => ({ head: row.name, cells: [count(row.flatback), count(row.kvm), times(row.ratio)] })),
       ),
     ],
@@ -113,7 +113,7 @@ export function primitives(data) {
   return section(
     "primitives",
     "Single operations and boots",
-    paragraph("KVM 6.1 as L0 runs in the same emulated machine, with the same L1 and L2."),
+    paragraph("KVM as L0 runs in the same emulated machine, with the same L1 and L2."),
     primitivesFigure(data.bench?.primitives ?? {}),
     bootFigure(data.bench?.boot ?? {}),
   );
