@@ -88,6 +88,15 @@ public:
         return world_.permitted(step.vm, step.vcpu, made.linear_address, made.access);
     }
     Observation step(const Step& step) { return runner_.step(step); }
+    /// The step takes a VMCS that is active on another processor, whose effect the SDM leaves undefined (SDM
+    /// 3C 25.11.1).
+    [[nodiscard]] bool is_undefined(const Step& step) {
+        const bool takes = step.kind == StepKind::vmclear || step.kind == StepKind::vmptrld ||
+                           step.kind == StepKind::prepare;
+        if (!takes || !runs(step)) return false;
+        const Vmcs* vmcs = world_.machine(step.vm).find_vmcs(step.operands[0]);
+        return vmcs != nullptr && vmcs->active_on != Vmcs::inactive && vmcs->active_on != step.vcpu;
+    }
     void pass() { runner_.step(no_step); }
     [[nodiscard]] BareWorld& world() { return world_; }
 
@@ -191,6 +200,7 @@ public:
         try {
             for (; number < program_.steps.size(); ++number) {
                 if (auto difference = step(number)) return difference;
+                if (undefined_) return std::nullopt;
             }
             return memory();
         } catch (const LimitReached&) {
@@ -227,6 +237,8 @@ private:
                 return std::nullopt;
             }
         }
+        undefined_ = bare_.is_undefined(step);
+        if (undefined_) return std::nullopt;
         const Observation bare = bare_.step(step);
         const Observation nested = nested_runner_.step(step);
         if (!same_view(bare, nested)) {
@@ -271,6 +283,7 @@ private:
     BareSide bare_;
     NestedWorld nested_;
     Runner nested_runner_;
+    bool undefined_ = false;
 };
 
 /// The step at which the bare machine dropped what an access had made it cache; nullopt: it never had it.
@@ -309,7 +322,11 @@ std::optional<std::size_t> dropped_at(const Program& program, const NestedWorld:
 }  // namespace
 
 std::optional<Difference> compare(const Program& program, const NestedWorld::Options& options) {
-    return Comparison(program, options).run();
+    try {
+        return Comparison(program, options).run();
+    } catch (const EngineFailure& failure) {  // before the first step
+        return Difference{.kind = Difference::Kind::stopped, .text = failure.what()};
+    }
 }
 
 Program shorten(const Program& program, const NestedWorld::Options& options, Difference::Kind kind) {
