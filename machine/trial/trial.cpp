@@ -214,6 +214,8 @@ private:
     std::optional<Difference> step(std::size_t number) {
         const Step& step = program_.steps[number];
         bare_.speculate(step);
+        // A hint: what comes of it is the processor's affair.
+        if (step.kind == StepKind::prefetch) return pass();
         if (const auto made = access_of(step); made && is_canonical_access(*made) && bare_.runs(step)) {
             if (nested_.running(step.vm, step.vcpu) != step.actor) {
                 return Difference{.step = number, .text = "bare and nested differ in who runs"};
@@ -231,11 +233,7 @@ private:
                     .text = "nested permits " + describe(each) + "; bare permits only " + name_of(bare),
                     .outcome = each};
             }
-            if (bare.size() > 1) {
-                bare_.pass();
-                nested_runner_.step(no_step);
-                return std::nullopt;
-            }
+            if (bare.size() > 1) return pass();
         }
         undefined_ = bare_.is_undefined(step);
         if (undefined_) return std::nullopt;
@@ -255,6 +253,13 @@ private:
             return Difference{
                 .kind = Difference::Kind::registers, .step = number, .text = std::string(what) + " differs"};
         }
+        return std::nullopt;
+    }
+
+    /// The step is made in neither run.
+    std::optional<Difference> pass() {
+        bare_.pass();
+        nested_runner_.step(no_step);
         return std::nullopt;
     }
 
@@ -301,8 +306,9 @@ std::optional<std::size_t> dropped_at(const Program& program, const NestedWorld:
         const Step& step = program.steps[number];
         bare.speculate(step);
         const auto access = access_of(step);
-        if (access && is_canonical_access(*access) && bare.runs(step) &&
-            bare.permitted(step, *access).size() > 1) {
+        const bool open = access && is_canonical_access(*access) && bare.runs(step) &&
+                          bare.permitted(step, *access).size() > 1;
+        if (open || step.kind == StepKind::prefetch) {
             bare.pass();
         } else {
             bare.step(step);
