@@ -26,11 +26,19 @@ target_link_options(flatback_freestanding INTERFACE -nostdlib -static -no-pie -W
 # Programs of the host and tests of engine code: the sanitizers are on in tests, so that undefined
 # behaviour in the engine is seen where it can be seen.
 add_library(flatback_sanitized INTERFACE)
-target_compile_options(flatback_sanitized INTERFACE -fsanitize=address,undefined
-    -fno-sanitize-recover=all -fno-omit-frame-pointer
-    # The build type's own level takes twice as long to compile with the sanitizers.
-    -O1 -g1)
-target_link_options(flatback_sanitized INTERFACE -fsanitize=address,undefined)
+# For `flatback test --coverage`: the lines that run are counted, and the sanitizers add none of theirs. Only
+# hosted tests can be built so.
+option(FLATBACK_COVERAGE "Count the lines that hosted tests run" OFF)
+if(FLATBACK_COVERAGE)
+    add_compile_options(--coverage -O1)
+    add_link_options(--coverage)
+else()
+    target_compile_options(flatback_sanitized INTERFACE -fsanitize=address,undefined
+        -fno-sanitize-recover=all -fno-omit-frame-pointer
+        # The build type's own level takes twice as long to compile with the sanitizers.
+        -O1 -g1)
+    target_link_options(flatback_sanitized INTERFACE -fsanitize=address,undefined)
+endif()
 
 add_library(flatback_hosted_test INTERFACE)
 target_link_libraries(flatback_hosted_test INTERFACE flatback_warnings flatback_sanitized)

@@ -171,8 +171,18 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->group("");
 
     CLI::App& tests = *app.add_subcommand("test", "run every test; the last line is N passed, N failed");
-    tests.add_option("--filter", test.filter, "only the tests whose name holds this text")->type_name("TEXT");
-    tests.add_flag("--quick", test.quick, "without the Linux stack");
+    CLI::Option* const filter =
+        tests.add_option("--filter", test.filter, "only the tests whose name holds this text")
+            ->type_name("TEXT");
+    CLI::Option* const quick = tests.add_flag("--quick", test.quick, "without the Linux stack");
+    CLI::Option* const coverage =
+        tests
+            .add_flag(
+                "--coverage", test.coverage,
+                "instead, print which lines of tag/ and nested/ their hosted tests run; at least 90 % each")
+            ->excludes(filter)
+            ->excludes(quick);
+    tests.add_option("--json", json, "write the coverage there")->type_name("FILE")->needs(coverage);
 
     const CLI::App& report_of = add_report(app, report);
 
@@ -192,7 +202,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         return fail(ExitStatus::usage, fmt::format("{} (see flatback --help)", error.what()));
     }
 
-    if (tests.parsed()) return test;
+    if (tests.parsed()) {
+        if (!json.empty()) test.json_file = json;
+        return test;
+    }
     if (report_of.parsed()) {
         if (report.bench || report.trace || report.machine || report.price) return report;
         return fail(ExitStatus::usage,

@@ -22,6 +22,8 @@ struct StackOptions {
 struct TestOptions {
     std::string filter;  // a test runs where its name holds this text
     bool quick = false;  // without the Linux stack
+    bool coverage = false;
+    std::optional<std::filesystem::path> json_file;  // of the coverage
 };
 
 // Help or the version was asked for.

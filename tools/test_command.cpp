@@ -3,17 +3,21 @@
 #include <fmt/format.h>
 
 #include "tools/boot_tests.hpp"
+#include "tools/coverage.hpp"
+#include "tools/fuzzing.hpp"
 #include "tools/host_tests.hpp"
 #include "tools/tidy.hpp"
 
 namespace flatback::tools {
 
 Result<ExitStatus> test_command(const TestOptions& options) {
+    if (options.coverage) return coverage_command(options.json_file);
     TestReport report{options.filter};
     if (report.selects("format")) TRY(check_format(report));
     // It takes longer than all the rest together: only where it is asked for by name.
     if (!options.filter.empty() && report.selects("tidy")) TRY(check_tidy(report));
     TRY(run_unit_tests(report));
+    TRY(run_fuzz_targets(report));
     TRY(run_boot_tests(report, !options.quick));
     if (report.passed() + report.failed() == 0) {
         return fail(ExitStatus::usage, fmt::format("no test has {} in its name", options.filter));

@@ -1,6 +1,7 @@
 #include "machine/command/command_line.hpp"
 
 #include <CLI/CLI.hpp>
+#include <exception>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -35,6 +36,9 @@ int command_line(std::span<const std::string> arguments, std::ostream& out, std:
     } catch (const LimitReached& limit) {
         error << "flatback machine: " << limit.what() << "\n";
         return static_cast<int>(CommandStatus::limit);
+    } catch (const std::exception& unexpected) {  // memory that there is not, for one
+        error << "flatback machine: " << unexpected.what() << "\n";
+        return static_cast<int>(CommandStatus::failure);
     }
 }
 

@@ -2,10 +2,10 @@
 #include <CLI/CLI.hpp>
 #include <fstream>
 #include <iomanip>
-#include <iterator>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "machine/command/commands.hpp"
 #include "machine/program/bare_world.hpp"
@@ -28,18 +28,46 @@ struct RunOptions {
     std::size_t tlb_entries = std::size_t{1} << 20;
 };
 
+/// No program that is not refused for its steps is longer; a device gives bytes for ever.
+constexpr std::size_t longest_file = std::size_t{128} << 20;
+
+/// A file's name as a part of one line.
+std::string printable(std::string name) {
+    for (char& each : name) {
+        if (static_cast<unsigned char>(each) < ' ') each = '?';
+    }
+    return name;
+}
+
+Result<std::string, std::string> read_bytes(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string content;
+    std::vector<char> piece(std::size_t{1} << 16);
+    while (file && content.size() <= longest_file) {
+        // Not by iterators: what goes wrong below them (a directory) would be thrown.
+        file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+        content.append(piece.data(), static_cast<std::size_t>(file.gcount()));
+    }
+    if (content.size() > longest_file)
+        return Refused(printable(path) + ": more than " + std::to_string(longest_file) +
+                       " bytes are no program");
+    if (!file.eof() || file.bad()) return Refused(printable(path) + ": cannot be read");
+    return content;
+}
+
 Result<Program, std::string> read_file(const RunOptions& options) {
-    std::ifstream file(options.file, std::ios::binary);
-    const std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!file) return Refused(options.file + ": cannot be read");
+    const Result<std::string, std::string> read = read_bytes(options.file);
+    if (!read) return Refused(read.error());
+    const std::string& content = *read;
+    const std::string name = printable(options.file);
     if (options.bytes) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(content.data());
         auto program = program_from_bytes({data, content.size()});
-        if (!program) return Refused(options.file + ": " + program.error());
+        if (!program) return Refused(name + ": " + program.error());
         return *program;
     }
     auto program = read_program(content);
-    if (!program) return Refused(program.error().describe(options.file));
+    if (!program) return Refused(program.error().describe(name));
     return *program;
 }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint64_t page_mask = 0xFFF;
 
 /// 27.2.1.3: the event that VM entry is to inject.
-const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps, bool unrestricted_guest) {
+const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps) {
     const vmx::InterruptionInformation event{vmcs.get(field::vm_entry_interruption_information)};
     if (!event.is_valid()) return nullptr;
     using Type = vmx::InterruptionType;
@@ -28,8 +28,7 @@ const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps, boo
     if (event.type() == Type::hardware_exception && event.vector() > 31) {
         return "entry interruption information: an exception's vector is at most 31 (27.2.1.3)";
     }
-    const bool protected_mode =
-        !unrestricted_guest || (vmcs.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
+    const bool protected_mode = (vmcs.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
     const bool must_deliver =
         protected_mode && event.type() == Type::hardware_exception && x86::has_error_code(event.vector());
     const bool may_differ =
@@ -41,8 +40,8 @@ const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps, boo
     if ((event.value & vmx::InterruptionInformation::entry_reserved_bits) != 0) {
         return "entry interruption information: reserved bits (27.2.1.3)";
     }
-    if (event.has_error_code() && (vmcs.get(field::vm_entry_exception_error_code) & 0xFFFF'8000) != 0) {
-        return "entry exception error code: bits 31:15 are 0 (27.2.1.3)";
+    if (event.has_error_code() && (vmcs.get(field::vm_entry_exception_error_code) & 0xFFFF'0000) != 0) {
+        return "entry exception error code: bits 31:16 are 0 (27.2.1.3)";
     }
     if (event.is_software()) {
         const std::uint32_t length = vmcs.get(field::vm_entry_instruction_length);
@@ -136,8 +135,7 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
     if (!caps.vm_entry.permits(vmcs.get(field::vm_entry_controls))) {
         return "VM-entry controls: a reserved setting (27.2.1.3)";
     }
-    if (const char* failed =
-            check_injection(vmcs, caps, uses(secondary, vmx::secondary::unrestricted_guest))) {
+    if (const char* failed = check_injection(vmcs, caps)) {
         return failed;
     }
     if (!list(vmcs.get(field::vm_entry_msr_load_address), vmcs.get(field::vm_entry_msr_load_count))) {

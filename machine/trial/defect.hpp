@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "machine/cpu/instruction.hpp"
 #include "machine/cpu/registers.hpp"
@@ -16,6 +17,9 @@ struct HardwareFlush {
     /// INVVPID type 0: the linear address. INVEPT: the EPTP.
     std::uint64_t operand = 0;
     unsigned processor = 0;
+    // Less than an INVVPID can be told to take; only defects do this.
+    std::optional<std::uint16_t> only_pcid{};
+    std::optional<std::uint64_t> only_ep4ta{};
 
     friend bool operator==(const HardwareFlush&, const HardwareFlush&) = default;
 };
@@ -58,6 +62,16 @@ public:
         static_cast<void>(encoding);
         return value;
     }
+    /// L1 executes VMWRITE: what it is taken to write.
+    virtual std::uint64_t written_by_l1(std::uint64_t encoding, std::uint64_t value) {
+        static_cast<void>(encoding);
+        return value;
+    }
+    /// L1 reads an MSR that L0 answers for: what it is told.
+    virtual std::uint64_t told(std::uint32_t msr, std::uint64_t value) {
+        static_cast<void>(msr);
+        return value;
+    }
     /// The number of the processor that L0 believes to run on.
     virtual unsigned processor(unsigned number) { return number; }
     /// What L1 executes, as the defective handler takes it: the registers and the memory operand (two words,
@@ -80,6 +94,11 @@ public:
     }
     /// L0 took a page away. False: it does not tell the engine.
     virtual bool tells_of_taken_page() { return true; }
+    /// A VM is destroyed, with a virtual CPU in L2 or none. False: what it owned is kept.
+    virtual bool gives_back(bool in_l2) {
+        static_cast<void>(in_l2);
+        return true;
+    }
 };
 
 }  // namespace flatback::machine

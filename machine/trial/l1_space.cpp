@@ -1,5 +1,7 @@
 #include "machine/trial/l1_space.hpp"
 
+#include <algorithm>
+
 #include "vmx/ept.hpp"
 #include "x86/address.hpp"
 
@@ -31,6 +33,13 @@ L1Space::L1Space(PhysicalMemory& memory, L0Pages& pages, unsigned vm)
       pages_(pages),
       offset_((std::uint64_t{vm} + 1) << address_bits),
       root_(*pages.allocate()) {
+    // What an earlier VM of this number left there is not for this one.
+    for (const std::uint64_t frame : memory_.frames_in_use()) {
+        const std::uint64_t page = frame << 12;
+        if (page >= offset_ && page - offset_ < bytes)
+            std::fill_n(memory_.direct_page(page), x86::page_size / 8, std::uint64_t{0});
+    }
+    memory_.note_direct_writes();
     const std::uint64_t directory = *pages.allocate();
     memory_.write(root_, directory | table_flags);
     for (std::uint64_t gigabyte = 0; gigabyte < bytes >> 30; ++gigabyte) {

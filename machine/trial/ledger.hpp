@@ -29,8 +29,12 @@ struct LedgerCase {
         std::size_t addresses = 0;
         /// For a flush whose absence nobody could see, as another one beside it reaches as far.
         std::size_t least_invvpids = 0;
+        /// How many of `invvpids` may take global translations too; by default all.
+        std::size_t whole_contexts = ~std::size_t{0};
     };
     std::optional<Cost> cost{};
+    /// Where every VM is destroyed after any number of the steps, no tag is left to anyone.
+    bool leaves_no_tag = false;
 };
 
 [[nodiscard]] const std::vector<LedgerCase>& ledger();

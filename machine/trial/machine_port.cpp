@@ -84,6 +84,14 @@ void MachinePort::write_host_state() {
 void MachinePort::run(const HardwareFlush& flush) {
     Machine& machine = host_.machine;
     if (host_.record_flushes) host_.flushes.push_back(flush);
+    if (flush.only_pcid || flush.only_ep4ta) {
+        machine.retentive_tlb(flush.processor)
+            .invalidate({.linear = LinearScope{.vpid = flush.vpid,
+                                               .pcid = flush.only_pcid,
+                                               .combined_only = flush.only_ep4ta.has_value(),
+                                               .ep4ta = flush.only_ep4ta}});
+        return;
+    }
     const auto error = flush.invept
                            ? machine.invalidate_ept(flush.processor, flush.type, {flush.operand, 0})
                            : machine.invalidate_vpid(flush.processor, flush.type,

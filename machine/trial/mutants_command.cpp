@@ -4,6 +4,7 @@
 #include <iomanip>
 #include <memory>
 #include <ostream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,17 @@ CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
                     << (result.ledger_row ? "row " + std::to_string(*result.ledger_row) : "") << " "
                     << (result.caught_by.empty() ? "LIVES" : result.caught_by) << "\n";
     }
-    setting.out << caught << " of " << results.size() << " caught\n";
+    std::set<unsigned> rows;
+    std::size_t own = 0;
+    for (const MutantResult& each : results) {
+        if (each.ledger_row) {
+            rows.insert(*each.ledger_row);
+        } else {
+            ++own;
+        }
+    }
+    setting.out << caught << " of " << results.size() << " caught; " << rows.size()
+                << " rows of the ledger have one or more, " << own << " are beyond the ledger\n";
     if (!options.json.empty()) {
         std::ofstream file(options.json);
         write_json(file, results);

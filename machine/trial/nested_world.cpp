@@ -285,10 +285,14 @@ bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
 
 bool NestedWorld::destroy_vm(unsigned vm) {
     if (vcpu_count(vm) == 0) return false;
+    bool in_l2 = false;
     for (const auto& guest : vms_[vm]->vcpus) {
+        in_l2 = in_l2 || guest->engine.in_l2();
         take_off(*guest);
         guest->port.move_to(guest->port.processor());  // clears what is active
     }
+    if (options_.defect != nullptr && !options_.defect->gives_back(in_l2))
+        kept_.push_back(std::move(vms_[vm]));
     vms_[vm].reset();
     return true;
 }
@@ -399,10 +403,21 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
     const unsigned processor = guest.port.processor();
     nested::Counters& counters = guest.engine.counters();
     while (true) {
-        const Completion completion = machine_.execute(processor, instruction);
-        if (completion.kind != Completion::Kind::vm_exit) return completion;
-
         const bool from_l2 = guest.engine.in_l2();
+        // A VMWRITE of L1's as a defect has it, whether it exits or goes to a shadow VMCS.
+        const bool changed = options_.defect != nullptr && instruction.opcode == Opcode::vmwrite && !from_l2;
+        std::uint64_t& source = machine_.cpu(processor).registers.general[instruction.a];
+        const std::uint64_t written = source;
+        if (changed) {
+            const std::uint64_t encoding = machine_.cpu(processor).registers.general[instruction.b];
+            source = options_.defect->written_by_l1(encoding, written);
+        }
+        const Completion completion = machine_.execute(processor, instruction);
+        if (completion.kind != Completion::Kind::vm_exit) {
+            if (changed) source = written;
+            return completion;
+        }
+
         const std::uint64_t reflected = counters.exits_reflected;
         const vmx::ExitReason reason = completion.exit_reason.basic();
         if (options_.defect != nullptr) {
@@ -416,6 +431,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         } else if (!handle_l1_exit(guest, reason)) {
             launch = handle_vmx_instruction(guest, reason, instruction);
         }
+        if (changed) source = written;
         const Completion entered = enter(guest, launch);
         const bool into_l2 = guest.engine.in_l2();
         if (counters.exits_reflected != reflected) {
@@ -439,7 +455,9 @@ bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
             guest.advance();
             return true;
         case vmx::ExitReason::rdmsr:
-            if (const auto value = guest.engine.read_guest_msr(static_cast<std::uint32_t>(general[1]))) {
+            if (auto value = guest.engine.read_guest_msr(static_cast<std::uint32_t>(general[1]))) {
+                if (options_.defect != nullptr)
+                    value = options_.defect->told(static_cast<std::uint32_t>(general[1]), *value);
                 general[0] = *value & 0xFFFF'FFFF;
                 general[2] = *value >> 32;
                 guest.advance();

@@ -89,7 +89,8 @@ private:
     Machine machine_;
     std::unique_ptr<Host> host_;
     std::array<std::unique_ptr<VirtualMachine>, program_vm_limit> vms_;
-    std::vector<VirtualCpu*> running_;  // by processor
+    std::vector<std::unique_ptr<VirtualMachine>> kept_{};  // destroyed, if a defect says so
+    std::vector<VirtualCpu*> running_;                     // by processor
 };
 
 }  // namespace flatback::machine

@@ -35,64 +35,111 @@ struct Bytes {
     std::uint8_t what, a, b, c;
 };
 
+/// What L1 does, as often as it stands here: mostly what changes the VMCS, or flushes.
+enum class L1Step : std::uint8_t {
+    vmresume,
+    vmptrld,
+    invvpid_address,
+    invvpid_single,
+    invvpid,
+    invept,
+    load,
+    invlpg,
+    mov_to_cr3,
+    mov_to_cr4,
+    write_vpid,
+    write_eptp,
+    inject,
+    intercept,
+    fail,
+    vmclear,
+    prepare,
+    cpuid,
+};
+constexpr std::array<L1Step, 32> l1_steps = {
+    L1Step::vmresume,        L1Step::inject,          L1Step::vmptrld,         L1Step::vmptrld,
+    L1Step::vmptrld,         L1Step::vmptrld,         L1Step::vmptrld,         L1Step::vmptrld,
+    L1Step::invvpid_address, L1Step::invvpid_address, L1Step::invvpid_address, L1Step::invvpid_single,
+    L1Step::invvpid_single,  L1Step::invvpid_single,  L1Step::invvpid,         L1Step::invvpid,
+    L1Step::invvpid,         L1Step::invept,          L1Step::invept,          L1Step::intercept,
+    L1Step::invlpg,          L1Step::mov_to_cr3,      L1Step::mov_to_cr4,      L1Step::write_vpid,
+    L1Step::write_vpid,      L1Step::write_eptp,      L1Step::write_eptp,      L1Step::fail,
+    L1Step::vmclear,         L1Step::prepare,         L1Step::prepare,         L1Step::cpuid};
+constexpr std::array<std::uint64_t, 8> invvpid_types = {2, 3, 2, 3, 0, 1, 4, 5};
+
 void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
     const std::uint64_t address = addresses[it.a % addresses.size()];
     const std::uint64_t vpid = vpids[it.b % vpids.size()];
+    const std::uint64_t flushed = it.b % 8 == 7 ? 0 : vpids[it.b % 3U];
     constexpr std::uint64_t cr4 =
         x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
     // L1 can act only when L2 has ended; where L1 runs already this step is passed over, as L1's is below.
     say.l2().vmcall().l1();
-    switch (it.what / 8 % 16) {
-        case 0:
+    switch (l1_steps[it.what / 8U]) {
+        case L1Step::vmresume:
             say.vmresume();
             return;
-        case 1:
+        case L1Step::vmptrld:
             say.vmptrld(vmcs_of(vcpu, it.a % guests)).vmlaunch().vmresume();
             return;
-        case 2:
-            say.invvpid_address(vpid, address);
+        case L1Step::invvpid_address:
+            say.invvpid_address(flushed, address);
             return;
-        case 3:
-            say.invvpid_single(vpid);
+        case L1Step::invvpid_single:
+            say.invvpid_single(flushed);
             return;
-        case 4:
-            say.invvpid(it.a % 6, vpid | (it.c == 77 ? 0x1'0000U : 0U), address);
+        case L1Step::invvpid:
+            say.invvpid(invvpid_types[it.a % 8U], flushed | (it.c == 77 ? 0x1'0000U : 0U), address);
             return;
-        case 5:
+        case L1Step::invept:
             say.invept(it.a % 4 == 0 ? 2 : 1, layout::eptp(it.b % 2U) | (it.c % 8 == 0 ? 0x40U : 0U));
             return;
-        case 6:
+        case L1Step::load:
             say.load(address);
             return;
-        case 7:
+        case L1Step::invlpg:
             say.invlpg(address);
             return;
-        case 8:
+        case L1Step::mov_to_cr3:
             say.mov_to_cr3(layout::page_root(0));
             return;
-        case 9:
+        case L1Step::mov_to_cr4:
             say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 & ~x86::cr4::page_global_enable);
             return;
-        case 10:
-            say.vmwrite(field::virtual_processor_identifier, vpid);
+        case L1Step::write_vpid:
+            // An entry that fails for its VPID, and then one that need not.
+            if (vpid == 0) say.vmwrite(field::virtual_processor_identifier, 0).vmresume();
+            say.vmwrite(field::virtual_processor_identifier, vpid == 0 ? vpids[it.a % 3U] : vpid);
             return;
-        case 11:
+        case L1Step::write_eptp:
             say.vmwrite(field::ept_pointer, layout::eptp(it.a % 2U) | (it.c % 4 == 0 ? 0x40U : 0U));
             return;
-        case 12:
-            say.vmwrite(field::guest_rflags, it.c % 4 == 0 ? 0 : x86::rflags::fixed_one);
+        case L1Step::inject: {
+            // An exception at the next entry, with an error code if it has one.
+            constexpr std::array<std::uint64_t, 4> exceptions = {0x8000'0306, 0x8000'0B0D, 0x8000'0B0E, 0};
+            say.vmwrite(field::vm_entry_exception_error_code, it.c % 8U);
+            say.vmwrite(field::vm_entry_interruption_information, exceptions[it.a % 4U]).vmresume();
             return;
-        case 13:
-            say.vmclear(vmcs_of(vcpu, it.a % guests));
+        }
+        case L1Step::intercept:
+            // L2's page faults exit, or some of them, or none.
+            say.vmwrite(field::exception_bitmap, it.a % 2U << 14);
+            say.vmwrite(field::page_fault_error_code_mask, it.b % 4U);
+            say.vmwrite(field::page_fault_error_code_match, it.c % 2U);
             return;
-        case 14:
-            if (it.c % 4 == 0) {
-                say.vmxoff().vmxon();
-            } else {
-                say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests));
-            }
+        case L1Step::fail:
+            // Bit 1 must be 1: the entry fails after it has left L1.
+            say.vmwrite(field::guest_rflags, 0).vmresume();
+            say.vmwrite(field::guest_rflags, x86::rflags::fixed_one);
             return;
-        default:
+        case L1Step::vmclear:
+            say.vmclear(vmcs_of(vcpu, it.a % guests)).vmptrld(vmcs_of(vcpu, it.b % guests));
+            return;
+        case L1Step::prepare:
+            if (it.c % 4 == 0) say.vmxoff().vmxon();
+            say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests)).vmlaunch();
+            return;
+        case L1Step::cpuid:
             say.cpuid();
             return;
     }
@@ -102,7 +149,8 @@ void l2_step(Scenario& say, const Bytes& it) {
     const std::uint64_t address = addresses[it.a % addresses.size()];
     constexpr std::uint64_t cr4 =
         x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
-    say.l1().vmresume().l2();
+    // Whether the VMCS was launched already or not; what comes second is passed over, as L2 runs.
+    say.l1().vmresume().vmlaunch().l2();
     switch (it.what / 8 % 12) {
         case 0:
             say.vmcall();

@@ -88,6 +88,15 @@ public:
         return world_.permitted(step.vm, step.vcpu, made.linear_address, made.access);
     }
     Observation step(const Step& step) { return runner_.step(step); }
+    /// The step takes a VMCS that is active on another processor, whose effect the SDM leaves undefined (SDM
+    /// 3C 25.11.1).
+    [[nodiscard]] bool is_undefined(const Step& step) {
+        const bool takes = step.kind == StepKind::vmclear || step.kind == StepKind::vmptrld ||
+                           step.kind == StepKind::prepare;
+        if (!takes || !runs(step)) return false;
+        const Vmcs* vmcs = world_.machine(step.vm).find_vmcs(step.operands[0]);
+        return vmcs != nullptr && vmcs->active_on != Vmcs::inactive && vmcs->active_on != step.vcpu;
+    }
     void pass() { runner_.step(no_step); }
     [[nodiscard]] BareWorld& world() { return world_; }
 
@@ -191,6 +200,7 @@ public:
         try {
             for (; number < program_.steps.size(); ++number) {
                 if (auto difference = step(number)) return difference;
+                if (undefined_) return std::nullopt;
             }
             return memory();
         } catch (const LimitReached&) {
@@ -204,6 +214,8 @@ private:
     std::optional<Difference> step(std::size_t number) {
         const Step& step = program_.steps[number];
         bare_.speculate(step);
+        // A hint: what comes of it is the processor's affair.
+        if (step.kind == StepKind::prefetch) return pass();
         if (const auto made = access_of(step); made && is_canonical_access(*made) && bare_.runs(step)) {
             if (nested_.running(step.vm, step.vcpu) != step.actor) {
                 return Difference{.step = number, .text = "bare and nested differ in who runs"};
@@ -221,12 +233,10 @@ private:
                     .text = "nested permits " + describe(each) + "; bare permits only " + name_of(bare),
                     .outcome = each};
             }
-            if (bare.size() > 1) {
-                bare_.pass();
-                nested_runner_.step(no_step);
-                return std::nullopt;
-            }
+            if (bare.size() > 1) return pass();
         }
+        undefined_ = bare_.is_undefined(step);
+        if (undefined_) return std::nullopt;
         const Observation bare = bare_.step(step);
         const Observation nested = nested_runner_.step(step);
         if (!same_view(bare, nested)) {
@@ -243,6 +253,13 @@ private:
             return Difference{
                 .kind = Difference::Kind::registers, .step = number, .text = std::string(what) + " differs"};
         }
+        return std::nullopt;
+    }
+
+    /// The step is made in neither run.
+    std::optional<Difference> pass() {
+        bare_.pass();
+        nested_runner_.step(no_step);
         return std::nullopt;
     }
 
@@ -271,6 +288,7 @@ private:
     BareSide bare_;
     NestedWorld nested_;
     Runner nested_runner_;
+    bool undefined_ = false;
 };
 
 /// The step at which the bare machine dropped what an access had made it cache; nullopt: it never had it.
@@ -288,8 +306,9 @@ std::optional<std::size_t> dropped_at(const Program& program, const NestedWorld:
         const Step& step = program.steps[number];
         bare.speculate(step);
         const auto access = access_of(step);
-        if (access && is_canonical_access(*access) && bare.runs(step) &&
-            bare.permitted(step, *access).size() > 1) {
+        const bool open = access && is_canonical_access(*access) && bare.runs(step) &&
+                          bare.permitted(step, *access).size() > 1;
+        if (open || step.kind == StepKind::prefetch) {
             bare.pass();
         } else {
             bare.step(step);
@@ -309,7 +328,11 @@ std::optional<std::size_t> dropped_at(const Program& program, const NestedWorld:
 }  // namespace
 
 std::optional<Difference> compare(const Program& program, const NestedWorld::Options& options) {
-    return Comparison(program, options).run();
+    try {
+        return Comparison(program, options).run();
+    } catch (const EngineFailure& failure) {  // before the first step
+        return Difference{.kind = Difference::Kind::stopped, .text = failure.what()};
+    }
 }
 
 Program shorten(const Program& program, const NestedWorld::Options& options, Difference::Kind kind) {

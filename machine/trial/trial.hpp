@@ -35,7 +35,8 @@ struct Difference {
 /// have more than one outcome on the bare machine is not made, in neither run: the program left that open.
 ///
 /// The bare machine is the processor that the engine promises its L1s. A bound that is reached ends the
-/// comparison.
+/// comparison, and so does a step that takes a VMCS from another processor on which it is active: the SDM
+/// leaves open what comes of it.
 [[nodiscard]] std::optional<Difference> compare(const Program& program, const NestedWorld::Options& options);
 
 /// The shortest program found by leaving steps out that still shows a difference of this kind.

@@ -60,6 +60,40 @@ TEST_F(CommandLine, RefusesAFileThatIsNotThereInOneLine) {
     EXPECT_EQ(error.str(), "flatback machine: /nowhere/at/all: cannot be read\n");
 }
 
+TEST_F(CommandLine, RefusesWhatIsNoFileOfAProgramInOneLine) {
+    EXPECT_EQ(run({"run", testing::TempDir()}), 2);
+    EXPECT_EQ(error.str(), "flatback machine: " + testing::TempDir() + ": cannot be read\n");
+    for (const std::vector<std::string>& form : {std::vector<std::string>{"run"}, {"run", "--bytes"}}) {
+        error.str("");
+        std::vector<std::string> arguments = form;
+        arguments.emplace_back("/dev/zero");
+        EXPECT_EQ(run(arguments), 2);
+        EXPECT_EQ(error.str(), "flatback machine: /dev/zero: more than 134217728 bytes are no program\n");
+    }
+}
+
+TEST_F(CommandLine, RefusesBytesThatAreNoTextInOneLine) {
+    std::string binary;
+    for (unsigned byte = 0; byte < 256; ++byte) binary += static_cast<char>(byte);
+    for (const std::string& content :
+         {binary, std::string(3, '\0'), std::string("\xff\xfe"), "l1 " + std::string(100'000, 'x')}) {
+        error.str("");
+        EXPECT_EQ(run({"run", file("binary.txt", content)}), 2);
+        EXPECT_TRUE(one_line()) << error.str();
+        EXPECT_LT(error.str().size(), 300U);
+    }
+}
+
+TEST_F(CommandLine, ANameOfTwoLinesIsToldInOne) {
+    EXPECT_EQ(run({"run", "/nowhere\nat all"}), 2);
+    EXPECT_TRUE(one_line()) << error.str();
+}
+
+TEST_F(CommandLine, AnEmptyProgramDoesNothing) {
+    EXPECT_EQ(run({"run", file("empty.txt", "")}), 0);
+    EXPECT_EQ(out.str(), "");
+}
+
 TEST_F(CommandLine, PrintsBytesAsText) {
     EXPECT_EQ(run({"run", "--bytes", "--print", file("p.bin", std::string("\x01\x00\x00\x00\x14", 5))}), 0);
     EXPECT_EQ(out.str(), "l1 load 0x40000000\nl1 vmxon 0x10000\n");

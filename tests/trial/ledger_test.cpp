@@ -22,6 +22,9 @@ TEST(LedgerRow01, InvvpidThatIsNotOfferedIsInvalidOpcodeAndTheVmLives) {
 TEST(LedgerRow02, NoTagHasTwoOwners) {
     expect_holds("NoTagHasTwoOwners");
 }
+TEST(LedgerRow02, VirtualCpusOnOneProcessorShareNoTag) {
+    expect_holds("VirtualCpusOnOneProcessorShareNoTag");
+}
 TEST(LedgerRow03, InvvpidNeedsNoCurrentVmcsNorOneWithVpid) {
     expect_holds("InvvpidNeedsNoCurrentVmcsNorOneWithVpid");
 }
@@ -40,11 +43,20 @@ TEST(LedgerRow07, Vpid0IsError28ForTypes0And1And3) {
 TEST(LedgerRow08, ControlCapabilityAndInvvpidVanishTogether) {
     expect_holds("ControlCapabilityAndInvvpidVanishTogether");
 }
+TEST(LedgerRow08, ControlCapabilityAndInvvpidAreThereTogether) {
+    expect_holds("ControlCapabilityAndInvvpidAreThereTogether");
+}
 TEST(LedgerRow09, TheWholeDescriptorIsReadAndItsReservedBitsAreChecked) {
     expect_holds("TheWholeDescriptorIsReadAndItsReservedBitsAreChecked");
 }
+TEST(LedgerRow10, DestroyedAtAnyPointAVmLeavesNoTag) {
+    expect_holds("DestroyedAtAnyPointAVmLeavesNoTag");
+}
 TEST(LedgerRow11, Type0TakesOneAddressInAllPcids) {
     expect_holds("Type0TakesOneAddressInAllPcids");
+}
+TEST(LedgerRow11, Type0TakesAGlobalAddressAndNoOther) {
+    expect_holds("Type0TakesAGlobalAddressAndNoOther");
 }
 TEST(LedgerRow12, Vpid0WithVpidEnabledIsError7) {
     expect_holds("Vpid0WithVpidEnabledIsError7");
@@ -97,8 +109,14 @@ TEST(LedgerRow21, TwoEptpsWithOneEp4taAreOneContext) {
 TEST(LedgerRow22, TogglingPgeInL2DropsItsOwnEntriesOnly) {
     expect_holds("TogglingPgeInL2DropsItsOwnEntriesOnly");
 }
+TEST(LedgerRow22, AFlushOfAnL2sReachesThatL2) {
+    expect_holds("AFlushOfAnL2sReachesThatL2");
+}
 TEST(LedgerRow23, WhatL1DroppedRightBeforeAnEntryIsGoneWhenItIsBack) {
     expect_holds("WhatL1DroppedRightBeforeAnEntryIsGoneWhenItIsBack");
+}
+TEST(LedgerRow23, WhatL0OwesL1RightBeforeAnEntryIsPaidToL1) {
+    expect_holds("WhatL0OwesL1RightBeforeAnEntryIsPaidToL1");
 }
 TEST(LedgerRow24, Vpid12OneTwoOneWithEditsBetween) {
     expect_holds("Vpid12OneTwoOneWithEditsBetween");
@@ -145,6 +163,12 @@ TEST(LedgerRow32, HighHalfAddressesAreAccepted) {
 TEST(LedgerRow33, TheCanonicalTestLooksAtBit47) {
     expect_holds("TheCanonicalTestLooksAtBit47");
 }
+TEST(LedgerRow33, InvvpidOfAllContextsIsNoRawOne) {
+    expect_holds("InvvpidOfAllContextsIsNoRawOne");
+}
+TEST(LedgerRow33, WhatInvvpidSaysIsDoneIsDone) {
+    expect_holds("WhatInvvpidSaysIsDoneIsDone");
+}
 TEST(LedgerRow34, Type2TakesEverythingWhateverTheVpidFieldHolds) {
     expect_holds("Type2TakesEverythingWhateverTheVpidFieldHolds");
 }
@@ -156,6 +180,9 @@ TEST(LedgerRow36, NothingOfTheOldVpid12SurvivesAWrap) {
 }
 TEST(LedgerRow37, MovesWhileOnlyL1RanAreCountedPerTag) {
     expect_holds("MovesWhileOnlyL1RanAreCountedPerTag");
+}
+TEST(LedgerRow37, AMoveIsPaidForPerTag) {
+    expect_holds("AMoveIsPaidForPerTag");
 }
 TEST(LedgerOwnRules, AnEvictedVpid12FindsNothingOfAnothers) {
     expect_holds("AnEvictedVpid12FindsNothingOfAnothers");

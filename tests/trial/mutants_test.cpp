@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <set>
 #include <sstream>
 #include <string>
@@ -19,6 +21,21 @@ TEST(Mutants, AreAllCaught) {
 TEST(Mutants, ADefectThatChangesNothingIsNotCaught) {
     const Mutant none{"none", std::nullopt, [] { return std::make_unique<Defect>(); }};
     EXPECT_EQ(try_mutant(none, 20).caught_by, "");
+}
+
+TEST(Mutants, EveryRowOfTheLedgerHasOneThatItsOwnTestCatches) {
+    std::set<unsigned> rows;
+    for (const Mutant& mutant : mutants()) {
+        if (!mutant.ledger_row) continue;
+        char suite[16];
+        std::snprintf(suite, sizeof suite, "LedgerRow%02u.", *mutant.ledger_row);
+        if (try_mutant(mutant, 0).caught_by.starts_with(suite)) rows.insert(*mutant.ledger_row);
+    }
+    for (unsigned row = 1; row <= 37; ++row) EXPECT_TRUE(rows.contains(row)) << "row " << row;
+}
+
+TEST(Mutants, AtLeast25AreBeyondTheLedger) {
+    EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return !it.ledger_row; }), 25);
 }
 
 TEST(Mutants, HaveNamesOfTheirOwn) {

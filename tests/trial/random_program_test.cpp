@@ -5,9 +5,15 @@
 #include <rapidcheck/gtest.h>
 
 #include <cstdint>
+#include <iostream>
+#include <random>
 #include <vector>
 
+#include "machine/program/layout.hpp"
+#include "machine/program/scenario.hpp"
+#include "machine/trial/reach.hpp"
 #include "machine/trial/trial.hpp"
+#include "vmx/field.hpp"
 
 namespace flatback::machine {
 namespace {
@@ -32,6 +38,64 @@ RC_GTEST_PROP(RandomPrograms, AreTheSameWithFewerTagsThanVpid12, ()) {
 
 RC_GTEST_PROP(RandomPrograms, AreTheSameWithOneTagForAllVpid12, ()) {
     expect_same({.vcpus = 2, .tags = tag::Policy::single, .shadow_vmcs = false});
+}
+
+/// Programs of 60 steps from one seed.
+Reach reach_of_many(std::size_t programs, const NestedWorld::Options& options) {
+    std::mt19937_64 random(20261122);
+    std::vector<std::uint8_t> bytes(240);
+    Reach reach;
+    for (std::size_t number = 0; number < programs; ++number) {
+        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
+        reach += reach_of(random_program(bytes), options);
+    }
+    return reach;
+}
+
+// What the properties above are worth: nearly every program must do what the engine is about.
+TEST(RandomPrograms, ReachWhatTheyAreFor) {
+    const Reach reach = reach_of_many(100, {.vcpus = 2});
+    std::cout << describe(reach);
+    EXPECT_GE(100 * reach.under_two_vpids, 75 * reach.programs);
+    EXPECT_GE(100 * reach.with_ept_and_without, 75 * reach.programs);
+    EXPECT_GE(reach.entries, 10 * reach.programs);
+    EXPECT_GE(reach.failed_entries, reach.programs);
+    EXPECT_GE(reach.accesses, 5 * reach.programs);
+    EXPECT_GE(2 * reach.faults, reach.programs);
+    EXPECT_GE(reach.flushes, 10 * reach.programs);
+    EXPECT_GE(2 * reach.invepts, reach.programs);
+    EXPECT_GE(reach.moves, reach.programs);
+    EXPECT_GE(2 * reach.taken_pages, reach.programs);
+    for (std::size_t type = 0; type < reach.invvpids.size(); ++type) {
+        EXPECT_GE(4 * reach.invvpids[type], reach.programs) << "type " << type;
+        EXPECT_GE(16 * reach.invvpid_hits[type], reach.programs) << "type " << type;
+        if (type != 2) {
+            EXPECT_GT(reach.invvpids[type], reach.invvpid_hits[type]) << "no miss of type " << type;
+        }
+    }
+}
+
+TEST(Reach, CountsWhatAProgramDoes) {
+    Scenario say;
+    say.edit().map(1, 0x4000'0000, layout::data_page(0)).l2().nop().l1().vmxon();
+    for (const unsigned guest : {0U, 1U}) {
+        say.prepare(layout::vmcs_region(guest), {.vpid = static_cast<std::uint16_t>(5 + guest), .tables = 1});
+        say.vmlaunch().l2().load(0x4000'0000).load(0x5000'0000).vmcall().l1();
+    }
+    say.vmwrite(vmx::field::guest_rflags, 0).vmresume();
+    say.invvpid_single(5).invvpid_single(9).invvpid(4, 5).invept_all().l0().move_vcpu(1).move_vcpu(1);
+    const Reach reach = reach_of(say.program(), {});
+    EXPECT_EQ(reach.under_two_vpids, 1U);
+    EXPECT_EQ(reach.with_ept_and_without, 0U);
+    EXPECT_EQ(reach.passed_over, 1U);
+    EXPECT_EQ(reach.entries, 2U);
+    EXPECT_EQ(reach.failed_entries, 1U);
+    EXPECT_EQ(reach.accesses, 2U);
+    EXPECT_EQ(reach.faults, 2U);
+    EXPECT_EQ(reach.invvpids[1], 2U);
+    EXPECT_EQ(reach.invvpid_hits[1], 1U);
+    EXPECT_EQ(reach.invepts, 1U);
+    EXPECT_EQ(reach.moves, 1U);
 }
 
 }  // namespace

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "machine/program/layout.hpp"
+#include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
 #include "machine/trial/defect.hpp"
+#include "vmx/field.hpp"
 
 namespace flatback::machine {
 namespace {
@@ -53,6 +56,44 @@ TEST(Trial, TheAccountIsShortAndNamesTheEntryItsTagAndTheStepThatShouldHaveDropp
                         "step 7 (l1 invvpid 1 7 0)"),
               std::string::npos)
         << text;
+}
+
+TEST(Trial, AnEventThatL1InjectsAndAnExceptionThatExitsAreCompared) {
+    Scenario say;
+    say.edit().map(1, page_a, layout::data_page(0)).l1().vmxon();
+    say.prepare(layout::vmcs_region(0), {.vpid = 7, .tables = 1});
+    say.vmwrite(vmx::field::vm_entry_exception_error_code, 0x18);
+    say.vmwrite(vmx::field::vm_entry_interruption_information, 0x8000'0B0D);  // #GP, with its error code
+    say.vmwrite(vmx::field::exception_bitmap, 1U << 14).vmlaunch().l2().load(page_a + 0x5000);
+    const Program program = say.program();
+    EXPECT_FALSE(compare(program, {}).has_value());
+
+    // Both did come about, under the engine too.
+    NestedWorld world(NestedWorld::Options{});
+    const std::vector<Observation> seen = Runner(world).run(program);
+    const Observation& entry = seen[program.steps.size() - 2];
+    EXPECT_EQ(entry.status, Observation::Status::entry);
+    EXPECT_EQ(entry.event.vector, 13);
+    EXPECT_EQ(entry.event.error_code, 0x18U);
+    const Observation& exit = seen.back();
+    EXPECT_EQ(exit.status, Observation::Status::exit);
+    EXPECT_EQ(exit.exit.interruption_information, 0x8000'0B0EU);
+    EXPECT_EQ(exit.exit.qualification, page_a + 0x5000);
+}
+
+TEST(Trial, AVmFindsNothingThatAnEarlierOneLeftInMemory) {
+    Scenario say;
+    say.edit().map(1, page_a, layout::data_page(0)).poke(layout::data_page(0), 7).l0().destroy_vm();
+    say.create_vm(1).edit().map(2, page_a, layout::data_page(0));
+    EXPECT_FALSE(compare(say.program(), {}).has_value());
+}
+
+TEST(Trial, AVmcsTakenFromAnotherProcessorEndsTheComparison) {
+    // SDM 3C 25.11.1 leaves open what comes of it.
+    Scenario say;
+    say.l1().vmxon().prepare(layout::vmcs_region(0), {.vpid = 1, .tables = 1});
+    say.on(0, 1).l1().vmxon().vmptrld(layout::vmcs_region(0)).vmlaunch();
+    EXPECT_FALSE(compare(say.program(), {.vcpus = 2}).has_value());
 }
 
 TEST(Trial, WhatTheProgramItselfLeavesOpenIsNotADifference) {
