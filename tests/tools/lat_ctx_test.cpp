@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "tests/tools/printed_values.hpp"
 #include "tools/targets.hpp"
 
 namespace flatback::tools {
@@ -29,13 +30,7 @@ RunValues values_of_run(std::string_view run, unsigned ticks, std::string_view o
     lines +=
         "FLATBACK value boot.l1_entry_tsc 1000\nFLATBACK value boot.l1_user_tsc 5000\nFLATBACK value boot.l2 "
         "3000\n";
-    Transcript transcript;
-    while (!lines.empty()) {
-        const std::string line = lines.substr(0, lines.find('\n') + 1);
-        if (line.find(omitted) == std::string::npos) transcript.append(line);
-        lines.erase(0, line.size());
-    }
-    return RunValues{transcript};
+    return values_without(lines, omitted);
 }
 
 Measurements complete() {
