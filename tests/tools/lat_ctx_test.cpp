@@ -28,7 +28,7 @@ RunValues values_of_run(std::string_view run, unsigned ticks, std::string_view o
         }
     }
     lines +=
-        "FLATBACK value boot.l1_entry_tsc 1000\nFLATBACK value boot.l1_user_tsc 5000\nFLATBACK value boot.l2 "
+        "FLATBACK value l0.l1_entry_tsc 1000\nFLATBACK value l1.user_tsc 5000\nFLATBACK value boot.l2 "
         "3000\n";
     return values_without(lines, omitted);
 }
@@ -57,7 +57,7 @@ TEST(LatCtx, WhatALevelDidNotPrintIsNamed) {
     EXPECT_EQ(missing_lat_ctx(measurements),
               std::vector<std::string>{"lat_ctx.flatback.off.8p/64K.l0_exits"});
     measurements = complete();
-    measurements.linux_by_mode["single"] = values_of_run("single", 1015, "boot.l1_user");
+    measurements.linux_by_mode["single"] = values_of_run("single", 1015, "l1.user_tsc");
     EXPECT_EQ(missing_lat_ctx(measurements), std::vector<std::string>{"boot of L1 (single)"});
     measurements.linux_by_mode.clear();
     // Two values of bare Linux, six of five other levels, in seven columns; two boots of four runs.
