@@ -19,6 +19,10 @@ namespace flatback::tools {
     return build_directory() / "guests" / "linux" / "l2-vmm";
 }
 
+[[nodiscard]] inline std::filesystem::path peer_entry_code() {
+    return build_directory() / "guests" / "peer" / "entry.bin";
+}
+
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {
     return build_directory() / "tools" / "still-clock.so";
@@ -27,6 +31,9 @@ namespace flatback::tools {
 // What was downloaded and unpacked; kept between runs.
 [[nodiscard]] inline std::filesystem::path cache_directory() {
     return build_directory() / "cache";
+}
+[[nodiscard]] inline std::filesystem::path busybox_program() {
+    return cache_directory() / "busybox";
 }
 
 }  // namespace flatback::tools

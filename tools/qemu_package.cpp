@@ -22,12 +22,11 @@ struct DataFile {
     std::string_view source;
 };
 
-// The firmware of microvm (a Linux kernel needs no more), the code that hands a PVH kernel over to it, and
-// for
+// The firmware of microvm, without ACPI and with it, and the code that hands a PVH kernel over to it; for
 // `-M pc`, which starts Multiboot kernels, SeaBIOS and what it runs.
 constexpr std::array<DataFile, 7> data_files{{
     {"qboot.rom", "/usr/share/qemu/qboot.rom"},
-    {"bios-microvm.bin", "/usr/share/seabios/bios-microvm.bin"},
+    {"bios-microvm.bin", "/usr/share/qemu/bios-microvm.bin"},
     {"pvh.bin", "/usr/share/qemu/pvh.bin"},
     {"linuxboot_dma.bin", "/usr/share/qemu/linuxboot_dma.bin"},
     {"bios-256k.bin", "/usr/share/seabios/bios-256k.bin"},
