@@ -4,8 +4,11 @@
 
 #include <array>
 #include <chrono>
+#include <iterator>
+#include <span>
 #include <sstream>
 #include <system_error>
+#include <vector>
 
 #include "tools/child_process.hpp"
 #include "tools/debian_package.hpp"
@@ -104,6 +107,31 @@ Result<> fetch_busybox(const std::filesystem::path& file, void (*say)(std::strin
     return {};
 }
 
+using Sources = std::map<std::string, std::filesystem::path>;
+
+Sources with(Sources sources, const std::string& name, const std::filesystem::path& path) {
+    sources[name] = path;
+    return sources;
+}
+
+Result<std::string> command_line_from(const std::filesystem::path& list) {
+    const Bytes words = TRY(read_file(list));
+    return linux_command_line(text_of(words));
+}
+
+Result<> write_initramfs(const std::filesystem::path& to, const std::vector<std::filesystem::path>& lists,
+                         const Sources& sources) {
+    std::vector<InitramfsEntry> entries;
+    for (const std::filesystem::path& list : lists) {
+        const Bytes text = TRY(read_file(list));
+        auto more = TRY(read_initramfs_list(text_of(text), sources));
+        entries.insert(entries.end(), std::make_move_iterator(more.begin()),
+                       std::make_move_iterator(more.end()));
+    }
+    const Bytes image = TRY(make_initramfs(entries));
+    return replace_file(to, image);
+}
+
 }  // namespace
 
 Result<std::string> linux_command_line(std::string_view list, std::string_view more) {
@@ -135,17 +163,26 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     if (!std::filesystem::exists(busybox)) TRY(fetch_busybox(busybox, say));
 
     const std::filesystem::path folder = source_directory() / "guests" / "linux";
-    const Bytes words = TRY(read_file(folder / "cmdline.txt"));
-    const std::string command_line = TRY(linux_command_line(text_of(words)));
-    const Bytes list = TRY(read_file(folder / "initramfs.list"));
-    const auto entries = TRY(read_initramfs_list(text_of(list), {{"BUSYBOX", busybox},
-                                                                 {"MODULES", kernel},
-                                                                 {"L2_VMM", l2_vmm_program()},
-                                                                 {"INIT", folder / "init"}}));
-    const std::filesystem::path initramfs = cache / "initramfs.cpio";
-    const Bytes image = TRY(make_initramfs(entries));
-    TRY(replace_file(initramfs, image));
-    return LinuxGuest{kernel / "vmlinux", kernel / "vmlinuz", initramfs, command_line};
+    LinuxGuest guest{.kernel = kernel / "vmlinux",
+                     .bzimage = kernel / "vmlinuz",
+                     .initramfs = cache / "initramfs.cpio",
+                     .command_line = TRY(command_line_from(folder / "cmdline.txt")),
+                     .initramfs_with_l2 = cache / "initramfs-with-l2.cpio",
+                     .l2_initramfs = cache / "l2-initramfs.cpio"};
+    const std::filesystem::path l2_command_line = cache / "l2-cmdline";
+    const std::string l2_words = TRY(command_line_from(folder / "l2-cmdline.txt")) + "\n";
+    TRY(replace_file(l2_command_line, std::as_bytes(std::span{l2_words})));
+    const Sources sources{{"BUSYBOX", busybox},           {"MODULES", kernel},
+                          {"L2_VMM", l2_vmm_program()},   {"LAT_CTX", lat_ctx_program()},
+                          {"KERNEL", guest.kernel},       {"L2_INITRAMFS", guest.l2_initramfs},
+                          {"L2_CMDLINE", l2_command_line}};
+    TRY(write_initramfs(guest.l2_initramfs, {folder / "l2-initramfs.list"},
+                        with(sources, "INIT", folder / "l2-init")));
+    const Sources l1_sources = with(sources, "INIT", folder / "init");
+    TRY(write_initramfs(guest.initramfs, {folder / "initramfs.list"}, l1_sources));
+    TRY(write_initramfs(guest.initramfs_with_l2, {folder / "initramfs.list", folder / "initramfs-l2.list"},
+                        l1_sources));
+    return guest;
 }
 
 }  // namespace flatback::tools

@@ -18,6 +18,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l2_vmm_program() {
     return build_directory() / "guests" / "linux" / "l2-vmm";
 }
+[[nodiscard]] inline std::filesystem::path lat_ctx_program() {
+    return build_directory() / "guests" / "lat_ctx" / "lat-ctx";
+}
 
 [[nodiscard]] inline std::filesystem::path peer_entry_code() {
     return build_directory() / "guests" / "peer" / "entry.bin";

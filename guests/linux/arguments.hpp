@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <expected>
 #include <span>
 #include <string>
@@ -10,11 +12,27 @@
 
 namespace flatback::guests {
 
+/// A Linux to boot as L2.
+struct LinuxArguments {
+    std::string kernel;     ///< an ELF64 vmlinux
+    std::string initramfs;  ///< empty: none
+    std::string command_line;
+    std::size_t memory_megabytes = 128;
+};
+
 struct Arguments {
-    enum class Action { run, power_off, help };
+    enum class Action { run, boot_linux, serve_counters, clock, console, power_off, help };
     Action action = Action::run;
     /// In the order they run; all of them where none was named.
     std::vector<PayloadId> payloads;
+    LinuxArguments linux_guest;
+    /// As open_counter_source() takes it; empty: requests for counters are answered with an error.
+    std::string counters;
+    /// The key of the ticks until L2 is in user space; empty: not printed.
+    std::string boot_key;
+    std::string input;        ///< of serve_counters
+    std::string output;       ///< of serve_counters
+    std::uint64_t start = 0;  ///< of console: the TSC when the other VMM was started
 };
 
 /// `arguments` without the program's name. The error is one line for the user.

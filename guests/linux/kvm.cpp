@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -19,10 +20,6 @@
 
 namespace flatback::guests {
 namespace {
-
-[[nodiscard]] std::unexpected<Failure> system_failure(const char* what) {
-    return std::unexpected(std::string(what) + ": " + std::strerror(errno));
-}
 
 [[nodiscard]] std::string hexadecimal(std::uint64_t value) {
     char digits[16];
@@ -45,35 +42,50 @@ static_assert(offsetof(CpuidTable, entries) == sizeof(CpuidHeader));
 constexpr unsigned long get_supported_cpuid = _IOWR(KVMIO, 0x05, CpuidHeader);
 constexpr unsigned long set_cpuid2 = _IOW(KVMIO, 0x90, CpuidHeader);
 
-/// What KVM supports, and our own leaf.
-[[nodiscard]] Expected<std::unique_ptr<CpuidTable>> guest_cpuid(int kvm) {
+[[nodiscard]] Expected<std::unique_ptr<CpuidTable>> supported_cpuid(int kvm) {
     auto table = std::make_unique<CpuidTable>();
     table->header.entry_count = cpuid_capacity - 1;
     if (::ioctl(kvm, get_supported_cpuid, table.get()) < 0) {
         return system_failure("KVM_GET_SUPPORTED_CPUID");
     }
+    return table;
+}
+
+void add_payload_leaf(CpuidTable& table) {
     // KVM searches its table from the front: our leaf goes first, so that the search is not what is measured.
-    kvm_cpuid_entry2& own = table->entries.front();
-    table->entries[table->header.entry_count++] = std::exchange(own, {});
+    kvm_cpuid_entry2& own = table.entries.front();
+    table.entries[table.header.entry_count++] = std::exchange(own, {});
     own.function = FLATBACK_CPUID_LEAF;
     own.eax = cpuid_leaf_value.eax;
     own.ebx = cpuid_leaf_value.ebx;
     own.ecx = cpuid_leaf_value.ecx;
     own.edx = cpuid_leaf_value.edx;
-    return table;
 }
 
-void set_flat_segments(kvm_sregs& registers) {
+/// What KVM leaves to the VMM: to say that there is a hypervisor, so that Linux uses KVM's clock, and that
+/// the local APIC which KVM emulates has a deadline timer.
+void add_linux_features(CpuidTable& table) {
+    constexpr std::uint32_t features = 1;
+    constexpr std::uint32_t tsc_deadline_timer = std::uint32_t{1} << 24;
+    constexpr std::uint32_t hypervisor = std::uint32_t{1} << 31;
+    for (std::uint32_t i = 0; i < table.header.entry_count; ++i) {
+        if (table.entries[i].function == features) {
+            table.entries[i].ecx |= tsc_deadline_timer | hypervisor;
+        }
+    }
+}
+
+void set_flat_segments(kvm_sregs& registers, std::uint16_t code_selector, std::uint16_t data_selector) {
     kvm_segment code{};
     code.limit = 0xFFFF'FFFF;
-    code.selector = 0x8;
+    code.selector = code_selector;
     code.type = 11;  // execute, read, accessed
     code.present = 1;
     code.s = 1;
     code.l = 1;
     code.g = 1;
     kvm_segment data = code;
-    data.selector = 0x10;
+    data.selector = data_selector;
     data.type = 3;  // read, write, accessed
     data.l = 0;
     data.db = 1;
@@ -86,12 +98,6 @@ constexpr std::uint64_t cr4_long_mode = 0x20;         // PAE
 constexpr std::uint64_t efer_long_mode = 0x500;       // LMA, LME
 
 }  // namespace
-
-Descriptor::~Descriptor() {
-    if (number_ >= 0) {
-        ::close(number_);
-    }
-}
 
 Mapping::~Mapping() {
     if (!bytes_.empty()) {
@@ -113,15 +119,36 @@ Expected<Mapping> Mapping::anonymous(std::size_t size) {
     return mapping;
 }
 
-Expected<Mapping> Mapping::of_file(int descriptor, std::size_t size) {
-    void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+Expected<Mapping> Mapping::huge(std::size_t size) {
+    constexpr std::size_t huge_page = std::size_t{2} << 20;
+    // A mapping begins at any page; huge pages begin at their own size's multiples.
+    void* address =
+        ::mmap(nullptr, size + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (address == MAP_FAILED) {
-        return system_failure("mmap of kvm_run");
+        return system_failure("mmap of guest memory");
+    }
+    std::byte* const begin = static_cast<std::byte*>(address);
+    const std::size_t before =
+        (huge_page - reinterpret_cast<std::uintptr_t>(address) % huge_page) % huge_page;
+    if (before != 0) {
+        ::munmap(begin, before);
+    }
+    ::munmap(begin + before + size, huge_page - before);
+    Mapping mapping{std::span(begin + before, size)};
+    ::madvise(begin + before, size, MADV_HUGEPAGE);  // a kernel without them refuses: slower, not wrong
+    return mapping;
+}
+
+Expected<Mapping> Mapping::of_file(int descriptor, std::size_t size, bool writable) {
+    void* address =
+        ::mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, descriptor, 0);
+    if (address == MAP_FAILED) {
+        return system_failure(writable ? "mmap of kvm_run" : "mmap of a file");
     }
     return Mapping{std::span(static_cast<std::byte*>(address), size)};
 }
 
-Expected<Vm> Vm::create() {
+Expected<Vm> Vm::create(VmPurpose purpose, std::size_t memory_size) {
     Descriptor kvm{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
     if (kvm.number() < 0) {
         return system_failure("/dev/kvm");
@@ -138,17 +165,38 @@ Expected<Vm> Vm::create() {
     std::uint64_t identity_map = 0xFFFB'C000;
     ::ioctl(vm.number(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
 
-    auto memory = Mapping::anonymous(guest_memory_size);
+    auto memory = purpose == VmPurpose::linux ? Mapping::huge(memory_size) : Mapping::anonymous(memory_size);
     if (!memory) {
         return std::unexpected(memory.error());
     }
     kvm_userspace_memory_region region{};
-    region.memory_size = guest_memory_size;
+    region.memory_size = memory_size;
     region.userspace_addr = reinterpret_cast<std::uint64_t>(memory->bytes().data());
     if (::ioctl(vm.number(), KVM_SET_USER_MEMORY_REGION, &region) < 0) {
         return system_failure("KVM_SET_USER_MEMORY_REGION");
     }
-    return Vm(std::move(kvm), std::move(vm), std::move(*memory));
+    if (purpose == VmPurpose::linux) {
+        if (::ioctl(vm.number(), KVM_CREATE_IRQCHIP, 0) < 0) {
+            return system_failure("KVM_CREATE_IRQCHIP");
+        }
+        // With the port 0x61 that Linux reads when it measures the timer.
+        kvm_pit_config timer{};
+        timer.flags = KVM_PIT_SPEAKER_DUMMY;
+        if (::ioctl(vm.number(), KVM_CREATE_PIT2, &timer) < 0) {
+            return system_failure("KVM_CREATE_PIT2");
+        }
+    }
+    return Vm(std::move(kvm), std::move(vm), std::move(*memory), purpose);
+}
+
+Expected<void> Vm::set_interrupt_line(unsigned line, bool asserted) const {
+    kvm_irq_level level{};
+    level.irq = line;
+    level.level = asserted ? 1 : 0;
+    if (::ioctl(vm_.number(), KVM_IRQ_LINE, &level) < 0) {
+        return system_failure("KVM_IRQ_LINE");
+    }
+    return {};
 }
 
 Expected<Vcpu> Vm::create_vcpu(unsigned index) const {
@@ -160,32 +208,65 @@ Expected<Vcpu> Vm::create_vcpu(unsigned index) const {
     if (vcpu.number() < 0) {
         return system_failure("KVM_CREATE_VCPU");
     }
-    auto table = guest_cpuid(kvm_.number());
+    auto table = supported_cpuid(kvm_.number());
     if (!table) {
         return std::unexpected(table.error());
+    }
+    if (purpose_ == VmPurpose::linux) {
+        add_linux_features(**table);
+    } else {
+        add_payload_leaf(**table);
     }
     if (::ioctl(vcpu.number(), set_cpuid2, table->get()) < 0) {
         return system_failure("KVM_SET_CPUID2");
     }
-    auto run_page = Mapping::of_file(vcpu.number(), static_cast<std::size_t>(size));
+    auto run_page = Mapping::of_file(vcpu.number(), static_cast<std::size_t>(size), true);
     if (!run_page) {
         return std::unexpected(run_page.error());
     }
     return Vcpu(std::move(vcpu), std::move(*run_page));
 }
 
-Expected<void> Vcpu::start(const VcpuStart& at) {
+Expected<void> Vcpu::enter_long_mode(std::uint64_t cr3, const Segments& segments) {
     kvm_sregs system_registers{};
     if (::ioctl(descriptor_.number(), KVM_GET_SREGS, &system_registers) < 0) {
         return system_failure("KVM_GET_SREGS");
     }
-    set_flat_segments(system_registers);
+    set_flat_segments(system_registers, segments.code_selector, segments.data_selector);
+    system_registers.gdt.base = segments.gdt;
+    system_registers.gdt.limit = segments.gdt_limit;
     system_registers.cr0 = cr0_long_mode;
-    system_registers.cr3 = at.cr3;
+    system_registers.cr3 = cr3;
     system_registers.cr4 = cr4_long_mode;
     system_registers.efer = efer_long_mode;
     if (::ioctl(descriptor_.number(), KVM_SET_SREGS, &system_registers) < 0) {
         return system_failure("KVM_SET_SREGS");
+    }
+    return {};
+}
+
+Expected<void> Vcpu::start_linux(const LinuxEntry& at) {
+    if (auto entered =
+            enter_long_mode(at.cr3, {linux_code_selector, linux_data_selector, at.gdt, at.gdt_limit});
+        !entered) {
+        return entered;
+    }
+    kvm_regs registers{};
+    registers.rip = at.instruction_pointer;
+    registers.rflags = 0x2;
+    registers.rsi = at.boot_parameters;
+    if (::ioctl(descriptor_.number(), KVM_SET_REGS, &registers) < 0) {
+        return system_failure("KVM_SET_REGS");
+    }
+    return {};
+}
+
+Expected<void> Vcpu::start(const VcpuStart& at) {
+    // No descriptor table: a payload never loads a segment register.
+    constexpr Segments payload_segments{
+        .code_selector = 0x8, .data_selector = 0x10, .gdt = 0, .gdt_limit = 0xFFFF};
+    if (auto entered = enter_long_mode(at.cr3, payload_segments); !entered) {
+        return entered;
     }
     kvm_regs registers{};
     registers.rip = at.instruction_pointer;
@@ -220,6 +301,38 @@ Expected<Stop> Vcpu::run() {
         return Stop{Stop::Kind::port_out, state.io.port, value};
     }
     return std::unexpected(describe_exit(state));
+}
+
+Expected<DeviceExit> Vcpu::run_to_device() {
+    const auto bytes = run_page_.bytes();
+    auto& state = *reinterpret_cast<kvm_run*>(bytes.data());
+    while (::ioctl(descriptor_.number(), KVM_RUN, 0) < 0) {
+        if (errno != EINTR && errno != EAGAIN) {
+            return system_failure("KVM_RUN");
+        }
+    }
+    DeviceExit exit;
+    switch (state.exit_reason) {
+        case KVM_EXIT_IO:
+            exit.kind = DeviceExit::Kind::port;
+            exit.write = state.io.direction == KVM_EXIT_IO_OUT;
+            exit.address = state.io.port;
+            exit.width = state.io.size;
+            exit.data = bytes.subspan(state.io.data_offset, std::size_t{state.io.size} * state.io.count);
+            return exit;
+        case KVM_EXIT_MMIO:
+            exit.kind = DeviceExit::Kind::memory;
+            exit.write = state.mmio.is_write != 0;
+            exit.address = state.mmio.phys_addr;
+            exit.width = std::min<std::size_t>(state.mmio.len, sizeof state.mmio.data);
+            exit.data = std::as_writable_bytes(std::span(state.mmio.data).first(exit.width));
+            return exit;
+        case KVM_EXIT_SHUTDOWN:
+            exit.kind = DeviceExit::Kind::reset;
+            return exit;
+        default:
+            return std::unexpected(describe_exit(state));
+    }
 }
 
 Failure Vcpu::describe_exit(const kvm_run& state) const {

@@ -126,6 +126,10 @@ L0Counters& L0Counters::operator+=(const L0Counters& other) {
     return *this;
 }
 
+std::uint64_t read_l0_counter(CpuidFunction cpuid, Counter which) {
+    return count_of(cpuid(counter_leaf, static_cast<std::uint32_t>(which)));
+}
+
 L0Counters read_l0_counters(CpuidFunction cpuid) {
     L0Counters result;
     std::uint32_t index = 0;

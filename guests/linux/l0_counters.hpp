@@ -61,6 +61,9 @@ struct L0Counters {
     L0Counters& operator+=(const L0Counters& other);
 };
 
+/// One counter of leaf 0x40000002.
+[[nodiscard]] std::uint64_t read_l0_counter(CpuidFunction cpuid, Counter which);
+
 [[nodiscard]] L0Counters read_l0_counters(CpuidFunction cpuid);
 
 /// What happened between two readings, without the readings' own exits: each counter is read at the

@@ -1,15 +1,25 @@
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/io.h>
 #include <sys/reboot.h>
 #include <sys/time.h>
 #include <termios.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "guests/linux/arguments.hpp"
+#include "guests/linux/console_filter.hpp"
+#include "guests/linux/counter_source.hpp"
+#include "guests/linux/linux_vm.hpp"
 #include "guests/linux/payload_run.hpp"
 #include "guests/linux/record.hpp"
 
@@ -127,7 +137,63 @@ int run(const std::vector<PayloadId>& payloads) {
     return all_right ? 0 : 1;
 }
 
+int fail_with(const Failure& failure) {
+    print_record("error", "l2-vmm: " + failure);
+    return 1;
+}
+
+/// The source of that word; null where the word is empty.
+Expected<std::unique_ptr<CounterSource>> source_of(const std::string& word) {
+    return word.empty() ? Expected<std::unique_ptr<CounterSource>>() : open_counter_source(word);
+}
+
+int boot_linux(const Arguments& arguments, std::uint64_t start) {
+    const auto source = source_of(arguments.counters);
+    if (!source) {
+        return fail_with(source.error());
+    }
+    const auto ran = run_linux(arguments.linux_guest, source->get(), start, arguments.boot_key);
+    return ran ? 0 : fail_with("Linux as L2: " + ran.error());
+}
+
+/// Opens both before the first read: whoever is at the other end of two FIFOs waits for both.
+int serve(const Arguments& arguments) {
+    const auto source = source_of(arguments.counters);
+    if (!source) {
+        return fail_with(source.error());
+    }
+    const Descriptor input{::open(arguments.input.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)};
+    if (input.number() < 0) {
+        return fail_with(arguments.input + ": " + std::strerror(errno));
+    }
+    const Descriptor output{::open(arguments.output.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY)};
+    if (output.number() < 0) {
+        return fail_with(arguments.output + ": " + std::strerror(errno));
+    }
+    const auto served = serve_counters(input.number(), output.number(), **source);
+    return served ? 0 : fail_with(served.error());
+}
+
+int copy_console(const Arguments& arguments) {
+    ConsoleFilter console(arguments.start, arguments.boot_key);
+    std::array<char, 4096> bytes{};
+    for (;;) {
+        const ssize_t count = ::read(STDIN_FILENO, bytes.data(), bytes.size());
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count <= 0) {
+            console.finish();
+            return console.user_space_reached() ? 0 : 1;
+        }
+        for (const char byte : std::span(bytes).first(static_cast<std::size_t>(count))) {
+            console.append(byte);
+        }
+    }
+}
+
 int main_with(const std::vector<std::string_view>& words) {
+    const std::uint64_t start = __rdtsc();
     const auto arguments = parse_arguments(words);
     if (!arguments) {
         print_record("error", "l2-vmm: " + arguments.error());
@@ -136,6 +202,15 @@ int main_with(const std::vector<std::string_view>& words) {
     switch (arguments->action) {
         case Arguments::Action::run:
             return run(arguments->payloads);
+        case Arguments::Action::boot_linux:
+            return boot_linux(*arguments, start);
+        case Arguments::Action::serve_counters:
+            return serve(*arguments);
+        case Arguments::Action::clock:
+            print_line(std::to_string(start));
+            return 0;
+        case Arguments::Action::console:
+            return copy_console(*arguments);
         case Arguments::Action::power_off:
             return power_off();
         case Arguments::Action::help: {

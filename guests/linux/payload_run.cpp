@@ -222,7 +222,7 @@ private:
 }  // namespace
 
 Expected<PayloadResult> run_payload(const Payload& which, bool with_counters) {
-    auto vm = Vm::create();
+    auto vm = Vm::create(VmPurpose::payload, guest_memory_size);
     if (!vm) {
         return std::unexpected(vm.error());
     }

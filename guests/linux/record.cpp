@@ -31,9 +31,9 @@ std::string format_record(std::string_view kind, std::string_view rest) {
     return line;
 }
 
-void print_record(std::string_view kind, std::string_view rest) {
-    const std::string line = format_record(kind, rest) + "\n";
-    std::string_view left = line;
+void print_line(std::string_view line) {
+    const std::string whole = std::string(line) + "\n";
+    std::string_view left = whole;
     while (!left.empty()) {
         const ssize_t written = ::write(STDOUT_FILENO, left.data(), left.size());
         if (written <= 0) {
@@ -42,6 +42,10 @@ void print_record(std::string_view kind, std::string_view rest) {
         left.remove_prefix(static_cast<std::size_t>(written));
     }
     ::tcdrain(STDOUT_FILENO);  // fails on a pipe or file, where there is nothing to wait for
+}
+
+void print_record(std::string_view kind, std::string_view rest) {
+    print_line(format_record(kind, rest));
 }
 
 void print_value(std::string_view key, std::uint64_t value) {

@@ -14,6 +14,9 @@ namespace flatback::guests {
 /// become spaces, so that a record is always one line.
 [[nodiscard]] std::string format_record(std::string_view kind, std::string_view rest);
 
+/// Writes one line to standard output, as print_record() does.
+void print_line(std::string_view line);
+
 /// Writes one record to standard output in a single write() and waits until the terminal has sent it:
 /// the UART's interrupts must not fall into the next measurement.
 void print_record(std::string_view kind, std::string_view rest);
