@@ -46,7 +46,7 @@ Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1) {
                                                        {"L2_VMM", l2_vmm_program()},
                                                        {"BARE_L1", bare_l1_image()},
                                                        {"L1_KERNEL", l1.kernel},
-                                                       {"L1_INITRAMFS", l1.initramfs},
+                                                       {"L1_INITRAMFS", l1.initramfs_with_l2},
                                                        {"L1_COMMAND_LINE", command_line},
                                                        {"INIT", folder / "init"}}));
     for (InitramfsEntry& each : own) entries.push_back(std::move(each));
@@ -70,7 +70,7 @@ QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view wo
 QueuedRun direct_linux_run(std::string name, const PeerGuest& peer, const LinuxGuest& guest,
                            std::string_view words, std::chrono::seconds limit) {
     return {std::move(name),
-            direct_request(peer.kernel, guest.initramfs, fmt::format("{} {}", guest.command_line, words),
+            direct_request(peer.kernel, guest.l2_initramfs, fmt::format("{} {}", guest.command_line, words),
                            linux_memory, limit)};
 }
 

@@ -28,7 +28,7 @@ struct PeerGuest {
 [[nodiscard]] QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
                                  std::chrono::seconds limit);
 
-// Debian's Linux on the emulated processor itself, with the initramfs of L1 and further words of its command
+// Debian's Linux on the emulated processor itself, with the initramfs of L2 and further words of its command
 // line.
 [[nodiscard]] QueuedRun direct_linux_run(std::string name, const PeerGuest& peer, const LinuxGuest& guest,
                                          std::string_view words, std::chrono::seconds limit);

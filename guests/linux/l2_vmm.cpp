@@ -175,7 +175,7 @@ int serve(const Arguments& arguments) {
 }
 
 int copy_console(const Arguments& arguments) {
-    ConsoleFilter console(arguments.start, arguments.boot_key);
+    ConsoleFilter console(arguments.start, arguments.boot_key, arguments.boot_stage);
     std::array<char, 4096> bytes{};
     for (;;) {
         const ssize_t count = ::read(STDIN_FILENO, bytes.data(), bytes.size());
