@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <map>
+#include <set>
+
 #include "tools/bench_json.hpp"
 #include "tools/bench_results.hpp"
 #include "tools/bench_runs.hpp"
@@ -42,20 +45,23 @@ Result<ExitStatus> bench_command(const BenchOptions& options) {
     Progress progress;
     const auto finished = TRY(run_all(std::move(queue), progress.observer()));
 
-    bool complete = true;
     std::map<std::string, RunValues, std::less<>> values;
+    std::set<std::string, std::less<>> failed;
     for (std::size_t index = 0; index < finished.size(); ++index) {
         const auto lacks = shortcomings(finished[index], planned[index].stages);
         if (!lacks.empty()) {
-            complete = false;
+            failed.insert(finished[index].name);
             explain(finished[index], lacks);
         }
         values.emplace(finished[index].name, RunValues{finished[index].transcript});
     }
-    std::vector<std::string> missing;
+    std::vector<MissingValue> missing;
     const BenchResults results = bench_results(values, options.with_kvm, missing);
-    for (const std::string& each : missing) say(each);
-    if (!complete || !missing.empty()) {
+    for (const MissingValue& each : missing) {
+        // What a run has not measured that failed as a whole needs no saying.
+        if (!failed.contains(each.run)) say(fmt::format("{}: not measured: {}", each.run, each.key));
+    }
+    if (!failed.empty() || !missing.empty()) {
         return fail(
             ExitStatus::incomplete,
             "the benchmark is not complete, so there is no table: what is above is missing or went wrong");

@@ -13,7 +13,7 @@ using Runs = std::map<std::string, RunValues, std::less<>>;
 // Looks values up in the runs, and notes what is not there.
 class Lookup final {
 public:
-    Lookup(const Runs& runs, std::vector<std::string>& missing) : runs_{runs}, missing_{missing} {}
+    Lookup(const Runs& runs, std::vector<MissingValue>& missing) : runs_{runs}, missing_{missing} {}
 
     [[nodiscard]] std::optional<double> find(std::string_view run, const std::string& key) const {
         const auto found = runs_.find(run);
@@ -22,7 +22,7 @@ public:
 
     [[nodiscard]] std::optional<double> require(std::string_view run, const std::string& key) const {
         const auto value = find(run, key);
-        if (!value) missing_.push_back(fmt::format("{}: not measured: {}", run, key));
+        if (!value) missing_.push_back({std::string{run}, key});
         return value;
     }
 
@@ -34,7 +34,7 @@ public:
 
 private:
     const Runs& runs_;
-    std::vector<std::string>& missing_;
+    std::vector<MissingValue>& missing_;
 };
 
 LatCtx lat_ctx_of(const Lookup& lookup, const BenchSystem& system, std::string_view column) {
@@ -106,8 +106,8 @@ std::vector<Primitive> primitives_of(const Lookup& lookup, bool with_kvm) {
 
 std::map<std::string, ExitCount, std::less<>> exits_of(const RunValues& run, std::string_view mode) {
     std::map<std::string, ExitCount, std::less<>> exits;
-    const auto reflected = run.texts_under(fmt::format("modes.{}.exits_reflected.", mode));
-    for (const auto& [reason, text] : run.texts_under(fmt::format("modes.{}.exits.", mode))) {
+    const auto reflected = run.texts_under(fmt::format("modes.{}.l2_linux.exits_reflected.", mode));
+    for (const auto& [reason, text] : run.texts_under(fmt::format("modes.{}.l2_linux.exits.", mode))) {
         const auto number = [](const std::string& digits) -> std::uint64_t {
             return is_decimal_number(digits) ? std::strtoull(digits.c_str(), nullptr, 10) : 0;
         };
@@ -149,7 +149,7 @@ std::optional<double> BenchResults::primitive(std::string_view name, bool of_kvm
     return of_kvm ? found->kvm : found->flatback;
 }
 
-BenchResults bench_results(const Runs& runs, bool with_kvm, std::vector<std::string>& missing) {
+BenchResults bench_results(const Runs& runs, bool with_kvm, std::vector<MissingValue>& missing) {
     const Lookup lookup{runs, missing};
     BenchResults results;
     results.with_kvm = with_kvm;

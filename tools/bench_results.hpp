@@ -54,8 +54,13 @@ struct BenchResults {
     [[nodiscard]] std::optional<double> primitive(std::string_view name, bool of_kvm) const;
 };
 
-// `missing` gets a name for each value that a run should have printed and has not.
+// A value that a run should have printed and has not.
+struct MissingValue {
+    std::string run;
+    std::string key;
+};
+
 [[nodiscard]] BenchResults bench_results(const std::map<std::string, RunValues, std::less<>>& runs,
-                                         bool with_kvm, std::vector<std::string>& missing);
+                                         bool with_kvm, std::vector<MissingValue>& missing);
 
 }  // namespace flatback::tools
