@@ -156,7 +156,7 @@ Result<std::string> linux_command_line(std::string_view list, std::string_view m
 
 Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     const std::filesystem::path cache = cache_directory();
-    const std::filesystem::path kernel = cache / "linux";
+    const std::filesystem::path kernel = cache / "kernel";
     const std::filesystem::path busybox = cache / "busybox";
     TRY(make_directory(cache));
     if (!std::filesystem::exists(kernel)) TRY(fetch_kernel(kernel, say));

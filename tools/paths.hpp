@@ -29,6 +29,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path report_page_template() {
     return build_directory() / "tools" / "report" / "page.html";
 }
+[[nodiscard]] inline std::filesystem::path peer_entry_code() {
+    return build_directory() / "guests" / "peer" / "entry.bin";
+}
 
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {
@@ -38,6 +41,9 @@ namespace flatback::tools {
 // What was downloaded and unpacked; kept between runs.
 [[nodiscard]] inline std::filesystem::path cache_directory() {
     return build_directory() / "cache";
+}
+[[nodiscard]] inline std::filesystem::path busybox_program() {
+    return cache_directory() / "busybox";
 }
 
 }  // namespace flatback::tools
