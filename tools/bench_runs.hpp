@@ -8,15 +8,12 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/lat_ctx.hpp"
 #include "tools/linux_guest.hpp"
 #include "tools/peer_guest.hpp"
 #include "tools/run_queue.hpp"
 
 namespace flatback::tools {
-
-// lat_ctx's columns: processes in the ring, and what each of them sums on its turn.
-inline constexpr std::array<std::string_view, 7> lat_ctx_columns{"2p/0K",  "2p/16K",  "2p/64K", "8p/16K",
-                                                                 "8p/64K", "16p/16K", "16p/64K"};
 
 // Who counts beneath the benchmark.
 enum class Counters {

@@ -98,7 +98,7 @@ std::vector<std::string> missing_lat_ctx(const Measurements& measurements) {
             }
         }
     }
-    for (const std::string_view run : {modes[0], modes[1], modes[2], without_ept_name}) {
+    for (const std::string_view run : {modes[0], modes[1], modes[2], without_ept_name, with_qemu_name}) {
         if (!l1_boot_ticks(measurements, run)) missing.push_back(fmt::format("boot of L1 ({})", run));
         if (!l2_boot_ticks(measurements, run)) missing.push_back(fmt::format("boot.l2 ({})", run));
     }
@@ -128,6 +128,8 @@ void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurement
         report["boot"]["flatback"]["l1"] = static_cast<std::uint64_t>(*ticks);
     if (const auto ticks = l2_boot_ticks(measurements, modes.front()))
         report["boot"]["flatback"]["l2"] = static_cast<std::uint64_t>(*ticks);
+    if (const auto ticks = l2_boot_ticks(measurements, with_qemu_name))
+        report["boot"]["flatback"]["l2_qemu"] = static_cast<std::uint64_t>(*ticks);
 }
 
 std::string lat_ctx_table(const Measurements& measurements) {

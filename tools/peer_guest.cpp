@@ -18,6 +18,7 @@ EmulationRequest direct_request(const std::filesystem::path& kernel, const std::
     request.plan.guest_command_line = std::move(command_line);
     request.plan.modules.push_back({initramfs, {}});
     request.memory = memory;
+    request.instructions_per_second = linux_instructions_per_second;
     request.limit = limit;
     return request;
 }

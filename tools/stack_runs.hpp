@@ -30,8 +30,8 @@ using LatCtxWords = std::vector<std::string>;
                                      std::string_view more = {});
 
 // L2's kernel and initramfs without any hypervisor: lat_ctx's base line.
-[[nodiscard]] QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
-                                       std::string_view level, const LatCtxWords& words = {});
+[[nodiscard]] QueuedRun linux_alone_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                                        std::string_view level, const LatCtxWords& words = {});
 
 // L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
 [[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,

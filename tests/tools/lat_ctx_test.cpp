@@ -60,8 +60,8 @@ TEST(LatCtx, WhatALevelDidNotPrintIsNamed) {
     measurements.linux_by_mode["single"] = values_of_run("single", 1015, "l1.user_tsc");
     EXPECT_EQ(missing_lat_ctx(measurements), std::vector<std::string>{"boot of L1 (single)"});
     measurements.linux_by_mode.clear();
-    // Two values of bare Linux, six of five other levels, in seven columns; two boots of four runs.
-    EXPECT_EQ(missing_lat_ctx(measurements).size(), (2 + 5 * 6) * 7 + 2 * 4);
+    // Two values of bare Linux, six of six other levels, in seven columns; two boots of five runs.
+    EXPECT_EQ(missing_lat_ctx(measurements).size(), (2 + 6 * 6) * 7 + 2 * 5);
 }
 
 TEST(LatCtx, TheReportHasEveryLevelAndColumn) {
@@ -73,10 +73,11 @@ TEST(LatCtx, TheReportHasEveryLevelAndColumn) {
     EXPECT_FALSE(report["lat_ctx"]["bare"]["2p/0K"].contains("l0_exits"))
         << "there is no L0 that could count";
     EXPECT_EQ(report["lat_ctx"]["l1"]["16p/64K"]["l1_tag_flushes"], 0.001);
-    EXPECT_EQ(report["lat_ctx"]["flatback"].size(), 4U);
+    EXPECT_EQ(report["lat_ctx"]["flatback"].size(), 5U);
     EXPECT_EQ(report["lat_ctx"]["flatback"]["mapped_ept0"]["8p/16K"]["l2_entries"], 0.02);
     EXPECT_EQ(report["boot"]["flatback"]["l1"], 4000);
     EXPECT_EQ(report["boot"]["flatback"]["l2"], 3000);
+    EXPECT_EQ(report["boot"]["flatback"]["l2_qemu"], 3000);
 }
 
 TEST(LatCtx, RatiosAreOfSumsOverTheColumns) {
