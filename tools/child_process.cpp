@@ -128,6 +128,13 @@ void ChildProcess::stop(std::chrono::milliseconds grace) {
     }
 }
 
+void ChildProcess::interrupt(std::chrono::milliseconds grace) {
+    if (pid_ <= 0 || poll()) return;
+    ::kill(-pid_, SIGINT);
+    const auto deadline = std::chrono::steady_clock::now() + grace;
+    while (!poll() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(poll_interval);
+}
+
 Result<Finished> run_to_end(CommandLine command, std::chrono::seconds limit) {
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
     command.output = directory.path() / "output";

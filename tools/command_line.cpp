@@ -170,6 +170,20 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->needs(l1)
         ->group("");
 
+    BenchOptions bench;
+    std::string peer;
+    CLI::App& benchmark = *app.add_subcommand(
+        "bench", "lat_ctx in L2 Linux on the whole stack, beside bare Linux and, where asked for, a peer");
+    benchmark
+        .add_option("--peer", peer,
+                    "kvm: the same L1 and L2 on Debian's Linux with KVM as L0, in the same emulated machine")
+        ->type_name("NAME")
+        ->check(CLI::IsMember({"kvm"}));
+    benchmark.add_option("--json", json, "write what was measured there")->type_name("FILE");
+    benchmark.add_option("--timeout", limit, "seconds of wall time that each run may take (default 1500)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit));
+
     CLI::App& tests = *app.add_subcommand("test", "run every test; the last line is N passed, N failed");
     CLI::Option* const filter =
         tests.add_option("--filter", test.filter, "only the tests whose name holds this text")
@@ -213,6 +227,12 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                     "report --help)");
     }
     if (traced.parsed()) return trace_command_line(std::move(trace), trace_arguments);
+    if (benchmark.parsed()) {
+        bench.with_kvm = !peer.empty();
+        if (limit != 0) bench.limit = std::chrono::seconds{limit};
+        if (!json.empty()) bench.json_file = json;
+        return bench;
+    }
     if (l1->count() == 0) {
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
         if (!json.empty()) stack.json_file = json;

@@ -19,6 +19,12 @@ struct StackOptions {
     std::chrono::seconds limit{900};  // for each run in the emulator
 };
 
+struct BenchOptions {
+    bool with_kvm = false;  // the peer too
+    std::optional<std::filesystem::path> json_file;
+    std::chrono::seconds limit{1500};  // for each run in the emulator
+};
+
 struct TestOptions {
     std::string filter;  // a test runs where its name holds this text
     bool quick = false;  // without the Linux stack
@@ -31,8 +37,8 @@ struct Information {
     std::string text;
 };
 
-using Command =
-    std::variant<BootOptions, StackOptions, TestOptions, ReportOptions, TraceOptions, Information>;
+using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ReportOptions,
+                             TraceOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

@@ -86,10 +86,13 @@ const std::optional<Outcome>& Emulation::poll() {
         transcript_->finish();
         finish(judge(log_, *transcript_));
     } else if (std::chrono::steady_clock::now() - start_ >= limit_) {
+        // Interrupted, Bochs' debugger takes its next command, which is to quit, and the log tells where the
+        // processor was.
+        bochs_.interrupt();
         bochs_.stop();
         read_new_output();
         transcript_->finish();
-        finish({.ending = Ending::time_up, .detail = {}});
+        finish({.ending = Ending::time_up, .detail = log_.processor_state()});
     }
     return outcome_;
 }

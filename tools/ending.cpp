@@ -35,6 +35,16 @@ void LogReader::add_line(std::string_view line) {
     if (error == std::errc{} && end >= line.data() + tick_digits) ticks_ = std::max(ticks_, ticks);
     if (line.find("::Reset(HARDWARE) called") != std::string_view::npos) ++resets_;
 
+    // The dump at Bochs' end: "[CPU0  ] CPU is in long mode (active, vmx guest)", "[CPU0  ] |
+    // RIP=ffffffffc0212411 (…)".
+    constexpr std::string_view mode_mark = "] CPU is in ";
+    constexpr std::string_view instruction_mark = "] | RIP=";
+    constexpr std::size_t address_digits = 16;
+    if (const std::size_t at = line.find(mode_mark); at != std::string_view::npos)
+        mode_ = line.substr(at + mode_mark.size());
+    if (const std::size_t at = line.find(instruction_mark); at != std::string_view::npos)
+        instruction_pointer_ = line.substr(at + instruction_mark.size(), address_digits);
+
     constexpr std::string_view mark = ">>PANIC<< ";
     const std::size_t panic = line.find(mark);
     if (panic == std::string_view::npos) return;
@@ -48,6 +58,14 @@ void LogReader::add_line(std::string_view line) {
     } else {
         panic_ = what;
     }
+}
+
+std::string LogReader::processor_state() const {
+    if (instruction_pointer_.empty()) return {};
+    const bool guest = mode_.find("vmx guest") != std::string::npos;
+    return fmt::format("{} was running, at {}",
+                       guest ? "a guest of a hypervisor" : "L0, or the machine's own system",
+                       instruction_pointer_);
 }
 
 Outcome judge(const LogReader& log, const Transcript& transcript) {
@@ -65,6 +83,7 @@ Outcome judge(const LogReader& log, const Transcript& transcript) {
         outcome.ending = Ending::power_off;
     } else if (log.triple_fault()) {
         outcome.ending = Ending::triple_fault;
+        outcome.detail = log.processor_state();
     } else if (log.guest_reset()) {
         outcome.ending = Ending::reset;
     } else {
@@ -115,10 +134,12 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         case Ending::shutdown:
             return with_errors("the guest wrote Shutdown to port 0x8900");
         case Ending::time_up:
-            return with_last_line(
-                fmt::format("the time is up ({:.0f} s), and the guest had not ended", outcome.seconds));
+            return with_last_line(fmt::format("the time is up ({:.0f} s), and the guest had not ended{}{}",
+                                              outcome.seconds, outcome.detail.empty() ? "" : "; ",
+                                              outcome.detail));
         case Ending::triple_fault:
-            return with_last_line("triple fault: the processor shut down");
+            return with_last_line(fmt::format("triple fault: the processor shut down{}{}",
+                                              outcome.detail.empty() ? "" : "; ", outcome.detail));
         case Ending::reset:
             return with_last_line("the guest reset the machine");
         case Ending::l0_stopped:

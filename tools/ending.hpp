@@ -43,6 +43,8 @@ public:
     [[nodiscard]] bool guest_reset() const { return resets_ > 1; }
     // The last panic's text, where it was none of the above.
     [[nodiscard]] const std::string& panic() const { return panic_; }
+    // Where the processor was when Bochs ended, and who was running; empty where the log does not say.
+    [[nodiscard]] std::string processor_state() const;
 
 private:
     void add_line(std::string_view line);
@@ -54,6 +56,8 @@ private:
     bool power_off_ = false;
     bool triple_fault_ = false;
     std::string panic_;
+    std::string mode_;
+    std::string instruction_pointer_;
 };
 
 // Puts together what the log and the serial port say of a run whose Bochs has ended by itself.

@@ -131,27 +131,39 @@ Result<Bytes> uncompressed_kernel(std::span<const std::byte> bzimage) {
 Result<Bytes> compact_elf64(std::span<const std::byte> elf) {
     if (!is_elf64(elf)) return bad("not an ELF64 kernel");
     auto header = *read_number<Elf64_Ehdr>(elf, 0);
-    std::vector<Elf64_Phdr> segments;
-    Bytes contents;
-    const std::size_t contents_at = page;
+    std::vector<Elf64_Phdr> originals;
     for (std::size_t index = 0; index < header.e_phnum; ++index) {
         const auto segment = header.e_phoff > elf.size()
                                  ? std::nullopt
                                  : read_number<Elf64_Phdr>(elf, header.e_phoff + index * sizeof(Elf64_Phdr));
         if (!segment) return bad("the ELF64 kernel's program headers lie outside the file");
-        if (segment->p_type != PT_LOAD) continue;
-        if (segment->p_offset > elf.size() || segment->p_filesz > elf.size() - segment->p_offset ||
-            segment->p_filesz > segment->p_memsz) {
+        originals.push_back(*segment);
+    }
+    std::vector<Elf64_Phdr> segments;
+    Bytes contents;
+    const std::size_t contents_at = page;
+    for (const Elf64_Phdr& segment : originals) {
+        if (segment.p_type != PT_LOAD) continue;
+        if (segment.p_offset > elf.size() || segment.p_filesz > elf.size() - segment.p_offset ||
+            segment.p_filesz > segment.p_memsz) {
             return bad("a segment of the ELF64 kernel lies outside the file");
         }
-        auto bytes = elf.subspan(segment->p_offset, segment->p_filesz);
+        auto bytes = elf.subspan(segment.p_offset, segment.p_filesz);
         while (!bytes.empty() && bytes.back() == std::byte{0}) bytes = bytes.first(bytes.size() - 1);
-        Elf64_Phdr compact = *segment;
+        Elf64_Phdr compact = segment;
         compact.p_offset = contents_at + contents.size();
         compact.p_filesz = bytes.size();
         compact.p_align = page;
         segments.push_back(compact);
         contents.insert(contents.end(), bytes.begin(), bytes.end());
+        // The notes name the entry for PVH loaders such as QEMU's. They are part of a segment that is loaded.
+        for (Elf64_Phdr note : originals) {
+            if (note.p_type != PT_NOTE || note.p_offset < segment.p_offset) continue;
+            const std::uint64_t at = note.p_offset - segment.p_offset;
+            if (at > bytes.size() || note.p_filesz > bytes.size() - at) continue;
+            note.p_offset = compact.p_offset + at;
+            segments.push_back(note);
+        }
         contents.resize(round_up_to_page(contents.size()));
     }
     if (segments.empty()) return bad("the ELF64 kernel has no segment to load");

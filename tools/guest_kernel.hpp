@@ -30,9 +30,9 @@ enum class KernelKind : std::uint8_t {
 // The ELF64 kernel inside a bzImage. Error: input_file where the payload is no compressed ELF64 file.
 [[nodiscard]] Result<Bytes> uncompressed_kernel(std::span<const std::byte> bzimage);
 
-// The same program with only what a loader needs: program headers of type LOAD, and their contents without
-// the zeros at the end, which a loader writes anyway. A boot loader that copies byte by byte needs half the
-// time. Error: input_file where the file is not a good ELF64 file.
+// The same program with only what a loader needs: program headers of type LOAD, their contents without the
+// zeros at the end, which a loader writes anyway, and the notes inside them. A boot loader that copies byte
+// by byte needs half the time. Error: input_file where the file is not a good ELF64 file.
 [[nodiscard]] Result<Bytes> compact_elf64(std::span<const std::byte> elf);
 
 }  // namespace flatback::tools

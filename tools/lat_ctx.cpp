@@ -81,7 +81,7 @@ std::optional<double> lat_ctx_per_l2_entry(const Measurements& measurements, con
 
 std::optional<double> l1_boot_ticks(const Measurements& measurements, std::string_view run) {
     const RunValues& values = measurements.of_mode(run);
-    return difference(values.value("boot.l1_user_tsc"), values.value("boot.l1_entry_tsc"));
+    return difference(values.value("l1.user_tsc"), values.value("l0.l1_entry_tsc"));
 }
 
 std::optional<double> l2_boot_ticks(const Measurements& measurements, std::string_view run) {
@@ -98,7 +98,7 @@ std::vector<std::string> missing_lat_ctx(const Measurements& measurements) {
             }
         }
     }
-    for (const std::string_view run : {modes[0], modes[1], modes[2], without_ept_name}) {
+    for (const std::string_view run : {modes[0], modes[1], modes[2], without_ept_name, with_qemu_name}) {
         if (!l1_boot_ticks(measurements, run)) missing.push_back(fmt::format("boot of L1 ({})", run));
         if (!l2_boot_ticks(measurements, run)) missing.push_back(fmt::format("boot.l2 ({})", run));
     }
@@ -128,6 +128,8 @@ void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurement
         report["boot"]["flatback"]["l1"] = static_cast<std::uint64_t>(*ticks);
     if (const auto ticks = l2_boot_ticks(measurements, modes.front()))
         report["boot"]["flatback"]["l2"] = static_cast<std::uint64_t>(*ticks);
+    if (const auto ticks = l2_boot_ticks(measurements, with_qemu_name))
+        report["boot"]["flatback"]["l2_qemu"] = static_cast<std::uint64_t>(*ticks);
 }
 
 std::string lat_ctx_table(const Measurements& measurements) {

@@ -24,13 +24,16 @@ struct LatCtxLevel {
 inline constexpr std::string_view bare_linux_name = "bare Linux";
 inline constexpr std::string_view without_ept_name = "mapped, L1 ept=0";
 
-inline constexpr std::array<LatCtxLevel, 6> lat_ctx_levels{{
+inline constexpr std::string_view with_qemu_name = "mapped, QEMU";
+
+inline constexpr std::array<LatCtxLevel, 7> lat_ctx_levels{{
     {"bare", bare_linux_name, "bare Linux", false},
     {"l1", "mapped", "L1", true},
     {"flatback.mapped", "mapped", "L2, mapped", true},
     {"flatback.single", "single", "L2, single", true},
     {"flatback.off", "off", "L2, off", true},
     {"flatback.mapped_ept0", without_ept_name, "L2, mapped, L1 ept=0", true},
+    {"flatback.mapped_qemu", with_qemu_name, "L2, mapped, by QEMU", true},
 }};
 
 // lmbench's columns: processes / bytes that each sums.

@@ -15,6 +15,7 @@
 #include "tools/guest_kernel.hpp"
 #include "tools/machine.hpp"
 #include "tools/paths.hpp"
+#include "tools/qemu_package.hpp"
 #include "tools/temporary_directory.hpp"
 
 namespace flatback::tools {
@@ -119,8 +120,8 @@ Result<std::string> command_line_from(const std::filesystem::path& list) {
     return linux_command_line(text_of(words));
 }
 
-Result<> write_initramfs(const std::filesystem::path& to, const std::vector<std::filesystem::path>& lists,
-                         const Sources& sources) {
+Result<std::vector<InitramfsEntry>> entries_of(const std::vector<std::filesystem::path>& lists,
+                                               const Sources& sources) {
     std::vector<InitramfsEntry> entries;
     for (const std::filesystem::path& list : lists) {
         const Bytes text = TRY(read_file(list));
@@ -128,6 +129,10 @@ Result<> write_initramfs(const std::filesystem::path& to, const std::vector<std:
         entries.insert(entries.end(), std::make_move_iterator(more.begin()),
                        std::make_move_iterator(more.end()));
     }
+    return entries;
+}
+
+Result<> write_initramfs(const std::filesystem::path& to, std::span<const InitramfsEntry> entries) {
     const Bytes image = TRY(make_initramfs(entries));
     return replace_file(to, image);
 }
@@ -156,7 +161,7 @@ Result<std::string> linux_command_line(std::string_view list, std::string_view m
 
 Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     const std::filesystem::path cache = cache_directory();
-    const std::filesystem::path kernel = cache / "linux";
+    const std::filesystem::path kernel = cache / "kernel";
     const std::filesystem::path busybox = cache / "busybox";
     TRY(make_directory(cache));
     if (!std::filesystem::exists(kernel)) TRY(fetch_kernel(kernel, say));
@@ -168,6 +173,7 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
                      .initramfs = cache / "initramfs.cpio",
                      .command_line = TRY(command_line_from(folder / "cmdline.txt")),
                      .initramfs_with_l2 = cache / "initramfs-with-l2.cpio",
+                     .initramfs_with_qemu = cache / "initramfs-with-qemu.cpio",
                      .l2_initramfs = cache / "l2-initramfs.cpio"};
     const std::filesystem::path l2_command_line = cache / "l2-cmdline";
     const std::string l2_words = TRY(command_line_from(folder / "l2-cmdline.txt")) + "\n";
@@ -180,12 +186,20 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
                           {"KERNEL", guest.kernel},
                           {"L2_INITRAMFS", guest.l2_initramfs},
                           {"L2_CMDLINE", l2_command_line}};
-    TRY(write_initramfs(guest.l2_initramfs, {folder / "l2-initramfs.list"},
-                        with(sources, "INIT", folder / "l2-init")));
+    const auto l2_entries =
+        TRY(entries_of({folder / "l2-initramfs.list"}, with(sources, "INIT", folder / "l2-init")));
+    TRY(write_initramfs(guest.l2_initramfs, l2_entries));
     const Sources l1_sources = with(sources, "INIT", folder / "init");
-    TRY(write_initramfs(guest.initramfs, {folder / "initramfs.list"}, l1_sources));
-    TRY(write_initramfs(guest.initramfs_with_l2, {folder / "initramfs.list", folder / "initramfs-l2.list"},
-                        l1_sources));
+    auto entries = TRY(entries_of({folder / "initramfs.list"}, l1_sources));
+    TRY(write_initramfs(guest.initramfs, entries));
+    const auto add = [&entries](std::vector<InitramfsEntry> more) {
+        entries.insert(entries.end(), std::make_move_iterator(more.begin()),
+                       std::make_move_iterator(more.end()));
+    };
+    add(TRY(entries_of({folder / "initramfs-l2.list"}, l1_sources)));
+    TRY(write_initramfs(guest.initramfs_with_l2, entries));
+    add(TRY(qemu_initramfs_entries()));
+    TRY(write_initramfs(guest.initramfs_with_qemu, entries));
     return guest;
 }
 

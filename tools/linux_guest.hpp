@@ -16,8 +16,9 @@ struct LinuxGuest {
     std::filesystem::path bzimage;  // the same kernel as Debian ships it
     std::filesystem::path initramfs;
     std::string command_line;
-    std::filesystem::path initramfs_with_l2;  // the same, with the kernel again to be booted as L2
-    std::filesystem::path l2_initramfs;       // for the kernel as L2, or with no hypervisor at all
+    std::filesystem::path initramfs_with_l2;    // the same, with the kernel again to be booted as L2
+    std::filesystem::path initramfs_with_qemu;  // and with QEMU, to boot it by
+    std::filesystem::path l2_initramfs;         // for the kernel as L2, or with no hypervisor at all
 };
 
 // Gets what is missing (a download of about 70 MB, once) and makes the initramfs anew.

@@ -5,6 +5,7 @@
 #include <exception>
 #include <span>
 
+#include "tools/bench_command.hpp"
 #include "tools/command_line.hpp"
 #include "tools/interruption.hpp"
 #include "tools/stack_command.hpp"
@@ -18,6 +19,7 @@ using namespace flatback::tools;
 struct Execute {
     Result<ExitStatus> operator()(const BootOptions& options) const { return boot_command(options); }
     Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
+    Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
     Result<ExitStatus> operator()(const TraceOptions& options) const { return trace_command(options); }

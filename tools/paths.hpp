@@ -32,6 +32,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l0_trace_program() {
     return build_directory() / "guests" / "linux" / "l0-trace";
 }
+[[nodiscard]] inline std::filesystem::path peer_entry_code() {
+    return build_directory() / "guests" / "peer" / "entry.bin";
+}
 
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {
@@ -41,6 +44,9 @@ namespace flatback::tools {
 // What was downloaded and unpacked; kept between runs.
 [[nodiscard]] inline std::filesystem::path cache_directory() {
     return build_directory() / "cache";
+}
+[[nodiscard]] inline std::filesystem::path busybox_program() {
+    return cache_directory() / "busybox";
 }
 
 }  // namespace flatback::tools

@@ -16,8 +16,8 @@ namespace {
 
 const std::vector<std::string> linux_stages{"l0",       "l1-entry", "l1-user", "l2",
                                             "l2-linux", "l2-user",  "l2-done"};
-const std::vector<std::string> without_ept_stages{"l0",       "l1-entry", "l1-user",
-                                                  "l2-linux", "l2-user",  "l2-done"};
+const std::vector<std::string> linux_only_stages{"l0",       "l1-entry", "l1-user",
+                                                 "l2-linux", "l2-user",  "l2-done"};
 const std::vector<std::string> bare_linux_stages{"l0", "l1-entry", "l2-user", "l2-done"};
 const std::vector<std::string> bare_stages{"l0", "l1-entry", "bare-l1"};
 // Of a run that failed: enough for a panic's dump.
@@ -38,7 +38,11 @@ Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say
     }
     runs.push_back(linux_l2_run(std::string{without_ept_name}, "nested-vpid=mapped log=quiet", guest,
                                 options.limit, "flatback.mapped_ept0", {}, "payloads=off flatback.ept=0"));
-    runs.push_back(bare_linux_run(std::string{bare_linux_name}, guest, options.limit, "bare"));
+    QueuedRun qemu = linux_l2_run(std::string{with_qemu_name}, "nested-vpid=mapped log=quiet", guest,
+                                  options.limit, "flatback.mapped_qemu", {}, "payloads=off vmm=qemu");
+    qemu.request.plan.modules.front().file = guest.initramfs_with_qemu;
+    runs.push_back(std::move(qemu));
+    runs.push_back(linux_alone_run(std::string{bare_linux_name}, guest, options.limit, "bare"));
     runs.push_back(bare_run(std::string{bare_name}, "nested-vpid=mapped shadow-vmcs=on log=quiet", "bench",
                             options.limit));
     runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet",
@@ -51,7 +55,7 @@ Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say
 const std::vector<std::string>& stages_of(std::string_view run) {
     if (run.starts_with(bare_name)) return bare_stages;
     if (run == bare_linux_name) return bare_linux_stages;
-    return run == without_ept_name ? without_ept_stages : linux_stages;
+    return run == without_ept_name || run == with_qemu_name ? linux_only_stages : linux_stages;
 }
 
 Measurements collect(const std::vector<FinishedRun>& runs) {

@@ -43,8 +43,8 @@ QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const
     return run;
 }
 
-QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
-                         std::string_view level, const LatCtxWords& words) {
+QueuedRun linux_alone_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                          std::string_view level, const LatCtxWords& words) {
     QueuedRun run = linux_run(std::move(name), "hypervisor=off log=quiet", guest, limit);
     BootPlan& plan = run.request.plan;
     plan.modules.front().file = guest.l2_initramfs;

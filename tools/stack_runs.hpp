@@ -30,8 +30,8 @@ using LatCtxWords = std::vector<std::string>;
                                      std::string_view more = {});
 
 // L2's kernel and initramfs without any hypervisor: lat_ctx's base line.
-[[nodiscard]] QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
-                                       std::string_view level, const LatCtxWords& words = {});
+[[nodiscard]] QueuedRun linux_alone_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                                        std::string_view level, const LatCtxWords& words = {});
 
 // linux_run with L0's trace on, and of the payloads (by commas) only these: what L0 recorded of them comes on
 // the run's console (tools/trace_file.hpp).

@@ -57,6 +57,8 @@ template <typename Value, typename Target>
         return store(words.number(least_memory, most_memory), result.linux_guest.memory_megabytes);
     } else if (option == "--boot-key") {
         return store(words.value("a key"), result.boot_key);
+    } else if (option == "--boot-stage") {
+        return store(words.value("a stage"), result.boot_stage);
     } else if (option == "--counters") {
         return store(words.value("a source"), result.counters);
     } else if (option == "--console") {
@@ -101,15 +103,18 @@ std::string usage() {
         "       l2-vmm --linux KERNEL [--initramfs FILE] [--cmdline TEXT] [--memory MB] [--counters SOURCE]\n"
         "              [--boot-key KEY]\n"
         "       l2-vmm --serve-counters IN OUT --counters SOURCE\n"
-        "       l2-vmm --clock | --console START [--boot-key KEY] | --power-off | --help\n"
+        "       l2-vmm --clock | --console START [--boot-key KEY [--boot-stage STAGE]] | --power-off | "
+        "--help\n"
         "Runs the named L2 payloads (default: all) on /dev/kvm and prints their figures.\n"
         "--linux           boots an uncompressed Linux (an ELF64 vmlinux) as L2, until it resets its "
         "machine.\n"
         "                  COM1 is its console, COM2 answers the request 'counters' from SOURCE.\n"
         "--memory          of L2, 64 to 3072 MB (default 128)\n"
-        "--counters        cpuid: Flatback as L0; line:PATH: whoever answers at PATH\n"
+        "--counters        cpuid: Flatback as L0; line:PATH: whoever answers at PATH;\n"
+        "                  kvm:DIRECTORY: KVM as L0, in its debugfs\n"
         "--boot-key        prints the ticks from the start to L2's line 'FLATBACK stage l2-user' as this "
         "value\n"
+        "--boot-stage      another stage than l2-user\n"
         "--serve-counters  answers the requests that come from IN, on OUT\n"
         "--clock           prints the TSC, a START for --console\n"
         "--console         copies the console of another VMM from standard input, whole lines at once\n"

@@ -30,9 +30,10 @@ struct Arguments {
     std::string counters;
     /// The key of the ticks until L2 is in user space; empty: not printed.
     std::string boot_key;
-    std::string input;        ///< of serve_counters
-    std::string output;       ///< of serve_counters
-    std::uint64_t start = 0;  ///< of console: the TSC when the other VMM was started
+    std::string boot_stage = "l2-user";  ///< of console: the stage that says so
+    std::string input;                   ///< of serve_counters
+    std::string output;                  ///< of serve_counters
+    std::uint64_t start = 0;             ///< of console: the TSC when the other VMM was started
 };
 
 /// `arguments` without the program's name. The error is one line for the user.

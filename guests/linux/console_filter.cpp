@@ -7,7 +7,6 @@
 namespace flatback::guests {
 namespace {
 
-constexpr std::string_view user_space_line = "FLATBACK stage l2-user";
 /// A guest may print for ever without a newline.
 constexpr std::size_t longest_line = 4096;
 
@@ -31,7 +30,7 @@ void ConsoleFilter::finish() {
 void ConsoleFilter::pass_line() {
     const std::uint64_t now = __rdtsc();
     print_line(line_);
-    if (line_ == user_space_line && !user_space_reached_) {
+    if (line_ == user_space_line_ && !user_space_reached_) {
         user_space_reached_ = true;
         if (!boot_key_.empty()) {
             print_value(boot_key_, now - start_);

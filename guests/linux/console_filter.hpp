@@ -10,10 +10,10 @@ namespace flatback::guests {
 /// when L2 reached user space.
 class ConsoleFilter final {
 public:
-    /// L2 says "FLATBACK stage l2-user" when it is in user space; the ticks since `start` become the value
-    /// `boot_key`, unless that is empty.
-    ConsoleFilter(std::uint64_t start, std::string boot_key)
-        : start_(start), boot_key_(std::move(boot_key)) {}
+    /// The guest says "FLATBACK stage STAGE" when it is in user space; the ticks since `start` become the
+    /// value `boot_key`, unless that is empty.
+    ConsoleFilter(std::uint64_t start, std::string boot_key, const std::string& stage = "l2-user")
+        : start_(start), boot_key_(std::move(boot_key)), user_space_line_("FLATBACK stage " + stage) {}
 
     void append(char next);
     /// Passes on what the last line has without its end.
@@ -26,6 +26,7 @@ private:
 
     std::uint64_t start_;
     std::string boot_key_;
+    std::string user_space_line_;
     std::string line_;
     bool user_space_reached_ = false;
 };

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "guests/linux/descriptor.hpp"
+#include "guests/linux/kvm_counters.hpp"
 #include "guests/linux/l0_counters.hpp"
 
 namespace flatback::guests {
@@ -144,6 +145,7 @@ private:
 
 Expected<std::unique_ptr<CounterSource>> open_counter_source(std::string_view word) {
     constexpr std::string_view line_prefix = "line:";
+    constexpr std::string_view kvm_prefix = "kvm:";
     if (word == "cpuid") {
         if (!identify_l0(hardware_cpuid)) {
             return std::unexpected("counters from cpuid: the hypervisor below is not Flatback");
@@ -153,8 +155,11 @@ Expected<std::unique_ptr<CounterSource>> open_counter_source(std::string_view wo
     if (word.starts_with(line_prefix) && word.size() > line_prefix.size()) {
         return LineSource::open(std::string(word.substr(line_prefix.size())));
     }
+    if (word.starts_with(kvm_prefix) && word.size() > kvm_prefix.size()) {
+        return open_kvm_counters(std::string(word.substr(kvm_prefix.size())));
+    }
     return std::unexpected("no source of counters is called '" + std::string(word) +
-                           "'; there are cpuid and line:PATH");
+                           "'; there are cpuid, line:PATH and kvm:DIRECTORY");
 }
 
 Expected<CounterBracket> CounterBracket::calibrate(CounterSource& source) {

@@ -26,6 +26,7 @@ public:
 ///   cpuid      the CPUID leaves of Flatback as L0 (docs/counters.md), in L1
 ///   line:PATH  asks over the terminal or serial line PATH (README.md), in L2, or in L1 beneath a hypervisor
 ///              that counts but shows nothing
+///   kvm:DIRECTORY  what Linux's KVM counts, in debugfs, where it is L0 itself (kvm_counters.hpp)
 [[nodiscard]] Expected<std::unique_ptr<CounterSource>> open_counter_source(std::string_view word);
 
 /// What happened between begin() and end(), less what the readings cost by themselves. That cost is measured

@@ -19,7 +19,9 @@ void build_root(std::span<std::byte> memory, std::uint64_t root, std::uint64_t w
     }
     const std::uint64_t page_table = root + (tables_per_root - 1) * page_size;
     for (std::uint64_t linear = 0; linear < guest_memory_size; linear += page_size) {
-        const std::uint64_t target = linear == window ? window_page : linear;
+        const std::uint64_t target = linear == window          ? window_page
+                                     : linear == device_window ? device_address
+                                                               : linear;
         write_guest(memory, page_table + linear / page_size * 8, target | page_entry);
     }
 }

@@ -41,4 +41,10 @@ inline constexpr std::uint64_t touch_pages = 64;
 /// Linear only: its guest-physical page is one of the two value pages, by root.
 inline constexpr std::uint64_t window = 0x90000;
 
+/// Linear: the page behind the window leads to where there is no memory, as a device's registers would be.
+inline constexpr std::uint64_t device_window = window + page_size;
+inline constexpr std::uint64_t device_address = 0xFEB0'0000;
+/// What the VMM answers to a read of it.
+inline constexpr std::uint32_t device_value = 0x0071'9A2D;
+
 }  // namespace flatback::guests

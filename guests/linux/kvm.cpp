@@ -199,6 +199,18 @@ Expected<void> Vm::set_interrupt_line(unsigned line, bool asserted) const {
     return {};
 }
 
+Expected<void> Vm::signal_on_out(std::uint16_t port, const Descriptor& event) const {
+    kvm_ioeventfd request{};
+    request.addr = port;
+    request.len = sizeof(std::uint32_t);
+    request.fd = event.number();
+    request.flags = KVM_IOEVENTFD_FLAG_PIO;
+    if (::ioctl(vm_.number(), KVM_IOEVENTFD, &request) < 0) {
+        return system_failure("KVM_IOEVENTFD");
+    }
+    return {};
+}
+
 Expected<Vcpu> Vm::create_vcpu(unsigned index) const {
     const int size = ::ioctl(kvm_.number(), KVM_GET_VCPU_MMAP_SIZE, 0);
     if (size < static_cast<int>(sizeof(kvm_run))) {
@@ -300,7 +312,31 @@ Expected<Stop> Vcpu::run() {
         std::memcpy(&value, run_page_.bytes().subspan(state.io.data_offset).data(), sizeof value);
         return Stop{Stop::Kind::port_out, state.io.port, value};
     }
+    if (state.exit_reason == KVM_EXIT_MMIO && state.mmio.is_write == 0 &&
+        state.mmio.phys_addr == device_address && state.mmio.len == sizeof device_value) {
+        return Stop{Stop::Kind::device_read, 0, 0};
+    }
     return std::unexpected(describe_exit(state));
+}
+
+void Vcpu::answer(std::uint32_t value) {
+    auto& state = *reinterpret_cast<kvm_run*>(run_page_.bytes().data());
+    std::memcpy(state.mmio.data, &value, sizeof value);
+}
+
+Expected<void> Vcpu::set_msr(std::uint32_t number, std::uint64_t value) {
+    // The kernel's kvm_msrs ends in a flexible array, of one entry here.
+    struct OneMsr {
+        std::uint32_t count;
+        std::uint32_t padding;
+        kvm_msr_entry entry;
+    };
+    OneMsr request{.count = 1, .padding = 0, .entry = {.index = number, .reserved = 0, .data = value}};
+    // The result is the number of those that were set.
+    if (::ioctl(descriptor_.number(), KVM_SET_MSRS, &request) != 1) {
+        return system_failure("KVM_SET_MSRS");
+    }
+    return {};
 }
 
 Expected<DeviceExit> Vcpu::run_to_device() {

@@ -53,7 +53,7 @@ struct VcpuStart {
 
 /// Why KVM_RUN came back.
 struct Stop {
-    enum class Kind { port_out, halt };
+    enum class Kind { port_out, halt, device_read };
     Kind kind;
     std::uint16_t port;   ///< for port_out
     std::uint32_t value;  ///< for port_out
@@ -81,8 +81,13 @@ public:
     Vcpu& operator=(Vcpu&&) noexcept = default;
 
     [[nodiscard]] Expected<void> start(const VcpuStart& at);
-    /// Runs until an OUT or a HLT; every other exit is a failure, told with the guest's RIP.
+    /// Runs until an OUT, a HLT or a read of the device; every other exit is a failure, told with the guest's
+    /// RIP.
     [[nodiscard]] Expected<Stop> run();
+    /// What the read of the device that the last run() stopped at gets.
+    void answer(std::uint32_t value);
+
+    [[nodiscard]] Expected<void> set_msr(std::uint32_t number, std::uint64_t value);
 
     [[nodiscard]] Expected<void> start_linux(const LinuxEntry& at);
     /// Runs until the VMM is needed; what it answers is in effect from the next call on.
@@ -117,6 +122,9 @@ enum class VmPurpose {
 class Vm final {
 public:
     [[nodiscard]] static Expected<Vm> create(VmPurpose purpose, std::size_t memory_size);
+
+    /// From now on a doubleword OUT to this port signals the eventfd, and is not seen by the VMM.
+    [[nodiscard]] Expected<void> signal_on_out(std::uint16_t port, const Descriptor& event) const;
 
     /// Asserts or releases an interrupt request line of the interrupt controllers.
     [[nodiscard]] Expected<void> set_interrupt_line(unsigned line, bool asserted) const;

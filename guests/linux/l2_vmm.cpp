@@ -152,7 +152,13 @@ int boot_linux(const Arguments& arguments, std::uint64_t start) {
     if (!source) {
         return fail_with(source.error());
     }
+    const auto identity = identify_l0(hardware_cpuid);
+    const L0Counters before = identity ? read_l0_counters(hardware_cpuid) : L0Counters{};
     const auto ran = run_linux(arguments.linux_guest, source->get(), start, arguments.boot_key);
+    if (ran && identity) {
+        print_exits("modes." + std::string(identity->mode) + ".l2_linux.",
+                    difference(before, read_l0_counters(hardware_cpuid)));
+    }
     return ran ? 0 : fail_with("Linux as L2: " + ran.error());
 }
 
@@ -175,7 +181,7 @@ int serve(const Arguments& arguments) {
 }
 
 int copy_console(const Arguments& arguments) {
-    ConsoleFilter console(arguments.start, arguments.boot_key);
+    ConsoleFilter console(arguments.start, arguments.boot_key, arguments.boot_stage);
     std::array<char, 4096> bytes{};
     for (;;) {
         const ssize_t count = ::read(STDIN_FILENO, bytes.data(), bytes.size());

@@ -14,12 +14,16 @@ FLATBACK_DECLARE_PAYLOAD(halt);
 FLATBACK_DECLARE_PAYLOAD(touch);
 FLATBACK_DECLARE_PAYLOAD(mov_cr3);
 FLATBACK_DECLARE_PAYLOAD(turns);
+FLATBACK_DECLARE_PAYLOAD(vmcall);
+FLATBACK_DECLARE_PAYLOAD(rdmsr);
+FLATBACK_DECLARE_PAYLOAD(event);
+FLATBACK_DECLARE_PAYLOAD(mmio);
 }
 
 namespace flatback::guests {
 
-const std::array<Payload, 6>& all_payloads() {
-    static const std::array<Payload, 6> payloads{{
+const std::array<Payload, 10>& all_payloads() {
+    static const std::array<Payload, 10> payloads{{
         {PayloadId::cpuid, "l2_cpuid", {flatback_payload_cpuid, flatback_payload_cpuid_end}, 64, 16},
         {PayloadId::port_io, "l2_io", {flatback_payload_port_io, flatback_payload_port_io_end}, 32, 8},
         {PayloadId::halt, "l2_hlt", {flatback_payload_halt, flatback_payload_halt_end}, 32, 8},
@@ -30,6 +34,10 @@ const std::array<Payload, 6>& all_payloads() {
          {flatback_payload_turns, flatback_payload_turns_end},
          32,
          8},
+        {PayloadId::vmcall, "l2_vmcall", {flatback_payload_vmcall, flatback_payload_vmcall_end}, 64, 16},
+        {PayloadId::rdmsr, "l2_rdmsr", {flatback_payload_rdmsr, flatback_payload_rdmsr_end}, 64, 16},
+        {PayloadId::event, "l2_ioeventfd", {flatback_payload_event, flatback_payload_event_end}, 64, 16},
+        {PayloadId::mmio, "l2_mmio", {flatback_payload_mmio, flatback_payload_mmio_end}, 32, 8},
     }};
     return payloads;
 }
@@ -63,6 +71,14 @@ std::uint64_t expected_result(const Payload& which, std::uint64_t steps) {
             return which.operations() * (first_value + second_value);
         case PayloadId::turns:
             return steps * first_value;
+        case PayloadId::vmcall:
+            return which.operations() * static_cast<std::uint64_t>(FLATBACK_VMCALL_RESULT);
+        case PayloadId::rdmsr:
+            return which.operations() * msr_value;
+        case PayloadId::event:
+            return which.operations();
+        case PayloadId::mmio:
+            return steps * device_value;
     }
     return 0;
 }

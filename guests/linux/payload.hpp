@@ -8,7 +8,7 @@
 
 namespace flatback::guests {
 
-enum class PayloadId { cpuid, port_io, halt, touch, mov_cr3, turns };
+enum class PayloadId { cpuid, port_io, halt, touch, mov_cr3, turns, vmcall, rdmsr, event, mmio };
 
 /// One L2 program: its code, and how much of it one run does.
 struct Payload {
@@ -23,7 +23,7 @@ struct Payload {
     [[nodiscard]] constexpr std::uint64_t operations() const { return batches * operations_per_batch; }
 };
 
-[[nodiscard]] const std::array<Payload, 6>& all_payloads();
+[[nodiscard]] const std::array<Payload, 10>& all_payloads();
 [[nodiscard]] const Payload& payload(PayloadId id);
 
 /// The registers that the VMM gives L2 for FLATBACK_CPUID_LEAF. No carry between the 32-bit halves is
@@ -33,13 +33,16 @@ struct CpuidResult {
 };
 inline constexpr CpuidResult cpuid_leaf_value{0x0001'0203, 0x1011'1213, 0x2021'2223, 0x8081'8283};
 
+/// What L2 reads from FLATBACK_RDMSR_NUMBER: bits that KVM lets a VMM set.
+inline constexpr std::uint64_t msr_value = 0x1801;
+
 /// The quadword at the start of page `index` of the touch region before the payload runs.
 [[nodiscard]] constexpr std::uint64_t touch_pattern(std::uint64_t index) {
     return (index + 1) * 0x9E37'79B9'7F4A'7C15;
 }
 
-/// The mailbox's value after a run of a payload that ends by itself (cpuid, touch, mov_cr3), or after
-/// `steps` operations of one that does not (port_io, halt: a counter; turns: under the first root).
+/// The mailbox's value after a run of a payload that ends by itself, or after `steps` operations of one that
+/// does not (port_io, halt: a counter; turns: under the first root; mmio: the sum of what was read).
 [[nodiscard]] std::uint64_t expected_result(const Payload& which, std::uint64_t steps);
 
 /// The quadword of touched page `index` after a whole run.

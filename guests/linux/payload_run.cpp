@@ -1,5 +1,7 @@
 #include "guests/linux/payload_run.hpp"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include <array>
@@ -76,12 +78,43 @@ private:
     return samples;
 }
 
+[[nodiscard]] std::string_view self_timed_key(PayloadId id) {
+    switch (id) {
+        case PayloadId::vmcall:
+            return "l2_vmcall_ticks";
+        case PayloadId::rdmsr:
+            return "l2_rdmsr_ticks";
+        case PayloadId::event:
+            return "l2_ioeventfd_ticks";
+        default:
+            return "l2_cpuid_reflected_ticks";
+    }
+}
+
+[[nodiscard]] std::string_view vmm_timed_key(PayloadId id) {
+    switch (id) {
+        case PayloadId::port_io:
+            return "l2_io_ticks";
+        case PayloadId::halt:
+            return "l2_hlt_ticks";
+        case PayloadId::mmio:
+            return "l2_mmio_ticks";
+        default:
+            return "alternating_vpid12_ticks";
+    }
+}
+
 /// A payload that times itself and ends: `phases` times READY, measured code, DONE.
 [[nodiscard]] Expected<PayloadResult> run_self_timed(const Vm& vm, const Payload& which, bool with_counters) {
     const auto memory = vm.memory();
     auto vcpu = started_vcpu(vm, 0, start_of(which, first_root, first_mailbox));
     if (!vcpu) {
         return std::unexpected(vcpu.error());
+    }
+    if (which.id == PayloadId::rdmsr) {
+        if (auto set = vcpu->set_msr(FLATBACK_RDMSR_NUMBER, msr_value); !set) {
+            return std::unexpected(set.error());
+        }
     }
     CounterBracket bracket(with_counters);
     const std::uint32_t phases = which.id == PayloadId::touch ? 2 : 1;
@@ -114,7 +147,7 @@ private:
     } else {
         auto samples = read_samples(memory, 0, passes);
         result.figures = {
-            {"l2_cpuid_reflected_ticks", median_per_operation(samples, which.operations_per_batch)}};
+            {self_timed_key(which.id), median_per_operation(samples, which.operations_per_batch)}};
     }
 
     const std::uint64_t expected = expected_result(which, 0);
@@ -126,6 +159,26 @@ private:
         if (actual != expected_touched(which, page) && result.wrong.empty()) {
             result.wrong = mismatch("page " + std::to_string(page), expected_touched(which, page), actual);
         }
+    }
+    return result;
+}
+
+/// The payload whose OUTs signal an eventfd: each of them must have arrived there, and one of warm-up.
+[[nodiscard]] Expected<PayloadResult> run_with_event(const Vm& vm, const Payload& which, bool with_counters) {
+    const Descriptor event{::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    if (event.number() < 0) {
+        return system_failure("eventfd");
+    }
+    if (auto signalled = vm.signal_on_out(FLATBACK_PORT_EVENT, event); !signalled) {
+        return std::unexpected(signalled.error());
+    }
+    auto result = run_self_timed(vm, which, with_counters);
+    std::uint64_t count = 0;
+    if (result && ::read(event.number(), &count, sizeof count) != sizeof count) {
+        return system_failure("reading the eventfd");
+    }
+    if (result && count != which.operations() + 1 && result->wrong.empty()) {
+        result->wrong = mismatch("signals", which.operations() + 1, count);
     }
     return result;
 }
@@ -143,6 +196,13 @@ private:
         if (stop->kind != Stop::Kind::halt) {
             return std::unexpected("L2 stopped elsewhere than at its HLT");
         }
+    } else if (id == PayloadId::mmio) {
+        if (stop->kind != Stop::Kind::device_read) {
+            return std::unexpected("L2 stopped elsewhere than at its read of the device");
+        }
+        vcpu.answer(device_value);
+        // It stops before it has what it reads: in the mailbox is the sum before.
+        value -= device_value;
     } else if (stop->kind != Stop::Kind::port_out || stop->port != FLATBACK_PORT_OPERATION) {
         return std::unexpected("L2 stopped elsewhere than at its OUT");
     } else if (stop->value != static_cast<std::uint32_t>(value)) {
@@ -169,7 +229,10 @@ private:
         return std::unexpected(first.error());
     }
     const bool alternating = which.id == PayloadId::turns;
-    turns.push_back({std::move(*first), first_mailbox, alternating ? first_value : 1});
+    turns.push_back({std::move(*first), first_mailbox,
+                     alternating                   ? first_value
+                     : which.id == PayloadId::mmio ? device_value
+                                                   : 1});
     if (alternating) {
         // The second vCPU has its own root, so its window has another value than the first one's.
         auto second = started_vcpu(vm, 1, start_of(which, second_root, second_mailbox));
@@ -212,10 +275,7 @@ private:
     }
     bracket.end();
     result.counters = bracket.sum();
-    const std::string_view key = which.id == PayloadId::port_io ? "l2_io_ticks"
-                                 : which.id == PayloadId::halt  ? "l2_hlt_ticks"
-                                                                : "alternating_vpid12_ticks";
-    result.figures = {{key, median_per_operation(samples, which.operations_per_batch)}};
+    result.figures = {{vmm_timed_key(which.id), median_per_operation(samples, which.operations_per_batch)}};
     return result;
 }
 
@@ -233,9 +293,14 @@ Expected<PayloadResult> run_payload(const Payload& which, bool with_counters) {
         case PayloadId::cpuid:
         case PayloadId::touch:
         case PayloadId::mov_cr3:
+        case PayloadId::vmcall:
+        case PayloadId::rdmsr:
             return run_self_timed(*vm, which, with_counters);
+        case PayloadId::event:
+            return run_with_event(*vm, which, with_counters);
         case PayloadId::port_io:
         case PayloadId::halt:
+        case PayloadId::mmio:
         case PayloadId::turns:
             return run_vmm_timed(*vm, which, with_counters);
     }

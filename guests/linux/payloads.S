@@ -151,4 +151,77 @@ payload turns
     jmp 1b
 payload_end turns
 
+// Sum of what a hypercall returns. As with CPUID, one of warm-up.
+payload vmcall
+    mov $FLATBACK_VMCALL_NUMBER, %eax
+    vmcall
+    report FLATBACK_PORT_READY, $0
+1:  read_ticks
+    mov %rax, %r11
+    mov %r9d, %ebp
+2:  mov $FLATBACK_VMCALL_NUMBER, %eax
+    vmcall
+    add %rax, %r10
+    dec %ebp
+    jnz 2b
+    store_sample
+    dec %r8d
+    jnz 1b
+    mov %r10, (%rdi)
+    report FLATBACK_PORT_DONE, $0
+    hlt
+payload_end vmcall
+
+// Sum of what the MSR holds.
+payload rdmsr
+    mov $FLATBACK_RDMSR_NUMBER, %ecx
+    rdmsr
+    report FLATBACK_PORT_READY, $0
+1:  read_ticks
+    mov %rax, %r11
+    mov %r9d, %ebp
+2:  mov $FLATBACK_RDMSR_NUMBER, %ecx
+    rdmsr
+    shl $32, %rdx
+    add %rax, %r10
+    add %rdx, %r10
+    dec %ebp
+    jnz 2b
+    store_sample
+    dec %r8d
+    jnz 1b
+    mov %r10, (%rdi)
+    report FLATBACK_PORT_DONE, $0
+    hlt
+payload_end rdmsr
+
+// A counter to the port whose writes only signal an eventfd.
+payload event
+    xor %eax, %eax
+    out %eax, $FLATBACK_PORT_EVENT
+    report FLATBACK_PORT_READY, $0
+1:  read_ticks
+    mov %rax, %r11
+    mov %r9d, %ebp
+2:  inc %r10
+    mov %r10d, %eax
+    out %eax, $FLATBACK_PORT_EVENT
+    dec %ebp
+    jnz 2b
+    store_sample
+    dec %r8d
+    jnz 1b
+    mov %r10, (%rdi)
+    report FLATBACK_PORT_DONE, $0
+    hlt
+payload_end event
+
+// Reads the device, adds the value to the mailbox. For ever.
+payload mmio
+1:  mov FLATBACK_DEVICE_OFFSET(%r14), %eax
+    add %rax, %r10
+    mov %r10, (%rdi)
+    jmp 1b
+payload_end mmio
+
 .section .note.GNU-stack, "", @progbits

@@ -36,7 +36,8 @@ TEST(Payloads, EachHasCodeAWorkloadAndANameOfItsOwn) {
 }
 
 TEST(Payloads, ThoseThatTimeThemselvesReportReadyAndDoneAndHaveRoomForTheirSamples) {
-    for (const PayloadId id : {PayloadId::cpuid, PayloadId::touch, PayloadId::mov_cr3}) {
+    for (const PayloadId id : {PayloadId::cpuid, PayloadId::touch, PayloadId::mov_cr3, PayloadId::vmcall,
+                               PayloadId::rdmsr, PayloadId::event}) {
         const Payload& which = payload(id);
         EXPECT_TRUE(writes_port(which, FLATBACK_PORT_READY)) << which.name;
         EXPECT_TRUE(writes_port(which, FLATBACK_PORT_DONE)) << which.name;
@@ -50,6 +51,10 @@ TEST(Payloads, ThoseThatTheVmmTimesDoTheirOneOperation) {
     EXPECT_TRUE(writes_port(payload(PayloadId::turns), FLATBACK_PORT_OPERATION));
     EXPECT_TRUE(contains(payload(PayloadId::halt).code, {0xF4}));
     EXPECT_FALSE(writes_port(payload(PayloadId::halt), FLATBACK_PORT_OPERATION));
+    EXPECT_TRUE(contains(payload(PayloadId::vmcall).code, {0x0F, 0x01, 0xC1}));
+    EXPECT_TRUE(contains(payload(PayloadId::rdmsr).code, {0x0F, 0x32}));
+    EXPECT_TRUE(writes_port(payload(PayloadId::event), FLATBACK_PORT_EVENT));
+    EXPECT_FALSE(writes_port(payload(PayloadId::mmio), FLATBACK_PORT_OPERATION));
 }
 
 TEST(Payloads, TheTouchingOneCoversTheWholeRegion) {
@@ -77,6 +82,18 @@ TEST(ExpectedResult, OfCpuidIsTheSumOfTheFourRegistersForEachOperation) {
 TEST(ExpectedResult, OfTheCountersIsTheNumberOfSteps) {
     EXPECT_EQ(expected_result(payload(PayloadId::port_io), 7), 7U);
     EXPECT_EQ(expected_result(payload(PayloadId::halt), 9), 9U);
+}
+
+TEST(ExpectedResult, OfASumIsWhatEachOperationGives) {
+    Payload which = payload(PayloadId::vmcall);
+    which.batches = 2;
+    which.operations_per_batch = 3;
+    EXPECT_EQ(expected_result(which, 0), std::uint64_t{0} - 6000);  // KVM_ENOSYS is 1000
+    which.id = PayloadId::rdmsr;
+    EXPECT_EQ(expected_result(which, 0), 6 * msr_value);
+    which.id = PayloadId::event;
+    EXPECT_EQ(expected_result(which, 0), 6U);
+    EXPECT_EQ(expected_result(payload(PayloadId::mmio), 4), 4ULL * device_value);
 }
 
 TEST(ExpectedResult, OfTouchingAgreesWithTouchingAnArray) {

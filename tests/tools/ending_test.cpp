@@ -90,5 +90,28 @@ TEST(Ending, TicksAreThoseOfTheLastLine) {
     EXPECT_EQ(log.ticks(), 123456789012U);
 }
 
+TEST(Ending, TheDumpAtTheEndTellsWhoRan) {
+    const auto state_after = [](std::string_view lines) {
+        LogReader log;
+        log.append(lines);
+        return log.processor_state();
+    };
+    EXPECT_EQ(state_after("00000000000i[SYS   ] start\n"), "");
+    const std::string address = "00000000100i[CPU0  ] | RIP=ffffffffc0212411 (ffffffffc0212411)\n";
+    EXPECT_EQ(state_after("00000000100i[CPU0  ] CPU is in long mode (active, vmx guest)\n" + address),
+              "a guest of a hypervisor was running, at ffffffffc0212411");
+    EXPECT_EQ(state_after("00000000100i[CPU0  ] CPU is in long mode (active, vmx)\n" + address),
+              "L0, or the machine's own system was running, at ffffffffc0212411");
+}
+
+TEST(Ending, WhereTheProcessorWasIsSaidOfARunWhoseTimeIsUp) {
+    Transcript transcript;
+    transcript.append("FLATBACK stage l2-linux\n");
+    const std::string text =
+        describe({.ending = Ending::time_up, .detail = "a guest was running, at 1234"}, transcript);
+    EXPECT_NE(text.find("a guest was running, at 1234"), std::string::npos);
+    EXPECT_NE(text.find("FLATBACK stage l2-linux"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace flatback::tools

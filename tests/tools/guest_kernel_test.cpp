@@ -158,16 +158,40 @@ TEST(CompactElf64, KeepsWhatIsLoadedAndDropsTheRest) {
     Elf64_Ehdr header;
     std::memcpy(&header, compact->data(), sizeof header);
     EXPECT_EQ(header.e_entry, 0x1000000U);
-    EXPECT_EQ(header.e_phnum, 2);
+    EXPECT_EQ(header.e_phnum, 3);
     EXPECT_EQ(header.e_shnum, 0);
-    Elf64_Phdr segments[2];
+    Elf64_Phdr segments[3];
     std::memcpy(segments, compact->data() + header.e_phoff, sizeof segments);
     EXPECT_EQ(segments[0].p_filesz, 0x800U);
-    EXPECT_EQ(segments[1].p_filesz, 0x11U);
-    EXPECT_EQ(segments[1].p_memsz, 0x9000U);
-    EXPECT_EQ(segments[1].p_paddr, 0x2000000U);
+    EXPECT_EQ(segments[2].p_filesz, 0x11U);
+    EXPECT_EQ(segments[2].p_memsz, 0x9000U);
+    EXPECT_EQ(segments[2].p_paddr, 0x2000000U);
     EXPECT_EQ((*compact)[segments[0].p_offset + 0x7FF], std::byte{0xAB});
-    EXPECT_EQ((*compact)[segments[1].p_offset + 0x10], std::byte{0xCD});
+    EXPECT_EQ((*compact)[segments[2].p_offset + 0x10], std::byte{0xCD});
+}
+
+TEST(CompactElf64, NotesInsideALoadedSegmentGoWithIt) {
+    Bytes kernel = elf_kernel();
+    const std::size_t note = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr);
+    put<std::uint64_t>(kernel, note + offsetof(Elf64_Phdr, p_offset), 0x1700);
+    const auto compact = compact_elf64(kernel);
+    ASSERT_TRUE(compact.has_value());
+    Elf64_Phdr segments[2];
+    std::memcpy(segments, compact->data() + sizeof(Elf64_Ehdr), sizeof segments);
+    EXPECT_EQ(segments[1].p_type, std::uint32_t{PT_NOTE});
+    EXPECT_EQ(segments[1].p_offset, segments[0].p_offset + 0x700);
+    EXPECT_EQ(segments[1].p_filesz, 0x10U);
+    EXPECT_EQ(segments[1].p_align, 4U);
+
+    // Outside of what is loaded, or half outside: dropped, not pointed at other bytes.
+    for (const std::uint64_t offset : {0x100ULL, 0x17F8ULL, 0x1FF8ULL, 0x2008ULL, ~0ULL}) {
+        put<std::uint64_t>(kernel, note + offsetof(Elf64_Phdr, p_offset), offset);
+        const auto without = compact_elf64(kernel);
+        ASSERT_TRUE(without.has_value());
+        Elf64_Ehdr header;
+        std::memcpy(&header, without->data(), sizeof header);
+        EXPECT_EQ(header.e_phnum, 2) << offset;
+    }
 }
 
 TEST(CompactElf64, HostileHeadersAreRefused) {

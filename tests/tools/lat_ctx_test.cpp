@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "tests/tools/printed_values.hpp"
 #include "tools/targets.hpp"
 
 namespace flatback::tools {
@@ -27,15 +28,9 @@ RunValues values_of_run(std::string_view run, unsigned ticks, std::string_view o
         }
     }
     lines +=
-        "FLATBACK value boot.l1_entry_tsc 1000\nFLATBACK value boot.l1_user_tsc 5000\nFLATBACK value boot.l2 "
+        "FLATBACK value l0.l1_entry_tsc 1000\nFLATBACK value l1.user_tsc 5000\nFLATBACK value boot.l2 "
         "3000\n";
-    Transcript transcript;
-    while (!lines.empty()) {
-        const std::string line = lines.substr(0, lines.find('\n') + 1);
-        if (line.find(omitted) == std::string::npos) transcript.append(line);
-        lines.erase(0, line.size());
-    }
-    return RunValues{transcript};
+    return values_without(lines, omitted);
 }
 
 Measurements complete() {
@@ -62,11 +57,11 @@ TEST(LatCtx, WhatALevelDidNotPrintIsNamed) {
     EXPECT_EQ(missing_lat_ctx(measurements),
               std::vector<std::string>{"lat_ctx.flatback.off.8p/64K.l0_exits"});
     measurements = complete();
-    measurements.linux_by_mode["single"] = values_of_run("single", 1015, "boot.l1_user");
+    measurements.linux_by_mode["single"] = values_of_run("single", 1015, "l1.user_tsc");
     EXPECT_EQ(missing_lat_ctx(measurements), std::vector<std::string>{"boot of L1 (single)"});
     measurements.linux_by_mode.clear();
-    // Two values of bare Linux, six of five other levels, in seven columns; two boots of four runs.
-    EXPECT_EQ(missing_lat_ctx(measurements).size(), (2 + 5 * 6) * 7 + 2 * 4);
+    // Two values of bare Linux, six of six other levels, in seven columns; two boots of five runs.
+    EXPECT_EQ(missing_lat_ctx(measurements).size(), (2 + 6 * 6) * 7 + 2 * 5);
 }
 
 TEST(LatCtx, TheReportHasEveryLevelAndColumn) {
@@ -78,10 +73,11 @@ TEST(LatCtx, TheReportHasEveryLevelAndColumn) {
     EXPECT_FALSE(report["lat_ctx"]["bare"]["2p/0K"].contains("l0_exits"))
         << "there is no L0 that could count";
     EXPECT_EQ(report["lat_ctx"]["l1"]["16p/64K"]["l1_tag_flushes"], 0.001);
-    EXPECT_EQ(report["lat_ctx"]["flatback"].size(), 4U);
+    EXPECT_EQ(report["lat_ctx"]["flatback"].size(), 5U);
     EXPECT_EQ(report["lat_ctx"]["flatback"]["mapped_ept0"]["8p/16K"]["l2_entries"], 0.02);
     EXPECT_EQ(report["boot"]["flatback"]["l1"], 4000);
     EXPECT_EQ(report["boot"]["flatback"]["l2"], 3000);
+    EXPECT_EQ(report["boot"]["flatback"]["l2_qemu"], 3000);
 }
 
 TEST(LatCtx, RatiosAreOfSumsOverTheColumns) {

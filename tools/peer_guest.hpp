@@ -1,0 +1,36 @@
+// The peer: Debian's Linux with KVM as L0, in the same emulated machine, above it the L1 that Flatback boots.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "tools/linux_guest.hpp"
+#include "tools/run_queue.hpp"
+
+namespace flatback::tools {
+
+// Memory of the machine, in MB: L1 gets what Flatback's L1 has, and L0 keeps its files in memory.
+inline constexpr unsigned peer_memory = 2560;
+
+struct PeerGuest {
+    std::filesystem::path kernel;     // a bzImage that does not unpack itself
+    std::filesystem::path initramfs;  // QEMU, and L1's kernel and initramfs
+    std::string command_line;
+};
+
+// Makes the files anew, in the cache. Error: those of prepare_linux_guest and qemu_initramfs_entries;
+// missing_program where what the build makes is not there.
+[[nodiscard]] Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1);
+
+// One run; `words` are guests/peer/init's: peer.l1=bare,linux, l1.flatback.vpid=0, …
+[[nodiscard]] QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
+                                 std::chrono::seconds limit);
+
+// Debian's Linux on the emulated processor itself, with the initramfs of L2 and further words of its command
+// line.
+[[nodiscard]] QueuedRun direct_linux_run(std::string name, const PeerGuest& peer, const LinuxGuest& guest,
+                                         std::string_view words, std::chrono::seconds limit);
+
+}  // namespace flatback::tools
