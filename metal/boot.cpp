@@ -5,6 +5,7 @@
 #include <new>
 
 #include "metal/address_space.hpp"
+#include "metal/bare_start.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
 #include "metal/instructions.hpp"
@@ -167,6 +168,11 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     load_l1_image();
     log::info("L1 loaded: starts at ", log::hex(result.l1.rip),
               result.l1.mode == L1Start::Mode::long_mode ? " in long mode" : " in protected mode");
+    if (!result.options.hypervisor) {
+        if (result.l1.mode != L1Start::Mode::long_mode)
+            refuse("hypervisor=off starts Linux only; a Multiboot L1 needs no L0 for that");
+        start_without_hypervisor(result);
+    }
     run_l1(result);
 }
 

@@ -39,6 +39,13 @@ inline void write_msr(std::uint32_t msr, std::uint64_t value) {
     return result;
 }
 
+[[nodiscard]] inline std::uint64_t read_tsc() {
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (std::uint64_t{high} << 32) | low;
+}
+
 [[nodiscard]] inline std::uint64_t read_cr0() {
     std::uint64_t value;
     asm volatile("mov %%cr0, %0" : "=r"(value));

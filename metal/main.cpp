@@ -59,13 +59,6 @@ nested::Entry handle_exit(ExitFrame& frame) {
     return handle_l1_exit(cpu, reason);
 }
 
-static std::uint64_t read_tsc() {
-    std::uint32_t low = 0;
-    std::uint32_t high = 0;
-    asm volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (std::uint64_t{high} << 32) | low;
-}
-
 // With log=debug this stands in front of it.
 static nested::Entry record_and_handle_exit(ExitFrame& frame) {
     recent_exits[exit_count++ % exit_records] = {
@@ -141,7 +134,7 @@ void run_l1(BootResult& boot) {
               cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ", boot.pages->free_pages() * 4,
               " KB left for tables");
     log::line("FLATBACK stage l1-entry");
-    log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
+    log::line("FLATBACK value boot.l1_entry_tsc ", read_tsc());
     vm_first_entry(cpu.frame, true);
     panic("vm_first_entry returned");
 }

@@ -15,6 +15,10 @@ bool apply(std::string_view word, Options& options) {
         options.shadow_vmcs = true;
     } else if (word == "shadow-vmcs=off") {
         options.shadow_vmcs = false;
+    } else if (word == "hypervisor=on") {
+        options.hypervisor = true;
+    } else if (word == "hypervisor=off") {
+        options.hypervisor = false;
     } else if (word == "log=quiet") {
         options.log = LogLevel::quiet;
     } else if (word == "log=info") {

@@ -14,6 +14,7 @@ enum class LogLevel : std::uint8_t { quiet = 0, info = 1, debug = 2 };
 struct Options {
     NestedVpid nested_vpid = NestedVpid::mapped;
     bool shadow_vmcs = true;
+    bool hypervisor = true;  // off: a Linux L1 gets the bare machine, as the base line of measurements
     LogLevel log = LogLevel::info;
 };
 
@@ -23,7 +24,7 @@ struct OptionError {
 
 // What every refusal of a command line prints.
 inline constexpr std::string_view valid_options =
-    "nested-vpid=mapped|single|off shadow-vmcs=on|off log=quiet|info|debug";
+    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off log=quiet|info|debug";
 
 // Later words win over earlier ones.
 [[nodiscard]] std::expected<Options, OptionError> parse_options(std::string_view command_line);

@@ -48,7 +48,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     run.add_option("--cmdline", boot.guest_command_line, "L1's command line")->type_name("TEXT")->needs(l1);
     run.add_option("--l0-cmdline", boot.l0_command_line,
-                   "nested-vpid=mapped|single|off shadow-vmcs=on|off log=quiet|info|debug")
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off log=quiet|info|debug")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
@@ -77,6 +77,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("NAME")
         ->check(CLI::IsMember({"kvm"}));
     benchmark.add_option("--json", json, "write what was measured there")->type_name("FILE");
+    benchmark
+        .add_option("--only", bench.only,
+                    "only the runs whose name holds this text; prints their serial output, and no table")
+        ->type_name("TEXT");
     benchmark.add_option("--timeout", limit, "seconds of wall time that each run may take (default 1500)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));

@@ -142,7 +142,7 @@ Result<std::string> linux_command_line(std::string_view list, std::string_view m
     for (std::string line; std::getline(lines, line);) {
         if (line.empty() || line.starts_with('#')) continue;
         if (const std::size_t variable = line.find(rate); variable != std::string::npos) {
-            line.replace(variable, rate.size(), fmt::format("{}", instructions_per_second / 1000));
+            line.replace(variable, rate.size(), fmt::format("{}", linux_instructions_per_second / 1000));
         }
         if (line.find("${") != std::string::npos) {
             return fail(ExitStatus::input_file,

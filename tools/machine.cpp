@@ -50,7 +50,7 @@ std::string bochs_configuration(const Machine& machine) {
         "error: action=report\n"
         "info: action=report\n"
         "debug: action=ignore\n",
-        machine.processor, instructions_per_second, machine.memory,
+        machine.processor, machine.instructions_per_second, machine.memory,
         std::min(machine.memory, most_host_memory), machine.cmos.string(), machine.cdrom.string(),
         machine.serial.string(), machine.log.string());
 }

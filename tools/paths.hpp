@@ -22,10 +22,6 @@ namespace flatback::tools {
     return build_directory() / "guests" / "lat_ctx" / "lat-ctx";
 }
 
-[[nodiscard]] inline std::filesystem::path peer_entry_code() {
-    return build_directory() / "guests" / "peer" / "entry.bin";
-}
-
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {
     return build_directory() / "tools" / "still-clock.so";

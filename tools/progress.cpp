@@ -16,10 +16,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 std::string_view stage_title(std::string_view stage) {
     if (stage == "l0") return "L0";
+    if (stage == "peer-l0") return "KVM as L0";
+    if (stage == "peer-l1") return "L1 kernel";
     if (stage == "l1-entry" || stage == "l1-kernel") return "L1 kernel";
     if (stage == "l1-user") return "L1 user space";
     if (stage == "bare-l1") return "bare L1";
     if (stage == "l2") return "L2";
+    if (stage == "l1-lat-ctx") return "lat_ctx in L1";
+    if (stage == "l2-linux") return "Linux as L2";
+    if (stage == "l2-user") return "lat_ctx";
     return {};
 }
 

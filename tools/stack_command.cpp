@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "tools/excerpt.hpp"
 #include "tools/files.hpp"
+#include "tools/lat_ctx.hpp"
 #include "tools/measurements.hpp"
 #include "tools/progress.hpp"
 #include "tools/stack_json.hpp"
@@ -12,23 +14,42 @@
 namespace flatback::tools {
 namespace {
 
-const std::vector<std::string> linux_stages{"l0", "l1-entry", "l1-user", "l2"};
+const std::vector<std::string> linux_stages{"l0",       "l1-entry", "l1-user", "l2",
+                                            "l2-linux", "l2-user",  "l2-done"};
+const std::vector<std::string> without_ept_stages{"l0",       "l1-entry", "l1-user",
+                                                  "l2-linux", "l2-user",  "l2-done"};
+const std::vector<std::string> bare_linux_stages{"l0", "l1-entry", "l2-user", "l2-done"};
 const std::vector<std::string> bare_stages{"l0", "l1-entry", "bare-l1"};
+// Of a run that failed: enough for a panic's dump.
+constexpr std::size_t serial_lines = 40;
 constexpr std::string_view bare_name = "bare L1";
 constexpr std::string_view bare_no_shadow_name = "bare L1, no shadow VMCS";
 
-Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say)(std::string_view)) {
-    const LinuxGuest guest = TRY(prepare_linux_guest(say));
+}  // namespace
+
+std::vector<QueuedRun> stack_runs(const LinuxGuest& guest, std::chrono::seconds limit) {
     std::vector<QueuedRun> runs;
     for (const std::string_view mode : modes) {
-        runs.push_back(linux_run(std::string{mode}, fmt::format("nested-vpid={} log=quiet", mode), guest,
-                                 options.limit));
+        // L1's own figures do not depend on the mode.
+        const std::string_view more =
+            mode == lat_ctx_level("l1").run ? "lat_ctx.records=lat_ctx.l1 lat_ctx.counters=cpuid" : "";
+        runs.push_back(linux_l2_run(std::string{mode}, fmt::format("nested-vpid={} log=quiet", mode), guest,
+                                    limit, fmt::format("flatback.{}", mode), {}, more));
     }
-    runs.push_back(bare_run(std::string{bare_name}, "nested-vpid=mapped shadow-vmcs=on log=quiet", "bench",
-                            options.limit));
+    runs.push_back(linux_l2_run(std::string{without_ept_name}, "nested-vpid=mapped log=quiet", guest, limit,
+                                "flatback.mapped_ept0", {}, "payloads=off flatback.ept=0"));
+    runs.push_back(bare_linux_run(std::string{bare_linux_name}, guest, limit, "bare"));
+    runs.push_back(
+        bare_run(std::string{bare_name}, "nested-vpid=mapped shadow-vmcs=on log=quiet", "bench", limit));
     runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet",
-                            "bench", options.limit));
+                            "bench", limit));
     return runs;
+}
+
+const std::vector<std::string>& stages_of(std::string_view run) {
+    if (run == bare_name || run == bare_no_shadow_name) return bare_stages;
+    if (run == bare_linux_name) return bare_linux_stages;
+    return run == without_ept_name ? without_ept_stages : linux_stages;
 }
 
 Measurements collect(const std::vector<FinishedRun>& runs) {
@@ -46,31 +67,40 @@ Measurements collect(const std::vector<FinishedRun>& runs) {
     return measurements;
 }
 
-}  // namespace
+std::string failures(const std::vector<FinishedRun>& runs, const StagesOf& stages) {
+    std::string lacks;
+    for (const FinishedRun& run : runs) {
+        const auto more = shortcomings(run, stages(run.name));
+        if (more.empty()) continue;
+        for (const std::string& lack : more) lacks += fmt::format("flatback: {}\n", lack);
+        lacks += fmt::format("flatback: {}: the last lines on the serial port:\n{}", run.name,
+                             last_lines(run.transcript.text(), serial_lines));
+    }
+    return lacks;
+}
 
 Result<ExitStatus> stack_command(const StackOptions& options) {
     if (options.json_file) TRY(check_writable(*options.json_file));
-    auto runs =
-        TRY(plan_runs(options, [](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
     Progress progress;
-    const auto finished = TRY(run_all(std::move(runs), progress.observer()));
+    const auto finished = TRY(run_all(stack_runs(guest, options.limit), progress.observer()));
 
-    std::vector<std::string> lacks;
-    for (const FinishedRun& run : finished) {
-        const bool bare = run.name == bare_name || run.name == bare_no_shadow_name;
-        const auto more = shortcomings(run, bare ? bare_stages : linux_stages);
-        lacks.insert(lacks.end(), more.begin(), more.end());
-    }
+    std::string lacks = failures(finished, stages_of);
     const Measurements measurements = collect(finished);
-    for (const std::string& key : missing_values(measurements))
-        lacks.push_back(fmt::format("not measured: {}", key));
-
+    // What a run that failed did not measure, its failure explains.
+    if (lacks.empty()) {
+        for (const std::string& key : missing_values(measurements))
+            lacks += fmt::format("flatback: not measured: {}\n", key);
+    }
+    if (!lacks.empty()) {
+        fmt::print(stderr, "\n{}", lacks);
+        return fail(ExitStatus::incomplete,
+                    "the run is not complete, so there is no table: what is above is missing or went wrong");
+    }
     fmt::print("{}", render_table(measurements));
     if (options.json_file) TRY(write_file(*options.json_file, stack_json(measurements)));
-    if (lacks.empty()) return ExitStatus::success;
-    fmt::print(stderr, "\n");
-    for (const std::string& lack : lacks) fmt::print(stderr, "flatback: {}\n", lack);
-    return fail(ExitStatus::incomplete, "the run is not complete: what is above is missing or went wrong");
+    return ExitStatus::success;
 }
 
 }  // namespace flatback::tools

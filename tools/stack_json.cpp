@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tools/lat_ctx.hpp"
+
 namespace flatback::tools {
 namespace {
 
@@ -38,6 +40,7 @@ std::string stack_json(const Measurements& measurements) {
     for (const std::string_view value : bare_values) {
         put_number(report["bare_l1"], value, measurements.bare, fmt::format("bare_l1.{}", value));
     }
+    add_lat_ctx(report, measurements);
     return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

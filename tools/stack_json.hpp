@@ -1,4 +1,5 @@
-// What `flatback run --json FILE` writes: l1.cpu_flags, l1.kvm_intel, modes.MODE.…, bare_l1.…
+// What `flatback run --json FILE` writes: l1.cpu_flags, l1.kvm_intel, modes.MODE.…, bare_l1.…, lat_ctx.…,
+// boot.…
 #pragma once
 
 #include <string>

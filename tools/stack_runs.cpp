@@ -5,6 +5,16 @@
 #include "tools/paths.hpp"
 
 namespace flatback::tools {
+namespace {
+
+// Words of a kernel's command line from which its init makes lat-ctx's arguments.
+std::string lat_ctx_words(std::string_view prefix, std::string_view level, const LatCtxWords& words) {
+    std::string text = fmt::format(" {}records=lat_ctx.{}", prefix, level);
+    for (const std::string& word : words) text += fmt::format(" {}{}", prefix, word);
+    return text;
+}
+
+}  // namespace
 
 QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                     std::chrono::seconds limit) {
@@ -16,8 +26,30 @@ QueuedRun linux_run(std::string name, std::string_view l0_command_line, const Li
     request.plan.guest_command_line = guest.command_line;
     request.plan.modules.push_back({guest.initramfs, "initramfs"});
     request.memory = linux_memory;
+    request.instructions_per_second = linux_instructions_per_second;
     request.limit = limit;
     return {std::move(name), std::move(request)};
+}
+
+QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                       std::chrono::seconds limit, std::string_view level, const LatCtxWords& words,
+                       std::string_view more) {
+    QueuedRun run = linux_run(std::move(name), l0_command_line, guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    plan.guest_command_line +=
+        lat_ctx_words("l2.lat_ctx.", level, words) + " l2.lat_ctx.counters=line:/dev/ttyS1";
+    if (!more.empty()) plan.guest_command_line += fmt::format(" {}", more);
+    return run;
+}
+
+QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                         std::string_view level, const LatCtxWords& words) {
+    QueuedRun run = linux_run(std::move(name), "hypervisor=off log=quiet", guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.l2_initramfs;
+    plan.guest_command_line += lat_ctx_words("lat_ctx.", level, words) + " end=record";
+    return run;
 }
 
 QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,

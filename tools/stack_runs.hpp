@@ -19,6 +19,20 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                                   std::chrono::seconds limit);
 
+// How much of lat_ctx a run does: lat-ctx's words, as NAME=VALUE.
+using LatCtxWords = std::vector<std::string>;
+
+// The same, and then the same kernel as L2, which runs lat_ctx under the key lat_ctx.LEVEL. `more`: further
+// words of L1's command line.
+[[nodiscard]] QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line,
+                                     const LinuxGuest& guest, std::chrono::seconds limit,
+                                     std::string_view level, const LatCtxWords& words = {},
+                                     std::string_view more = {});
+
+// L2's kernel and initramfs without any hypervisor: lat_ctx's base line.
+[[nodiscard]] QueuedRun bare_linux_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                                       std::string_view level, const LatCtxWords& words = {});
+
 // L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
 [[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
                                  std::chrono::seconds limit);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "tools/lat_ctx.hpp"
 #include "tools/peer.hpp"
 #include "tools/targets.hpp"
 
@@ -151,7 +152,7 @@ std::string format_number(double value) {
 
 std::string render_table(const Measurements& measurements) {
     return l1_view(measurements) + mode_table(measurements) + bare_table(measurements) +
-           target_table(measurements) +
+           lat_ctx_table(measurements) + target_table(measurements) +
            fmt::format(
                "\n  * the peer's figures: {}; not measured in this run\n"
                "  A tick is an instruction that the emulated processor executes.\n",

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "tools/lat_ctx.hpp"
+
 namespace flatback::tools {
 namespace {
 
@@ -26,10 +28,25 @@ std::optional<double> hundredths(const RunValues& run, std::string_view key) {
     return *value / hundred;
 }
 
+// By how many percent the raw figure of L2 is above bare Linux', in the worst column.
+std::optional<double> worst_percent_above_bare(const Measurements& measurements) {
+    constexpr double hundred = 100;
+    std::optional<double> worst;
+    for (const std::string_view column : lat_ctx_columns) {
+        const auto bare = lat_ctx_value(measurements, lat_ctx_level("bare"), column, "ticks");
+        const auto l2 = lat_ctx_value(measurements, lat_ctx_level("flatback.mapped"), column, "ticks");
+        if (!bare || !l2 || *bare == 0) return std::nullopt;
+        const double percent = (*l2 - *bare) / *bare * hundred;
+        worst = worst ? std::max(*worst, percent) : percent;
+    }
+    return worst;
+}
+
 }  // namespace
 
 std::vector<Target> targets(const Measurements& measurements) {
     const RunValues& bare = measurements.bare;
+    const LatCtxLevel& mapped = lat_ctx_level("flatback.mapped");
     constexpr double hundred = 100;
     const auto alternating_flushes = sum(bare, "bare_l1.per_alternating.l2_tag_flushes",
                                          "bare_l1.per_alternating.l1_tag_flushes", hundred);
@@ -52,6 +69,16 @@ std::vector<Target> targets(const Measurements& measurements) {
          hundredths(bare, "bare_l1.per_reflected.l0_exits")},
         {"VMREAD + VMWRITE of L0 per reflected exit", "not counted", 60,
          sum(bare, "bare_l1.per_reflected.vmreads", "bare_l1.per_reflected.vmwrites", hundred)},
+        {"Linux as L2: VMM's start to user space", "800,000,000", 1e9,
+         l2_boot_ticks(measurements, modes.front())},
+        {"lat_ctx in L2, raw, % above bare, worst column", "3 to 6", 2,
+         worst_percent_above_bare(measurements)},
+        {"lat_ctx in L2: L2-tag flushes per L2 entry", "0.002", 0,
+         lat_ctx_per_l2_entry(measurements, mapped, "l2_tag_flushes")},
+        {"lat_ctx in L2: L0 exits per L2 entry", "4.7", 4.7,
+         lat_ctx_per_l2_entry(measurements, mapped, "l0_exits")},
+        {"lat_ctx 8p/16K in L2, L1 ept=0", "33,454", 20000,
+         lat_ctx_value(measurements, lat_ctx_level("flatback.mapped_ept0"), "8p/16K", "ticks")},
     };
 }
 

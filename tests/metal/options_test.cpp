@@ -10,14 +10,16 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     ASSERT_TRUE(options);
     EXPECT_EQ(options->nested_vpid, NestedVpid::mapped);
     EXPECT_TRUE(options->shadow_vmcs);
+    EXPECT_TRUE(options->hypervisor);
     EXPECT_EQ(options->log, LogLevel::info);
 }
 
 TEST(L0CommandLine, EveryOptionIsTaken) {
-    const auto options = parse_options("nested-vpid=single  shadow-vmcs=off\tlog=debug ");
+    const auto options = parse_options("nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug ");
     ASSERT_TRUE(options);
     EXPECT_EQ(options->nested_vpid, NestedVpid::single);
     EXPECT_FALSE(options->shadow_vmcs);
+    EXPECT_FALSE(options->hypervisor);
     EXPECT_EQ(options->log, LogLevel::debug);
 }
 
