@@ -17,7 +17,7 @@ void start_without_hypervisor(const BootResult& boot) {
         direct_map_as<std::uint64_t>(x86::Hpa{read_cr3() & ~(x86::page_size_4k - 1)});
     l1_pml4[entry_of_image] = own_pml4[entry_of_image];
     log::line("FLATBACK stage l1-entry");
-    log::line("FLATBACK value boot.l1_entry_tsc ", read_tsc());
+    log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
 
     struct [[gnu::packed]] {
         std::uint16_t limit;

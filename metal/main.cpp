@@ -134,7 +134,7 @@ void run_l1(BootResult& boot) {
               cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ", boot.pages->free_pages() * 4,
               " KB left for tables");
     log::line("FLATBACK stage l1-entry");
-    log::line("FLATBACK value boot.l1_entry_tsc ", read_tsc());
+    log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
     vm_first_entry(cpu.frame, true);
     panic("vm_first_entry returned");
 }

@@ -80,7 +80,7 @@ int __cxa_atexit(void (*)(void*), void*, void*) {
     flatback::metal::panic("a pure virtual function was called; this is a bug of Flatback, report it");
 }
 // In unreachable branches of std::expected and std::optional.
-[[noreturn]] void abort() {
+void abort() {  // declared by the standard library, as one that does not return
     flatback::metal::panic("abort() was called; this is a bug of Flatback, report it");
 }
 }

@@ -95,6 +95,8 @@ struct EptOutcome {
     };
     Kind kind;
     std::uint8_t permissions = 0;  // of EPT12 for this address, RWX in bits 2:0; 0 where not present
+    unsigned page_shift = 12;      // violation: how much the EPT12 entry that does not allow it stands for
+    bool wrote_ept12 = false;      // accessed or dirty flags were set there
 };
 
 template <Port P>
@@ -128,18 +130,32 @@ public:
     EptOutcome resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
     // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor
-    // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT.
-    void forget(x86::Gpa<x86::L2> guest_physical) {
+    // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT. page_shift:
+    // of the EPT12 entry that the processor would have cached whole, and EPT02 may have in pieces.
+    void forget(x86::Gpa<x86::L2> guest_physical, unsigned page_shift) {
         auto* table = port_.page(current_->root);
         for (unsigned level = 4;; --level) {
             std::uint64_t& entry = table[x86::table_index(guest_physical, level)];
-            if ((entry & vmx::ept_entry::permissions) == 0) return;
-            if (level == 1 || (entry & vmx::ept_entry::page_size) != 0) {
-                entry = 0;
+            if (!vmx::ept_entry::is_present(entry)) return;
+            if (vmx::ept_entry::is_leaf(entry, level)) {
+                entry = 0;  // the processor has dropped its copy
                 return;
             }
-            table = port_.page(x86::Hpa{entry & vmx::ept_entry::address_mask});
+            table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
+            if (12 + 9 * (level - 1) <= page_shift) {
+                if (clear_leaves(table, level - 1)) flush(*current_);
+                return;
+            }
         }
+    }
+
+    // A page for the host's or the engine's other needs when memory is out, at the cost of what was filled.
+    // Not while L2 is about to run.
+    std::optional<x86::Hpa> give_page() {
+        if (auto page = take_page()) return page;
+        if (current_ == nullptr) return std::nullopt;
+        empty(*current_);
+        return new_table();
     }
 
     // INVEPT of one EP4TA, and of all: what was filled is forgotten and the hardware's copies dropped.
@@ -244,6 +260,7 @@ private:
         x86::Gpa<x86::L1> address;
         std::uint64_t* table1 = nullptr;     // the level-1 table, where there is one
         std::uint8_t permissions_above = 0;  // of the levels above it
+        bool wrote_flags = false;
     };
     Walk12 walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
@@ -280,6 +297,22 @@ private:
         oldest->accessed_dirty = accessed_dirty;
         oldest->last_used = clock_;
         return *oldest;
+    }
+
+    // The tables stay, for what is filled next. True: there was something.
+    bool clear_leaves(std::uint64_t* table, unsigned level) {
+        bool found = false;
+        for (unsigned i = 0; i < root_entries; ++i) {
+            if (!vmx::ept_entry::is_present(table[i])) continue;
+            if (vmx::ept_entry::is_leaf(table[i], level)) {
+                table[i] = 0;
+                found = true;
+            } else {
+                auto* below = port_.page(x86::Hpa{vmx::ept_entry::table_address(table[i])});
+                found = clear_leaves(below, level - 1) || found;
+            }
+        }
+        return found;
     }
 
     void flush(const Context& context) {
@@ -364,7 +397,7 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
         if (page == nullptr) return {Kind::misconfiguration, 0, false, 0, 0, {}};
         auto* slot = reinterpret_cast<std::uint64_t*>(page) + ((guest_physical.value() >> shift) & 511);
         const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);  // once: L1 may be writing it
-        if ((entry & vmx::ept_entry::permissions) == 0) return {Kind::violation, 0, false, 0, 0, {}};
+        if ((entry & vmx::ept_entry::permissions) == 0) return {Kind::violation, 0, false, 0, shift, {}};
         if (vmx::is_ept_misconfigured(entry, level, limits_.ept_vpid, limits_.physical_address_width)) {
             return {Kind::misconfiguration, 0, false, 0, 0, {}};
         }
@@ -376,14 +409,16 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
             table = entry & vmx::ept_entry::address_mask;
             continue;
         }
-        if ((access & ~permissions) != 0) return {Kind::violation, permissions, false, 0, 0, {}};
+        if ((access & ~permissions) != 0) return {Kind::violation, permissions, false, 0, shift, {}};
         bool writable_now = (permissions & 2) != 0;
+        bool wrote_flags = false;
         if (accessed_dirty) {  // SDM 3C 29.3.5
             for (unsigned l = level; l <= 4; ++l) {
                 std::uint64_t flags = vmx::ept_entry::accessed;
                 if (l == level && (access & 2) != 0) flags |= vmx::ept_entry::dirty;
                 if ((__atomic_load_n(path[l - 1], __ATOMIC_RELAXED) & flags) != flags) {
                     __atomic_fetch_or(path[l - 1], flags, __ATOMIC_RELAXED);
+                    wrote_flags = true;
                 }
             }
             writable_now = writable_now && ((entry & vmx::ept_entry::dirty) != 0 || (access & 2) != 0);
@@ -398,7 +433,8 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
                 x86::Gpa<x86::L1>{(entry & vmx::ept_entry::address_mask & ~in_page) |
                                   (guest_physical.value() & in_page)},
                 level == 1 ? reinterpret_cast<std::uint64_t*>(page) : nullptr,
-                permissions_above};
+                permissions_above,
+                wrote_flags};
     }
 }
 
@@ -452,7 +488,7 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
 
     recent_ = {};
     const Walk12 walk = walk_ept12(eptp12, guest_physical, access);
-    if (walk.kind != EptOutcome::Kind::filled) return {walk.kind, walk.permissions};
+    if (walk.kind != EptOutcome::Kind::filled) return {walk.kind, walk.permissions, walk.page_shift};
     const HostBlock& block = host_block(walk.address);
     unsigned shift = std::min<unsigned>(block.page_shift, walk.page_shift);
     if (shift == 30 && !limits_.huge_pages) shift = 21;
@@ -483,7 +519,7 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                                walk.permissions_above};
                     fill_neighbours(index, accessed_dirty);
                 }
-                return {EptOutcome::Kind::filled, walk.permissions};
+                return {EptOutcome::Kind::filled, walk.permissions, shift, walk.wrote_flags};
             }
             if ((table[index] & vmx::ept_entry::permissions) == 0 ||
                 (table[index] & vmx::ept_entry::page_size) != 0) {

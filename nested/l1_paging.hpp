@@ -3,6 +3,7 @@
 // back as it would see them, and its accessed and dirty flags are set.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <expected>
 
@@ -75,6 +76,11 @@ std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1Pa
             if (level == 1) return finish(slot, entry, 12, entry & 0xfffff000);
             if ((entry & x86::page_entry::page_size) != 0 &&
                 (state.cr4 & x86::cr4::page_size_extensions) != 0) {
+                // Bits 20:13 are the address's 39:32, as far as the processor has them; what is left up to
+                // bit 21 is reserved (SDM 3A table 4-4).
+                const unsigned address_bits = std::min(state.physical_address_width, 40U) - 32;
+                const std::uint32_t reserved = 0x3fe000U & ~(((1U << address_bits) - 1) << 13);
+                if ((entry & reserved) != 0) return std::unexpected(base | present | reserved_bit);
                 const std::uint64_t frame = (entry & 0xffc00000) | (std::uint64_t{entry & 0x1fe000U} << 19);
                 return finish(slot, entry, 22, frame);
             }

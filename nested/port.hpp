@@ -24,8 +24,10 @@ struct HostMapping {
 };
 
 // A port may also have, for speed:
-//   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)  L1 has not written to the page since this was
-//   last asked of it void notice(Notice, std::uint64_t)                       something to be logged
+//   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)
+//       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
+//   void notice(Notice, std::uint64_t)
+//       Something to be logged.
 //
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>
@@ -64,7 +66,8 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     { port.write_l1_msr(encoding, value) } -> std::same_as<bool>;
     // The 4 KB MSR bitmap (SDM 3C 25.6.9) of what L0 keeps from L1, and so from L2 even where L1 allows it.
     { port.l0_msr_bitmap() } -> std::same_as<x86::Hpa>;
-    // EPT01's EPTP: under it runs an L2 whose L1 uses no EPT for it.
+    // EPT01's EPTP: under it runs an L2 whose L1 uses no EPT for it. A host that changes EPT01 later executes
+    // INVEPT for it itself, and calls NestedVcpu::ept01_changed() for what the engine made of it.
     { port.ept01_pointer() } -> std::same_as<std::uint64_t>;
     {port.set_cr2(value)};
     // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.

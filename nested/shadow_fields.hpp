@@ -21,6 +21,8 @@ inline constexpr std::array exit_fields = {
     vmx::field::guest_rsp.encoding,
     vmx::field::guest_rflags.encoding,
     vmx::field::guest_interruptibility_state.encoding,
+    vmx::field::guest_cs_access_rights.encoding,  // KVM looks for 64-bit mode where user space is to help ...
+    vmx::field::guest_ss_access_rights.encoding,  // ... and for the privilege level
 };
 
 // Defined only for some exits; read and shadowed there.
@@ -40,6 +42,15 @@ inline constexpr std::array written_fields = {
     vmx::field::vm_entry_interruption_information.encoding,
     vmx::field::primary_processor_based_vm_execution_controls.encoding,
     vmx::field::virtual_processor_identifier.encoding,
+    vmx::field::host_rsp.encoding,  // another one with each system call, where kernel stacks are randomized
+};
+
+// The same, of controls that are in use: L0 looks only then. Linux's timer ticks and interrupts write them.
+inline constexpr std::array written_with_timer = {
+    vmx::field::vmx_preemption_timer_value.encoding,
+};
+inline constexpr std::array written_with_tpr_shadow = {
+    vmx::field::tpr_threshold.encoding,
 };
 
 // Written by L1 with an event to inject; L0 looks only where the interruption information is valid.

@@ -127,7 +127,10 @@ public:
     // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry,
     // which it may change. False: the NMI cannot be delivered at this entry.
     [[nodiscard]] bool deliver_nmi(Entry& entry);
-    // L0 changed what EPT01 says: nothing derived from it may be used any longer (rule 6 of docs/tags.md).
+    // L0 changed what EPT01 says: nothing that the engine made of it may be used any longer (rule 6 of
+    // docs/tags.md). What the processor has cached of EPT01 itself is the host's to drop: it executes INVEPT
+    // of ept01_pointer() after the change and before any guest runs. Called with the VMCS of the guest that
+    // is current; before that guest runs again comes prepare_reentry().
     void ept01_changed();
     // Raises a fault in the guest that is current.
     void inject(const Fault& fault);
@@ -162,6 +165,7 @@ private:
         FieldSet fresh;         // guest state and information whose word in vmcs12 is current
         FieldSet always_fresh;  // of these, what no exit changes
         FieldSet pending;       // words to be written to vmcs02 at the next entry
+        FieldSet overwritten;   // guest state in vmcs02 that this entry brought from elsewhere
         Vmcs12 vmcs12;
     };
     struct EntryFailure {
@@ -246,6 +250,15 @@ private:
                                         std::uint64_t value, unsigned bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
+    // L0 itself wrote to L1's memory, which the port does not notice. A bit of the filter may stand for other
+    // pages too: then MSR bitmaps are merged once more than needed.
+    static std::uint64_t filter_bit(const std::byte* where) {
+        return std::uint64_t{1} << ((reinterpret_cast<std::uintptr_t>(where) >> 12) % 64);
+    }
+    void note_written(const std::byte* where) {
+        if ((merged_pages_ & filter_bit(where)) != 0) [[unlikely]]
+            ++bitmap_writes_;
+    }
 
     // nested/vcpu_vmcs.hpp: which of L1's VMCSs are active and current.
     [[nodiscard]] Slot* find(x86::Gpa<x86::L1> region);
@@ -265,7 +278,10 @@ private:
     [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
+    void put_page_addresses(const Slot& slot);
     [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
+    void keep_l1_word(Slot& slot, std::uint32_t encoding);
+    void take_back_overwritten(Slot& slot);
     // L1's VMCS for the checks of guest state, which is newest in vmcs02.
     struct GuestView {
         NestedVcpu& vcpu;
@@ -340,6 +356,8 @@ private:
         if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
     }
     void run(tag::OwedFlush&& flush);
+    void run_here(tag::OwedFlush&& flush);
+    void flush_ept_contexts();
     void pay(std::optional<tag::OwedFlush>&& owed) {
         if (owed) [[unlikely]]
             run(std::move(*owed));
@@ -376,6 +394,7 @@ private:
     x86::Hpa vmwrite_bitmap_{};
     Inherited inherited_;
     std::uint64_t bitmap_writes_ = 0;         // how often a write to one of L1's MSR bitmaps was noticed
+    std::uint64_t merged_pages_ = 0;          // where they lie, as a filter: see filter_bit()
     std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero
     unsigned l0_msr_words_used_ = 0;
 };

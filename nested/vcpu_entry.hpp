@@ -2,6 +2,7 @@
 // date, the tag and the EPT02 chosen, and what is owed to them paid.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -68,9 +69,20 @@ enum Work : std::uint32_t {
     exit_load_list = 1U << 11,
     paging_without_ept = 1U << 12,
     rewrite_timer = 1U << 13,  // the preemption timer starts anew
+    saves_timer = 1U << 15,    // the exit leaves its value where L1's VMREAD finds it
+    inherit_saved = 1U << 14,  // what is inherited is saved by exits: L1's word may be newest in vmcs02
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
+// Entries that may write over guest state of which vmcs02 alone has L1's word.
+inline constexpr std::uint32_t overwrites = inherit_saved | entry_msr_list | paging_without_ept;
+
+// Where load_msrs() puts MSRs that live in the VMCS, and that a list may name.
+inline constexpr std::array guest_state_in_msr_lists = {
+    vmx::field::guest_ia32_efer.encoding,         vmx::field::guest_ia32_pat.encoding,
+    vmx::field::guest_ia32_debugctl.encoding,     vmx::field::guest_ia32_sysenter_cs.encoding,
+    vmx::field::guest_ia32_sysenter_esp.encoding, vmx::field::guest_ia32_sysenter_eip.encoding,
+};
 
 constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
     namespace entry = vmx::entry_control;
@@ -80,7 +92,7 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
     std::uint32_t work = 0;
     const auto one = [&](std::uint32_t load, std::uint32_t save, Work inherit, Work rewrite) {
         if ((in & load) == 0) {
-            work |= inherit;
+            work |= inherit | ((out & save) != 0 ? inherit_saved : 0U);
         } else if ((out & save) == 0) {
             work |= rewrite;
         }
@@ -98,9 +110,8 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
         work |= paging_without_ept;
     }
     const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
-    if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0 &&
-        (out & exit::save_vmx_preemption_timer_value) == 0) {
-        work |= rewrite_timer;
+    if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0) {
+        work |= (out & exit::save_vmx_preemption_timer_value) == 0 ? rewrite_timer : saves_timer;
     }
     if (vmcs12.get(vmx::field::vm_entry_msr_load_count) != 0) work |= entry_msr_list;
     if (vmcs12.get(vmx::field::vm_exit_msr_store_count) != 0) work |= exit_store_list;
@@ -190,6 +201,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     entering_by_launch_ = launch;
     reentering_ = false;
     in_l2_ = true;
+    if ((slot.work & detail::overwrites) != 0) slot.overwritten.clear();
     load(slot.vmcs02);
     if (!slot.vmcs02_prepared) prepare_vmcs02(slot);
     if (slot.kept_changed) {
@@ -321,7 +333,22 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
                                       vmx::entry_control::load_debug_controls |
                                       vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer);
 
-    // Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing.
+    put_page_addresses(slot);
+    // Of what exits did not save, L1's word is the newest; vmcs02 has another.
+    slot.always_fresh.for_each([&](std::size_t index) {
+        if (copied_to_vmcs02_.contains(index)) slot.pending.insert(index);
+    });
+    slot.always_fresh = detail::not_saved_at_exit(vmcs12);
+    slot.work = detail::work_of(vmcs12);
+}
+
+// Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing. vmcs02
+// is current.
+template <Port P>
+void NestedVcpu<P>::put_page_addresses(const Slot& slot) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
     const auto page_of = [&](std::uint64_t address) {
         return port_.host_mapping(x86::Gpa<x86::L1>{address}).address.value();
     };
@@ -333,15 +360,9 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     if ((primary12 & vmx::primary::use_tpr_shadow) != 0) {
         put(field::virtual_apic_address, page_of(vmcs12.get(field::virtual_apic_address)));
     }
-    if ((secondary12 & vmx::secondary::virtualize_apic_accesses) != 0) {
+    if ((slot.secondary02 & vmx::secondary::virtualize_apic_accesses) != 0) {
         put(field::apic_access_address, page_of(vmcs12.get(field::apic_access_address)));
     }
-    // Of what exits did not save, L1's word is the newest; vmcs02 has another.
-    slot.always_fresh.for_each([&](std::size_t index) {
-        if (copied_to_vmcs02_.contains(index)) slot.pending.insert(index);
-    });
-    slot.always_fresh = detail::not_saved_at_exit(vmcs12);
-    slot.work = detail::work_of(vmcs12);
 }
 
 // The rare parts of an entry, those that cannot be kept from one entry to the next. vmcs02 is current.
@@ -351,16 +372,20 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     using namespace detail;
     const Vmcs12& vmcs12 = slot.vmcs12;
     const std::uint32_t work = slot.work;
+    const auto overwrite = [&](auto what, std::uint64_t value) {
+        if ((work & inherit_saved) != 0) keep_l1_word(slot, what.encoding);
+        put(what, value);
+    };
     if ((work & msr_bitmap) != 0) merge_msr_bitmap(slot);
     if ((work & inherit_debug) != 0) {
-        put(field::guest_dr7, inherited_.dr7);
-        put(field::guest_ia32_debugctl, inherited_.debugctl);
+        overwrite(field::guest_dr7, inherited_.dr7);
+        overwrite(field::guest_ia32_debugctl, inherited_.debugctl);
     } else if ((work & rewrite_debug) != 0) {
         put(field::guest_dr7, vmcs12.get(field::guest_dr7));
         put(field::guest_ia32_debugctl, vmcs12.get(field::guest_ia32_debugctl));
     }
     if ((work & inherit_pat) != 0) {
-        put(field::guest_ia32_pat, inherited_.pat);
+        overwrite(field::guest_ia32_pat, inherited_.pat);
     } else if ((work & rewrite_pat) != 0) {
         put(field::guest_ia32_pat, vmcs12.get(field::guest_ia32_pat));
     }
@@ -371,7 +396,7 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         const bool paging = (get(field::guest_cr0) & x86::cr0::paging) != 0;
         const std::uint64_t mode =
             x86::efer::long_mode_active | (paging ? x86::efer::long_mode_enable : std::uint64_t{0});
-        put(field::guest_ia32_efer, (inherited_.efer & ~mode) | (ia32e ? mode : 0));
+        overwrite(field::guest_ia32_efer, (inherited_.efer & ~mode) | (ia32e ? mode : 0));
     } else if ((work & rewrite_efer) != 0) {
         put(field::guest_ia32_efer, vmcs12.get(field::guest_ia32_efer));
     }
@@ -381,9 +406,12 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         const bool pae = (get(field::guest_cr0) & x86::cr0::paging) != 0 &&
                          (get(field::guest_cr4) & x86::cr4::physical_address_extension) != 0 &&
                          (get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) == 0;
-        if (pae && !load_pdptes(get(field::guest_cr3))) {
-            return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
-                                static_cast<std::uint64_t>(vmx::GuestStateFailure::pdpte)};
+        if (pae) {
+            for (std::uint32_t i = 0; i < 4; ++i) keep_l1_word(slot, field::guest_pdpte0.encoding + 2 * i);
+            if (!load_pdptes(get(field::guest_cr3))) {
+                return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
+                                    static_cast<std::uint64_t>(vmx::GuestStateFailure::pdpte)};
+            }
         }
     }
     if ((work & rewrite_timer) != 0) {
@@ -395,6 +423,7 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
             return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
                                 static_cast<std::uint64_t>(vmx::GuestStateFailure::other)};
         }
+        for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
         if (const unsigned failed = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
                                               vmcs12.get(field::vm_entry_msr_load_count));
             failed != 0) {
@@ -402,6 +431,23 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         }
     }
     return std::nullopt;
+}
+
+// A guest-state field of vmcs02 is about to get what this entry brings from elsewhere. If the entry then
+// fails, L1 must find in its VMCS what was there (SDM 3C 27.8). vmcs02 is current.
+template <Port P>
+void NestedVcpu<P>::keep_l1_word(Slot& slot, std::uint32_t encoding) {
+    const std::size_t index = detail::index_of(encoding);
+    if (slot.always_fresh.contains(index)) return;  // its word here is the newest, whatever vmcs02 has
+    slot.overwritten.insert(index);
+    if (!slot.guest_in_vmcs02 || slot.fresh.contains(index)) return;
+    slot.vmcs12.set_word(index, get_raw(encoding));
+    slot.fresh.insert(index);
+}
+// The entry failed: the next one starts from L1's words again.
+template <Port P>
+void NestedVcpu<P>::take_back_overwritten(Slot& slot) {
+    if ((slot.work & detail::overwrites) != 0) slot.pending.insert_all(slot.overwritten);
 }
 
 // The guest state that L2 is about to be entered with, by L0's own checks. vmcs02 is current and has it all.
@@ -444,6 +490,7 @@ void NestedVcpu<P>::merge_msr_bitmap(Slot& slot) {
     auto* merged = port_.page(slot.msr_bitmap02);
     if (const auto* page = port_.l1_page(address)) {
         slot.merged_from = address.value();
+        merged_pages_ |= filter_bit(page);
         std::memcpy(merged, page, x86::page_size);
     } else {
         std::memset(merged, 0xff, x86::page_size);
@@ -535,6 +582,7 @@ bool NestedVcpu<P>::store_msrs(std::uint64_t list, std::uint32_t count) {
         const auto value = read_guest_msr(entry.index);
         if (!value) return false;
         std::memcpy(page + address.page_offset() + 8, &*value, 8);
+        note_written(page);
     }
     return true;
 }

@@ -57,6 +57,7 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     }
     in_l2_ = false;
     if (entering_by_launch_) slot.launched = false;
+    take_back_overwritten(slot);
     slot.controls_changed = true;
     load(vmcs01_);
     enter_l1_tag();
@@ -128,6 +129,8 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
         ept02_.resolve(slot.vmcs12.get(vmx::field::ept_pointer), x86::Gpa<x86::L2>{guest_physical},
                        static_cast<std::uint8_t>(violation.access()));
     using Kind = EptOutcome::Kind;
+    if (outcome.wrote_ept12) [[unlikely]]
+        ++bitmap_writes_;  // L1 may keep an MSR bitmap there
     if (outcome.kind == Kind::filled) [[likely]] {
         if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) && tells_of_nmi_unblocking(slot))
             [[unlikely]] {
@@ -141,7 +144,9 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     if (outcome.kind == Kind::misconfiguration) {
         return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
     }
-    if (violation.permissions() != 0) ept02_.forget(x86::Gpa<x86::L2>{guest_physical});
+    if (violation.permissions() != 0 || outcome.page_shift > 12) {
+        ept02_.forget(x86::Gpa<x86::L2>{guest_physical}, outcome.page_shift);
+    }
     // The access is L2's; the permissions are those of L1's tables, not of EPT02 which may not be filled yet.
     constexpr std::uint64_t advanced =
         vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
@@ -232,6 +237,8 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
     note(field::guest_rsp.encoding, get(field::guest_rsp));
     note(field::guest_rflags.encoding, get(field::guest_rflags));
     note(field::guest_interruptibility_state.encoding, get(field::guest_interruptibility_state));
+    note(field::guest_cs_access_rights.encoding, get(field::guest_cs_access_rights));
+    note(field::guest_ss_access_rights.encoding, get(field::guest_ss_access_rights));
     const auto note_now = [&](auto what) {
         note(what.encoding, get(what));
         slot.fresh.insert(detail::index_of(what.encoding));
@@ -246,6 +253,8 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
                basic == vmx::ExitReason::control_register_access) {
         note_now(field::guest_linear_address);  // of a string, or of LMSW's operand
     }
+    if ((slot.work & detail::saves_timer) != 0) [[unlikely]]
+        note_now(field::vmx_preemption_timer_value);
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.
     const std::uint32_t injected = vmcs12.get(field::vm_entry_interruption_information);
     note(field::vm_entry_interruption_information.encoding,
@@ -287,6 +296,7 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
     ++counters_.exits_reflected;
     ++counters_.reflected[static_cast<std::size_t>(reason)];
     if (entering_by_launch_) slot.launched = false;
+    take_back_overwritten(slot);
     // The guest state was loaded, and is known to be good, only where the MSR list came after it.
     const bool loaded = reason == vmx::ExitReason::entry_failure_msr_loading;
     if (loaded) pass_on_l2_state(slot);
@@ -294,7 +304,7 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
         const std::size_t index = detail::index_of(what.encoding);
         slot.vmcs12.set_word(index, value);
         slot.fresh.insert(index);
-        if (shadowing_) put(what, static_cast<decltype(what)::Value>(value));
+        if (shadowing_) put(what, static_cast<typename decltype(what)::Value>(value));
     };
     if (shadowing_) load(slot.shadow);
     set(vmx::field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);
@@ -482,11 +492,17 @@ bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
     return true;
 }
 
-// L0 took a page of L1's away, or gave one: every context made from EPT01 is forgotten.
+// L0 took a page of L1's away, or gave one: every context made from EPT01 is forgotten, and the addresses in
+// vmcs02 of pages that the processor itself uses.
 template <Port P>
 void NestedVcpu<P>::ept01_changed() {
     ept02_.forget_host();
     tags_.ept_contexts_stale();
+    for (unsigned i = 0; i < slots_used_; ++i) slots_[i].controls_changed = true;
+    if (in_l2_) put_page_addresses(*current_);
+    // Where L0 looks for its own writes to MSR bitmaps has moved too: each is merged anew.
+    ++bitmap_writes_;
+    merged_pages_ = 0;
     forget_walks();
 }
 

@@ -206,7 +206,8 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::Instructi
 // L1 may change its paging structures without L0's knowing. So what is remembered of a walk is where its
 // entries lie and what they held: each is read again, and if all are the same so is the result.
 template <Port P>
-std::byte* NestedVcpu<P>::plain_operand(vmx::InstructionInformation information, unsigned bytes, bool write) {
+[[gnu::always_inline]] inline std::byte* NestedVcpu<P>::plain_operand(vmx::InstructionInformation information,
+                                                                      unsigned bytes, bool write) {
     // 64-bit addresses, and no segment with a base: bits 9:7 and 17:15 (SDM 3C table 28-14).
     constexpr std::uint32_t address_size = 7U << 7;
     constexpr std::uint32_t based_segment = 4U << 15;
@@ -318,6 +319,7 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::write_operand(vmx::InstructionInf
     if (long_mode && bytes == 8) [[likely]] {
         if (auto* found = plain_operand(information, 8, true)) [[likely]] {
             __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
+            note_written(found);
             return {};
         }
     }
@@ -338,6 +340,7 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
         .efer = get(vmx::field::guest_ia32_efer),
         .alignment_check = (get(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
         .physical_address_width = capabilities_.physical_address_width};
+    ++bitmap_writes_;  // it may write to L1's paging structures too, and L1 may keep an MSR bitmap anywhere
     auto* bytes = static_cast<std::byte*>(buffer);
     std::byte* where[2] = {};
     unsigned pieces = 0;
@@ -468,6 +471,7 @@ void NestedVcpu<P>::vmclear() {
         if (slot == current_) make_current(nullptr);
     } else if (auto* page = port_.l1_page(region)) {
         reinterpret_cast<VmcsRegion*>(page)->launched = 0;
+        note_written(page);
     }
     succeed();
 }
@@ -628,7 +632,11 @@ void NestedVcpu<P>::invvpid() {
     const tag::Cpu cpu{port_.cpu()};
     switch (static_cast<vmx::InvvpidType>(type)) {
         case vmx::InvvpidType::individual_address:
-            pay(tags_.invvpid_address(vpid12, x86::LinearAddress{descriptor.linear_address}, cpu));
+            // The one that runs the hardware's at once, and that a hypervisor without EPT executes most.
+            if (auto owed =
+                    tags_.invvpid_address(vpid12, x86::LinearAddress{descriptor.linear_address}, cpu)) {
+                run_here(std::move(*owed));
+            }
             break;
         case vmx::InvvpidType::single_context:
             pay(tags_.invvpid_single(vpid12, cpu));
@@ -645,7 +653,11 @@ void NestedVcpu<P>::invvpid() {
 
 // Runs an owed flush on this CPU and says so.
 template <Port P>
-void NestedVcpu<P>::run(tag::OwedFlush&& flush) {
+[[gnu::noinline]] void NestedVcpu<P>::run(tag::OwedFlush&& flush) {
+    run_here(std::move(flush));
+}
+template <Port P>
+[[gnu::always_inline]] inline void NestedVcpu<P>::run_here(tag::OwedFlush&& flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
         port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
@@ -656,12 +668,15 @@ void NestedVcpu<P>::run(tag::OwedFlush&& flush) {
             ++counters_.l2_tag_flushes;
         }
     }
-    if (target.ept_contexts) {
-        ept02_.flush_hardware();
-        port_.invept(vmx::InveptType::single_context, port_.ept01_pointer());
-        ++counters_.hardware_invepts;
-    }
+    if (target.ept_contexts) [[unlikely]]
+        flush_ept_contexts();
     std::move(flush).paid();
+}
+template <Port P>
+[[gnu::noinline]] void NestedVcpu<P>::flush_ept_contexts() {
+    ept02_.flush_hardware();
+    port_.invept(vmx::InveptType::single_context, port_.ept01_pointer());
+    ++counters_.hardware_invepts;
 }
 
 }  // namespace flatback::nested

@@ -21,18 +21,19 @@ inline constexpr FieldSet read_at_exit = [] {
     return set;
 }();
 
-inline constexpr FieldSet shadowed = [] {
-    FieldSet set = read_at_exit;
-    for (auto encoding : conditional_exit_fields) set.insert(index_of(encoding));
-    for (auto encoding : written_fields) set.insert(index_of(encoding));
-    for (auto encoding : written_with_event) set.insert(index_of(encoding));
-    return set;
-}();
-
 inline constexpr FieldSet shadow_writable = [] {
     FieldSet set;
     for (auto encoding : written_fields) set.insert(index_of(encoding));
     for (auto encoding : written_with_event) set.insert(index_of(encoding));
+    for (auto encoding : written_with_timer) set.insert(index_of(encoding));
+    for (auto encoding : written_with_tpr_shadow) set.insert(index_of(encoding));
+    return set;
+}();
+
+inline constexpr FieldSet shadowed = [] {
+    FieldSet set = read_at_exit;
+    for (auto encoding : conditional_exit_fields) set.insert(index_of(encoding));
+    set.insert_all(shadow_writable);
     return set;
 }();
 
@@ -108,7 +109,9 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
     for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02}) {
         if (page->value() != 0) continue;
-        const auto fresh_page = port_.allocate_page();
+        auto fresh_page = port_.allocate_page();
+        // EPT02 may have taken all there was. What it gives back it fills again when L2 asks for it.
+        if (!fresh_page) fresh_page = ept02_.give_page();
         if (!fresh_page) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
         *page = *fresh_page;
         if (page == &slot->msr_bitmap02) continue;
@@ -154,6 +157,7 @@ void NestedVcpu<P>::write_back(Slot& slot) {
         auto* stored = reinterpret_cast<VmcsRegion*>(page);
         stored->launched = slot.launched ? 1 : 0;
         for (std::size_t i = 0; i < vmx::field_count; ++i) stored->words[i] = slot.vmcs12.word(i);
+        note_written(page);
     }
     slot.active = false;
 }
@@ -170,8 +174,10 @@ void NestedVcpu<P>::make_current(Slot* slot) {
 template <Port P>
 void NestedVcpu<P>::fill_shadow(Slot& slot) {
     load(slot.shadow);
-    detail::shadowed.for_each(
-        [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
+    detail::shadowed.for_each([&](std::size_t index) {
+        // What L1 was not promised the processor may not have either.
+        if (supported_.contains(index)) put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index));
+    });
     load(vmcs01_);
 }
 
@@ -194,6 +200,20 @@ void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
     if (event.is_valid() || all) {
         for (auto encoding : written_with_event) collect(encoding);
     }
+    const auto collect_if = [&](bool in_use, const auto& encodings) {
+        if (!in_use && !all) return;
+        for (auto encoding : encodings) {
+            if (supported_.contains(detail::index_of(encoding))) collect(encoding);
+        }
+    };
+    // By the controls as they are now: L1 may have written the primary ones just so.
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    collect_if((vmcs12.get(vmx::field::pin_based_vm_execution_controls) &
+                vmx::pin::activate_vmx_preemption_timer) != 0,
+               written_with_timer);
+    collect_if((vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
+                vmx::primary::use_tpr_shadow) != 0,
+               written_with_tpr_shadow);
 }
 
 // Reads from vmcs02 all that is only there.
@@ -269,6 +289,8 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
             }
             return;
         case FieldHandling::host_state:
+            // No rule is about RSP, and every exit loads it (SDM 3C 27.2.2, 27.2.3).
+            if (index == detail::index_of(vmx::field::host_rsp.encoding)) return;
             slot.host_changed = true;
             if (l1_state_of_ == &slot && !detail::host_always_loaded.contains(index)) l1_state_known_ = false;
             return;

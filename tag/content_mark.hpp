@@ -28,6 +28,8 @@ enum class Extent : std::uint8_t {
     return same ? first : Extent::single_context;
 }
 
+class Snapshot;
+
 // The mark of one tag: a content generation, and the one CPU on which the tag was last made to hold nothing
 // but a stated generation. Where the two generations differ a flush is owed on that CPU, and `owed` says how
 // much; on every other CPU, and everywhere for a tag that was just handed out, the whole context is owed.
@@ -71,6 +73,13 @@ public:
         ++content_;
     }
 
+    // The same for one address, where nothing was owed before.
+    void invalidate_first(x86::LinearAddress linear_address) {
+        owed_ = Extent::address;
+        owed_address_ = linear_address;
+        ++content_;
+    }
+
     // A new owner, or a new use: nothing is known of the content, on any CPU.
     void forget() {
         cpu_ = Cpu::none;
@@ -90,6 +99,8 @@ public:
     }
 
 private:
+    friend class Snapshot;
+
     std::uint64_t content_ = 1;
     std::uint64_t valid_ = 0;
     Cpu cpu_ = Cpu::none;

@@ -8,6 +8,8 @@
 
 namespace flatback::tag {
 
+class Snapshot;
+
 // INVVPID leaves guest-physical mappings alone (SDM 3C 29.4.3.1), so the EPT contexts have a mark of their
 // own. One mark stands for a set of contexts: all the EPT02 roots of a virtual CPU, or its EPT01. The whole
 // set is flushed at once, because a context that is not running now may be the next one under the same tag.
@@ -42,6 +44,8 @@ public:
     }
 
 private:
+    friend class Snapshot;
+
     std::atomic<std::uint64_t> content_{1};
     std::uint64_t valid_ = 0;
     Cpu cpu_ = Cpu::none;

@@ -52,7 +52,8 @@ public:
           ept_receipt_(other.ept_receipt_),
           owed_(std::exchange(other.owed_, false)) {}
     ~OwedFlush() {
-        if (owed_) unpaid_flush(target_);
+        if (owed_) [[unlikely]]
+            dropped(target_);
     }
 
     [[nodiscard]] const FlushTarget& target() const { return target_; }
@@ -65,6 +66,9 @@ public:
     void keep() && { owed_ = false; }
 
 private:
+    // By value: an object whose address is given away cannot live in registers.
+    [[gnu::cold, gnu::noinline]] static void dropped(FlushTarget target) { unpaid_flush(target); }
+
     FlushTarget target_;
     ContentMark* content_ = nullptr;
     EptMark* ept_ = nullptr;

@@ -65,6 +65,8 @@ public:
     }
 
 private:
+    friend class Snapshot;
+
     static constexpr std::uint32_t occupant_l1 = 0;
     static constexpr std::uint32_t occupant_l2_without_vpid = 0x1'0000;
     static constexpr std::uint32_t occupant_l2_sharing = 0x2'0000;  // | vpid12

@@ -81,10 +81,12 @@ public:
                                                            Cpu cpu) {
         Slot* slot = find(vpid12);
         if (slot == nullptr) return flush_shared(cpu);
-        const bool owed = slot->content.owes();
-        slot->content.invalidate(Extent::address, linear_address);
-        // A flush that is owed anyway takes the address with it.
-        if (owed || slot->content.cpu() != cpu) return std::nullopt;
+        if (!slot->content.valid_on(cpu)) [[unlikely]] {
+            // A flush that is owed anyway takes the address with it.
+            slot->content.invalidate(Extent::address, linear_address);
+            return std::nullopt;
+        }
+        slot->content.invalidate_first(linear_address);
         return std::optional<OwedFlush>{
             std::in_place, FlushTarget{slot->tag.number(), cpu, Extent::address, linear_address, false},
             &slot->content, nullptr};
@@ -131,6 +133,8 @@ public:
     [[nodiscard]] const MapStatistics& statistics() const { return statistics_; }
 
 private:
+    friend class Snapshot;
+
     struct Slot {
         [[no_unique_address]] ContentMark content;  // its padding holds vpid12
         Vpid12 vpid12{0};

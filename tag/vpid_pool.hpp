@@ -19,6 +19,7 @@ enum class TagNumber : std::uint16_t { none = 0 };
     return static_cast<std::uint16_t>(tag);
 }
 
+class Snapshot;
 class VpidPool;
 
 // One tag, owned. The destructor gives it back; it can be moved but not copied, so a tag has one owner and is
@@ -48,6 +49,7 @@ public:
 
 private:
     friend class VpidPool;
+    friend class Snapshot;
     Vpid(VpidPool& pool, TagNumber number) : pool_(&pool), number_(number) {}
 
     VpidPool* pool_ = nullptr;
@@ -98,6 +100,7 @@ public:
 
 private:
     friend class Vpid;
+    friend class Snapshot;
 
     static constexpr std::uint64_t cells = 65536;
 

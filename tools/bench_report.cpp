@@ -132,8 +132,8 @@ std::vector<std::string> missing_bench_values(const Measurements& measurements, 
             exits_of(measurements.of_mode(level.run), mode_of(level)).empty())
             missing.push_back(fmt::format("exits.{}", level.key));
     }
+    add(missing_lat_ctx(measurements, bench_levels(with_kvm)));
     if (!with_kvm) return missing;
-    add(missing_lat_ctx(measurements, kvm_levels));
     for (const std::string_view key : {"boot.l1", "boot.l2"}) {
         if (!measurements.of_mode(kvm_name).value(key))
             missing.push_back(fmt::format("{} ({})", key, kvm_name));

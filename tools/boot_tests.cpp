@@ -8,7 +8,9 @@
 
 #include "tools/files.hpp"
 #include "tools/machine.hpp"
+#include "tools/measurements.hpp"
 #include "tools/paths.hpp"
+#include "tools/peer_guest.hpp"
 #include "tools/progress.hpp"
 #include "tools/stack_runs.hpp"
 #include "tools/temporary_directory.hpp"
@@ -28,6 +30,9 @@ struct BootTest {
     std::optional<Ending> ending;
     std::string_view word;
     std::vector<std::string> stages;
+    // Where the run's values are judged too: what is wrong with them; empty where nothing. Instead of checks
+    // that the guest reports.
+    std::string (*judge_values)(const RunValues& values) = nullptr;
 };
 
 std::filesystem::path endings_kernel() {
@@ -111,6 +116,8 @@ void add_bare(std::vector<BootTest>& tests) {
 
 constexpr std::array<std::string_view, 3> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                       "boot.linux.bzimage"};
+constexpr std::string_view linux_l2_name = "boot.linux.l2";
+constexpr std::string_view peer_name = "boot.peer.bare";
 
 // Debian's Linux with KVM and its L2 guests: with EPT, and without it in L1's KVM; and started from Debian's
 // own file, which unpacks itself.
@@ -130,6 +137,67 @@ Result<> add_linux(std::vector<BootTest>& tests) {
     return {};
 }
 
+// What holds of any lat_ctx on Flatback with mapped tags, however short: a timer interrupt of L2's makes a
+// few exits, and none of them flushes a tag of L2's.
+std::string check_short_lat_ctx(const RunValues& values) {
+    std::string wrong;
+    const auto check = [&](std::string_view key, double least, double most) {
+        const auto value = values.value(key);
+        if (value && *value >= least && *value <= most) return;
+        wrong += fmt::format("{}{} is {}, not from {} to {}", wrong.empty() ? "" : "; ", key,
+                             values.number(key).value_or("missing"), least, most);
+    };
+    for (const std::string_view column : {"2p/0K", "8p/16K"}) {
+        const std::string prefix = fmt::format("lat_ctx.flatback.mapped.{}.", column);
+        check(prefix + "ticks", 1'000, 100'000);
+        check(prefix + "switch_ticks", 100, 100'000);
+        check(prefix + "l2_entries", 0.0001, 1);
+        check(prefix + "l0_exits", 0.0001, 10);
+        check(prefix + "l2_tag_flushes", 0, 0);
+    }
+    check("boot.l2", 1e7, 2e9);
+    return wrong;
+}
+
+// Linux as L2, which runs a short lat_ctx and asks for L0's counters.
+Result<> add_linux_l2(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    const LatCtxWords words{"columns=2p/0K,8p/16K", "switches=400"};
+    QueuedRun run = linux_l2_run(std::string{linux_l2_name}, "nested-vpid=mapped log=quiet", guest,
+                                 linux_limit, "flatback.mapped", words, "payloads=off");
+    tests.push_back({std::move(run),
+                     std::nullopt,
+                     {},
+                     {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
+                     check_short_lat_ctx});
+    return {};
+}
+
+// Above the peer's KVM the bare L1 has measured what a reflected exit takes.
+std::string check_bare_on_peer(const RunValues& values) {
+    constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
+    const auto ticks = values.value(key);
+    if (!ticks) return fmt::format("{} is missing", key);
+    // More than the round's own few dozen instructions, or nobody was beneath.
+    constexpr double least = 1'000;
+    constexpr double most = 1'000'000;
+    return *ticks > least && *ticks < most ? "" : fmt::format("{} is {}", key, *ticks);
+}
+
+// The peer, Debian's Linux with KVM as L0, and Debian's QEMU, with the L1 that starts soonest.
+Result<> add_peer(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    const PeerGuest peer = TRY(prepare_peer_guest(guest));
+    tests.push_back({peer_run(std::string{peer_name}, peer, "peer.l1=bare", linux_limit),
+                     std::nullopt,
+                     {},
+                     {"peer-l0", "bare-l1"},
+                     check_bare_on_peer});
+    return {};
+}
+
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run) {
     const std::string said = describe(run.outcome, run.transcript);
     if (test.ending) {
@@ -143,7 +211,11 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
     auto lacks = shortcomings(run, test.stages);
     // Failed checks are counted above, each by itself.
     std::erase_if(lacks, [&](const std::string& lack) { return lack.starts_with(run.name + ": check "); });
-    if (run.transcript.checks().empty()) lacks.emplace_back("no check was reported");
+    if (test.judge_values == nullptr) {
+        if (run.transcript.checks().empty()) lacks.emplace_back("no check was reported");
+    } else if (std::string wrong = test.judge_values(RunValues{run.transcript}); !wrong.empty()) {
+        lacks.push_back(std::move(wrong));
+    }
     std::string why;
     for (const std::string& lack : lacks) why += (why.empty() ? "" : "; ") + lack;
     report.add(run.name, lacks.empty(), why);
@@ -161,6 +233,8 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_refusals(tests, damaged_guest);
     add_bare(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
+    if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));
+    if (with_linux && report.selects(peer_name)) TRY(add_peer(tests));
     std::erase_if(tests, [&report](const BootTest& test) { return !report.selects(test.run.name); });
     // The longest first: two run at once, and the last one should not run alone for long.
     std::ranges::stable_sort(tests, std::ranges::greater{},

@@ -19,6 +19,25 @@ constexpr const char* exit_statuses =
 
 constexpr unsigned longest_limit = 24 * 3600;
 
+// `report`: at least one file of a run, and where the page goes.
+CLI::App& add_report(CLI::App& app, ReportOptions& report) {
+    CLI::App& command = *app.add_subcommand("report", "make one HTML page from the JSON files of the runs");
+    command.add_option("--bench", report.bench, "what flatback bench --json wrote")->type_name("FILE");
+    command.add_option("--trace", report.trace, "what flatback trace --json wrote")->type_name("FILE");
+    command.add_option("--machine", report.machine, "what flatback machine lat_ctx --json wrote")
+        ->type_name("FILE");
+    command
+        .add_option("--price", report.price,
+                    "what flatback machine price --json wrote (default: it is made from --bench)")
+        ->type_name("FILE");
+    command
+        .add_option("--processor", report.processor,
+                    "on which it is priced: haswell, skylake-x (default) or ice-lake")
+        ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
+    command.add_option("--output", report.output, "the page")->type_name("FILE")->required();
+    return command;
+}
+
 }  // namespace
 
 Result<Command> parse_command_line(std::span<char* const> arguments) {
@@ -30,6 +49,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     BootOptions boot;
     StackOptions stack;
     TestOptions test;
+    ReportOptions report;
     std::string guest;
     std::string serial;
     std::string json;
@@ -89,6 +109,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     tests.add_option("--filter", test.filter, "only the tests whose name holds this text")->type_name("TEXT");
     tests.add_flag("--quick", test.quick, "without the Linux stack");
 
+    const CLI::App& report_of = add_report(app, report);
+
     try {
         app.parse(static_cast<int>(arguments.size()), arguments.data());
     } catch (const CLI::CallForHelp&) {
@@ -102,6 +124,12 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     }
 
     if (tests.parsed()) return test;
+    if (report_of.parsed()) {
+        if (report.bench || report.trace || report.machine || report.price) return report;
+        return fail(ExitStatus::usage,
+                    "report needs at least one of --bench, --trace, --machine and --price (see flatback "
+                    "report --help)");
+    }
     if (benchmark.parsed()) {
         bench.with_kvm = !peer.empty();
         if (limit != 0) bench.limit = std::chrono::seconds{limit};

@@ -9,6 +9,7 @@
 
 #include "tools/boot_command.hpp"
 #include "tools/error.hpp"
+#include "tools/report_command.hpp"
 
 namespace flatback::tools {
 
@@ -34,7 +35,8 @@ struct Information {
     std::string text;
 };
 
-using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, Information>;
+using Command =
+    std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ReportOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

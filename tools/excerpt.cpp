@@ -23,9 +23,9 @@ std::string plain(std::string_view text) {
 
 }  // namespace
 
-std::string last_lines(std::string_view text, std::size_t count) {
+std::string last_lines(std::string_view text, std::size_t most) {
     std::size_t start = text.size();
-    for (std::size_t lines = 0; lines <= count && start != std::string_view::npos && start > 0; ++lines) {
+    for (std::size_t lines = 0; lines <= most && start != std::string_view::npos && start > 0; ++lines) {
         start = text.rfind('\n', start - 1);
     }
     return std::string{start == std::string_view::npos ? text : text.substr(start)};

@@ -7,8 +7,8 @@
 
 namespace flatback::tools {
 
-// The last lines, `count` of them.
-[[nodiscard]] std::string last_lines(std::string_view text, std::size_t count = 80);
+// The last lines, 80 or so many.
+[[nodiscard]] std::string last_lines(std::string_view text, std::size_t most = 80);
 
 // The lines that tell of an error or a warning in a source, each after a newline, 80 at most.
 [[nodiscard]] std::string findings(std::string_view output);

@@ -86,6 +86,11 @@ Result<> write_file(const std::filesystem::path& path, std::string_view text) {
 }
 
 Result<> replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+    std::error_code ignored;
+    // A device or a pipe must not be replaced by a file.
+    if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored)) {
+        return write_file(path, bytes);
+    }
     std::filesystem::path beside = path;
     beside += fmt::format(".new{}", ::getpid());
     TRY(write_file(beside, bytes));

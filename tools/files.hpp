@@ -26,7 +26,8 @@ using Bytes = std::vector<std::byte>;
 [[nodiscard]] Result<> write_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
 [[nodiscard]] Result<> write_file(const std::filesystem::path& path, std::string_view text);
 
-// Writes beside the path first and renames, so that no one ever sees half a file.
+// Writes beside the path first and renames, so that no one ever sees half a file. What is no regular file is
+// written to as it is.
 [[nodiscard]] Result<> replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 [[nodiscard]] Result<> make_directory(const std::filesystem::path& path);

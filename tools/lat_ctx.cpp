@@ -89,7 +89,7 @@ std::optional<double> lat_ctx_per_l2_entry(const Measurements& measurements, con
 
 std::optional<double> l1_boot_ticks(const Measurements& measurements, std::string_view run) {
     const RunValues& values = measurements.of_mode(run);
-    return difference(values.value("boot.l1_user_tsc"), values.value("boot.l1_entry_tsc"));
+    return difference(values.value("l1.user_tsc"), values.value("l0.l1_entry_tsc"));
 }
 
 std::optional<double> l2_boot_ticks(const Measurements& measurements, std::string_view run) {

@@ -20,6 +20,7 @@ struct Execute {
     Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
     Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
+    Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
     Result<ExitStatus> operator()(const Information& information) const {
         fmt::print("{}", information.text);
         return ExitStatus::success;

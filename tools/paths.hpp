@@ -22,6 +22,14 @@ namespace flatback::tools {
     return build_directory() / "guests" / "lat_ctx" / "lat-ctx";
 }
 
+// The program of `flatback machine`, and what tools/report/ is built to.
+[[nodiscard]] inline std::filesystem::path machine_program() {
+    return build_directory() / "machine" / "flatback-machine";
+}
+[[nodiscard]] inline std::filesystem::path report_page_template() {
+    return build_directory() / "tools" / "report" / "page.html";
+}
+
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {
     return build_directory() / "tools" / "still-clock.so";

@@ -90,8 +90,10 @@ Result<ExitStatus> stack_command(const StackOptions& options) {
     const Measurements measurements = collect(finished);
     // What a run that failed did not measure, its failure explains.
     if (lacks.empty()) {
-        for (const std::string& key : missing_values(measurements))
-            lacks += fmt::format("flatback: not measured: {}\n", key);
+        auto missing = missing_values(measurements);
+        const auto more = missing_lat_ctx(measurements);
+        missing.insert(missing.end(), more.begin(), more.end());
+        for (const std::string& key : missing) lacks += fmt::format("flatback: not measured: {}\n", key);
     }
     if (!lacks.empty()) {
         fmt::print(stderr, "\n{}", lacks);

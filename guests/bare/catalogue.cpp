@@ -13,6 +13,8 @@ constexpr Part checks[] = {
     {"entry-host", check_entry_host},
     {"entry-guest", check_entry_guest},
     {"exits", check_exits},
+    {"instruction-controls", check_instruction_controls},
+    {"virtual-apic", check_virtual_apic},
     {"io-exits", check_io_exits},
     {"msr-exits", check_msr_exits},
     {"control-registers", check_control_registers},

@@ -26,6 +26,8 @@ void check_entry_controls();
 void check_entry_host();
 void check_entry_guest();
 void check_exits();
+void check_instruction_controls();
+void check_virtual_apic();
 void check_io_exits();
 void check_msr_exits();
 void check_control_registers();

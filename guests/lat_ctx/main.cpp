@@ -53,6 +53,17 @@ int fail_with(const Options& options, const Failure& failure, int status) {
     return {};
 }
 
+/// A process that is woken does not preempt the one that woke it. Otherwise a ring of two falls, as chance
+/// has it, into a rhythm in which every second hand-over finds its reader awake, and its figure is one of
+/// two.
+[[nodiscard]] Expected<void> let_no_one_be_preempted() {
+    const sched_param parameters{};
+    if (::sched_setscheduler(0, SCHED_BATCH, &parameters) < 0) {
+        return system_failure("SCHED_BATCH");
+    }
+    return {};
+}
+
 /// The rate of the time stamp counter, against the kernel's clock over a tenth of a second.
 [[nodiscard]] double measure_ticks_per_microsecond() {
     const auto microseconds = [] {
@@ -74,6 +85,9 @@ int run(const Options& options) {
     ::signal(SIGPIPE, SIG_IGN);  // a process of the ring that ended is an error to report, not the end
     if (auto pinned = stay_on_one_processor(options.processor); !pinned) {
         return fail_with(options, pinned.error(), 1);
+    }
+    if (auto batch = let_no_one_be_preempted(); !batch) {
+        return fail_with(options, batch.error(), 1);
     }
     std::unique_ptr<CounterSource> source;
     std::optional<CounterBracket> bracket;

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,9 @@ public:
     /// Whether the token visited every process once in each round so far, and each summed its own words every
     /// time.
     [[nodiscard]] Expected<void> check() const;
+
+    /// The processes after this one, in the token's order.
+    [[nodiscard]] std::span<const pid_t> children() const { return children_; }
 
 private:
     Ring(const Column& column, RingTally* tally) : column_(column), tally_(tally) {}

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <span>
 #include <string_view>
@@ -23,9 +22,17 @@ constexpr unsigned com1_line = 4;
 constexpr unsigned com2_line = 3;
 constexpr std::uint64_t keyboard_command = 0x64;
 constexpr std::byte keyboard_resets{0xFE};
-/// Ports that a Linux polls until they say that nothing is going on: the keyboard controller's status, and
-/// the clock's data.
-constexpr std::array<std::uint64_t, 2> quiet_ports{keyboard_command, 0x71};
+/// What a port answers at which nothing is. Nobody drives the bus, except where a Linux would then wait: a
+/// keyboard controller whose output never empties, but which takes commands, is none to its driver at once,
+/// while its silence would be awaited for half a second; and a clock must not seem to be in the middle of an
+/// update.
+[[nodiscard]] std::byte answer_of_absent(std::uint64_t port) {
+    constexpr std::uint64_t clock_data = 0x71;
+    if (port == keyboard_command) {
+        return std::byte{0x01};
+    }
+    return port == clock_data ? std::byte{0x00} : std::byte{0xFF};
+}
 
 [[nodiscard]] Expected<Mapping> map_file(const std::string& path) {
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
@@ -96,9 +103,8 @@ public:
             return exit.kind != DeviceExit::Kind::port || exit.address != keyboard_command ||
                    exit.data.front() != keyboard_resets;
         }
-        const bool quiet = exit.kind == DeviceExit::Kind::port &&
-                           std::ranges::find(quiet_ports, exit.address) != quiet_ports.end();
-        std::ranges::fill(exit.data, quiet ? std::byte{0} : std::byte{0xFF});  // nobody drives the bus
+        std::ranges::fill(exit.data, exit.kind == DeviceExit::Kind::port ? answer_of_absent(exit.address)
+                                                                         : std::byte{0xFF});
         return true;
     }
 

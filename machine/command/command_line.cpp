@@ -16,7 +16,9 @@ int command_line(std::span<const std::string> arguments, std::ostream& out, std:
     CommandSetting setting{out, error};
     add_run_command(app, setting);
     add_lat_ctx_command(app, setting);
+    add_price_command(app, setting);
     add_mutants_command(app, setting);
+    add_explore_command(app, setting);
     try {
         // CLI11 takes the arguments last first.
         app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

@@ -18,6 +18,8 @@ struct CommandSetting {
 // Each adds one subcommand.
 void add_run_command(CLI::App& app, CommandSetting& setting);
 void add_lat_ctx_command(CLI::App& app, CommandSetting& setting);
+void add_explore_command(CLI::App& app, CommandSetting& setting);  // machine/explore/
+void add_price_command(CLI::App& app, CommandSetting& setting);
 void add_mutants_command(CLI::App& app, CommandSetting& setting);  // machine/trial/
 
 }  // namespace flatback::machine

@@ -1,7 +1,6 @@
 // `flatback machine lat_ctx`: the price list of the ways in which L0 may give out tags.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
 #include <iomanip>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "machine/command/commands.hpp"
+#include "machine/command/json_file.hpp"
 #include "machine/price/lat_ctx.hpp"
 
 namespace flatback::machine {
@@ -100,16 +100,8 @@ CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
     out << "\n" << std::left << std::setw(14) << "vanilla" << std::right;
     for (const double value : price::seed_without) out << std::setw(9) << value;
     out << "\n";
-    if (!options.json_file.empty()) {
-        std::ofstream file(options.json_file);
-        file << json.dump(2) << "\n";
-        file.close();
-        if (!file) {
-            setting.error << "flatback machine: " << options.json_file << ": cannot be written\n";
-            return CommandStatus::usage;
-        }
-    }
-    return CommandStatus::success;
+    if (options.json_file.empty()) return CommandStatus::success;
+    return write_json_file(options.json_file, json, setting);
 }
 
 }  // namespace

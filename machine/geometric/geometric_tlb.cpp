@@ -79,9 +79,10 @@ void GeometricTlb::use_context(const TranslationContext& context) {
 
 bool GeometricTlb::serves(const Translation& translation, const TranslationContext& context,
                           Access access) const noexcept {
-    if (access.kind == AccessKind::write && !translation.writable_now) return false;
-    return permits(context, translation.rights, access) &&
-           (translation.ept_rights & needed_rights(access.kind)) != 0;
+    if (access.kind == AccessKind::write && translation.writable_now == 0) return false;
+    const GuestRights rights = {translation.writable != 0, translation.user != 0,
+                                translation.execute_disable != 0};
+    return permits(context, rights, access) && (translation.ept_rights & needed_rights(access.kind)) != 0;
 }
 
 Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& context,
@@ -93,10 +94,11 @@ Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& c
         const PageSize size = all_sizes[index];
         const std::uint64_t number = page_number(linear_address, size);
         if ((sizes_held_ >> index & 1) == 0 || !first[index].exists()) continue;
-        if (auto* entry = first[index].find(number, key_of(number, size), tag_, global_tag_)) {
-            if (!serves(entry->payload, context, access)) break;
-            return Outcome::translated(entry->payload.host_page | page_offset(linear_address, size));
-        }
+        const Pages::Place place = first[index].find(number, key_of(number, size), tag_, global_tag_);
+        if (place == Pages::nowhere) continue;
+        const Translation& translation = first[index].payload(place);
+        if (!serves(translation, context, access)) break;
+        return Outcome::translated(translation.host_frame << 12 | page_offset(linear_address, size));
     }
     ++counters_.first_level_misses;
     for (std::size_t index = 0; index < 3; ++index) {
@@ -105,12 +107,14 @@ Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& c
         Pages& second = geometry_.second_ways[index] != 0 ? second_ : second_1g_;
         if (!second.exists() || (geometry_.second_ways[index] == 0 && size != PageSize::size_1g)) continue;
         const std::uint64_t number = page_number(linear_address, size);
-        if (auto* entry = second.find(number, key_of(number, size), tag_, global_tag_)) {
-            if (!serves(entry->payload, context, access)) break;
-            counters_.cycles += geometry_.second_level_cycles;
-            first[index].insert(number, entry->key, entry->tag, entry->payload);
-            return Outcome::translated(entry->payload.host_page | page_offset(linear_address, size));
-        }
+        const std::uint64_t key = key_of(number, size);
+        const Pages::Place place = second.find(number, key, tag_, global_tag_);
+        if (place == Pages::nowhere) continue;
+        const Translation& translation = second.payload(place);
+        if (!serves(translation, context, access)) break;
+        counters_.cycles += geometry_.second_level_cycles;
+        first[index].insert(number, key, second.tag(place), translation);
+        return Outcome::translated(translation.host_frame << 12 | page_offset(linear_address, size));
     }
     return walk(memory, context, linear_address, access);
 }
@@ -118,15 +122,14 @@ Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& c
 Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& context,
                            std::uint64_t linear_address, Access access) {
     ++counters_.misses;
-    walk_pages(memory, context, linear_address, access, walk_);
-    const unsigned references = count_references(context, linear_address, walk_);
+    walks_.walk(memory, context, linear_address, access, walk_);
+    const unsigned references = count_references(linear_address, walk_);
     counters_.walk_references += references;
     counters_.cycles += references * std::uint64_t{geometry_.walk_reference_cycles};
     const Outcome outcome = walk_.outcome;
     switch (outcome.kind) {
         case Outcome::Kind::translated:
-            set_page_flags(memory, context, walk_, access);
-            keep(context, linear_address, access, walk_);
+            keep(linear_address, access, walk_);
             break;
         case Outcome::Kind::page_fault:
             invalidate(invalidation::page_fault(context.vpid, context.pcid, linear_address));
@@ -143,81 +146,80 @@ Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& con
 
 /// The entries that a processor would read: from the lowest cached structure down; in two dimensions with an
 /// EPT walk for each table that is not reached from a combined entry, and one for the page.
-unsigned GeometricTlb::count_references(const TranslationContext& context, std::uint64_t linear_address,
-                                        const PageWalk& walk) {
+unsigned GeometricTlb::count_references(std::uint64_t linear_address, const geometric::Walked& walk) {
+    const bool ept_in_use = context_.ept_in_use;
     unsigned references = 0;
     unsigned first_step = 0;
     for (unsigned level = 2; level <= 4 && first_step == 0; ++level) {
-        Structures& cache = structures_[level - 2];
         const std::uint64_t prefix = prefix_of(linear_address, level);
         // An entry of `level` leads to the table of the level below: step 5 - level of the walk.
-        if (cache.exists() && cache.find(prefix, prefix, tag_, tag_) != nullptr) first_step = 5 - level;
+        if (structures_[level - 2].has(prefix, prefix, tag_)) first_step = 5 - level;
     }
     for (unsigned step = first_step; step < walk.reads; ++step) {
         ++references;
-        if (context.ept_in_use && (step != first_step || first_step == 0)) {
-            references += count_ept_references(walk.steps[step].table, walk.steps[step].ept);
+        if (ept_in_use && (step != first_step || first_step == 0)) {
+            references += count_ept_references(walk.tables[step].address, walk.tables[step].ept);
         }
         if (step + 1 < walk.reads) {
-            const unsigned level = walk.steps[step].position.level;
+            const unsigned level = 4 - step;
             const std::uint64_t prefix = prefix_of(linear_address, level);
             structures_[level - 2].insert(prefix, prefix, tag_, {});
         }
     }
-    if (context.ept_in_use && walk.final_ept_walked) {
+    if (ept_in_use && walk.final_ept_walked) {
         references += count_ept_references(walk.mapping.physical, walk.final_ept);
     }
     return references;
 }
 
-unsigned GeometricTlb::count_ept_references(std::uint64_t guest_physical, const EptWalk& walk) {
+unsigned GeometricTlb::count_ept_references(std::uint64_t guest_physical, const geometric::EptRead& read) {
     const Tag tag = make_tag(0, 0, ept_number_of(tag_));
-    const std::uint64_t number = page_number(guest_physical, walk.size);
-    const std::uint64_t key = key_of(number, walk.size);
-    if (guest_physical_.exists() && guest_physical_.find(number, key, tag, tag) != nullptr) return 0;
+    const std::uint64_t number = page_number(guest_physical, read.size);
+    const std::uint64_t key = key_of(number, read.size);
+    if (guest_physical_.has(number, key, tag)) return 0;
     unsigned first = 0;
     for (unsigned level = 2; level <= 4 && first == 0; ++level) {
-        Structures& cache = ept_structures_[level - 2];
         const std::uint64_t prefix = prefix_of(guest_physical, level);
-        if (cache.exists() && cache.find(prefix, prefix, tag, tag) != nullptr) first = 5 - level;
+        if (ept_structures_[level - 2].has(prefix, prefix, tag)) first = 5 - level;
     }
     // A structure entry of an address that is now mapped by a larger page leads nowhere.
-    first = std::min(first, walk.reads - 1);
-    for (unsigned index = first; index + 1 < walk.reads; ++index) {
-        const unsigned level = walk.positions[index].level;
+    first = std::min(first, read.reads - 1);
+    for (unsigned index = first; index + 1 < read.reads; ++index) {
+        const unsigned level = 4 - index;
         const std::uint64_t prefix = prefix_of(guest_physical, level);
         ept_structures_[level - 2].insert(prefix, prefix, tag, {});
     }
-    if (walk.result == EptWalk::Result::translated) guest_physical_.insert(number, key, tag, {});
-    return walk.reads - first;
+    if (read.translated) guest_physical_.insert_new(number, key, tag, {});
+    return read.reads - first;
 }
 
-void GeometricTlb::keep(const TranslationContext& context, std::uint64_t linear_address, Access access,
-                        const PageWalk& walk) {
-    if (!context.paging) return;
+void GeometricTlb::keep(std::uint64_t linear_address, Access access, const geometric::Walked& walk) {
+    if (!context_.paging) return;
     const bool wrote = access.kind == AccessKind::write;
     Translation translation;
     PageSize size = walk.mapping.size;
-    translation.structure_size = size;
-    translation.rights = walk.mapping.rights;
-    translation.writable_now = walk.mapping.dirty || wrote;
-    if (context.ept_in_use) {
+    translation.structure_size = static_cast<unsigned>(size) & 3;
+    translation.writable = walk.mapping.rights.writable ? 1 : 0;
+    translation.user = walk.mapping.rights.user ? 1 : 0;
+    translation.execute_disable = walk.mapping.rights.execute_disable ? 1 : 0;
+    bool writable_now = walk.mapping.dirty || wrote;
+    if (context_.ept_in_use) {
         size = std::min(size, walk.final_ept.size);
-        translation.ept_rights = walk.final_ept.rights;
-        translation.writable_now =
-            translation.writable_now && (!context.ept.accessed_and_dirty() || walk.final_ept.dirty || wrote);
+        translation.ept_rights = walk.final_ept.rights & ept_all_rights;
+        writable_now = writable_now && (!context_.ept.accessed_and_dirty() || walk.final_ept.dirty || wrote);
     }
-    translation.host_page = page_base(walk.outcome.physical, size);
+    translation.writable_now = writable_now ? 1 : 0;
+    translation.host_frame = page_base(walk.outcome.physical, size) >> 12 & 0xFF'FFFF'FFFF;
     const std::size_t index = static_cast<std::size_t>(size);
     sizes_held_ |= 1U << index;
     const std::uint64_t number = page_number(linear_address, size);
     const std::uint64_t key = key_of(number, size);
     const Tag tag = walk.mapping.global ? global_tag_ : tag_;
     auto& first = access.kind == AccessKind::fetch ? instruction_ : data_;
-    if (first[index].exists()) first[index].insert(number, key, tag, translation);
+    first[index].insert(number, key, tag, translation);
     if (geometry_.second_ways[index] != 0) {
         second_.insert(number, key, tag, translation, geometry_.second_ways[index]);
-    } else if (size == PageSize::size_1g && second_1g_.exists()) {
+    } else if (size == PageSize::size_1g) {
         second_1g_.insert(number, key, tag, translation);
     }
 }
@@ -240,11 +242,11 @@ void GeometricTlb::drop(const LinearScope& scope) {
         if (!scope.combined_only) return true;
         return ept_number_of(tag) != 0 && (!scope.ep4ta || ept_number_of(tag) == ept);
     };
-    const auto page_goes = [&](const Pages::Entry& entry) {
-        if (!covers(entry.tag)) return false;
+    const auto page_goes = [&](std::uint64_t key, Tag tag, const Translation& translation) {
+        if (!covers(tag)) return false;
         if (!scope.linear_address) return true;
-        const PageSize size = std::max(size_of(entry.key), entry.payload.structure_size);
-        const std::uint64_t base = (entry.key >> 2) << page_shift(size_of(entry.key));
+        const PageSize size = std::max(size_of(key), static_cast<PageSize>(translation.structure_size));
+        const std::uint64_t base = (key >> 2) << page_shift(size_of(key));
         return page_base(base, size) == page_base(*scope.linear_address & address_bits, size);
     };
     for (std::size_t index = 0; index < 3; ++index) {
@@ -254,10 +256,10 @@ void GeometricTlb::drop(const LinearScope& scope) {
     second_.erase_if(page_goes);
     second_1g_.erase_if(page_goes);
     for (unsigned level = 2; level <= 4; ++level) {
-        structures_[level - 2].erase_if([&](const Structures::Entry& entry) {
-            if (!covers(entry.tag)) return false;
+        structures_[level - 2].erase_if([&](std::uint64_t key, Tag tag, Nothing) {
+            if (!covers(tag)) return false;
             if (!scope.linear_address || scope.all_structure_entries) return true;
-            return entry.key == prefix_of(*scope.linear_address, level);
+            return key == prefix_of(*scope.linear_address, level);
         });
     }
 }
@@ -265,16 +267,15 @@ void GeometricTlb::drop(const LinearScope& scope) {
 void GeometricTlb::drop(const GuestPhysicalScope& scope) {
     const std::uint64_t ept = scope.ep4ta ? ept_number(*scope.ep4ta) : 0;
     const auto covers = [&](Tag tag) { return !scope.ep4ta || ept_number_of(tag) == ept; };
-    guest_physical_.erase_if([&](const Structures::Entry& entry) {
-        if (!covers(entry.tag)) return false;
+    guest_physical_.erase_if([&](std::uint64_t key, Tag tag, Nothing) {
+        if (!covers(tag)) return false;
         if (!scope.guest_physical) return true;
-        return entry.key ==
-               key_of(page_number(*scope.guest_physical, size_of(entry.key)), size_of(entry.key));
+        return key == key_of(page_number(*scope.guest_physical, size_of(key)), size_of(key));
     });
     for (unsigned level = 2; level <= 4; ++level) {
-        ept_structures_[level - 2].erase_if([&](const Structures::Entry& entry) {
-            if (!covers(entry.tag)) return false;
-            return !scope.guest_physical || entry.key == prefix_of(*scope.guest_physical, level);
+        ept_structures_[level - 2].erase_if([&](std::uint64_t key, Tag tag, Nothing) {
+            if (!covers(tag)) return false;
+            return !scope.guest_physical || key == prefix_of(*scope.guest_physical, level);
         });
     }
 }

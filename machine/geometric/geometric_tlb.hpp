@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "machine/geometric/geometry.hpp"
+#include "machine/geometric/walk_memory.hpp"
 #include "machine/geometric/way_array.hpp"
-#include "machine/translation/page_walk.hpp"
 #include "machine/translation/tlb.hpp"
 
 namespace flatback::machine {
@@ -47,13 +47,15 @@ public:
 private:
     using Tag = geometric::Tag;
 
-    /// A whole translation.
+    /// A whole translation, in eight bytes.
     struct Translation {
-        std::uint64_t host_page = 0;
-        GuestRights rights{};
-        EptRights ept_rights = ept_all_rights;
-        bool writable_now = false;  // both dirty flags that are kept are set
-        PageSize structure_size = PageSize::size_4k;
+        std::uint64_t host_frame : 40 = 0;  // bits 51:12 of the host page's address
+        std::uint64_t writable : 1 = 0;
+        std::uint64_t user : 1 = 0;
+        std::uint64_t execute_disable : 1 = 0;
+        std::uint64_t ept_rights : 3 = ept_all_rights;
+        std::uint64_t writable_now : 1 = 0;  // both dirty flags that are kept are set
+        std::uint64_t structure_size : 2 = 0;
     };
     struct Nothing {};
     using Pages = geometric::WayArray<Translation>;
@@ -63,11 +65,9 @@ private:
                               Access access) const noexcept;
     Outcome walk(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
                  Access access);
-    [[nodiscard]] unsigned count_references(const TranslationContext& context, std::uint64_t linear_address,
-                                            const PageWalk& walk);
-    [[nodiscard]] unsigned count_ept_references(std::uint64_t guest_physical, const EptWalk& walk);
-    void keep(const TranslationContext& context, std::uint64_t linear_address, Access access,
-              const PageWalk& walk);
+    [[nodiscard]] unsigned count_references(std::uint64_t linear_address, const geometric::Walked& walk);
+    [[nodiscard]] unsigned count_ept_references(std::uint64_t guest_physical, const geometric::EptRead& read);
+    void keep(std::uint64_t linear_address, Access access, const geometric::Walked& walk);
     void use_context(const TranslationContext& context);
     [[nodiscard]] std::uint64_t ept_number(std::uint64_t ep4ta);
     void drop(const LinearScope& scope);
@@ -84,11 +84,12 @@ private:
     Structures guest_physical_;
 
     unsigned sizes_held_ = 0;  // bit N: a page of size N was put in since the last reset
+    geometric::WalkMemory walks_;
     TranslationContext context_{};
     Tag tag_ = 0;
     Tag global_tag_ = 0;
     std::vector<std::uint64_t> ep4tas_;  // number N is ep4tas_[N - 1]
-    PageWalk walk_{};
+    geometric::Walked walk_{};
 };
 
 }  // namespace flatback::machine

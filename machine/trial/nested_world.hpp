@@ -88,7 +88,7 @@ private:
     ProcessorModel model_;
     Machine machine_;
     std::unique_ptr<Host> host_;
-    std::array<std::unique_ptr<VirtualMachine>, program_vm_limit> vms_{};
+    std::array<std::unique_ptr<VirtualMachine>, program_vm_limit> vms_;
     std::vector<VirtualCpu*> running_;  // by processor
 };
 

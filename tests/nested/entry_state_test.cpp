@@ -80,6 +80,67 @@ TEST_P(EntryState, OfALongMsrListIsRefused) {
     EXPECT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_msr_loading));
 }
 
+// --- what a failed entry leaves behind (SDM 3C 27.8: nothing of it is saved)
+
+TEST_P(EntryState, ThatWasInheritedIsNotL1sAfterAFailedEntry) {
+    constexpr std::uint64_t l2_pat = 0x0606'0606'0606'0606;
+    l1.lower(field::vm_entry_controls, vmx::entry_control::load_ia32_pat);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_ia32_pat, l2_pat);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    ASSERT_NE(l1.vmcs02().get(field::guest_ia32_pat), l2_pat) << "L2 is entered with L1's";
+    ASSERT_EQ(l1.hardware_refuses_state(), bad_guest);
+    EXPECT_EQ(l1.read(field::guest_ia32_pat), l2_pat) << "as the last exit saved it";
+    l1.raise(field::vm_entry_controls, vmx::entry_control::load_ia32_pat);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_ia32_pat), l2_pat);
+}
+
+TEST_P(EntryState, LoadedByAnMsrListIsNotL1sAfterAFailedEntry) {
+    constexpr std::uint64_t l2_pat = 0x0606'0606'0606'0606;
+    constexpr std::uint64_t l2_esp = 0x5555'0000;
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_ia32_pat, l2_pat);
+    l1.vmcs02().set(field::guest_ia32_sysenter_esp, l2_esp);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const auto list = [&](unsigned n, std::uint32_t msr, std::uint64_t value) {
+        l1.port.memory.write<std::uint64_t>(layout::msr_list + n * 16, msr);
+        l1.port.memory.write<std::uint64_t>(layout::msr_list + n * 16 + 8, value);
+    };
+    list(0, x86::msr::ia32_pat, 0x0404'0404'0404'0404);
+    list(1, x86::msr::ia32_sysenter_esp, 0x6666'0000);
+    list(2, x86::msr::ia32_fs_base, 0);  // which no list may have
+    l1.write(field::vm_entry_msr_load_address, layout::msr_list);
+    l1.write(field::vm_entry_msr_load_count, 3);
+    ASSERT_EQ(l1.vmresume(), l1_sees(ExitReason::entry_failure_msr_loading));
+    EXPECT_EQ(l1.read(field::exit_qualification), 3U);
+    EXPECT_EQ(l1.read(field::guest_ia32_pat), l2_pat);
+    EXPECT_EQ(l1.read(field::guest_ia32_sysenter_esp), l2_esp);
+    l1.write(field::vm_entry_msr_load_count, 0);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_ia32_pat), l2_pat);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_ia32_sysenter_esp), l2_esp);
+}
+
+TEST_P(EntryState, ThatWasTakenFromMemoryIsNotL1sAfterAFailedEntry) {
+    make_pae_guest();
+    l1.write(field::guest_pdpte0, 0x9'9001);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.hardware_refuses_state(), bad_guest);
+    EXPECT_EQ(l1.read(field::guest_pdpte0), 0x9'9001U);
+}
+
+TEST_P(EntryState, OfASuccessfulEntryIsNotRestoredByALaterFailure) {
+    l1.lower(field::vm_entry_controls, vmx::entry_control::load_ia32_pat);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_ia32_pat, 0x0606'0606'0606'0606);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.write(field::vmcs_link_pointer, 5);  // fails before anything is inherited
+    ASSERT_EQ(l1.vmresume(), bad_guest);
+    EXPECT_EQ(l1.read(field::guest_ia32_pat), 0x0606'0606'0606'0606U);
+}
+
 // --- entries of L0's own
 
 TEST_P(EntryState, AReentryThatTheProcessorRefusesEndsL2AndNotL0) {

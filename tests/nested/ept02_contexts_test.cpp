@@ -285,6 +285,26 @@ TEST_F(Ept02Contexts, GiveARootToAnotherWhereMemoryIsOut) {
     EXPECT_EQ(host_of(0x5000), page_b);
 }
 
+TEST_F(Ept02Contexts, GiveTheirTablesForAVmcsThatL1MakesActive) {
+    for (std::uint64_t n = 0; n < 700; ++n) one.map(n << 21, page_a);
+    resume_with(one);
+    for (std::uint64_t n = 0; n < 700; ++n) ASSERT_EQ(l1.l2_touches(n << 21, 1), l2_runs);
+    l1.port.page_limit = l1.port.pages_given();
+    leave();
+    for (unsigned n = 1; n < 34; ++n) {
+        l1.forget_flushes();
+        l1.make_vmcs(n);
+        l1.use_ept(one.eptp());
+        ASSERT_EQ(l1.vmlaunch(), l2_runs) << n;
+        ASSERT_EQ(l1.l2_touches(n << 21, 1), l2_runs) << n;
+        EXPECT_EQ(host_of(n << 21), page_a);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        if (n == 1) {
+            EXPECT_FALSE(l1.invepts().empty()) << "what was a table is used for something else";
+        }
+    }
+}
+
 TEST_F(Ept02Contexts, StopL0WhereThereIsNoMemoryAtAll) {
     l1.port.page_limit = l1.port.pages_given();
     EXPECT_THROW((void)l1.vmlaunch(), FatalError) << "not even for a root";

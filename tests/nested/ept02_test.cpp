@@ -107,6 +107,47 @@ TEST_P(Ept02, ForgetsWhatL1SeesAViolationOf) {
     EXPECT_EQ(l1.ept02_leaf(0x5000)->host, FakePort::host_of(page_b));
 }
 
+TEST_P(Ept02, ForgetsAllPiecesOfAPageThatL1SeesAViolationOf) {
+    // EPT12 has one page, of which a processor would have one translation; EPT01 has it in pieces.
+    l1.port.block_shift = 12;
+    ept.map(0x20'0000, page_a, bit::read | wb, 2);
+    ept.map(0x40'0000, page_b & ~0x1f'ffffULL, bit::read | wb, 2);
+    launch();
+    for (const std::uint64_t address : {0x20'0000U, 0x25'3000U, 0x3f'f000U, 0x40'0000U})
+        ASSERT_EQ(l1.l2_touches(address, bit::read), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(),
+              l1_sees(ExitReason::cpuid));  // L1's first entry owes INVEPTs of its own
+    resume();
+    l1.forget_flushes();
+    ASSERT_EQ(l1.l2_touches(0x25'3000, bit::write), violation);
+    EXPECT_EQ(l1.invepts().size(), 1U) << "the hardware has dropped the translation of one piece only";
+    resume();
+    for (const std::uint64_t address : {0x20'0000U, 0x25'3000U, 0x3f'f000U})
+        EXPECT_FALSE(l1.ept02_leaf(address)) << std::hex << address;
+    EXPECT_TRUE(l1.ept02_leaf(0x40'0000)) << "another page";
+
+    // A piece that L2 had not touched yet is of the same page.
+    ASSERT_EQ(l1.l2_touches(0x20'0000, bit::read), l2_runs);
+    ept.set(0x20'0000, 0, 2);
+    ASSERT_EQ(l1.l2_touches(0x30'0000, bit::read), violation);
+    EXPECT_FALSE(l1.ept02_leaf(0x20'0000));
+}
+
+TEST_P(Ept02, NeedsNoInveptForAViolationOfAPageThatIsOnePiece) {
+    ept.map(0x5000, page_a, bit::read | wb);
+    ept.map(0x6000, page_a, bit::read | wb);
+    launch();
+    for (const std::uint64_t address : {0x5000U, 0x6000U})
+        ASSERT_EQ(l1.l2_touches(address, bit::read), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    resume();
+    l1.forget_flushes();
+    ASSERT_EQ(l1.l2_touches(0x5000, bit::write), violation);
+    EXPECT_TRUE(l1.invepts().empty()) << "the processor has dropped what it had";
+    resume();
+    EXPECT_TRUE(l1.ept02_leaf(0x6000));
+}
+
 TEST_P(Ept02, IsNamedToTheHostByL1sPointer) {
     EXPECT_EQ(l1.l1_ept_pointer(), std::nullopt) << "L1 runs";
     launch();

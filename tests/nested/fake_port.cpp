@@ -92,7 +92,9 @@ void FakePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
     if (kind == vmx::FieldKind::exit_information && !vmcs.shadow) {
         throw std::logic_error("VMWRITE of exit information: " + name);
     }
-    if (kind == vmx::FieldKind::host_state) throw std::logic_error("VMWRITE of L0's host state: " + name);
+    if (kind == vmx::FieldKind::host_state && !vmcs.shadow) {
+        throw std::logic_error("VMWRITE of L0's host state: " + name);
+    }
     const auto width = vmx::width(encoding);
     if ((width == vmx::FieldWidth::bits16 && value > 0xffff) ||
         (width == vmx::FieldWidth::bits32 && value > 0xffff'ffff)) {
@@ -153,7 +155,7 @@ nested::HostMapping FakePort::host_mapping(x86::Gpa<x86::L1> address) {
     }
     for (const Special& special : specials) {
         if (address.value() - special.start < special.size) {
-            return {x86::Hpa{host_of(address.value())}, 12, special.memory_type, special.writable};
+            return {x86::Hpa{host_of(address.value()) + moved_by}, 12, special.memory_type, special.writable};
         }
     }
     const auto is_plain = [&](std::uint64_t start, std::uint64_t size) {
@@ -164,7 +166,7 @@ nested::HostMapping FakePort::host_mapping(x86::Gpa<x86::L1> address) {
     };
     unsigned shift = block_shift;
     while (shift > 12 && !is_plain(address.align_down(1ULL << shift).value(), 1ULL << shift)) shift -= 9;
-    return {x86::Hpa{host_of(address.value())}, shift, MemoryType::write_back, true};
+    return {x86::Hpa{host_of(address.value()) + moved_by}, shift, MemoryType::write_back, true};
 }
 
 std::optional<x86::Hpa> FakePort::allocate_page() {

@@ -115,8 +115,9 @@ public:
     std::uint64_t cr2 = 0;
     unsigned physical_cpu = 0;
     std::size_t page_limit = 100'000;
-    unsigned block_shift = 30;  // the largest block of L1's memory that EPT01 maps in one piece
-    bool ept01_grants = true;   // handle_ept01_violation's answer
+    unsigned block_shift = 30;   // the largest block of L1's memory that EPT01 maps in one piece
+    std::uint64_t moved_by = 0;  // EPT01 has all of L1's memory so much further up
+    bool ept01_grants = true;    // handle_ept01_violation's answer
     bool shutdown_returns = false;
     unsigned shutdowns = 0;
     // L1-physical ranges that EPT01 maps otherwise.

@@ -285,5 +285,18 @@ TEST_F(L1PagingOf32Bits, FourMegabytePagesReachAbove4GbBits) {
     EXPECT_EQ(read(0x0048'0010), page_fault(0)) << "without CR4.PSE the bit is ignored: a table, in a hole";
 }
 
+TEST_F(L1PagingOf32Bits, FourMegabytePagesHaveReservedBits) {
+    use(0x5'0000, 0x2010);
+    const auto read_with = [&](std::uint32_t bits) {
+        l1.port.memory.write<std::uint32_t>(0x5'0000 + 4, 0x00c0'0083 | bits);
+        return read(0x0048'0010);
+    };
+    l1.port.memory.write<std::uint64_t>(0x00c8'0010, stored);
+    EXPECT_EQ(read_with(0), vm_succeed);
+    EXPECT_EQ(read_with(1U << 21), page_fault(present | reserved_bit)) << "always (SDM 3A table 4-4)";
+    l1.vmcs01().set(field::guest_cr4, 0x2000);
+    EXPECT_EQ(read_with(1U << 21), page_fault(0)) << "without CR4.PSE it is a table's address";
+}
+
 }  // namespace
 }  // namespace flatback::nested_test

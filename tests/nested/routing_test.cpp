@@ -136,6 +136,44 @@ TEST_F(MsrBitmap, FollowsWhatL1WritesToIt) {
     EXPECT_TRUE(hardware_intercepts(apic_base, true)) << "L0's bits stay";
 }
 
+// The port sees L1's writes to the bitmap, not L0's.
+TEST_F(MsrBitmap, FollowsAVmreadThatL0StoresThereForL1) {
+    constexpr std::uint64_t linear = 0x1'8000;
+    constexpr std::uint64_t entry = layout::level1_table + 0x18 * 8;
+    l1.port.memory.write<std::uint64_t>(entry, layout::msr_bitmap | 0x63);
+    l1.write(field::guest_ia32_sysenter_esp, 1ULL << x86::msr::ia32_tsc);
+    vmx::InstructionOperands operands;
+    operands.address_bits = 64;
+    operands.register2 = 2;
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    // The second time by the walk that has an accessed flag to set.
+    for (const std::uint64_t entry_bits : {0x63U, 0x03U}) {
+        ASSERT_FALSE(hardware_intercepts(x86::msr::ia32_tsc, false));
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        l1.port.memory.write<std::uint64_t>(entry, layout::msr_bitmap | entry_bits);
+        l1.port.registers.at(2) = field::guest_ia32_sysenter_esp.encoding;
+        ASSERT_EQ(l1.execute(ExitReason::vmread, operands, linear), vm_succeed);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        EXPECT_TRUE(hardware_intercepts(x86::msr::ia32_tsc, false)) << entry_bits;
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        l1.port.memory.write<std::uint64_t>(layout::msr_bitmap, 0);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+    }
+}
+
+TEST_F(MsrBitmap, FollowsTheMsrsThatAnExitStoresThere) {
+    constexpr std::uint32_t bit_of_value = 8 * 8;  // the value is behind the index, at byte 8
+    l1.port.msrs[x86::msr::ia32_star] = 1;
+    l1.port.memory.write<std::uint32_t>(layout::msr_bitmap, x86::msr::ia32_star);
+    l1.write(field::vm_exit_msr_store_address, layout::msr_bitmap);
+    l1.write(field::vm_exit_msr_store_count, 1);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_FALSE(hardware_intercepts(bit_of_value, false));
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_TRUE(hardware_intercepts(bit_of_value, false));
+}
+
 TEST_F(MsrBitmap, OfTwoVmcssMayBeOnePage) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));

@@ -24,6 +24,8 @@ TEST_F(ShadowVmcs, ServesItsFieldsWithoutAnExit) {
     for (const auto encoding : nested::exit_fields) (void)l1.read_raw(encoding);
     for (const auto encoding : nested::written_fields) l1.write_raw(encoding, l1.read_raw(encoding));
     for (const auto encoding : nested::written_with_event) l1.write_raw(encoding, l1.read_raw(encoding));
+    for (const auto encoding : nested::written_with_timer) l1.write_raw(encoding, l1.read_raw(encoding));
+    for (const auto encoding : nested::written_with_tpr_shadow) l1.write_raw(encoding, l1.read_raw(encoding));
     EXPECT_EQ(l1.counters().vmread_exits, reads);
     EXPECT_EQ(l1.counters().vmwrite_exits, writes);
     (void)l1.read(field::guest_cr3);
@@ -44,6 +46,94 @@ TEST_F(ShadowVmcs, BringsWhatL1WroteToVmcs02) {
     EXPECT_EQ(v.get(field::guest_rsp), 0x2222'2000U);
     EXPECT_EQ(v.get(field::guest_rflags), 0x602U);
     EXPECT_EQ(v.get(field::guest_interruptibility_state), 1U);
+}
+
+TEST_F(ShadowVmcs, BringsTheHostsStackPointerToTheExit) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.write(field::host_rsp, 0xffff'8000'0000'4440);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.vmcs01().get(field::guest_rsp), 0xffff'8000'0000'4440U);
+    EXPECT_EQ(l1.vmcs02().get(field::host_rsp), l0_host_state(field::host_rsp.encoding)) << "L0's is L0's";
+}
+
+TEST_F(ShadowVmcs, BringsTheTprThresholdToVmcs02) {
+    l1.write(field::virtual_apic_address, layout::apic_page);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    // With the control that makes it count, which L1 may write in its shadow VMCS as well.
+    l1.port.memory.write<std::uint32_t>(layout::apic_page + 0x80, 0xf0);
+    l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::use_tpr_shadow);
+    l1.write(field::tpr_threshold, 5);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::tpr_threshold), 5U);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.write(field::tpr_threshold, 3);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::tpr_threshold), 3U);
+}
+
+TEST_F(ShadowVmcs, HasTheTimersValueBothWays) {
+    l1.raise(field::pin_based_vm_execution_controls, vmx::pin::activate_vmx_preemption_timer);
+    l1.write(field::vmx_preemption_timer_value, 1000);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 1000U);
+    l1.vmcs02().set(field::vmx_preemption_timer_value, 400);  // the processor counts
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 1000U) << "not saved";
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 1000U) << "and so it starts anew";
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.raise(field::vm_exit_controls, vmx::exit_control::save_vmx_preemption_timer_value);
+    l1.write(field::vmx_preemption_timer_value, 2000);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 2000U);
+    l1.vmcs02().set(field::vmx_preemption_timer_value, 700);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 700U) << "saved";
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 700U);
+}
+
+TEST_F(ShadowVmcs, HasTheAccessRightsThatTheExitSaved) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_cs_access_rights, 0xa0fb);
+    l1.vmcs02().set(field::guest_ss_access_rights, 0xc0f3);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::guest_cs_access_rights), 0xa0fbU);
+    EXPECT_EQ(l1.read(field::guest_ss_access_rights), 0xc0f3U);
+    l1.write(field::guest_cs_access_rights, 0xa09b);
+    l1.write(field::guest_ss_access_rights, 0xc093);
+    EXPECT_EQ(l1.read(field::guest_cs_access_rights), 0xa09bU);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_cs_access_rights), 0xa09bU);
+}
+
+TEST_F(ShadowVmcs, HasNoFieldThatTheProcessorLacks) {
+    VirtualCpu::Options options{.shadow_vmcs = true};
+    options.hardware.pin_based.allowed1 &= ~vmx::pin::activate_vmx_preemption_timer;
+    options.hardware.primary_processor_based.allowed1 &= ~vmx::primary::use_tpr_shadow;
+    VirtualCpu other{options};
+    other.prepare_and_launch();
+    ASSERT_EQ(other.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    for (const auto encoding : {field::vmx_preemption_timer_value.encoding, field::tpr_threshold.encoding}) {
+        EXPECT_EQ(other.vmwrite(encoding, 1),
+                  vm_fail(InstructionError::vmread_vmwrite_with_unsupported_vmcs_component));
+        const FakeVmcs& its = other.port.vmcs(x86::Hpa{other.vmcs01().get(field::vmcs_link_pointer)});
+        EXPECT_FALSE(its.writes.contains(encoding));
+    }
+}
+
+TEST_F(ShadowVmcs, HasAWriteThatExitedAllTheSame) {
+    l1.port.registers.at(2) = field::guest_rip.encoding;
+    l1.port.registers.at(0) = 0x5555'5000;
+    ASSERT_EQ(l1.execute(ExitReason::vmwrite, register_operand(0)), vm_succeed);
+    EXPECT_EQ(shadow().get(field::guest_rip), 0x5555'5000U);
+    ASSERT_EQ(l1.execute(ExitReason::vmread, register_operand(1)), vm_succeed);
+    EXPECT_EQ(l1.port.registers.at(1), 0x5555'5000U);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_rip), 0x5555'5000U);
 }
 
 TEST_F(ShadowVmcs, HasWhatTheExitSaved) {

@@ -157,6 +157,27 @@ TEST_P(Vmcs02, UsesL1sPagesByTheirHostAddresses) {
     EXPECT_EQ(v.get(field::address_of_io_bitmap_b), FakePort::host_of(layout::io_bitmaps + 0x1000));
 }
 
+TEST_P(Vmcs02, FollowsL1sPagesWhereL0MovesThem) {
+    l1.write(field::primary_processor_based_vm_execution_controls,
+             primary12() | vmx::primary::use_io_bitmaps | vmx::primary::use_msr_bitmaps);
+    l1.write(field::address_of_io_bitmap_a, layout::io_bitmaps);
+    l1.write(field::address_of_io_bitmap_b, layout::io_bitmaps + 0x1000);
+    l1.write(field::address_of_msr_bitmaps, layout::msr_bitmap);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const FakeVmcs& v = l1.vmcs02();
+    l1.port.moved_by = 0x10'0000'0000;
+    l1.ept01_changed();
+    l1.prepare_reentry();
+    EXPECT_EQ(v.get(field::address_of_io_bitmap_a), FakePort::host_of(layout::io_bitmaps) + l1.port.moved_by)
+        << "of the L2 that runs, before it runs again";
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.port.moved_by = 0;
+    l1.ept01_changed();
+    l1.prepare_reentry();
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(v.get(field::address_of_io_bitmap_b), FakePort::host_of(layout::io_bitmaps + 0x1000));
+}
+
 TEST_P(Vmcs02, WithoutEptOfL1sRunsUnderEpt01) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::ept_pointer), FakePort::ept01);

@@ -53,8 +53,8 @@ std::string bare_l1(unsigned ticks) {
 }
 
 std::string flatback_run(std::string_view mode, std::string_view level, unsigned ticks) {
-    return lat_ctx(level, ticks, true) + value("boot.l1_entry_tsc", "1000000") +
-           value("boot.l1_user_tsc", "221000000") + value("boot.l2", "900000000") +
+    return lat_ctx(level, ticks, true) + value("l0.l1_entry_tsc", "1000000") +
+           value("l1.user_tsc", "221000000") + value("boot.l2", "900000000") +
            fmt::format(
                "FLATBACK text modes.{0}.l2_linux.exits.cpuid 300\n"
                "FLATBACK text modes.{0}.l2_linux.exits_reflected.cpuid 100\n"

@@ -62,6 +62,19 @@ TEST(CommandLine, RunWithoutAGuestIsTheWholeStack) {
     EXPECT_EQ(std::get<StackOptions>(*command).json_file, "j");
 }
 
+TEST(CommandLine, AReportIsMadeFromAtLeastOneFile) {
+    const auto command = parse({"report", "--bench", "b", "--processor", "haswell", "--output", "o"});
+    ASSERT_TRUE(command.has_value()) << command.error().message;
+    const auto& options = std::get<ReportOptions>(*command);
+    EXPECT_EQ(options.bench, "b");
+    EXPECT_EQ(options.trace, std::nullopt);
+    EXPECT_EQ(options.processor, "haswell");
+    EXPECT_EQ(options.output, "o");
+    EXPECT_NE(error_of({"report", "--output", "o"}).find("--bench"), std::string::npos);
+    EXPECT_NE(error_of({"report", "--bench", "b"}).find("--output"), std::string::npos);
+    EXPECT_NE(error_of({"report", "--bench", "b", "--output", "o", "--processor", "z80"}), "accepted");
+}
+
 TEST(CommandLine, BenchTakesOnePeer) {
     const auto alone = parse({"bench"});
     ASSERT_TRUE(alone.has_value());

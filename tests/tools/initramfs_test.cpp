@@ -46,7 +46,7 @@ TEST(LinuxCommandLine, IsTheListsWordsWithTheRateOfTheEmulatedClock) {
     const auto command_line =
         linux_command_line("# reason\n\nquiet\ntsc_early_khz=${IPS_KHZ}\n", "flatback.ept=0");
     ASSERT_TRUE(command_line.has_value());
-    EXPECT_EQ(*command_line, "panic=-1 quiet tsc_early_khz=100000 flatback.ept=0");
+    EXPECT_EQ(*command_line, "panic=-1 quiet tsc_early_khz=1000000 flatback.ept=0");
     EXPECT_FALSE(linux_command_line("a=${OTHER}\n").has_value());
 }
 

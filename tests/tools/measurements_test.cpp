@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tests/tools/printed_values.hpp"
 #include "tools/stack_json.hpp"
 #include "tools/table.hpp"
 #include "tools/targets.hpp"
@@ -22,13 +23,7 @@ RunValues linux_values(std::string_view mode, std::string_view omitted = "nothin
     lines +=
         "FLATBACK text l1.cpu_flags fpu vmx ept vpid\nFLATBACK text l1.vmx_flags ept vpid\nFLATBACK text "
         "l1.kvm_intel.vpid Y\n";
-    Transcript transcript;
-    while (!lines.empty()) {
-        const std::string line = lines.substr(0, lines.find('\n') + 1);
-        if (line.find(omitted) == std::string::npos) transcript.append(line);
-        lines.erase(0, line.size());
-    }
-    return RunValues{transcript};
+    return values_without(lines, omitted);
 }
 
 RunValues bare_values_of_run(std::string_view omitted = "nothing") {

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace flatback::machine::explore {
+
+/// What an L0 may do wrong with what the tag manager tells it. The manager itself stays as it is. Where one
+/// of `flatback machine mutants` does the same, the name is the same.
+enum class SeededDefect : std::uint8_t {
+    none,
+    drops_invvpid,
+    drops_invept,
+    drops_address,
+    drops_retaining_globals,
+    flushes_vpid01,
+    address_for_context,
+    retains_globals_always,
+    neighbour_of_address,
+    invvpid_on_processor_0,
+    invept_on_processor_0,
+    lost_with_failed_entry,
+    one_vpid12_over_vmxoff,
+    evicted_tag_not_flushed,
+    on_processor_0,
+    taken_page_not_told,
+    ignores_type_0,
+    ignores_type_1,
+    ignores_type_2,
+    ignores_type_3,
+    invept_elsewhere_forgotten,
+    occupant_not_flushed,
+    count,
+};
+
+[[nodiscard]] std::string_view name_of(SeededDefect defect);
+[[nodiscard]] std::optional<SeededDefect> find_defect(std::string_view name);
+
+}  // namespace flatback::machine::explore

@@ -1,0 +1,90 @@
+// VirtualCpu: what the host hypervisor calls, and what there is to see.
+#include <algorithm>
+#include <iterator>
+
+#include "tests/nested/engine.hpp"
+#include "tests/nested/virtual_cpu.hpp"
+
+namespace flatback::nested_test {
+
+void VirtualCpu::prepare_first_entry() {
+    engine_->prepare_first_entry();
+}
+void VirtualCpu::prepare_reentry() {
+    engine_->prepare_reentry();
+}
+std::optional<std::uint64_t> VirtualCpu::l1_ept_pointer() const {
+    return engine_->l1_ept_pointer();
+}
+void VirtualCpu::l1_translations_changed() {
+    engine_->l1_translations_changed();
+}
+void VirtualCpu::l1_msr_changed() {
+    engine_->l1_msr_changed();
+}
+void VirtualCpu::ept01_changed() {
+    engine_->ept01_changed();
+}
+void VirtualCpu::inject_general_protection() {
+    engine_->inject(
+        {.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
+}
+bool VirtualCpu::deliver_nmi() {
+    nested::Entry entry = vmcs02_.value() != 0 && in_l2() && !vmcs02().launched ? nested::Entry::vmlaunch
+                                                                                : nested::Entry::vmresume;
+    return engine_->deliver_nmi(entry);
+}
+std::optional<std::uint64_t> VirtualCpu::read_guest_msr(std::uint32_t msr) {
+    return engine_->read_guest_msr(msr);
+}
+bool VirtualCpu::write_guest_msr(std::uint32_t msr, std::uint64_t value) {
+    return engine_->write_guest_msr(msr, value);
+}
+bool VirtualCpu::in_l2() const {
+    return engine_->in_l2();
+}
+bool VirtualCpu::in_vmx_operation() const {
+    return engine_->in_vmx_operation();
+}
+std::uint16_t VirtualCpu::vpid01() const {
+    return engine_->vpid01();
+}
+std::size_t VirtualCpu::tag_capacity() const {
+    return engine_->tag_capacity();
+}
+bool VirtualCpu::shadows_vmcs() const {
+    return engine_->shadows_vmcs();
+}
+bool VirtualCpu::offers_invvpid() const {
+    return engine_->offers_invvpid();
+}
+nested::Counters& VirtualCpu::counters() {
+    return engine_->counters();
+}
+tag::MapStatistics VirtualCpu::tag_statistics() const {
+    return engine_->statistics().tags;
+}
+std::uint64_t VirtualCpu::leaves_filled() const {
+    return engine_->statistics().ept02_leaves_filled;
+}
+std::uint64_t VirtualCpu::ept02_pages() const {
+    return engine_->statistics().ept02_pages;
+}
+std::uint64_t VirtualCpu::hardware_invepts() const {
+    return engine_->statistics().hardware_invepts;
+}
+
+std::vector<Flush> VirtualCpu::invvpids() const {
+    std::vector<Flush> found;
+    std::ranges::copy_if(port.flushes, std::back_inserter(found),
+                         [](const Flush& flush) { return flush.kind == Flush::Kind::invvpid; });
+    return found;
+}
+std::vector<Flush> VirtualCpu::invepts() const {
+    std::vector<Flush> found;
+    std::ranges::copy_if(port.flushes, std::back_inserter(found),
+                         [](const Flush& flush) { return flush.kind == Flush::Kind::invept; });
+    return found;
+}
+
+}  // namespace flatback::nested_test

@@ -1,0 +1,41 @@
+// What is not in the files is said in words, and drawn as nothing.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { countOf, marksOf, withReport } from "./browser.mjs";
+
+const chartsOf = (page) => countOf(page, "figure .chart svg");
+
+test("a bench with one figure draws that one and says what is not measured", () =>
+  withReport({ bench: "partial-bench" }, async (page) => {
+    assert.equal(await marksOf(page, "ticks", "bar"), 1);
+    const cells = await page.locator("#ticks tbody tr", { hasText: "L2, Flatback mapped" }).first().locator("td").allInnerTexts();
+    assert.equal(cells[0], "1,234");
+    assert.deepEqual(cells.slice(1), Array(6).fill("not measured"));
+    for (const section of ["exits", "timeline", "primitives", "price", "model"]) {
+      assert.match(await page.locator(`#${section}`).innerText(), /not measured/, section);
+      assert.equal(await countOf(page, `#${section} svg`), 0, section);
+    }
+    assert.match(await page.locator("#price").innerText(), /no exits and no flushes are counted/);
+  }));
+
+test("a trace alone is shown alone", () =>
+  withReport({ trace: "trace" }, async (page) => {
+    // The timeline, and the patch's own shares.
+    assert.equal(await chartsOf(page), 2);
+    assert.equal(await marksOf(page, "shares", "dot"), 7);
+    assert.match(await page.locator("h1").innerText(), /no run of the benchmark/);
+    assert.equal(await countOf(page, "header dd.missing"), 5);
+  }));
+
+test("the machine's model alone is shown alone", () =>
+  withReport({ machine: "machine" }, async (page) => {
+    assert.equal(await chartsOf(page), 3);
+    assert.match(await page.locator("#timeline").innerText(), /not measured/);
+  }));
+
+test("names in a file are text, whatever they hold", () =>
+  withReport({ bench: "hostile-bench" }, async (page) => {
+    assert.equal(await countOf(page, "img"), 0);
+    assert.notEqual(await page.title(), "owned");
+    assert.match(await page.locator("#operations").innerText(), /<\/script>/);
+  }));
