@@ -32,9 +32,6 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l0_trace_program() {
     return build_directory() / "guests" / "linux" / "l0-trace";
 }
-[[nodiscard]] inline std::filesystem::path peer_entry_code() {
-    return build_directory() / "guests" / "peer" / "entry.bin";
-}
 
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {
