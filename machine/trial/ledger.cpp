@@ -692,8 +692,9 @@ FlushCount count_flushes(const Program& program, NestedWorld::Options options, s
 
 }  // namespace
 
-std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect) {
-    NestedWorld::Options options = which.options;
+std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect,
+                                 const TrialLimits& limits) {
+    NestedWorld::Options options = limits.applied_to(which.options);
     const auto with_fresh_defect = [&](auto&& run) {
         const std::unique_ptr<Defect> fresh = defect ? defect() : nullptr;
         options.defect = fresh.get();
