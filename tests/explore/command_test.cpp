@@ -77,7 +77,7 @@ TEST_F(ExploreCommand, OtherCommandsEndAtTheirBoundOfRetainedEntriesInOneLine) {
     error.str("");
     const std::string program = testing::TempDir() + "many.txt";
     std::ofstream file(program);
-    for (unsigned page = 0; page < 8; ++page) file << "l1 load " << (page * 0x1000U) << "\n";
+    for (unsigned page = 0; page < 8; ++page) file << "l1 load " << (page * 0x20'0000U) << "\n";
     file.close();
     EXPECT_EQ(command_line(std::vector<std::string>{"run", "--tlb-entries", "4", program}, out, error), 3);
     EXPECT_EQ(error.str(), "flatback machine: retentive TLB: the limit of 4 entries is reached\n");
