@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <cstdio>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -34,6 +35,30 @@ void list_defects(std::ostream& out) {
     }
 }
 
+/// The file is there when all of it is.
+bool write_whole(const std::string& path, const std::string& content) {
+    const std::string unfinished = path + ".unfinished";
+    std::ofstream file(unfinished);
+    file << content;
+    file.close();
+    if (file && std::rename(unfinished.c_str(), path.c_str()) == 0) return true;
+    std::remove(unfinished.c_str());
+    return false;
+}
+
+CommandStatus can_not_write(const ExploreOptions& options, CommandSetting& setting) {
+    setting.error << "flatback machine: " << options.json_file << ": cannot be written\n";
+    return CommandStatus::usage;
+}
+
+/// A run may take long: better to know before.
+bool may_write(const std::string& path) {
+    const std::string unfinished = path + ".unfinished";
+    const bool good = std::ofstream(unfinished).good();
+    std::remove(unfinished.c_str());
+    return good;
+}
+
 CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
     std::ostream& out = setting.out;
     if (options.list) {
@@ -49,6 +74,7 @@ CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
     }
     search.defect = *defect;
     search.memory_bytes = options.memory_megabytes << 20;
+    if (!options.json_file.empty() && !may_write(options.json_file)) return can_not_write(options, setting);
     const explore::Alphabet& alphabet = search.alphabet;
     out << fmt::format("Programs of {} vpid12, {} tags, {} pages, {} PCIDs, {} EPTPs, {} processors\n",
                        alphabet.vpids, alphabet.tags, alphabet.pages, alphabet.pcids, alphabet.eptps,
@@ -76,13 +102,7 @@ CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
             {"verdict", verdict},       {"closed", result.closed}, {"account", account},
             {"defect", options.defect},
         };
-        std::ofstream file(options.json_file);
-        file << json.dump(2) << "\n";
-        file.close();
-        if (!file) {
-            setting.error << "flatback machine: " << options.json_file << ": cannot be written\n";
-            return CommandStatus::usage;
-        }
+        if (!write_whole(options.json_file, json.dump(2) + "\n")) return can_not_write(options, setting);
     }
     return result.broken ? CommandStatus::failure : CommandStatus::success;
 }
@@ -94,6 +114,7 @@ void add_explore_command(CLI::App& app, CommandSetting& setting) {
     CLI::App& command = *app.add_subcommand(
         "explore", "visit every state that programs over a small alphabet can reach, and judge each");
     explore::Options& search = options->search;
+    search.depth = 10;
     const auto number = [&command](const char* name, unsigned& value, const char* text, unsigned least,
                                    unsigned most) {
         command.add_option(name, value, text)->check(CLI::Range(least, most))->capture_default_str();

@@ -1,7 +1,5 @@
 #include "machine/explore/manager.hpp"
 
-#include <algorithm>
-#include <bit>
 #include <span>
 #include <utility>
 

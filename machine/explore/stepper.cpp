@@ -152,7 +152,9 @@ Stepper::Answer Stepper::enter(State& state, Guest guest) {
         (has(SeededDefect::one_vpid12_over_vmxoff) && new_slot && state.memory == number_of(guest)) ||
         (has(SeededDefect::evicted_tag_not_flushed) && after.evictions != before.evictions) ||
         (has(SeededDefect::occupant_not_flushed) && entry.shares_vpid01);
-    if (has(SeededDefect::one_vpid12_over_vmxoff) && has_vpid(guest)) state.memory = number_of(guest) & 7;
+    if (has(SeededDefect::one_vpid12_over_vmxoff) && !entry.shares_vpid01) {
+        state.memory = number_of(guest) & 7;
+    }
     if (entry.flush && done) {
         std::move(*entry.flush).paid();
     } else {

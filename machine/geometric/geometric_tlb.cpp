@@ -1,6 +1,7 @@
 #include "machine/geometric/geometric_tlb.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace flatback::machine {
 
@@ -72,6 +73,7 @@ std::uint64_t GeometricTlb::ept_number(std::uint64_t ep4ta) {
 
 void GeometricTlb::use_context(const TranslationContext& context) {
     context_ = context;
+    walks_.use(context);
     const std::uint64_t ept = context.ept_in_use ? ept_number(context.ept.ep4ta()) : 0;
     tag_ = make_tag(context.vpid, context.pcid, ept);
     global_tag_ = make_tag(context.vpid, geometric::global_pcid, ept);
@@ -89,38 +91,48 @@ Outcome GeometricTlb::access(PhysicalMemory& memory, const TranslationContext& c
                              std::uint64_t linear_address, Access access) {
     if (!(context == context_)) use_context(context);
     ++counters_.accesses;
+    second_.expect(page_number(linear_address, PageSize::size_4k));
     auto& first = access.kind == AccessKind::fetch ? instruction_ : data_;
-    for (std::size_t index = 0; index < 3; ++index) {
+    bool absent = true;
+    for (unsigned held = sizes_held_; held != 0; held &= held - 1) {
+        const auto index = static_cast<std::size_t>(std::countr_zero(held));
         const PageSize size = all_sizes[index];
         const std::uint64_t number = page_number(linear_address, size);
-        if ((sizes_held_ >> index & 1) == 0 || !first[index].exists()) continue;
-        const Pages::Place place = first[index].find(number, key_of(number, size), tag_, global_tag_);
-        if (place == Pages::nowhere) continue;
-        const Translation& translation = first[index].payload(place);
-        if (!serves(translation, context, access)) break;
-        return Outcome::translated(translation.host_frame << 12 | page_offset(linear_address, size));
+        const Pages::Entry* const entry =
+            first[index].find(number, {key_of(number, size), tag_, global_tag_});
+        if (entry == nullptr) continue;
+        absent = false;
+        if (!serves(entry->payload, context, access)) break;
+        return Outcome::translated(entry->payload.host_frame << 12 | page_offset(linear_address, size));
     }
     ++counters_.first_level_misses;
-    for (std::size_t index = 0; index < 3; ++index) {
+    for (unsigned held = sizes_held_; held != 0; held &= held - 1) {
+        const auto index = static_cast<std::size_t>(std::countr_zero(held));
         const PageSize size = all_sizes[index];
-        if ((sizes_held_ >> index & 1) == 0) continue;
         Pages& second = geometry_.second_ways[index] != 0 ? second_ : second_1g_;
-        if (!second.exists() || (geometry_.second_ways[index] == 0 && size != PageSize::size_1g)) continue;
+        if (geometry_.second_ways[index] == 0 && size != PageSize::size_1g) continue;
         const std::uint64_t number = page_number(linear_address, size);
-        const std::uint64_t key = key_of(number, size);
-        const Pages::Place place = second.find(number, key, tag_, global_tag_);
-        if (place == Pages::nowhere) continue;
-        const Translation& translation = second.payload(place);
-        if (!serves(translation, context, access)) break;
+        const Pages::Entry* const entry = second.find(number, {key_of(number, size), tag_, global_tag_});
+        if (entry == nullptr) continue;
+        if (!serves(entry->payload, context, access)) {
+            absent = false;
+            break;
+        }
         counters_.cycles += geometry_.second_level_cycles;
-        first[index].insert(number, key, second.tag(place), translation);
-        return Outcome::translated(translation.host_frame << 12 | page_offset(linear_address, size));
+        const geometric::Name name{entry->key, entry->tag, entry->tag};
+        if (absent) {
+            first[index].insert_new(number, name, entry->payload);
+        } else {
+            first[index].insert(number, name, entry->payload);
+        }
+        return Outcome::translated(entry->payload.host_frame << 12 | page_offset(linear_address, size));
     }
-    return walk(memory, context, linear_address, access);
+    return walk(memory, context, linear_address, access, absent);
 }
 
+/// `absent`: no level has an entry for the address.
 Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& context,
-                           std::uint64_t linear_address, Access access) {
+                           std::uint64_t linear_address, Access access, bool absent) {
     ++counters_.misses;
     walks_.walk(memory, context, linear_address, access, walk_);
     const unsigned references = count_references(linear_address, walk_);
@@ -129,7 +141,7 @@ Outcome GeometricTlb::walk(PhysicalMemory& memory, const TranslationContext& con
     const Outcome outcome = walk_.outcome;
     switch (outcome.kind) {
         case Outcome::Kind::translated:
-            keep(linear_address, access, walk_);
+            keep(linear_address, access, walk_, absent);
             break;
         case Outcome::Kind::page_fault:
             invalidate(invalidation::page_fault(context.vpid, context.pcid, linear_address));
@@ -153,17 +165,17 @@ unsigned GeometricTlb::count_references(std::uint64_t linear_address, const geom
     for (unsigned level = 2; level <= 4 && first_step == 0; ++level) {
         const std::uint64_t prefix = prefix_of(linear_address, level);
         // An entry of `level` leads to the table of the level below: step 5 - level of the walk.
-        if (structures_[level - 2].has(prefix, prefix, tag_)) first_step = 5 - level;
+        if (structures_[level - 2].find(prefix, {prefix, tag_, tag_}) != nullptr) first_step = 5 - level;
     }
     for (unsigned step = first_step; step < walk.reads; ++step) {
         ++references;
         if (ept_in_use && (step != first_step || first_step == 0)) {
-            references += count_ept_references(walk.tables[step].address, walk.tables[step].ept);
+            references += count_ept_references((*walk.tables)[step].address, (*walk.tables)[step].ept);
         }
         if (step + 1 < walk.reads) {
             const unsigned level = 4 - step;
             const std::uint64_t prefix = prefix_of(linear_address, level);
-            structures_[level - 2].insert(prefix, prefix, tag_, {});
+            structures_[level - 2].insert(prefix, {prefix, tag_, tag_}, {});
         }
     }
     if (ept_in_use && walk.final_ept_walked) {
@@ -176,51 +188,63 @@ unsigned GeometricTlb::count_ept_references(std::uint64_t guest_physical, const 
     const Tag tag = make_tag(0, 0, ept_number_of(tag_));
     const std::uint64_t number = page_number(guest_physical, read.size);
     const std::uint64_t key = key_of(number, read.size);
-    if (guest_physical_.has(number, key, tag)) return 0;
+    const geometric::Name name{key, tag, tag};
+    if (guest_physical_.find(number, name) != nullptr) return 0;
     unsigned first = 0;
     for (unsigned level = 2; level <= 4 && first == 0; ++level) {
         const std::uint64_t prefix = prefix_of(guest_physical, level);
-        if (ept_structures_[level - 2].has(prefix, prefix, tag)) first = 5 - level;
+        if (ept_structures_[level - 2].find(prefix, {prefix, tag, tag}) != nullptr) first = 5 - level;
     }
     // A structure entry of an address that is now mapped by a larger page leads nowhere.
     first = std::min(first, read.reads - 1);
     for (unsigned index = first; index + 1 < read.reads; ++index) {
         const unsigned level = 4 - index;
         const std::uint64_t prefix = prefix_of(guest_physical, level);
-        ept_structures_[level - 2].insert(prefix, prefix, tag, {});
+        ept_structures_[level - 2].insert(prefix, {prefix, tag, tag}, {});
     }
-    if (read.translated) guest_physical_.insert_new(number, key, tag, {});
+    if (read.translated) guest_physical_.insert_new(number, name, {});
     return read.reads - first;
 }
 
-void GeometricTlb::keep(std::uint64_t linear_address, Access access, const geometric::Walked& walk) {
+void GeometricTlb::keep(std::uint64_t linear_address, Access access, const geometric::Walked& walk,
+                        bool absent) {
     if (!context_.paging) return;
     const bool wrote = access.kind == AccessKind::write;
-    Translation translation;
     PageSize size = walk.mapping.size;
-    translation.structure_size = static_cast<unsigned>(size) & 3;
-    translation.writable = walk.mapping.rights.writable ? 1 : 0;
-    translation.user = walk.mapping.rights.user ? 1 : 0;
-    translation.execute_disable = walk.mapping.rights.execute_disable ? 1 : 0;
+    unsigned ept_rights = ept_all_rights;
     bool writable_now = walk.mapping.dirty || wrote;
     if (context_.ept_in_use) {
         size = std::min(size, walk.final_ept.size);
-        translation.ept_rights = walk.final_ept.rights & ept_all_rights;
+        ept_rights = walk.final_ept.rights;
         writable_now = writable_now && (!context_.ept.accessed_and_dirty() || walk.final_ept.dirty || wrote);
     }
-    translation.writable_now = writable_now ? 1 : 0;
-    translation.host_frame = page_base(walk.outcome.physical, size) >> 12 & 0xFF'FFFF'FFFF;
+    const Translation translation = {
+        .host_frame = page_base(walk.outcome.physical, size) >> 12 & 0xFF'FFFF'FFFF,
+        .writable = walk.mapping.rights.writable,
+        .user = walk.mapping.rights.user,
+        .execute_disable = walk.mapping.rights.execute_disable,
+        .ept_rights = ept_rights & ept_all_rights,
+        .writable_now = writable_now,
+        .structure_size = static_cast<unsigned>(walk.mapping.size) & 3,
+    };
     const std::size_t index = static_cast<std::size_t>(size);
     sizes_held_ |= 1U << index;
     const std::uint64_t number = page_number(linear_address, size);
-    const std::uint64_t key = key_of(number, size);
     const Tag tag = walk.mapping.global ? global_tag_ : tag_;
+    const geometric::Name name{key_of(number, size), tag, tag};
     auto& first = access.kind == AccessKind::fetch ? instruction_ : data_;
-    first[index].insert(number, key, tag, translation);
+    const auto put = [&](Pages& pages, std::uint32_t ways) {
+        if (absent) {
+            pages.insert_new(number, name, translation, ways);
+        } else {
+            pages.insert(number, name, translation, ways);
+        }
+    };
+    put(first[index], Pages::every_way);
     if (geometry_.second_ways[index] != 0) {
-        second_.insert(number, key, tag, translation, geometry_.second_ways[index]);
+        put(second_, geometry_.second_ways[index]);
     } else if (size == PageSize::size_1g) {
-        second_1g_.insert(number, key, tag, translation);
+        put(second_1g_, Pages::every_way);
     }
 }
 
@@ -242,8 +266,10 @@ void GeometricTlb::drop(const LinearScope& scope) {
         if (!scope.combined_only) return true;
         return ept_number_of(tag) != 0 && (!scope.ep4ta || ept_number_of(tag) == ept);
     };
-    const auto page_goes = [&](std::uint64_t key, Tag tag, const Translation& translation) {
-        if (!covers(tag)) return false;
+    const auto page_goes = [&](const Pages::Entry& entry) {
+        const std::uint64_t key = entry.key;
+        const Translation& translation = entry.payload;
+        if (!covers(entry.tag)) return false;
         if (!scope.linear_address) return true;
         const PageSize size = std::max(size_of(key), static_cast<PageSize>(translation.structure_size));
         const std::uint64_t base = (key >> 2) << page_shift(size_of(key));
@@ -256,10 +282,10 @@ void GeometricTlb::drop(const LinearScope& scope) {
     second_.erase_if(page_goes);
     second_1g_.erase_if(page_goes);
     for (unsigned level = 2; level <= 4; ++level) {
-        structures_[level - 2].erase_if([&](std::uint64_t key, Tag tag, Nothing) {
-            if (!covers(tag)) return false;
+        structures_[level - 2].erase_if([&](const Structures::Entry& entry) {
+            if (!covers(entry.tag)) return false;
             if (!scope.linear_address || scope.all_structure_entries) return true;
-            return key == prefix_of(*scope.linear_address, level);
+            return entry.key == prefix_of(*scope.linear_address, level);
         });
     }
 }
@@ -267,15 +293,16 @@ void GeometricTlb::drop(const LinearScope& scope) {
 void GeometricTlb::drop(const GuestPhysicalScope& scope) {
     const std::uint64_t ept = scope.ep4ta ? ept_number(*scope.ep4ta) : 0;
     const auto covers = [&](Tag tag) { return !scope.ep4ta || ept_number_of(tag) == ept; };
-    guest_physical_.erase_if([&](std::uint64_t key, Tag tag, Nothing) {
-        if (!covers(tag)) return false;
+    guest_physical_.erase_if([&](const Structures::Entry& entry) {
+        if (!covers(entry.tag)) return false;
         if (!scope.guest_physical) return true;
-        return key == key_of(page_number(*scope.guest_physical, size_of(key)), size_of(key));
+        return entry.key ==
+               key_of(page_number(*scope.guest_physical, size_of(entry.key)), size_of(entry.key));
     });
     for (unsigned level = 2; level <= 4; ++level) {
-        ept_structures_[level - 2].erase_if([&](std::uint64_t key, Tag tag, Nothing) {
-            if (!covers(tag)) return false;
-            return !scope.guest_physical || key == prefix_of(*scope.guest_physical, level);
+        ept_structures_[level - 2].erase_if([&](const Structures::Entry& entry) {
+            if (!covers(entry.tag)) return false;
+            return !scope.guest_physical || entry.key == prefix_of(*scope.guest_physical, level);
         });
     }
 }

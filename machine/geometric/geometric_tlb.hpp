@@ -64,10 +64,10 @@ private:
     [[nodiscard]] bool serves(const Translation& translation, const TranslationContext& context,
                               Access access) const noexcept;
     Outcome walk(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                 Access access);
+                 Access access, bool absent);
     [[nodiscard]] unsigned count_references(std::uint64_t linear_address, const geometric::Walked& walk);
     [[nodiscard]] unsigned count_ept_references(std::uint64_t guest_physical, const geometric::EptRead& read);
-    void keep(std::uint64_t linear_address, Access access, const geometric::Walked& walk);
+    void keep(std::uint64_t linear_address, Access access, const geometric::Walked& walk, bool absent);
     void use_context(const TranslationContext& context);
     [[nodiscard]] std::uint64_t ept_number(std::uint64_t ep4ta);
     void drop(const LinearScope& scope);
@@ -85,7 +85,7 @@ private:
 
     unsigned sizes_held_ = 0;  // bit N: a page of size N was put in since the last reset
     geometric::WalkMemory walks_;
-    TranslationContext context_{};
+    TranslationContext context_{};  // the last one, of tag_ and global_tag_
     Tag tag_ = 0;
     Tag global_tag_ = 0;
     std::vector<std::uint64_t> ep4tas_;  // number N is ep4tas_[N - 1]

@@ -4,12 +4,7 @@ namespace flatback::machine {
 
 namespace {
 
-// TLBs: Intel 64 and IA-32 Architectures Optimization Reference Manual (248966), the tables "TLB Parameters
-// of the Haswell / Skylake Client / Ice Lake Client Microarchitecture". Index functions: Gras et al.,
-// "Translation Leak-aside Buffer", USENIX Security 2018, table 2 (linear for Haswell, XOR-7 for the second
-// level of Skylake). Paging-structure caches: Intel publishes none of their sizes. 32 PDEs and 4 PDPTEs are
-// near what van Schaik et al.
-// ("RevAnC", EuroSec 2017) found by timing; those for EPT and for guest-physical mappings are assumptions.
+// docs/machine.md says where each figure comes from, and which are assumptions.
 constexpr std::array<ArrayGeometry, 3> assumed_structures = {{{8, 4, 0}, {1, 4, 0}, {1, 2, 0}}};
 constexpr ArrayGeometry assumed_guest_physical = {8, 4, 0};
 
@@ -22,7 +17,7 @@ constexpr std::array<TlbGeometry, 3> geometries = {{
      .second_1g = {1, 0, 0},
      .structures = assumed_structures,
      .guest_physical = assumed_guest_physical,
-     .second_level_cycles = 7,
+     .second_level_cycles = 8,
      .walk_reference_cycles = 12},
     {.name = "skylake-x",
      .data = {{{16, 4, 0}, {8, 4, 0}, {1, 4, 0}}},
@@ -36,7 +31,7 @@ constexpr std::array<TlbGeometry, 3> geometries = {{
      .walk_reference_cycles = 14},
     {.name = "ice-lake",
      .data = {{{16, 4, 0}, {8, 4, 0}, {1, 8, 0}}},
-     .instruction = {{{16, 8, 0}, {1, 16, 0}, {1, 0, 0}}},
+     .instruction = {{{16, 8, 0}, {1, 8, 0}, {1, 0, 0}}},
      // 2048 entries: 4-KByte pages may use all 16 ways, 2-MByte pages 8 of them, 1-GByte pages the other 8.
      .second = {128, 16, 7},
      .second_ways = {0xFFFF, 0x00FF, 0xFF00},

@@ -28,16 +28,21 @@ EptRead read_of(const EptWalk& walk, const EptContext& ept, bool as_write) {
 
 void WalkMemory::walk(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
                       Access access, Walked& walked) {
-    use(memory, context);
+    if (memory_ != &memory) {
+        memory_ = &memory;
+        ways_ = {};
+        ept_ways_ = {};
+    }
     if (recall(memory, context, linear_address, access, walked)) return;
     walk_pages(memory, context, linear_address, access, walk_);
     walked.outcome = walk_.outcome;
     walked.mapping = walk_.mapping;
     walked.reads = walk_.reads;
     walked.final_ept_walked = walk_.final_ept_walked;
+    walked.tables = &tables_;
     for (unsigned step = 0; step < walk_.reads; ++step) {
-        walked.tables[step].address = walk_.steps[step].table;
-        if (context.ept_in_use) walked.tables[step].ept = read_of(walk_.steps[step].ept, context.ept, true);
+        tables_[step].address = walk_.steps[step].table;
+        if (context.ept_in_use) tables_[step].ept = read_of(walk_.steps[step].ept, context.ept, true);
     }
     if (walk_.final_ept_walked) walked.final_ept = read_of(walk_.final_ept, context.ept, false);
     if (!walk_.outcome.is_translated()) return;
@@ -45,21 +50,16 @@ void WalkMemory::walk(PhysicalMemory& memory, const TranslationContext& context,
     remember(memory, context, linear_address);
 }
 
-void WalkMemory::use(const PhysicalMemory& memory, const TranslationContext& context) {
-    if (memory_ == &memory && known_[current_].number != 0 && known_[current_].context == context) return;
-    if (memory_ != &memory) {
-        memory_ = &memory;
-        known_ = {};  // all numbers that follow are new
-    }
-    for (std::size_t index = 0; index < contexts_kept; ++index) {
-        if (known_[index].number != 0 && known_[index].context == context) {
-            current_ = index;
+void WalkMemory::use(const TranslationContext& context) {
+    for (const Known& known : known_) {
+        if (known.number != 0 && known.context == context) {
+            number_ = known.number;
             return;
         }
     }
-    current_ = next_known_;
+    number_ = ++last_number_;
+    known_[next_known_] = {context, number_};
     next_known_ = (next_known_ + 1) % contexts_kept;
-    known_[current_] = {context, ++last_number_};
 }
 
 bool WalkMemory::recall(const PhysicalMemory& memory, const TranslationContext& context,
@@ -67,8 +67,7 @@ bool WalkMemory::recall(const PhysicalMemory& memory, const TranslationContext& 
     if (!context.paging) return false;
     const std::uint64_t region = (linear_address & address_bits) >> region_shift;
     const Way& way = ways_[region % ways_kept];
-    if (way.region != region || way.version != memory.structure_version() ||
-        way.context != known_[current_].number) {
+    if (way.region != region || way.version != memory.structure_version() || way.context != number_) {
         return false;
     }
     const std::uint64_t entry =
@@ -77,20 +76,27 @@ bool WalkMemory::recall(const PhysicalMemory& memory, const TranslationContext& 
     const bool write = access.kind == AccessKind::write;
     const std::uint64_t flags = x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0);
     if ((entry & flags) != flags) return false;
-    walked.mapping = page_mapping(context, 1, entry, way.rights, linear_address);
-    if (!permits(context, walked.mapping.rights, access)) return false;
+    const PageMapping mapping = page_mapping(context, 1, entry, way.rights, linear_address);
+    if (!permits(context, mapping.rights, access)) return false;
+    walked.mapping.physical = mapping.physical;
+    walked.mapping.size = mapping.size;
+    walked.mapping.rights.writable = mapping.rights.writable;
+    walked.mapping.rights.user = mapping.rights.user;
+    walked.mapping.rights.execute_disable = mapping.rights.execute_disable;
+    walked.mapping.global = mapping.global;
+    walked.mapping.dirty = mapping.dirty;
     walked.final_ept_walked = context.ept_in_use;
     if (context.ept_in_use) {
         EptRead& read = walked.final_ept;
-        if (!recall_ept(memory, context, walked.mapping.physical, read)) return false;
+        if (!recall_ept(memory, context, mapping.physical, read)) return false;
         if ((read.rights & needed_rights(access.kind)) == 0) return false;
         if (context.ept.accessed_and_dirty() && write && !read.dirty) return false;
         walked.outcome = Outcome::translated(read.host_physical);
     } else {
-        walked.outcome = Outcome::translated(walked.mapping.physical);
+        walked.outcome = Outcome::translated(mapping.physical);
     }
     walked.reads = 4;
-    walked.tables = way.tables;
+    walked.tables = &way.tables;
     return true;
 }
 
@@ -98,8 +104,7 @@ bool WalkMemory::recall_ept(const PhysicalMemory& memory, const TranslationConte
                             std::uint64_t guest_physical, EptRead& read) {
     const std::uint64_t region = guest_physical >> region_shift;
     const EptWay& way = ept_ways_[region % ways_kept];
-    if (way.region != region || way.version != memory.structure_version() ||
-        way.context != known_[current_].number) {
+    if (way.region != region || way.version != memory.structure_version() || way.context != number_) {
         return false;
     }
     read = way.read;
@@ -139,7 +144,7 @@ void WalkMemory::remember(const PhysicalMemory& memory, const TranslationContext
     }
     way.region = region;
     way.version = memory.structure_version();
-    way.context = known_[current_].number;
+    way.context = number_;
     way.table_host = walk_.steps[3].position.table_host;
     way.rights = walk_.steps[3].position.rights;
 }
@@ -152,7 +157,7 @@ void WalkMemory::remember_ept(const PhysicalMemory& memory, const TranslationCon
     EptWay& way = ept_ways_[region % ways_kept];
     way.region = region;
     way.version = memory.structure_version();
-    way.context = known_[current_].number;
+    way.context = number_;
     way.read = read_of(walk, context.ept, false);
     way.large = walk.size != PageSize::size_4k;
     if (way.large) {

@@ -32,7 +32,8 @@ struct Walked {
     unsigned reads = 0;
     bool final_ept_walked = false;
     EptRead final_ept{};
-    std::array<Table, 4> tables{};
+    using Tables = std::array<Table, 4>;
+    const Tables* tables = nullptr;  // of use until the next walk
 };
 
 /// Walks as `walk_pages` and `set_page_flags` do, and remembers the way to the last tables for as long as no
@@ -40,6 +41,8 @@ struct Walked {
 /// again. A walk that has a flag to set, or does not translate, is made in full.
 class WalkMemory {
 public:
+    /// The context of the walks that follow.
+    void use(const TranslationContext& context);
     /// Sets the accessed and dirty flags where the walk translates.
     void walk(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
               Access access, Walked& walked);
@@ -52,7 +55,7 @@ private:
         std::uint64_t context = 0;
         std::uint64_t table_host = 0;
         GuestRights rights{};
-        std::array<Walked::Table, 4> tables{};
+        Walked::Tables tables{};
     };
     /// The way through EPT to a large page, or to the page table of 2 MB of guest-physical addresses.
     struct EptWay {
@@ -71,24 +74,24 @@ private:
     void remember(const PhysicalMemory& memory, const TranslationContext& context,
                   std::uint64_t linear_address);
     void remember_ept(const PhysicalMemory& memory, const TranslationContext& context);
-    void use(const PhysicalMemory& memory, const TranslationContext& context);
 
     static constexpr std::size_t ways_kept = 64;
     static constexpr std::size_t contexts_kept = 16;
 
     std::array<Way, ways_kept> ways_{};
     std::array<EptWay, ways_kept> ept_ways_{};
-    /// Numbers of contexts, never the same for two.
+    /// The contexts of late, and their numbers: never the same for two.
     struct Known {
         TranslationContext context{};
         std::uint64_t number = 0;
     };
     std::array<Known, contexts_kept> known_{};
     std::size_t next_known_ = 0;
-    std::size_t current_ = 0;
+    std::uint64_t number_ = 0;  // of the context that is in use
     std::uint64_t last_number_ = 0;
     const PhysicalMemory* memory_ = nullptr;
     PageWalk walk_{};
+    Walked::Tables tables_{};
 };
 
 }  // namespace flatback::machine::geometric

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -41,6 +43,7 @@ public:
     }
 
     void use(unsigned way) noexcept {
+        if ((order_ & 0xF) == way) return;
         const unsigned shift = shift_of(way);
         const std::uint64_t more_recent = order_ & ((std::uint64_t{1} << shift) - 1);
         const std::uint64_t less_recent = order_ & ~(((std::uint64_t{1} << shift) - 1) << 4 | 0xF);
@@ -55,6 +58,14 @@ public:
         order_ =
             (order_ & below) | ((order_ & upto_last & ~below) >> 4 & ~below) | std::uint64_t{way} << last;
     }
+    /// The least recently used way, which is used now.
+    [[nodiscard]] unsigned take_oldest(unsigned ways) noexcept {
+        const unsigned last = 4 * (ways - 1);
+        const auto way = static_cast<unsigned>(order_ >> last);
+        order_ = (order_ ^ std::uint64_t{way} << last) << 4 | way;
+        return way;
+    }
+    [[nodiscard]] unsigned newest() const noexcept { return static_cast<unsigned>(order_ & 0xF); }
     /// The least recently used of the allowed ways, of which there is one.
     [[nodiscard]] unsigned oldest(unsigned ways, std::uint32_t allowed) const noexcept {
         unsigned position = ways;
@@ -77,102 +88,148 @@ private:
     std::uint64_t order_ = 0;
 };
 
+/// Which of 16 numbers equal `wanted`, as a set of bits.
+[[nodiscard]] inline std::uint32_t matching(const std::array<std::uint32_t, 16>& numbers,
+                                            std::uint32_t wanted) noexcept {
+    const __m128i all = _mm_set1_epi32(static_cast<int>(wanted));
+    const auto four = [&](std::size_t index) {
+        return _mm_cmpeq_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(numbers.data() + index)), all);
+    };
+    const __m128i low = _mm_packs_epi32(four(0), four(4));
+    const __m128i high = _mm_packs_epi32(four(8), four(12));
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(low, high)));
+}
+
+/// What an entry is looked for by: its key, under either of two tags.
+struct Name {
+    Name(std::uint64_t its_key, Tag its_tag, Tag its_other_tag)
+        : key(its_key), tag(its_tag), other_tag(its_other_tag), signature(signature_of(key, tag)) {}
+
+    std::uint64_t key;
+    Tag tag;
+    Tag other_tag;
+    std::uint32_t signature;
+
+private:
+    /// The same for a global entry and one of any PCID.
+    [[nodiscard]] static std::uint32_t signature_of(std::uint64_t key, Tag tag) noexcept {
+        const std::uint64_t owner = tag & ~(std::uint64_t{0x1FFF} << 16);
+        return static_cast<std::uint32_t>(
+            (key ^ owner * 0x9E37'79B9'7F4A'7C15ULL) * 0xD6E8'FEB8'6659'FD93ULL >> 32);
+    }
+};
+
 /// Sets of at most 16 ways with least-recently-used replacement. `Payload` is what an entry gives beside its
-/// key. Keys, tags and payloads lie apart, as a lookup reads the keys of a set and hardly ever more.
+/// key. The signatures of a set are one cache line, and a miss reads no more than that.
 template <typename Payload>
 class WayArray {
 public:
     static constexpr unsigned most_ways = 16;
     static constexpr std::uint64_t no_key = ~std::uint64_t{0};
-    /// Where an entry is: of use until the array changes.
-    using Place = std::size_t;
-    static constexpr Place nowhere = ~std::size_t{0};
+    static constexpr std::uint32_t every_way = ~std::uint32_t{0};
+
+    struct Entry {
+        std::uint64_t key = no_key;
+        Tag tag = 0;
+        [[no_unique_address]] Payload payload{};
+    };
 
     WayArray() = default;
     explicit WayArray(const ArrayGeometry& geometry)
-        : geometry_(geometry),
-          recency_(geometry.sets, Recency(geometry.ways)),
-          keys_(std::size_t{geometry.sets} * geometry.ways, no_key),
-          tags_(keys_.size()),
-          payloads_(keys_.size()) {
+        : geometry_(geometry), all_ways_((std::uint32_t{1} << geometry.ways) - 1) {
         if (geometry.ways > most_ways) throw std::invalid_argument("a set has at most 16 ways");
+        if (geometry.ways == 0) return;
+        signatures_.resize(geometry.sets);
+        recency_.resize(geometry.sets);
+        entries_.resize(std::size_t{geometry.sets} * geometry.ways);
+        clear();
     }
 
-    /// `number` chooses the set; `key` tells entries of the set apart. `nowhere`: a miss.
-    [[nodiscard]] Place find(std::uint64_t number, std::uint64_t key, Tag tag, Tag other_tag) noexcept {
-        const std::size_t set = set_of(number);
-        const Place first = set * geometry_.ways;
-        const std::uint64_t* keys = keys_.data() + first;
-        for (unsigned way = 0; way < geometry_.ways; ++way) {
-            if (keys[way] != key) continue;
-            const Tag its = tags_[first + way];
-            if (its != tag && its != other_tag) continue;
+    /// `number` chooses the set; the name's key tells entries of the set apart. Null: a miss.
+    [[nodiscard]] const Entry* find(std::uint64_t number, const Name& name) noexcept {
+        if (signatures_.empty()) return nullptr;
+        const std::size_t set = set_number(number);
+        for (std::uint32_t ways = matching(signatures_[set].of_way, name.signature); ways != 0;
+             ways &= ways - 1) {
+            const auto way = static_cast<unsigned>(std::countr_zero(ways));
+            if (way >= geometry_.ways) break;
+            const Entry& entry = entries_[set * geometry_.ways + way];
+            if (entry.key != name.key || (entry.tag != name.tag && entry.tag != name.other_tag)) continue;
             recency_[set].use(way);
-            return first + way;
+            return &entry;
         }
-        return nowhere;
+        return nullptr;
     }
-    [[nodiscard]] bool has(std::uint64_t number, std::uint64_t key, Tag tag) noexcept {
-        return find(number, key, tag, tag) != nowhere;
+    /// The set will be looked at soon.
+    void expect(std::uint64_t number) const noexcept {
+        if (!signatures_.empty()) __builtin_prefetch(&signatures_[set_number(number)]);
     }
-    [[nodiscard]] const Payload& payload(Place place) const noexcept { return payloads_[place]; }
-    [[nodiscard]] Tag tag(Place place) const noexcept { return tags_[place]; }
 
-    /// Takes the place of the same entry, of an empty way, or of the least recently used of the allowed ways.
-    void insert(std::uint64_t number, std::uint64_t key, Tag tag, const Payload& payload,
-                std::uint32_t allowed_ways = ~std::uint32_t{0}) noexcept {
-        const Place same = find(number, key, tag, tag);
-        if (same != nowhere) {
-            payloads_[same] = payload;
+    /// Under the name's first tag. Takes the place of the same entry, of an empty way, or of the least
+    /// recently used of the allowed ways.
+    void insert(std::uint64_t number, const Name& name, const Payload& payload,
+                std::uint32_t allowed_ways = every_way) noexcept {
+        if (find(number, name) != nullptr) {
+            const std::size_t set = set_number(number);
+            entries_[set * geometry_.ways + recency_[set].newest()].payload = payload;
         } else {
-            insert_new(number, key, tag, payload, allowed_ways);
+            insert_new(number, name, payload, allowed_ways);
         }
     }
     /// ... where there is no such entry.
-    void insert_new(std::uint64_t number, std::uint64_t key, Tag tag, const Payload& payload,
-                    std::uint32_t allowed_ways = ~std::uint32_t{0}) noexcept {
-        if (geometry_.ways == 0) return;
-        const std::size_t set = set_of(number);
-        const unsigned way = recency_[set].oldest(geometry_.ways, allowed_ways);
-        recency_[set].use(way);
-        const Place place = set * geometry_.ways + way;
-        keys_[place] = key;
-        tags_[place] = tag;
-        payloads_[place] = payload;
+    void insert_new(std::uint64_t number, const Name& name, const Payload& payload,
+                    std::uint32_t allowed_ways = every_way) noexcept {
+        if (signatures_.empty()) return;
+        const std::size_t set = set_number(number);
+        unsigned way = 0;
+        if ((~allowed_ways & all_ways_) == 0) {
+            way = recency_[set].take_oldest(geometry_.ways);
+        } else {
+            way = recency_[set].oldest(geometry_.ways, allowed_ways);
+            recency_[set].use(way);
+        }
+        signatures_[set].of_way[way] = name.signature;
+        entries_[set * geometry_.ways + way] = {name.key, name.tag, payload};
     }
 
-    /// `predicate(key, tag, payload)`
+    /// `predicate(entry)`
     template <typename Predicate>
     void erase_if(Predicate&& predicate) noexcept {
-        for (Place place = 0; place < keys_.size(); ++place) {
-            if (keys_[place] == no_key || !predicate(keys_[place], tags_[place], payloads_[place])) continue;
-            keys_[place] = no_key;
+        for (std::size_t place = 0; place < entries_.size(); ++place) {
+            Entry& entry = entries_[place];
+            if (entry.key == no_key || !predicate(entry)) continue;
+            entry.key = no_key;
             recency_[place / geometry_.ways].free(static_cast<unsigned>(place % geometry_.ways),
                                                   geometry_.ways);
         }
     }
 
     void clear() noexcept {
-        std::ranges::fill(keys_, no_key);
         std::ranges::fill(recency_, Recency(geometry_.ways));
+        for (Entry& entry : entries_) entry.key = no_key;
     }
 
     [[nodiscard]] std::size_t size() const noexcept {
-        return keys_.size() - static_cast<std::size_t>(std::ranges::count(keys_, no_key));
+        return static_cast<std::size_t>(
+            std::ranges::count_if(entries_, [](const Entry& entry) { return entry.key != no_key; }));
     }
-    [[nodiscard]] bool exists() const noexcept { return !keys_.empty(); }
 
 private:
-    [[nodiscard]] std::size_t set_of(std::uint64_t number) const noexcept {
+    /// Of the entries of one set, by way; equal ones need not be the same.
+    struct alignas(64) Signatures {
+        std::array<std::uint32_t, most_ways> of_way{};
+    };
+
+    [[nodiscard]] std::size_t set_number(std::uint64_t number) const noexcept {
         if (geometry_.xor_bits != 0) number ^= number >> geometry_.xor_bits;
         return number & (geometry_.sets - 1);
     }
 
     ArrayGeometry geometry_{};
+    std::uint32_t all_ways_ = 0;
+    std::vector<Signatures> signatures_;
     std::vector<Recency> recency_;
-    std::vector<std::uint64_t> keys_;
-    std::vector<Tag> tags_;
-    std::vector<Payload> payloads_;
+    std::vector<Entry> entries_;
 };
 
 }  // namespace flatback::machine::geometric

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 namespace flatback::machine {
 
@@ -21,6 +24,7 @@ struct EptContext {
     bool pages_of_1g_supported = true;
     /// IA32_VMX_EPT_VPID_CAP bit 22: bits 11:9 of an EPT violation's exit qualification are given.
     bool advanced_exit_information = false;
+    std::array<std::uint8_t, 5> padding{};  // contexts are compared as words
 
     [[nodiscard]] constexpr std::uint64_t ep4ta() const { return ep4ta_of(eptp); }
     [[nodiscard]] constexpr std::uint64_t root() const { return eptp & 0x000F'FFFF'FFFF'F000; }
@@ -56,7 +60,10 @@ struct TranslationContext {
     /// The EP4TA under which this context's mappings are tagged.
     [[nodiscard]] constexpr std::uint64_t ep4ta() const { return ept_in_use ? ept.ep4ta() : no_ep4ta; }
 
-    friend bool operator==(const TranslationContext&, const TranslationContext&) = default;
+    friend bool operator==(const TranslationContext& a, const TranslationContext& b) {
+        return std::memcmp(&a, &b, sizeof a) == 0;
+    }
 };
+static_assert(std::has_unique_object_representations_v<TranslationContext>);
 
 }  // namespace flatback::machine

@@ -32,41 +32,6 @@ PageEntryKind classify_page_entry(const TranslationContext& context, unsigned le
     return (entry & reserved) != 0 ? PageEntryKind::reserved_bit : PageEntryKind::page;
 }
 
-GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept {
-    return {rights.writable && (entry & writable) != 0, rights.user && (entry & user) != 0,
-            rights.execute_disable || (entry & execute_disable) != 0};
-}
-
-PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry,
-                         GuestRights rights, std::uint64_t linear_address) noexcept {
-    PageMapping mapping;
-    mapping.size = static_cast<PageSize>(level - 1);
-    mapping.physical =
-        page_base(entry & address_mask, mapping.size) | page_offset(linear_address, mapping.size);
-    mapping.rights = accumulate(rights, entry);
-    mapping.global = context.page_global && (entry & global) != 0;
-    mapping.dirty = (entry & dirty) != 0;
-    return mapping;
-}
-
-bool permits(const TranslationContext& context, GuestRights rights, Access access) noexcept {
-    if (access.user) {
-        if (!rights.user) return false;
-        if (access.kind == AccessKind::write) return rights.writable;
-        return access.kind != AccessKind::fetch || !rights.execute_disable;
-    }
-    switch (access.kind) {
-        case AccessKind::fetch:
-            return !rights.execute_disable && !(rights.user && context.supervisor_no_execute_user);
-        case AccessKind::read:
-            return !(rights.user && context.supervisor_no_access_user);
-        case AccessKind::write:
-            if (rights.user && context.supervisor_no_access_user) return false;
-            return rights.writable || !context.write_protect;
-    }
-    return false;
-}
-
 std::uint32_t page_fault_error(const TranslationContext& context, Access access, bool is_present,
                                bool reserved_bit) noexcept {
     std::uint32_t code = 0;
@@ -79,18 +44,6 @@ std::uint32_t page_fault_error(const TranslationContext& context, Access access,
         code |= x86::page_fault::instruction_fetch;
     }
     return code;
-}
-
-EptRights needed_rights(AccessKind kind) noexcept {
-    switch (kind) {
-        case AccessKind::read:
-            return ept_read;
-        case AccessKind::write:
-            return ept_write;
-        case AccessKind::fetch:
-            return ept_execute;
-    }
-    return ept_read;
 }
 
 std::uint64_t final_violation(const TranslationContext& context, AccessKind kind, EptRights rights,
@@ -134,8 +87,13 @@ namespace {
 /// The EPT walk of a table's address for reading an entry. False: the walk's outcome is an EPT event.
 bool walk_table_ept(const PhysicalMemory& memory, const TranslationContext& context, PageWalk& walk,
                     PageWalkStep& step) {
-    walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept),
-             step.ept);
+    const PageWalkStep::EptKey key = {&memory, memory.structure_version(), step.table, context.ept,
+                                      context.physical_address_bits};
+    if (!(step.ept_of == key)) {
+        walk_ept(memory, context.ept, context.physical_address_bits, step.table, ept_start(context.ept),
+                 step.ept);
+        step.ept_of = key;
+    }
     if (step.ept.result == EptWalk::Result::misconfigured) {
         walk.outcome = Outcome::ept_misconfiguration(step.entry_address);
         return false;

@@ -8,6 +8,7 @@
 #include "machine/translation/context.hpp"
 #include "machine/translation/ept_walk.hpp"
 #include "machine/translation/outcome.hpp"
+#include "x86/paging.hpp"
 
 namespace flatback::machine {
 
@@ -38,22 +39,63 @@ struct PageMapping {
 };
 
 /// The rights after `entry`, from those before it.
-[[nodiscard]] GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept;
+[[nodiscard]] inline GuestRights accumulate(GuestRights rights, std::uint64_t entry) noexcept {
+    return {rights.writable && (entry & x86::page_entry::writable) != 0,
+            rights.user && (entry & x86::page_entry::user) != 0,
+            rights.execute_disable || (entry & x86::page_entry::execute_disable) != 0};
+}
 
 /// The mapping that `entry`, which maps a page at `level`, gives `linear_address`; `rights` are those before
 /// it.
-[[nodiscard]] PageMapping page_mapping(const TranslationContext& context, unsigned level, std::uint64_t entry,
-                                       GuestRights rights, std::uint64_t linear_address) noexcept;
+[[nodiscard]] inline PageMapping page_mapping(const TranslationContext& context, unsigned level,
+                                              std::uint64_t entry, GuestRights rights,
+                                              std::uint64_t linear_address) noexcept {
+    PageMapping mapping;
+    mapping.size = static_cast<PageSize>(level - 1);
+    mapping.physical = page_base(entry & x86::page_entry::address_mask, mapping.size) |
+                       page_offset(linear_address, mapping.size);
+    mapping.rights = accumulate(rights, entry);
+    mapping.global = context.page_global && (entry & x86::page_entry::global) != 0;
+    mapping.dirty = (entry & x86::page_entry::dirty) != 0;
+    return mapping;
+}
 
 /// SDM 3A 4.6: may this access be made with these rights?
-[[nodiscard]] bool permits(const TranslationContext& context, GuestRights rights, Access access) noexcept;
+[[nodiscard]] inline bool permits(const TranslationContext& context, GuestRights rights,
+                                  Access access) noexcept {
+    if (access.user) {
+        if (!rights.user) return false;
+        if (access.kind == AccessKind::write) return rights.writable;
+        return access.kind != AccessKind::fetch || !rights.execute_disable;
+    }
+    switch (access.kind) {
+        case AccessKind::fetch:
+            return !rights.execute_disable && !(rights.user && context.supervisor_no_execute_user);
+        case AccessKind::read:
+            return !(rights.user && context.supervisor_no_access_user);
+        case AccessKind::write:
+            if (rights.user && context.supervisor_no_access_user) return false;
+            return rights.writable || !context.write_protect;
+    }
+    return false;
+}
 
 /// The error code of a page fault. `present`: not caused by a not-present entry.
 [[nodiscard]] std::uint32_t page_fault_error(const TranslationContext& context, Access access, bool present,
                                              bool reserved_bit) noexcept;
 
 /// The EPT rights that an access to the page itself needs.
-[[nodiscard]] EptRights needed_rights(AccessKind kind) noexcept;
+[[nodiscard]] inline EptRights needed_rights(AccessKind kind) noexcept {
+    switch (kind) {
+        case AccessKind::read:
+            return ept_read;
+        case AccessKind::write:
+            return ept_write;
+        case AccessKind::fetch:
+            return ept_execute;
+    }
+    return ept_read;
+}
 
 /// The qualification of an EPT violation at an access to the translation of a linear address.
 [[nodiscard]] std::uint64_t final_violation(const TranslationContext& context, AccessKind kind,
@@ -70,6 +112,17 @@ struct PageWalkStep {
     std::uint64_t entry_address = 0;
     std::uint64_t entry = 0;
     EptWalk ept{};  // of `table`, where EPT is in use
+    /// For what `ept` was walked: while nothing of it changes, the next walk with this object takes it over.
+    struct EptKey {
+        const PhysicalMemory* memory = nullptr;
+        std::uint64_t structure_version = 0;
+        std::uint64_t table = 0;
+        EptContext context{};
+        unsigned physical_address_bits = 0;
+
+        friend bool operator==(const EptKey&, const EptKey&) = default;
+    };
+    EptKey ept_of{};
 };
 
 /// The walk for one access as memory is now, using nothing cached. It sets no flag.

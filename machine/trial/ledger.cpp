@@ -826,8 +826,9 @@ std::optional<std::size_t> leaves_a_tag(const Program& program, const NestedWorl
 
 namespace {
 
-std::optional<std::string> judge_case(const LedgerCase& which, const DefectMaker& defect) {
-    NestedWorld::Options options = which.options;
+std::optional<std::string> judge_case(const LedgerCase& which, const DefectMaker& defect,
+                                      const TrialLimits& limits) {
+    NestedWorld::Options options = limits.applied_to(which.options);
     const auto with_fresh_defect = [&](auto&& run) {
         const std::unique_ptr<Defect> fresh = defect ? defect() : nullptr;
         options.defect = fresh.get();
@@ -860,9 +861,10 @@ std::optional<std::string> judge_case(const LedgerCase& which, const DefectMaker
 
 }  // namespace
 
-std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect) {
+std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect,
+                                 const TrialLimits& limits) {
     try {
-        return judge_case(which, defect);
+        return judge_case(which, defect, limits);
     } catch (const EngineFailure& failure) {
         return failure.what();
     }

@@ -44,8 +44,22 @@ struct LedgerCase {
 /// Makes a defect in its first state.
 using DefectMaker = std::function<std::unique_ptr<Defect>()>;
 
+/// What one run of a case may take; past it `LimitReached` is thrown.
+struct TrialLimits {
+    std::uint64_t memory_bytes = std::uint64_t{256} << 20;
+    std::size_t tlb_entries = std::size_t{1} << 20;  // of each TLB
+
+    [[nodiscard]] NestedWorld::Options applied_to(NestedWorld::Options options) const {
+        options.memory_bytes = memory_bytes;
+        options.entry_limit = tlb_entries;
+        options.limit_is_error = true;
+        return options;
+    }
+};
+
 /// Runs a case, under a defective L0 if one is given. nullopt: it holds; else what is wrong, for a correct L0
 /// with the account of the shortest program.
-[[nodiscard]] std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect = {});
+[[nodiscard]] std::optional<std::string> judge(const LedgerCase& which, const DefectMaker& defect = {},
+                                               const TrialLimits& limits = {});
 
 }  // namespace flatback::machine

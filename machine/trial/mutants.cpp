@@ -19,12 +19,12 @@ std::string test_name(const LedgerCase& which) {
 
 }  // namespace
 
-MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs) {
+MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const TrialLimits& limits) {
     MutantResult result{mutant.name, mutant.ledger_row, {}};
     // The case of its own row first: that one should do.
     for (const bool of_its_row : {true, false}) {
         for (const LedgerCase& each : ledger()) {
-            if ((mutant.ledger_row == each.row) != of_its_row || !judge(each, mutant.make)) continue;
+            if ((mutant.ledger_row == each.row) != of_its_row || !judge(each, mutant.make, limits)) continue;
             result.caught_by = test_name(each);
             return result;
         }
@@ -34,7 +34,8 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs) {
     for (std::size_t number = 0; number < random_programs; ++number) {
         for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
         const std::unique_ptr<Defect> defect = mutant.make();
-        if (!compare(random_program(bytes), {.vcpus = 2, .defect = defect.get()})) continue;
+        const NestedWorld::Options options = limits.applied_to({.vcpus = 2, .defect = defect.get()});
+        if (!compare(random_program(bytes), options)) continue;
         result.caught_by = "RandomPrograms.AreTheSameBareAndNested, program " + std::to_string(number);
         return result;
     }

@@ -28,7 +28,8 @@ struct MutantResult {
 };
 
 /// The ledger's programs in their order, then that many random ones.
-[[nodiscard]] MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs);
+[[nodiscard]] MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs,
+                                      const TrialLimits& limits = {});
 
 void write_json(std::ostream& out, const std::vector<MutantResult>& results);
 

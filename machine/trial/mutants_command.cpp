@@ -18,12 +18,15 @@ namespace {
 struct MutantsOptions {
     std::string json;
     std::size_t random_programs = 200;
+    std::uint64_t memory_megabytes = 256;
+    std::size_t tlb_entries = std::size_t{1} << 20;
 };
 
 CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
+    const TrialLimits limits{options.memory_megabytes << 20, options.tlb_entries};
     // A correct L0 passes all that a mutant is to fail.
     for (const LedgerCase& each : ledger()) {
-        if (const auto wrong = judge(each)) {
+        if (const auto wrong = judge(each, {}, limits)) {
             setting.error << "flatback machine: the engine itself does not hold in " << each.name << "\n"
                           << *wrong;
             return CommandStatus::failure;
@@ -32,7 +35,7 @@ CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
     std::vector<MutantResult> results;
     std::size_t caught = 0;
     for (const Mutant& mutant : mutants()) {
-        results.push_back(try_mutant(mutant, options.random_programs));
+        results.push_back(try_mutant(mutant, options.random_programs, limits));
         const MutantResult& result = results.back();
         if (!result.caught_by.empty()) ++caught;
         setting.out << std::left << std::setw(52) << result.name << std::setw(7)
@@ -72,6 +75,13 @@ void add_mutants_command(CLI::App& app, CommandSetting& setting) {
         .add_option("--random", options->random_programs,
                     "random programs for what the ledger lets pass (default 200)")
         ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 32));
+    command
+        .add_option("--memory", options->memory_megabytes,
+                    "megabytes that may be written in one run (default 256)")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20));
+    command
+        .add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
+        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
     command.callback(
         [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }

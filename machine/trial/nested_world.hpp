@@ -28,7 +28,8 @@ public:
         std::uint16_t vpids = 65535;  // in the pool
         std::uint64_t memory_bytes = std::uint64_t{256} << 20;
         std::size_t entry_limit = std::size_t{1} << 20;
-        Defect* defect = nullptr;  // only in tests
+        bool limit_is_error = false;  // a comparison that reaches a bound throws, and does not just end
+        Defect* defect = nullptr;     // only in tests
         bool record_flushes = false;
     };
 

@@ -193,7 +193,11 @@ std::uint64_t flags_at(std::uint64_t address) {
 class Comparison {
 public:
     Comparison(const Program& program, const NestedWorld::Options& options)
-        : program_(program), bare_(program, options), nested_(options), nested_runner_(nested_) {}
+        : program_(program),
+          bare_(program, options),
+          nested_(options),
+          nested_runner_(nested_),
+          limit_is_error_(options.limit_is_error) {}
 
     std::optional<Difference> run() {
         std::size_t number = 0;
@@ -204,6 +208,7 @@ public:
             }
             return memory();
         } catch (const LimitReached&) {
+            if (limit_is_error_) throw;
             return std::nullopt;
         } catch (const EngineFailure& failure) {
             return Difference{.kind = Difference::Kind::stopped, .step = number, .text = failure.what()};
@@ -289,6 +294,7 @@ private:
     NestedWorld nested_;
     Runner nested_runner_;
     bool undefined_ = false;
+    bool limit_is_error_;
 };
 
 /// The step at which the bare machine dropped what an access had made it cache; nullopt: it never had it.
