@@ -15,10 +15,13 @@
 #include "machine/program/text.hpp"
 #include "machine/trial/machine_port.hpp"
 #include "vmx/ept.hpp"
+#include "vmx/field.hpp"
 
 namespace flatback::machine {
 
 namespace {
+
+namespace field = vmx::field;
 
 constexpr std::uint64_t page_mask = ~std::uint64_t{0xFFF};
 
@@ -88,14 +91,24 @@ public:
         return world_.permitted(step.vm, step.vcpu, made.linear_address, made.access);
     }
     Observation step(const Step& step) { return runner_.step(step); }
-    /// The step takes a VMCS that is active on another processor, whose effect the SDM leaves undefined (SDM
-    /// 3C 25.11.1).
+    /// The SDM leaves undefined what the step does: it takes a VMCS that is active on another processor (SDM
+    /// 3C 25.11.1), or enters with a list of MSRs that is longer than the processor's (SDM 3D A.6).
     [[nodiscard]] bool is_undefined(const Step& step) {
+        if ((step.kind == StepKind::vmlaunch || step.kind == StepKind::vmresume) && runs(step))
+            return has_long_msr_list(step);
         const bool takes = step.kind == StepKind::vmclear || step.kind == StepKind::vmptrld ||
                            step.kind == StepKind::prepare;
         if (!takes || !runs(step)) return false;
         const Vmcs* vmcs = world_.machine(step.vm).find_vmcs(step.operands[0]);
         return vmcs != nullptr && vmcs->active_on != Vmcs::inactive && vmcs->active_on != step.vcpu;
+    }
+    [[nodiscard]] bool has_long_msr_list(const Step& step) {
+        const Vmcs* vmcs = world_.machine(step.vm).current_vmcs(step.vcpu);
+        if (vmcs == nullptr) return false;
+        const std::uint32_t longest = world_.model().vmx.misc.msr_list_entries();
+        return vmcs->get(field::vm_entry_msr_load_count) > longest ||
+               vmcs->get(field::vm_exit_msr_load_count) > longest ||
+               vmcs->get(field::vm_exit_msr_store_count) > longest;
     }
     void pass() { runner_.step(no_step); }
     [[nodiscard]] BareWorld& world() { return world_; }

@@ -88,6 +88,16 @@ TEST(Trial, AVmFindsNothingThatAnEarlierOneLeftInMemory) {
     EXPECT_FALSE(compare(say.program(), {}).has_value());
 }
 
+TEST(Trial, APageFaultOfAVmxInstructionsOperandDropsWhatIsCachedForItsAddress) {
+    // Hierarchy 1 does not map the operand of VMPTRST; the exit of L2 goes back to hierarchy 0, which does.
+    Scenario say;
+    say.edit().map(1, page_a, layout::data_page(0)).l1().vmxon();
+    say.prepare(layout::vmcs_region(0), {.vpid = 1, .tables = 1}).vmlaunch().l2().vmcall().l1();
+    say.mov_to_cr3(layout::page_root(1) | 1).fetch(page_a).vmptrst().vmresume().l2().vmcall();
+    say.l1().fetch(layout::scratch(0));
+    EXPECT_FALSE(compare(say.program(), {}).has_value());
+}
+
 TEST(Trial, AVmcsTakenFromAnotherProcessorEndsTheComparison) {
     // SDM 3C 25.11.1 leaves open what comes of it.
     Scenario say;
