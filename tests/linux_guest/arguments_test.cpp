@@ -30,6 +30,33 @@ TEST(Arguments, PowerOffAndHelpAreActionsOfTheirOwn) {
     EXPECT_EQ(parse({"--help"})->action, Arguments::Action::help);
 }
 
+TEST(Arguments, ALinuxAsL2HasItsOwnOptions) {
+    const auto arguments = parse({"--linux", "k", "--initramfs", "i", "--cmdline", "quiet end=record",
+                                  "--memory", "256", "--counters", "cpuid", "--boot-key", "boot.l2"});
+    ASSERT_TRUE(arguments) << arguments.error();
+    EXPECT_EQ(arguments->action, Arguments::Action::boot_linux);
+    EXPECT_EQ(arguments->linux_guest.kernel, "k");
+    EXPECT_EQ(arguments->linux_guest.initramfs, "i");
+    EXPECT_EQ(arguments->linux_guest.command_line, "quiet end=record");
+    EXPECT_EQ(arguments->linux_guest.memory_megabytes, 256U);
+    EXPECT_EQ(arguments->counters, "cpuid");
+    EXPECT_EQ(arguments->boot_key, "boot.l2");
+    EXPECT_EQ(parse({"--linux", "k", "--memory", "63"}).error(),
+              "--memory takes a number from 64 to 3072, not '63'");
+    EXPECT_EQ(parse({"--linux"}).error(), "--linux needs a kernel's file");
+}
+
+TEST(Arguments, AServerOfCountersNeedsBothEndsAndASource) {
+    const auto arguments = parse({"--serve-counters", "in", "out", "--counters", "line:/dev/ttyS1"});
+    ASSERT_TRUE(arguments) << arguments.error();
+    EXPECT_EQ(arguments->action, Arguments::Action::serve_counters);
+    EXPECT_EQ(arguments->input, "in");
+    EXPECT_EQ(arguments->output, "out");
+    EXPECT_EQ(parse({"--serve-counters", "in"}).error(), "--serve-counters needs two files");
+    EXPECT_EQ(parse({"--serve-counters", "in", "out"}).error(), "--serve-counters needs --counters SOURCE");
+    EXPECT_EQ(parse({"--console", "1234"})->start, 1234U);
+}
+
 TEST(Arguments, MistakesAreToldInOneLine) {
     EXPECT_EQ(parse({"--payload"}).error(), "--payload needs a name");
     EXPECT_EQ(parse({"--payload", "l3"}).error(), "no payload is called 'l3'");

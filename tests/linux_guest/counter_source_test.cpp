@@ -79,7 +79,7 @@ TEST(CounterLine, AFailedReadingIsAnswered) {
 
 TEST(CounterSourceWords, MistakesAreToldInOneLine) {
     EXPECT_EQ(open_counter_source("vmcall").error(),
-              "no source of counters is called 'vmcall'; there are cpuid and line:PATH");
+              "no source of counters is called 'vmcall'; there are cpuid, line:PATH and kvm:DIRECTORY");
     EXPECT_FALSE(open_counter_source("line:"));
     EXPECT_EQ(open_counter_source("line:/nowhere/tty").error(), "/nowhere/tty: No such file or directory");
 }
