@@ -19,7 +19,7 @@ struct LatCtxLevel {
     std::string_view key;
     std::string_view run;  // in Measurements::linux_by_mode
     std::string_view title;
-    bool counted;  // whether there is an L0 that counts
+    bool counted;  // whether there is an L0 that counts, and a line to it that costs less than what it counts
     // Else L0 counts the flushes of all tags together, and says that number where Flatback says those of L2's
     // tags.
     bool tags_told_apart = true;
@@ -37,7 +37,7 @@ inline constexpr std::array<LatCtxLevel, 7> lat_ctx_levels{{
     {"flatback.single", "single", "L2, single", true},
     {"flatback.off", "off", "L2, off", true},
     {"flatback.mapped_ept0", without_ept_name, "L2, mapped, L1 ept=0", true},
-    {"flatback.mapped_qemu", with_qemu_name, "L2, mapped, by QEMU", true},
+    {"flatback.mapped_qemu", with_qemu_name, "L2, mapped, by QEMU", false},
 }};
 
 // The peer's, which `flatback bench --peer kvm` measures too (tools/bench_runs.hpp).
