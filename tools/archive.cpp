@@ -87,28 +87,6 @@ Result<Bytes> decompress(std::span<const std::byte> stream, std::size_t most) {
     return read_contents(reader.get(), most, "the stream");
 }
 
-Result<Bytes> compress(std::span<const std::byte> bytes) {
-    constexpr std::size_t frame_overhead = std::size_t{1} << 20;
-    Bytes stream(bytes.size() + frame_overhead);
-    std::size_t used = 0;
-    const Writer writer{archive_write_new()};
-    const Entry entry{archive_entry_new()};
-    archive_entry_set_filetype(entry.get(), AE_IFREG);
-    archive_entry_set_size(entry.get(), static_cast<la_int64_t>(bytes.size()));
-    archive_write_set_format_raw(writer.get());
-    // One block as large as what is written: no padding follows, which Linux would take for another archive.
-    archive_write_set_bytes_in_last_block(writer.get(), 1);
-    if (archive_write_add_filter_zstd(writer.get()) != ARCHIVE_OK ||
-        archive_write_open_memory(writer.get(), stream.data(), stream.size(), &used) != ARCHIVE_OK ||
-        archive_write_header(writer.get(), entry.get()) != ARCHIVE_OK ||
-        archive_write_data(writer.get(), bytes.data(), bytes.size()) < 0 ||
-        archive_write_close(writer.get()) != ARCHIVE_OK) {
-        return fail(ExitStatus::output_file, fmt::format("cannot compress: {}", why(writer.get())));
-    }
-    stream.resize(used);
-    return stream;
-}
-
 Result<std::map<std::string, Bytes>> files_of_debian_package(const std::filesystem::path& package,
                                                              bool (*wanted)(std::string_view path)) {
     const Bytes data = TRY(package_data(package));

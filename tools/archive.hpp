@@ -19,10 +19,6 @@ namespace flatback::tools {
 // Error: input_file where it is damaged, of no known kind, or becomes larger than `most`.
 [[nodiscard]] Result<Bytes> decompress(std::span<const std::byte> stream, std::size_t most);
 
-// The bytes as a zstd stream, which Linux unpacks an initramfs from: it costs fewer emulated instructions
-// than to read three times as much from the CD.
-[[nodiscard]] Result<Bytes> compress(std::span<const std::byte> bytes);
-
 // The files of a Debian package that are wanted: `wanted` tells by the path ("./boot/vmlinuz-6.1.0-1-amd64").
 // Error: input_file where the package is damaged.
 [[nodiscard]] Result<std::map<std::string, Bytes>> files_of_debian_package(

@@ -2,34 +2,21 @@
 
 #include <fmt/format.h>
 
-#include <map>
-#include <set>
+#include <iterator>
+#include <optional>
 
-#include "tools/bench_json.hpp"
-#include "tools/bench_results.hpp"
+#include "tools/bench_report.hpp"
 #include "tools/bench_runs.hpp"
-#include "tools/bench_table.hpp"
-#include "tools/excerpt.hpp"
 #include "tools/files.hpp"
+#include "tools/peer_guest.hpp"
 #include "tools/progress.hpp"
-#include "tools/stack_runs.hpp"
+#include "tools/stack_command.hpp"
 
 namespace flatback::tools {
 namespace {
 
-constexpr std::size_t lines_of_a_failed_run = 15;
-
 void say(std::string_view text) {
     fmt::print(stderr, "flatback: {}\n", text);
-}
-
-// What a run lacks, the stage it had come to, and the end of what its guests printed.
-void explain(const FinishedRun& run, const std::vector<std::string>& lacks) {
-    for (const std::string& lack : lacks) say(lack);
-    say(fmt::format("{}: the last stage that it reached: {}", run.name,
-                    run.transcript.stages().empty() ? "none" : run.transcript.stages().back()));
-    say(fmt::format("{}: the last lines on its serial port:", run.name));
-    fmt::print(stderr, "{}\n", last_lines(run.transcript.text(), lines_of_a_failed_run));
 }
 
 }  // namespace
@@ -37,40 +24,44 @@ void explain(const FinishedRun& run, const std::vector<std::string>& lacks) {
 Result<ExitStatus> bench_command(const BenchOptions& options) {
     if (options.json_file) TRY(check_writable(*options.json_file));
     const LinuxGuest guest = TRY(prepare_linux_guest(say));
-    const PeerGuest peer = TRY(prepare_peer_guest(guest));
-    const std::vector<BenchRun> planned = bench_runs(guest, peer, options.with_kvm, options.limit);
+    std::optional<PeerGuest> peer;
+    if (options.with_kvm) peer = TRY(prepare_peer_guest(guest));
 
-    std::vector<QueuedRun> queue;
-    for (const BenchRun& each : planned) queue.push_back(each.run);
+    // The peer's take longest, and begin.
+    auto runs = bench_runs(peer ? &*peer : nullptr, options.limit);
+    auto ours = stack_runs(guest, options.limit);
+    std::move(ours.begin(), ours.end(), std::back_inserter(runs));
+    std::erase_if(runs,
+                  [&](const QueuedRun& run) { return run.name.find(options.only) == std::string::npos; });
+    if (runs.empty())
+        return fail(ExitStatus::usage,
+                    fmt::format("no run of the benchmark has {} in its name", options.only));
     Progress progress;
-    const auto finished = TRY(run_all(std::move(queue), progress.observer()));
+    const auto finished = TRY(run_all(std::move(runs), progress.observer()));
 
-    std::map<std::string, RunValues, std::less<>> values;
-    std::set<std::string, std::less<>> failed;
-    for (std::size_t index = 0; index < finished.size(); ++index) {
-        const auto lacks = shortcomings(finished[index], planned[index].stages);
-        if (!lacks.empty()) {
-            failed.insert(finished[index].name);
-            explain(finished[index], lacks);
-        }
-        values.emplace(finished[index].name, RunValues{finished[index].transcript});
+    std::string lacks = failures(finished, bench_stages_of);
+    const Measurements measurements = collect(finished);
+    if (!options.only.empty()) {
+        for (const FinishedRun& run : finished) fmt::print("{}:\n{}\n", run.name, run.transcript.text());
+        fmt::print(stderr, "{}", lacks);
+        return lacks.empty() ? ExitStatus::success : ExitStatus::incomplete;
     }
-    std::vector<MissingValue> missing;
-    const BenchResults results = bench_results(values, options.with_kvm, missing);
-    for (const MissingValue& each : missing) {
-        // What a run has not measured that failed as a whole needs no saying.
-        if (!failed.contains(each.run)) say(fmt::format("{}: not measured: {}", each.run, each.key));
+    // What a run that failed did not measure, its failure explains.
+    if (lacks.empty()) {
+        for (const std::string& key : missing_bench_values(measurements, options.with_kvm))
+            lacks += fmt::format("flatback: not measured: {}\n", key);
     }
-    if (!failed.empty() || !missing.empty()) {
+    if (!lacks.empty()) {
+        fmt::print(stderr, "\n{}", lacks);
         return fail(
             ExitStatus::incomplete,
             "the benchmark is not complete, so there is no table: what is above is missing or went wrong");
     }
     if (options.json_file) {
-        const std::string json = bench_json(results);
+        const std::string json = bench_json(measurements, options.with_kvm);
         TRY(replace_file(*options.json_file, std::as_bytes(std::span{json})));
     }
-    fmt::print("{}", render_bench(results));
+    fmt::print("{}", bench_table(measurements, options.with_kvm));
     return ExitStatus::success;
 }
 

@@ -10,6 +10,7 @@
 #include "tools/machine.hpp"
 #include "tools/measurements.hpp"
 #include "tools/paths.hpp"
+#include "tools/peer_guest.hpp"
 #include "tools/progress.hpp"
 #include "tools/stack_runs.hpp"
 #include "tools/temporary_directory.hpp"
@@ -116,6 +117,7 @@ void add_bare(std::vector<BootTest>& tests) {
 constexpr std::array<std::string_view, 3> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                       "boot.linux.bzimage"};
 constexpr std::string_view linux_l2_name = "boot.linux.l2";
+constexpr std::string_view peer_name = "boot.peer.bare";
 
 // Debian's Linux with KVM and its L2 guests: with EPT, and without it in L1's KVM; and started from Debian's
 // own file, which unpacks itself.
@@ -172,6 +174,30 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
     return {};
 }
 
+// Above the peer's KVM the bare L1 has measured what a reflected exit takes.
+std::string check_bare_on_peer(const RunValues& values) {
+    constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
+    const auto ticks = values.value(key);
+    if (!ticks) return fmt::format("{} is missing", key);
+    // More than the round's own few dozen instructions, or nobody was beneath.
+    constexpr double least = 1'000;
+    constexpr double most = 1'000'000;
+    return *ticks > least && *ticks < most ? "" : fmt::format("{} is {}", key, *ticks);
+}
+
+// The peer, Debian's Linux with KVM as L0, and Debian's QEMU, with the L1 that starts soonest.
+Result<> add_peer(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    const PeerGuest peer = TRY(prepare_peer_guest(guest));
+    tests.push_back({peer_run(std::string{peer_name}, peer, "peer.l1=bare", linux_limit),
+                     std::nullopt,
+                     {},
+                     {"peer-l0", "bare-l1"},
+                     check_bare_on_peer});
+    return {};
+}
+
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run) {
     const std::string said = describe(run.outcome, run.transcript);
     if (test.ending) {
@@ -208,6 +234,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));
+    if (with_linux && report.selects(peer_name)) TRY(add_peer(tests));
     std::erase_if(tests, [&report](const BootTest& test) { return !report.selects(test.run.name); });
     // The longest first: two run at once, and the last one should not run alone for long.
     std::ranges::stable_sort(tests, std::ranges::greater{},

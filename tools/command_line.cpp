@@ -97,6 +97,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("NAME")
         ->check(CLI::IsMember({"kvm"}));
     benchmark.add_option("--json", json, "write what was measured there")->type_name("FILE");
+    benchmark
+        .add_option("--only", bench.only,
+                    "only the runs whose name holds this text; prints their serial output, and no table")
+        ->type_name("TEXT");
     benchmark.add_option("--timeout", limit, "seconds of wall time that each run may take (default 1500)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));

@@ -20,6 +20,7 @@ struct StackOptions {
 
 struct BenchOptions {
     bool with_kvm = false;  // the peer too
+    std::string only;       // the runs whose name holds this text, and what they print instead of tables
     std::optional<std::filesystem::path> json_file;
     std::chrono::seconds limit{1500};  // for each run in the emulator
 };

@@ -10,12 +10,18 @@ namespace flatback::tools {
 namespace {
 
 std::string key_of(const LatCtxLevel& level, std::string_view column, std::string_view value) {
-    return fmt::format("lat_ctx.{}.{}.{}", level.key, column, value);
+    // The benchmark prints what its L0 gives it, and does not know whose flushes those are.
+    const std::string_view printed = value == any_tag_flushes ? std::string_view{"l2_tag_flushes"} : value;
+    return fmt::format("lat_ctx.{}.{}.{}", level.key, column, printed);
 }
 
 std::vector<std::string_view> values_of(const LatCtxLevel& level) {
     std::vector<std::string_view> values{lat_ctx_ticks.begin(), lat_ctx_ticks.end()};
-    if (level.counted) values.insert(values.end(), lat_ctx_counters.begin(), lat_ctx_counters.end());
+    if (!level.counted) return values;
+    for (const std::string_view counter : lat_ctx_counters) {
+        if (level.tags_told_apart || !counter.ends_with("_tag_flushes")) values.push_back(counter);
+    }
+    if (!level.tags_told_apart) values.push_back(any_tag_flushes);
     return values;
 }
 
@@ -28,6 +34,7 @@ std::string_view counter_title(std::string_view counter) {
     if (counter == "l2_entries") return "L2 entries per switch";
     if (counter == "l0_exits") return "L0 exits per switch";
     if (counter == "l2_tag_flushes") return "flushes of L2 tags per switch";
+    if (counter == any_tag_flushes) return "flushes of any tag per switch";
     return "flushes of L1's tag per switch";
 }
 
@@ -38,9 +45,10 @@ std::string table_row(std::string_view title, const std::vector<std::string>& ce
 }
 
 // One value of all levels that have it, a row each.
-std::string block(const Measurements& measurements, std::string_view title, std::string_view value) {
+std::string block(const Measurements& measurements, LatCtxLevels levels, std::string_view title,
+                  std::string_view value) {
     std::string text = table_row(title, {lat_ctx_columns.begin(), lat_ctx_columns.end()});
-    for (const LatCtxLevel& level : lat_ctx_levels) {
+    for (const LatCtxLevel& level : levels) {
         const auto values = values_of(level);
         if (std::ranges::find(values, value) == values.end()) continue;
         std::vector<std::string> cells;
@@ -88,9 +96,9 @@ std::optional<double> l2_boot_ticks(const Measurements& measurements, std::strin
     return measurements.of_mode(run).value("boot.l2");
 }
 
-std::vector<std::string> missing_lat_ctx(const Measurements& measurements) {
+std::vector<std::string> missing_lat_ctx(const Measurements& measurements, LatCtxLevels levels) {
     std::vector<std::string> missing;
-    for (const LatCtxLevel& level : lat_ctx_levels) {
+    for (const LatCtxLevel& level : levels) {
         for (const std::string_view column : lat_ctx_columns) {
             for (const std::string_view value : values_of(level)) {
                 if (!lat_ctx_value(measurements, level, column, value))
@@ -98,15 +106,17 @@ std::vector<std::string> missing_lat_ctx(const Measurements& measurements) {
             }
         }
     }
-    for (const std::string_view run : {modes[0], modes[1], modes[2], without_ept_name, with_qemu_name}) {
+    for (const LatCtxLevel& level : levels) {
+        if (!level.key.starts_with("flatback.")) continue;
+        const std::string_view run = level.run;
         if (!l1_boot_ticks(measurements, run)) missing.push_back(fmt::format("boot of L1 ({})", run));
         if (!l2_boot_ticks(measurements, run)) missing.push_back(fmt::format("boot.l2 ({})", run));
     }
     return missing;
 }
 
-void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurements) {
-    for (const LatCtxLevel& level : lat_ctx_levels) {
+void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurements, LatCtxLevels levels) {
+    for (const LatCtxLevel& level : levels) {
         // A level's key is one name, or two with a point between.
         const std::size_t point = level.key.find('.');
         const std::string first{level.key.substr(0, point)};
@@ -118,6 +128,10 @@ void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurement
                                   ? report["lat_ctx"][first]
                                   : report["lat_ctx"][first][std::string{level.key.substr(point + 1)}];
                 // Ticks are whole numbers, and stay so.
+                if (value == any_tag_flushes) {
+                    place[std::string{column}]["l2_tag_flushes"] = nullptr;
+                    place[std::string{column}]["l1_tag_flushes"] = nullptr;
+                }
                 auto& cell = place[std::string{column}][std::string{value}];
                 cell = nlohmann::ordered_json::parse(
                     *measurements.of_mode(level.run).number(key_of(level, column, value)));
@@ -132,13 +146,15 @@ void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurement
         report["boot"]["flatback"]["l2_qemu"] = static_cast<std::uint64_t>(*ticks);
 }
 
-std::string lat_ctx_table(const Measurements& measurements) {
+std::string lat_ctx_table(const Measurements& measurements, LatCtxLevels levels) {
     std::string text =
         "\nLinux as L2: lat_ctx, ticks per context switch; a ring of P processes that sum K bytes each\n";
-    text += block(measurements, "raw: pipe, sum and switch", "ticks");
-    text += block(measurements, "the switch alone", "switch_ticks");
+    text += block(measurements, levels, "raw: pipe, sum and switch", "ticks");
+    text += block(measurements, levels, "the switch alone", "switch_ticks");
     for (const std::string_view counter : lat_ctx_counters)
-        text += block(measurements, counter_title(counter), counter);
+        text += block(measurements, levels, counter_title(counter), counter);
+    if (!std::ranges::all_of(levels, &LatCtxLevel::tags_told_apart))
+        text += block(measurements, levels, counter_title(any_tag_flushes), any_tag_flushes);
     return text;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ struct LatCtxLevel {
     std::string_view run;  // in Measurements::linux_by_mode
     std::string_view title;
     bool counted;  // whether there is an L0 that counts, and a line to it that costs less than what it counts
+    // Else L0 counts the flushes of all tags together, and says that number where Flatback says those of L2's
+    // tags.
+    bool tags_told_apart = true;
 };
 
 inline constexpr std::string_view bare_linux_name = "bare Linux";
@@ -36,6 +40,15 @@ inline constexpr std::array<LatCtxLevel, 7> lat_ctx_levels{{
     {"flatback.mapped_qemu", with_qemu_name, "L2, mapped, by QEMU", false},
 }};
 
+// The peer's, which `flatback bench --peer kvm` measures too (tools/bench_runs.hpp).
+inline constexpr std::string_view kvm_name = "KVM";
+inline constexpr std::array<LatCtxLevel, 3> kvm_levels{{
+    {"kvm.vpid", kvm_name, "L2, KVM", true, false},
+    {"kvm.novpid", "KVM, L1 vpid=0", "L2, KVM, L1 vpid=0", true, false},
+    {"kvm.vpid_ept0", "KVM, L1 ept=0", "L2, KVM, L1 ept=0", true, false},
+}};
+using LatCtxLevels = std::span<const LatCtxLevel>;
+
 // lmbench's columns: processes / bytes that each sums.
 inline constexpr std::array<std::string_view, 7> lat_ctx_columns{"2p/0K",  "2p/16K",  "2p/64K", "8p/16K",
                                                                  "8p/64K", "16p/16K", "16p/64K"};
@@ -45,6 +58,8 @@ inline constexpr std::array<std::string_view, 2> lat_ctx_ticks{"ticks", "switch_
 // And per switch, where there is an L0.
 inline constexpr std::array<std::string_view, 4> lat_ctx_counters{"l2_entries", "l0_exits", "l2_tag_flushes",
                                                                   "l1_tag_flushes"};
+// Where tags are not told apart, instead of the last two.
+inline constexpr std::string_view any_tag_flushes = "tlb_flushes";
 
 [[nodiscard]] const LatCtxLevel& lat_ctx_level(std::string_view key);
 
@@ -62,12 +77,15 @@ inline constexpr std::array<std::string_view, 4> lat_ctx_counters{"l2_entries", 
 [[nodiscard]] std::optional<double> l2_boot_ticks(const Measurements& measurements, std::string_view run);
 
 // What a run has not printed, by its key.
-[[nodiscard]] std::vector<std::string> missing_lat_ctx(const Measurements& measurements);
+[[nodiscard]] std::vector<std::string> missing_lat_ctx(const Measurements& measurements,
+                                                       LatCtxLevels levels = lat_ctx_levels);
 
-// lat_ctx.LEVEL.COLUMN.VALUE and boot.flatback.{l1,l2}, into a report.
-void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurements);
+// lat_ctx.LEVEL.COLUMN.VALUE and boot.flatback.{l1,l2}, into a report. null is what an L0 cannot tell.
+void add_lat_ctx(nlohmann::ordered_json& report, const Measurements& measurements,
+                 LatCtxLevels levels = lat_ctx_levels);
 
 // Ticks a switch, and the counters, level by level.
-[[nodiscard]] std::string lat_ctx_table(const Measurements& measurements);
+[[nodiscard]] std::string lat_ctx_table(const Measurements& measurements,
+                                        LatCtxLevels levels = lat_ctx_levels);
 
 }  // namespace flatback::tools

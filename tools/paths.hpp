@@ -29,9 +29,6 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path report_page_template() {
     return build_directory() / "tools" / "report" / "page.html";
 }
-[[nodiscard]] inline std::filesystem::path peer_entry_code() {
-    return build_directory() / "guests" / "peer" / "entry.bin";
-}
 
 // still_clock/still_clock.cpp
 [[nodiscard]] inline std::filesystem::path still_clock_library() {

@@ -12,11 +12,11 @@
 namespace flatback::tools {
 
 // Memory of the machine, in MB: L1 gets what Flatback's L1 has, and L0 keeps its files in memory.
-inline constexpr unsigned peer_memory = 2560;
+inline constexpr unsigned peer_memory = 2048;
 
 struct PeerGuest {
-    std::filesystem::path kernel;     // a bzImage that does not unpack itself
-    std::filesystem::path initramfs;  // QEMU, and L1's kernel and initramfs
+    std::filesystem::path kernel;
+    std::filesystem::path initramfs;  // QEMU, and L1's initramfs
     std::string command_line;
 };
 
@@ -27,10 +27,5 @@ struct PeerGuest {
 // One run; `words` are guests/peer/init's: peer.l1=bare,linux, l1.flatback.vpid=0, …
 [[nodiscard]] QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
                                  std::chrono::seconds limit);
-
-// Debian's Linux on the emulated processor itself, with the initramfs of L2 and further words of its command
-// line.
-[[nodiscard]] QueuedRun direct_linux_run(std::string name, const PeerGuest& peer, const LinuxGuest& guest,
-                                         std::string_view words, std::chrono::seconds limit);
 
 }  // namespace flatback::tools

@@ -16,6 +16,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 std::string_view stage_title(std::string_view stage) {
     if (stage == "l0") return "L0";
+    if (stage == "peer-l0") return "KVM as L0";
+    if (stage == "peer-l1") return "L1 kernel";
     if (stage == "l1-entry" || stage == "l1-kernel") return "L1 kernel";
     if (stage == "l1-user") return "L1 user space";
     if (stage == "bare-l1") return "bare L1";

@@ -25,27 +25,28 @@ constexpr std::size_t serial_lines = 40;
 constexpr std::string_view bare_name = "bare L1";
 constexpr std::string_view bare_no_shadow_name = "bare L1, no shadow VMCS";
 
-Result<std::vector<QueuedRun>> plan_runs(const StackOptions& options, void (*say)(std::string_view)) {
-    const LinuxGuest guest = TRY(prepare_linux_guest(say));
+}  // namespace
+
+std::vector<QueuedRun> stack_runs(const LinuxGuest& guest, std::chrono::seconds limit) {
     std::vector<QueuedRun> runs;
     for (const std::string_view mode : modes) {
         // L1's own figures do not depend on the mode.
         const std::string_view more =
             mode == lat_ctx_level("l1").run ? "lat_ctx.records=lat_ctx.l1 lat_ctx.counters=cpuid" : "";
         runs.push_back(linux_l2_run(std::string{mode}, fmt::format("nested-vpid={} log=quiet", mode), guest,
-                                    options.limit, fmt::format("flatback.{}", mode), {}, more));
+                                    limit, fmt::format("flatback.{}", mode), {}, more));
     }
-    runs.push_back(linux_l2_run(std::string{without_ept_name}, "nested-vpid=mapped log=quiet", guest,
-                                options.limit, "flatback.mapped_ept0", {}, "payloads=off flatback.ept=0"));
-    QueuedRun qemu = linux_l2_run(std::string{with_qemu_name}, "nested-vpid=mapped log=quiet", guest,
-                                  options.limit, "flatback.mapped_qemu", {}, "payloads=off vmm=qemu");
+    runs.push_back(linux_l2_run(std::string{without_ept_name}, "nested-vpid=mapped log=quiet", guest, limit,
+                                "flatback.mapped_ept0", {}, "payloads=off flatback.ept=0"));
+    QueuedRun qemu = linux_l2_run(std::string{with_qemu_name}, "nested-vpid=mapped log=quiet", guest, limit,
+                                  "flatback.mapped_qemu", {}, "payloads=off vmm=qemu");
     qemu.request.plan.modules.front().file = guest.initramfs_with_qemu;
     runs.push_back(std::move(qemu));
-    runs.push_back(linux_alone_run(std::string{bare_linux_name}, guest, options.limit, "bare"));
-    runs.push_back(bare_run(std::string{bare_name}, "nested-vpid=mapped shadow-vmcs=on log=quiet", "bench",
-                            options.limit));
+    runs.push_back(linux_alone_run(std::string{bare_linux_name}, guest, limit, "bare"));
+    runs.push_back(
+        bare_run(std::string{bare_name}, "nested-vpid=mapped shadow-vmcs=on log=quiet", "bench", limit));
     runs.push_back(bare_run(std::string{bare_no_shadow_name}, "nested-vpid=mapped shadow-vmcs=off log=quiet",
-                            "bench", options.limit));
+                            "bench", limit));
     return runs;
 }
 
@@ -70,23 +71,26 @@ Measurements collect(const std::vector<FinishedRun>& runs) {
     return measurements;
 }
 
-}  // namespace
-
-Result<ExitStatus> stack_command(const StackOptions& options) {
-    if (options.json_file) TRY(check_writable(*options.json_file));
-    auto runs =
-        TRY(plan_runs(options, [](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
-    Progress progress;
-    const auto finished = TRY(run_all(std::move(runs), progress.observer()));
-
+std::string failures(const std::vector<FinishedRun>& runs, const StagesOf& stages) {
     std::string lacks;
-    for (const FinishedRun& run : finished) {
-        const auto more = shortcomings(run, stages_of(run.name));
+    for (const FinishedRun& run : runs) {
+        const auto more = shortcomings(run, stages(run.name));
         if (more.empty()) continue;
         for (const std::string& lack : more) lacks += fmt::format("flatback: {}\n", lack);
         lacks += fmt::format("flatback: {}: the last lines on the serial port:\n{}", run.name,
                              last_lines(run.transcript.text(), serial_lines));
     }
+    return lacks;
+}
+
+Result<ExitStatus> stack_command(const StackOptions& options) {
+    if (options.json_file) TRY(check_writable(*options.json_file));
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    Progress progress;
+    const auto finished = TRY(run_all(stack_runs(guest, options.limit), progress.observer()));
+
+    std::string lacks = failures(finished, stages_of);
     const Measurements measurements = collect(finished);
     // What a run that failed did not measure, its failure explains.
     if (lacks.empty()) {

@@ -46,6 +46,8 @@ template <typename Value, typename Target>
         result.action = Action::clock;
     } else if (option == "--payload") {
         return take_payload(words, result);
+    } else if (option == "--mode") {
+        return store(words.value("a name"), result.mode);
     } else if (option == "--linux") {
         result.action = Action::boot_linux;
         return store(words.value("a kernel's file"), result.linux_guest.kernel);
@@ -99,13 +101,14 @@ std::expected<Arguments, std::string> parse_arguments(std::span<const std::strin
 
 std::string usage() {
     std::string text =
-        "usage: l2-vmm [--payload NAME]...\n"
+        "usage: l2-vmm [--payload NAME]... [--mode NAME]\n"
         "       l2-vmm --linux KERNEL [--initramfs FILE] [--cmdline TEXT] [--memory MB] [--counters SOURCE]\n"
         "              [--boot-key KEY]\n"
         "       l2-vmm --serve-counters IN OUT --counters SOURCE\n"
         "       l2-vmm --clock | --console START [--boot-key KEY [--boot-stage STAGE]] | --power-off | "
         "--help\n"
         "Runs the named L2 payloads (default: all) on /dev/kvm and prints their figures.\n"
+        "--mode            prints them as modes.NAME.…\n"
         "--linux           boots an uncompressed Linux (an ELF64 vmlinux) as L2, until it resets its "
         "machine.\n"
         "                  COM1 is its console, COM2 answers the request 'counters' from SOURCE.\n"

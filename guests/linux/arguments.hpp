@@ -25,6 +25,7 @@ struct Arguments {
     Action action = Action::run;
     /// In the order they run; all of them where none was named.
     std::vector<PayloadId> payloads;
+    std::string mode;  ///< of the payloads' keys; empty: what the hypervisor below says, or "direct"
     LinuxArguments linux_guest;
     /// As open_counter_source() takes it; empty: requests for counters are answered with an error.
     std::string counters;

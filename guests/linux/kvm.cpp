@@ -42,6 +42,14 @@ static_assert(offsetof(CpuidTable, entries) == sizeof(CpuidHeader));
 constexpr unsigned long get_supported_cpuid = _IOWR(KVMIO, 0x05, CpuidHeader);
 constexpr unsigned long set_cpuid2 = _IOW(KVMIO, 0x90, CpuidHeader);
 
+// As kvm_cpuid2, kvm_msrs ends in a flexible array, which holds one entry here.
+struct OneMsr {
+    CpuidHeader header;
+    kvm_msr_entry entry;
+};
+static_assert(offsetof(OneMsr, entry) == sizeof(CpuidHeader));
+constexpr unsigned long set_msrs = _IOW(KVMIO, 0x89, CpuidHeader);
+
 [[nodiscard]] Expected<std::unique_ptr<CpuidTable>> supported_cpuid(int kvm) {
     auto table = std::make_unique<CpuidTable>();
     table->header.entry_count = cpuid_capacity - 1;
@@ -325,16 +333,11 @@ void Vcpu::answer(std::uint32_t value) {
 }
 
 Expected<void> Vcpu::set_msr(std::uint32_t number, std::uint64_t value) {
-    // The kernel's kvm_msrs ends in a flexible array, of one entry here.
-    struct OneMsr {
-        std::uint32_t count;
-        std::uint32_t padding;
-        kvm_msr_entry entry;
-    };
-    OneMsr request{.count = 1, .padding = 0, .entry = {.index = number, .reserved = 0, .data = value}};
+    OneMsr request{.header = {.entry_count = 1, .padding = 0},
+                   .entry = {.index = number, .reserved = 0, .data = value}};
     // The result is the number of those that were set.
-    if (::ioctl(descriptor_.number(), KVM_SET_MSRS, &request) != 1) {
-        return system_failure("KVM_SET_MSRS");
+    if (::ioctl(descriptor_.number(), set_msrs, &request) != 1) {
+        return std::unexpected("KVM_SET_MSRS refused MSR " + hexadecimal(number));
     }
     return {};
 }

@@ -90,9 +90,10 @@ void print_exits(const std::string& prefix, const L0Counters& counters) {
     }
 }
 
-int run(const std::vector<PayloadId>& payloads) {
+int run(const std::vector<PayloadId>& payloads, const std::string& named_mode) {
     const auto identity = identify_l0(hardware_cpuid);
-    const std::string mode(identity ? identity->mode : "direct");
+    const std::string mode =
+        !named_mode.empty() ? named_mode : std::string(identity ? identity->mode : "direct");
     const std::string prefix = "modes." + mode + ".";
     print_text("l1.mode", mode);
     if (identity) {
@@ -207,7 +208,7 @@ int main_with(const std::vector<std::string_view>& words) {
     }
     switch (arguments->action) {
         case Arguments::Action::run:
-            return run(arguments->payloads);
+            return run(arguments->payloads, arguments->mode);
         case Arguments::Action::boot_linux:
             return boot_linux(*arguments, start);
         case Arguments::Action::serve_counters:

@@ -79,12 +79,14 @@ TEST(CommandLine, BenchTakesOnePeer) {
     const auto alone = parse({"bench"});
     ASSERT_TRUE(alone.has_value());
     EXPECT_FALSE(std::get<BenchOptions>(*alone).with_kvm);
-    const auto with_peer = parse({"bench", "--peer", "kvm", "--json", "j", "--timeout", "60"});
+    const auto with_peer =
+        parse({"bench", "--peer", "kvm", "--json", "j", "--timeout", "60", "--only", "ept=0"});
     ASSERT_TRUE(with_peer.has_value()) << with_peer.error().message;
     const auto& options = std::get<BenchOptions>(*with_peer);
     EXPECT_TRUE(options.with_kvm);
     EXPECT_EQ(options.json_file, "j");
     EXPECT_EQ(options.limit.count(), 60);
+    EXPECT_EQ(options.only, "ept=0");
     for (const std::string& message : {error_of({"bench", "--peer", "xen"}), error_of({"bench", "--peer"}),
                                        error_of({"bench", "--timeout", "0"}),
                                        error_of({"bench", "--l1", "k"}), error_of({"bench", "kvm"})}) {

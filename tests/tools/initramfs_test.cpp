@@ -50,21 +50,5 @@ TEST(LinuxCommandLine, IsTheListsWordsWithTheRateOfTheEmulatedClock) {
     EXPECT_FALSE(linux_command_line("a=${OTHER}\n").has_value());
 }
 
-TEST(CompressedInitramfs, ComesBackWhole) {
-    Bytes bytes(3'000'000);
-    for (std::size_t index = 0; index < bytes.size(); ++index)
-        bytes[index] = static_cast<std::byte>(index * index >> 9);
-    for (const std::size_t size : {std::size_t{1}, std::size_t{4097}, bytes.size()}) {
-        const std::span part = std::span{bytes}.first(size);
-        const auto stream = compress(part);
-        ASSERT_TRUE(stream.has_value()) << stream.error().message;
-        // The magic number of a zstd frame, by which Linux knows it.
-        ASSERT_TRUE(text_of(*stream).starts_with("\x28\xB5\x2F\xFD"));
-        const auto again = decompress(*stream, size);
-        ASSERT_TRUE(again.has_value()) << again.error().message;
-        EXPECT_TRUE(std::ranges::equal(*again, part));
-    }
-}
-
 }  // namespace
 }  // namespace flatback::tools

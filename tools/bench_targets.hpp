@@ -1,15 +1,15 @@
-// The tables that `flatback bench` prints.
+// What the benchmark is to reach, judged by the figures of the run, and the peer's where it was measured
+// beside.
 #pragma once
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "tools/bench_results.hpp"
+#include "tools/measurements.hpp"
 
 namespace flatback::tools {
 
-// What is to be reached, and whether it was. The peer's figures are this run's own; none without it.
 struct BenchTarget {
     std::string what;
     std::optional<double> measured;
@@ -19,8 +19,7 @@ struct BenchTarget {
     [[nodiscard]] bool reached() const { return measured && *measured <= to_reach; }
 };
 
-[[nodiscard]] std::vector<BenchTarget> bench_targets(const BenchResults& results);
-
-[[nodiscard]] std::string render_bench(const BenchResults& results);
+// Targets that are the peer's own figures are there only with the peer.
+[[nodiscard]] std::vector<BenchTarget> bench_targets(const Measurements& measurements, bool with_kvm);
 
 }  // namespace flatback::tools
