@@ -128,7 +128,7 @@ std::vector<std::string> missing_bench_values(const Measurements& measurements, 
     };
     add(missing_primitives(measurements, with_kvm));
     for (const LatCtxLevel& level : lat_ctx_levels) {
-        if (level.key.starts_with("flatback.") &&
+        if (level.key.starts_with("flatback.") && level.counted &&
             exits_of(measurements.of_mode(level.run), mode_of(level)).empty())
             missing.push_back(fmt::format("exits.{}", level.key));
     }
@@ -155,7 +155,7 @@ std::string bench_json(const Measurements& measurements, bool with_kvm) {
     }
     constexpr std::string_view flatback = "flatback.";
     for (const LatCtxLevel& level : lat_ctx_levels) {
-        if (!level.key.starts_with(flatback)) continue;
+        if (!level.key.starts_with(flatback) || !level.counted) continue;
         report["exits"]["flatback"][std::string{level.key.substr(flatback.size())}] =
             exits_of(measurements.of_mode(level.run), mode_of(level));
     }

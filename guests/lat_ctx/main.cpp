@@ -1,5 +1,6 @@
 #include <sched.h>
 #include <signal.h>
+#include <termios.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -115,6 +116,7 @@ int run(const Options& options) {
         }
         write_all(STDOUT_FILENO, table ? table_row(column, *result, ticks_per_microsecond)
                                        : column_records(options.records, column, *result));
+        ::tcdrain(STDOUT_FILENO);  // a terminal's interrupts must not fall into the next column
     }
     return 0;
 }
