@@ -36,20 +36,16 @@ public:
     std::uint32_t hardware_vmcs_revision() { return revision_; }
     void write_host_state();
 
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
+    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
+                 tag::FlushCause cause = tag::FlushCause::unknown, std::uint16_t vpid12 = 0) {
         if (recorder::recording) [[unlikely]]
-            recorder::record_flush_tag(cpu(), type, tag, linear_address, flush_cause_, flush_vpid12_);
+            recorder::record_flush_tag(cpu(), type, tag, linear_address, cause, vpid12);
         metal::invvpid(type, vmx::InvvpidDescriptor::make(tag, linear_address));
     }
-    void invept(vmx::InveptType type, std::uint64_t eptp) {
+    void invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause = tag::FlushCause::unknown) {
         if (recorder::recording) [[unlikely]]
-            recorder::record_flush_ept(cpu(), type, eptp, flush_cause_);
+            recorder::record_flush_ept(cpu(), type, eptp, cause);
         metal::invept(type, {eptp, 0});
-    }
-    // Why the next of these comes.
-    void flushing(tag::FlushCause cause, std::uint16_t vpid12) {
-        flush_cause_ = cause;
-        flush_vpid12_ = vpid12;
     }
 
     // L1's memory is the machine's, but for L0's region and what lies beyond the direct map. Devices'
@@ -106,8 +102,6 @@ private:
     std::uint64_t apic_base_;
     MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
-    tag::FlushCause flush_cause_ = tag::FlushCause::unknown;
-    std::uint16_t flush_vpid12_ = 0;
     x86::Hpa msr_bitmap_{};
     x86::Hpa nothing_{};  // the page that stands where L1 has no memory
 };

@@ -325,8 +325,7 @@ private:
 
     void flush(const Context& context, tag::FlushCause cause) {
         ++hardware_invepts_;
-        tell_flush(port_, cause, 0);
-        port_.invept(vmx::InveptType::single_context, pointer(context));
+        invept_because(port_, vmx::InveptType::single_context, pointer(context), cause);
     }
     [[nodiscard]] std::uint32_t bit_of(const Context& context) const {
         return std::uint32_t{1} << static_cast<unsigned>(&context - contexts_.data());

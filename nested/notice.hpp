@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "tag/flush_cause.hpp"
+#include "vmx/invalidation.hpp"
 
 namespace flatback::nested {
 
@@ -20,11 +21,26 @@ struct Running {
     std::uint64_t vmcs12;
 };
 
-// Told right before a hardware INVVPID or INVEPT, to a port that wants to know why it comes. vpid12: whose
-// translations go; 0 where they are not those of one VPID of L1's.
+// A hardware INVVPID or INVEPT, and to a port that wants to know, why it comes. vpid12: whose translations
+// go; 0 where they are not those of one VPID of L1's.
 template <typename P>
-[[gnu::always_inline]] inline void tell_flush(P& port, tag::FlushCause cause, std::uint16_t vpid12) {
-    if constexpr (requires { port.flushing(cause, vpid12); }) port.flushing(cause, vpid12);
+[[gnu::always_inline]] inline void invvpid_because(P& port, vmx::InvvpidType type, std::uint16_t tag,
+                                                   std::uint64_t linear_address, tag::FlushCause cause,
+                                                   std::uint16_t vpid12) {
+    if constexpr (requires { port.invvpid(type, tag, linear_address, cause, vpid12); }) {
+        port.invvpid(type, tag, linear_address, cause, vpid12);
+    } else {
+        port.invvpid(type, tag, linear_address);
+    }
+}
+template <typename P>
+[[gnu::always_inline]] inline void invept_because(P& port, vmx::InveptType type, std::uint64_t eptp,
+                                                  tag::FlushCause cause) {
+    if constexpr (requires { port.invept(type, eptp, cause); }) {
+        port.invept(type, eptp, cause);
+    } else {
+        port.invept(type, eptp);
+    }
 }
 
 }  // namespace flatback::nested

@@ -29,8 +29,9 @@ struct HostMapping {
 //   void notice(Notice, std::uint64_t)
 //       Something to be logged.
 // and for a trace (nested/notice.hpp):
-//   void flushing(tag::FlushCause, std::uint16_t vpid12)
-//       Why the next invvpid or invept comes.
+//   void invvpid(vmx::InvvpidType, std::uint16_t tag, std::uint64_t linear_address, tag::FlushCause,
+//   std::uint16_t vpid12) void invept(vmx::InveptType, std::uint64_t eptp, tag::FlushCause)
+//       As below, and why it comes. Called instead.
 //
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>

@@ -665,9 +665,8 @@ template <Port P>
 [[gnu::always_inline]] inline void NestedVcpu<P>::run_here(tag::OwedFlush&& flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
-        tell_flush(port_, target.cause, target.vpid12);
-        port_.invvpid(static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
-                      target.linear_address.value());
+        invvpid_because(port_, static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
+                        target.linear_address.value(), target.cause, target.vpid12);
         if (target.tag == vpid01_.number()) {
             ++counters_.l1_tag_flushes;
         } else {
@@ -681,8 +680,7 @@ template <Port P>
 template <Port P>
 [[gnu::noinline]] void NestedVcpu<P>::flush_ept_contexts(tag::FlushCause cause) {
     ept02_.flush_hardware(cause);
-    tell_flush(port_, cause, 0);
-    port_.invept(vmx::InveptType::single_context, port_.ept01_pointer());
+    invept_because(port_, vmx::InveptType::single_context, port_.ept01_pointer(), cause);
     ++counters_.hardware_invepts;
 }
 
