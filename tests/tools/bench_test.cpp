@@ -97,7 +97,7 @@ Measurements measured(const Transcripts& transcripts) {
         Transcript transcript;
         transcript.append(text);
         EXPECT_TRUE(transcript.errors().empty());
-        runs.push_back({name, {}, transcript});
+        runs.push_back({name, {}, transcript, {}});
     }
     return collect(runs);
 }
