@@ -7,12 +7,30 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <stdexcept>
 #include <vector>
 
 #include "machine/geometric/geometry.hpp"
 
 namespace flatback::machine::geometric {
+
+/// Storage as its type wants it. (Clang 14 in C++23 mode makes std::allocator forget an alignment beyond
+/// new's.)
+template <typename T>
+struct OwnAlignment {
+    using value_type = T;
+    OwnAlignment() = default;
+    template <typename Other>
+    explicit OwnAlignment(const OwnAlignment<Other>&) noexcept {}
+    [[nodiscard]] T* allocate(std::size_t count) {
+        return static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{alignof(T)}));
+    }
+    void deallocate(T* storage, std::size_t) noexcept {
+        ::operator delete (storage, std::align_val_t{alignof(T)});
+    }
+    bool operator==(const OwnAlignment&) const = default;
+};
 
 /// The tag of an entry: VPID in bits 15:0, PCID (1000H: global) in bits 28:16, a number for the EP4TA in bits
 /// 63:32 (0: EPT not in use). Guest-physical entries have the EP4TA's number alone.
@@ -227,7 +245,7 @@ private:
 
     ArrayGeometry geometry_{};
     std::uint32_t all_ways_ = 0;
-    std::vector<Signatures> signatures_;
+    std::vector<Signatures, OwnAlignment<Signatures>> signatures_;
     std::vector<Recency> recency_;
     std::vector<Entry> entries_;
 };

@@ -16,7 +16,8 @@ namespace {
 struct ExploreCommand : testing::Test {
     std::ostringstream out;
     std::ostringstream error;
-    std::string json_file = testing::TempDir() + "explore.json";
+    std::string json_file =
+        testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name() + "-explore.json";
 
     int run(std::vector<std::string> arguments) {
         arguments.insert(arguments.begin(), "explore");
@@ -75,7 +76,8 @@ TEST_F(ExploreCommand, OtherCommandsEndAtTheirBoundOfRetainedEntriesInOneLine) {
     EXPECT_EQ(error.str(), "flatback machine: retentive TLB: the limit of 4 entries is reached\n");
 
     error.str("");
-    const std::string program = testing::TempDir() + "many.txt";
+    const std::string program =
+        testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name() + "-many.txt";
     std::ofstream file(program);
     for (unsigned page = 0; page < 8; ++page) file << "l1 load " << (page * 0x20'0000U) << "\n";
     file.close();

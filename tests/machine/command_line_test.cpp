@@ -17,8 +17,10 @@ struct CommandLine : testing::Test {
     std::ostringstream error;
 
     int run(const std::vector<std::string>& arguments) { return command_line(arguments, out, error); }
+    /// A file of this test's own: others run at the same time.
     static std::string file(const std::string& name, const std::string& content) {
-        std::string path = testing::TempDir() + name;
+        std::string path =
+            testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name() + "-" + name;
         std::ofstream(path, std::ios::binary) << content;
         return path;
     }

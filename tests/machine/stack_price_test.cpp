@@ -104,7 +104,9 @@ struct PriceCommand : testing::Test {
     std::ostringstream error;
 
     int run(const std::string& bench, const std::vector<std::string>& more = {}) {
-        const std::string path = testing::TempDir() + "counts.json";
+        const std::string path = testing::TempDir() +
+                                 testing::UnitTest::GetInstance()->current_test_info()->name() +
+                                 "-counts.json";
         std::ofstream(path) << bench;
         std::vector<std::string> arguments = {"price", "--counts", path};
         arguments.insert(arguments.end(), more.begin(), more.end());
@@ -119,7 +121,9 @@ struct PriceCommand : testing::Test {
 };
 
 TEST_F(PriceCommand, WritesTheRangesAndTheSources) {
-    const std::string path = testing::TempDir() + "price-of-stack.json";
+    const std::string path = testing::TempDir() +
+                             testing::UnitTest::GetInstance()->current_test_info()->name() +
+                             "-price-of-stack.json";
     const std::string bench =
         R"({"lat_ctx": {"flatback": {"mapped": {"8p/16K": {"l0_exits": 1, "l1_tag_flushes": 0, "l2_tag_flushes": 0}}}}})";
     ASSERT_EQ(run(bench, {"--processor", "haswell", "--json", path}), 0) << error.str();

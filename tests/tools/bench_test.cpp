@@ -81,6 +81,8 @@ Transcripts good_transcripts() {
     runs[std::string{bare_linux_name}] = lat_ctx("bare", 10'000, false);
     runs["bare L1"] = bare_l1(1'300);
     runs["bare L1, no shadow VMCS"] = bare_l1(3'000);
+    for (const std::string_view name : trace_values)
+        runs["bare L1, trace"] += value(fmt::format("bare_l1.{}", name), "3600");
     runs[std::string{bare_l1_alone_name}] = bare_l1(60);
     runs[std::string{kvm_name}] = lat_ctx("kvm.vpid", 10'500, true) +
                                   primitives_through_linux("direct", 13'000) +
