@@ -55,7 +55,7 @@ function path(data) {
     figure: ratio === null ? count(ours) : times(ratio),
     text: ratio === null
       ? "instructions for an L2’s CPUID that L1 handles"
-      : "as long as Flatback’s is KVM’s way of an L2’s CPUID to L1 and back",
+      : "the instructions for an L2’s CPUID to L1 and back: KVM’s way against Flatback’s",
     beside: ratio === null ? null : `${count(ours)} instructions against ${count(peer)}`,
   };
 }

@@ -19,14 +19,20 @@ function at(tree, key) {
   return key.split(".").reduce((place, name) => place?.[name], tree);
 }
 
-// The configurations that this page does not know by name, as the file has them.
+// Those that need not be there.
+const extra = {
+  "flatback.mapped_qemu": { label: "L2 by QEMU, Flatback mapped", color: "var(--flatback-4)" },
+};
+
+// The configurations that this page does not want, as the file has them.
 function others(latCtx) {
   const made = [];
   for (const group of ["flatback", "kvm"]) {
     for (const mode of Object.keys(latCtx?.[group] ?? {})) {
       const key = `${group}.${mode}`;
       if (!known.some((each) => each.key === key)) {
-        made.push({ key, label: `L2, ${group === "kvm" ? "KVM" : "Flatback"} ${mode}`, color: `var(--${group}-2)` });
+        const plain = { label: `L2, ${group === "kvm" ? "KVM" : "Flatback"} ${mode}`, color: `var(--${group}-2)` };
+        made.push({ key, ...(extra[key] ?? plain) });
       }
     }
   }
