@@ -28,10 +28,11 @@ struct HostMapping {
 //       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
 //   void notice(Notice, std::uint64_t)
 //       Something to be logged.
-// and for a trace (nested/notice.hpp):
-//   void invvpid(vmx::InvvpidType, std::uint16_t tag, std::uint64_t linear_address, tag::FlushCause,
-//   std::uint16_t vpid12) void invept(vmx::InveptType, std::uint64_t eptp, tag::FlushCause)
-//       As below, and why it comes. Called instead.
+// and for a trace, called instead of those below (nested/notice.hpp):
+//   void invvpid(type, tag, linear_address, tag::FlushCause, std::uint16_t vpid12)
+//       As below, and why it comes.
+//   void invept(type, eptp, tag::FlushCause)
+//       As below, and why it comes.
 //
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>

@@ -69,8 +69,8 @@ enum Work : std::uint32_t {
     exit_load_list = 1U << 11,
     paging_without_ept = 1U << 12,
     rewrite_timer = 1U << 13,  // the preemption timer starts anew
-    saves_timer = 1U << 15,    // the exit leaves its value where L1's VMREAD finds it
     inherit_saved = 1U << 14,  // what is inherited is saved by exits: L1's word may be newest in vmcs02
+    saves_timer = 1U << 15,    // the exit leaves its value where L1's VMREAD finds it
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;

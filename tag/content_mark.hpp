@@ -80,7 +80,8 @@ public:
         ++content_;
     }
 
-    // The same for one address, where nothing was owed before.
+    // The same for one address, where nothing was owed before and the flush is run at once: it keeps no
+    // cause.
     void invalidate_first(x86::LinearAddress linear_address) {
         owed_ = Extent::address;
         owed_address_ = linear_address;
