@@ -13,6 +13,9 @@ extern "C" const char boot_stack_bottom[];
 namespace flatback::metal {
 namespace {
 
+// Half of the linear addresses from direct_map_base to those of the image.
+constexpr std::uint64_t largest_direct_map = std::uint64_t{1} << 46;
+
 // Where the image and physical memory are seen. Before the move: where metal/boot.S put them.
 struct AddressSpace {
     std::uint64_t direct_base = 0;
@@ -58,9 +61,10 @@ void map_image(PagePool& pages, std::uint64_t* root, std::uint64_t destination) 
 
 void map_physical_memory(PagePool& pages, std::uint64_t* root, std::uint64_t size) {
     namespace bit = x86::page_entry;
-    std::uint64_t* table = child_table(pages, root[x86::table_index(direct_map_base, 4)]);
     for (std::uint64_t address = 0; address < size; address += x86::page_size_1g) {
-        table[address / x86::page_size_1g] = address | bit::present | bit::writable | bit::accessed |
+        const std::uint64_t linear = direct_map_base + address;
+        std::uint64_t* table = child_table(pages, root[x86::table_index(linear, 4)]);
+        table[x86::table_index(linear, 3)] = address | bit::present | bit::writable | bit::accessed |
                                              bit::dirty | bit::page_size | bit::execute_disable;
     }
 }
@@ -99,8 +103,12 @@ PhysicalRange loaded_image() {
     return {start, start + image_size()};
 }
 
-void relocate(std::uint64_t destination, PagePool& pages, unsigned physical_address_width) {
-    const std::uint64_t size = std::uint64_t{1} << std::min(physical_address_width, 39u);
+void relocate(std::uint64_t destination, PagePool& pages, unsigned physical_address_width,
+              std::uint64_t direct_size) {
+    constexpr std::uint64_t usual_size = std::uint64_t{1} << 39;
+    const std::uint64_t gigabytes = (direct_size + x86::page_size_1g - 1) / x86::page_size_1g;
+    const std::uint64_t size = std::min({std::max(usual_size, gigabytes * x86::page_size_1g),
+                                         std::uint64_t{1} << physical_address_width, largest_direct_map});
     auto* root = static_cast<std::uint64_t*>(pages.allocate_page_or_panic("L0's page tables"));
     map_image(pages, root, destination);
     map_physical_memory(pages, root, size);

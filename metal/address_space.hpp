@@ -11,8 +11,8 @@ namespace flatback::metal {
 inline constexpr std::uint64_t kernel_base = 0xFFFFFFFF80000000;
 inline constexpr std::uint64_t direct_map_base = 0xFFFF800000000000;
 
-// Physical memory as L0 sees it: [0, min(512 GB, 2^MAXPHYADDR)), read-write, not executable, write-back as
-// far as the MTRRs allow. Panics on an address beyond it.
+// Physical memory as L0 sees it: the first 512 GB (or 2^MAXPHYADDR), and more where there is RAM above, up to
+// 64 TB; read-write, not executable, write-back as far as the MTRRs allow. Panics on an address beyond it.
 [[nodiscard]] void* direct_map(x86::Hpa address);
 template <typename T>
 [[nodiscard]] T* direct_map_as(x86::Hpa address) {

@@ -3,6 +3,7 @@
 #include "metal/address_space.hpp"
 #include "metal/instructions.hpp"
 #include "metal/log.hpp"
+#include "metal/serial.hpp"
 #include "x86/paging.hpp"
 
 namespace flatback::metal {
@@ -18,6 +19,7 @@ void start_without_hypervisor(const BootResult& boot) {
     l1_pml4[entry_of_image] = own_pml4[entry_of_image];
     log::line("FLATBACK stage l1-entry");
     log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
+    serial::drain();  // Linux sets the UART up anew, which cuts what is still in it
 
     struct [[gnu::packed]] {
         std::uint16_t limit;

@@ -155,7 +155,8 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
               image_size() / 1024, " KB of image");
 
     state.pages.add({result.region.start + image_size(), result.region.end});
-    relocate(result.region.start, state.pages, result.processor.physical_address_width);
+    relocate(result.region.start, state.pages, result.processor.physical_address_width,
+             state.memory.end_of_memory());
 
     const MemoryTypes types = read_memory_types(result.processor.physical_address_width);
     result.memory = &state.memory;

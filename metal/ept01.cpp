@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "metal/address_space.hpp"
-#include "metal/memory_types.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
 #include "vmx/ept.hpp"
@@ -25,17 +24,26 @@ std::uint64_t leaf(std::uint64_t address, unsigned level, x86::MemoryType type) 
 
 Ept01::Ept01(PagePool& pages, const MemoryTypes& types, PhysicalRange l0_region, const Processor& processor)
     : pages_(pages),
+      types_(types),
       l0_region_(l0_region),
+      levels_(processor.physical_address_width > 48 &&
+                      processor.capabilities.ept_vpid.has(vmx::EptVpidCapability::walk_length_5)
+                  ? 5
+                  : 4),
       largest_leaf_(processor.capabilities.ept_vpid.has(vmx::EptVpidCapability::page_1g) ? 3 : 2),
       accessed_dirty_(processor.capabilities.ept_vpid.has(vmx::EptVpidCapability::accessed_dirty)),
-      size_(std::uint64_t{1} << std::min(processor.physical_address_width, 39u)),
-      root_(new_table()) {
+      size_(std::uint64_t{1} << std::min(processor.physical_address_width, 12 + 9 * levels_)),
+      root_(new_table()),
+      pml4_(levels_ == 5 ? child_table(root_[0]) : root_) {
     void* scratch = pages_.allocate_page_or_panic("the page that stands for L0's memory");
     std::memset(scratch, 0xFF, x86::page_size_4k);
     scratch_ = physical_of(scratch);
     hole_table_ = new_table();
     std::fill_n(hole_table_, x86::entries_per_table, leaf(scratch_.value(), 1, x86::MemoryType::write_back));
-    fill(child_table(root_[0]), 3, 0, types);
+    fill(child_table(pml4_[0]), 3, 0);
+    if (size_ > permanent_size) {
+        for (std::uint64_t*& table : touched_tables_) table = new_table();
+    }
 }
 
 std::uint64_t* Ept01::new_table() {
@@ -48,7 +56,7 @@ std::uint64_t* Ept01::child_table(std::uint64_t& entry) {
 }
 
 // The table of this level maps the guest-physical addresses from `start` on.
-void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start, const MemoryTypes& types) {
+void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start) {
     const std::uint64_t step = bytes_per_entry(level);
     for (unsigned index = 0; index < x86::entries_per_table; ++index) {
         const std::uint64_t address = start + index * step;
@@ -58,11 +66,11 @@ void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start, cons
             table[index] = physical_of(hole_table_).value() | bits::permissions;
             continue;
         }
-        const auto type = types.type_of(address, step);
+        const auto type = types_.type_of(address, step);
         if (type && level <= largest_leaf_ && !l0_region_.overlaps(range)) {
             table[index] = leaf(address, level, *type);
         } else if (level > 1) {
-            fill(child_table(table[index]), level - 1, address, types);
+            fill(child_table(table[index]), level - 1, address);
         } else {
             panic("no memory type, or a part of L0's memory, at ", log::hex(address),
                   " while the EPT of L1 is built");
@@ -70,13 +78,89 @@ void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start, cons
     }
 }
 
+std::uint64_t* Ept01::spare_table(std::uint64_t& entry) {
+    if (!bits::is_present(entry)) {
+        if (touched_tables_used_ == touched_tables_.size()) return nullptr;
+        std::uint64_t* table = touched_tables_[touched_tables_used_++];
+        std::memset(table, 0, x86::page_size_4k);
+        entry = physical_of(table).value() | bits::permissions;
+    }
+    return direct_map_as<std::uint64_t>(x86::Hpa{bits::table_address(entry)});
+}
+
+Ept01::Touched Ept01::touch(std::uint64_t address) {
+    if (address < permanent_size || address >= size_) return Touched::outside;
+    if (fill_touched(address)) return Touched::filled;
+    give_up_touched();
+    static_cast<void>(fill_touched(address));  // it fits where nothing else is
+    return Touched::filled_instead;
+}
+
+bool Ept01::fill_touched(std::uint64_t address) {
+    constexpr unsigned gigabyte_level = 3;
+    std::uint64_t* table = root_;
+    for (unsigned level = levels_; level > gigabyte_level; --level) {
+        table = spare_table(table[x86::table_index(address, level)]);
+        if (table == nullptr) return false;
+    }
+    std::uint64_t& entry = table[x86::table_index(address, gigabyte_level)];
+    if (bits::is_present(entry)) return true;
+    const std::uint64_t start = address & ~(x86::page_size_1g - 1);
+    const auto type = types_.type_of(start, x86::page_size_1g);
+    if (type && largest_leaf_ == gigabyte_level) {
+        entry = leaf(start, gigabyte_level, *type);
+        return true;
+    }
+    table = spare_table(entry);
+    if (table == nullptr) return false;
+    fill_touched_table(table, gigabyte_level - 1, start);
+    return true;
+}
+
+// Where the MTRRs are so mixed that no table is left, the piece is uncacheable: always right, only slow.
+void Ept01::fill_touched_table(std::uint64_t* table, unsigned level, std::uint64_t start) {
+    const std::uint64_t step = bytes_per_entry(level);
+    for (unsigned index = 0; index < x86::entries_per_table; ++index) {
+        const std::uint64_t address = start + index * step;
+        const auto type = types_.type_of(address, step);
+        if (!type && level > 1) {
+            if (std::uint64_t* below = spare_table(table[index])) {
+                fill_touched_table(below, level - 1, address);
+                continue;
+            }
+        }
+        table[index] = leaf(address, level, type.value_or(x86::MemoryType::uncacheable));
+    }
+}
+
+void Ept01::give_up_touched() {
+    std::fill_n(root_ + 1, x86::entries_per_table - 1, 0);
+    std::fill_n(pml4_ + 1, x86::entries_per_table - 1, 0);
+    touched_tables_used_ = 0;
+}
+
+// What touch() would make of it.
+HostMapping Ept01::untouched(std::uint64_t address) const {
+    for (unsigned level = largest_leaf_;; --level) {
+        const std::uint64_t size = bytes_per_entry(level);
+        const auto type = types_.type_of(address & ~(size - 1), size);
+        if (!type && level > 1) continue;
+        return HostMapping{.address = x86::Hpa{address},
+                           .page_shift = 12 + 9 * (level - 1),
+                           .memory_type = type.value_or(x86::MemoryType::uncacheable),
+                           .is_l0_hole = false};
+    }
+}
+
 std::uint64_t Ept01::pointer() const {
-    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, accessed_dirty_).value;
+    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, accessed_dirty_, levels_)
+        .value;
 }
 
 std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
     if (address.value() >= size_) return std::nullopt;
-    const std::uint64_t* table = root_;
+    if (address.value() >= permanent_size) return untouched(address.value());
+    const std::uint64_t* table = pml4_;
     for (unsigned level = x86::paging_levels;; --level) {
         const std::uint64_t entry = table[x86::table_index(address, level)];
         if (!bits::is_present(entry)) return std::nullopt;
@@ -105,8 +189,9 @@ std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
 }
 
 std::uint64_t* Ept01::leaf_of_4k(x86::Gpa<x86::L1> address, Use use) {
-    if (address.value() >= size_ || l0_region_.contains(address.value())) return nullptr;
-    std::uint64_t* table = root_;
+    if (address.value() >= std::min(size_, permanent_size) || l0_region_.contains(address.value()))
+        return nullptr;
+    std::uint64_t* table = pml4_;
     for (unsigned level = x86::paging_levels; level > 1; --level) {
         std::uint64_t& entry = table[x86::table_index(address, level)];
         if (!bits::is_present(entry)) return nullptr;

@@ -278,7 +278,8 @@ std::expected<BzImage, BootError> parse_bzimage(Bytes file) {
     const std::uint64_t payload_size = file.size() - payload_offset;
     const std::uint64_t declared_size =
         std::uint64_t{*read<std::uint32_t>(file, offset::payload_paragraphs)} * 16;
-    if (declared_size > payload_size) {
+    // The unit is rounded up to: images end up to 15 bytes before what they declare.
+    if (declared_size >= payload_size + 16) {
         return std::unexpected(
             BootError{"the bzImage is cut short; the bytes missing are", declared_size - payload_size});
     }

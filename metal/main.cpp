@@ -10,6 +10,7 @@
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
 #include "metal/recorder.hpp"
+#include "metal/serial.hpp"
 #include "tag/owed_flush.hpp"
 #include "vmx/field.hpp"
 
@@ -109,6 +110,7 @@ void run_l1(BootResult& boot) {
               " KB left for tables");
     log::line("FLATBACK stage l1-entry");
     log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
+    serial::drain();  // L1 may set the UART up anew, which cuts what is still in it
     recorder::record_entry(cpu);
     vm_first_entry(cpu.frame, true);
     panic("vm_first_entry returned");

@@ -56,6 +56,16 @@ bool MemoryMap::is_usable(PhysicalRange range) const {
     });
 }
 
+std::uint64_t MemoryMap::end_of_memory() const {
+    std::uint64_t end = 0;
+    for (const MemoryEntry& entry : entries()) {
+        const bool memory = entry.kind == MemoryKind::usable || entry.kind == MemoryKind::acpi_reclaimable ||
+                            entry.kind == MemoryKind::acpi_nvs;
+        if (memory) end = std::max(end, entry.range.end);
+    }
+    return end;
+}
+
 std::optional<PhysicalRange> MemoryMap::find_highest(std::uint64_t size, std::uint64_t alignment,
                                                      PhysicalRange limits,
                                                      std::span<const PhysicalRange> occupied) const {

@@ -56,6 +56,8 @@ public:
     [[nodiscard]] std::span<const MemoryEntry> entries() const { return {entries_.data(), count_}; }
     // All of the range lies in usable memory (of one or several adjoining entries).
     [[nodiscard]] bool is_usable(PhysicalRange range) const;
+    // The end of the highest memory that holds anything of software's: usable, or ACPI's tables.
+    [[nodiscard]] std::uint64_t end_of_memory() const;
     // The highest place for `size` bytes of usable memory, aligned (a power of two), inside `limits`, clear
     // of every range of `occupied`.
     [[nodiscard]] std::optional<PhysicalRange> find_highest(std::uint64_t size, std::uint64_t alignment,

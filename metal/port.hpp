@@ -48,12 +48,13 @@ public:
         metal::invept(type, {eptp, 0});
     }
 
-    // L1's memory is the machine's, but for L0's region and what lies beyond the direct map. Devices'
-    // registers are reachable too: an L1 that keeps its tables there gets what it asked for.
+    // L1's memory is the machine's, but for L0's region and what lies beyond the direct map: there it is a
+    // page of ones, and what is written to it is gone at the next call. Devices' registers are reachable too:
+    // an L1 that keeps its tables there gets what it asked for.
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
         if (page >= direct_map_end_ || page - region_start_ < region_size_) [[unlikely]]
-            return page_instead(page);
+            return no_memory();
         auto* found = reinterpret_cast<std::byte*>(direct_map_base + page);
         if (found == nullptr) __builtin_unreachable();  // so that callers' tests for null cost nothing
         return found;
@@ -87,8 +88,8 @@ public:
     [[nodiscard]] bool apic_enabled() const { return (apic_base_ & x86::apic_base::global_enable) != 0; }
 
 private:
-    // What L1 sees where L0 lives: the page that EPT01 has there. Beyond all memory: nothing.
-    std::byte* page_instead(std::uint64_t page);
+    // A page of ones, anew at each call.
+    std::byte* no_memory();
     void fill_msr_bitmap();
 
     GuestRegisters& registers_;
@@ -103,7 +104,8 @@ private:
     MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
-    x86::Hpa nothing_{};  // the page that stands where L1 has no memory
+    x86::Hpa nothing_{};    // the page that stands where L1 has no memory
+    x86::Hpa no_memory_{};  // the same for L0's own accesses for L1
 };
 
 static_assert(nested::Port<MetalPort>);

@@ -17,7 +17,9 @@ class PagePool;
 // Copies the running image to `destination` (physical, page-aligned, image_size() bytes, below 4 GB) and
 // switches to final page tables: the image at its old linear addresses with 4 KB pages (text RX, read-only
 // data R, data RW, nothing both written and executed), the direct map with 1 GB pages, no identity map.
-// `pages` must lie below 4 GB. Pointers into the old identity map are dead afterwards.
-void relocate(std::uint64_t destination, PagePool& pages, unsigned physical_address_width);
+// `pages` must lie below 4 GB. direct_size: what the direct map shall reach at least (address_space.hpp).
+// Pointers into the old identity map are dead afterwards.
+void relocate(std::uint64_t destination, PagePool& pages, unsigned physical_address_width,
+              std::uint64_t direct_size);
 
 }  // namespace flatback::metal

@@ -12,7 +12,8 @@ void initialize();
 // hangs.
 void write(std::string_view text);
 
-// Waits, bounded, until the last character has left: before the machine is switched off.
+// Waits, bounded, until the last character has left: before the machine is switched off, or L1 gets
+// the UART.
 void drain();
 
 }  // namespace flatback::metal::serial

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
@@ -28,6 +30,8 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       written_pages_(*boot.ept01, *boot.pages) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     nothing_ = physical_of(boot.pages->allocate_page_or_panic("the page of nothing"));
+    std::memset(page(nothing_), 0xff, x86::page_size);
+    no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
     fill_msr_bitmap();
 }
 
@@ -124,10 +128,10 @@ nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     return {found->address, found->page_shift, found->memory_type, true};
 }
 
-std::byte* MetalPort::page_instead(std::uint64_t page) {
-    const auto found = boot_.ept01->lookup(x86::Gpa<x86::L1>{page});
-    if (!found || found->address.value() >= direct_map_end_) return nullptr;
-    return reinterpret_cast<std::byte*>(direct_map_base + found->address.value());
+std::byte* MetalPort::no_memory() {
+    auto* ones = reinterpret_cast<std::byte*>(page(no_memory_));
+    std::memset(ones, 0xff, x86::page_size);
+    return ones;
 }
 
 std::optional<x86::Hpa> MetalPort::allocate_page() {
@@ -211,7 +215,16 @@ bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
 }
 
 bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
-    log::info("an access beyond all memory, at ", log::hex(guest_physical));
+    switch (boot_.ept01->touch(guest_physical)) {
+        case Ept01::Touched::filled:
+            return true;
+        case Ept01::Touched::filled_instead:
+            invept(vmx::InveptType::single_context, ept01_pointer_);
+            return true;
+        case Ept01::Touched::outside:
+            break;
+    }
+    log::info("an access beyond all physical addresses, at ", log::hex(guest_physical));
     return false;
 }
 

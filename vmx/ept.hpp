@@ -105,9 +105,10 @@ struct Eptp {
     // it.
     [[nodiscard]] constexpr std::uint64_t ep4ta() const { return root() >> 12; }
 
-    // root: a 4 KB-aligned physical address.
-    [[nodiscard]] static constexpr Eptp make(std::uint64_t root, x86::MemoryType type, bool accessed_dirty) {
-        return {root | 3ULL << walk_length_shift | static_cast<std::uint64_t>(type) |
+    // root: a 4 KB-aligned physical address; levels: 4 or 5.
+    [[nodiscard]] static constexpr Eptp make(std::uint64_t root, x86::MemoryType type, bool accessed_dirty,
+                                             unsigned levels = 4) {
+        return {root | std::uint64_t{levels - 1} << walk_length_shift | static_cast<std::uint64_t>(type) |
                 (accessed_dirty ? accessed_dirty_bit : 0)};
     }
 

@@ -56,9 +56,9 @@ MemoryTypes pc_types() {
 }
 
 TEST(Ept01, MapsEveryAddressToItselfWithTheLargestPages) {
-    Pages pages(64);
+    Pages pages(128);
     const Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
-    EXPECT_EQ(ept.size(), 512ULL << 30);
+    EXPECT_EQ(ept.size(), 1ULL << 40);
     struct Row {
         std::uint64_t address;
         unsigned shift;
@@ -68,7 +68,8 @@ TEST(Ept01, MapsEveryAddressToItselfWithTheLargestPages) {
          {Row{0, 12, write_back}, Row{0x9'FFFF, 12, write_back}, Row{0xA'0000, 12, uncacheable},
           Row{0x20'0000, 21, write_back}, Row{0x3DDF'FFFF, 21, write_back}, Row{0x3FE0'0000, 21, write_back},
           Row{0x4000'0000, 30, write_back}, Row{0xFEE0'0020, 30, uncacheable},
-          Row{0x7F'FFFF'FFFF, 30, write_back}}) {
+          Row{0x7F'FFFF'FFFF, 30, write_back}, Row{0x80'0000'0000, 30, write_back},
+          Row{0xFF'FFFF'FFFF, 30, write_back}}) {
         const auto mapping = ept.lookup(Gpa1{row.address});
         ASSERT_TRUE(mapping) << row.address;
         EXPECT_EQ(mapping->address.value(), row.address);
@@ -76,12 +77,105 @@ TEST(Ept01, MapsEveryAddressToItselfWithTheLargestPages) {
         EXPECT_EQ(mapping->memory_type, row.type) << row.address;
         EXPECT_FALSE(mapping->is_l0_hole);
     }
-    EXPECT_FALSE(ept.lookup(Gpa1{0x80'0000'0000}));
+    EXPECT_FALSE(ept.lookup(Gpa1{1ULL << 40}));
     EXPECT_FALSE(ept.lookup(Gpa1{~0ULL}));
 }
 
+// As the processor walks: the leaf's entry and its level, or level 0 where nothing is present.
+struct Leaf {
+    std::uint64_t entry = 0;
+    unsigned level = 0;
+};
+Leaf walk(const Ept01& ept, std::uint64_t address) {
+    const vmx::Eptp pointer{ept.pointer()};
+    std::uint64_t table = pointer.root();
+    for (unsigned level = pointer.walk_length();; --level) {
+        const std::uint64_t entry =
+            reinterpret_cast<const std::uint64_t*>(table)[address >> (12 + 9 * (level - 1)) & 511];
+        if (!vmx::ept_entry::is_present(entry)) return {};
+        if (vmx::ept_entry::is_leaf(entry, level)) return {entry, level};
+        table = vmx::ept_entry::table_address(entry);
+    }
+}
+
+TEST(Ept01, WhatLiesAbove512GigabytesIsThereFromItsFirstTouch) {
+    for (const unsigned width : {41u, 46u, 48u, 52u}) {
+        for (const bool huge : {true, false}) {
+            Pages pages(1200);
+            Processor with_five_levels = processor(width, huge);
+            with_five_levels.capabilities.ept_vpid.value |= vmx::EptVpidCapability::walk_length_5;
+            MemoryTypes types = pc_types();
+            types.physical_address_width = width;
+            // Devices in the upper half.
+            types.variable[1] = {1ULL << (width - 1), 1ULL << (width - 1) | MemoryTypes::valid};
+            Ept01 ept(pages.pool, types, l0_region, with_five_levels);
+            const std::size_t free = pages.pool.free_pages();
+            EXPECT_EQ(ept.size(), 1ULL << width);
+            EXPECT_EQ(vmx::Eptp{ept.pointer()}.walk_length(), width > 48 ? 5u : 4u);
+            for (const std::uint64_t address :
+                 {0x80'0000'0000ULL, 0x80'4000'1234ULL, (1ULL << (width - 1)) + 5, (1ULL << width) - 1}) {
+                EXPECT_EQ(walk(ept, address).level, 0u) << width;
+                EXPECT_EQ(ept.touch(address), Ept01::Touched::filled);
+                const Leaf leaf = walk(ept, address);
+                ASSERT_EQ(leaf.level, huge ? 3u : 2u);
+                EXPECT_EQ(vmx::ept_entry::page_address(leaf.entry, leaf.level),
+                          address & ~(x86::bytes_per_entry(leaf.level) - 1));
+                const auto type = address >> (width - 1) != 0 ? uncacheable : write_back;
+                EXPECT_EQ(vmx::ept_entry::memory_type_of(leaf.entry), type);
+                EXPECT_EQ(ept.lookup(Gpa1{address})->address.value(), address);
+                EXPECT_EQ(ept.lookup(Gpa1{address})->memory_type, type);
+            }
+            EXPECT_EQ(ept.touch(1ULL << width), Ept01::Touched::outside);
+            EXPECT_EQ(ept.touch(0x1000), Ept01::Touched::outside);
+            EXPECT_EQ(pages.pool.free_pages(), free) << "the tables were there";
+            EXPECT_EQ(ept.leaf_of_4k(Gpa1{0x80'0000'0000}), nullptr);
+        }
+    }
+}
+
+TEST(Ept01, HoweverMuchIsTouchedTheTablesAreAFixedNumber) {
+    Pages pages(64 + 64);
+    MemoryTypes types = pc_types();
+    types.physical_address_width = 48;
+    Ept01 ept(pages.pool, types, l0_region, processor(48));
+    const std::size_t free = pages.pool.free_pages();
+    unsigned given_up = 0;
+    for (std::uint64_t address = 1ULL << 39; address < 1ULL << 48; address += 1ULL << 39) {
+        const auto touched = ept.touch(address);
+        ASSERT_NE(touched, Ept01::Touched::outside);
+        if (touched == Ept01::Touched::filled_instead) ++given_up;
+        ASSERT_EQ(walk(ept, address).level, 3u);
+        ASSERT_EQ(vmx::ept_entry::page_address(walk(ept, address).entry, 3), address);
+    }
+    EXPECT_GT(given_up, 0u);
+    EXPECT_EQ(walk(ept, 1ULL << 39).level, 0u);
+    EXPECT_NE(walk(ept, 0x4000'0000).level, 0u) << "the first 512 GB stay";
+    EXPECT_EQ(pages.pool.free_pages(), free);
+}
+
+TEST(Ept01, MixedMemoryTypesAboveTakeSmallerPages) {
+    Pages pages(64 + 64);
+    MemoryTypes types = pc_types();
+    types.variable[1] = {0x80'0010'0000,
+                         (((1ULL << 40) - 1) & ~0xF'FFFFULL) | MemoryTypes::valid};  // 1 MB UC
+    Ept01 ept(pages.pool, types, l0_region, processor(40));
+    ASSERT_EQ(ept.touch(0x80'0000'0000), Ept01::Touched::filled);
+    struct Row {
+        std::uint64_t address;
+        unsigned level;
+        x86::MemoryType type;
+    };
+    for (const Row row : {Row{0x80'0000'0000, 1, write_back}, Row{0x80'0010'0000, 1, uncacheable},
+                          Row{0x80'001F'F000, 1, uncacheable}, Row{0x80'0020'0000, 2, write_back}}) {
+        const Leaf leaf = walk(ept, row.address);
+        EXPECT_EQ(leaf.level, row.level) << std::hex << row.address;
+        EXPECT_EQ(vmx::ept_entry::memory_type_of(leaf.entry), row.type) << std::hex << row.address;
+        EXPECT_EQ(ept.lookup(Gpa1{row.address})->page_shift, 12 + 9 * (row.level - 1));
+    }
+}
+
 TEST(Ept01, NoGuestPhysicalAddressLeadsIntoL0sRegion) {
-    Pages pages(64);
+    Pages pages(128);
     const Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
     for (std::uint64_t address = l0_region.start; address < l0_region.end; address += 0x1000) {
         const auto mapping = ept.lookup(Gpa1{address + 0x123});
@@ -99,7 +193,7 @@ TEST(Ept01, NoGuestPhysicalAddressLeadsIntoL0sRegion) {
 
 // Where the MTRRs alone would allow one page of 1 GB over it.
 TEST(Ept01, ARegionInUniformMemoryIsHiddenToo) {
-    Pages pages(64);
+    Pages pages(128);
     constexpr PhysicalRange region{0x7E00'0000, 0x8000'0000};
     const Ept01 ept(pages.pool, pc_types(), region, processor(40));
     for (std::uint64_t address = region.start; address < region.end; address += 0x1000) {
@@ -118,7 +212,7 @@ TEST(Ept01, UsesTwoMegabytePagesWhereTheProcessorHasNoLarger) {
 }
 
 TEST(Ept01, AnEntryOf4KilobytesIsSplitOutWithoutChangingAnyMapping) {
-    Pages pages(64);
+    Pages pages(128);
     Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
     const Gpa1 address{0xFEE0'0000};
     std::uint64_t* leaf = ept.leaf_of_4k(address);
@@ -140,16 +234,16 @@ TEST(Ept01, AnEntryOf4KilobytesIsSplitOutWithoutChangingAnyMapping) {
 }
 
 TEST(Ept01, NoEntryOfL0sRegionIsHandedOut) {
-    Pages pages(64);
+    Pages pages(128);
     Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
     EXPECT_EQ(ept.leaf_of_4k(Gpa1{l0_region.start}), nullptr);
     EXPECT_EQ(ept.leaf_of_4k(Gpa1{l0_region.end - 1}), nullptr);
-    EXPECT_EQ(ept.leaf_of_4k(Gpa1{512ULL << 30}), nullptr);
+    EXPECT_EQ(ept.leaf_of_4k(Gpa1{512ULL << 30}), nullptr) << "filled when touched, and given up again";
     EXPECT_NE(ept.leaf_of_4k(Gpa1{l0_region.end}), nullptr);
 }
 
 TEST(Ept01, WithoutPagesForATableNothingIsSplit) {
-    Pages pages(64);
+    Pages pages(128);
     Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
     while (pages.pool.free_pages() > 1) ASSERT_NE(pages.pool.allocate_page(), nullptr);
     EXPECT_EQ(ept.leaf_of_4k(Gpa1{0x8000'0000}), nullptr) << "two tables are needed";
@@ -157,7 +251,7 @@ TEST(Ept01, WithoutPagesForATableNothingIsSplit) {
 }
 
 TEST(Ept01, EveryEntryIsOneTheProcessorAccepts) {
-    Pages pages(64);
+    Pages pages(128);
     const Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
     const vmx::EptVpidCapability capability{
         vmx::EptVpidCapability::page_1g | vmx::EptVpidCapability::page_2m |
@@ -180,7 +274,7 @@ TEST(Ept01, EveryEntryIsOneTheProcessorAccepts) {
 }
 
 TEST(Ept01, KeepsDirtyFlagsWhereTheProcessorCan) {
-    Pages pages(64);
+    Pages pages(256);
     Processor with_flags = processor(40);
     with_flags.capabilities.ept_vpid.value |= vmx::EptVpidCapability::accessed_dirty;
     const Ept01 ept(pages.pool, pc_types(), l0_region, with_flags);

@@ -71,6 +71,18 @@ TEST(BzImage, NoSetupSectorsMeansFour) {
     EXPECT_EQ(parse_bzimage(bytes.view())->payload_offset, 5u * 512);
 }
 
+// memtest86+ 6 ends 8 bytes before.
+TEST(BzImage, TheDeclaredSizeIsInUnitsOf16BytesAndRoundedUp) {
+    for (const std::uint64_t missing : {1u, 8u, 15u}) {
+        const TestBytes bytes = make_bzimage();
+        const auto image = parse_bzimage(bytes.view().first(bytes.view().size() - missing));
+        ASSERT_TRUE(image) << missing;
+        EXPECT_EQ(image->payload_size, payload_size - missing);
+    }
+    const TestBytes bytes = make_bzimage();
+    EXPECT_FALSE(parse_bzimage(bytes.view().first(bytes.view().size() - 16)));
+}
+
 TEST(BzImage, OldAndForeignImagesAreRefused) {
     TestBytes old = make_bzimage();
     old.put<std::uint16_t>(0x206, 0x020B);
@@ -109,7 +121,7 @@ TEST(BzImage, ACorruptHeaderIsRefused) {
 
 TEST(BzImage, EveryTruncationIsRefused) {
     const TestBytes whole = make_bzimage();
-    for (std::size_t size = 0; size < whole.size(); ++size) {
+    for (std::size_t size = 0; size <= whole.size() - 16; ++size) {
         TestBytes cut = whole;
         cut.resize(size);
         EXPECT_FALSE(parse_bzimage(cut.view())) << size;
