@@ -133,7 +133,7 @@ Json to_json(const CountedSeries& series, const std::vector<price::StackPrice>& 
             {"world_switches", to_json(prices[index].world_switches)},
             {"flush_instructions", to_json(prices[index].flush_instructions)},
             {"refills", to_json(prices[index].refills)},
-            {"total", to_json(std::optional(prices[index].total()))},
+            {"total", to_json(prices[index].total())},
             {"not_counted", not_counted(counted.counts)}};
     }
     return json;

@@ -26,12 +26,6 @@ double two_digits(double value, double (*round)(double)) {
     return (std::abs(digits - whole) < 1e-9 ? whole : round(digits)) * unit;
 }
 
-void add(std::optional<Range>& sum, const std::optional<double>& count, const Range& each) {
-    if (!count) return;
-    if (!sum) sum = Range{};
-    *sum += *count * each;
-}
-
 }  // namespace
 
 Refills refills_of(const TlbGeometry& geometry, const Column& column, const Assumptions& assumptions) {
@@ -46,10 +40,11 @@ Refills refills_of(const TlbGeometry& geometry, const Column& column, const Assu
     return {.l1_tag = per_exit(single, mapped), .l2_tag = per_exit(shared, single)};
 }
 
-Range StackPrice::total() const {
+std::optional<Range> StackPrice::total() const {
     Range sum;
     for (const std::optional<Range>& part : {world_switches, flush_instructions, refills}) {
-        if (part) sum += *part;
+        if (!part) return std::nullopt;
+        sum += *part;
     }
     return sum;
 }
@@ -57,15 +52,20 @@ Range StackPrice::total() const {
 StackPrice price_of(const Counts& counts, const Refills& refills, const ProcessorCosts& costs) {
     const Range& reference = costs.page_walk_reference.cycles;
     StackPrice price;
-    add(price.world_switches, counts.l0_exits, costs.world_switch.cycles);
-    add(price.flush_instructions, counts.l1_tag_flushes, costs.flush_instruction.cycles);
-    add(price.flush_instructions, counts.l2_tag_flushes, costs.flush_instruction.cycles);
-    add(price.refills, counts.l1_tag_flushes, refills.l1_tag.walk_references * reference);
-    add(price.refills, counts.l2_tag_flushes, refills.l2_tag.walk_references * reference);
-    // Flushes of a tag that is not known refill at least the smaller footprint, at most the larger.
-    const auto [less, more] = std::minmax(refills.l1_tag.walk_references, refills.l2_tag.walk_references);
-    add(price.flush_instructions, counts.any_tag_flushes, costs.flush_instruction.cycles);
-    add(price.refills, counts.any_tag_flushes, {less * reference.low, more * reference.high});
+    if (counts.l0_exits) price.world_switches = *counts.l0_exits * costs.world_switch.cycles;
+    if (counts.l1_tag_flushes && counts.l2_tag_flushes) {
+        const double l1 = *counts.l1_tag_flushes;
+        const double l2 = *counts.l2_tag_flushes;
+        price.flush_instructions = (l1 + l2) * costs.flush_instruction.cycles;
+        price.refills =
+            (l1 * refills.l1_tag.walk_references + l2 * refills.l2_tag.walk_references) * reference;
+    } else if (counts.any_tag_flushes) {
+        // Flushes of a tag that is not known refill at least the smaller footprint, at most the larger.
+        const double any = *counts.any_tag_flushes;
+        const auto [less, more] = std::minmax(refills.l1_tag.walk_references, refills.l2_tag.walk_references);
+        price.flush_instructions = any * costs.flush_instruction.cycles;
+        price.refills = any * Range{less * reference.low, more * reference.high};
+    }
     return price;
 }
 

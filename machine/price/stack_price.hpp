@@ -33,14 +33,14 @@ struct Refills {
 [[nodiscard]] Refills refills_of(const TlbGeometry& geometry, const Column& column,
                                  const Assumptions& assumptions);
 
-/// Cycles per context switch that the emulator did not charge, by cause. A cause whose events were not
-/// counted has none, and the total is then what the others come to.
+/// Cycles per context switch that the emulator did not charge, by cause. A cause whose events were not all
+/// counted has none, and there is no total then: a part is never given for the whole.
 struct StackPrice {
     std::optional<Range> world_switches;
     std::optional<Range> flush_instructions;
     std::optional<Range> refills;
 
-    [[nodiscard]] Range total() const;
+    [[nodiscard]] std::optional<Range> total() const;
     /// Nothing was counted, so nothing can be priced.
     [[nodiscard]] bool empty() const { return !world_switches && !flush_instructions && !refills; }
 };

@@ -45,6 +45,11 @@ TEST(StackPrice, WhatWasNotCountedHasNoPriceAndZeroHasOne) {
     expect_range(exits.world_switches, 0, 0);
     EXPECT_FALSE(exits.refills.has_value());
     EXPECT_FALSE(exits.flush_instructions.has_value());
+    EXPECT_FALSE(exits.total().has_value());
+    const price::StackPrice one_tag =
+        price_of({.l0_exits = 0, .l2_tag_flushes = 3}, round_refills, round_costs);
+    EXPECT_FALSE(one_tag.flush_instructions.has_value());
+    EXPECT_FALSE(one_tag.total().has_value());
 }
 
 TEST(StackPrice, AFlushOfAnUnknownTagIsBetweenTheTwo) {
@@ -90,13 +95,25 @@ TEST(BenchCounts, AreReadByConfigurationAndColumn) {
     const auto all = read_bench_counts(
         R"({"lat_ctx": {"bare": {"2p/0K": {"ticks": 9}}, "l1": {"2p/0K": {"l0_exits": 1}},
             "flatback": {"mapped": {"8p/16K": {"l0_exits": 2, "l2_tag_flushes": 0}}, "off": null},
-            "kvm": {"vpid": {"8p/16K": {"tlb_flushes": 3}}}}})");
+            "kvm": {"novpid": {"8p/16K": {"tlb_flushes": 3}}}}})");
     ASSERT_TRUE(all.has_value()) << all.error();
     ASSERT_EQ(all->size(), 3U);
     EXPECT_EQ((*all)[1].name, "flatback.mapped");
     EXPECT_EQ((*all)[1].columns.at(0).counts.l0_exits, 2);
     EXPECT_EQ((*all)[1].columns.at(0).counts.l1_tag_flushes, std::nullopt);
     EXPECT_EQ((*all)[2].columns.at(0).counts.any_tag_flushes, 3);
+}
+
+TEST(BenchCounts, ACounterThatLeavesFlushesOutIsNoNumberOfFlushes) {
+    const auto all = read_bench_counts(
+        R"({"lat_ctx": {"kvm": {"vpid": {"8p/16K": {"l0_exits": 1, "tlb_flushes": 0.002}},
+                                "vpid_ept0": {"8p/16K": {"l0_exits": 2, "tlb_flushes": 0}}}}})");
+    ASSERT_TRUE(all.has_value()) << all.error();
+    ASSERT_EQ(all->size(), 2U);
+    for (const CountedSeries& series : *all) {
+        EXPECT_EQ(series.columns.at(0).counts.any_tag_flushes, std::nullopt) << series.name;
+        EXPECT_NE(series.columns.at(0).counts.l0_exits, std::nullopt) << series.name;
+    }
 }
 
 struct PriceCommand : testing::Test {
@@ -136,6 +153,22 @@ TEST_F(PriceCommand, WritesTheRangesAndTheSources) {
     EXPECT_EQ(priced["refills"]["high"], 0);
     EXPECT_EQ(json["costs"]["world_switch"]["source"], world_switch.source);
     EXPECT_NE(out.str().find(world_switch.source), std::string::npos);
+}
+
+TEST_F(PriceCommand, APartIsNotGivenForTheWhole) {
+    const std::string path =
+        testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name() + "-part.json";
+    ASSERT_EQ(run(R"({"lat_ctx": {"kvm": {"vpid_ept0": {"8p/16K": {"l0_exits": 1, "tlb_flushes": 0}}}}})",
+                  {"--json", path}),
+              0)
+        << error.str();
+    const nlohmann::json json = nlohmann::json::parse(std::ifstream(path));
+    const nlohmann::json& priced = json["lat_ctx"]["kvm"]["vpid_ept0"]["8p/16K"];
+    EXPECT_TRUE(priced["world_switches"].is_object());
+    for (const char* part : {"flush_instructions", "refills", "total"}) {
+        EXPECT_TRUE(priced[part].is_null()) << part;
+    }
+    EXPECT_NE(out.str().find("not counted"), std::string::npos);
 }
 
 TEST_F(PriceCommand, RefusesWhatItCanNotPriceInOneLine) {

@@ -167,7 +167,13 @@ TEST(Bench, JsonHasTheLevelsByTheirPlacesAndNullWhereThePeerCannotTell) {
         EXPECT_EQ(column["l0_exits"], 0.05) << mode;
         EXPECT_TRUE(column["l2_tag_flushes"].is_null()) << mode;
         EXPECT_TRUE(column["l1_tag_flushes"].is_null()) << mode;
-        EXPECT_EQ(column["tlb_flushes"], 0.04) << mode;
+        // Where L1 executes INVVPID, KVM's counter does not have every flush.
+        const bool all = std::string_view{mode} == "novpid";
+        EXPECT_EQ(column["tlb_flushes"], all ? nlohmann::json(0.04) : nlohmann::json(nullptr)) << mode;
+        EXPECT_EQ(column.contains("tlb_flushes_at_least"), !all) << mode;
+        if (!all) {
+            EXPECT_EQ(column["tlb_flushes_at_least"], 0.04) << mode;
+        }
     }
     EXPECT_EQ(json["boot"]["flatback"]["l1"], 220'000'000);
     EXPECT_EQ(json["boot"]["flatback"]["l2"], 900'000'000);

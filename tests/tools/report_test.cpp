@@ -27,7 +27,7 @@ std::string error_of(const std::string& kind, std::string_view text) {
 
 TEST(ReportFiles, APartThatIsMissingOrNullIsNoError) {
     for (const char* text :
-         {"{}", R"({"lat_ctx": null, "exits": null})", R"({"lat_ctx": {"flatback": {"mapped": null}}})",
+         {R"({"lat_ctx": null, "exits": null})", R"({"lat_ctx": {"flatback": {"mapped": null}}})",
           R"({"lat_ctx": {"bare": {"2p/0K": {"ticks": 1, "l0_exits": null}}}})",
           R"({"boot": {"flatback": {"l1": 5, "l2": {"deeper": 6}}}, "something new": ["?"]})"}) {
         EXPECT_EQ(error_of("bench", text), "") << text;
@@ -49,6 +49,21 @@ TEST(ReportFiles, AWrongValueIsNamedWithItsPlace) {
     has(error_of("trace", R"({"events": [{"tick": 1, "kind": "flush", "flush": {"why": "x"}}]})"),
         "events.0.flush");
     has(error_of("price", R"({"processor": "p", "costs": {}})"), "lat_ctx");
+}
+
+TEST(ReportFiles, AFileOfAnotherKindIsRefused) {
+    constexpr std::string_view trace = R"({"events": [{"tick": 1, "kind": "exit"}]})";
+    constexpr std::string_view price = R"({"processor": "p", "costs": {}, "lat_ctx": {}})";
+    constexpr std::string_view machine = R"({"columns": {}, "l2s": {}})";
+    constexpr std::string_view bench = R"({"lat_ctx": {}, "primitives": {}})";
+    const std::pair<const char*, std::string_view> own[]{
+        {"bench", bench}, {"trace", trace}, {"price", price}, {"machine", machine}};
+    for (const auto& [kind, ignored] : own) {
+        for (const auto& [other, text] : own) {
+            EXPECT_EQ(error_of(kind, text).empty(), std::string_view{kind} == other) << kind << " " << other;
+        }
+        EXPECT_NE(error_of(kind, "{}"), "") << kind;
+    }
 }
 
 TEST(ReportFiles, WhatIsNoJsonOrTooMuchOfItIsRefusedInOneLine) {

@@ -64,6 +64,21 @@ export function figure(id, title, parts) {
   return element("figure", { id }, element("figcaption", {}, element("h3", {}, title), parts.lead ?? null), parts.content);
 }
 
+// What not every reader needs: closed until it is asked for, and open on paper (main.js).
+export function folded(summary, ...content) {
+  return element("details", {}, element("summary", {}, summary), content);
+}
+
+// The table of a chart's figures.
+export function figuresTable(...parts) {
+  return folded("The figures as a table", table(...parts));
+}
+
+// Figures that stand beside each other where there is room.
+export function beside(...figures) {
+  return element("div", { class: "beside-each-other" }, figures);
+}
+
 export function paragraph(...content) {
   return element("p", {}, ...content);
 }

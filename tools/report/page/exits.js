@@ -1,5 +1,5 @@
 // Which exits there were, by reason and by who handled them.
-import { absent, element, figure, legend, paragraph, picture, section, table } from "./dom.js";
+import { absent, element, figure, figuresTable, folded, legend, paragraph, picture, section } from "./dom.js";
 import { count, portion, quotient, sum } from "./numbers.js";
 import * as Plot from "./plot.js";
 import { labelOf } from "./series.js";
@@ -8,7 +8,9 @@ const handlers = [
   { name: "handled", label: "handled by L0", color: "var(--l0)" },
   { name: "reflected", label: "reflected to L1", color: "var(--l1)" },
 ];
-const mostReasons = 14;
+const mostReasons = 10;
+// Two configurations whose exits differ in less than this share of all are nearly the same.
+const nearly = 0.1;
 
 function sorted(reasons) {
   return Object.entries(reasons)
@@ -23,7 +25,7 @@ function chart(rows) {
       .filter((bar) => bar.exits !== null),
   );
   return Plot.plot({
-    height: 50 + 24 * rows.length,
+    height: 50 + 18 * rows.length,
     marginLeft: 230,
     marginRight: 70,
     x: { label: "exits", grid: true, tickFormat: "~s" },
@@ -57,7 +59,7 @@ function ofMode(mode, reasons, latCtx) {
     content: [
       legend(handlers),
       picture(chart(shown), title, "Bars by reason, each divided into exits that L0 handled and exits that it reflected to L1; the table has the same figures."),
-      table(
+      figuresTable(
         title,
         ["reason", "handled by L0", "reflected to L1", "of all exits"],
         rows.map((row) => ({
@@ -83,6 +85,31 @@ function configurations(tree, place = []) {
     .flatMap(([name, child]) => configurations(child, [...place, name]));
 }
 
+// What share of one configuration's exits would have to be others to make it the other's.
+function differenceOf(one, other) {
+  const shareOf = (reasons) => {
+    const all = sum(Object.values(reasons).flatMap((figures) => handlers.map(({ name }) => figures[name] ?? 0)));
+    return (reason, name) => (all === 0 ? 0 : (reasons[reason]?.[name] ?? 0) / all);
+  };
+  const [ofOne, ofOther] = [shareOf(one), shareOf(other)];
+  const names = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+  return sum(names.flatMap((reason) => handlers.map(({ name }) => Math.abs(ofOne(reason, name) - ofOther(reason, name))))) / 2;
+}
+
+// Each configuration's figure; closed where one like it is open.
+function figuresOf(modes, latCtx) {
+  const open = [];
+  return modes.map(([mode, reasons]) => {
+    const made = ofMode(mode, reasons, latCtx);
+    const like = open.find(([, other]) => differenceOf(reasons, other) < nearly);
+    if (!like) {
+      open.push([mode, reasons]);
+      return made;
+    }
+    return folded(`${labelOf(mode, latCtx)}: nearly the same as ${labelOf(like[0], latCtx)}`, made);
+  });
+}
+
 export function exits(data) {
   const modes = configurations(data.bench?.exits);
   return section(
@@ -91,6 +118,6 @@ export function exits(data) {
     paragraph("An exit from L2 ends in L0. It handles what is its own affair and reflects to L1 what L1 asked to see."),
     modes.length === 0
       ? absent("Exits by reason", "./flatback bench --json FILE writes them.")
-      : modes.map(([mode, reasons]) => ofMode(mode, reasons, data.bench?.lat_ctx)),
+      : figuresOf(modes, data.bench?.lat_ctx),
   );
 }

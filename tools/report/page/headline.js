@@ -16,7 +16,7 @@ function flushes(of) {
   return {
     figure: count(ours),
     text: "flushes of an L2’s tag for each entry into L2, with Flatback’s map of tags",
-    beside: off === null ? null : `KVM without nested VPID: ${count(off)}`,
+    beside: off === null ? null : `KVM without nested VPID, flushes of any tag: ${count(off)}`,
   };
 }
 

@@ -2,6 +2,7 @@
 import { claim } from "./claim.js";
 import { element } from "./dom.js";
 import { exits } from "./exits.js";
+import { flushes } from "./flushes.js";
 import { headline } from "./headline.js";
 import { latCtx } from "./lat_ctx.js";
 import { method } from "./method.js";
@@ -13,7 +14,7 @@ import { timeline } from "./timeline.js";
 const data = JSON.parse(document.getElementById("flatback-data").textContent);
 const main = document.querySelector("main");
 
-const sections = [claim, latCtx, exits, timeline, primitives, price, model, method].map((make) => make(data));
+const sections = [latCtx, primitives, model, flushes, claim, timeline, exits, price, method].map((make) => make(data));
 const contents = element(
   "nav",
   { "aria-label": "Contents" },
@@ -24,3 +25,8 @@ const contents = element(
   ),
 );
 main.replaceChildren(headline(data), contents, ...sections);
+
+// Paper has nothing to click on.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});

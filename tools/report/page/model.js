@@ -1,5 +1,5 @@
 // What the software machine's model says of the ways to give out tags.
-import { absent, element, figure, legend, paragraph, picture, section, table } from "./dom.js";
+import { absent, beside, figure, figuresTable, legend, paragraph, picture, section } from "./dom.js";
 import { count } from "./numbers.js";
 import * as Plot from "./plot.js";
 import { columns } from "./series.js";
@@ -22,7 +22,7 @@ function points(tree, places) {
 const said = (point) => `${point.place}, ${point.label}: ${count(point.misses)} misses`;
 
 function missesTable(caption, tree, places, first) {
-  return table(
+  return figuresTable(
     caption,
     [first, ...policies.map((policy) => policy.label)],
     places.map((place) => ({ head: place, cells: policies.map((policy) => count(tree[place]?.[policy.name]?.misses)) })),
@@ -33,7 +33,9 @@ function columnsFigure(tree) {
   const title = "TLB misses per context switch, one L2";
   const bars = points(tree, columns);
   const svg = Plot.plot({
-    height: 280,
+    width: Plot.half,
+    height: 250,
+    marginRight: 10,
     fx: { domain: columns, label: null, padding: 0.15 },
     x: { domain: policies.map((policy) => policy.label), axis: null },
     y: { label: "misses", grid: true },
@@ -56,8 +58,9 @@ function turnsFigure(tree) {
   const places = Object.keys(tree).sort((one, other) => Number(one) - Number(other));
   const dots = points(tree, places);
   const svg = Plot.plot({
-    height: 300,
-    marginRight: 20,
+    width: Plot.half,
+    height: 250,
+    marginRight: 24,
     x: { type: "point", domain: places, label: "L2s on one virtual CPU of L1" },
     y: { label: "misses", grid: true, domain: [0, Math.max(1, ...dots.map((dot) => dot.misses)) * 1.08] },
     marks: [
@@ -81,12 +84,14 @@ export function model(data) {
   const { machine } = data;
   return section(
     "model",
-    "Why the tags matter: misses by policy",
+    "Several L2s: what a tag each saves",
     intro,
     machine
       ? [
-          machine.columns ? columnsFigure(machine.columns) : absent("Misses by column", ""),
-          machine.l2s ? turnsFigure(machine.l2s) : absent("Misses by number of L2s", ""),
+          beside(
+            machine.l2s ? turnsFigure(machine.l2s) : absent("Misses by number of L2s", ""),
+            machine.columns ? columnsFigure(machine.columns) : absent("Misses by column", ""),
+          ),
         ]
       : absent("Misses by policy", "./flatback machine lat_ctx --json FILE writes them; give that file with --machine."),
   );

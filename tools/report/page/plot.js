@@ -5,6 +5,8 @@ export * from "@observablehq/plot";
 
 // Wide enough to be read; the page scrolls a chart sideways on a narrower screen.
 export const width = 960;
+// Of a chart that has another one beside it.
+export const half = 500;
 
 export function plot(options) {
   return Plot.plot({

@@ -1,5 +1,5 @@
 // What the emulator leaves out, priced.
-import { absent, element, figure, paragraph, picture, section, table } from "./dom.js";
+import { absent, element, figure, figuresTable, folded, paragraph, picture, section, table } from "./dom.js";
 import { count, range } from "./numbers.js";
 import * as Plot from "./plot.js";
 import { allSeries, columns } from "./series.js";
@@ -22,29 +22,30 @@ function chart(series) {
       .map((column) => ({ column, series: each.label, color: each.color, ...each.figures[column]?.total }))
       .filter((bar) => bar.high > 0),
   );
+  const unpriced = series.flatMap((each) =>
+    columns.filter((column) => !each.figures[column]?.total).map((column) => ({ column, series: each.label })),
+  );
   const least = Math.max(1, Math.min(...bars.filter((bar) => bar.low > 0).map((bar) => bar.low)));
   return Plot.plot({
-    height: 50 + series.length * 76,
-    marginLeft: 50,
-    marginRight: 40,
-    marginTop: 30,
-    fy: { domain: series.map((each) => each.label), label: null, axis: null, padding: 0.18 },
-    y: { domain: columns, label: null, tickSize: 0, axis: null },
-    x: { type: "log", label: "cycles per switch, logarithmic", grid: true, tickFormat: "~s" },
+    height: 70 + series.length * 20,
+    marginLeft: 250,
+    marginRight: 20,
+    fx: { domain: columns, label: null, padding: 0.08 },
+    y: { domain: series.map((each) => each.label), label: null },
+    x: { type: "log", label: "cycles per switch, logarithmic", grid: true, ticks: 3, tickFormat: "~s" },
     marks: [
-      Plot.text(series, { fy: "label", text: "label", frameAnchor: "top-left", dy: -12, fill: "var(--ink)", fontWeight: "600" }),
       Plot.barX(bars, {
-        fy: "series",
-        y: "column",
+        fx: "column",
+        y: "series",
         x1: (bar) => Math.max(bar.low, least),
         x2: "high",
         fill: Plot.colored,
         rx: 2,
-        insetTop: 1,
-        insetBottom: 1,
+        insetTop: 4,
+        insetBottom: 4,
         title: (bar) => `${bar.series}, ${bar.column}: ${range(bar)} cycles`,
       }),
-      Plot.text(bars, { fy: "series", y: "column", x: "high", text: "column", textAnchor: "start", dx: 4, fontSize: 9, fill: "var(--muted)" }),
+      Plot.text(unpriced, { fx: "column", y: "series", x: () => least, text: () => "not measured", textAnchor: "start", dx: 2, fontSize: 10, fontStyle: "italic", fill: "var(--muted)" }),
     ],
   });
 }
@@ -53,7 +54,7 @@ function rows(series) {
   return series.flatMap((each) => [
     {
       head: each.label,
-      cells: columns.map((column) => (each.figures[column] ? range(each.figures[column].total) : null)),
+      cells: columns.map((column) => (each.figures[column]?.total ? range(each.figures[column].total) : null)),
     },
     ...parts.map(([name, text]) => ({
       head: text,
@@ -104,12 +105,12 @@ export function price(data) {
     figure("price-ranges", title, {
       content: [
         picture(chart(series), title, "Bars from the low to the high end of each range, by configuration and column, on a logarithmic scale; the table has the same figures."),
-        table(`${title}, on ${data.price.processor}: low to high`, ["cycles per switch", ...columns], rows(series)),
+        figuresTable(`${title}, on ${data.price.processor}: low to high`, ["cycles per switch", ...columns], rows(series)),
       ],
     }),
-    figure("costs", "The costs, and where they come from", { content: [costTable(data.price), refillTable(data.price)] }),
+    figure("costs", "The costs, and where they come from", { content: [folded("Each cost with its source", costTable(data.price), refillTable(data.price))] }),
     series.some((each) => columns.some((column) => each.figures[column]?.not_counted?.length > 0))
-      ? element("p", { class: "note" }, "Where some kind of event was not counted, the sum is of the others, and the kind is said to be not measured.")
+      ? element("p", { class: "note" }, "Where some kind of event was not counted there is no sum: the kind is said to be not measured.")
       : null,
   );
 }

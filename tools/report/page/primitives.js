@@ -1,18 +1,13 @@
 // What single operations cost, Flatback and KVM side by side, and the boots.
-import { absent, element, figure, legend, paragraph, picture, section, table } from "./dom.js";
+import { absent, element, figure, figuresTable, legend, paragraph, picture, section } from "./dom.js";
 import { count, quotient, times } from "./numbers.js";
+import { named } from "./operations.js";
 import * as Plot from "./plot.js";
 
 const hosts = [
   { name: "flatback", label: "Flatback", color: "var(--flatback-1)", symbol: "circle" },
   { name: "kvm", label: "KVM", color: "var(--kvm-1)", symbol: "square" },
 ];
-
-const instructions = /\b(cpuid|vmcall|rdmsr|wrmsr|vmread|vmwrite|vmptrst|vmptrld|vmclear|vmlaunch|vmresume|vmcs|vmx|invept|invvpid|ept02|ept|vpid12|vpid|l0|l1|l2|io|out|hlt|mmio)\b/g;
-
-function named(name) {
-  return name.replaceAll("_", " ").replaceAll(".", ": ").replace(instructions, (word) => word.toUpperCase());
-}
 
 function joined(primitives) {
   const names = [...new Set(hosts.flatMap((host) => Object.keys(primitives[host.name] ?? {})))];
@@ -25,19 +20,20 @@ function joined(primitives) {
 }
 
 function chart(rows) {
+  const drawn = rows.some((row) => row.ratio !== null) ? rows.filter((row) => row.ratio !== null) : rows;
   // A logarithmic scale has no place for nothing: an operation of no ticks is in the table only.
-  const dots = rows.flatMap((row) =>
+  const dots = drawn.flatMap((row) =>
     hosts
       .map((host) => ({ ...host, operation: row.name, ticks: row[host.name] }))
       .filter((dot) => dot.ticks !== null && dot.ticks > 0),
   );
   const both = rows.filter((row) => row.flatback > 0 && row.kvm > 0);
   return Plot.plot({
-    height: 60 + 24 * rows.length,
-    marginLeft: 270,
-    marginRight: 70,
+    height: 60 + 17 * drawn.length,
+    marginLeft: 330,
+    marginRight: 80,
     x: { type: "log", label: "ticks, logarithmic", grid: true, tickFormat: "~s" },
-    y: { domain: rows.map((row) => row.name), label: null, grid: true },
+    y: { domain: drawn.map((row) => row.name), label: null, grid: true },
     marks: [
       Plot.link(both, { x1: "flatback", x2: "kvm", y: "name", stroke: "var(--muted)", strokeWidth: 2 }),
       Plot.dot(dots, {
@@ -48,7 +44,7 @@ function chart(rows) {
         fill: Plot.colored,
         title: (dot) => `${dot.operation}, ${dot.label}: ${count(dot.ticks)} ticks`,
       }),
-      Plot.text(both, { y: "name", text: (row) => times(row.ratio), frameAnchor: "right", dx: 60, textAnchor: "end", fill: "var(--ink)" }),
+      Plot.text(both, { y: "name", text: (row) => times(row.ratio), frameAnchor: "right", dx: 62, textAnchor: "end", fill: "var(--ink)" }),
     ],
   });
 }
@@ -58,11 +54,11 @@ function primitivesFigure(primitives) {
   const rows = joined(primitives);
   if (rows.length === 0) return figure("operations", title, { content: [absent(title, "./flatback bench --peer kvm --json FILE writes them.")] });
   return figure("operations", title, {
-    lead: element("p", {}, "Under a bare L1, without Linux in it: L0’s own cost. The number at the right is how many times KVM’s is longer; the longest come first."),
+    lead: element("p", {}, "Under a bare L1, where the name does not say Linux: L0’s own cost. The number at the right is how many times KVM’s is longer; the longest come first. What only one of the two has is in the table."),
     content: [
       legend(hosts),
       picture(chart(rows), title, "Two dots an operation, for Flatback and for KVM, on a logarithmic scale, joined by a line; the table has the same figures."),
-      table(
+      figuresTable(
         title,
         ["operation", "Flatback", "KVM", "KVM over Flatback"],
         rows.map((row) => ({ head: row.name, cells: [count(row.flatback), count(row.kvm), times(row.ratio)] })),
@@ -84,9 +80,9 @@ function bootFigure(boot) {
       .filter((bar) => bar.ticks !== null),
   );
   const svg = Plot.plot({
-    height: 50 + 44 * rows.length,
-    marginLeft: 270,
-    marginRight: 60,
+    height: 50 + 34 * rows.length,
+    marginLeft: 330,
+    marginRight: 80,
     fy: { domain: rows.map((row) => named(row.name)), label: null },
     y: { domain: hosts.map((host) => host.label), axis: null },
     x: { label: "million ticks", grid: true, transform: (ticks) => ticks / 1e6 },
@@ -100,7 +96,7 @@ function bootFigure(boot) {
     content: [
       legend(hosts),
       picture(svg, title, "Bars for Flatback and for KVM as L0; the table has the same figures."),
-      table(
+      figuresTable(
         "Boots, in ticks",
         ["boot", ...hosts.map((host) => host.label)],
         rows.map((row) => ({ head: named(row.name), cells: row.figures.map(count) })),

@@ -1,5 +1,5 @@
 // World switches over time, for a window that the reader chooses, with each flush marked.
-import { absent, element, figure, legend, paragraph, picture, section, table } from "./dom.js";
+import { absent, element, figure, figuresTable, legend, paragraph, picture, section } from "./dom.js";
 import { count } from "./numbers.js";
 import * as Plot from "./plot.js";
 
@@ -7,6 +7,8 @@ const levels = ["L2", "L1", "L0"];
 const colors = { L0: "var(--l0)", L1: "var(--l1)", L2: "var(--l2)" };
 const windowSizes = [20, 40, 80, 160, 400];
 const firstSize = 40;
+// So many events before the first one of interest.
+const lead = 4;
 
 function targetOf({ flush, vpid, vpid12 }) {
   const { ep4ta, address } = flush.target ?? {};
@@ -44,7 +46,7 @@ function chart(events, cpus, even) {
   const flushes = placed.filter((event) => event.flush);
   const facet = cpus.length > 1 ? { fy: (datum) => `CPU ${datum.cpu}` } : {};
   return Plot.plot({
-    height: 40 + 150 * cpus.length,
+    height: 40 + 120 * cpus.length,
     marginLeft: 50,
     marginRight: 50,
     marginTop: 26,
@@ -107,10 +109,18 @@ function button(text, act) {
   return made;
 }
 
+// Where there is something to see first: a flush, else an entry into L2.
+function firstOfInterest(events) {
+  const flush = events.findIndex((event) => event.flush);
+  const at = flush === -1 ? events.findIndex((event) => event.kind === "entry" && event.to === "L2") : flush;
+  return Math.max(0, at - lead);
+}
+
 // The controls and the chart under them; a change of a control draws the window anew.
 function explorer(events) {
   const cpus = [...new Set(events.map((event) => event.cpu))].sort((one, other) => one - other);
-  const state = { first: 0, size: Math.min(firstSize, events.length), even: true };
+  const state = { first: firstOfInterest(events), size: Math.min(firstSize, events.length), even: true };
+  let tableOpen = false;
   const drawn = element("div", { id: "timeline-window" });
   const status = element("p", { class: "status", role: "status" });
   const from = element("input", { type: "range", min: 0, max: Math.max(0, events.length - 1), value: 0, step: 1 });
@@ -124,8 +134,16 @@ function explorer(events) {
     status.textContent = says;
     drawn.replaceChildren(
       picture(chart(shown, cpus, state.even), "Timeline of world switches", `${says} A lane for each of L2, L1 and L0; the table has the events.`),
-      table("The events of this window", head, shown.map(eventRow)),
+      eventTable(shown),
     );
+  }
+  function eventTable(shown) {
+    const folded = figuresTable("The events of this window", head, shown.map(eventRow));
+    folded.open = tableOpen;
+    folded.addEventListener("toggle", () => {
+      tableOpen = folded.open;
+    });
+    return folded;
   }
   function move(first) {
     state.first = Math.max(0, Math.min(events.length - 1, first));

@@ -1,0 +1,60 @@
+// What the single operations are called: the names in a file, in words for a reader who was not there.
+const words = {
+  l1_cpuid: "L1: CPUID",
+  l1_vmcall: "L1: VMCALL",
+  l1_rdmsr_vmx_basic: "L1: RDMSR of a VMX capability",
+  vmread: "VMREAD of a shadowed field",
+  vmwrite: "VMWRITE of a shadowed field",
+  vmread_other: "VMREAD of another field",
+  vmwrite_other: "VMWRITE of another field",
+  vmptrst: "VMPTRST",
+  vmptrld: "VMPTRLD of the current VMCS",
+  vmptrld_two: "VMPTRLD of two others in turn",
+  vmclear: "VMCLEAR of an inactive VMCS",
+  invept_single: "INVEPT, one context",
+  invept_all: "INVEPT, all contexts",
+  invvpid_address: "INVVPID, one address",
+  invvpid_single: "INVVPID, one VPID",
+  invvpid_all: "INVVPID, all VPIDs",
+  invvpid_single_retaining_globals: "INVVPID, one VPID but its globals",
+  first_vmlaunch: "first VMLAUNCH and exit",
+  vmcs_setup: "setting up a whole VMCS",
+  l2_vmcall_resume_only: "L2: VMCALL to L1 and back, L1 only resumes",
+  l2_cpuid_reflected: "L2: CPUID to L1 and back",
+  l2_cpuid_reflected_invvpid: "L2: CPUID to L1 and back, with an INVVPID",
+  l2_cpuid_reflected_alternating: "L2: CPUID to L1 and back, two VPIDs in turn",
+  two_l2_vcpus: "L2: two virtual CPUs in turn, to L1 and back",
+  ept02_fill: "L2 touches a page for the first time, per page",
+  retouch64: "L2 touches 64 pages again, per page",
+  retouch64_after_invept: "L2 touches 64 pages again after INVEPT, per page",
+  linux_l1_cpuid: "Linux as L1: its own CPUID",
+  linux_l2_cpuid: "Linux as L1: L2’s CPUID",
+  linux_l2_vmcall: "Linux as L1: L2’s VMCALL",
+  linux_l2_rdmsr: "Linux as L1: L2’s RDMSR",
+  linux_l2_ioeventfd: "Linux as L1: L2’s OUT to an eventfd",
+  linux_l2_io: "Linux as L1: L2’s OUT to its VMM",
+  linux_l2_hlt: "Linux as L1: L2’s HLT to its VMM",
+  linux_l2_mmio: "Linux as L1: L2 reads a device of its VMM",
+  linux_l2_first_touch: "Linux as L1: L2 touches a page first",
+  linux_not_nested_cpuid: "not nested: CPUID",
+  linux_not_nested_vmcall: "not nested: VMCALL",
+  linux_not_nested_rdmsr: "not nested: RDMSR",
+  linux_not_nested_ioeventfd: "not nested: OUT to an eventfd",
+  linux_not_nested_io: "not nested: OUT to the VMM",
+  linux_not_nested_hlt: "not nested: HLT to the VMM",
+  linux_not_nested_mmio: "not nested: a device of the VMM",
+  linux_not_nested_first_touch: "not nested: first touch of a page",
+  l0_ticks_per_l2_entry: "L0’s own way for each L2 entry, through Linux",
+  l0_ticks_per_bare_l2_entry: "L0’s own way for each L2 entry, bare L1",
+  l1: "Linux as L1",
+  l2: "Linux as L2",
+  l2_qemu: "Linux as L2, by QEMU",
+};
+
+const terms = /\b(cpuid|vmcall|rdmsr|wrmsr|vmread|vmwrite|vmptrst|vmptrld|vmclear|vmlaunch|vmresume|vmcs|vmx|invept|invvpid|ept02|ept|vpid12|vpid|l0|l1|l2|io|out|hlt|mmio)\b/g;
+
+// A name that this page does not know is taken apart, with the terms in capitals.
+export function named(name) {
+  if (Object.hasOwn(words, name)) return words[name];
+  return name.replaceAll("_", " ").replaceAll(".", ": ").replace(terms, (word) => word.toUpperCase());
+}
