@@ -78,7 +78,7 @@ test("the timeline has a bar from each event of the window to the next, and a ma
 
     await page.getByRole("combobox", { name: "Events" }).selectOption("20");
     await page.getByRole("combobox", { name: "Spaced" }).selectOption("ticks");
-    assert.equal(await rows(), 20);
+    assert.equal(await rows(), Math.min(20, second.length));
 
     await page.getByRole("button", { name: "Next flush" }).click();
     const window = await page.locator("#timeline-window tbody").textContent();

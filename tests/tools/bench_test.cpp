@@ -216,7 +216,7 @@ TEST(Bench, TargetsAreJudgedByThisRunsFigures) {
     EXPECT_NEAR(target(targets, "lat_ctx in L2, raw").measured.value(), 1.0, 1e-9);
     EXPECT_NEAR(target(targets, "lat_ctx in L2, raw").peer.value(), 5.0, 1e-9);
     EXPECT_TRUE(target(targets, "lat_ctx in L2, raw").reached());
-    EXPECT_FALSE(target(targets, "L2-tag flushes").reached());  // two an entry in these transcripts
+    EXPECT_FALSE(target(targets, "L2-tag flushes").reached());        // two an entry in these transcripts
     EXPECT_EQ(target(targets, "L2-tag flushes").peer, std::nullopt);  // its counter leaves some out
     EXPECT_EQ(target(targets, "lat_ctx 8p/16K").peer, 33'000);
     EXPECT_TRUE(target(targets, "L0 exits per L2 entry").reached());  // as many as the peer's

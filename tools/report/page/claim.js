@@ -35,7 +35,7 @@ export function claim(data) {
     ),
     figure("seed", "With nested VPID and without", {
       content: [
-        table(`Source of the patch’s figures: ${seedSource}`, ["", ...columns], [
+        table(`Source of the patch’s figures: ${seedSource}`, ["a context switch in an L2", ...columns], [
           { head: "the patch: nested VPID, µs", cells: seed.map((each) => each.withNestedVpid.toFixed(2)) },
           { head: "the patch: without (“vanilla”), µs", cells: seed.map((each) => each.without.toFixed(2)) },
           ...sources.map((source, index) => ({ head: source.label, cells: cells((row) => row.shares[index]) })),
