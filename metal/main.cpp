@@ -46,7 +46,9 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     const bool from_l2 = cpu.vcpu.in_l2();
     const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
     const auto l2 = cpu.vcpu.running();
-    if (cpu.vcpu.deliver_nmi(entry)) nmi_pending = false;
+    // Cleared first: one that comes meanwhile is another.
+    nmi_pending = false;
+    if (!cpu.vcpu.deliver_nmi(entry)) nmi_pending = true;
     if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
     return entry;
 }

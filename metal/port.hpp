@@ -8,6 +8,7 @@
 #include "metal/address_space.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
+#include "metal/interrupts.hpp"
 #include "metal/memory_type_registers.hpp"
 #include "metal/recorder.hpp"
 #include "metal/vmx_instructions.hpp"
@@ -77,6 +78,8 @@ public:
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
     std::uint64_t ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
+
+    void return_nmi() { nmi_pending = true; }
 
     unsigned cpu() { return 0; }
     void notice(nested::Notice what, std::uint64_t detail);

@@ -77,6 +77,8 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     {port.set_cr2(value)};
     // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.
     { port.handle_ept01_violation(value) } -> std::same_as<bool>;
+    // The entry that was to deliver the NMI of NestedVcpu::deliver_nmi() failed: the NMI is the host's again.
+    {port.return_nmi()};
     // L1's virtual processor enters the shutdown state, as by a triple fault. Does not return.
     {port.l1_shutdown("")};
     // The engine cannot go on (out of memory, say): names what happened. Does not return.

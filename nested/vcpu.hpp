@@ -134,7 +134,8 @@ public:
         forget_walks();
     }
     // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry,
-    // which it may change. False: the NMI cannot be delivered at this entry.
+    // which it may change. False: the NMI cannot be delivered at this entry, and stays the host's. True: it
+    // is the engine's, which gives it back (Port::return_nmi) where the entry fails.
     [[nodiscard]] bool deliver_nmi(Entry& entry);
     // L0 changed what EPT01 says: nothing that the engine made of it may be used any longer (rule 6 of
     // docs/tags.md). What the processor has cached of EPT01 itself is the host's to drop: it executes INVEPT
@@ -315,7 +316,6 @@ private:
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     void handle_msr_for_l2(bool write);
-    void requeue_vectoring_event();
     Entry resume_l2(Slot& slot, std::size_t basic_reason);
     Entry reflect(Slot& slot, std::uint32_t exit_reason,
                   std::optional<std::uint64_t> qualification = std::nullopt);
@@ -326,6 +326,11 @@ private:
     void abort_l1(std::uint32_t indicator);
     void load_l1_state(Slot& slot);
     void load_l1_rare_state(Slot& slot, bool long_mode);
+
+    // nested/vcpu_events.hpp
+    void requeue_vectoring_event();
+    Entry reflect_nmi(Slot& slot);
+    void take_back_nmi(Slot& slot);
 
     [[nodiscard]] EntryRules rules() const {
         return {.promised = capabilities_.promised,
@@ -415,5 +420,7 @@ private:
 #include "nested/vcpu_instructions.hpp"
 // -
 #include "nested/vcpu_entry.hpp"
+// -
+#include "nested/vcpu_events.hpp"
 // -
 #include "nested/vcpu_exit.hpp"

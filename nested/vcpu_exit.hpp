@@ -19,6 +19,7 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
     const vmx::ExitReasonField field{exit_reason};
     if (field.is_entry_failure()) [[unlikely]] {
         notice(Notice::guest_state_refused, exit_reason);
+        take_back_nmi(slot);
         if (reentering_) return reflect_failed_reentry(slot);
         return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
     }
@@ -51,6 +52,7 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     // L0's own, so that what the processor refused came from L1.
     Slot& slot = *current_;
     notice(Notice::hardware_refused_vmcs02, vm_instruction_error);
+    take_back_nmi(slot);
     if (reentering_) {
         (void)reflect_failed_reentry(slot);
         return true;
@@ -82,27 +84,6 @@ Entry NestedVcpu<P>::resume_l2(Slot& slot, std::size_t basic_reason) {
     requeue_vectoring_event();
     select_tag(slot);
     return Entry::vmresume;
-}
-
-// An event that was being delivered when the exit came is delivered again (SDM 3C 28.2.4).
-template <Port P>
-void NestedVcpu<P>::requeue_vectoring_event() {
-    const vmx::InterruptionInformation event{get(vmx::field::idt_vectoring_information)};
-    if (!event.is_valid()) [[likely]]
-        return;
-    put(vmx::field::vm_entry_interruption_information,
-        event.value & ~vmx::InterruptionInformation::entry_reserved_bits);
-    if (event.has_error_code()) {
-        put_event_field(vmx::field::vm_entry_exception_error_code, get(vmx::field::idt_vectoring_error_code));
-    }
-    if (event.is_software()) {
-        put_event_field(vmx::field::vm_entry_instruction_length, get(vmx::field::vm_exit_instruction_length));
-    }
-    if (event.type() == vmx::InterruptionType::nmi) {
-        // Delivery of the NMI blocked NMIs; it begins again, so they are not yet blocked.
-        const std::uint32_t state = get(vmx::field::guest_interruptibility_state);
-        put(vmx::field::guest_interruptibility_state, state & ~vmx::interruptibility::blocking_by_nmi);
-    }
 }
 
 // --- EPT ---
@@ -452,44 +433,6 @@ void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
     // A 32-bit L1 can see more of its segments, and its exits are rare enough to do all of this every time.
     l1_state_known_ = long_mode;
     l1_state_of_ = &slot;
-}
-
-// The guest that is about to be entered gets the NMI as if it had come just then: into L1, through L2's IDT,
-// or as the exit that L1 asked for.
-template <Port P>
-bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
-    namespace field = vmx::field;
-    const vmx::InterruptionInformation waiting{get(field::vm_entry_interruption_information)};
-    const std::uint32_t state = get(field::guest_interruptibility_state);
-    // One event an entry; and what is blocked now stays pending, as it would in the processor.
-    if (waiting.is_valid() || (state & vmx::interruptibility::blocking_by_mov_ss) != 0) return false;
-    const std::uint32_t pin12 = in_l2_ ? current_->vmcs12.get(field::pin_based_vm_execution_controls) : 0;
-    const bool blocked =
-        (state & vmx::interruptibility::blocking_by_nmi) != 0 && (pin12 & vmx::pin::virtual_nmis) == 0;
-    if (blocked) return false;
-    if ((pin12 & vmx::pin::nmi_exiting) == 0) {
-        put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
-        return true;
-    }
-    Slot& slot = *current_;
-    // The processor has not judged this guest state yet: what of it would become L1's must be known to be
-    // good.
-    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0 && !guest_state_is_valid(slot))
-        return false;
-    slot.guest_in_vmcs02 = true;  // nothing ran, but everything to be entered with is there
-    ++counters_.exits_from_l2;
-    entry = reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi), 0);
-    const auto set = [&](vmx::field::Bits32Information what, std::uint32_t value) {
-        slot.vmcs12.set(what, value);
-        slot.fresh.insert(detail::index_of(what.encoding));
-        if (shadowing_) put(what, value);
-    };
-    if (shadowing_) load(slot.shadow);
-    set(field::vm_exit_interruption_information, vmx::InterruptionInformation::nmi().value);
-    set(field::idt_vectoring_information, 0);
-    if (shadowing_) load(vmcs01_);
-    put(field::guest_interruptibility_state, vmx::interruptibility::blocking_by_nmi);
-    return true;
 }
 
 // L0 took a page of L1's away, or gave one: every context made from EPT01 is forgotten, and the addresses in

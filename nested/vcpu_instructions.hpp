@@ -135,24 +135,6 @@ std::uint64_t NestedVcpu<P>::l1_control_register(vmx::field::NaturalGuest real,
     return (get(real) & ~hidden) | (get(shadow) & hidden);
 }
 
-template <Port P>
-void NestedVcpu<P>::inject(const Fault& fault) {
-    if (fault.vector == static_cast<std::uint8_t>(x86::Vector::page_fault)) {
-        port_.set_cr2(fault.page_fault_address);
-        // A page fault drops what is cached for its address (SDM 3A 4.10.4.1); the processor has not seen
-        // this one.
-        vpid01_.invalidate_address(x86::LinearAddress{fault.page_fault_address});
-        enter_l1_tag();
-    }
-    // In real mode no exception has an error code (SDM 3C 27.2.1.3).
-    const bool with_code =
-        fault.has_error_code && (get(vmx::field::guest_cr0) & x86::cr0::protection_enable) != 0;
-    const auto information = vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception,
-                                                                fault.vector, with_code);
-    put(vmx::field::vm_entry_interruption_information, information.value);
-    if (with_code) put_event_field(vmx::field::vm_entry_exception_error_code, fault.error_code);
-}
-
 // --- operands ---
 
 template <Port P>

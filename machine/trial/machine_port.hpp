@@ -62,6 +62,7 @@ public:
     std::uint64_t ept01_pointer() { return space_.ept01_pointer(); }
     void set_cr2(std::uint64_t value) { registers().cr2 = value; }
     bool handle_ept01_violation(std::uint64_t) { return false; }
+    void return_nmi() {}  // no NMI is ever given
     [[noreturn]] void l1_shutdown(const char* why) {
         throw EngineFailure(std::string("L1 is shut down: ") + why);
     }

@@ -88,6 +88,7 @@ public:
     std::uint64_t ept01_pointer() { return ept01; }
     void set_cr2(std::uint64_t value) { cr2 = value; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
+    void return_nmi() { nmi_pending = true; }
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
     unsigned cpu() const { return physical_cpu; }
@@ -118,6 +119,7 @@ public:
     unsigned block_shift = 30;   // the largest block of L1's memory that EPT01 maps in one piece
     std::uint64_t moved_by = 0;  // EPT01 has all of L1's memory so much further up
     bool ept01_grants = true;    // handle_ept01_violation's answer
+    bool nmi_pending = false;    // as the host has it
     bool shutdown_returns = false;
     unsigned shutdowns = 0;
     // L1-physical ranges that EPT01 maps otherwise.

@@ -151,6 +151,10 @@ void VirtualCpu::write_raw(std::uint32_t encoding, std::uint64_t value) {
 Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
     // An entry may fail, which the engine hears of; then it has made L1 current.
     for (unsigned attempt = 0; attempt < 3; ++attempt) {
+        if (port.nmi_pending) {
+            port.nmi_pending = false;
+            if (!engine_->deliver_nmi(entry)) port.nmi_pending = true;
+        }
         if (port.current() == vmcs01_) {
             EXPECT_EQ(entry, nested::Entry::vmresume) << "vmcs01 is launched";
             return enter_l1(rip_before);
@@ -165,6 +169,7 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
         const auto verdict = processor_verdict(v, hardware, vmcs02_, port);
         if (verdict) {
             v.launched = true;
+            take_nmi(v, nmis_in_l2);
             return l2_runs;
         }
         refused_rule = name_of(verdict.error());
@@ -186,12 +191,24 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
     return {};
 }
 
+// The entry succeeded: an NMI that it injects blocks further ones.
+bool VirtualCpu::take_nmi(FakeVmcs& v, unsigned& taken) {
+    if (v.get(field::vm_entry_interruption_information) != vmx::InterruptionInformation::nmi().value)
+        return false;
+    const std::uint32_t state = v.get(field::guest_interruptibility_state);
+    EXPECT_EQ(state & ~vmx::interruptibility::blocking_by_nmi, 0U) << "there are processors that refuse it";
+    v.set(field::guest_interruptibility_state, state | vmx::interruptibility::blocking_by_nmi);
+    ++taken;
+    return true;
+}
+
 Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
     FakeVmcs& v = vmcs01();
     EXPECT_FALSE(in_l2());
     const auto verdict = processor_verdict(v, hardware, vmcs01_, port);
     if (!verdict) ADD_FAILURE() << "the processor refuses vmcs01: " << name_of(verdict.error());
     v.launched = true;
+    if (take_nmi(v, nmis_in_l1)) v.set(field::vm_entry_interruption_information, 0);
     const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
     const std::uint64_t rip = v.get(field::guest_rip);
     if (event.is_valid()) {

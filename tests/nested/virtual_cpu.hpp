@@ -191,6 +191,9 @@ public:
     [[nodiscard]] std::vector<Flush> invepts() const;
     void forget_flushes() { port.flushes.clear(); }
     [[nodiscard]] tag::VpidPool& pool() { return *pool_; }
+    // NMIs that reached a guest through its IDT; port.nmi_pending is one that L0 has to give.
+    unsigned nmis_in_l1 = 0;
+    unsigned nmis_in_l2 = 0;
     std::uint64_t extra_rflags = 0;  // of L1
     std::string_view refused_rule;   // by which the processor last refused vmcs02
 
@@ -204,6 +207,7 @@ private:
     [[nodiscard]] Outcome enter_l1(std::uint64_t rip_before);
     [[nodiscard]] FakeVmcs* shadow_for(std::uint64_t encoding, bool write);
     void expect_vmcs02_is_safe();
+    bool take_nmi(FakeVmcs& v, unsigned& taken);
     void set_up_l1_state();
 
     std::unique_ptr<tag::VpidPool> own_pool_;

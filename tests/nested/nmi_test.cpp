@@ -1,0 +1,155 @@
+// An NMI that came while L0 ran: it reaches one guest, once, by an entry that succeeds.
+#include <gtest/gtest.h>
+
+#include "nested/events.hpp"
+#include "tests/nested/virtual_cpu.hpp"
+#include "vmx/interruption.hpp"
+
+namespace flatback::nested_test {
+namespace {
+
+namespace bit = vmx::interruptibility;
+constexpr std::uint32_t external_30 = 0x8000'0030;
+constexpr std::uint32_t nmi = 0x8000'0202;
+constexpr std::uint32_t valid = vmx::InterruptionInformation::valid_bit;
+constexpr std::uint64_t refused_cr0 = 0x8005'0032;  // paging without protection
+constexpr std::uint64_t good_cr0 = 0x8005'0033;
+
+class Nmi : public ::testing::TestWithParam<bool> {
+protected:
+    Nmi() { l1.prepare(); }
+    void use_nmi_exiting(bool virtual_nmis) {
+        l1.raise(field::pin_based_vm_execution_controls,
+                 vmx::pin::nmi_exiting | (virtual_nmis ? vmx::pin::virtual_nmis : 0));
+    }
+    Outcome l0_takes(L2Exit exit = {}) {
+        exit.reason = ExitReason::ept_violation;
+        return l1.l2_exits(exit);
+    }
+    void nmi_comes() { l1.port.nmi_pending = true; }
+    [[nodiscard]] bool nmi_waits() const { return l1.port.nmi_pending; }
+    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+};
+INSTANTIATE_TEST_SUITE_P(ShadowVmcs, Nmi, ::testing::Bool());
+
+TEST_P(Nmi, OfAnEntryThatTheProcessorRefusesIsL1sAndNoLaterEntryHasIt) {
+    l1.write(field::guest_cr0, refused_cr0);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_guest_state));
+    EXPECT_EQ(l1.nmis_in_l1, 1U) << "L1 runs, and nothing blocks it";
+    EXPECT_FALSE(nmi_waits());
+    l1.write(field::guest_cr0, good_cr0);
+    for (unsigned n = 0; n < 3; ++n) {
+        ASSERT_EQ(n == 0 ? l1.vmlaunch() : l1.vmresume(), l2_runs);
+        EXPECT_EQ(l1.injected() & valid, 0U);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    }
+    EXPECT_EQ(l1.nmis_in_l2, 0U);
+}
+
+TEST_P(Nmi, OfAnEntryThatFailsWithVmfailIsL1s) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::vm_entry_interruption_information, nmi);  // as deliver_nmi() leaves it
+    EXPECT_EQ(l1.hardware_refuses_entry(7), vm_fail(7));
+    EXPECT_EQ(l1.nmis_in_l1, 1U);
+    l1.vmcs02().launched = false;
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.injected() & valid, 0U);
+}
+
+TEST_P(Nmi, OfAReentryThatTheProcessorRefusesIsL1s) {
+    for (const bool vmfail : {false, true}) {
+        VirtualCpu other{{.shadow_vmcs = GetParam()}};
+        other.prepare_and_launch();
+        other.port.nmi_pending = true;
+        ASSERT_EQ(other.l2_exits({.reason = ExitReason::ept_violation}), l2_runs);
+        EXPECT_EQ(other.injected(), nmi);
+        other.vmcs02().set(field::guest_interruptibility_state, 0);  // the entry did not deliver it
+        EXPECT_EQ(vmfail ? other.hardware_refuses_entry(7) : other.hardware_refuses_state(),
+                  l1_sees(ExitReason::triple_fault));
+        EXPECT_EQ(other.nmis_in_l1, 1U);
+    }
+}
+
+TEST_P(Nmi, ThatL1InjectsIsNotTakenForTheHosts) {
+    l1.write(field::vm_entry_interruption_information, nmi);
+    l1.write(field::guest_cr0, refused_cr0);
+    ASSERT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_guest_state));
+    EXPECT_EQ(l1.nmis_in_l1, 0U);
+    EXPECT_EQ(l1.read(field::vm_entry_interruption_information), nmi)
+        << "an entry that fails uses up nothing";
+    l1.write(field::guest_cr0, good_cr0);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.injected(), nmi);
+    // L0 interrupted its delivery, and the processor refuses what L0 makes of it.
+    ASSERT_EQ(l0_takes({.vectoring = nmi}), l2_runs);
+    EXPECT_EQ(l1.hardware_refuses_state(), l1_sees(ExitReason::triple_fault));
+    EXPECT_EQ(l1.nmis_in_l1, 0U);
+}
+
+TEST_P(Nmi, WaitsForTheInstructionBehindStiAsBehindMovSs) {
+    for (const std::uint32_t blocking : {bit::blocking_by_sti, bit::blocking_by_mov_ss}) {
+        for (const bool exits : {false, true}) {
+            VirtualCpu other{{.shadow_vmcs = GetParam()}};
+            other.prepare();
+            if (exits) other.raise(field::pin_based_vm_execution_controls, vmx::pin::nmi_exiting);
+            ASSERT_EQ(other.vmlaunch(), l2_runs);
+            other.vmcs02().set(field::guest_interruptibility_state, blocking);
+            other.port.nmi_pending = true;
+            ASSERT_EQ(other.l2_exits({.reason = ExitReason::ept_violation}), l2_runs);
+            EXPECT_EQ(other.injected() & valid, 0U);
+            EXPECT_TRUE(other.port.nmi_pending);
+            other.vmcs02().set(field::guest_interruptibility_state, 0);
+            EXPECT_EQ(other.l2_exits({.reason = ExitReason::ept_violation}),
+                      exits ? l1_sees(ExitReason::exception_or_nmi) : l2_runs);
+            EXPECT_EQ(other.nmis_in_l2, exits ? 0U : 1U);
+            EXPECT_FALSE(other.port.nmi_pending);
+        }
+    }
+}
+
+TEST_P(Nmi, DoesNotHideThatAnEntryFails) {
+    use_nmi_exiting(false);
+    l1.write(field::guest_cr0, refused_cr0);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_guest_state));
+    EXPECT_EQ(l1.nmis_in_l1, 1U);
+    EXPECT_EQ(l1.vmresume(), vm_fail(InstructionError::vmresume_with_non_launched_vmcs));
+}
+
+TEST_P(Nmi, ComesAfterTheEventThatL1Injects) {
+    l1.write(field::vm_entry_interruption_information, external_30);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.injected(), external_30);
+    EXPECT_TRUE(nmi_waits());
+    ASSERT_EQ(l0_takes(), l2_runs);
+    EXPECT_EQ(l1.injected(), nmi);
+    EXPECT_FALSE(nmi_waits());
+}
+
+// --- the decision alone
+
+constexpr nested::NmiGate open_gate{
+    .waiting = {}, .interruptibility = 0, .activity = vmx::ActivityState::active, .pin_based = 0};
+
+TEST(NmiGate, BlockingByNmiCountsButWithVirtualNmis) {
+    nested::NmiGate gate = open_gate;
+    gate.interruptibility = bit::blocking_by_nmi;
+    EXPECT_EQ(gate.way(), nested::NmiWay::when_unblocked);
+    gate.pin_based = vmx::pin::nmi_exiting;
+    EXPECT_EQ(gate.way(), nested::NmiWay::when_unblocked);
+    gate.pin_based = vmx::pin::nmi_exiting | vmx::pin::virtual_nmis;
+    EXPECT_EQ(gate.way(), nested::NmiWay::exit);
+}
+
+TEST(NmiGate, AHaltedGuestIsWokenAndOneThatWaitsForSipiIsNot) {
+    nested::NmiGate gate = open_gate;
+    gate.activity = vmx::ActivityState::hlt;
+    EXPECT_EQ(gate.way(), nested::NmiWay::injected);
+    gate.activity = vmx::ActivityState::wait_for_sipi;
+    EXPECT_EQ(gate.way(), nested::NmiWay::when_unblocked);
+}
+
+}  // namespace
+}  // namespace flatback::nested_test
