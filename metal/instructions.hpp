@@ -51,6 +51,9 @@ inline void write_msr(std::uint32_t msr, std::uint64_t value) {
     asm volatile("mov %%cr0, %0" : "=r"(value));
     return value;
 }
+inline void write_cr0(std::uint64_t value) {
+    asm volatile("mov %0, %%cr0" ::"r"(value) : "memory");
+}
 [[nodiscard]] inline std::uint64_t read_cr2() {
     std::uint64_t value;
     asm volatile("mov %%cr2, %0" : "=r"(value));

@@ -1,9 +1,10 @@
 #include "metal/l1_exits.hpp"
 
-#include <optional>
+#include <type_traits>
 
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
+#include "metal/l1_control_registers.hpp"
 #include "metal/log.hpp"
 #include "metal/panic.hpp"
 #include "nested/complete_instruction.hpp"
@@ -102,6 +103,11 @@ constexpr std::uint32_t hidden_extended_1_eax =
     }
 }
 
+// SDM 3C 25.4.1: DPL of SS is the current privilege level.
+std::uint32_t privilege_level() {
+    return x86::AccessRights{get(vmx::field::guest_ss_access_rights)}.privilege_level();
+}
+
 void emulate_msr(Cpu& cpu, bool write) {
     std::uint64_t* registers = cpu.frame.registers.by_number;
     const auto msr = static_cast<std::uint32_t>(registers[1]);
@@ -123,92 +129,35 @@ void emulate_msr(Cpu& cpu, bool write) {
     advance();
 }
 
-// Into vmcs01, for an L1 that switches PAE paging on or changes it (SDM 3A 4.4.1). EPT is on, so they live in
-// the VMCS.
-bool load_pae_pointers(Cpu& cpu) {
-    const std::uint64_t table = get(vmx::field::guest_cr3) & 0xffffffe0;
-    const auto* page = cpu.port.l1_page(x86::Gpa<x86::L1>{table});
-    if (page == nullptr) return false;
-    const auto* in_memory = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
-    std::uint64_t entries[4];
-    for (std::uint32_t i = 0; i < 4; ++i) {
-        entries[i] = __atomic_load_n(&in_memory[i], __ATOMIC_RELAXED);
-        if (!x86::is_valid_pae_pdpte(entries[i], cpu.capabilities.physical_address_width)) return false;
-    }
-    for (std::uint32_t i = 0; i < 4; ++i) vmwrite(vmx::field::guest_pdpte0.encoding + 2 * i, entries[i]);
-    return true;
-}
+// What metal/l1_control_registers.hpp works on: vmcs01, which is current.
+class L1ControlRegisters final {
+public:
+    explicit L1ControlRegisters(Cpu& cpu) : cpu_(cpu) {}
 
-// MOV to CR0 exits only where L1 changes CR0.NE, which is 1 in VMX operation whatever L1 wants.
-bool write_cr0(Cpu& cpu, std::uint64_t value) {
-    using namespace x86::cr0;
-    const std::uint64_t before = get(vmx::field::guest_cr0);
-    if ((value >> 32) != 0 || ((value & paging) != 0 && (value & protection_enable) == 0) ||
-        ((value & not_write_through) != 0 && (value & cache_disable) == 0)) {
-        return false;
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    [[nodiscard]] vmx::field_value_t<W> get(vmx::Field<W, K> what) const {
+        return metal::get(what);
     }
-    if (cpu.vcpu.in_vmx_operation() && !cpu.capabilities.promised.cr0.permits(value)) return false;
-    const std::uint64_t cr4 = get(vmx::field::guest_cr4);
-    const std::uint64_t efer = get(vmx::field::guest_ia32_efer);
-    const std::uint32_t entry = get(vmx::field::vm_entry_controls);
-    if ((value & paging) != 0 && (before & paging) == 0) {
-        if ((efer & x86::efer::long_mode_enable) != 0) {
-            if ((cr4 & x86::cr4::physical_address_extension) == 0 ||
-                x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) {
-                return false;
-            }
-            put(vmx::field::guest_ia32_efer, efer | x86::efer::long_mode_active);
-            put(vmx::field::vm_entry_controls, entry | vmx::entry_control::ia32e_mode_guest);
-        } else if ((cr4 & x86::cr4::physical_address_extension) != 0 && !load_pae_pointers(cpu)) {
-            return false;
-        }
-    } else if ((value & paging) == 0 && (before & paging) != 0) {
-        if (x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode() ||
-            (cr4 & x86::cr4::pcid_enable) != 0) {
-            return false;
-        }
-        put(vmx::field::guest_ia32_efer, efer & ~x86::efer::long_mode_active);
-        put(vmx::field::vm_entry_controls, entry & ~vmx::entry_control::ia32e_mode_guest);
-        cpu.vcpu.l1_translations_changed();
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put(vmx::Field<W, K> what, std::type_identity_t<vmx::field_value_t<W>> value) {
+        metal::put(what, value);
     }
-    value |= extension_type;
-    put(vmx::field::guest_cr0, value | numeric_error);
-    put(vmx::field::cr0_read_shadow, value);
-    return true;
-}
+    [[nodiscard]] const std::byte* l1_page(x86::Gpa<x86::L1> address) { return cpu_.port.l1_page(address); }
+    [[nodiscard]] bool in_vmx_operation() const { return cpu_.vcpu.in_vmx_operation(); }
+    void set_cache_control(std::uint64_t bits) {
+        constexpr std::uint64_t all = x86::cr0::cache_disable | x86::cr0::not_write_through;
+        metal::write_cr0((read_cr0() & ~all) | bits);
+    }
+    void translations_changed() { cpu_.vcpu.l1_translations_changed(); }
+    void efer_changed() { cpu_.vcpu.l1_msr_changed(); }
 
-// MOV to CR4 exits only where L1 changes VMXE, which is 1 in VMX operation, or SMXE or LA57, which it may not
-// have.
-bool write_cr4(Cpu& cpu, std::uint64_t value) {
-    using namespace x86::cr4;
-    const std::uint64_t before = get(vmx::field::guest_cr4);
-    const bool long_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
-    if ((value & ~cpu.capabilities.promised.cr4.fixed1) != 0) return false;
-    if (cpu.vcpu.in_vmx_operation() && (value & vmx_enable) == 0) return false;
-    if (long_mode &&
-        ((value & physical_address_extension) == 0 || ((value ^ before) & five_level_paging) != 0)) {
-        return false;
-    }
-    if ((value & pcid_enable) != 0 && (before & pcid_enable) == 0 &&
-        (!long_mode || (get(vmx::field::guest_cr3) & x86::cr3::pcid_mask) != 0)) {
-        return false;
-    }
-    put(vmx::field::guest_cr4, value | vmx_enable);
-    constexpr std::uint64_t paging_bits =
-        page_size_extensions | physical_address_extension | page_global_enable | smep_enable | pcid_enable;
-    if (((value ^ before) & paging_bits) != 0) {
-        cpu.vcpu.l1_translations_changed();
-        const bool pae = (value & physical_address_extension) != 0;
-        if (!long_mode && pae && (get(vmx::field::guest_cr0) & x86::cr0::paging) != 0 &&
-            !load_pae_pointers(cpu)) {
-            put(vmx::field::guest_cr4, before);
-            return false;
-        }
-    }
-    put(vmx::field::cr4_read_shadow, value);
-    return true;
-}
+private:
+    Cpu& cpu_;
+};
+static_assert(ControlRegisterHost<L1ControlRegisters>);
 
+// Only MOV to CR0 that changes NE, and to CR4 that sets a bit of L0's mask, exit: the masks cover no bit that
+// CLTS or LMSW change.
 void emulate_control_register(Cpu& cpu) {
     const auto access = vmx::ControlRegisterAccess::decode(get(vmx::field::exit_qualification));
     using Kind = vmx::ControlRegisterAccess::Kind;
@@ -219,11 +168,12 @@ void emulate_control_register(Cpu& cpu) {
         if (!x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) value &= 0xffffffff;
         return value;
     };
+    L1ControlRegisters host{cpu};
     bool done = false;
     if (access.kind == Kind::mov_to && access.control_register == 0) {
-        done = write_cr0(cpu, source());
+        done = write_cr0(host, cpu.capabilities, source());
     } else if (access.kind == Kind::mov_to && access.control_register == 4) {
-        done = write_cr4(cpu, source());
+        done = write_cr4(host, cpu.capabilities, source());
     } else {
         panic("an access of L1's to a control register that L0 does not intercept, qualification ",
               log::hex(get(vmx::field::exit_qualification)));
@@ -286,6 +236,11 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     if (static_cast<std::size_t>(reason.basic()) < nested::exit_reason_count) {
         ++counters.handled_by_l0[static_cast<std::size_t>(reason.basic())];
     }
+    // SEAMCALL and TDCALL, which exit unasked where the processor has TDX. L1 has none of that.
+    if (const auto number = static_cast<std::uint32_t>(reason.basic()); number == 76 || number == 77) {
+        cpu.vcpu.inject(invalid_opcode);
+        return nested::Entry::vmresume;
+    }
     switch (reason.basic()) {
         case rdmsr:
             emulate_msr(cpu, false);
@@ -297,6 +252,11 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             emulate_control_register(cpu);
             break;
         case xsetbv: {
+            // There are processors that exit before they look at the privilege level.
+            if (privilege_level() != 0) {
+                cpu.vcpu.inject(general_protection);
+                break;
+            }
             std::uint64_t* registers = cpu.frame.registers.by_number;
             if (try_xsetbv(static_cast<std::uint32_t>(registers[1]),
                            (registers[2] << 32) | (registers[0] & 0xffffffff))) {
@@ -307,6 +267,10 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             break;
         }
         case invd:
+            if (privilege_level() != 0) {
+                cpu.vcpu.inject(general_protection);
+                break;
+            }
             // Without writing back, what L0 has in the caches would be lost too.
             asm volatile("wbinvd" ::: "memory");
             advance();
