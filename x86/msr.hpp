@@ -81,6 +81,7 @@ namespace flatback::x86::apic_base {
 inline constexpr std::uint64_t bootstrap_processor  = 1ULL << 8;
 inline constexpr std::uint64_t x2apic_enable        = 1ULL << 10;  // EXTD
 inline constexpr std::uint64_t global_enable        = 1ULL << 11;  // EN
+inline constexpr std::uint64_t reserved_bits        = 0x2ff;       // and from the physical-address width up
 inline constexpr std::uint64_t address_mask         = 0x000f'ffff'ffff'f000;
 }  // namespace flatback::x86::apic_base
 // clang-format on

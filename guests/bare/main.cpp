@@ -9,6 +9,7 @@
 #include "guests/bare/local_apic.hpp"
 #include "guests/bare/multiboot.hpp"
 #include "guests/bare/options.hpp"
+#include "guests/bare/registers.hpp"
 #include "guests/bare/report.hpp"
 #include "guests/bare/serial.hpp"
 #include "guests/bare/vmcs.hpp"
@@ -56,6 +57,10 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     bool any = false;
     if (options.check()) any |= run_parts(all_checks(), options);
     if (options.bench()) any |= run_parts(all_benches(), options);
+    if (options.registers()) {
+        record_registers();
+        any = true;
+    }
     if (!any) refuse("nothing was selected");
     report_end();
     power_off();

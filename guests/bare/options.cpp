@@ -33,6 +33,8 @@ void Options::take(std::string_view word) {
         check_ = true;
     } else if (word == "bench") {
         bench_ = true;
+    } else if (word == "registers") {
+        registers_ = true;
     } else if (word.starts_with(only_prefix)) {
         only_ = word.substr(only_prefix.size());
     } else if (word.starts_with(iterations_prefix)) {

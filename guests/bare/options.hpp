@@ -1,4 +1,5 @@
-// The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`.
+// The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`; or
+// `registers`, which is neither.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,9 @@ public:
 
     // False where a word is not understood.
     bool good() const { return good_; }
-    bool check() const { return check_ || !bench_; }
-    bool bench() const { return bench_ || !check_; }
+    bool check() const { return check_ || !(bench_ || registers_); }
+    bool bench() const { return bench_ || !(check_ || registers_); }
+    bool registers() const { return registers_; }
     bool selects(std::string_view name) const { return only_.empty() || only_ == name; }
 
     // 0 where not given.
@@ -25,6 +27,7 @@ private:
     bool good_ = true;
     bool check_ = false;
     bool bench_ = false;
+    bool registers_ = false;
     std::string_view only_;
     std::uint64_t iterations_ = 0;
 };
