@@ -48,12 +48,13 @@ constexpr std::uint32_t hidden_features_edx = 1U << 21;  // DS
 constexpr std::uint32_t hidden_extended_ebx = x86::cpuid::extended_ebx_sgx | 1U << 25 /* processor trace */;
 constexpr std::uint32_t os_protection_keys = 1U << 4;
 constexpr std::uint32_t hidden_extended_ecx = os_protection_keys | 1U << 7 /* shadow stacks */ |
-                                              1U << 16 /* LA57 */ | 1U << 30 /* SGX LC */ |
-                                              1U << 31 /* supervisor keys */;
+                                              1U << 23 /* key locker */ | 1U << 16 /* LA57 */ |
+                                              1U << 30 /* SGX LC */ | 1U << 31 /* supervisor keys */;
 constexpr std::uint32_t hidden_extended_edx =
     1U << 5 /* user interrupts */ | 1U << 18 /* PCONFIG */ | 1U << 20 /* indirect-branch tracking */;
-constexpr std::uint32_t hidden_extended_1_eax =
-    1U << 17 /* FRED */ | 1U << 18 /* LKGS */ | 1U << 26 /* LAM */;
+constexpr std::uint32_t hidden_extended_1_eax = 1U << 6 /* LASS */ | 1U << 27 /* MSR lists */ |
+                                                1U << 17 /* FRED */ | 1U << 18 /* LKGS */ |
+                                                1U << 26 /* LAM */;
 
 // The leaves of features, in L1's registers already.
 [[gnu::noinline]] void adjust_features(Cpu& cpu, std::uint32_t leaf, std::uint32_t subleaf) {

@@ -9,6 +9,7 @@
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
 #include "metal/interrupts.hpp"
+#include "metal/local_apic.hpp"
 #include "metal/memory_type_registers.hpp"
 #include "metal/recorder.hpp"
 #include "metal/vmx_instructions.hpp"
@@ -23,6 +24,37 @@ namespace flatback::metal {
 struct GuestRegisters {
     std::uint64_t by_number[16];
 };
+
+// L1's view of the APIC's page, by EPT01, and the real one.
+class RealApic final {
+public:
+    explicit RealApic(BootResult& boot);
+    [[nodiscard]] std::uint32_t read_page(std::uint32_t offset) const;
+    void write_page(std::uint32_t offset, std::uint32_t value) const;
+    [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t msr) const;
+    [[nodiscard]] bool write_msr(std::uint32_t msr, std::uint64_t value) const;
+    [[nodiscard]] std::uint32_t x2apic_id() const;
+    [[nodiscard]] bool has_x2apic() const;
+    [[nodiscard]] bool place_page(std::optional<std::uint64_t> address);
+    [[nodiscard]] bool take_interrupt() const;
+    // Whether EPT01 has changed since this was last asked.
+    [[nodiscard]] bool take_change() {
+        const bool changed = changed_;
+        changed_ = false;
+        return changed;
+    }
+
+private:
+    BootResult& boot_;
+    std::uint64_t home_;                  // where the real page lies
+    std::uint64_t* elsewhere_ = nullptr;  // the entry of EPT01 that leads there instead of the one of `home_`
+    std::uint64_t was_elsewhere_ = 0;     // what it led to before
+    std::uint64_t at_home_ = 0;           // what the entry of `home_` led to at first
+    void* hole_ = nullptr;                // what L1 finds there without its APIC
+    std::size_t pages_taken_ = 0;
+    bool changed_ = false;
+};
+static_assert(ApicHardware<RealApic>);
 
 class MetalPort final {
 public:
@@ -86,9 +118,12 @@ public:
     [[noreturn]] void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
 
+    // Optional of the engine's: an MSR that L1 wrote has moved a page in EPT01.
+    [[nodiscard]] bool take_ept01_change() { return real_apic_.take_change(); }
+
     // What L1's capability MSRs say; set once the engine's promise is made.
     void set_promise(const vmx::Capabilities* promised) { promised_ = promised; }
-    [[nodiscard]] bool apic_enabled() const { return (apic_base_ & x86::apic_base::global_enable) != 0; }
+    [[nodiscard]] bool apic_enabled() const { return apic_.enabled(); }
 
 private:
     // A page of ones, anew at each call.
@@ -103,7 +138,8 @@ private:
     std::uint64_t region_start_;
     std::uint64_t region_size_;
     std::uint64_t ept01_pointer_;
-    std::uint64_t apic_base_;
+    RealApic real_apic_;
+    LocalApic<RealApic> apic_;
     MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};

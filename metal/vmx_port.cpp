@@ -8,6 +8,7 @@
 #include "metal/port.hpp"
 #include "nested/entry_checks_table.hpp"
 #include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
 #include "x86/msr.hpp"
 
 extern "C" void vm_exit_entry();
@@ -26,7 +27,10 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       region_start_(boot.region.start),
       region_size_(boot.region.end - boot.region.start),
       ept01_pointer_(boot.ept01->pointer()),
-      apic_base_(read_msr(x86::msr::ia32_apic_base)),
+      real_apic_(boot),
+      apic_(real_apic_, boot.processor.physical_address_width),
+      memory_type_registers_(try_read_msr(x86::msr::ia32_mtrrcap).value_or(0),
+                             boot.processor.physical_address_width),
       written_pages_(*boot.ept01, *boot.pages) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     nothing_ = physical_of(boot.pages->allocate_page_or_panic("the page of nothing"));
@@ -37,17 +41,29 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
 
 namespace {
 
-// The processor writes to memory by these without asking EPT: processor trace, and the debug store with its
-// records.
+// MSRs of what CPUID does not tell L1 of: as on a processor without it they are not there.
 constexpr struct {
     std::uint32_t first, last;
-} writes_memory_past_ept[] = {{0x560, 0x571}, {0x600, 0x600}, {0x3f1, 0x3f1}};
+} not_offered[] = {
+    {0x08c, 0x08f},                  // SGX launch control
+    {0x1cc, 0x1d4},                  // FRED
+    {0x3f1, 0x3f1},                  // PEBS, the debug store ...
+    {0x560, 0x571},                  // ... and processor trace, which write to memory past EPT
+    {0x600, 0x600}, {0x6a0, 0x6a8},  // shadow stacks and indirect-branch tracking
+    {0x6e1, 0x6e1},                  // supervisor protection keys
+    {0x985, 0x98a},                  // user interrupts
+    {0x990, 0x991},                  // key locker
+};
 
 constexpr bool is_kept_from_l1(std::uint32_t msr) {
-    for (const auto& [first, last] : writes_memory_past_ept) {
+    for (const auto& [first, last] : not_offered) {
         if (msr >= first && msr <= last) return true;
     }
     return false;
+}
+
+constexpr bool is_x2apic(std::uint32_t msr) {
+    return msr >= x86::msr::x2apic_first && msr <= x86::msr::x2apic_last;
 }
 
 // IA32_MISC_ENABLE (SDM vol. 4, 1A0H).
@@ -75,14 +91,18 @@ void MetalPort::fill_msr_bitmap() {
         set(number, false);
         set(number, true);
     }
-    for (const auto& [first, last] : writes_memory_past_ept) {
+    for (const auto& [first, last] : not_offered) {
         for (std::uint32_t number = first; number <= last; ++number) {
             set(number, false);
             set(number, true);
         }
     }
     for (std::uint32_t number = msr::ia32_mtrr_physbase0; number <= msr::ia32_mtrr_def_type; ++number) {
-        if (!MemoryTypeRegisters::contains(number)) continue;
+        if (!MemoryTypeRegisters::may_contain(number)) continue;
+        set(number, false);
+        set(number, true);
+    }
+    for (std::uint32_t number = msr::x2apic_first; number <= msr::x2apic_last; ++number) {
         set(number, false);
         set(number, true);
     }
@@ -146,7 +166,8 @@ std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
         return promised_ != nullptr ? promised_->read_msr(msr) : std::nullopt;
     }
     if (is_kept_from_l1(msr)) return std::nullopt;
-    if (MemoryTypeRegisters::contains(msr)) {
+    if (is_x2apic(msr)) return apic_.read(msr);
+    if (memory_type_registers_.contains(msr)) {
         if (const auto written = memory_type_registers_.read(msr)) return written;
         return try_read_msr(msr);
     }
@@ -159,7 +180,7 @@ std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
         case number::ia32_feature_control:
             return x86::feature_control::locked | x86::feature_control::vmx_outside_smx;
         case number::ia32_apic_base:
-            return apic_base_;
+            return apic_.base();
         case number::ia32_smm_monitor_ctl:
             return 0;
         default:
@@ -171,18 +192,17 @@ bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
     namespace number = x86::msr;
     if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) return false;
     if (is_kept_from_l1(msr)) return false;
-    if (MemoryTypeRegisters::contains(msr)) {
-        if (!try_read_msr(msr)) return false;  // this processor has fewer of them
-        memory_type_registers_.write(msr, value);
-        return true;
-    }
+    if (memory_type_registers_.contains(msr)) return memory_type_registers_.write(msr, value);
+    if (is_x2apic(msr)) return apic_.write(msr, value);
     switch (msr) {
         case number::ia32_misc_enable:
-            // L0's own pages are not executable by "execute disable"; the two flags are read-only.
-            if ((value & execute_disable_off) != 0) return false;
-            return try_write_msr(msr, value & ~(branch_trace_storage_unavailable | pebs_unavailable));
+            // L0's own pages are not executable by "execute disable", so that it stays on, and reads as that;
+            // the two flags are read-only.
+            return try_write_msr(
+                msr, value & ~(branch_trace_storage_unavailable | pebs_unavailable | execute_disable_off));
         case number::ia32_debugctl: {
             // It lives in the VMCS; here the processor only says whether it takes the value.
+            if ((value & x86::debugctl::always_reserved) != 0) return false;
             const bool taken = try_write_msr(msr, value);
             write_msr(msr, 0);
             return taken;
@@ -192,23 +212,8 @@ bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
             return false;
         case number::ia32_bios_updt_trig:  // taken, and without effect
             return true;
-        case number::ia32_apic_base: {
-            // The global enable is L1's view only: there are processors on which the real one, once off,
-            // stays off. The address stays where it is, so that the APIC's page cannot be laid over anything
-            // else.
-            constexpr std::uint64_t enables = x86::apic_base::global_enable | x86::apic_base::x2apic_enable;
-            if ((value & x86::apic_base::address_mask) != (apic_base_ & x86::apic_base::address_mask))
-                return false;
-            if ((value & enables) == x86::apic_base::x2apic_enable) return false;
-            if (((value ^ apic_base_) & x86::apic_base::x2apic_enable) != 0) {
-                const std::uint64_t real = read_msr(number::ia32_apic_base);
-                const std::uint64_t wanted =
-                    (real & ~x86::apic_base::x2apic_enable) | (value & x86::apic_base::x2apic_enable);
-                if (!try_write_msr(number::ia32_apic_base, wanted)) return false;
-            }
-            apic_base_ = (apic_base_ & ~enables) | (value & enables);
-            return true;
-        }
+        case number::ia32_apic_base:
+            return apic_.write_base(value);
         default:
             return try_write_msr(msr, value);
     }

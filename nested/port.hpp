@@ -28,6 +28,9 @@ struct HostMapping {
 //       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
 //   void notice(Notice, std::uint64_t)
 //       Something to be logged.
+//   bool take_ept01_change()
+//       Whether the write of IA32_APIC_BASE just done changed EPT01, as by moving the APIC's page. The host
+//       has executed its INVEPT then; the engine does what ept01_changed() does.
 // and for a trace, called instead of those below (nested/notice.hpp):
 //   void invvpid(type, tag, linear_address, tag::FlushCause, std::uint16_t vpid12)
 //       As below, and why it comes.

@@ -316,7 +316,10 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     put(field::pin_based_vm_execution_controls, vmcs12.get(field::pin_based_vm_execution_controls));
     slot.primary02 = primary12 | vmx::primary::activate_secondary_controls;
     slot.primary_changed = true;
+    const std::uint32_t before = slot.secondary02;
     slot.secondary02 = (secondary12 & ~vmx::secondary::enable_vpid) | vmx::secondary::enable_ept;
+    if (((before ^ slot.secondary02) & vmx::secondary::virtualize_x2apic_mode) != 0)
+        slot.merged_from = ~std::uint64_t{0};  // the MSR bitmap is to be merged anew
     // The VPID control goes with the tag: select_tag() writes both.
     put(field::secondary_processor_based_vm_execution_controls,
         slot.secondary02 | (slot.vmcs02_tag != 0 ? vmx::secondary::enable_vpid : 0));
@@ -497,6 +500,17 @@ void NestedVcpu<P>::merge_msr_bitmap(Slot& slot) {
         slot.merged_from = ~std::uint64_t{0};
     }
     for (unsigned i = 0; i < l0_msr_words_used_; ++i) merged[l0_msr_words_[i].word] |= l0_msr_words_[i].bits;
+    // With "virtualize x2APIC mode" L2's TPR is not L0's: the processor finds it in the virtual-APIC page
+    // (SDM 3C 30.5), unless L1 itself asked for the exit.
+    if ((slot.secondary02 & vmx::secondary::virtualize_x2apic_mode) != 0) {
+        constexpr std::uint32_t task_priority = 0x808;
+        constexpr std::uint64_t bit = std::uint64_t{1} << (task_priority % 64);
+        for (const std::uint32_t word : {task_priority / 64, 256 + task_priority / 64}) {
+            const bool wanted =
+                slot.merged_from == ~std::uint64_t{0} || l1_wants_msr(slot, task_priority, word >= 256);
+            if (!wanted) merged[word] &= ~bit;
+        }
+    }
 }
 
 template <Port P>
@@ -653,6 +667,16 @@ bool NestedVcpu<P>::write_guest_msr(std::uint32_t msr, std::uint64_t value) {
                 put(field::guest_fs_base, value);
             } else {
                 put(field::guest_gs_base, value);
+            }
+            return true;
+        case x86::msr::ia32_apic_base:
+            if (!port_.write_l1_msr(msr, value)) return false;
+            // The host may have moved the APIC's page in EPT01.
+            if constexpr (requires { port_.take_ept01_change(); }) {
+                if (port_.take_ept01_change()) {
+                    ept01_changed();
+                    if (!in_l2_) enter_l1_tag();  // before L2's entry comes select_tag()
+                }
             }
             return true;
         default:

@@ -1,6 +1,7 @@
 #include "tools/boot_tests.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +13,7 @@
 #include "tools/paths.hpp"
 #include "tools/peer_guest.hpp"
 #include "tools/progress.hpp"
+#include "tools/register_records.hpp"
 #include "tools/stack_runs.hpp"
 #include "tools/temporary_directory.hpp"
 #include "tools/trace_file.hpp"
@@ -114,6 +116,21 @@ void add_bare(std::vector<BootTest>& tests) {
                          {},
                          std::move(stages)});
     }
+}
+
+// What the bare L1 finds in each register, bit by bit, with and without L0.
+constexpr std::string_view registers_name = "boot.bare.registers";
+constexpr std::string_view registers_direct_name = "boot.bare.registers-direct";
+void add_bare_registers(std::vector<BootTest>& tests) {
+    tests.push_back(
+        {bare_run(std::string{registers_name}, "nested-vpid=mapped log=quiet", "registers", bare_limit),
+         std::nullopt,
+         {},
+         {"l0", "l1-entry", "bare-l1"}});
+    tests.push_back({bare_run(std::string{registers_direct_name}, nullptr, "registers", bare_limit),
+                     std::nullopt,
+                     {},
+                     {"bare-l1"}});
 }
 
 // The bare L1 against L0's trace: no exit missing, each flush with its cause, by mode.
@@ -272,6 +289,26 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
     }
 }
 
+// Where both runs were made.
+void judge_registers(TestReport& report, const std::vector<FinishedRun>& runs) {
+    const auto records = [&](std::string_view name) -> std::optional<RegisterRecords> {
+        const auto found = std::ranges::find(runs, name, &FinishedRun::name);
+        if (found == runs.end()) return std::nullopt;
+        return RunValues{found->transcript}.texts_under("registers.");
+    };
+    const auto direct = records(registers_direct_name);
+    const auto under_l0 = records(registers_name);
+    if (!direct || !under_l0) return;
+    const RegisterComparison compared =
+        compare_registers(*direct, *under_l0, deliberate_register_differences());
+    fmt::print("Registers that L0 has otherwise than the emulated processor, on purpose:\n");
+    for (const std::string& line : compared.deliberate) fmt::print("  {}\n", line);
+    report.add(fmt::format("{}.are-those-of-the-processor", registers_name),
+               !direct->empty() && compared.unexpected.empty(),
+               direct->empty() ? "no register was recorded"
+                               : fmt::format("{}", fmt::join(compared.unexpected, "; ")));
+}
+
 }  // namespace
 
 Result<> run_boot_tests(TestReport& report, bool with_linux) {
@@ -283,6 +320,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_endings(tests);
     add_refusals(tests, damaged_guest);
     add_bare(tests);
+    add_bare_registers(tests);
     add_bare_trace(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));
@@ -298,6 +336,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     const auto finished = TRY(run_all(std::move(runs), progress.observer()));
     for (std::size_t index = 0; index < tests.size(); ++index)
         judge_run(report, tests[index], finished[index]);
+    judge_registers(report, finished);
     return {};
 }
 

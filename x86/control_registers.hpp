@@ -106,6 +106,8 @@ inline constexpr std::uint64_t rtm_debug                 = 1ULL << 15;  // RTM
 // Bits that a Skylake-X class processor defines: LBR, BTF, TR, BTS, BTINT, BTS_OFF_OS, BTS_OFF_USR,
 // FREEZE_LBRS_ON_PMI, FREEZE_PERFMON_ON_PMI, ENABLE_UNCORE_PMI, FREEZE_WHILE_SMM, RTM (SDM 3B 18.4.1).
 inline constexpr std::uint64_t defined_bits              = 0xffc3;
+// Defined on no processor.
+inline constexpr std::uint64_t always_reserved           = ~(defined_bits | 1ULL << 2 /* bus-lock detection */);
 }  // namespace debugctl
 // clang-format on
 

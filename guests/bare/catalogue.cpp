@@ -32,6 +32,7 @@ constexpr Part checks[] = {
     {"activity", check_activity},
     {"memory", check_memory},
     {"trace", check_trace},
+    {"local-apic", check_local_apic},
 };
 
 constexpr Part benches[] = {

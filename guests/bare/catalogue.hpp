@@ -45,6 +45,7 @@ void check_many();
 void check_activity();
 void check_memory();
 void check_trace();
+void check_local_apic();
 
 // bench_*.cpp
 void bench_instructions();

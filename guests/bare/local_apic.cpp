@@ -1,5 +1,6 @@
 #include "guests/bare/local_apic.hpp"
 
+#include "guests/bare/cpu.hpp"
 #include "guests/bare/port.hpp"
 
 namespace flatback::guests {
@@ -21,6 +22,8 @@ constexpr std::uint32_t command_low = 0x300;
 constexpr std::uint32_t command_high = 0x310;
 constexpr std::uint32_t timer_vector = 0x320;
 
+bool x2apic = false;
+
 bool bit_of(std::uint32_t offset, std::uint8_t vector) {
     return (apic_register(offset + (vector / 32U) * 16U) >> (vector % 32) & 1) != 0;
 }
@@ -40,8 +43,16 @@ void start_local_apic() {
     apic_register(spurious) = 0x1FF;
 }
 
+void use_x2apic(bool used) {
+    x2apic = used;
+}
+
 void end_of_interrupt() {
-    apic_register(eoi) = 0;
+    if (x2apic) {
+        write_msr(0x80B, 0);
+    } else {
+        apic_register(eoi) = 0;
+    }
 }
 
 // 0x4000: level assert, which both delivery modes want; physical destination, by this APIC's own id.

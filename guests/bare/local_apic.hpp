@@ -1,4 +1,4 @@
-// The local APIC in xAPIC mode: enough to send this CPU interrupts and NMIs.
+// The local APIC: enough to send this CPU interrupts and NMIs. In xAPIC mode but for what use_x2apic() says.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,9 @@ namespace flatback::guests {
 
 // Masks both PICs and enables the local APIC with every local vector masked.
 void start_local_apic();
+
+// Whether the APIC is in x2APIC mode, where interrupts are acknowledged otherwise.
+void use_x2apic(bool used);
 
 void end_of_interrupt();
 

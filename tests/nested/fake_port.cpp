@@ -46,9 +46,10 @@ std::uint64_t l0_host_state(std::uint32_t encoding) {
 FakePort::FakePort() {
     l0_msr_bitmap_ = *allocate_page();
     nothing_ = *allocate_page();
-    // L0 keeps IA32_APIC_BASE and IA32_FEATURE_CONTROL (reads and writes) and writes of IA32_EFER.
+    // L0 keeps IA32_APIC_BASE, IA32_FEATURE_CONTROL and the x2APIC TPR and EOI (reads and writes), and writes
+    // of IA32_EFER.
     auto* bits = reinterpret_cast<std::uint8_t*>(page(l0_msr_bitmap_));
-    for (const unsigned msr : {0x1bU, 0x3aU}) {
+    for (const unsigned msr : {0x1bU, 0x3aU, 0x808U, 0x80bU}) {
         bits[msr / 8] = static_cast<std::uint8_t>(bits[msr / 8] | 1U << msr % 8);
         bits[2048 + msr / 8] = static_cast<std::uint8_t>(bits[2048 + msr / 8] | 1U << msr % 8);
     }

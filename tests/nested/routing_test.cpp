@@ -122,6 +122,33 @@ TEST_F(MsrBitmap, OfTheHardwareIsL1sWithL0s) {
     EXPECT_FALSE(hardware_intercepts(efer, false));
 }
 
+// SDM 3C 30.5: RDMSR and WRMSR of 808H find the virtual TPR, where they do not exit.
+TEST_F(MsrBitmap, LeavesTheTprOfAVirtualX2ApicToTheProcessor) {
+    constexpr std::uint32_t task_priority = 0x808;
+    constexpr std::uint32_t end_of_interrupt = 0x80b;
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_TRUE(hardware_intercepts(task_priority, false));
+    EXPECT_TRUE(hardware_intercepts(task_priority, true));
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.raise(field::primary_processor_based_vm_execution_controls,
+             vmx::primary::use_tpr_shadow | vmx::primary::activate_secondary_controls);
+    l1.write(field::virtual_apic_address, layout::apic_page);
+    l1.raise(field::secondary_processor_based_vm_execution_controls, vmx::secondary::virtualize_x2apic_mode);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_FALSE(hardware_intercepts(task_priority, false));
+    EXPECT_FALSE(hardware_intercepts(task_priority, true));
+    EXPECT_TRUE(hardware_intercepts(end_of_interrupt, true));
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1_intercepts(task_priority, true);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_FALSE(hardware_intercepts(task_priority, false));
+    EXPECT_TRUE(hardware_intercepts(task_priority, true));
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.lower(field::secondary_processor_based_vm_execution_controls, vmx::secondary::virtualize_x2apic_mode);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_TRUE(hardware_intercepts(task_priority, false));
+}
+
 TEST_F(MsrBitmap, FollowsWhatL1WritesToIt) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_FALSE(hardware_intercepts(x86::msr::ia32_tsc, false));
