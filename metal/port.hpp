@@ -104,6 +104,8 @@ public:
 
     std::uint64_t& general_register(unsigned number) { return registers_.by_number[number]; }
     void set_cr2(std::uint64_t value) { asm volatile("mov %0, %%cr2" ::"r"(value)); }
+    std::uint64_t debug_address(unsigned number);
+    std::uint32_t protection_key_rights();
     // MSRs that live in no VMCS.
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);

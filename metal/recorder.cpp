@@ -76,8 +76,10 @@ void stop() {
     exit_handler = handle_exit;
 }
 
-void record_flush(unsigned cpu, Kind kind, std::uint8_t type, std::uint16_t tag, std::uint64_t operand,
-                  tag::FlushCause cause, std::uint16_t vpid12) {
+// Like the others, it has no call of its own: with six arguments that would be a third of its cost.
+[[gnu::always_inline]] inline void record_flush(unsigned cpu, Kind kind, std::uint8_t type, std::uint16_t tag,
+                                                std::uint64_t operand, tag::FlushCause cause,
+                                                std::uint16_t vpid12) {
     Event& event = ring.next();
     event.tsc = now();
     event.what = trace::make_what(kind, cpu, Level::l0, Level::l0, trace::flush_code(type, cause), tag);

@@ -19,6 +19,15 @@ void vmx_instruction_failed(const char* instruction, std::uint64_t operand) {
     panic(instruction, " ", log::hex(operand), " failed: a bug of L0's; please report it with what follows");
 }
 
+extern "C" {
+void vmread_failed(std::uint64_t encoding) {
+    vmx_instruction_failed("VMREAD", encoding);
+}
+void vmwrite_failed(std::uint64_t encoding) {
+    vmx_instruction_failed("VMWRITE", encoding);
+}
+}
+
 MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     : registers_(registers),
       boot_(boot),
@@ -152,6 +161,39 @@ std::byte* MetalPort::no_memory() {
     auto* ones = reinterpret_cast<std::byte*>(page(no_memory_));
     std::memset(ones, 0xff, x86::page_size);
     return ones;
+}
+
+// Neither VM exits nor L0 change these.
+std::uint64_t MetalPort::debug_address(unsigned number) {
+    std::uint64_t address = 0;
+    switch (number) {
+        case 0:
+            asm volatile("mov %%db0, %0" : "=r"(address));
+            break;
+        case 1:
+            asm volatile("mov %%db1, %0" : "=r"(address));
+            break;
+        case 2:
+            asm volatile("mov %%db2, %0" : "=r"(address));
+            break;
+        default:
+            asm volatile("mov %%db3, %0" : "=r"(address));
+            break;
+    }
+    return address;
+}
+std::uint32_t MetalPort::protection_key_rights() {
+    // RDPKRU wants CR4.PKE. It means nothing to L0's own pages, none of which is a user page.
+    const std::uint64_t cr4 = read_cr4();
+    std::uint32_t rights = 0;
+    asm volatile(
+        "mov %2, %%cr4\n\t"
+        "rdpkru\n\t"
+        "mov %1, %%cr4"
+        : "=&a"(rights)
+        : "r"(cr4), "r"(cr4 | x86::cr4::protection_key_enable), "c"(0)
+        : "rdx", "memory");
+    return rights;
 }
 
 std::optional<x86::Hpa> MetalPort::allocate_page() {

@@ -12,7 +12,8 @@
 namespace flatback::nested {
 
 // RIP moves on, what blocked interrupts for one instruction is over, and a single-stepping guest is due its
-// trap. read and write reach the guest's VMCS; rflags: the guest's, as before the instruction.
+// trap. RFLAGS.RF is 0 already: the exit of an instruction saves it so (SDM 3C 28.3.3). read and write reach
+// the guest's VMCS; rflags: the guest's, as before the instruction.
 template <typename Read, typename Write>
 [[gnu::always_inline]] inline void complete_instruction(Read&& read, Write&& write, std::uint64_t rflags) {
     namespace field = vmx::field;
@@ -29,7 +30,9 @@ template <typename Read, typename Write>
     if ((state & for_one_instruction) != 0) [[unlikely]] {
         write(field::guest_interruptibility_state, state & ~for_one_instruction);
     }
-    if ((rflags & x86::rflags::trap) != 0) [[unlikely]] {
+    // With IA32_DEBUGCTL.BTF only branches trap (SDM 3B 18.4.3).
+    if ((rflags & x86::rflags::trap) != 0 &&
+        (read(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step) == 0) [[unlikely]] {
         write(field::guest_pending_debug_exceptions,
               read(field::guest_pending_debug_exceptions) | vmx::pending_debug::single_step);
     }

@@ -135,6 +135,9 @@ public:
     // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor
     // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT. page_shift:
     // of the EPT12 entry that the processor would have cached whole, and EPT02 may have in pieces.
+    //
+    // Pieces go with the entry above them, however many they are: L1 decides how much it lets one exit drop.
+    // Their tables stay the context's, unreachable, and are used again when it is emptied.
     void forget(x86::Gpa<x86::L2> guest_physical, unsigned page_shift) {
         auto* table = port_.page(current_->root);
         for (unsigned level = 4;; --level) {
@@ -144,12 +147,12 @@ public:
                 entry = 0;  // the processor has dropped its copy
                 return;
             }
-            table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
             if (12 + 9 * (level - 1) <= page_shift) {
-                if (clear_leaves(table, level - 1))
-                    flush(*current_, tag::FlushCause::ept_translation_dropped);
+                entry = 0;
+                flush(*current_, tag::FlushCause::ept_translation_dropped);
                 return;
             }
+            table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
         }
     }
 
@@ -305,22 +308,6 @@ private:
         oldest->accessed_dirty = accessed_dirty;
         oldest->last_used = clock_;
         return *oldest;
-    }
-
-    // The tables stay, for what is filled next. True: there was something.
-    bool clear_leaves(std::uint64_t* table, unsigned level) {
-        bool found = false;
-        for (unsigned i = 0; i < root_entries; ++i) {
-            if (!vmx::ept_entry::is_present(table[i])) continue;
-            if (vmx::ept_entry::is_leaf(table[i], level)) {
-                table[i] = 0;
-                found = true;
-            } else {
-                auto* below = port_.page(x86::Hpa{vmx::ept_entry::table_address(table[i])});
-                found = clear_leaves(below, level - 1) || found;
-            }
-        }
-        return found;
     }
 
     void flush(const Context& context, tag::FlushCause cause) {

@@ -1,11 +1,13 @@
 // How L1's own paging translates a linear address that one of its VMX instructions names (SDM 3A chapter 4):
 // 4-level, PAE, 32-bit and no paging. The accesses are L1's supervisor-mode data accesses: its faults come
-// back as it would see them, and its accessed and dirty flags are set.
+// back as it would see them, and its accessed and dirty flags are set, each in the very entry that was read.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <expected>
+#include <optional>
 
 #include "nested/port.hpp"
 #include "x86/address.hpp"
@@ -21,10 +23,17 @@ struct L1PagingState {
     std::uint64_t efer;
     bool alignment_check;  // RFLAGS.AC: lifts SMAP
     unsigned physical_address_width;
+    std::array<std::uint64_t, 4>
+        pdptes{};  // PAE paging: the registers, not what memory has now (SDM 3A 4.4.1)
+    std::uint32_t protection_key_rights = 0;  // PKRU; looked at where CR4.PKE is 1
+
+    [[nodiscard]] bool long_mode() const { return (efer & x86::efer::long_mode_active) != 0; }
 };
 
 // The error code of the #PF (SDM 3A 4.7).
 using PageFaultCode = std::uint32_t;
+// No #PF: another processor kept changing an entry of the walk, and the instruction is to begin again.
+inline constexpr PageFaultCode walk_was_overtaken = ~PageFaultCode{0};
 
 namespace detail {
 // One level of a walk in tables with entries of `Word`.
@@ -34,95 +43,139 @@ Word* table_entry(P& port, std::uint64_t table, std::uint64_t index) {
     auto* page = port.l1_page(x86::Gpa<x86::L1>{address});
     return page == nullptr ? nullptr : reinterpret_cast<Word*>(page + (address & 0xfff));
 }
-}  // namespace detail
 
-template <Port P>
-std::expected<x86::Gpa<x86::L1>, PageFaultCode> translate_l1(P& port, const L1PagingState& state,
-                                                             std::uint64_t linear, bool write) {
-    using x86::page_fault::present, x86::page_fault::reserved_bit;
-    if ((state.cr0 & x86::cr0::paging) == 0) return x86::Gpa<x86::L1>{linear & 0xffffffff};
+// Sets the flags in the entry that was read. False: it is another one by now.
+template <typename Word>
+[[nodiscard]] bool set_flags(Word* slot, Word entry, std::uint64_t flags) {
+    const auto wanted = static_cast<Word>(entry | flags);
+    return entry == wanted ||
+           __atomic_compare_exchange_n(slot, &entry, wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
 
-    const PageFaultCode base = write ? x86::page_fault::write : 0;
-    std::uint64_t permissions_user = 4;
-    std::uint64_t permissions_write = 2;
+// What the levels of a walk allow together, for a supervisor-mode data access.
+struct WalkRights {
+    std::uint64_t user = x86::page_entry::user;
+    std::uint64_t writable = x86::page_entry::writable;
 
-    const auto finish = [&](auto* slot, auto entry, unsigned shift,
-                            std::uint64_t frame) -> std::expected<x86::Gpa<x86::L1>, PageFaultCode> {
-        if (write && permissions_write == 0 && (state.cr0 & x86::cr0::write_protect) != 0) {
-            return std::unexpected(base | present);
-        }
-        if (permissions_user != 0 && (state.cr4 & x86::cr4::smap_enable) != 0 && !state.alignment_check) {
-            return std::unexpected(base | present);
-        }
-        using Word = decltype(entry);
-        const Word flags =
-            static_cast<Word>(x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0));
-        if ((entry & flags) != flags) __atomic_fetch_or(slot, flags, __ATOMIC_RELAXED);
-        const std::uint64_t in_page = (std::uint64_t{1} << shift) - 1;
-        return x86::Gpa<x86::L1>{(frame & ~in_page) | (linear & in_page)};
-    };
-
-    if ((state.cr4 & x86::cr4::physical_address_extension) ==
-        0) {  // 32-bit paging: two levels of 1024 entries
-        std::uint64_t table = state.cr3 & 0xfffff000;
-        for (unsigned level = 2;; --level) {
-            const unsigned shift = level == 2 ? 22 : 12;
-            auto* slot = detail::table_entry<std::uint32_t>(port, table, (linear >> shift) & 0x3ff);
-            if (slot == nullptr) return std::unexpected(base);
-            const std::uint32_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
-            if ((entry & x86::page_entry::present) == 0) return std::unexpected(base);
-            permissions_user &= entry;
-            permissions_write &= entry;
-            if (level == 1) return finish(slot, entry, 12, entry & 0xfffff000);
-            if ((entry & x86::page_entry::page_size) != 0 &&
-                (state.cr4 & x86::cr4::page_size_extensions) != 0) {
-                // Bits 20:13 are the address's 39:32, as far as the processor has them; what is left up to
-                // bit 21 is reserved (SDM 3A table 4-4).
-                const unsigned address_bits = std::min(state.physical_address_width, 40U) - 32;
-                const std::uint32_t reserved = 0x3fe000U & ~(((1U << address_bits) - 1) << 13);
-                if ((entry & reserved) != 0) return std::unexpected(base | present | reserved_bit);
-                const std::uint64_t frame = (entry & 0xffc00000) | (std::uint64_t{entry & 0x1fe000U} << 19);
-                return finish(slot, entry, 22, frame);
-            }
-            if ((entry & x86::page_entry::accessed) == 0) {
-                __atomic_fetch_or(slot, static_cast<std::uint32_t>(x86::page_entry::accessed),
-                                  __ATOMIC_RELAXED);
-            }
-            table = entry & 0xfffff000;
-        }
+    void pass(std::uint64_t entry) {
+        user &= entry;
+        writable &= entry;
     }
+    // leaf: the entry that maps the page. The fault's bits besides "write"; 0: allowed.
+    [[nodiscard]] PageFaultCode fault(const L1PagingState& state, std::uint64_t leaf, bool write) const {
+        using x86::page_fault::present;
+        const bool write_protected = write && (state.cr0 & x86::cr0::write_protect) != 0;
+        if (write_protected && writable == 0) return present;
+        if (user == 0) return 0;
+        if ((state.cr4 & x86::cr4::smap_enable) != 0 && !state.alignment_check) return present;
+        if ((state.cr4 & x86::cr4::protection_key_enable) != 0 && state.long_mode()) {  // SDM 3A 4.6.2
+            const std::uint32_t key = state.protection_key_rights >> (2 * ((leaf >> 59) & 15));
+            if ((key & 1) != 0 || (write_protected && (key & 2) != 0)) {
+                return present | x86::page_fault::protection_key;
+            }
+        }
+        return 0;
+    }
+};
 
-    const bool long_mode = (state.efer & x86::efer::long_mode_active) != 0;
+using WalkResult = std::expected<x86::Gpa<x86::L1>, PageFaultCode>;
+
+inline x86::Gpa<x86::L1> in_page(std::uint64_t frame, std::uint64_t linear, unsigned shift) {
+    const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
+    return x86::Gpa<x86::L1>{(frame & ~offset) | (linear & offset)};
+}
+
+// 32-bit paging: two levels of 1024 entries. nullopt: overtaken.
+template <Port P>
+std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::uint64_t linear, bool write) {
+    using x86::page_fault::present, x86::page_fault::reserved_bit;
+    const PageFaultCode base = write ? x86::page_fault::write : 0;
+    const std::uint64_t used = x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0);
+    WalkRights rights;
+    std::uint64_t table = state.cr3 & 0xfffff000;
+    for (unsigned level = 2;; --level) {
+        const unsigned shift = level == 2 ? 22 : 12;
+        auto* slot = table_entry<std::uint32_t>(port, table, (linear >> shift) & 0x3ff);
+        if (slot == nullptr) return std::unexpected(base);
+        const std::uint32_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
+        if ((entry & x86::page_entry::present) == 0) return std::unexpected(base);
+        rights.pass(entry);
+        std::uint64_t frame = entry & 0xfffff000;
+        const bool large = level == 2 && (entry & x86::page_entry::page_size) != 0 &&
+                           (state.cr4 & x86::cr4::page_size_extensions) != 0;
+        if (large) {
+            // Bits 20:13 are the address's 39:32, as far as the processor has them; what is left up to
+            // bit 21 is reserved (SDM 3A table 4-4).
+            const unsigned address_bits = std::min(state.physical_address_width, 40U) - 32;
+            const std::uint32_t reserved = 0x3fe000U & ~(((1U << address_bits) - 1) << 13);
+            if ((entry & reserved) != 0) return std::unexpected(base | present | reserved_bit);
+            frame = (entry & 0xffc00000) | (std::uint64_t{entry & 0x1fe000U} << 19);
+        }
+        if (level == 1 || large) {
+            if (const auto fault = rights.fault(state, entry, write)) return std::unexpected(base | fault);
+            if (!set_flags(slot, entry, used)) return std::nullopt;
+            return in_page(frame, linear, shift);
+        }
+        if (!set_flags(slot, entry, x86::page_entry::accessed)) return std::nullopt;
+        table = frame;
+    }
+}
+
+// 4-level paging, and PAE paging, whose first level is in registers. nullopt: overtaken.
+template <Port P>
+std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& state, std::uint64_t linear,
+                                              bool write) {
+    using x86::page_fault::present, x86::page_fault::reserved_bit;
+    const PageFaultCode base = write ? x86::page_fault::write : 0;
+    const std::uint64_t used = x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0);
     const std::uint64_t address_mask = 0x000ffffffffff000;
     const std::uint64_t too_wide = address_mask & ~((std::uint64_t{1} << state.physical_address_width) - 1);
-    std::uint64_t table = long_mode ? state.cr3 & address_mask : state.cr3 & 0xffffffe0;
-    for (unsigned level = long_mode ? 4 : 3;; --level) {
+    WalkRights rights;
+    std::uint64_t table = state.cr3 & address_mask;
+    unsigned level = 4;
+    if (!state.long_mode()) {
+        const std::uint64_t pointer = state.pdptes[(linear >> 30) & 3];  // checked when it was loaded
+        if ((pointer & x86::page_entry::present) == 0) return std::unexpected(base);
+        table = pointer & address_mask;
+        level = 2;
+    }
+    for (;; --level) {
         const unsigned shift = 12 + 9 * (level - 1);
-        const std::uint64_t index = (linear >> shift) & (!long_mode && level == 3 ? 3 : 0x1ff);
-        auto* slot = detail::table_entry<std::uint64_t>(port, table, index);
+        auto* slot = table_entry<std::uint64_t>(port, table, (linear >> shift) & 0x1ff);
         if (slot == nullptr) return std::unexpected(base);
         const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
         if ((entry & x86::page_entry::present) == 0) return std::unexpected(base);
-        const bool pae_pointer = !long_mode && level == 3;
-        if ((entry & too_wide) != 0 ||
-            ((entry >> 63) != 0 && (state.efer & x86::efer::execute_disable_enable) == 0)) {
+        const bool execute_disable_reserved = (state.efer & x86::efer::execute_disable_enable) == 0;
+        const bool large = level != 1 && (entry & x86::page_entry::page_size) != 0;
+        const std::uint64_t between = large ? ((std::uint64_t{1} << shift) - 1) & 0x000fffffffffe000 : 0;
+        if ((entry & (too_wide | between)) != 0 || ((entry >> 63) != 0 && execute_disable_reserved) ||
+            (large && level == 4)) {
             return std::unexpected(base | present | reserved_bit);
         }
-        if (!pae_pointer) {  // a PAE PDPTE has neither permissions nor an accessed flag
-            permissions_user &= entry;
-            permissions_write &= entry;
+        rights.pass(entry);
+        if (level == 1 || large) {
+            if (const auto fault = rights.fault(state, entry, write)) return std::unexpected(base | fault);
+            if (!set_flags(slot, entry, used)) return std::nullopt;
+            return in_page(entry & address_mask, linear, shift);
         }
-        const bool large = level != 1 && !pae_pointer && (entry & x86::page_entry::page_size) != 0;
-        if (large && level == 4) return std::unexpected(base | present | reserved_bit);
-        if (large && (entry & (((std::uint64_t{1} << shift) - 1) & 0x000fffffffffe000)) != 0) {
-            return std::unexpected(base | present | reserved_bit);
-        }
-        if (level == 1 || large) return finish(slot, entry, shift, entry & address_mask);
-        if (!pae_pointer && (entry & x86::page_entry::accessed) == 0) {
-            __atomic_fetch_or(slot, std::uint64_t{x86::page_entry::accessed}, __ATOMIC_RELAXED);
-        }
+        if (!set_flags(slot, entry, x86::page_entry::accessed)) return std::nullopt;
         table = entry & address_mask;
     }
+}
+}  // namespace detail
+
+template <Port P>
+detail::WalkResult translate_l1(P& port, const L1PagingState& state, std::uint64_t linear, bool write) {
+    if ((state.cr0 & x86::cr0::paging) == 0) return x86::Gpa<x86::L1>{linear & 0xffffffff};
+    const bool wide_entries = (state.cr4 & x86::cr4::physical_address_extension) != 0;
+    // Each time it is overtaken somebody else got further; but L0's time is not theirs to spend.
+    constexpr unsigned attempts = 16;
+    for (unsigned attempt = 0; attempt < attempts; ++attempt) {
+        const auto result = wide_entries ? detail::walk_64_bit_entries(port, state, linear, write)
+                                         : detail::walk_32_bit(port, state, linear, write);
+        if (result) return *result;
+    }
+    return std::unexpected(walk_was_overtaken);
 }
 
 }  // namespace flatback::nested

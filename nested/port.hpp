@@ -31,6 +31,11 @@ struct HostMapping {
 //   bool take_ept01_change()
 //       Whether the write of IA32_APIC_BASE just done changed EPT01, as by moving the APIC's page. The host
 //       has executed its INVEPT then; the engine does what ept01_changed() does.
+// and as the processor has what they serve:
+//   std::uint64_t debug_address(unsigned number)
+//       L1's DR0 to DR3. Without it a data breakpoint does not see the operands of L1's VMX instructions.
+//   std::uint32_t protection_key_rights()
+//       L1's PKRU; asked for only where L1 set CR4.PKE, which a host without this must not offer.
 // and for a trace, called instead of those below (nested/notice.hpp):
 //   void invvpid(type, tag, linear_address, tag::FlushCause, std::uint16_t vpid12)
 //       As below, and why it comes.

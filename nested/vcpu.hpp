@@ -27,6 +27,7 @@
 #include "vmx/instruction_error.hpp"
 #include "vmx/instruction_information.hpp"
 #include "vmx/interruption.hpp"
+#include "x86/add_one.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/segment.hpp"
 
@@ -37,6 +38,7 @@ enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1 };
 
 // A fault that L1's instruction raises.
 struct Fault {
+    static constexpr std::uint8_t none = 0xff;  // no fault: the instruction is executed again
     std::uint8_t vector;
     bool has_error_code = false;
     std::uint32_t error_code = 0;
@@ -129,10 +131,7 @@ public:
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
     // L1 changed an MSR that lives in vmcs01 (EFER, PAT, SYSENTER_*).
-    void l1_msr_changed() {
-        l1_state_known_ = false;
-        forget_walks();
-    }
+    void l1_msr_changed() { l1_state_known_ = false; }
     // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry,
     // which it may change. False: the NMI cannot be delivered at this entry, and stays the host's. True: it
     // is the engine's, which gives it back (Port::return_nmi) where the entry fails.
@@ -188,6 +187,11 @@ private:
         std::uint64_t pat = 0;
         std::uint64_t efer = 0;
     };
+    struct LoadedMsrs {
+        std::uint64_t pat = 0;
+        std::uint64_t efer = 0;
+        friend bool operator==(const LoadedMsrs&, const LoadedMsrs&) = default;
+    };
     struct MsrWord {
         std::uint16_t word;
         std::uint64_t bits;
@@ -213,6 +217,8 @@ private:
     void invept();
     void invvpid();
     void leave_vmx_operation();
+    static constexpr unsigned slots_written_by_one_vmxoff = 4;
+    [[nodiscard]] bool vmcall_knows_this_mode();
     Entry vmentry(bool launch);
     void advance(std::uint64_t rflags);
     void finish(std::uint64_t flags);
@@ -223,7 +229,7 @@ private:
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
     void set_l1_register(unsigned number, std::uint64_t value);
     [[nodiscard]] bool l1_is_64_bit() {
-        return x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+        return x86::AccessRights{get_one(vmx::field::guest_cs_access_rights)}.is_long_mode();
     }
     [[nodiscard]] std::uint64_t l1_cr0() {
         return l1_control_register(vmx::field::guest_cr0, vmx::field::cr0_guest_host_mask,
@@ -238,14 +244,23 @@ private:
     struct alignas(128) WalkedPage {
         std::uint64_t linear_page = no_page;
         std::uint64_t cr3 = 0;
-        bool writable = false;  // the walk was one for a write
+        bool writable = false;         // the walk was one for a write
+        bool by_rules = false;         // one of these two:
+        bool execute_disable = false;  // the entry that maps the page has it
+        bool user = false;             // so have all levels
         std::byte* page = nullptr;
         std::array<const std::uint64_t*, 4> entries{};
         std::array<std::uint64_t, 4> values{};
+
+        [[nodiscard]] std::byte* at(std::uint64_t offset) const {
+            if (page == nullptr) __builtin_unreachable();  // of one that is remembered
+            return page + offset;
+        }
     };
     static constexpr std::uint64_t no_page = 1;  // no linear address of a page
     [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
                                        bool write);
+    [[nodiscard]] bool rules_allow(const WalkedPage& page);
     void forget_walks() {
         for (WalkedPage& page : walked_pages_) page.linear_page = no_page;
     }
@@ -260,6 +275,8 @@ private:
                                         std::uint64_t value, unsigned bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
+    [[nodiscard]] std::uint32_t protection_key_rights();
+    void note_breakpoints(std::uint64_t linear, unsigned size, bool write);
     // L0 itself wrote to L1's memory, which the port does not notice. A bit of the filter may stand for other
     // pages too: then MSR bitmaps are merged once more than needed.
     static std::uint64_t filter_bit(const std::byte* where) {
@@ -324,6 +341,7 @@ private:
     Entry reflect_failed_reentry(Slot& slot);
     void enter_l1_tag();
     void abort_l1(std::uint32_t indicator);
+    [[nodiscard]] LoadedMsrs l1_msrs_after(const Slot& slot, bool long_mode) const;
     void load_l1_state(Slot& slot);
     void load_l1_rare_state(Slot& slot, bool long_mode);
 
@@ -345,6 +363,18 @@ private:
     template <vmx::FieldWidth W, vmx::FieldKind K>
     void put(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
         ++counters_.vmwrites;
+        port_.vmwrite(field.encoding, value);
+    }
+    // The same for instructions of L1's, which need a field here and there: counted in memory at once.
+    // Entries and exits read and write many in a row, and there the compiler adds the counts together.
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    vmx::field_value_t<W> get_one(vmx::Field<W, K> field) {
+        x86::add_one(counters_.vmreads);
+        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
+    }
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put_one(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
+        x86::add_one(counters_.vmwrites);
         port_.vmwrite(field.encoding, value);
     }
     // A field of an event to be injected. Where L0 injects into L2 by itself, vmcs02 then has another word
@@ -391,8 +421,9 @@ private:
     const Slot* l1_state_of_ = nullptr;  // ... this VMCS's host state
     bool shadowing_ = false;             // VMCS shadowing is in use for L1
     std::uint64_t vmxon_region_ = 0;
-    const FieldSet supported_;                      // the fields that L1 has
-    const FieldSet copied_to_vmcs02_;               // of these, what goes to vmcs02 as it is
+    std::uint64_t cr0_bits_taken_ = 0;  // what VMX operation added to vmcs01's CR0 guest/host mask
+    const FieldSet supported_;          // the fields that L1 has
+    const FieldSet copied_to_vmcs02_;   // of these, what goes to vmcs02 as it is
     std::uint64_t valid_eptp_ = ~std::uint64_t{0};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
     Slot* current_ = nullptr;
@@ -407,6 +438,7 @@ private:
     x86::Hpa vmread_bitmap_{};
     x86::Hpa vmwrite_bitmap_{};
     Inherited inherited_;
+    LoadedMsrs loaded_l1_msrs_;               // by the last exit that loaded all of L1's state
     std::uint64_t bitmap_writes_ = 0;         // how often a write to one of L1's MSR bitmaps was noticed
     std::uint64_t merged_pages_ = 0;          // where they lie, as a filter: see filter_bit()
     std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero

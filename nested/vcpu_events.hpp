@@ -14,6 +14,10 @@ namespace flatback::nested {
 // The guest whose VMCS is current.
 template <Port P>
 void NestedVcpu<P>::inject(const Fault& fault) {
+    // The image of RFLAGS that a fault saves has RF = 1 (SDM 3B 18.3.1.1); an injected one saves the guest's
+    // as it is. An instruction that begins again, too, has met its code breakpoint already (SDM 3C 28.3.3).
+    put(vmx::field::guest_rflags, get(vmx::field::guest_rflags) | x86::rflags::resume);
+    if (fault.vector == Fault::none) return;
     if (fault.vector == static_cast<std::uint8_t>(x86::Vector::page_fault)) {
         port_.set_cr2(fault.page_fault_address);
         // A page fault drops what is cached for its address (SDM 3A 4.10.4.1); the processor has not seen

@@ -358,8 +358,12 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
     put(field::guest_dr7, 0x400);
     put(field::guest_ia32_debugctl, 0);
     put(field::guest_pending_debug_exceptions, 0);
-    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0) [[unlikely]]
+    const bool long_mode =
+        (vmcs12.get(field::vm_exit_controls) & vmx::exit_control::host_address_space_size) != 0;
+    if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0 &&
+        l1_msrs_after(slot, long_mode) != loaded_l1_msrs_) [[unlikely]] {
         l1_state_known_ = false;
+    }
 
     const bool same = l1_state_known_ && l1_state_of_ == &slot;
     const auto unless_same = [&](auto guest_selector, auto host_selector) {
@@ -375,8 +379,6 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
         put(limit, 0xffffffff);
         put(rights, selector == 0 ? x86::AccessRights::unusable_bit : flat_data_rights);
     };
-    const bool long_mode =
-        (vmcs12.get(field::vm_exit_controls) & vmx::exit_control::host_address_space_size) != 0;
     flat(field::guest_ss_selector, field::host_ss_selector, field::guest_ss_base, field::guest_ss_limit,
          field::guest_ss_access_rights, 0);
     flat(field::guest_ds_selector, field::host_ds_selector, field::guest_ds_base, field::guest_ds_limit,
@@ -408,6 +410,17 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
         load_l1_rare_state(slot, long_mode);
 }
 
+// Where the exit does not load them, the registers are as L2 left them, but for the mode (SDM 3C 28.5.1).
+template <Port P>
+typename NestedVcpu<P>::LoadedMsrs NestedVcpu<P>::l1_msrs_after(const Slot& slot, bool long_mode) const {
+    constexpr std::uint64_t mode = x86::efer::long_mode_active | x86::efer::long_mode_enable;
+    return {.pat = (slot.work & detail::pass_on_pat) != 0 ? inherited_.pat
+                                                          : slot.vmcs12.get(vmx::field::host_ia32_pat),
+            .efer = (slot.work & detail::pass_on_efer) != 0
+                        ? (inherited_.efer & ~mode) | (long_mode ? mode : 0)
+                        : slot.vmcs12.get(vmx::field::host_ia32_efer)};
+}
+
 // What L1 cannot change, in VMX operation, without L0's seeing it.
 template <Port P>
 void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
@@ -417,13 +430,9 @@ void NestedVcpu<P>::load_l1_rare_state(Slot& slot, bool long_mode) {
     put(field::guest_ia32_sysenter_cs, vmcs12.get(field::host_ia32_sysenter_cs));
     put(field::guest_ia32_sysenter_esp, vmcs12.get(field::host_ia32_sysenter_esp));
     put(field::guest_ia32_sysenter_eip, vmcs12.get(field::host_ia32_sysenter_eip));
-    // Where the exit does not load them, the registers are as L2 left them, but for the mode (SDM 3C 28.5.1).
-    put(field::guest_ia32_pat,
-        (slot.work & detail::pass_on_pat) != 0 ? inherited_.pat : vmcs12.get(field::host_ia32_pat));
-    constexpr std::uint64_t mode = x86::efer::long_mode_active | x86::efer::long_mode_enable;
-    put(field::guest_ia32_efer, (slot.work & detail::pass_on_efer) != 0
-                                    ? (inherited_.efer & ~mode) | (long_mode ? mode : 0)
-                                    : vmcs12.get(field::host_ia32_efer));
+    loaded_l1_msrs_ = l1_msrs_after(slot, long_mode);
+    put(field::guest_ia32_pat, loaded_l1_msrs_.pat);
+    put(field::guest_ia32_efer, loaded_l1_msrs_.efer);
     const std::uint32_t controls = get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest;
     put(field::vm_entry_controls, controls | (long_mode ? vmx::entry_control::ia32e_mode_guest : 0));
     if (!long_mode && (vmcs12.get(field::host_cr4) & x86::cr4::physical_address_extension) != 0 &&

@@ -1,6 +1,6 @@
 // The VMX instructions as L1 executes them: the SDM's order of checks, and its errors (SDM 3C chapter 31;
-// INVEPT and INVVPID as docs/tags.md). The processor has checked its mode already: an instruction that is #UD
-// for the mode, or VMXON with a register operand, does not exit.
+// INVEPT and INVVPID as docs/tags.md). docs/checks.md lists which of them the processor has made before the
+// exit: the mode of all but VMCALL, and that VMXON has no register operand.
 #pragma once
 
 #include <algorithm>
@@ -23,6 +23,10 @@ constexpr Fault invalid_opcode() {
 constexpr Fault with_code(x86::Vector vector, std::uint32_t code = 0) {
     return {.vector = static_cast<std::uint8_t>(vector), .has_error_code = true, .error_code = code};
 }
+// No fault: the instruction is executed again.
+constexpr Fault begin_again() {
+    return {.vector = Fault::none};
+}
 }  // namespace detail
 
 template <Port P>
@@ -30,13 +34,14 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
     ++counters_.handled_by_l0[static_cast<std::size_t>(reason)];
     using enum vmx::ExitReason;
     if (!in_vmx_operation_) [[unlikely]] {
-        if (reason != vmxon || (get(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) {
+        if (reason != vmxon || (get_one(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) {
             inject(detail::invalid_opcode());
             return Entry::vmresume;
         }
     }
-    if (x86::AccessRights{get(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) [[unlikely]] {
-        const bool unknown = reason == invvpid && !offers_invvpid();
+    if (x86::AccessRights{get_one(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) [[unlikely]] {
+        const bool unknown =
+            (reason == invvpid && !offers_invvpid()) || (reason == vmcall && !vmcall_knows_this_mode());
         inject(unknown ? detail::invalid_opcode() : detail::with_code(x86::Vector::general_protection));
         return Entry::vmresume;
     }
@@ -73,6 +78,10 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
             this->invvpid();
             break;
         case vmcall:
+            if (!vmcall_knows_this_mode()) {
+                inject(detail::invalid_opcode());
+                break;
+            }
             // No dual-monitor treatment is offered (SDM 3C "VMCALL").
             fail(vmx::InstructionError::vmcall_in_vmx_root_operation);
             break;
@@ -82,13 +91,22 @@ Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
     return Entry::vmresume;
 }
 
+// VMCALL alone exits before the processor has looked at the mode (SDM 3C "VMCALL").
+template <Port P>
+bool NestedVcpu<P>::vmcall_knows_this_mode() {
+    if (l1_is_64_bit()) return true;
+    const bool virtual_8086 = (get_one(vmx::field::guest_rflags) & x86::rflags::virtual_8086) != 0;
+    const bool compatibility = (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
+    return !virtual_8086 && !compatibility;
+}
+
 // --- results ---
 
 // The instruction of the guest whose VMCS is current is done. rflags: its value, as read before.
 template <Port P>
 [[gnu::always_inline]] inline void NestedVcpu<P>::advance(std::uint64_t rflags) {
-    complete_instruction([this](auto field) { return get(field); },
-                         [this](auto field, auto value) { put(field, value); }, rflags);
+    complete_instruction([this](auto field) { return get_one(field); },
+                         [this](auto field, auto value) { put_one(field, value); }, rflags);
 }
 
 // VMsucceed or VMfail: the six arithmetic flags are these, and the instruction is done.
@@ -96,9 +114,9 @@ template <Port P>
 void NestedVcpu<P>::finish(std::uint64_t flags) {
     constexpr std::uint64_t all = x86::rflags::carry | x86::rflags::parity | x86::rflags::auxiliary_carry |
                                   x86::rflags::zero | x86::rflags::sign | x86::rflags::overflow;
-    const std::uint64_t before = get(vmx::field::guest_rflags);
+    const std::uint64_t before = get_one(vmx::field::guest_rflags);
     const std::uint64_t after = (before & ~all) | flags;
-    if (after != before) put(vmx::field::guest_rflags, after);
+    if (after != before) put_one(vmx::field::guest_rflags, after);
     advance(before);
 }
 template <Port P>
@@ -131,20 +149,20 @@ template <Port P>
 std::uint64_t NestedVcpu<P>::l1_control_register(vmx::field::NaturalGuest real,
                                                  vmx::field::NaturalControl mask,
                                                  vmx::field::NaturalControl shadow) {
-    const std::uint64_t hidden = get(mask);
-    return (get(real) & ~hidden) | (get(shadow) & hidden);
+    const std::uint64_t hidden = get_one(mask);
+    return (get_one(real) & ~hidden) | (get_one(shadow) & hidden);
 }
 
 // --- operands ---
 
 template <Port P>
 std::uint64_t NestedVcpu<P>::l1_register(unsigned number) {
-    return number == 4 ? get(vmx::field::guest_rsp) : port_.general_register(number);
+    return number == 4 ? get_one(vmx::field::guest_rsp) : port_.general_register(number);
 }
 template <Port P>
 void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
     if (number == 4) {
-        put(vmx::field::guest_rsp, value);
+        put_one(vmx::field::guest_rsp, value);
     } else {
         port_.general_register(number) = value;
     }
@@ -157,7 +175,7 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::Instructi
                                                                   bool long_mode, unsigned bytes,
                                                                   bool write) {
     const std::uint64_t offset = information.effective_offset(
-        get(vmx::field::exit_qualification), [this](unsigned number) { return l1_register(number); });
+        get_one(vmx::field::exit_qualification), [this](unsigned number) { return l1_register(number); });
     const auto segment = information.segment();
     const auto number = static_cast<std::uint32_t>(segment);
     const bool is_stack = segment == x86::SegmentRegister::ss;
@@ -187,11 +205,12 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::Instructi
 }
 
 // Where L0 sees L1's memory operand, in the case that is nearly always so: 64-bit mode, all of it on one page
-// of memory that L1's supervisor may use as it asks, with the accessed and dirty flags set already. nullptr:
-// not so, or not known to be; then memory_operand() and access_l1() decide.
+// of memory that L1's supervisor may use as it asks, with the accessed and dirty flags set already, and no
+// breakpoint in use. nullptr: not so, or not known to be; then memory_operand() and access_l1() decide.
 //
-// L1 may change its paging structures without L0's knowing. So what is remembered of a walk is where its
-// entries lie and what they held: each is read again, and if all are the same so is the result.
+// L1 may change its paging structures without L0's knowing, and the rules by which they are read. So what is
+// remembered of a walk is where its entries lie and what they held: each is read again, with what of the
+// rules mattered to them, and if all are the same so is the result.
 template <Port P>
 [[gnu::always_inline]] inline std::byte* NestedVcpu<P>::plain_operand(vmx::InstructionInformation information,
                                                                       unsigned bytes, bool write) {
@@ -200,7 +219,7 @@ template <Port P>
     constexpr std::uint32_t based_segment = 4U << 15;
     if ((information.value & (address_size | based_segment)) != 2U << 7) [[unlikely]]
         return nullptr;
-    std::uint64_t linear = get(vmx::field::exit_qualification);
+    std::uint64_t linear = get_one(vmx::field::exit_qualification);
     if ((information.value & vmx::InstructionInformation::no_base_bit) == 0) {
         linear += l1_register((information.value >> 23) & 15);
     }
@@ -210,22 +229,34 @@ template <Port P>
     const std::uint64_t offset = linear & (x86::page_size - 1);
     if (offset > x86::page_size - bytes) [[unlikely]]
         return nullptr;
-    const std::uint64_t cr3 = get(vmx::field::guest_cr3);
+    if ((get_one(vmx::field::guest_dr7) & x86::dr7::enable_bits) != 0) [[unlikely]]
+        return nullptr;
+    const std::uint64_t cr3 = get_one(vmx::field::guest_cr3);
     WalkedPage& page = walked_pages_[(linear >> 12) % walked_pages_.size()];
     if (page.linear_page == linear - offset && page.cr3 == cr3 && page.writable >= write) [[likely]] {
         const auto same = [&page](unsigned i) {
             return __atomic_load_n(page.entries[i], __ATOMIC_RELAXED) == page.values[i];
         };
-        if (same(0) && same(1) && same(2) && same(3)) [[likely]]
-            return page.page + offset;
+        if (same(0) && same(1) && same(2) && same(3) && (!page.by_rules || rules_allow(page))) [[likely]]
+            return page.at(offset);
     }
     page.linear_page = no_page;
-    return walk_plain_page(page, linear - offset, cr3, write) ? page.page + offset : nullptr;
+    return walk_plain_page(page, linear - offset, cr3, write) ? page.at(offset) : nullptr;
 }
 
-// Fills `page` where the walk meets nothing unusual: no entry that is not present, of a user page (SMAP),
-// with reserved bits or with a flag yet to be set. "Execute disable" is usual only in the entry that maps the
-// page; there IA32_EFER.NXE decides.
+// Of the rules of translation, only these two make a difference to an entry without reserved bits that is
+// read, or written where all levels say "writable": IA32_EFER.NXE, without which bit 63 is reserved, and for
+// a page of user mode SMAP and protection keys. An L1 that uses one of the latter takes the general way.
+template <Port P>
+[[gnu::always_inline]] inline bool NestedVcpu<P>::rules_allow(const WalkedPage& page) {
+    constexpr std::uint64_t for_user_pages = x86::cr4::smap_enable | x86::cr4::protection_key_enable;
+    if (page.user && (get_one(vmx::field::guest_cr4) & for_user_pages) != 0) return false;
+    return !page.execute_disable ||
+           (get_one(vmx::field::guest_ia32_efer) & x86::efer::execute_disable_enable) != 0;
+}
+
+// Fills `page` where the walk meets nothing unusual: no entry that is not present, with reserved bits or with
+// a flag yet to be set. "Execute disable" is usual only in the entry that maps the page.
 template <Port P>
 [[gnu::noinline]] bool NestedVcpu<P>::walk_plain_page(WalkedPage& page, std::uint64_t linear_page,
                                                       std::uint64_t cr3, bool write) {
@@ -233,10 +264,10 @@ template <Port P>
     if (!x86::is_canonical(linear_page)) return false;
     const std::uint64_t too_wide =
         bit::address_mask & ~((std::uint64_t{1} << capabilities_.physical_address_width) - 1);
-    const std::uint64_t looked_at =
-        bit::present | bit::accessed | bit::user | too_wide | (write ? bit::writable : 0);
+    const std::uint64_t looked_at = bit::present | bit::accessed | too_wide | (write ? bit::writable : 0);
     const std::uint64_t usual = bit::present | bit::accessed | (write ? bit::writable : 0);
     std::uint64_t entry = cr3 & ~bit::execute_disable;
+    std::uint64_t user = bit::user;
     for (unsigned shift = 39, level = 0;; shift -= 9, ++level) {
         if ((entry & bit::execute_disable) != 0) return false;
         const auto* table = port_.l1_page(x86::Gpa<x86::L1>{entry & bit::address_mask});
@@ -250,16 +281,17 @@ template <Port P>
             page.values[i] = entry;
         }
         if ((entry & looked_at) != usual) return false;
+        user &= entry;
         if (shift != 12 && (entry & bit::page_size) == 0) continue;
 
         const std::uint64_t in_page = (std::uint64_t{1} << shift) - 1;
         if (shift > 30 || (write && (entry & bit::dirty) == 0)) return false;
         // Between the address and the flags of a large page: its PAT, and bits that must be 0.
         if (shift != 12 && (entry & bit::address_mask & in_page) != 0) return false;
-        if ((entry & bit::execute_disable) != 0 &&
-            (get(vmx::field::guest_ia32_efer) & x86::efer::execute_disable_enable) == 0) {
-            return false;
-        }
+        page.execute_disable = (entry & bit::execute_disable) != 0;
+        page.user = user != 0;
+        page.by_rules = page.execute_disable || page.user;
+        if (!rules_allow(page)) return false;
         page.page = port_.l1_page(x86::Gpa<x86::L1>{(entry & bit::address_mask) | (linear_page & in_page)});
         if (page.page == nullptr) return false;
         page.cr3 = cr3;
@@ -283,7 +315,10 @@ template <std::size_t Words>
             return true;
         }
     }
-    return read_any_operand(information, long_mode, into.data(), Words * 8);
+    std::array<std::uint64_t, Words> found;  // so that what the caller has need not lie in memory
+    if (!read_any_operand(information, long_mode, found.data(), Words * 8)) return false;
+    into = found;
+    return true;
 }
 // The same by the general way. False: the fault is in L1 already.
 template <Port P>
@@ -321,12 +356,15 @@ template <Port P>
 typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, void* buffer, unsigned size,
                                                          bool write) {
     const L1PagingState state{
-        .cr0 = get(vmx::field::guest_cr0),
-        .cr3 = get(vmx::field::guest_cr3),
-        .cr4 = get(vmx::field::guest_cr4),
-        .efer = get(vmx::field::guest_ia32_efer),
-        .alignment_check = (get(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
-        .physical_address_width = capabilities_.physical_address_width};
+        .cr0 = get_one(vmx::field::guest_cr0),
+        .cr3 = get_one(vmx::field::guest_cr3),
+        .cr4 = get_one(vmx::field::guest_cr4),
+        .efer = get_one(vmx::field::guest_ia32_efer),
+        .alignment_check = (get_one(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
+        .physical_address_width = capabilities_.physical_address_width,
+        .pdptes = {get_one(vmx::field::guest_pdpte0), get_one(vmx::field::guest_pdpte1),
+                   get_one(vmx::field::guest_pdpte2), get_one(vmx::field::guest_pdpte3)},
+        .protection_key_rights = protection_key_rights()};
     ++bitmap_writes_;  // it may write to L1's paging structures too, and L1 may keep an MSR bitmap anywhere
     auto* bytes = static_cast<std::byte*>(buffer);
     std::byte* where[2] = {};
@@ -334,9 +372,11 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
     const unsigned first =
         static_cast<unsigned>(std::min<std::uint64_t>(size, x86::page_size - (linear & 0xfff)));
     for (unsigned done = 0; done < size; done += first, ++pieces) {
-        const std::uint64_t address = linear + done;
+        // Outside 64-bit mode linear addresses wrap at 4 GB.
+        const std::uint64_t address = state.long_mode() ? linear + done : (linear + done) & 0xffffffff;
         const auto physical = translate_l1(port_, state, address, write);
         if (!physical) {
+            if (physical.error() == walk_was_overtaken) return std::unexpected(detail::begin_again());
             Fault fault = detail::with_code(x86::Vector::page_fault, physical.error());
             fault.page_fault_address = address;
             return std::unexpected(fault);
@@ -354,14 +394,48 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
             std::memcpy(bytes + done, where[i], length);
         }
     }
+    note_breakpoints(linear, size, write);
     return {};
+}
+
+// PKRU of L1's, which no exit changes; 0 where L1 does not use it.
+template <Port P>
+std::uint32_t NestedVcpu<P>::protection_key_rights() {
+    if constexpr (requires { port_.protection_key_rights(); }) {
+        if ((get_one(vmx::field::guest_cr4) & x86::cr4::protection_key_enable) != 0)
+            return port_.protection_key_rights();
+    }
+    return 0;
+}
+
+// The data breakpoints of L1's that an access meets are due when its instruction is done, which from here on
+// cannot fault (SDM 3B 18.2.4, 18.3.1.2).
+template <Port P>
+void NestedVcpu<P>::note_breakpoints(std::uint64_t linear, unsigned size, bool write) {
+    if constexpr (requires { port_.debug_address(0U); }) {
+        const std::uint64_t dr7 = get_one(vmx::field::guest_dr7);
+        std::uint64_t met = 0;
+        for (unsigned i = 0; i < 4; ++i) {
+            if (((dr7 >> (2 * i)) & 3) == 0) continue;
+            const std::uint64_t kind = (dr7 >> (16 + 4 * i)) & 3;  // 1: writes, 3: reads and writes
+            if (kind != 3 && !(kind == 1 && write)) continue;
+            constexpr std::array<std::uint64_t, 4> lengths = {1, 2, 8, 4};
+            const std::uint64_t length = lengths[(dr7 >> (18 + 4 * i)) & 3];
+            const std::uint64_t start = port_.debug_address(i) & ~(length - 1);
+            if (start - linear < size || linear - start < length) met |= std::uint64_t{1} << i;
+        }
+        if (met == 0) return;
+        put_one(vmx::field::guest_pending_debug_exceptions,
+                get_one(vmx::field::guest_pending_debug_exceptions) | met |
+                    vmx::pending_debug::enabled_breakpoint);
+    }
 }
 
 // The 64-bit pointer that VMXON, VMCLEAR and VMPTRLD take. False: the fault is in L1 already.
 template <Port P>
 bool NestedVcpu<P>::read_pointer_operand(std::uint64_t& pointer) {
     std::array<std::uint64_t, 1> words;
-    if (!read_operand(vmx::InstructionInformation{get(vmx::field::vm_exit_instruction_information)},
+    if (!read_operand(vmx::InstructionInformation{get_one(vmx::field::vm_exit_instruction_information)},
                       l1_is_64_bit(), words)) {
         return false;
     }
@@ -399,15 +473,17 @@ void NestedVcpu<P>::vmxon() {
     vmxon_region_ = pointer;
     if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
         shadowing_ = true;
-        put(vmx::field::secondary_processor_based_vm_execution_controls,
-            get(vmx::field::secondary_processor_based_vm_execution_controls) |
-                vmx::secondary::vmcs_shadowing);
-        put(vmx::field::vmread_bitmap_address, vmread_bitmap_.value());
-        put(vmx::field::vmwrite_bitmap_address, vmwrite_bitmap_.value());
+        put_one(vmx::field::secondary_processor_based_vm_execution_controls,
+                get_one(vmx::field::secondary_processor_based_vm_execution_controls) |
+                    vmx::secondary::vmcs_shadowing);
+        put_one(vmx::field::vmread_bitmap_address, vmread_bitmap_.value());
+        put_one(vmx::field::vmwrite_bitmap_address, vmwrite_bitmap_.value());
     }
     // In VMX operation CR0.PE, NE and PG are 1, and L1's attempt to clear one is to fault (SDM 3C 24.8).
-    put(vmx::field::cr0_read_shadow, l1_cr0());
-    put(vmx::field::cr0_guest_host_mask, get(vmx::field::cr0_guest_host_mask) | cr0_fixed_in_vmx_operation);
+    put_one(vmx::field::cr0_read_shadow, l1_cr0());
+    const std::uint64_t mask = get_one(vmx::field::cr0_guest_host_mask);
+    cr0_bits_taken_ = cr0_fixed_in_vmx_operation & ~mask;
+    put_one(vmx::field::cr0_guest_host_mask, mask | cr0_bits_taken_);
     make_current(nullptr);
     succeed();
 }
@@ -423,12 +499,13 @@ void NestedVcpu<P>::leave_vmx_operation() {
         write_back(slot);
     }
     if (shadowing_) {
-        put(vmx::field::secondary_processor_based_vm_execution_controls,
-            get(vmx::field::secondary_processor_based_vm_execution_controls) &
-                ~vmx::secondary::vmcs_shadowing);
+        put_one(vmx::field::secondary_processor_based_vm_execution_controls,
+                get_one(vmx::field::secondary_processor_based_vm_execution_controls) &
+                    ~vmx::secondary::vmcs_shadowing);
         shadowing_ = false;
     }
-    put(vmx::field::cr0_guest_host_mask, x86::cr0::numeric_error);
+    // The host's own bits stay.
+    put_one(vmx::field::cr0_guest_host_mask, get_one(vmx::field::cr0_guest_host_mask) & ~cr0_bits_taken_);
     tags_.reset();
     l1_state_of_ = nullptr;
     l1_state_known_ = false;
@@ -437,6 +514,16 @@ void NestedVcpu<P>::leave_vmx_operation() {
 
 template <Port P>
 void NestedVcpu<P>::vmxoff() {
+    // VMCSs that L1 leaves active go to their regions a few at a time, the instruction beginning again for
+    // the next: interrupts come in between, and L0's part has a bound however many there are. The current one
+    // is the last.
+    unsigned written = 0;
+    for (Slot& slot : slots_) {
+        if (!slot.active || &slot == current_) continue;
+        if (written == slots_written_by_one_vmxoff) return inject(detail::begin_again());
+        write_back(slot);
+        ++written;
+    }
     leave_vmx_operation();
     succeed();
 }
@@ -486,7 +573,7 @@ void NestedVcpu<P>::vmptrld() {
 template <Port P>
 void NestedVcpu<P>::vmptrst() {
     const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
-    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+    const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     if (const auto written = write_operand(information, l1_is_64_bit(), pointer, 8); !written) {
         return inject(written.error());
     }
@@ -499,7 +586,7 @@ template <Port P>
 void NestedVcpu<P>::vmread() {
     ++counters_.vmread_exits;
     if (current_ == nullptr) return fail_invalid();
-    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+    const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
@@ -526,14 +613,17 @@ template <Port P>
 void NestedVcpu<P>::vmwrite() {
     ++counters_.vmwrite_exits;
     if (current_ == nullptr) return fail_invalid();
-    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+    const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
     std::uint64_t value = 0;
     if (information.has_register_operand()) {
         value = l1_register(information.register1());
+    } else if (long_mode) {
+        std::array<std::uint64_t, 1> words;
+        if (!read_operand(information, true, words)) return;
+        value = words[0];
     } else {
-        // Outside 64-bit mode the operand has 4 bytes.
-        if (!read_any_operand(information, long_mode, &value, long_mode ? 8 : 4)) return;
+        if (!read_any_operand(information, false, &value, 4)) return;
     }
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
@@ -548,13 +638,8 @@ void NestedVcpu<P>::vmwrite() {
     if (field_handling[field] == FieldHandling::information) {
         return fail_valid(vmx::InstructionError::vmwrite_to_read_only_vmcs_component);
     }
-    if (vmx::width(encoding) == vmx::FieldWidth::bits64) {
-        if (vmx::is_high(encoding)) {
-            value = (value << 32) | (read_field(*current_, field) & 0xffffffff);
-        } else if (!long_mode) {
-            value |= read_field(*current_, field) & 0xffffffff00000000;
-        }
-    }
+    // A full 64-bit field is longer than an operand of 32 bits: its high bits are cleared (SDM 3C "VMWRITE").
+    if (vmx::is_high(encoding)) value = (value << 32) | (read_field(*current_, field) & 0xffffffff);
     // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep
     // both the same.
     if (shadowing_ && detail::shadowed.contains(field)) {
@@ -570,7 +655,7 @@ void NestedVcpu<P>::vmwrite() {
 
 template <Port P>
 void NestedVcpu<P>::invept() {
-    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+    const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;
@@ -600,7 +685,7 @@ void NestedVcpu<P>::invept() {
 
 template <Port P>
 void NestedVcpu<P>::invvpid() {
-    const vmx::InstructionInformation information{get(vmx::field::vm_exit_instruction_information)};
+    const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
     const std::uint64_t operand = l1_register(information.register2());
     const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;

@@ -26,7 +26,7 @@ inline constexpr std::array<std::string_view, 7> mode_values{
 };
 
 // Of the bare L1, under bare_l1, in ticks.
-inline constexpr std::array<std::string_view, 27> bare_values{
+inline constexpr std::array<std::string_view, 39> bare_values{
     "l1_cpuid",
     "l1_vmcall",
     "l1_rdmsr_vmx_basic",
@@ -44,16 +44,28 @@ inline constexpr std::array<std::string_view, 27> bare_values{
     "invvpid_single",
     "invvpid_all",
     "invvpid_single_retaining_globals",
+    "operand_4k",
+    "operand_user_4k",
+    "operand_user_2m",
+    "operand_user_1g",
     "first_vmlaunch",
     "vmcs_setup",
     "l2_vmcall_resume_only",
     "l2_cpuid_reflected",
     "l2_cpuid_reflected_invvpid",
     "l2_cpuid_reflected_alternating",
+    "l2_cpuid_reflected_all_loaded",
+    "l2_cpuid_reflected_nothing_loaded",
+    "l2_cpuid_reflected_bitmaps",
+    "l2_cpuid_reflected_bitmaps_all_loaded",
     "two_l2_vcpus",
     "ept02_fill",
     "retouch64",
     "retouch64_after_invept",
+    "longest_ept_violation",
+    "longest_invept",
+    "longest_vmptrld",
+    "longest_vmclear",
 };
 
 // Of the bare L1, under bare_l1, in hundredths of a count for each reflected exit.

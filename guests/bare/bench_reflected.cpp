@@ -42,6 +42,34 @@ void bench_with_counters(std::string_view name, std::string_view group, Body bod
     report_counters(group, interval, bench_iterations);
 }
 
+// The same reflected CPUID under controls that other hypervisors choose.
+void bench_controls(std::string_view name, const VmcsPlan& plan) {
+    L2 l2{plan};
+    run_or_die(l2, reason::cpuid);
+    report_bench(name, mean_ticks(bench_iterations, [&] { reflect_cpuid(l2); }));
+}
+
+void bench_other_controls() {
+    const VmcsPlan usual = usual_plan(physical(l2_cpuid_loop), usual_ept().pointer());
+    VmcsPlan plan = usual;
+    plan.entry |= entry_control::load_debug_controls;
+    plan.exit |= exit_control::save_debug_controls;
+    bench_controls("l2_cpuid_reflected_all_loaded", plan);
+    constexpr std::uint32_t of_exit = exit_control::save_ia32_efer | exit_control::load_ia32_efer |
+                                      exit_control::save_ia32_pat | exit_control::load_ia32_pat;
+    plan = usual;
+    plan.entry &= ~(entry_control::load_ia32_efer | entry_control::load_ia32_pat);
+    plan.exit &= ~of_exit;
+    bench_controls("l2_cpuid_reflected_nothing_loaded", plan);
+    plan = usual;
+    plan.primary |= primary::use_io_bitmaps | primary::use_msr_bitmaps;
+    plan.msr_bitmaps = physical(allocate_page());
+    bench_controls("l2_cpuid_reflected_bitmaps", plan);
+    plan.entry |= entry_control::load_debug_controls;
+    plan.exit |= exit_control::save_debug_controls;
+    bench_controls("l2_cpuid_reflected_bitmaps_all_loaded", plan);
+}
+
 }  // namespace
 
 void bench_reflected() {
@@ -71,6 +99,7 @@ void bench_reflected() {
             reflect_cpuid(l2);
         });
     }
+    bench_other_controls();
 }
 
 }  // namespace flatback::guests

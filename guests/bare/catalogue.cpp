@@ -36,14 +36,11 @@ constexpr Part checks[] = {
 };
 
 constexpr Part benches[] = {
-    {"instructions", bench_instructions},
-    {"invalidation", bench_invalidation},
-    {"launch", bench_launch},
-    {"reflected", bench_reflected},
-    {"flushes", bench_flushes},
-    {"two-vcpus", bench_two_vcpus},
-    {"ept02", bench_ept02},
-    {"trace", bench_trace},
+    {"instructions", bench_instructions}, {"invalidation", bench_invalidation},
+    {"operands", bench_operands},         {"launch", bench_launch},
+    {"reflected", bench_reflected},       {"flushes", bench_flushes},
+    {"two-vcpus", bench_two_vcpus},       {"ept02", bench_ept02},
+    {"longest", bench_longest},           {"trace", bench_trace},
 };
 
 }  // namespace

@@ -50,11 +50,13 @@ void check_local_apic();
 // bench_*.cpp
 void bench_instructions();
 void bench_invalidation();
+void bench_operands();
 void bench_launch();
 void bench_reflected();
 void bench_flushes();
 void bench_two_vcpus();
 void bench_ept02();
+void bench_longest();
 void bench_trace();
 
 }  // namespace flatback::guests

@@ -4,7 +4,7 @@
 
 asm(R"(
 .pushsection .text
-.globl l2_cpuid_loop, l2_vmcall_loop, l2_touch_pages
+.globl l2_cpuid_loop, l2_vmcall_loop, l2_touch_pages, l2_touch_sparse_pages
 l2_cpuid_loop:
     xorl %eax, %eax
 1:  cpuid
@@ -19,6 +19,13 @@ l2_touch_pages:
     jnz l2_touch_pages
     vmcall
     jmp l2_touch_pages
+l2_touch_sparse_pages:
+    addq $1, (%rdi)
+    addq $0x200000, %rdi
+    decq %rcx
+    jnz l2_touch_sparse_pages
+    vmcall
+    jmp l2_touch_sparse_pages
 .popsection
 )");
 

@@ -14,6 +14,7 @@ extern char l2_cpuid_loop[];
 extern char l2_vmcall_loop[];
 // Adds one to the first quadword of RCX pages from RDI on, then VMCALL; RDI is the next page then. For ever.
 extern char l2_touch_pages[];
+extern char l2_touch_sparse_pages[];
 }
 
 // Enters L2; an exit of another reason than this one ends the run.

@@ -133,6 +133,43 @@ TEST_P(Ept02, ForgetsAllPiecesOfAPageThatL1SeesAViolationOf) {
     EXPECT_FALSE(l1.ept02_leaf(0x20'0000));
 }
 
+TEST_P(Ept02, ForgetsInAFewStepsHoweverMuchL2HasFilled) {
+    constexpr std::uint64_t tables = 1000;
+    for (std::uint64_t n = 0; n < tables; ++n) ept.map(n << 21, page_a);
+    launch();
+    const auto fill = [&] {
+        for (std::uint64_t n = 0; n < tables; ++n) ASSERT_EQ(l1.l2_touches(n << 21, bit::read), l2_runs);
+    };
+    fill();
+    const std::uint64_t root = ept.entry(0, 4);
+    for (unsigned round = 0; round < 3; ++round) {
+        ept.set(0, 0, 4);  // without INVEPT
+        l1.port.pages_looked_at = 0;
+        const L2Exit exit{.reason = ExitReason::ept_violation,
+                          .qualification = bit::read | 0x180,
+                          .guest_physical = tables << 21};
+        ASSERT_EQ(l1.l2_exits(exit), violation);
+        EXPECT_LE(l1.port.pages_looked_at, 16U) << "round " << round;
+        EXPECT_FALSE(l1.ept02_leaf(0));
+        ept.set(0, root, 4);
+        resume();
+        if (round == 1) fill();
+    }
+}
+
+TEST_P(Ept02, UsesAgainTheTablesOfWhatItForgot) {
+    l1.port.block_shift = 12;
+    ept.map(0x20'0000, page_a, bit::read | wb, 2);
+    launch();
+    ASSERT_EQ(l1.l2_touches(0x20'0000, bit::read), l2_runs);
+    l1.port.page_limit = l1.port.pages_given() + 20;
+    for (unsigned round = 0; round < 100; ++round) {
+        ASSERT_EQ(l1.l2_touches(0x25'3000, bit::read), l2_runs) << round;
+        ASSERT_EQ(l1.l2_touches(0x25'3000, bit::write), violation) << round;
+        resume();
+    }
+}
+
 TEST_P(Ept02, NeedsNoInveptForAViolationOfAPageThatIsOnePiece) {
     ept.map(0x5000, page_a, bit::read | wb);
     ept.map(0x6000, page_a, bit::read | wb);

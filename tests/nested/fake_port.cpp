@@ -178,6 +178,7 @@ std::optional<x86::Hpa> FakePort::allocate_page() {
 }
 
 std::uint64_t* FakePort::page(x86::Hpa address) {
+    ++pages_looked_at;
     const auto found = pages_.find(address.value());
     if (found == pages_.end()) throw std::logic_error("a page that is not L0's");
     return found->second->data();

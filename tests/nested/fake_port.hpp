@@ -92,6 +92,8 @@ public:
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
     unsigned cpu() const { return physical_cpu; }
+    std::uint64_t debug_address(unsigned number) const { return debug_addresses.at(number); }
+    std::uint32_t protection_key_rights() const { return pkru; }
     void notice(nested::Notice what, std::uint64_t detail) { notices.emplace_back(what, detail); }
 
     // --- for the tests
@@ -114,12 +116,15 @@ public:
     std::vector<std::pair<nested::Notice, std::uint64_t>> notices;
     std::vector<std::uint64_t> ept01_violations;
     std::uint64_t cr2 = 0;
+    std::array<std::uint64_t, 4> debug_addresses{};  // L1's DR0 to DR3
+    std::uint32_t pkru = 0;
     unsigned physical_cpu = 0;
     std::size_t page_limit = 100'000;
-    unsigned block_shift = 30;   // the largest block of L1's memory that EPT01 maps in one piece
-    std::uint64_t moved_by = 0;  // EPT01 has all of L1's memory so much further up
-    bool ept01_grants = true;    // handle_ept01_violation's answer
-    bool nmi_pending = false;    // as the host has it
+    std::size_t pages_looked_at = 0;  // how often page() was called: work that a guest makes L0 do
+    unsigned block_shift = 30;        // the largest block of L1's memory that EPT01 maps in one piece
+    std::uint64_t moved_by = 0;       // EPT01 has all of L1's memory so much further up
+    bool ept01_grants = true;         // handle_ept01_violation's answer
+    bool nmi_pending = false;         // as the host has it
     bool shutdown_returns = false;
     unsigned shutdowns = 0;
     // L1-physical ranges that EPT01 maps otherwise.

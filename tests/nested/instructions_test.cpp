@@ -54,6 +54,18 @@ TEST_P(EveryInstruction, EndsTheBlockingOfOneInstructionAndTraps) {
     EXPECT_EQ(l1.vmcs01().get(field::guest_pending_debug_exceptions), vmx::pending_debug::single_step);
 }
 
+TEST_P(EveryInstruction, DoesNotTrapWhereOnlyBranchesDo) {
+    VirtualCpu l1;
+    l1.prepare();
+    if (GetParam() == ExitReason::vmlaunch || GetParam() == ExitReason::vmresume)
+        l1.write(field::pin_based_vm_execution_controls, 0);  // the entry fails
+    l1.extra_rflags = x86::rflags::trap;
+    l1.vmcs01().set(field::guest_ia32_debugctl, x86::debugctl::branch_single_step);
+    l1.port.registers.at(0) = layout::operand;
+    EXPECT_NE(l1.execute(GetParam(), memory_operand(0, 3)).kind, Outcome::Kind::faulted);
+    EXPECT_EQ(l1.vmcs01().get(field::guest_pending_debug_exceptions), 0U);
+}
+
 // --- VMXON
 
 TEST(Vmxon, EntersVmxOperation) {
@@ -147,6 +159,35 @@ TEST(Vmxoff, LeavesEveryVmcsInItsRegion) {
     }
 }
 
+TEST(Vmxoff, TakesOnlyItsOwnBitsOfTheHostsCr0Mask) {
+    VirtualCpu l1;
+    for (const std::uint64_t mask : {0x20ULL, 0x28ULL, 0x8000'0029ULL, 0x4000'0020ULL}) {
+        l1.vmcs01().set(field::cr0_guest_host_mask, mask);
+        ASSERT_EQ(l1.vmxon(), vm_succeed);
+        EXPECT_EQ(l1.vmcs01().get(field::cr0_guest_host_mask), mask | 0x8000'0021);
+        ASSERT_EQ(l1.vmxoff(), vm_succeed);
+        EXPECT_EQ(l1.vmcs01().get(field::cr0_guest_host_mask), mask);
+    }
+}
+
+TEST(Vmxoff, BeginsAgainWhereL1LeavesManyVmcssActive) {
+    VirtualCpu l1;
+    l1.enter_vmx_operation();
+    constexpr unsigned count = 32;
+    for (unsigned n = 0; n < count; ++n) {
+        l1.make_vmcs(n);
+        l1.write(field::guest_rsp, 0x1'0000 + n);
+    }
+    EXPECT_EQ(l1.vmxoff(), vm_succeed);
+    EXPECT_GE(l1.begun_again, 7U) << "no exit writes more than a few back";
+    EXPECT_FALSE(l1.in_vmx_operation());
+    l1.enter_vmx_operation();
+    for (unsigned n = 0; n < count; ++n) {
+        ASSERT_EQ(l1.vmptrld(layout::vmcs_region(n)), vm_succeed);
+        EXPECT_EQ(l1.read(field::guest_rsp), 0x1'0000U + n);
+    }
+}
+
 // --- VMCLEAR
 
 TEST(Vmclear, WritesTheVmcsBackAndMakesItClear) {
@@ -235,6 +276,38 @@ TEST(Vmcall, InVmxRootOperationIsError1) {
     EXPECT_EQ(l1.vmcall(), vm_fail_invalid);
     l1.make_vmcs(0);
     EXPECT_EQ(l1.vmcall(), vm_fail(InstructionError::vmcall_in_vmx_root_operation));
+}
+
+TEST(Vmcall, IsUndefinedInCompatibilityAndVirtual8086Mode) {
+    for (const bool privileged : {true, false}) {
+        VirtualCpu l1;
+        l1.prepare();
+        FakeVmcs& v = l1.vmcs01();
+        if (!privileged) {
+            v.set(field::guest_ss_access_rights, 0xc0f3);
+            v.set(field::guest_ss_selector, 0x1b);
+            v.set(field::guest_cs_selector, 0x23);
+        }
+        v.set(field::guest_cs_access_rights, privileged ? 0xc09b : 0xc0fb);
+        v.set(field::guest_rip, 0x10'0000);
+        EXPECT_EQ(l1.vmcall(), invalid_opcode) << "before the privilege level";
+    }
+    VirtualCpu l1;
+    l1.prepare();
+    FakeVmcs& v = l1.vmcs01();
+    v.set(field::vm_entry_controls, v.get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
+    v.set(field::guest_ia32_efer, 0);
+    v.set(field::guest_cr4, 0x2010);
+    for (std::uint32_t segment = 0; segment < 6; ++segment) {
+        v.word(field::guest_es_selector.encoding + 2 * segment) = 0x100;
+        v.word(field::guest_es_base.encoding + 2 * segment) = 0x1000;
+        v.word(field::guest_es_limit.encoding + 2 * segment) = 0xffff;
+        v.word(field::guest_es_access_rights.encoding + 2 * segment) = 0xf3;
+    }
+    v.set(field::guest_rip, 0x100);
+    v.set(field::guest_gdtr_base, 0);
+    l1.extra_rflags = x86::rflags::virtual_8086;
+    EXPECT_EQ(l1.vmcall(), invalid_opcode);
 }
 
 TEST(Engine, StopsAtAnExitThatIsNoVmxInstruction) {

@@ -1,4 +1,6 @@
 // L1's own page walk for the operands of its instructions (SDM 3A chapter 4).
+#include "nested/l1_paging.hpp"
+
 #include <gtest/gtest.h>
 
 #include "tests/nested/virtual_cpu.hpp"
@@ -15,6 +17,12 @@ using x86::page_fault::reserved_bit;
 constexpr std::uint64_t stored = layout::vmcs_region(0);
 constexpr std::uint64_t linear = 0x1'8000;  // page 18H, for these tests to play with
 constexpr std::uint64_t entry_address = layout::level1_table + 0x18 * 8;
+
+vmx::Capabilities processor_with_protection_keys() {
+    vmx::Capabilities all = processor();
+    all.cr4.fixed1 |= x86::cr4::protection_key_enable;
+    return all;
+}
 
 // L1 writes by VMPTRST and reads by VMPTRLD.
 class L1Paging : public ::testing::Test {
@@ -37,7 +45,7 @@ protected:
         l1.vmcs01().set(field::guest_rip, 0x10'0000);
         wide = false;
     }
-    VirtualCpu l1;
+    VirtualCpu l1{{.hardware = processor_with_protection_keys()}};
     bool wide = true;
 };
 
@@ -199,6 +207,75 @@ TEST_F(L1Paging, ARememberedWalkOfAReadDoesNotServeAWrite) {
     EXPECT_EQ(write(), page_fault(3));
 }
 
+TEST_F(L1Paging, ARememberedWalkIsNotBelievedWhereARuleHasChanged) {
+    set_entry(linear | 0x63 | bit::execute_disable);
+    ASSERT_EQ(write(), vm_succeed);
+    ASSERT_EQ(write(), vm_succeed);
+    // However that came about: an exit that loads IA32_EFER, an MSR list, WRMSR.
+    l1.vmcs01().set(field::guest_ia32_efer, 0x501);
+    EXPECT_EQ(write(), page_fault(3 | reserved_bit)) << "without EFER.NXE";
+    EXPECT_EQ(read(), page_fault(present | reserved_bit));
+    l1.vmcs01().set(field::guest_ia32_efer, 0xd01);
+    EXPECT_EQ(write(), vm_succeed);
+}
+
+TEST_F(L1Paging, ARememberedWalkOfAUserPageServesUntilSmapOrProtectionKeys) {
+    for (const std::uint64_t table : {0x1000UL, 0x2000UL, 0x3000UL}) {
+        l1.port.memory.write(table, l1.port.memory.read<std::uint64_t>(table) | bit::user);
+    }
+    set_entry(linear | 0x67);
+    ASSERT_EQ(write(), vm_succeed);
+    l1.port.memory.write(linear, 0ULL);
+    const auto vmreads = l1.counters().vmreads;
+    ASSERT_EQ(write(), vm_succeed);
+    EXPECT_LE(l1.counters().vmreads - vmreads, 16U) << "found without a walk";
+    EXPECT_EQ(l1.port.memory.read<std::uint64_t>(linear), stored);
+    l1.vmcs01().set(field::guest_cr4, 0x26a0 | x86::cr4::smap_enable);
+    EXPECT_EQ(write(), page_fault(3));
+    l1.extra_rflags = x86::rflags::alignment_check;
+    EXPECT_EQ(write(), vm_succeed);
+    l1.extra_rflags = 0;
+    EXPECT_EQ(write(), page_fault(3)) << "what AC lifted is not remembered";
+    l1.vmcs01().set(field::guest_cr4, 0x26a0);
+    EXPECT_EQ(write(), vm_succeed);
+}
+
+TEST_F(L1Paging, ObeysProtectionKeys) {
+    constexpr std::uint64_t key = 5;
+    for (const std::uint64_t table : {0x1000UL, 0x2000UL, 0x3000UL}) {
+        l1.port.memory.write(table, l1.port.memory.read<std::uint64_t>(table) | bit::user);
+    }
+    set_entry(linear | 0x67 | key << 59);
+    constexpr auto of_key = x86::page_fault::protection_key;
+    ASSERT_EQ(write(), vm_succeed);
+    l1.port.pkru = 1U << (2 * key);
+    EXPECT_EQ(write(), vm_succeed) << "without CR4.PKE";
+    l1.vmcs01().set(field::guest_cr4, 0x26a0 | x86::cr4::protection_key_enable);
+    EXPECT_EQ(write(), page_fault(3 | of_key));
+    EXPECT_EQ(read(), page_fault(present | of_key));
+    l1.port.pkru = 2U << (2 * key);
+    EXPECT_EQ(write(), page_fault(3 | of_key)) << "write-disable, in supervisor mode with CR0.WP";
+    EXPECT_EQ(read(), vm_succeed);
+    l1.vmcs01().set(field::guest_cr0, 0x8004'0033);
+    EXPECT_EQ(write(), vm_succeed) << "without CR0.WP";
+    l1.vmcs01().set(field::guest_cr0, 0x8005'0033);
+    l1.port.pkru = ~(3U << (2 * key));
+    EXPECT_EQ(write(), vm_succeed) << "the rights of other keys";
+    l1.port.pkru = ~0U;
+    set_entry(linear | 0x63 | key << 59);
+    EXPECT_EQ(write(), vm_succeed) << "a supervisor page has no key";
+}
+
+TEST_F(L1Paging, SetsFlagsOnlyInTheEntryThatItRead) {
+    std::uint64_t slot = 0x63;
+    EXPECT_FALSE(nested::detail::set_flags<std::uint64_t>(&slot, 0x3, bit::accessed));
+    EXPECT_EQ(slot, 0x63U) << "what another processor wrote";
+    EXPECT_TRUE(nested::detail::set_flags<std::uint64_t>(&slot, 0x63, bit::accessed));
+    slot = 0x3;
+    EXPECT_TRUE(nested::detail::set_flags<std::uint64_t>(&slot, 0x3, bit::accessed));
+    EXPECT_EQ(slot, 0x23U);
+}
+
 TEST_F(L1Paging, ARememberedWalkServesOnlyItsPage) {
     // Pages whose numbers share their low bits.
     for (unsigned page = 0x18; page < 0x118; page += 8) ASSERT_EQ(write(page * 0x1000ULL), vm_succeed);
@@ -239,7 +316,8 @@ protected:
 TEST_F(L1PagingOf32Bits, PaeWalksThreeLevels) {
     constexpr std::uint64_t pdpt = 0x5'0020;
     use(pdpt, 0x26a0);
-    l1.port.memory.write<std::uint64_t>(pdpt + 8, 0x5'1001);   // 1 GB and up
+    l1.vmcs01().set(field::guest_pdpte1, 0x5'1001);            // 1 GB and up
+    l1.port.memory.write<std::uint64_t>(pdpt + 8, 0x7'1001);   // what L1 has there now does not count
     l1.port.memory.write<std::uint64_t>(0x5'1000, 0x5'2003);   // page table
     l1.port.memory.write<std::uint64_t>(0x5'1008, 0x80'0083);  // 2 MB page
     l1.port.memory.write<std::uint64_t>(0x5'2000, 0x1'b003);
@@ -247,13 +325,28 @@ TEST_F(L1PagingOf32Bits, PaeWalksThreeLevels) {
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x1'b010), stored);
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x5'2000), 0x1'b063U) << "accessed and dirty";
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x5'1000), 0x5'2023U);
-    EXPECT_EQ(l1.port.memory.read<std::uint64_t>(pdpt + 8), 0x5'1001U) << "a PDPTE has no accessed flag";
+    EXPECT_EQ(l1.vmcs01().get(field::guest_pdpte1), 0x5'1001U) << "a PDPTE has no accessed flag";
     EXPECT_EQ(write(0x4020'0018), vm_succeed);
     EXPECT_EQ(l1.port.memory.read<std::uint64_t>(0x80'0018), stored);
     EXPECT_EQ(write(0x8000'0000), page_fault(2));
     EXPECT_EQ(l1.port.cr2, 0x8000'0000U);
     l1.port.memory.write<std::uint64_t>(0x5'2000, 0x1'b001);
     EXPECT_EQ(write(0x4000'0010), page_fault(3));
+}
+
+TEST_F(L1PagingOf32Bits, LinearAddressesWrapAt4Gb) {
+    use(0x5'0000, 0x2010);
+    l1.port.memory.write<std::uint32_t>(0x5'0000 + 0x3ff * 4, 0x5'1003);
+    l1.port.memory.write<std::uint32_t>(0x5'1000 + 0x3ff * 4, 0x1'c003);
+    l1.port.memory.write<std::uint32_t>(0x5'0000, 0x5'2003);
+    l1.port.memory.write<std::uint32_t>(0x5'2000, 0x1'd003);
+    l1.vmcs01().set(field::guest_ds_base, 0xffff'f000);
+    EXPECT_EQ(write(0xffc), vm_succeed);
+    EXPECT_EQ(l1.port.memory.read<std::uint32_t>(0x1'cffc), static_cast<std::uint32_t>(stored));
+    EXPECT_EQ(l1.port.memory.read<std::uint32_t>(0x1'd000), 0U);
+    l1.port.memory.write<std::uint32_t>(0x5'2000, 0);
+    EXPECT_EQ(write(0xffc), page_fault(2));
+    EXPECT_EQ(l1.port.cr2, 0U);
 }
 
 TEST_F(L1PagingOf32Bits, TwoLevelsOf1024Entries) {

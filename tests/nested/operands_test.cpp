@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/nested/virtual_cpu.hpp"
+#include "vmx/interruption.hpp"
 #include "x86/segment.hpp"
 
 namespace flatback::nested_test {
@@ -127,6 +128,42 @@ TEST_F(Operand, InAHoleReadsAllOnesAndTakesNothing) {
     EXPECT_EQ(l1.read(field::guest_cr3), ~0ULL);
     EXPECT_EQ(l1.execute(ExitReason::vmptrld, plain(), 0xb000),
               vm_fail(InstructionError::vmptrld_with_invalid_physical_address));
+}
+
+// --- what else an access does
+
+TEST_F(Operand, ThatMeetsADataBreakpointOfL1sTrapsWhenItsInstructionIsDone) {
+    namespace pending = vmx::pending_debug;
+    const auto trapped = [&](std::uint64_t dr7, std::uint64_t address) {
+        l1.vmcs01().set(field::guest_dr7, dr7 | 0x400);
+        l1.vmcs01().set(field::guest_pending_debug_exceptions, 0);
+        l1.port.debug_addresses = {0, address, 0, address};
+        EXPECT_EQ(store(plain(), 0x8200), vm_succeed);
+        return l1.vmcs01().get(field::guest_pending_debug_exceptions);
+    };
+    constexpr std::uint64_t local_1 = 1 << 2;
+    constexpr std::uint64_t global_3 = 2 << 6;
+    const auto kind = [](unsigned n, std::uint64_t rw, std::uint64_t length) {
+        return rw << (16 + 4 * n) | length << (18 + 4 * n);
+    };
+    const std::uint64_t due = pending::enabled_breakpoint | 1 << 1;
+    EXPECT_EQ(trapped(kind(1, 1, 0), 0x8200), 0U) << "not enabled";
+    EXPECT_EQ(trapped(local_1 | kind(1, 1, 0), 0x8200), due) << "a write";
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 0), 0x8207), due) << "its last byte";
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 0), 0x8208), 0U);
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 0), 0x81ff), 0U);
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 3), 0x81ff), 0U) << "four bytes, aligned: up to 81ffH";
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 2), 0x8203), due) << "eight, from 8200H";
+    EXPECT_EQ(trapped(local_1 | kind(1, 0, 0), 0x8200), 0U) << "of instructions";
+    EXPECT_EQ(trapped(local_1 | kind(1, 2, 0), 0x8200), 0U) << "of ports";
+    EXPECT_EQ(trapped(global_3 | kind(3, 1, 1), 0x8201), pending::enabled_breakpoint | 1 << 3);
+    l1.vmcs01().set(field::guest_dr7, 0x400 | local_1 | kind(1, 1, 0));
+    l1.vmcs01().set(field::guest_pending_debug_exceptions, 0);
+    EXPECT_EQ(l1.execute(ExitReason::vmptrld, plain(), 0x8200), vm_succeed);
+    EXPECT_EQ(l1.vmcs01().get(field::guest_pending_debug_exceptions), 0U) << "a read is no write";
+    l1.port.memory.write<std::uint64_t>(layout::level1_table + 8 * 8, 0);
+    EXPECT_EQ(store(plain(), 0x8200), page_fault(2));
+    EXPECT_EQ(l1.vmcs01().get(field::guest_pending_debug_exceptions), 0U) << "nor is what faults";
 }
 
 // --- outside 64-bit mode

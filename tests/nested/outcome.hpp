@@ -18,6 +18,7 @@ struct Outcome {
         failed_valid,    // VMfailValid, `number` the error, and RIP moved on
         faulted,         // exception `number` with `code` waits for L1 at the same RIP
         l2_runs,         // the processor is in L2
+        begins_again,    // nothing happened yet: L1 executes it once more
         l1_sees_exit,    // L1 is at its host RIP with an exit of basic reason `number`
         lost,            // none of these: never right
     };
@@ -69,6 +70,9 @@ inline void PrintTo(const Outcome& outcome, std::ostream* out) {
             return;
         case Outcome::Kind::l2_runs:
             *out << "L2 runs";
+            return;
+        case Outcome::Kind::begins_again:
+            *out << "begins again";
             return;
         case Outcome::Kind::l1_sees_exit:
             *out << "L1 sees exit " << outcome.number << " ("

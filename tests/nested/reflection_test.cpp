@@ -310,6 +310,7 @@ TEST(ReflectionTo32Bits, LoadsTheHostStateOfA32BitL1) {
         l1.port.memory.write<std::uint64_t>(pdpt + 8 * n, 0x5'1001 + n * 0x1000);
     l1.port.memory.write<std::uint64_t>(0x5'1000, 0x83);  // the first 2 MB as they are
     v.set(field::guest_cr3, pdpt);
+    v.set(field::guest_pdpte0, 0x5'1001);
     l1.prepare();
     l1.write_raw(field::vmcs_link_pointer.encoding | 1, 0xffff'ffff);  // its VMWRITEs have 32 bits
     l1.write(field::vm_exit_controls,

@@ -60,7 +60,12 @@ Outcome VirtualCpu::execute_raw(ExitReason reason, std::uint32_t instruction_inf
     v.set(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::arithmetic | extra_rflags);
     const std::uint64_t rip = v.get(field::guest_rip);
     std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
-    return settle(engine_->handle_vmx_instruction(reason), rip);
+    for (begun_again = 0;; ++begun_again) {
+        const Outcome outcome = settle(engine_->handle_vmx_instruction(reason), rip);
+        if (outcome.kind != Outcome::Kind::begins_again) return outcome;
+        // The exit saves RF as 0 (SDM 3C 28.3.3).
+        v.set(field::guest_rflags, v.get(field::guest_rflags) & ~x86::rflags::resume);
+    }
 }
 
 Outcome VirtualCpu::with_pointer(ExitReason reason, std::uint64_t pointer) {
@@ -214,6 +219,7 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
     if (event.is_valid()) {
         v.set(field::vm_entry_interruption_information, 0);
         EXPECT_EQ(rip, rip_before) << "a fault leaves RIP at the instruction";
+        EXPECT_NE(v.get(field::guest_rflags) & x86::rflags::resume, 0U) << "in the image that a fault saves";
         return {Outcome::Kind::faulted, event.vector(),
                 event.has_error_code() ? std::optional{v.get(field::vm_entry_exception_error_code)}
                                        : std::nullopt};
@@ -233,6 +239,8 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
                 return {};
         }
     }
+    if (rip == rip_before && (v.get(field::guest_rflags) & x86::rflags::resume) != 0)
+        return {Outcome::Kind::begins_again, 0, {}};
     for (std::uint32_t reason = 0; reason < nested::exit_reason_count; ++reason) {
         if (counters().reflected.at(reason) != reflected_before_.at(reason)) {
             return {Outcome::Kind::l1_sees_exit, reason, {}};

@@ -195,6 +195,7 @@ public:
     unsigned nmis_in_l1 = 0;
     unsigned nmis_in_l2 = 0;
     std::uint64_t extra_rflags = 0;  // of L1
+    unsigned begun_again = 0;        // how often L1's last instruction was executed again
     std::string_view refused_rule;   // by which the processor last refused vmcs02
 
     const vmx::Capabilities hardware;
