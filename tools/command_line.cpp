@@ -120,6 +120,51 @@ Result<Command> trace_command_line(TraceOptions options, const TraceArguments& a
     return options;
 }
 
+struct RandomArguments {
+    unsigned minutes = 0;
+    std::string l0;
+    std::string logs;
+    RandomOptions options;
+};
+
+// Options of `test`: nothing but random L1s.
+void add_random(CLI::App& tests, RandomArguments& arguments) {
+    CLI::Option* const random =
+        tests
+            .add_option(
+                "--random", arguments.minutes,
+                "instead, compare random L1s under L0 and without it, for some minutes (docs/random.md)")
+            ->type_name("MINUTES")
+            ->check(CLI::Range(1U, longest_limit / 60));
+    tests.add_option("--seed", arguments.options.seed, "of the random L1s (default 1)")
+        ->type_name("N")
+        ->needs(random);
+    tests.add_option("--first", arguments.options.first, "the first case (default 0)")
+        ->type_name("N")
+        ->needs(random);
+    tests.add_option("--cases", arguments.options.most_cases, "no more than these")
+        ->type_name("N")
+        ->needs(random);
+    tests.add_option("--l0-cmdline", arguments.options.l0_command_line, "the words of L0's command line")
+        ->type_name("TEXT")
+        ->needs(random);
+    tests.add_option("--l0", arguments.l0, "another L0 than the one that was built")
+        ->type_name("FILE")
+        ->needs(random);
+    tests.add_option("--logs", arguments.logs, "a folder for the logs of all boots")
+        ->type_name("DIRECTORY")
+        ->needs(random);
+}
+
+std::optional<RandomOptions> random_options(const RandomArguments& arguments) {
+    if (arguments.minutes == 0) return std::nullopt;
+    RandomOptions options = arguments.options;
+    options.time = std::chrono::minutes{arguments.minutes};
+    if (!arguments.l0.empty()) options.l0 = arguments.l0;
+    if (!arguments.logs.empty()) options.logs = arguments.logs;
+    return options;
+}
+
 }  // namespace
 
 Result<Command> parse_command_line(std::span<char* const> arguments) {
@@ -201,6 +246,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
             ->excludes(filter)
             ->excludes(quick);
     tests.add_option("--json", json, "write the coverage there")->type_name("FILE")->needs(coverage);
+    RandomArguments random;
+    add_random(tests, random);
 
     const CLI::App& report_of = add_report(app, report);
 
@@ -222,6 +269,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
 
     if (tests.parsed()) {
         if (!json.empty()) test.json_file = json;
+        test.random = random_options(random);
         return test;
     }
     if (report_of.parsed()) {

@@ -9,6 +9,7 @@
 
 #include "tools/boot_command.hpp"
 #include "tools/error.hpp"
+#include "tools/random_tests.hpp"
 #include "tools/report_command.hpp"
 #include "tools/trace_command.hpp"
 
@@ -31,6 +32,7 @@ struct TestOptions {
     bool quick = false;  // without the Linux stack
     bool coverage = false;
     std::optional<std::filesystem::path> json_file;  // of the coverage
+    std::optional<RandomOptions> random;             // nothing but random L1s
 };
 
 // Help or the version was asked for.

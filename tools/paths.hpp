@@ -15,6 +15,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path bare_l1_image() {
     return build_directory() / "guests" / "bare" / "bare-l1.elf";
 }
+[[nodiscard]] inline std::filesystem::path random_l1_image() {
+    return build_directory() / "guests" / "random" / "random-l1.elf";
+}
 [[nodiscard]] inline std::filesystem::path l2_vmm_program() {
     return build_directory() / "guests" / "linux" / "l2-vmm";
 }

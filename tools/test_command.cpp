@@ -13,6 +13,11 @@ namespace flatback::tools {
 Result<ExitStatus> test_command(const TestOptions& options) {
     if (options.coverage) return coverage_command(options.json_file);
     TestReport report{options.filter};
+    if (options.random) {
+        TRY(run_random_tests(report, *options.random));
+        fmt::print("{}\n", report.closing_line());
+        return report.failed() == 0 ? ExitStatus::success : ExitStatus::incomplete;
+    }
     if (report.selects("format")) TRY(check_format(report));
     // It takes longer than all the rest together: only where it is asked for by name.
     if (!options.filter.empty() && report.selects("tidy")) TRY(check_tidy(report));

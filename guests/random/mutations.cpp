@@ -1,0 +1,166 @@
+#include "guests/random/mutations.hpp"
+
+#include "guests/bare/controls.hpp"
+#include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/log.hpp"
+#include "guests/random/world.hpp"
+#include "vmx/field_table.hpp"
+
+namespace flatback::guests {
+namespace {
+
+// A guest-state field that may hold anything: L2 reaches nothing but its sandbox.
+bool may_be_changed(std::uint32_t encoding) {
+    if (vmx::kind(encoding) != vmx::FieldKind::guest_state) return false;
+    for (const std::uint32_t kept : {
+             field::guest_interrupt_status.encoding,
+             field::pml_index.encoding,
+             field::guest_ia32_perf_global_ctrl.encoding,
+             field::guest_ia32_bndcfgs.encoding,
+             // Drawn below, or what ends an L2 that loops.
+             field::vmx_preemption_timer_value.encoding,
+             field::guest_activity_state.encoding,
+             field::vmcs_link_pointer.encoding,
+             // The emulator takes reserved bits, and keeps none.
+             field::guest_ia32_debugctl.encoding,
+         })
+        if (encoding == kept) return false;
+    return true;
+}
+
+struct Value {
+    std::uint32_t encoding;
+    std::uint64_t clear;
+    std::uint64_t set;
+};
+
+constexpr std::uint64_t everything = ~std::uint64_t{0};
+constexpr std::uint64_t beyond = 1ULL << 46;  // of every physical-address width that the emulator has
+
+// Controls that SDM 3C 27.2.1 refuses. No set of controls that lets L2 go on for ever is among them: each is
+// refused.
+constexpr Value bad_controls[] = {
+    {field::pin_based_vm_execution_controls.encoding, 0x16, 0},
+    {field::pin_based_vm_execution_controls.encoding, 0, 1U << 31},
+    {field::pin_based_vm_execution_controls.encoding, pin::nmi_exiting, pin::virtual_nmis},
+    {field::primary_processor_based_vm_execution_controls.encoding, 1U << 1, 0},
+    {field::primary_processor_based_vm_execution_controls.encoding, 0, 1},
+    {field::secondary_processor_based_vm_execution_controls.encoding, 0, 1U << 31},
+    {field::secondary_processor_based_vm_execution_controls.encoding, secondary::enable_ept,
+     secondary::unrestricted_guest},
+    {field::cr3_target_count.encoding, everything, 5},
+    {field::cr3_target_count.encoding, everything, 0xFFFFFFFF},
+    {field::address_of_io_bitmap_a.encoding, 0, 8},
+    {field::address_of_io_bitmap_b.encoding, 0, beyond},
+    {field::address_of_msr_bitmaps.encoding, 0, 0x800},
+    {field::address_of_msr_bitmaps.encoding, 0, beyond},
+    {field::virtual_apic_address.encoding, 0, 1},
+    {field::tpr_threshold.encoding, everything, 0x10},
+    {field::tpr_threshold.encoding, everything, 0xF},
+    {field::virtual_processor_identifier.encoding, everything, 0},
+    {field::ept_pointer.encoding, 7, 1},
+    {field::ept_pointer.encoding, 0x38, 0x10},
+    {field::ept_pointer.encoding, 0, 0x80},
+    {field::ept_pointer.encoding, 0, beyond},
+    {field::vm_exit_controls.encoding, 1, 0},
+    {field::vm_exit_controls.encoding, 0, 1U << 31},
+    {field::vm_exit_msr_store_address.encoding, 0, 8},
+    {field::vm_exit_msr_load_address.encoding, 0, beyond},
+    {field::vm_entry_msr_load_address.encoding, 0, 4},
+    {field::vm_entry_msr_load_address.encoding, 0, everything << 4},
+    {field::vm_entry_controls.encoding, 1, 0},
+    {field::vm_entry_controls.encoding, 0, entry_control::entry_to_smm},
+    {field::vm_entry_controls.encoding, 0, entry_control::deactivate_dual_monitor},
+    {field::vm_entry_interruption_information.encoding, everything, 0x80000101},
+    {field::vm_entry_interruption_information.encoding, everything, 0x80001D00},
+    {field::vm_entry_interruption_information.encoding, everything, 0x80000203},
+    {field::vm_entry_interruption_information.encoding, everything, 0x80000B03},
+    {field::vm_entry_interruption_information.encoding, everything, 0x80000320},
+    {field::vm_entry_interruption_information.encoding, everything, 0x80000B06},
+};
+
+// Host state that SDM 3C 27.2.2 to 27.2.4 refuse.
+constexpr Value bad_host[] = {
+    {field::host_cr0.encoding, 1, 0},
+    {field::host_cr0.encoding, 0x80000000, 0},
+    {field::host_cr0.encoding, 0x20, 0},
+    {field::host_cr4.encoding, 0x2000, 0},
+    {field::host_cr4.encoding, 0x20, 0},
+    {field::host_cr4.encoding, 0, 1ULL << 40},
+    {field::host_cr3.encoding, 0, beyond},
+    {field::host_ia32_sysenter_esp.encoding, everything, 0x800000000000},
+    {field::host_ia32_sysenter_eip.encoding, everything, 0xFFFF7FFFFFFFFFFF},
+    {field::host_ia32_pat.encoding, everything, 0x0206060606060606},
+    {field::host_ia32_pat.encoding, 0, 0x08},
+    {field::host_ia32_efer.encoding, 0x400, 0},
+    {field::host_ia32_efer.encoding, 0, 2},
+    {field::host_cs_selector.encoding, everything, 0},
+    {field::host_tr_selector.encoding, everything, 0},
+    {field::host_ss_selector.encoding, 0, 3},
+    {field::host_ds_selector.encoding, 0, 4},
+    {field::host_fs_base.encoding, everything, 0x8000000000000000},
+    {field::host_gs_base.encoding, everything, 0x0000800000000000},
+    {field::host_tr_base.encoding, 0, 1ULL << 60},
+    {field::host_gdtr_base.encoding, 0, 1ULL << 60},
+    {field::host_idtr_base.encoding, 0, 1ULL << 60},
+    {field::host_rip.encoding, 0, 1ULL << 60},
+    {field::vm_exit_controls.encoding, exit_control::host_address_space_size, 0},
+};
+
+}  // namespace
+
+void Mutations::set(std::uint32_t encoding, std::uint64_t value, Line& line) {
+    const std::uint64_t before = read_raw(encoding);
+    if (count_ == most) return;
+    changes_[count_++] = {encoding, before};
+    write_raw(encoding, value);
+    line << " " << vmx::name_of(encoding);
+    put(line, "is", read_raw(encoding));
+}
+
+void Mutations::add(Random& random, Line& line) {
+    const std::uint64_t kind = random.below(16);
+    if (kind < 3) {
+        const Value& value = bad_controls[random.below(std::size(bad_controls))];
+        return set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
+    }
+    if (kind < 5) {
+        const Value& value = bad_host[random.below(std::size(bad_host))];
+        return set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
+    }
+    if (kind == 5) {
+        return set(field::vmcs_link_pointer.encoding,
+                   random.number({physical(world.vmcs[2]), physical(world.vmcs[2]) | 8, beyond,
+                                  physical(world.sandbox), std::uint64_t{0xFFFFFFFF}}),
+                   line);
+    }
+    if (kind == 6)
+        return set(field::guest_activity_state.encoding, random.number({4ULL, 7ULL, 0x80000000ULL}), line);
+    if (kind == 7) {
+        const std::uint64_t number = random.below(4);
+        const auto encoding = static_cast<std::uint32_t>(field::guest_pdpte0.encoding + 2 * number);
+        return set(encoding, random.number({0x3ULL, 0x1E7ULL, beyond | 1, 0x3001ULL, 2ULL}), line);
+    }
+    std::uint32_t encoding = 0;
+    do {
+        encoding = vmx::all_fields[random.below(vmx::field_count)].encoding;
+    } while (!may_be_changed(encoding));
+    const unsigned bits = vmx::width(encoding) == vmx::FieldWidth::bits16   ? 16
+                          : vmx::width(encoding) == vmx::FieldWidth::bits32 ? 32
+                                                                            : 64;
+    // The emulator enters at a non-canonical RIP.
+    const bool is_rip = encoding == field::guest_rip.encoding;
+    const std::uint64_t flipped = read_raw(encoding) ^ 1ULL << random.below(is_rip ? 20 : bits);
+    if (is_rip || !random.one_in(4)) return set(encoding, flipped, line);
+    set(encoding, random.number({std::uint64_t{0}, everything, 0x800000000000ULL, 0x10000ULL, random.bits()}),
+        line);
+}
+
+void Mutations::undo() {
+    while (count_ > 0) {
+        --count_;
+        write_raw(changes_[count_].encoding, changes_[count_].before);
+    }
+}
+
+}  // namespace flatback::guests

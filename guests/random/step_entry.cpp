@@ -1,0 +1,294 @@
+#include "guests/bare/controls.hpp"
+#include "guests/bare/cpu.hpp"
+#include "guests/bare/enter_l2.hpp"
+#include "guests/bare/local_apic.hpp"
+#include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/exit_record.hpp"
+#include "guests/random/faults.hpp"
+#include "guests/random/guest_state.hpp"
+#include "guests/random/l1_state.hpp"
+#include "guests/random/l2_code.hpp"
+#include "guests/random/log.hpp"
+#include "guests/random/mutations.hpp"
+#include "guests/random/steps.hpp"
+#include "guests/random/world.hpp"
+
+namespace flatback::guests {
+namespace {
+
+struct Guest {
+    L2Mode mode;
+    GuestRegisters registers;
+};
+Guest guests[vmcs_regions];
+
+// MSR areas (SDM 3C table 25-14): index in bits 31:0, value in the second quadword.
+struct Entry {
+    std::uint64_t index;
+    std::uint64_t value;
+};
+
+Entry good_entry(Random& random) {
+    const std::uint64_t address = random.one_in(2) ? random.bits() >> 17 : random.bits() | 0xFFFF800000000000;
+    switch (random.below(7)) {
+        case 0:
+            return {msr_sysenter_cs, random.bits() & 0xFFFFFFFF};
+        case 1:
+            return {msr_sysenter_esp, address};
+        case 2:
+            return {msr_sysenter_eip, address};
+        case 3:
+            return {msr_pat, usual_pat};
+        case 4:
+            return {msr_star, random.bits()};
+        case 5:
+            return {msr_lstar, address};
+        default:
+            return {msr_kernel_gs_base, address};
+    }
+}
+
+Entry bad_entry(Random& random) {
+    switch (random.below(6)) {
+        case 0:
+            return {msr_fs_base, 0};  // SDM 3C 27.4: never by a list
+        case 1:
+            return {msr_gs_base, 0};
+        case 2:
+            return {0x808, 0};  // an x2APIC register
+        case 3:
+            return {msr_pat, 0x0206060606060606};
+        case 4:
+            return {msr_sysenter_esp, 0x800000000000};
+        default:
+            return {msr_star | 1ULL << (32 + random.below(32)), 0};
+    }
+}
+
+Entry* entries(Page* page) {
+    return reinterpret_cast<Entry*>(page->words);
+}
+
+void draw_lists(Random& random, Line& line) {
+    const std::uint64_t loads = random.below(4);
+    for (unsigned i = 0; i < loads; ++i) {
+        Entry& entry = entries(world.entry_load)[i];
+        entry = random.one_in(8) ? bad_entry(random) : good_entry(random);
+        if (random.one_in(6)) entry = {msr_efer, read(field::guest_ia32_efer) ^ random.some_of(0x801)};
+        put(line, "load", entry.index);
+    }
+    write(field::vm_entry_msr_load_count, loads);
+    const std::uint64_t stores = random.below(3);
+    for (unsigned i = 0; i < stores; ++i) entries(world.exit_store)[i] = {good_entry(random).index, 0};
+    write(field::vm_exit_msr_store_count, stores);
+    // A bad one is a VMX abort (SDM 3C 28.7), which ends the machine.
+    const std::uint64_t exit_loads = random.below(3);
+    for (unsigned i = 0; i < exit_loads; ++i) {
+        entries(world.exit_load)[i] = good_entry(random);
+        if (random.one_in(4)) entries(world.exit_load)[i] = {msr_efer, usual_efer ^ random.some_of(0x801)};
+    }
+    write(field::vm_exit_msr_load_count, exit_loads);
+    put(line, "lists", loads << 8 | stores << 4 | exit_loads);
+}
+
+void draw_event(Random& random, Line& line) {
+    constexpr std::uint64_t valid = 1U << 31;
+    constexpr std::uint64_t deliver_error_code = 1U << 11;
+    constexpr std::uint64_t with_error_code =
+        1U << 8 | 1U << 10 | 1U << 11 | 1U << 12 | 1U << 13 | 1U << 14 | 1U << 17;
+    // Types 1 and 7 are bad ones: see mutations.cpp.
+    const std::uint64_t type = random.number({0ULL, 2ULL, 3ULL, 3ULL, 3ULL, 4ULL, 5ULL, 6ULL});
+    const std::uint64_t vector = type == 2 ? 2
+                                 : type == 3
+                                     ? random.number({0ULL, 1ULL, 5ULL, 6ULL, 8ULL, 13ULL, 14ULL, 17ULL})
+                                 : type == 5 ? 1
+                                 : type == 6 ? random.number({3ULL, 4ULL})
+                                             : random.below(256);
+    std::uint64_t information = valid | type << 8 | vector;
+    bool error_code = type == 3 && (with_error_code >> vector & 1) != 0 && (read(field::guest_cr0) & 1) != 0;
+    if (random.one_in(10)) error_code = !error_code;
+    if (error_code) information |= deliver_error_code;
+    write(field::vm_entry_interruption_information, information);
+    write(field::vm_entry_exception_error_code, random.one_in(10) ? random.bits() : random.below(32));
+    write(field::vm_entry_instruction_length,
+          random.one_in(12) ? random.number({0ULL, 16ULL}) : 1 + random.below(3));
+    put(line, "inject", information);
+}
+
+// States between instructions that an entry may bring: SDM 3C 27.3.1.4, 27.3.1.5.
+void draw_interruptibility(Random& random, Line& line) {
+    write(field::guest_interruptibility_state, random.number({1ULL, 2ULL, 8ULL, 3ULL, 4ULL, 0x10ULL}));
+    put(line, "blocking", read(field::guest_interruptibility_state));
+    if (!random.one_in(2)) return;
+    write(field::guest_pending_debug_exceptions,
+          random.number({0x1000ULL, 0x4000ULL, 0x5000ULL, 0x1ULL, 0x1001ULL}));
+    put(line, "pending", read(field::guest_pending_debug_exceptions));
+}
+
+void draw_debugging(Random& random, Line& line) {
+    write(field::guest_rflags, read(field::guest_rflags) | random.some_of(0x10100));
+    if (random.one_in(2))
+        write(field::guest_dr7, random.number({0x400ULL, 0x401ULL, 0x30401ULL, 0x10401ULL, 0x2400ULL}));
+    const std::uint64_t address = l2_memory::code + random.below(slots) * slot_size;
+    asm volatile("movq %0, %%dr0" : : "r"(address));
+    put(line, "rflags", read(field::guest_rflags));
+    put(line, "dr7", read(field::guest_dr7));
+}
+
+// After an exit that is not an instruction to be skipped, L2 goes on in its next slot.
+void move_on(const Guest& guest, std::uint64_t slot) {
+    write(field::guest_rip, slot_rip(guest.mode, slot));
+    write(field::guest_interruptibility_state, 0);
+    write(field::guest_pending_debug_exceptions, 0);
+    // Execution goes on without single steps but for those that are drawn.
+    write(field::guest_rflags, read(field::guest_rflags) & ~std::uint64_t{0x10100});
+}
+
+void start_anew(Random& random, Guest& guest, Line& line) {
+    guest.mode = static_cast<L2Mode>(random.below(l2_modes));
+    std::uint32_t entry = read(field::vm_entry_controls) & ~entry_control::ia32e_mode_guest;
+    if (guest.mode <= L2Mode::compatibility) entry |= entry_control::ia32e_mode_guest;
+    write(field::vm_entry_controls, entry);
+    write_guest_state(random, guest.mode);
+    guest.registers = {};
+    write_l2_code(random, code_bits(guest.mode));
+    put(line, "mode", static_cast<std::uint64_t>(guest.mode));
+}
+
+// What L1 does before an entry.
+void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
+    if (random.one_in(3)) start_anew(random, guest, line);
+    if (random.one_in(5)) {
+        write_controls(random, guest.mode);
+        line << " controls";
+    }
+    if (random.one_in(5)) {
+        write_host_state(random);
+        line << " host";
+    }
+    if (random.one_in(3)) draw_lists(random, line);
+    if (random.one_in(4)) draw_event(random, line);
+    if (random.one_in(8)) draw_interruptibility(random, line);
+    if (random.one_in(8)) draw_debugging(random, line);
+    const std::uint64_t count = random.number({0ULL, 0ULL, 0ULL, 1ULL, 1ULL, 2ULL});
+    for (unsigned i = 0; i < count; ++i) mutations.add(random, line);
+}
+
+// One entry; false where L2 did not run, or cannot again.
+bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& line) {
+    last_fault.taken = false;
+    const std::uint64_t flags = enter_l2(&guest.registers, launch);
+    if (flags != 0) {
+        line << " " << outcome_of(flags);
+        log_line(line);
+        return false;
+    }
+    const std::uint32_t reason = read(field::exit_reason);
+    if (reason == reason::vmx_preemption_timer_expired) {
+        // L2 looped, for as many ticks as L0 left it: nothing of it can be compared.
+        line << " reason=34";
+        log_line(line);
+        world.case_over = true;
+        return false;
+    }
+    const Look look = log_everything ? Look::all : random.one_in(3) ? Look::whole : Look::brief;
+    put_exit(line, reason, guest.registers, look);
+    put(line, "l1", l1_checksum());
+    put(line, "nmis", nmi_count);
+    log_line(line);
+    if (look == Look::all) {
+        print_all_fields();
+        print_l1_state();
+    }
+    // The processor clears the valid bit at every exit, failed entries excepted (SDM 3C 28.2.5).
+    if ((reason & reason::entry_failure) != 0) return false;
+    world.launched[vmcs] = true;
+    return reason != reason::triple_fault;
+}
+
+// What L1 does after an exit: skips an instruction, or sends L2 on.
+void after_exit(Random& random, Guest& guest, std::uint64_t& slot) {
+    const std::uint32_t reason = read(field::exit_reason);
+    const bool is_instruction = (reason >= 10 && reason <= 31 && reason != reason::vmcall) || reason == 46 ||
+                                reason == 47 || reason == 50 || reason == 53 || reason == 54 || reason == 55;
+    if (is_instruction && !random.one_in(8)) {
+        write(field::guest_rip, read(field::guest_rip) + read(field::vm_exit_instruction_length));
+        write(field::guest_interruptibility_state, read(field::guest_interruptibility_state) & ~3ULL);
+        return;
+    }
+    slot = (slot + 1) % slots;
+    move_on(guest, slot);
+}
+
+}  // namespace
+
+void prepare_guests(Random& random) {
+    Line line;
+    line << "guests";
+    // L2's ports and MSRs: none reaches the machine but these.
+    for (Page* page : {world.io_bitmap_a, world.io_bitmap_b, world.msr_bitmap})
+        for (std::uint64_t& word : page->words) word = ~std::uint64_t{0};
+    world.io_bitmap_a->words[0x80 / 64] &= ~random.some_of(3);
+    // SDM 3C 25.6.9: reads low and high, writes low and high, 1 KB each.
+    auto* const bitmap = reinterpret_cast<std::uint8_t*>(world.msr_bitmap->words);
+    const auto permit = [bitmap, &random](std::uint32_t msr) {
+        const std::uint32_t half = msr >= 0xC0000000 ? 1024 : 0;
+        const std::uint32_t byte = half + (msr & 0x1FFF) / 8;
+        const auto bit = static_cast<std::uint8_t>(~(1U << (msr & 7)));
+        if (random.one_in(2)) bitmap[byte] &= bit;
+        if (random.one_in(2)) bitmap[2048 + byte] &= bit;
+    };
+    for (const std::uint32_t msr :
+         {msr_efer, msr_pat, msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip, msr_star, msr_lstar,
+          msr_cstar, msr_fmask, msr_fs_base, msr_gs_base, msr_kernel_gs_base})
+        permit(msr);
+    for (unsigned i = 0; i < 2; ++i) {
+        const std::uint64_t address = physical(world.vmcs[i]);
+        vmptrld(address);
+        guests[i].mode = static_cast<L2Mode>(random.below(l2_modes));
+        guests[i].registers = {};
+        write_controls(random, guests[i].mode);
+        write_host_state(random);
+        write_guest_state(random, guests[i].mode);
+        put(line, "mode", static_cast<std::uint64_t>(guests[i].mode));
+    }
+    write_l2_code(random, code_bits(guests[1].mode));
+    log_line(line);
+}
+
+void step_entry(Random& random) {
+    make_a_guest_current();
+    const unsigned vmcs = current_vmcs();
+    if (vmcs >= 2) return;
+    Guest& guest = guests[vmcs];
+    Mutations mutations;
+    Line line;
+    line << "entry";
+    prepare(random, guest, mutations, line);
+    std::uint64_t slot = 0;
+    bool launch = !world.launched[vmcs];
+    if (random.one_in(25)) launch = !launch;
+    put(line, "launch", launch ? 1 : 0);
+    const std::uint64_t exits = 1 + random.below(8);
+    for (std::uint64_t exit = 0; exit < exits; ++exit) {
+        if (!enter_once(random, guest, vmcs, launch, line)) break;
+        after_exit(random, guest, slot);
+        line = Line{};
+        line << " again";
+        launch = false;
+        if (random.one_in(6)) draw_event(random, line);
+        if (random.one_in(12)) draw_lists(random, line);
+        if (random.one_in(12)) draw_debugging(random, line);
+    }
+    if (world.case_over) return;
+    // Sometimes what was wrong stays.
+    if (!random.one_in(12)) mutations.undo();
+    write(field::vm_entry_interruption_information, 0);
+    Line sums;
+    sums << " memory";
+    put(sums, "l2", sandbox_checksum());
+    put(sums, "structures", structures_checksum());
+    log_line(sums);
+}
+
+}  // namespace flatback::guests
