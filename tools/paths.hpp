@@ -18,6 +18,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path random_l1_image() {
     return build_directory() / "guests" / "random" / "random-l1.elf";
 }
+[[nodiscard]] inline std::filesystem::path bare32_l1_image() {
+    return build_directory() / "guests" / "bare32" / "bare32-l1.elf";
+}
 [[nodiscard]] inline std::filesystem::path l2_vmm_program() {
     return build_directory() / "guests" / "linux" / "l2-vmm";
 }
