@@ -5,6 +5,7 @@
 #include "guests/bare/controls.hpp"
 #include "guests/bare/ept12.hpp"
 #include "guests/bare/l2_programs.hpp"
+#include "guests/bare/part.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -21,8 +22,7 @@ std::uint64_t touch(L2& l2, std::uint64_t round) {
     write(field::guest_rip, physical(l2_touch_pages));
     const std::uint64_t ticks = ticks_of(1, [&] { enter_l2(&l2.registers, false); });
     if (read(field::exit_reason) != reason::vmcall || l2.registers.rcx != 0) {
-        report_error("bare-l1", "ept02: L2 did not touch its pages");
-        power_off();
+        leave_part("ept02: L2 did not touch its pages");
     }
     return ticks;
 }

@@ -5,6 +5,7 @@
 #include "guests/bare/controls.hpp"
 #include "guests/bare/ept12.hpp"
 #include "guests/bare/l2_programs.hpp"
+#include "guests/bare/part.hpp"
 
 namespace flatback::guests {
 
@@ -24,8 +25,7 @@ void bench_launch() {
         fill += ticks_of(1, [&] { fill_vmcs(plan); });
         launch += ticks_of(1, [&] { enter_l2(&l2.registers, true); });
         if (read(field::exit_reason) != reason::vmcall) {
-            report_error("bare-l1", "first_vmlaunch: an exit of another reason");
-            power_off();
+            leave_part("first_vmlaunch: an exit of another reason");
         }
     }
     report_bench("vmcs_setup", fill / launches);

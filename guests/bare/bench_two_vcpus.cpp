@@ -5,6 +5,7 @@
 #include "guests/bare/controls.hpp"
 #include "guests/bare/ept12.hpp"
 #include "guests/bare/l2_programs.hpp"
+#include "guests/bare/part.hpp"
 
 namespace flatback::guests {
 
@@ -30,8 +31,7 @@ void bench_two_vcpus() {
         turn(second, second_address);
     });
     if (read(field::exit_reason) != reason::vmcall) {
-        report_error("bare-l1", "two_l2_vcpus: an exit of another reason");
-        power_off();
+        leave_part("two_l2_vcpus: an exit of another reason");
     }
     report_bench("two_l2_vcpus", pair / 2);
 }

@@ -20,6 +20,8 @@ constexpr std::uint32_t msr_secondary = 0x48B;
 constexpr std::uint32_t msr_ept_vpid = 0x48C;
 constexpr std::uint32_t msr_true_pin = 0x48D;
 
+bool told_of_bochs = false;
+
 vmx::ControlCapability allowed(std::uint32_t msr) {
     return vmx::ControlCapability::from_msr(read_msr(msr));
 }
@@ -59,7 +61,16 @@ bool under_flatback() {
            leaf.edx == 0x74616C46;  // "Flat" "back" "Flat"
 }
 
+bool under_a_hypervisor() {
+    return (cpuid(1).ecx >> 31 & 1) != 0;
+}
+
+void tell_of_bochs() {
+    told_of_bochs = true;
+}
+
 bool beneath_is_bochs() {
+    if (told_of_bochs) return true;
     // CPUID tells the model that Bochs emulates, and no more. Its debug port answers with its own number.
     std::uint8_t answer;
     asm volatile("inb $0xE9, %0" : "=a"(answer));
@@ -67,8 +78,7 @@ bool beneath_is_bochs() {
 }
 
 bool directly_on_bochs() {
-    constexpr std::uint32_t hypervisor = 1U << 31;
-    return (cpuid(1).ecx & hypervisor) == 0 && !under_flatback() && beneath_is_bochs();
+    return !under_a_hypervisor() && !under_flatback() && beneath_is_bochs();
 }
 
 }  // namespace flatback::guests

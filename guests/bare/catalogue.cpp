@@ -1,13 +1,24 @@
 #include "guests/bare/catalogue.hpp"
 
+#include "guests/bare/capabilities.hpp"
+#include "guests/bare/controls.hpp"
+
 namespace flatback::guests {
 namespace {
+
+bool ept() {
+    return capabilities.secondary.may_set(secondary::enable_ept) && capabilities.has_invept();
+}
+
+bool invalidation() {
+    return capabilities.has_invept() || capabilities.has_invvpid();
+}
 
 constexpr Part checks[] = {
     {"vmx-operation", check_vmx_operation},
     {"vmcs-pointer", check_vmcs_pointer},
     {"vmcs-access", check_vmcs_access},
-    {"invalidation", check_invalidation},
+    {"invalidation", check_invalidation, invalidation, "INVEPT and INVVPID"},
     {"launch", check_launch},
     {"entry-controls", check_entry_controls},
     {"entry-host", check_entry_host},
@@ -23,30 +34,41 @@ constexpr Part checks[] = {
     {"interrupts", check_interrupts},
     {"windows", check_windows},
     {"timers", check_timers},
-    {"ept-violation", check_ept_violation},
-    {"ept-memory", check_ept_memory},
+    {"ept-violation", check_ept_violation, ept, "EPT"},
+    {"ept-memory", check_ept_memory, ept, "EPT"},
     {"without-ept", check_without_ept},
     {"guest-modes", check_guest_modes},
     {"msr-lists", check_msr_lists},
-    {"many", check_many},
+    {"many", check_many, ept, "EPT"},
+    {"orders", check_orders},
     {"activity", check_activity},
     {"memory", check_memory},
     {"trace", check_trace},
     {"local-apic", check_local_apic},
 };
 
+constexpr Part trials[] = {
+    {"hangs-in-l1", hang_in_l1},
+    {"hangs-in-l2", hang_in_l2},
+    {"hangs-in-a-halted-l2", hang_in_halted_l2},
+    {"hangs-by-an-exception", meet_an_exception},
+};
+
 constexpr Part benches[] = {
-    {"instructions", bench_instructions}, {"invalidation", bench_invalidation},
-    {"operands", bench_operands},         {"launch", bench_launch},
-    {"reflected", bench_reflected},       {"flushes", bench_flushes},
-    {"two-vcpus", bench_two_vcpus},       {"ept02", bench_ept02},
-    {"longest", bench_longest},           {"trace", bench_trace},
+    {"instructions", bench_instructions},   {"invalidation", bench_invalidation},
+    {"operands", bench_operands},           {"launch", bench_launch, ept, "EPT"},
+    {"reflected", bench_reflected},         {"flushes", bench_flushes},
+    {"two-vcpus", bench_two_vcpus},         {"ept02", bench_ept02, ept, "EPT"},
+    {"longest", bench_longest, ept, "EPT"}, {"trace", bench_trace},
 };
 
 }  // namespace
 
 std::span<const Part> all_checks() {
     return checks;
+}
+std::span<const Part> hanging_parts() {
+    return trials;
 }
 std::span<const Part> all_benches() {
     return benches;

@@ -2,19 +2,17 @@
 #pragma once
 
 #include <span>
-#include <string_view>
 
 #include "guests/bare/multiboot.hpp"
+#include "guests/bare/part.hpp"
 
 namespace flatback::guests {
 
-struct Part {
-    std::string_view name;
-    void (*run)();
-};
-
 std::span<const Part> all_checks();
 std::span<const Part> all_benches();
+
+// Those that fail on purpose, and only where they are named.
+std::span<const Part> hanging_parts();
 
 // check_*.cpp
 void check_vmx_operation();
@@ -42,10 +40,20 @@ void check_without_ept();
 void check_guest_modes();
 void check_msr_lists();
 void check_many();
+void check_orders();
 void check_activity();
 void check_memory();
 void check_trace();
 void check_local_apic();
+
+// trial_broken.cpp
+std::span<const Part> broken_parts();
+
+// trial_hangs.cpp
+void hang_in_l1();
+void hang_in_l2();
+void hang_in_halted_l2();
+void meet_an_exception();
 
 // bench_*.cpp
 void bench_instructions();

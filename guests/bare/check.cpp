@@ -3,6 +3,11 @@
 #include "guests/bare/capabilities.hpp"
 
 namespace flatback::guests {
+namespace {
+
+std::string_view open_name;
+
+}  // namespace
 
 bool shows(const Deviation& deviation) {
     if (deviation.what.empty()) return false;
@@ -14,7 +19,20 @@ void report_deviation(std::string_view name, const Deviation& deviation) {
     report_text("bare_l1.known_deviation", (line << name << ": " << deviation.what).text());
 }
 
+Check::Check(std::string_view name) : name_{name} {
+    open_name = name;
+}
+
+std::string_view Check::open() {
+    return open_name;
+}
+
+void Check::forget_open() {
+    open_name = {};
+}
+
 Check::~Check() {
+    open_name = {};
     if (assertions_ == 0) {
         report_fail(name_, "asserted nothing");
     } else if (!failed_) {

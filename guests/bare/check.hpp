@@ -30,7 +30,7 @@ void report_deviation(std::string_view name, const Deviation& deviation);
 // Remembers the first assertion that failed. A check that asserted nothing has failed.
 class Check final {
 public:
-    explicit Check(std::string_view name) : name_{name} {}
+    explicit Check(std::string_view name);
     ~Check();
     Check(const Check&) = delete;
     Check& operator=(const Check&) = delete;
@@ -44,6 +44,10 @@ public:
 
     // runs_to, then moves guest RIP past the instruction that exited.
     bool runs_past(L2& l2, std::uint32_t reason);
+
+    // The check that is being made; empty where none is. A part that is left leaves its name here.
+    static std::string_view open();
+    static void forget_open();
 
     // Where the deviation shows, a failure is reported as that; anywhere else it stays a failure.
     Check& known(const Deviation& deviation);

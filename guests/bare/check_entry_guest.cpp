@@ -77,8 +77,10 @@ constexpr Mutation bad_rip_and_state[] = {
      {{interruption, all_bits, valid | 2U << 8 | 2}, {interruptibility, 0, 2}}},
     {"entry-with-reserved-pending-debug-exceptions-is-an-invalid-guest-state",
      {{field::guest_pending_debug_exceptions.encoding, 0, 1U << 5}}},
+    // The second is no change, but there only where EFER can be loaded.
     {"entry-that-leaves-ia-32e-mode-with-efer-lma-set-is-an-invalid-guest-state",
-     {{field::vm_entry_controls.encoding, entry_control::ia32e_mode_guest, 0}}},
+     {{field::vm_entry_controls.encoding, entry_control::ia32e_mode_guest, 0},
+      {field::guest_ia32_efer.encoding, 1U << 10, 1U << 10}}},
 };
 // clang-format on
 
@@ -87,6 +89,7 @@ constexpr std::uint32_t invalid_guest_state = reason::entry_failure_guest_state 
 template <std::size_t Count>
 void check_all(const Mutation (&mutations)[Count]) {
     for (const Mutation& mutation : mutations) {
+        if (!is_offered(mutation)) continue;
         const Mutated mutated{mutation};
         Check check{mutation.name};
         check.outcome("VMLAUNCH", try_enter(true), vm_exit);
@@ -135,15 +138,18 @@ void check_nothing_else_changes(L2& l2) {
                         {interruption, all_bits, valid | 3U << 8 | 6},
                         {field::guest_rsp.encoding, all_bits, 0x1234567890}}};
     const Mutated mutated{bad};
-    std::uint64_t before[count];
-    for (std::size_t i = 0; i < count; ++i) before[i] = read_raw(kept[i]);
+    std::uint64_t before[count]{};
+    // First which there are: a VMREAD of no field sets the error number.
+    bool there[count];
+    for (std::size_t i = 0; i < count; ++i) there[i] = try_vmread(kept[i], before[i]) == vm_succeed;
+    for (std::size_t i = 0; i < count; ++i) before[i] = there[i] ? read_raw(kept[i]) : 0;
     check.outcome("VMRESUME", try_enter(false), vm_exit);
     check.equal("exit reason", read(field::exit_reason), invalid_guest_state);
     for (std::size_t i = 0; i < count; ++i) {
         Line what;
         what << "field ";
         what.hexadecimal(kept[i]);
-        check.equal(what.text(), read_raw(kept[i]), before[i]);
+        if (there[i]) check.equal(what.text(), read_raw(kept[i]), before[i]);
     }
     static_cast<void>(l2);
 }

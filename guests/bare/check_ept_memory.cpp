@@ -4,6 +4,7 @@
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/check.hpp"
 #include "guests/bare/controls.hpp"
+#include "guests/bare/forget.hpp"
 #include "guests/bare/memory_program.hpp"
 
 namespace flatback::guests {
@@ -16,7 +17,7 @@ constexpr std::uint64_t pattern(std::uint64_t page) {
 }
 
 void invalidate(const Ept12& hierarchy) {
-    invept(invept_type::single_context, {hierarchy.pointer(), 0});
+    forget_ept(hierarchy.pointer());
 }
 
 // What L2 reads at the address; any other exit fails the check.
@@ -80,7 +81,11 @@ void check_remapping(L2& l2, Ept12& hierarchy) {
             invalidate(hierarchy);
             expect_load(check, l2, address, 0xBBBB);
             hierarchy.map(address, physical(first), EptLevel::page_4k);
-            invept(invept_type::all_contexts, {0, 0});
+            if (capabilities.has_invept_type(invept_type::all_contexts)) {
+                invept(invept_type::all_contexts, {0, 0});
+            } else {
+                invalidate(hierarchy);
+            }
         }
     }
     {

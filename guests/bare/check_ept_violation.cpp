@@ -5,6 +5,7 @@
 #include "guests/bare/check.hpp"
 #include "guests/bare/controls.hpp"
 #include "guests/bare/cpu.hpp"
+#include "guests/bare/forget.hpp"
 #include "guests/bare/linear_window.hpp"
 #include "guests/bare/memory_program.hpp"
 
@@ -51,7 +52,7 @@ void check_violations(L2& l2, Ept12& hierarchy) {
         } else {
             hierarchy.map(free_window, physical(page), EptLevel::page_4k, each.rights);
         }
-        invept(invept_type::single_context, {hierarchy.pointer(), 0});
+        forget_ept(hierarchy.pointer());
         const std::uint64_t address = free_window + (each.program == l2_jump ? 0 : 0x238);
         start(l2, each.program, address, 1);
         Check check{each.name};
@@ -153,7 +154,7 @@ void check_misconfigurations(L2& l2) {
         map_image(hierarchy);
         hierarchy.entry(free_window, each.level) = each.entry;
         write(field::ept_pointer, hierarchy.pointer());
-        invept(invept_type::single_context, {hierarchy.pointer(), 0});
+        forget_ept(hierarchy.pointer());
         start(l2, l2_load, free_window + 0x40);
         Check check{each.name};
         check.runs_to(l2, reason::ept_misconfiguration);
@@ -167,7 +168,7 @@ void check_execute_only(L2& l2, Ept12& hierarchy) {
     page->words[0] = 0xF4C1010F;  // vmcall; hlt
     write(field::ept_pointer, hierarchy.pointer());
     hierarchy.map(free_window, physical(page), EptLevel::page_4k, ept::executable);
-    invept(invept_type::single_context, {hierarchy.pointer(), 0});
+    forget_ept(hierarchy.pointer());
     start(l2, l2_jump, free_window);
     if ((capabilities.ept_vpid & 1) == 0) {
         Check check{"an-execute-only-ept-entry-is-a-misconfiguration-where-it-is-not-offered"};

@@ -7,6 +7,7 @@
 #include "guests/bare/controls.hpp"
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/ept12.hpp"
+#include "guests/bare/forget.hpp"
 #include "guests/bare/memory_program.hpp"
 
 extern "C" {
@@ -81,7 +82,9 @@ constexpr std::uint64_t cr0_pg = 1ULL << 31;
 constexpr std::uint64_t cr4_pse = 0x10;
 constexpr std::uint64_t cr4_pae = 0x20;
 
+// For an L2 of another mode than the one before, which had the same VPID and EPTP and other page tables.
 VmcsPlan plan_for_32_bits(const Ept12& hierarchy) {
+    forget_vpid(1);
     VmcsPlan plan = usual_plan(0, hierarchy.pointer());
     plan.entry &= ~entry_control::ia32e_mode_guest;
     plan.primary |= primary::use_msr_bitmaps;

@@ -190,7 +190,7 @@ void check_injection() {
     check_arrivals(injection);
     check_cr2(injection);
     check_bitmap_is_ignored(injection);
-    check_ept_violation_in_delivery(injection);
+    if (capabilities.secondary.may_set(secondary::enable_ept)) check_ept_violation_in_delivery(injection);
     check_nmi_blocking(injection);
     check_failed_entry_keeps_event(injection);
 }

@@ -52,16 +52,6 @@ void let_interrupts_in() {
     asm volatile("sti; nop; nop; cli" : : : "memory");
 }
 
-// An NMI exit leaves NMIs blocked until the next IRET.
-void unblock_nmi() {
-    asm volatile(
-        "movq %%rsp, %%rax\n\t"
-        "pushq $0x10\n\tpushq %%rax\n\tpushfq\n\tpushq $0x08\n\tpushq $1f\n\tiretq\n1:"
-        :
-        :
-        : "rax", "cc", "memory");
-}
-
 VmcsPlan plan_with(std::uint32_t pin_controls, std::uint32_t exit_controls) {
     VmcsPlan plan = usual_plan(physical(l2_cpuid_loop), usual_ept().pointer());
     plan.pin |= pin_controls;

@@ -7,28 +7,14 @@
 #include "guests/bare/controls.hpp"
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/memory_program.hpp"
+#include "guests/bare/reserved_memory.hpp"
 
 namespace flatback::guests {
 namespace {
 
 constexpr std::uint64_t pattern = 0xDEAD'BEEF'0BAD'F00D;
 
-struct Range {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-};
-
-// The memory from the first megabyte to the highest available address below 4 GB is RAM; what of it the map
-// keeps from L1, and what directly follows, is where an L0 may be. Devices live above all of it.
-Range top_reserved_range() {
-    Range found;
-    boot_information.each_range([&](const MemoryRange& range) {
-        const std::uint64_t end = range.base + range.size;
-        if (range.available || range.base < 1 << 20 || end > 0xE000'0000) return;
-        if (range.size > found.end - found.begin) found = {range.base, end};
-    });
-    return found;
-}
+using Range = MemoryHole;
 
 // The text that L0 carries, each character one past the real one, so that this image does not carry it.
 constexpr char scrambled_marker[] = "GMBUCBDL.M1.TFDSFU";

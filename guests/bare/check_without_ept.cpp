@@ -6,6 +6,7 @@
 #include "guests/bare/check.hpp"
 #include "guests/bare/controls.hpp"
 #include "guests/bare/cpu.hpp"
+#include "guests/bare/forget.hpp"
 #include "guests/bare/l2_idt.hpp"
 #include "guests/bare/linear_tables.hpp"
 #include "guests/bare/memory_program.hpp"
@@ -92,7 +93,7 @@ void check_l1_edits(L2& l2, LinearTables& tables) {
         for (std::uint64_t type = 0; type <= 3; ++type) {
             if (!capabilities.has_invvpid_type(static_cast<unsigned>(type))) continue;
             tables.entry(address) = physical(first) | present | writable;
-            invvpid(invvpid_type::single_context, {1, 0});
+            forget_vpid(1);
             expect_load(check, l2, 0x1111);
             tables.entry(address) = physical(second) | present | writable;
             invvpid(type, {1, address});
@@ -102,7 +103,7 @@ void check_l1_edits(L2& l2, LinearTables& tables) {
     {
         Check check{"without-ept-a-page-made-read-only-is-so-after-invvpid"};
         tables.entry(address) = physical(second) | present;
-        invvpid(invvpid_type::individual_address, {1, address});
+        forget_linear(1, address);
         write(field::exception_bitmap, 1U << vector_page_fault);
         start(l2, l2_store, address, 7);
         check.runs_to(l2, reason::exception_or_nmi);
@@ -127,7 +128,7 @@ void check_l2_edits(L2& l2, LinearTables& tables) {
     };
     for (const Way& way : ways) {
         tables.entry(address) = physical(first) | present | writable;
-        invvpid(invvpid_type::single_context, {1, 0});
+        forget_vpid(1);
         Check check{way.name};
         start(l2, way.program, address);
         l2.registers.r8 = physical(&tables.entry(address));
@@ -143,7 +144,7 @@ void check_cr3_switches(L2& l2, LinearTables& tables) {
     other.map_image();
     tables.entry(address) = physical(page_with(0x6666)) | present;
     other.entry(address) = physical(page_with(0x7777)) | present;
-    invvpid(invvpid_type::single_context, {1, 0});
+    forget_vpid(1);
     const auto run = [&](Check& check) {
         start(l2, l2_switch_cr3, address);
         l2.registers.r8 = tables.root();
@@ -168,7 +169,7 @@ void check_cr3_switches(L2& l2, LinearTables& tables) {
         for (unsigned i = 0; i < 3; ++i) {
             check.runs_past(l2, reason::control_register_access);
             write(field::guest_cr3, i == 1 ? other.root() : tables.root());
-            invvpid(invvpid_type::single_context_retaining_globals, {1, 0});
+            forget_vpid(1);
         }
         check.runs_to(l2, reason::vmcall);
         check.equal("first root", l2.registers.rax, 0x6666);
@@ -181,7 +182,7 @@ void check_cr3_switches(L2& l2, LinearTables& tables) {
 
 void check_own_page_faults(L2& l2, LinearTables& tables) {
     tables.entry(address) = 0;
-    invvpid(invvpid_type::single_context, {1, 0});
+    forget_vpid(1);
     use_l2_idt(physical(allocate_page()) + page_size - 64);
     Check check{"without-ept-a-page-fault-is-l2s-own-where-l1-does-not-intercept-it"};
     start(l2, l2_load, address + 0x30);
@@ -204,15 +205,17 @@ void check_vpids_in_turn(LinearTables& tables) {
     Page* const second = page_with(0xA2);
     tables.entry(address) = physical(first) | present;
     L2 one{plan_without_ept(tables.root(), 1)};
+    forget_vpid(1);
+    forget_vpid(2);
     Check check{"without-ept-vpids-1-2-1-with-edits-between-see-the-edits"};
     expect_load(check, one, 0xA1);
     write(field::virtual_processor_identifier, 2);
     expect_load(check, one, 0xA1);
     tables.entry(address) = physical(second) | present;
-    invvpid(invvpid_type::single_context, {1, 0});
+    forget_vpid(1);
     write(field::virtual_processor_identifier, 1);
     expect_load(check, one, 0xA2);
-    invvpid(invvpid_type::single_context, {2, 0});
+    forget_vpid(2);
     write(field::virtual_processor_identifier, 2);
     expect_load(check, one, 0xA2);
 }

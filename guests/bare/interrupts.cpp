@@ -2,6 +2,7 @@
 
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/local_apic.hpp"
+#include "guests/bare/part.hpp"
 #include "guests/bare/report.hpp"
 
 extern "C" {
@@ -62,14 +63,22 @@ void set_tss() {
     line.hexadecimal(read_cr2()) << " rax ";
     line.hexadecimal(frame.rax) << " rcx ";
     line.hexadecimal(frame.rcx);
-    report_error("bare-l1", line.text());
-    power_off();
+    leave_part(line.text());
 }
 
 }  // namespace
 
 void count_interrupts(std::uint8_t vector) {
     counted[vector] = true;
+}
+
+void unblock_nmi() {
+    asm volatile(
+        "movq %%rsp, %%rax\n\t"
+        "pushq $0x10\n\tpushq %%rax\n\tpushfq\n\tpushq $0x08\n\tpushq $1f\n\tiretq\n1:"
+        :
+        :
+        : "rax", "cc", "memory");
 }
 
 void start_interrupts() {
@@ -87,7 +96,9 @@ void start_interrupts() {
 }
 
 extern "C" void handle_interrupt(InterruptFrame* frame) {
-    if (frame->vector < 32) {
+    if (frame->vector == vector_nmi) {
+        if (time_is_up(*frame)) return;
+    } else if (frame->vector < 32) {
         for (const std::uint64_t* entry = recovery_begin; entry < recovery_end; entry += 2) {
             if (entry[0] != frame->rip) continue;
             last_fault.taken = true;

@@ -28,6 +28,9 @@ extern volatile std::uint64_t interrupt_count[256];
 // Lets a vector arrive: it is counted and, from 32 up, acknowledged at the local APIC.
 void count_interrupts(std::uint8_t vector);
 
+// An NMI exit leaves NMIs blocked until the next IRET, which this is.
+void unblock_nmi();
+
 // Loads GDT, TSS and IDT.
 void start_interrupts();
 

@@ -1,5 +1,7 @@
 #include "guests/bare/l2.hpp"
 
+#include "guests/bare/part.hpp"
+
 namespace flatback::guests {
 
 L2::L2(const VmcsPlan& plan) : vmcs_address_{physical(new_vmcs_region())} {
@@ -13,10 +15,7 @@ L2::~L2() {
 }
 
 void L2::make_current() {
-    if (try_vmptrld(&vmcs_address_) != vm_succeed) {
-        report_error("bare-l1", "VMPTRLD of a good VMCS failed");
-        power_off();
-    }
+    if (try_vmptrld(&vmcs_address_) != vm_succeed) leave_part("VMPTRLD of a good VMCS failed");
 }
 
 std::uint32_t L2::run() {
@@ -38,6 +37,7 @@ void L2::skip_instruction() {
 bool L2::run_to(std::uint32_t reason, Line& why) {
     const std::uint32_t got = run();
     if (got == reason) return true;
+    leave_part_if_time_is_up();
     if (got == no_exit) {
         why << "no entry: " << failure;
     } else {

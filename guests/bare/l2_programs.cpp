@@ -1,6 +1,7 @@
 #include "guests/bare/l2_programs.hpp"
 
 #include "guests/bare/controls.hpp"
+#include "guests/bare/part.hpp"
 
 asm(R"(
 .pushsection .text
@@ -34,16 +35,11 @@ namespace flatback::guests {
 void run_or_die(L2& l2, std::uint32_t reason) {
     Line why;
     why << "bench: ";
-    if (l2.run_to(reason, why)) return;
-    report_error("bare-l1", why.text());
-    power_off();
+    if (!l2.run_to(reason, why)) leave_part(why.text());
 }
 
 void reflect_cpuid(L2& l2) {
-    if (read(field::exit_reason) != reason::cpuid) {
-        report_error("bare-l1", "an exit of another reason than CPUID");
-        power_off();
-    }
+    if (read(field::exit_reason) != reason::cpuid) leave_part("an exit of another reason than CPUID");
     L2::skip_instruction();
     enter_l2(&l2.registers, false);
 }

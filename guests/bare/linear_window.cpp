@@ -1,6 +1,7 @@
 #include "guests/bare/linear_window.hpp"
 
 #include "guests/bare/cpu.hpp"
+#include "guests/bare/forget.hpp"
 #include "guests/bare/pages.hpp"
 
 extern "C" std::uint64_t boot_pdpt[];
@@ -19,6 +20,7 @@ void map_linear(unsigned index, std::uint64_t entry) {
     directory.words[0] = physical(&table) | to_table;
     table.words[index] = entry;
     invalidate_page(window_address(index * page_size));
+    forget_all_vpids();  // INVLPG is for VPID 0, and L2s walk these tables under theirs
 }
 
 }  // namespace flatback::guests

@@ -15,8 +15,8 @@ constexpr std::uint64_t global = 1U << 8;
 // The window is 2 MB long; its first linear address.
 constexpr std::uint64_t linear_window = 5ULL << 30;
 
-// Writes the page-table entry of the window's page `index` (0 to 511) and drops its translation.
-// `entry` is a physical page with linear_page bits, or 0 for no page.
+// Writes the page-table entry of the window's page `index` (0 to 511) and drops its translation, L2s'
+// included. `entry` is a physical page with linear_page bits, or 0 for no page.
 void map_linear(unsigned index, std::uint64_t entry);
 
 inline void* window_address(std::uint64_t offset) {

@@ -5,6 +5,7 @@
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/ept12.hpp"
+#include "guests/bare/forget.hpp"
 #include "guests/bare/interrupts.hpp"
 #include "guests/bare/local_apic.hpp"
 #include "guests/bare/multiboot.hpp"
@@ -24,12 +25,31 @@ constexpr std::uint32_t multiboot_loader_magic = 0x2BADB002;
     power_off();
 }
 
+// The hypervisor beneath by the twelve characters of its CPUID leaf; without one, the emulator or a
+// processor.
+void report_beneath() {
+    if (under_flatback()) return report_text("bare_l1.under", "flatback");
+    if (!under_a_hypervisor())
+        return report_text("bare_l1.under", directly_on_bochs() ? "bochs" : "processor");
+    const CpuidResult leaf = cpuid(0x40000000);
+    char signature[12];
+    for (unsigned i = 0; i < sizeof signature; ++i) {
+        const std::uint32_t word = i < 4 ? leaf.ebx : i < 8 ? leaf.ecx : leaf.edx;
+        const auto character = static_cast<char>(word >> (i % 4 * 8));
+        signature[i] = character > ' ' && character < 0x7F ? character : '.';
+    }
+    report_text("bare_l1.under", {signature, sizeof signature});
+}
+
 bool run_parts(std::span<const Part> parts, const Options& options) {
     bool any = false;
     for (const Part& part : parts) {
         if (!options.selects(part.name)) continue;
         any = true;
-        part.run();
+        // Parts use the same VPIDs, and their hierarchies and page tables the same pages.
+        forget_all_vpids();
+        forget_all_epts();
+        run_part(part, options.limit());
     }
     return any;
 }
@@ -49,13 +69,18 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     if ((cpuid(1).ecx >> 5 & 1) == 0) refuse("CPUID: no VMX");
     if ((read_msr(msr_feature_control) & 5) != 5) refuse("IA32_FEATURE_CONTROL: VMXON not allowed");
     capabilities = read_capabilities();
-    report_text("bare_l1.under", under_flatback() ? "flatback" : directly_on_bochs() ? "bochs" : "other");
+    if (options.on_bochs()) tell_of_bochs();
+    report_beneath();
     start_local_apic();
     usual_ept();  // before any PageScope: it stays
     if (!enter_vmx_operation()) refuse("VMXON failed");
 
     bool any = false;
     if (options.check()) any |= run_parts(all_checks(), options);
+    if (options.names_a_part()) {
+        any |= run_parts(hanging_parts(), options);
+        any |= run_parts(broken_parts(), options);
+    }
     if (options.bench()) any |= run_parts(all_benches(), options);
     if (options.registers()) {
         record_registers();

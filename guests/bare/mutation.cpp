@@ -1,5 +1,7 @@
 #include "guests/bare/mutation.hpp"
 
+#include "guests/bare/capabilities.hpp"
+
 namespace flatback::guests {
 namespace {
 
@@ -8,6 +10,16 @@ bool is_used(const Change& change) {
 }
 
 }  // namespace
+
+bool is_offered(const Mutation& mutation) {
+    bool offered = mutation.secondary == 0 || capabilities.secondary.may_set(mutation.secondary);
+    for (const Change& change : mutation.changes) {
+        std::uint64_t value = 0;
+        if (is_used(change) && try_vmread(change.encoding, value) != vm_succeed) offered = false;
+    }
+    if (!offered) report_not_offered(mutation.name);
+    return offered;
+}
 
 Mutated::Mutated(const Mutation& mutation) : mutation_{mutation} {
     for (unsigned i = 0; i < 4; ++i) {

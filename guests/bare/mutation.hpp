@@ -22,7 +22,12 @@ struct Mutation {
     std::string_view name;  // of the check
     Change changes[4];
     Deviation deviation = {};
+    // The secondary control that the rule is about, where a processor need not have it.
+    std::uint32_t secondary = 0;
 };
+
+// True where the processor has every field that is changed, and the control. Says so where it has not.
+bool is_offered(const Mutation& mutation);
 
 // Makes the current VMCS clear again, after an entry that should have failed and did not.
 void make_clear();

@@ -5,6 +5,8 @@ namespace {
 
 constexpr std::string_view only_prefix = "only=";
 constexpr std::string_view iterations_prefix = "iterations=";
+constexpr std::string_view limit_prefix = "limit=";
+constexpr std::uint64_t most_seconds = 50;  // the alarm tells seconds of a minute apart
 
 // 0 for what is not a number from 1 to 1,000,000.
 std::uint64_t number_of(std::string_view text) {
@@ -40,6 +42,12 @@ void Options::take(std::string_view word) {
     } else if (word.starts_with(iterations_prefix)) {
         iterations_ = number_of(word.substr(iterations_prefix.size()));
         if (iterations_ == 0) good_ = false;
+    } else if (word.starts_with(limit_prefix)) {
+        const std::uint64_t seconds = number_of(word.substr(limit_prefix.size()));
+        if (seconds == 0 || seconds > most_seconds) good_ = false;
+        limit_ = static_cast<unsigned>(seconds);
+    } else if (word == "emulator=bochs") {
+        on_bochs_ = true;
     } else if (!word.starts_with('/')) {  // some loaders put the file's path first
         good_ = false;
     }

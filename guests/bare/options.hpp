@@ -1,5 +1,5 @@
-// The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`; or
-// `registers`, which is neither.
+// The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`,
+// `limit=SECONDS`, `emulator=bochs`; or `registers`, which is neither.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,22 @@ public:
     bool check() const { return check_ || !(bench_ || registers_); }
     bool bench() const { return bench_ || !(check_ || registers_); }
     bool registers() const { return registers_; }
-    bool selects(std::string_view name) const { return only_.empty() || only_ == name; }
+    // `only=` names one part, or with a * at its end all whose names begin so.
+    bool selects(std::string_view name) const {
+        if (only_.ends_with('*')) return name.starts_with(only_.substr(0, only_.size() - 1));
+        return only_.empty() || only_ == name;
+    }
+
+    bool names_a_part() const { return !only_.empty(); }
 
     // 0 where not given.
     std::uint64_t iterations() const { return iterations_; }
+
+    // Seconds that a part may take.
+    unsigned limit() const { return limit_; }
+
+    // Told, where another hypervisor hides it, that Bochs emulates the processor.
+    bool on_bochs() const { return on_bochs_; }
 
 private:
     void take(std::string_view word);
@@ -30,6 +42,8 @@ private:
     bool registers_ = false;
     std::string_view only_;
     std::uint64_t iterations_ = 0;
+    unsigned limit_ = 4;
+    bool on_bochs_ = false;
 };
 
 }  // namespace flatback::guests
