@@ -141,7 +141,8 @@ public:
     // of ept01_pointer() after the change and before any guest runs. Called with the VMCS of the guest that
     // is current; before that guest runs again comes prepare_reentry().
     void ept01_changed();
-    // Raises a fault in the guest that is current.
+    // Raises a fault in L1, whose VMCS is current, at its instruction or in the delivery of an event that its
+    // exit interrupted: then it may be a double fault, or end L1 (Port::l1_shutdown).
     void inject(const Fault& fault);
 
 private:
@@ -331,9 +332,11 @@ private:
     // nested/vcpu_exit.hpp
     [[nodiscard]] bool tells_of_nmi_unblocking(const Slot& slot);
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
+    Entry retry_access(Slot& slot, std::size_t basic_reason, vmx::EptViolation violation);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
-    void handle_msr_for_l2(bool write);
+    [[nodiscard]] bool handle_msr_for_l2(bool write);
     Entry resume_l2(Slot& slot, std::size_t basic_reason);
+    Entry reenter_l2(Slot& slot, std::size_t basic_reason);
     Entry reflect(Slot& slot, std::uint32_t exit_reason,
                   std::optional<std::uint64_t> qualification = std::nullopt);
     Entry reflect_failed_entry(Slot& slot, vmx::ExitReason reason, std::uint64_t qualification);
@@ -343,11 +346,20 @@ private:
     void abort_l1(std::uint32_t indicator);
     [[nodiscard]] LoadedMsrs l1_msrs_after(const Slot& slot, bool long_mode) const;
     void load_l1_state(Slot& slot);
+    template <std::uint32_t Number>
+    void load_l1_data_segment(const Vmcs12& vmcs12, bool known, std::uint64_t base);
     void load_l1_rare_state(Slot& slot, bool long_mode);
 
     // nested/vcpu_events.hpp
+    [[nodiscard]] bool give_fault(const Fault& fault);
+    Entry raise_in_l2(Slot& slot, std::size_t basic_reason, const Fault& fault);
+    [[nodiscard]] vmx::InterruptionInformation exception_for(const Fault& fault);
+    [[nodiscard]] static Fault with_external_bit(Fault fault, vmx::InterruptionInformation delivering);
     void requeue_vectoring_event();
+    void drop_single_step();
     Entry reflect_nmi(Slot& slot);
+    Entry reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
+                       std::uint32_t error_code, vmx::InterruptionInformation vectoring);
     void take_back_nmi(Slot& slot);
 
     [[nodiscard]] EntryRules rules() const {

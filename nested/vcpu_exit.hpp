@@ -36,7 +36,8 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
         case Route::by_msr_bitmap: {
             const bool write = field.basic() == vmx::ExitReason::wrmsr;
             if (l1_wants_msr(slot, static_cast<std::uint32_t>(port_.general_register(1)), write)) break;
-            handle_msr_for_l2(write);
+            if (!handle_msr_for_l2(write))
+                return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
             return resume_l2(slot, basic);
         }
         case Route::never:
@@ -72,16 +73,21 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
 template <Port P>
 Entry NestedVcpu<P>::reflect_failed_reentry(Slot& slot) {
     put(vmx::field::vm_entry_interruption_information, 0);
-    return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::triple_fault), 0);
+    return reflect_made(slot, vmx::ExitReason::triple_fault, {}, 0, {});
 }
 
-// Back into L2 after an exit that L1 does not see.
+// Back into L2 after an exit that L1 does not see, and to where it was.
 template <Port P>
 Entry NestedVcpu<P>::resume_l2(Slot& slot, std::size_t basic_reason) {
+    requeue_vectoring_event();
+    return reenter_l2(slot, basic_reason);
+}
+
+template <Port P>
+Entry NestedVcpu<P>::reenter_l2(Slot& slot, std::size_t basic_reason) {
     reentering_ = true;
     ++counters_.handled_by_l0[basic_reason];
     ++counters_.l2_reentries;
-    requeue_vectoring_event();
     select_tag(slot);
     return Entry::vmresume;
 }
@@ -95,13 +101,9 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     const auto basic = static_cast<std::size_t>(reason.basic());
     if (!slot.l1_uses_ept) {
         // L2 runs under EPT01, which lacks only what lies beyond all memory: L1 sent it there.
-        if (!port_.handle_ept01_violation(guest_physical)) {
-            if (vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid()) {
-                return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::triple_fault), 0);
-            }
-            inject(detail::with_code(x86::Vector::general_protection));
-        }
-        return resume_l2(slot, basic);
+        if (!port_.handle_ept01_violation(guest_physical))
+            return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
+        return retry_access(slot, basic, vmx::EptViolation{get(vmx::field::exit_qualification)});
     }
     if (reason.basic() == vmx::ExitReason::ept_misconfiguration) port_.fatal("EPT02 is misconfigured");
 
@@ -112,15 +114,8 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     using Kind = EptOutcome::Kind;
     if (outcome.wrote_ept12) [[unlikely]]
         ++bitmap_writes_;  // L1 may keep an MSR bitmap there
-    if (outcome.kind == Kind::filled) [[likely]] {
-        if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) && tells_of_nmi_unblocking(slot))
-            [[unlikely]] {
-            // The IRET did not complete: NMIs are as blocked as before it (SDM 3C 28.2.3).
-            put(vmx::field::guest_interruptibility_state,
-                get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
-        }
-        return resume_l2(slot, basic);
-    }
+    if (outcome.kind == Kind::filled) [[likely]]
+        return retry_access(slot, basic, violation);
     if (outcome.kind == Kind::out_of_memory) port_.fatal("no memory for EPT02; give L0 more (docs/metal.md)");
     if (outcome.kind == Kind::misconfiguration) {
         return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
@@ -133,6 +128,19 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
         vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
         vmx::EptViolation::execute_disabled_address | vmx::EptViolation::user_executable;
     return reflect(slot, exit_reason, violation.with_permissions(outcome.permissions).value & ~advanced);
+}
+
+// Back to the access, which an EPT violation kept from doing anything.
+template <Port P>
+Entry NestedVcpu<P>::retry_access(Slot& slot, std::size_t basic_reason, vmx::EptViolation violation) {
+    if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) && tells_of_nmi_unblocking(slot))
+        [[unlikely]] {
+        // The IRET did not complete: NMIs are as blocked as before it (SDM 3C 28.2.3).
+        put(vmx::field::guest_interruptibility_state,
+            get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
+    }
+    drop_single_step();
+    return resume_l2(slot, basic_reason);
 }
 
 // Qualification bit 12 is defined only so (SDM 3C table 28-7).
@@ -163,26 +171,22 @@ bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
     return ((byte >> (bit % 8)) & 1) != 0;
 }
 
-// L1 lets L2 have the MSR but L0 does not: L0 does it as it would for L1. vmcs02 is current.
+// L1 lets L2 have the MSR but L0 does not: L0 does it as it would for L1. False: #GP(0). vmcs02 is current.
 template <Port P>
-void NestedVcpu<P>::handle_msr_for_l2(bool write) {
+bool NestedVcpu<P>::handle_msr_for_l2(bool write) {
     const auto msr = static_cast<std::uint32_t>(port_.general_register(1));
     std::uint64_t& rax = port_.general_register(0);
     std::uint64_t& rdx = port_.general_register(2);
-    bool done = true;
     if (write) {
-        done = write_guest_msr(msr, (rdx << 32) | (rax & 0xffffffff));
-    } else if (const auto value = read_guest_msr(msr)) {
+        if (!write_guest_msr(msr, (rdx << 32) | (rax & 0xffffffff))) return false;
+    } else {
+        const auto value = read_guest_msr(msr);
+        if (!value) return false;
         rax = *value & 0xffffffff;
         rdx = *value >> 32;
-    } else {
-        done = false;
     }
-    if (done) {
-        advance(get(vmx::field::guest_rflags));
-    } else {
-        inject(detail::with_code(x86::Vector::general_protection));
-    }
+    advance(get(vmx::field::guest_rflags));
+    return true;
 }
 
 // --- to L1 ---
@@ -206,7 +210,7 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
         changed.insert(index);
     };
     slot.fresh = slot.always_fresh;
-    slot.fresh.insert_all(detail::read_at_exit);
+    slot.fresh.insert_all(detail::kept_at_exit);
     note(field::exit_reason.encoding, exit_reason);
     note(field::exit_qualification.encoding, qualification ? *qualification : get(field::exit_qualification));
     const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
@@ -336,9 +340,8 @@ void NestedVcpu<P>::abort_l1(std::uint32_t indicator) {
 
 // Loads the host-state area of L1's VMCS into vmcs01 (SDM 3C 28.5).
 //
-// What only a descriptor load or a WRMSR can change, and a 64-bit L1 hardly ever does between its VM entry
-// and the exit, is compared by its selector or known by interception; the rest is written. What that leaves
-// out cannot be seen by L1: hidden parts of a segment register whose selector it did not touch.
+// What only a WRMSR can change is known by interception. A segment register that L1 has not touched is as L0
+// left it (load_l1_data_segment); the rest is written.
 template <Port P>
 void NestedVcpu<P>::load_l1_state(Slot& slot) {
     namespace field = vmx::field;
@@ -366,42 +369,25 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
     }
 
     const bool same = l1_state_known_ && l1_state_of_ == &slot;
-    const auto unless_same = [&](auto guest_selector, auto host_selector) {
-        return same && get(guest_selector) == vmcs12.get(host_selector);
-    };
-    const auto flat = [&](auto guest, auto host, auto base, auto limit, auto rights,
-                          std::uint64_t base_value) {
-        if (unless_same(guest, host)) [[likely]]
-            return;
-        const std::uint16_t selector = vmcs12.get(host);
-        put(guest, selector);
-        put(base, base_value);
-        put(limit, 0xffffffff);
-        put(rights, selector == 0 ? x86::AccessRights::unusable_bit : flat_data_rights);
-    };
-    flat(field::guest_ss_selector, field::host_ss_selector, field::guest_ss_base, field::guest_ss_limit,
-         field::guest_ss_access_rights, 0);
-    flat(field::guest_ds_selector, field::host_ds_selector, field::guest_ds_base, field::guest_ds_limit,
-         field::guest_ds_access_rights, 0);
-    flat(field::guest_es_selector, field::host_es_selector, field::guest_es_base, field::guest_es_limit,
-         field::guest_es_access_rights, 0);
-    flat(field::guest_fs_selector, field::host_fs_selector, field::guest_fs_base, field::guest_fs_limit,
-         field::guest_fs_access_rights, vmcs12.get(field::host_fs_base));
-    flat(field::guest_gs_selector, field::host_gs_selector, field::guest_gs_base, field::guest_gs_limit,
-         field::guest_gs_access_rights, vmcs12.get(field::host_gs_base));
-    if (!unless_same(field::guest_cs_selector, field::host_cs_selector)) [[unlikely]] {
+    using Register = x86::SegmentRegister;
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::ss)>(vmcs12, same, 0);
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::ds)>(vmcs12, same, 0);
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::es)>(vmcs12, same, 0);
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::fs)>(vmcs12, same,
+                                                                   vmcs12.get(field::host_fs_base));
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::gs)>(vmcs12, same,
+                                                                   vmcs12.get(field::host_gs_base));
+    // Of CS 64-bit code sees nothing but the selector.
+    if (!same || get(field::guest_cs_selector) != vmcs12.get(field::host_cs_selector)) [[unlikely]] {
         put(field::guest_cs_selector, vmcs12.get(field::host_cs_selector));
         put(field::guest_cs_base, 0);
         put(field::guest_cs_limit, 0xffffffff);
         put(field::guest_cs_access_rights, long_mode ? flat_code_rights_64 : flat_code_rights_32);
     }
-    if (!unless_same(field::guest_tr_selector, field::host_tr_selector) ||
-        get(field::guest_tr_base) != vmcs12.get(field::host_tr_base)) [[unlikely]] {
-        put(field::guest_tr_selector, vmcs12.get(field::host_tr_selector));
-        put(field::guest_tr_base, vmcs12.get(field::host_tr_base));
-        put(field::guest_tr_limit, 0x67);
-        put(field::guest_tr_access_rights, busy_task_rights);
-    }
+    put(field::guest_tr_selector, vmcs12.get(field::host_tr_selector));
+    put(field::guest_tr_base, vmcs12.get(field::host_tr_base));
+    put(field::guest_tr_limit, 0x67);
+    put(field::guest_tr_access_rights, busy_task_rights);
     if (!same || get(field::guest_ldtr_selector) != 0) [[unlikely]] {
         put(field::guest_ldtr_selector, 0);
         put(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
@@ -419,6 +405,31 @@ typename NestedVcpu<P>::LoadedMsrs NestedVcpu<P>::l1_msrs_after(const Slot& slot
             .efer = (slot.work & detail::pass_on_efer) != 0
                         ? (inherited_.efer & ~mode) | (long_mode ? mode : 0)
                         : slot.vmcs12.get(vmx::field::host_ia32_efer)};
+}
+
+// ES, SS, DS, FS or GS, by its number. known: what L0 wrote into it at the last exit was for the same host
+// state.
+//
+// Whether L1 has loaded it since, one word tells. A null selector is unusable whoever loaded it. With any
+// other the access rights have a bit that the processor keeps and does not look at, and that a load replaces
+// by the descriptor's, which is 0 but for an L1 that uses it for something.
+template <Port P>
+template <std::uint32_t Number>
+[[gnu::always_inline]] inline void NestedVcpu<P>::load_l1_data_segment(const Vmcs12& vmcs12, bool known,
+                                                                       std::uint64_t base) {
+    namespace field = vmx::field;
+    constexpr std::uint32_t offset = 2 * Number;  // the fields follow each other (SDM 3D appendix B)
+    constexpr std::size_t host = detail::index_of(field::host_es_selector.encoding + offset);
+    constexpr std::uint32_t selector = field::guest_es_selector.encoding + offset;
+    constexpr std::uint32_t rights = field::guest_es_access_rights.encoding + offset;
+    constexpr std::uint32_t marked = flat_data_rights | x86::AccessRights::available_bit;
+    const std::uint64_t wanted = vmcs12.word(host);
+    if (known && (wanted != 0 ? get_raw(rights) == marked : get_raw(selector) == 0)) [[likely]]
+        return;
+    put_raw(selector, wanted);
+    put_raw(field::guest_es_base.encoding + offset, base);
+    put_raw(field::guest_es_limit.encoding + offset, 0xffffffff);
+    put_raw(rights, wanted == 0 ? x86::AccessRights::unusable_bit : marked);
 }
 
 // What L1 cannot change, in VMX operation, without L0's seeing it.

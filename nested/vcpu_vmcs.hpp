@@ -21,6 +21,14 @@ inline constexpr FieldSet read_at_exit = [] {
     return set;
 }();
 
+// What L1 finds in vmcs12 from an exit to the next: also what this exit does not define, and leaves as it
+// was.
+inline constexpr FieldSet kept_at_exit = [] {
+    FieldSet set = read_at_exit;
+    for (auto encoding : conditional_exit_fields) set.insert(index_of(encoding));
+    return set;
+}();
+
 inline constexpr FieldSet shadow_writable = [] {
     FieldSet set;
     for (auto encoding : written_fields) set.insert(index_of(encoding));
@@ -31,19 +39,17 @@ inline constexpr FieldSet shadow_writable = [] {
 }();
 
 inline constexpr FieldSet shadowed = [] {
-    FieldSet set = read_at_exit;
-    for (auto encoding : conditional_exit_fields) set.insert(index_of(encoding));
+    FieldSet set = kept_at_exit;
     set.insert_all(shadow_writable);
     return set;
 }();
 
 // Host state that every exit loads or compares, so that a change of it needs nothing more.
-inline constexpr FieldSet host_always_loaded = FieldSet::of(
-    vmx::field::host_rip, vmx::field::host_rsp, vmx::field::host_cr0, vmx::field::host_cr3,
-    vmx::field::host_cr4, vmx::field::host_fs_base, vmx::field::host_gs_base, vmx::field::host_gdtr_base,
-    vmx::field::host_idtr_base, vmx::field::host_tr_base, vmx::field::host_es_selector,
-    vmx::field::host_cs_selector, vmx::field::host_ss_selector, vmx::field::host_ds_selector,
-    vmx::field::host_fs_selector, vmx::field::host_gs_selector, vmx::field::host_tr_selector);
+inline constexpr FieldSet host_always_loaded =
+    FieldSet::of(vmx::field::host_rip, vmx::field::host_rsp, vmx::field::host_cr0, vmx::field::host_cr3,
+                 vmx::field::host_cr4, vmx::field::host_fs_base, vmx::field::host_gs_base,
+                 vmx::field::host_gdtr_base, vmx::field::host_idtr_base, vmx::field::host_tr_base,
+                 vmx::field::host_tr_selector, vmx::field::host_cs_selector);
 
 // The fields that L1 has: those of the engine, less what belongs to controls that this processor lacks.
 constexpr FieldSet supported_fields(const vmx::Capabilities& promised) {

@@ -1,6 +1,8 @@
 // An NMI that came while L0 ran: it reaches one guest, once, by an entry that succeeds.
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "nested/events.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
@@ -47,27 +49,33 @@ TEST_P(Nmi, OfAnEntryThatTheProcessorRefusesIsL1sAndNoLaterEntryHasIt) {
     EXPECT_EQ(l1.nmis_in_l2, 0U);
 }
 
-TEST_P(Nmi, OfAnEntryThatFailsWithVmfailIsL1s) {
-    ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    l1.vmcs02().set(field::vm_entry_interruption_information, nmi);  // as deliver_nmi() leaves it
-    EXPECT_EQ(l1.hardware_refuses_entry(7), vm_fail(7));
-    EXPECT_EQ(l1.nmis_in_l1, 1U);
-    l1.vmcs02().launched = false;
-    ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    EXPECT_EQ(l1.injected() & valid, 0U);
+TEST_P(Nmi, OfAnEntryThatFailsInAnyWayIsL1s) {
+    using Refusal = VirtualCpu::Refusal;
+    for (const auto& [refusal, outcome] :
+         {std::pair{Refusal::vmfail, vm_fail(InstructionError::entry_with_invalid_control_fields)},
+          std::pair{Refusal::guest_state, l1_sees(ExitReason::entry_failure_guest_state)},
+          std::pair{Refusal::msr_list, l1_sees(ExitReason::entry_failure_msr_loading)}}) {
+        VirtualCpu other{{.shadow_vmcs = GetParam()}};
+        other.prepare();
+        other.port.nmi_pending = true;
+        other.refusal = refusal;
+        EXPECT_EQ(other.vmlaunch(), outcome);
+        EXPECT_EQ(other.nmis_in_l1, 1U);
+        ASSERT_EQ(other.vmlaunch(), l2_runs);
+        EXPECT_EQ(other.nmis_in_l2, 0U);
+    }
 }
 
 TEST_P(Nmi, OfAReentryThatTheProcessorRefusesIsL1s) {
-    for (const bool vmfail : {false, true}) {
+    for (const auto refusal : {VirtualCpu::Refusal::vmfail, VirtualCpu::Refusal::guest_state}) {
         VirtualCpu other{{.shadow_vmcs = GetParam()}};
         other.prepare_and_launch();
         other.port.nmi_pending = true;
-        ASSERT_EQ(other.l2_exits({.reason = ExitReason::ept_violation}), l2_runs);
-        EXPECT_EQ(other.injected(), nmi);
-        other.vmcs02().set(field::guest_interruptibility_state, 0);  // the entry did not deliver it
-        EXPECT_EQ(vmfail ? other.hardware_refuses_entry(7) : other.hardware_refuses_state(),
-                  l1_sees(ExitReason::triple_fault));
+        other.refusal = refusal;
+        EXPECT_EQ(other.l2_exits({.reason = ExitReason::ept_violation}), l1_sees(ExitReason::triple_fault));
         EXPECT_EQ(other.nmis_in_l1, 1U);
+        ASSERT_EQ(other.vmresume(), l2_runs);
+        EXPECT_EQ(other.nmis_in_l2, 0U);
     }
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <vector>
 
 #include "tests/nested/virtual_cpu.hpp"
 #include "x86/control_registers.hpp"
@@ -23,6 +24,9 @@ protected:
     VirtualCpu l1{{.shadow_vmcs = GetParam()}};
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, Reflection, ::testing::Bool());
+
+// L1 cannot see it in a register that is loaded.
+constexpr std::uint32_t available = x86::AccessRights::available_bit;
 
 TEST_P(Reflection, LoadsEveryHostStateField) {
     l1.write(field::host_cr0, 0x8005'003b);
@@ -61,7 +65,8 @@ TEST_P(Reflection, LoadsEveryHostStateField) {
     for (const std::uint32_t segment : {0U, 2U, 3U, 4U, 5U}) {  // all but CS
         EXPECT_EQ(v.word(field::guest_es_selector.encoding + 2 * segment), 0x18U);
         EXPECT_EQ(v.word(field::guest_es_limit.encoding + 2 * segment), 0xffff'ffffU);
-        EXPECT_EQ(v.word(field::guest_es_access_rights.encoding + 2 * segment), 0xc093U);
+        EXPECT_EQ(v.word(field::guest_es_access_rights.encoding + 2 * segment) & ~std::uint64_t{available},
+                  0xc093U);
     }
     EXPECT_EQ(v.get(field::guest_interruptibility_state), 0U);
     EXPECT_EQ(v.get(field::guest_activity_state), 0U);
@@ -80,6 +85,7 @@ TEST_P(Reflection, LoadsWhatL1ChangedSinceTheLastExit) {
     l1.port.memory.write<std::uint64_t>(0x5000, l1.port.memory.read<std::uint64_t>(layout::page_tables));
     spoil(field::guest_cr4, 0x26b0);
     spoil(field::guest_fs_selector, 0x28);
+    spoil(field::guest_fs_access_rights, 0xc093);
     spoil(field::guest_fs_base, 0x77'0000);
     spoil(field::guest_gs_base, 0x88'0000);
     spoil(field::guest_gdtr_base, 0x99'0000);
@@ -93,6 +99,7 @@ TEST_P(Reflection, LoadsWhatL1ChangedSinceTheLastExit) {
     spoil(field::guest_ldtr_limit, 0xf);
     spoil(field::guest_tr_selector, 0x58);
     spoil(field::guest_tr_base, 0xbb'0000);
+    spoil(field::guest_tr_limit, 0xffff);
     spoil(field::guest_ds_selector, 0);
     spoil(field::guest_ds_access_rights, 0x1'0000);
     spoil(field::guest_ss_selector, 0x68);
@@ -100,6 +107,7 @@ TEST_P(Reflection, LoadsWhatL1ChangedSinceTheLastExit) {
     spoil(field::guest_ss_access_rights, 0x4093);
     spoil(field::guest_cs_selector, 0x70);
     spoil(field::guest_es_selector, 0x78);
+    spoil(field::guest_es_access_rights, 0xc0f3);
     round_trip();
     for (const vmx::NamedField& named : vmx::all_fields) {
         if (vmx::kind(named.encoding) != vmx::FieldKind::guest_state) continue;
@@ -107,6 +115,77 @@ TEST_P(Reflection, LoadsWhatL1ChangedSinceTheLastExit) {
         EXPECT_EQ(v.word(named.encoding), good.at(static_cast<std::size_t>(vmx::dense_index(named.encoding))))
             << named.name;
     }
+}
+
+// A selector says nothing of the descriptor that was loaded through it: L1 may have changed that meanwhile.
+TEST_P(Reflection, LoadsSegmentsWhoseDescriptorL1Changed) {
+    round_trip();
+    FakeVmcs& v = l1.vmcs01();
+    const auto good = v.words;
+    for (const std::uint32_t segment : {0U, 2U, 3U, 4U, 5U}) {
+        v.word(field::guest_es_limit.encoding + 2 * segment) = 0xfff;
+        v.word(field::guest_es_access_rights.encoding + 2 * segment) = 0x4093;
+    }
+    v.set(field::guest_tr_limit, 0x20ff);  // a TSS with an I/O bitmap
+    v.set(field::guest_tr_access_rights, 0x83);
+    round_trip();
+    for (const vmx::NamedField& named : vmx::all_fields) {
+        if (vmx::kind(named.encoding) != vmx::FieldKind::guest_state) continue;
+        EXPECT_EQ(v.word(named.encoding), good.at(static_cast<std::size_t>(vmx::dense_index(named.encoding))))
+            << named.name;
+    }
+}
+
+TEST_P(Reflection, LeavesSegmentsAloneThatL1DidNotTouch) {
+    round_trip();
+    l1.port.forget_writes();
+    round_trip();
+    for (const auto& [encoding, count] : l1.vmcs01().writes) {
+        EXPECT_NE(encoding, field::guest_ds_selector.encoding);
+        EXPECT_NE(encoding, field::guest_ss_access_rights.encoding);
+    }
+}
+
+TEST_P(Reflection, LoadsAHostSelectorThatL1Changed) {
+    round_trip();
+    l1.write(field::host_ds_selector, 0x48);
+    round_trip();
+    EXPECT_EQ(l1.vmcs01().get(field::guest_ds_selector), 0x48U);
+    l1.write(field::host_ds_selector, 0);
+    round_trip();
+    EXPECT_NE(l1.vmcs01().get(field::guest_ds_access_rights) & x86::AccessRights::unusable_bit, 0U);
+    l1.write(field::host_ds_selector, 0x48);
+    round_trip();
+    EXPECT_EQ(l1.vmcs01().get(field::guest_ds_access_rights) & ~available, 0xc093U);
+}
+
+// What L1 has once read of an exit stays, with and without an exit of its VMREADs.
+TEST_P(Reflection, LeavesExitInformationAsItIsUntilTheNextExit) {
+    round_trip();
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    // L0 takes an exit that defines the addresses, and L1 one that does not.
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation,
+                           .guest_physical = 0x1234'5000,
+                           .guest_linear = 0x7777'5000}),
+              l2_runs);
+    ASSERT_EQ(l1.l2_exits(
+                  {.reason = ExitReason::vmcall, .guest_physical = 0x1234'5000, .guest_linear = 0x7777'5000}),
+              l1_sees(ExitReason::vmcall));
+    const auto every_field = [&] {
+        std::vector<std::uint64_t> values;
+        for (const vmx::NamedField& named : vmx::all_fields) {
+            if (vmx::kind(named.encoding) != vmx::FieldKind::exit_information ||
+                named.encoding == field::vm_instruction_error.encoding) {
+                continue;
+            }
+            values.push_back(l1.vmread(named.encoding) == vm_succeed ? l1.value_read() : 0);
+        }
+        return values;
+    };
+    const auto before = every_field();
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    EXPECT_EQ(every_field(), before);
 }
 
 TEST_P(Reflection, LoadsTheHostStateThatL1Rewrote) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "tests/nested/engine.hpp"
 #include "tests/nested/processor_checks.hpp"
@@ -170,6 +171,10 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
         EXPECT_FALSE(v.shadow) << "VM entry with a shadow VMCS";
         EXPECT_EQ(v.launched, entry == nested::Entry::vmresume) << "the launch state of vmcs02";
         expect_vmcs02_is_safe();
+        if (refusal) {
+            entry = refuse(v, *std::exchange(refusal, std::nullopt));
+            continue;
+        }
         injected_ = v.get(field::vm_entry_interruption_information);
         const auto verdict = processor_verdict(v, hardware, vmcs02_, port);
         if (verdict) {
@@ -196,12 +201,25 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
     return {};
 }
 
+// The entry fails: the processor leaves the event where it is.
+nested::Entry VirtualCpu::refuse(FakeVmcs& v, Refusal how) {
+    if (how == Refusal::vmfail) {
+        EXPECT_TRUE(engine_->handle_failed_entry(
+            static_cast<std::uint32_t>(InstructionError::entry_with_invalid_control_fields)));
+        return nested::Entry::vmresume;
+    }
+    const auto reason = how == Refusal::guest_state ? ExitReason::entry_failure_guest_state
+                                                    : ExitReason::entry_failure_msr_loading;
+    v.set(field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);
+    v.set(field::exit_qualification, how == Refusal::guest_state ? 0 : 1);
+    return engine_->handle_l2_exit(v.get(field::exit_reason));
+}
+
 // The entry succeeded: an NMI that it injects blocks further ones.
 bool VirtualCpu::take_nmi(FakeVmcs& v, unsigned& taken) {
     if (v.get(field::vm_entry_interruption_information) != vmx::InterruptionInformation::nmi().value)
         return false;
     const std::uint32_t state = v.get(field::guest_interruptibility_state);
-    EXPECT_EQ(state & ~vmx::interruptibility::blocking_by_nmi, 0U) << "there are processors that refuse it";
     v.set(field::guest_interruptibility_state, state | vmx::interruptibility::blocking_by_nmi);
     ++taken;
     return true;

@@ -163,6 +163,9 @@ public:
     void inject_general_protection();
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
+    // How the processor refuses the next entry of L2, whatever its checks say.
+    enum class Refusal : std::uint8_t { vmfail, guest_state, msr_list };
+    std::optional<Refusal> refusal;
     // The processor refuses vmcs02 with VMfail, or its guest state, right after a call that made L2 current.
     Outcome hardware_refuses_entry(std::uint32_t error);
     Outcome hardware_refuses_state();
@@ -208,6 +211,7 @@ private:
     [[nodiscard]] Outcome enter_l1(std::uint64_t rip_before);
     [[nodiscard]] FakeVmcs* shadow_for(std::uint64_t encoding, bool write);
     void expect_vmcs02_is_safe();
+    nested::Entry refuse(FakeVmcs& v, Refusal how);
     bool take_nmi(FakeVmcs& v, unsigned& taken);
     void set_up_l1_state();
 
