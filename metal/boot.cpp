@@ -8,11 +8,13 @@
 #include "metal/bare_start.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
+#include "metal/firmware_memory_calls.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/loader.hpp"
 #include "metal/log.hpp"
 #include "metal/multiboot2.hpp"
+#include "metal/other_processors.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
 #include "metal/processor_checks.hpp"
@@ -20,6 +22,7 @@
 #include "metal/read_memory_types.hpp"
 #include "metal/relocate.hpp"
 #include "metal/serial.hpp"
+#include "metal/smram.hpp"
 #include "x86/cpuid.hpp"
 #include "x86/paging.hpp"
 
@@ -119,18 +122,37 @@ void keep_this_processor_only() {
         log::info("this machine has ", change->processors,
                   " processors; L1 gets one, the others are marked absent in ACPI");
     }
+    // Without a table there may be others all the same.
+    if (!state.result.options.hypervisor || (change && change->listed == 1)) return;
+    InlineVector<PhysicalRange, Multiboot2Information::most_modules> occupied;
+    for (const Module& module : state.multiboot.modules.items())
+        static_cast<void>(occupied.push_back(module.range));
+    park_other_processors(change ? change->disabled : 0, state.result.processor, state.pages, state.memory,
+                          occupied.items());
+}
+
+// Every way by which L1 may ask for memory says the same from here on.
+MemoryMap memory_of_l1() {
+    MemoryMap memory = state.memory;
+    if (!memory.add(state.result.region, MemoryKind::reserved)) {
+        refuse_input(BootError{"the memory map has too many ranges", MemoryMap::capacity});
+    }
+    if (const auto hooked =
+            hook_firmware_memory_calls(static_cast<std::byte*>(direct_map(x86::Hpa{0})), memory);
+        !hooked) {
+        log::info("warning: ", hooked.error().what, " ", log::hex(hooked.error().value.value_or(0)),
+                  "; the firmware's calls go on to name L0's memory usable");
+    }
+    return memory;
 }
 
 void load_l1_image() {
     LoadRequest request{.physical = static_cast<std::byte*>(direct_map(x86::Hpa{0})),
                         .physical_size = direct_map_size(),
-                        .memory = state.memory,
+                        .memory = memory_of_l1(),
                         .modules = state.multiboot.modules.items(),
                         .rsdp = state.multiboot.rsdp,
                         .has_text_screen = state.multiboot.has_text_screen};
-    if (!request.memory.add(state.result.region, MemoryKind::reserved)) {
-        refuse_input(BootError{"the memory map has too many ranges", MemoryMap::capacity});
-    }
     const auto start = load_l1(request);
     if (!start) refuse_input(start.error());
     state.result.l1 = *start;
@@ -165,6 +187,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     log::info("EPT of L1: ", result.ept01->size() >> 30, " GB, ",
               state.pages.total_pages() - state.pages.free_pages(), " pages of L0's pool used, ",
               state.pages.free_pages(), " free");
+    lock_smram();
     keep_this_processor_only();
     load_l1_image();
     log::info("L1 loaded: starts at ", log::hex(result.l1.rip),

@@ -18,6 +18,15 @@ inline void write_port_8(std::uint16_t port, std::uint8_t value) {
     return value;
 }
 
+inline void write_port_32(std::uint16_t port, std::uint32_t value) {
+    asm volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
+}
+[[nodiscard]] inline std::uint32_t read_port_32(std::uint16_t port) {
+    std::uint32_t value;
+    asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
+
 // #GP on an MSR that does not exist: see try_read_msr in metal/interrupts.hpp.
 [[nodiscard]] inline std::uint64_t read_msr(std::uint32_t msr) {
     std::uint32_t low;

@@ -9,6 +9,7 @@
 
 extern "C" {
 extern const char interrupt_stubs[], window_stubs[];
+extern const char parked_nmi[], parked_machine_check[];  // metal/other_processors.S
 struct FaultFixup {
     std::uint64_t fault_rip;
     std::uint64_t recovery_rip;
@@ -61,6 +62,7 @@ enum InterruptStack : std::uint8_t { none = 0, for_nmi = 1, for_double_fault = 2
 struct DescriptorTables {
     alignas(16) std::array<Gate, 256> gates;
     alignas(16) std::array<Gate, 256> window_gates;        // while external interrupts are let in
+    alignas(16) std::array<Gate, 256> parked_gates;        // of processors that only wait
     alignas(16) std::array<std::uint64_t, 5> descriptors;  // null, code, data, TSS in two
     alignas(16) TaskState task;
     alignas(16) std::array<std::array<std::byte, stack_size>, 3> stacks;
@@ -84,16 +86,20 @@ constexpr std::uint8_t interrupt_stack_of(std::size_t vector) {
     }
 }
 
+Gate gate(std::uint64_t handler, std::uint8_t interrupt_stack) {
+    return Gate{.offset_15_0 = static_cast<std::uint16_t>(handler),
+                .code_selector = selector::code,
+                .interrupt_stack = interrupt_stack,
+                .type = present_interrupt_gate,
+                .offset_31_16 = static_cast<std::uint16_t>(handler >> 16),
+                .offset_63_32 = static_cast<std::uint32_t>(handler >> 32),
+                .reserved = 0};
+}
+
 void fill(std::array<Gate, 256>& gates, const char* stubs) {
     for (std::size_t vector = 0; vector < gates.size(); ++vector) {
-        const std::uint64_t handler = reinterpret_cast<std::uint64_t>(stubs) + vector * stub_size;
-        gates[vector] = Gate{.offset_15_0 = static_cast<std::uint16_t>(handler),
-                             .code_selector = selector::code,
-                             .interrupt_stack = interrupt_stack_of(vector),
-                             .type = present_interrupt_gate,
-                             .offset_31_16 = static_cast<std::uint16_t>(handler >> 16),
-                             .offset_63_32 = static_cast<std::uint32_t>(handler >> 32),
-                             .reserved = 0};
+        gates[vector] =
+            gate(reinterpret_cast<std::uint64_t>(stubs) + vector * stub_size, interrupt_stack_of(vector));
     }
 }
 
@@ -116,6 +122,12 @@ bool apply_fixup(InterruptFrame& frame) {
 void load_descriptor_tables() {
     fill(tables.gates, interrupt_stubs);
     fill(tables.window_gates, window_stubs);
+    fill(tables.parked_gates, interrupt_stubs);
+    for (Gate& each : tables.parked_gates) each.interrupt_stack = none;
+    tables.parked_gates[static_cast<std::size_t>(x86::Vector::nmi)] =
+        gate(reinterpret_cast<std::uint64_t>(parked_nmi), none);
+    tables.parked_gates[static_cast<std::size_t>(x86::Vector::machine_check)] =
+        gate(reinterpret_cast<std::uint64_t>(parked_machine_check), none);
     tables.task = TaskState{};
     for (std::size_t stack = 0; stack < tables.stacks.size(); ++stack) {
         tables.task.interrupt_stacks[stack] =
@@ -144,6 +156,12 @@ void load_descriptor_tables() {
         : "m"(gdt), "i"(selector::code), "r"(std::uint32_t{selector::data}), "r"(selector::task)
         : "rax", "memory");
     load_idt(tables.gates);
+}
+
+void load_parked_descriptor_tables() {
+    const TableRegister gdt{sizeof(tables.descriptors) - 1, gdt_base()};
+    asm volatile("lgdt %0" ::"m"(gdt) : "memory");
+    load_idt(tables.parked_gates);
 }
 
 std::uint64_t gdt_base() {

@@ -22,6 +22,9 @@ inline constexpr std::uint16_t task = 0x18;
 
 // Loads GDT, TSS and IDT. NMI, #DF and #MC have their own stacks.
 void load_descriptor_tables();
+// For a processor that only waits (metal/other_processors.hpp), on its own stack: L0's GDT, and an IDT whose
+// gates stay on that stack and by which NMIs and machine checks are forgotten.
+void load_parked_descriptor_tables();
 // For the host-state fields of a VMCS.
 [[nodiscard]] std::uint64_t gdt_base();
 [[nodiscard]] std::uint64_t idt_base();

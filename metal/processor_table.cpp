@@ -68,6 +68,7 @@ bool for_each_local_apic(Bytes madt, Visit visit) {
 ProcessorTableChange change_table(Table madt, std::uint32_t apic_id) {
     ProcessorTableChange change;
     for_each_local_apic(madt, [&](LocalApic apic) {
+        ++change.listed;
         if ((apic.flags & enabled_or_online_capable) == 0) return;
         ++change.processors;
         if (apic.id == apic_id) return;
@@ -98,6 +99,7 @@ std::expected<ProcessorTableChange, BootError> change_tables_of(Memory memory, s
         const ProcessorTableChange change = change_table(*table, apic_id);
         most.processors = std::max(most.processors, change.processors);
         most.disabled = std::max(most.disabled, change.disabled);
+        most.listed = std::max(most.listed, change.listed);
     }
     return most;
 }
@@ -122,7 +124,8 @@ std::expected<ProcessorTableChange, BootError> keep_one_processor(std::byte* phy
     auto by_xsdt = change_tables_of(memory, xsdt, 8, apic_id);
     if (!by_xsdt) return by_xsdt;
     return ProcessorTableChange{std::max(by_rsdt->processors, by_xsdt->processors),
-                                std::max(by_rsdt->disabled, by_xsdt->disabled)};
+                                std::max(by_rsdt->disabled, by_xsdt->disabled),
+                                std::max(by_rsdt->listed, by_xsdt->listed)};
 }
 
 }  // namespace flatback::metal

@@ -13,6 +13,7 @@ namespace flatback::metal {
 struct ProcessorTableChange {
     unsigned processors = 0;  // enabled or possible to enable, before the change
     unsigned disabled = 0;    // now marked as absent
+    unsigned listed = 0;      // with those that the firmware has disabled; 0 where there is no table
 };
 
 // Clears "enabled" and "online capable" of every local APIC and local x2APIC entry but that of `apic_id`

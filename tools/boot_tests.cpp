@@ -186,6 +186,40 @@ void add_bare_processors(std::vector<BootTest>& tests) {
     }
 }
 
+// The machine around L1, asked by a 32-bit kernel: memory by every call of the firmware's, SMRAM, sleep
+// states, and processors that L1 would start.
+void add_world(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* l0_command_line;  // none: no L0
+        const char* command_line;
+        unsigned processors;
+    };
+    constexpr std::array<Case, 5> cases{{
+        {"boot.world.l0", "log=info", "memory smram", 1},
+        {"boot.world.direct", nullptr, "memory", 1},
+        {"boot.world.two-processors", "log=info", "processors=0", 2},
+        {"boot.world.four-processors", "log=info", "processors=0 memory", 4},
+        {"boot.world.two-processors-direct", nullptr, "processors=1", 2},
+    }};
+    for (const Case& each : cases) {
+        EmulationRequest request;
+        std::vector<std::string> stages{"world"};
+        if (each.l0_command_line != nullptr) {
+            request.plan.l0 = l0_image();
+            request.plan.l0_command_line = each.l0_command_line;
+            stages.insert(stages.begin(), {"l0", "l1-entry"});
+        }
+        request.plan.guest = world_kernel();
+        request.plan.guest_kind = KernelKind::multiboot1;
+        request.plan.guest_command_line = each.command_line;
+        request.memory = bare_memory;
+        request.processors = each.processors;
+        request.limit = bare_limit;
+        tests.push_back({{each.name, std::move(request)}, std::nullopt, {}, std::move(stages)});
+    }
+}
+
 // The bare L1 against L0's trace: no exit missing, each flush with its cause, by mode.
 void add_bare_trace(std::vector<BootTest>& tests) {
     for (const std::string_view mode : modes) {
@@ -433,6 +467,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_hangs(tests);
     add_bare_processors(tests);
     add_bare32(tests);
+    add_world(tests);
     add_bare_trace(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));

@@ -39,6 +39,7 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     Machine machine;
     machine.processor = request.processor;
     machine.memory = request.memory;
+    machine.processors = request.processors;
     machine.instructions_per_second = request.instructions_per_second;
     machine.cdrom = path / "boot.iso";
     machine.serial = path / serial_name;

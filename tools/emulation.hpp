@@ -20,6 +20,7 @@ struct EmulationRequest {
     BootPlan plan;
     unsigned memory = 1024;  // MB, least_memory to most_memory
     std::string processor{usual_processor};
+    unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
     std::chrono::seconds limit{300};  // of wall time in Bochs
     Transcript::Listener listener;    // sees each line of COM1 as it comes

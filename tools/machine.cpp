@@ -32,7 +32,7 @@ std::string bochs_configuration(const Machine& machine) {
         "plugin_ctrl: serial=1, unmapped=1, biosdev=1, speaker=0, e1000=0, sb16=0\n"
         "romimage: file=/usr/share/bochs/BIOS-bochs-latest\n"
         "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n"
-        "cpu: model={}, count=1, ips={}, reset_on_triple_fault=0, ignore_bad_msrs=1\n"
+        "cpu: model={}, count={}, ips={}, reset_on_triple_fault=0, ignore_bad_msrs=1\n"
         "memory: guest={}, host={}\n"
         // Nothing of the host's clock reaches the guest: runs can be repeated.
         "clock: sync=none, time0=1700000000\n"
@@ -50,7 +50,7 @@ std::string bochs_configuration(const Machine& machine) {
         "error: action=report\n"
         "info: action=report\n"
         "debug: action=ignore\n",
-        machine.processor, machine.instructions_per_second, machine.memory,
+        machine.processor, machine.processors, machine.instructions_per_second, machine.memory,
         std::min(machine.memory, most_host_memory), machine.cmos.string(), machine.cdrom.string(),
         machine.serial.string(), machine.log.string());
 }

@@ -26,6 +26,7 @@ inline constexpr std::string_view usual_processor = "corei7_skylake_x";
 struct Machine {
     std::string processor{usual_processor};  // one of Bochs' CPU models
     unsigned memory = 1024;                  // MB
+    unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
     std::filesystem::path cdrom;   // the ISO image that it boots from
     std::filesystem::path serial;  // COM1's output

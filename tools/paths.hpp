@@ -12,6 +12,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l0_image() {
     return build_directory() / "metal" / "flatback-l0.elf";
 }
+[[nodiscard]] inline std::filesystem::path world_kernel() {
+    return build_directory() / "guests" / "world" / "world.elf";
+}
 [[nodiscard]] inline std::filesystem::path bare_l1_image() {
     return build_directory() / "guests" / "bare" / "bare-l1.elf";
 }

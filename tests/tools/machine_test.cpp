@@ -24,11 +24,12 @@ TEST(CmosImage, TellsTheFirmwareTheMemory) {
 TEST(BochsConfiguration, NeverListensAndNeverAsks) {
     Machine machine;
     machine.memory = 3000;
+    machine.processors = 4;
     machine.cdrom = "/d/boot.iso";
     const std::string text = bochs_configuration(machine);
     EXPECT_EQ(text.find("rfb"), std::string::npos);
     EXPECT_EQ(text.find("action=ask"), std::string::npos);
-    EXPECT_NE(text.find("cpu: model=corei7_skylake_x, "), std::string::npos);
+    EXPECT_NE(text.find("cpu: model=corei7_skylake_x, count=4, "), std::string::npos);
     EXPECT_NE(text.find("memory: guest=3000, host=2048\n"), std::string::npos);
     EXPECT_NE(text.find("path=/d/boot.iso, "), std::string::npos);
 }

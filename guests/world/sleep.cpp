@@ -1,0 +1,44 @@
+// ACPI's sleep states that lose the processor: an L1 that woke from one would have no hypervisor.
+#include "guests/world/support.hpp"
+
+namespace world {
+namespace {
+
+u32 find_rsdp() {
+    for (u32 at = 0xE0000; at < 0x100000; at += 16) {
+        if (memory<u64>(at) == 0x2052'5450'2044'5352) return at;
+    }
+    return 0;
+}
+
+bool has_checksum(u32 table) {
+    u8 sum = 0;
+    for (u32 at = 0; at < memory<u32>(table + 4); ++at) sum = static_cast<u8>(sum + memory<u8>(table + at));
+    return sum == 0;
+}
+
+}  // namespace
+
+void check_sleep() {
+    const u32 rsdp = find_rsdp();
+    if (rsdp == 0) return check("sleep", false, "no ACPI");
+    const u32 rsdt = memory<u32>(rsdp + 16);
+    u32 fadt = 0;
+    for (u32 at = rsdt + 36; at < rsdt + memory<u32>(rsdt + 4); at += 4) {
+        if (memory<u32>(memory<u32>(at)) == 0x50434146) fadt = memory<u32>(at);
+    }
+    if (fadt == 0) return check("sleep", false, "no FADT");
+    const u32 dsdt = memory<u32>(fadt + 40);
+    bool off = false;
+    bool to_memory = false;
+    for (u32 at = dsdt + 36; at + 4 <= dsdt + memory<u32>(dsdt + 4); ++at) {
+        off = off || memory<u32>(at) == 0x5F35535F;              // _S5_
+        to_memory = to_memory || memory<u32>(at) == 0x5F33535F;  // _S3_
+    }
+    check("sleep-off-is-offered", off, "the DSDT has no _S5_");
+    check("sleep-to-memory-is-not-offered", !to_memory, "the DSDT has _S3_");
+    check("sleep-checksums", has_checksum(dsdt) && has_checksum(fadt), "the DSDT's or the FADT's is wrong");
+    check("sleep-s4bios-is-not-offered", memory<u8>(fadt + 54) == 0, "the FADT has S4BIOS_REQ");
+}
+
+}  // namespace world

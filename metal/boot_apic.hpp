@@ -1,0 +1,25 @@
+// This processor's local APIC, as far as the boot needs it: in xAPIC or x2APIC mode, as the firmware left it.
+#pragma once
+
+#include <cstdint>
+
+namespace flatback::metal {
+
+class BootApic final {
+public:
+    BootApic();  // reads IA32_APIC_BASE
+    [[nodiscard]] bool is_enabled() const { return enabled_; }
+    // Interrupt command (SDM 3A 11.6.1), bits 31:0, without a destination; returns when it was sent.
+    void send_to_all_others(std::uint32_t command) const;
+
+private:
+    bool enabled_;
+    bool x2apic_;
+    volatile std::uint32_t* page_ = nullptr;
+};
+
+// The delay that INIT and SIPI want, by the timer of every PC; where it does not count, about so long by the
+// time that reads of a port take.
+void wait_microseconds(unsigned microseconds);  // at most 50,000
+
+}  // namespace flatback::metal
