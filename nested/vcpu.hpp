@@ -228,6 +228,7 @@ private:
     void fail_valid(vmx::InstructionError error);
     void fail(vmx::InstructionError error);
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
+    [[nodiscard]] std::uint64_t l1_operand(unsigned number, bool long_mode, std::uint32_t most);
     void set_l1_register(unsigned number, std::uint64_t value);
     [[nodiscard]] bool l1_is_64_bit() {
         return x86::AccessRights{get_one(vmx::field::guest_cs_access_rights)}.is_long_mode();
@@ -246,9 +247,10 @@ private:
         std::uint64_t linear_page = no_page;
         std::uint64_t cr3 = 0;
         bool writable = false;         // the walk was one for a write
-        bool by_rules = false;         // one of these two:
-        bool execute_disable = false;  // the entry that maps the page has it
-        bool user = false;             // so have all levels
+        std::uint32_t rule_field = 0;  // where a rule of translation is that mattered; 0: none did
+        std::uint64_t rule_mask = 0;
+        std::uint64_t rule_value = 0;
+        static constexpr std::uint64_t both_rules = ~std::uint64_t{0};  // which no field's rules are
         std::byte* page = nullptr;
         std::array<const std::uint64_t*, 4> entries{};
         std::array<std::uint64_t, 4> values{};
@@ -261,7 +263,11 @@ private:
     static constexpr std::uint64_t no_page = 1;  // no linear address of a page
     [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
                                        bool write);
-    [[nodiscard]] bool rules_allow(const WalkedPage& page);
+    static constexpr std::uint64_t user_rules =
+        x86::cr4::smap_enable | x86::cr4::protection_key_enable;  // in CR4
+    [[nodiscard]] bool rule_holds(const WalkedPage& page);
+    [[nodiscard]] bool both_rules_hold(const WalkedPage& page);
+    void set_rule(WalkedPage& page, bool user, bool execute_disable);
     void forget_walks() {
         for (WalkedPage& page : walked_pages_) page.linear_page = no_page;
     }
@@ -272,8 +278,10 @@ private:
                                     std::array<std::uint64_t, Words>& into);
     [[nodiscard]] bool read_any_operand(vmx::InstructionInformation information, bool long_mode, void* into,
                                         unsigned bytes);
-    [[nodiscard]] Checked write_operand(vmx::InstructionInformation information, bool long_mode,
-                                        std::uint64_t value, unsigned bytes);
+    [[nodiscard]] bool write_operand(vmx::InstructionInformation information, bool long_mode,
+                                     std::uint64_t value, unsigned bytes);
+    [[nodiscard]] bool write_any_operand(vmx::InstructionInformation information, bool long_mode,
+                                         std::uint64_t value, unsigned bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
     [[nodiscard]] std::uint32_t protection_key_rights();
@@ -436,6 +444,12 @@ private:
     std::uint64_t cr0_bits_taken_ = 0;  // what VMX operation added to vmcs01's CR0 guest/host mask
     const FieldSet supported_;          // the fields that L1 has
     const FieldSet copied_to_vmcs02_;   // of these, what goes to vmcs02 as it is
+    // Of each field, what a VMREAD or VMWRITE of L1's has to ask.
+    static constexpr std::uint8_t not_promised = 1;
+    static constexpr std::uint8_t read_only = 2;
+    static constexpr std::uint8_t shadowed = 4;
+    const std::array<std::uint8_t, vmx::field_count> field_traits_;
+    const std::uint32_t invvpid_types_;             // bit n: L1 was promised type n
     std::uint64_t valid_eptp_ = ~std::uint64_t{0};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
     Slot* current_ = nullptr;

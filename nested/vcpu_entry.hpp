@@ -22,6 +22,23 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       vmcs01_(vmcs01),
       supported_(detail::supported_fields(capabilities.promised)),
       copied_to_vmcs02_(detail::copied_to_vmcs02(supported_)),
+      field_traits_([&] {
+          std::array<std::uint8_t, vmx::field_count> traits{};
+          for (std::size_t i = 0; i < vmx::field_count; ++i) {
+              traits[i] = static_cast<std::uint8_t>(
+                  (supported_.contains(i) ? 0 : not_promised) |
+                  (field_handling[i] == FieldHandling::information ? read_only : 0) |
+                  (detail::shadowed.contains(i) ? shadowed : 0));
+          }
+          return traits;
+      }()),
+      invvpid_types_([&] {
+          std::uint32_t types = 0;
+          for (std::uint32_t type = 0; type < 4; ++type) {
+              if (capabilities.promised.ept_vpid.has_invvpid_type(type)) types |= 1U << type;
+          }
+          return types;
+      }()),
       vpid01_(pool),
       tags_(pool, vpid01_, configuration.tags),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,

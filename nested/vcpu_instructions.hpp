@@ -109,11 +109,10 @@ template <Port P>
                          [this](auto field, auto value) { put_one(field, value); }, rflags);
 }
 
-// VMsucceed or VMfail: the six arithmetic flags are these, and the instruction is done.
+// VMsucceed or VMfail: the six arithmetic flags are these, and the instruction is done, with it RF.
 template <Port P>
 void NestedVcpu<P>::finish(std::uint64_t flags) {
-    constexpr std::uint64_t all = x86::rflags::carry | x86::rflags::parity | x86::rflags::auxiliary_carry |
-                                  x86::rflags::zero | x86::rflags::sign | x86::rflags::overflow;
+    constexpr std::uint64_t all = x86::rflags::arithmetic | x86::rflags::resume;
     const std::uint64_t before = get_one(vmx::field::guest_rflags);
     const std::uint64_t after = (before & ~all) | flags;
     if (after != before) put_one(vmx::field::guest_rflags, after);
@@ -158,6 +157,15 @@ std::uint64_t NestedVcpu<P>::l1_control_register(vmx::field::NaturalGuest real,
 template <Port P>
 std::uint64_t NestedVcpu<P>::l1_register(unsigned number) {
     return number == 4 ? get_one(vmx::field::guest_rsp) : port_.general_register(number);
+}
+// Outside 64-bit mode an operand has 32 bits; one that is no larger than `most`, which is less, is itself.
+template <Port P>
+[[gnu::always_inline]] inline std::uint64_t NestedVcpu<P>::l1_operand(unsigned number, bool long_mode,
+                                                                      std::uint32_t most) {
+    const std::uint64_t value = l1_register(number);
+    if (value > most && !long_mode) [[unlikely]]
+        return value & 0xffffffff;
+    return value;
 }
 template <Port P>
 void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
@@ -237,22 +245,39 @@ template <Port P>
         const auto same = [&page](unsigned i) {
             return __atomic_load_n(page.entries[i], __ATOMIC_RELAXED) == page.values[i];
         };
-        if (same(0) && same(1) && same(2) && same(3) && (!page.by_rules || rules_allow(page))) [[likely]]
+        if (same(0) && same(1) && same(2) && same(3) && rule_holds(page)) [[likely]]
             return page.at(offset);
     }
     page.linear_page = no_page;
     return walk_plain_page(page, linear - offset, cr3, write) ? page.at(offset) : nullptr;
 }
 
-// Of the rules of translation, only these two make a difference to an entry without reserved bits that is
-// read, or written where all levels say "writable": IA32_EFER.NXE, without which bit 63 is reserved, and for
-// a page of user mode SMAP and protection keys. An L1 that uses one of the latter takes the general way.
+// Of the rules of translation, only these make a difference to an entry without reserved bits that is read,
+// or written where all levels say "writable": IA32_EFER.NXE, without which bit 63 is reserved, and for a page
+// of user mode SMAP and protection keys. An L1 that uses one of the latter takes the general way.
 template <Port P>
-[[gnu::always_inline]] inline bool NestedVcpu<P>::rules_allow(const WalkedPage& page) {
-    constexpr std::uint64_t for_user_pages = x86::cr4::smap_enable | x86::cr4::protection_key_enable;
-    if (page.user && (get_one(vmx::field::guest_cr4) & for_user_pages) != 0) return false;
-    return !page.execute_disable ||
+[[gnu::always_inline]] inline bool NestedVcpu<P>::rule_holds(const WalkedPage& page) {
+    if (page.rule_field == 0) [[likely]]
+        return true;
+    x86::add_one(counters_.vmreads);
+    return (port_.vmread(page.rule_field) & page.rule_mask) == page.rule_value || both_rules_hold(page);
+}
+template <Port P>
+[[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::both_rules_hold(const WalkedPage& page) {
+    return page.rule_value == WalkedPage::both_rules && (get_one(vmx::field::guest_cr4) & user_rules) == 0 &&
            (get_one(vmx::field::guest_ia32_efer) & x86::efer::execute_disable_enable) != 0;
+}
+template <Port P>
+void NestedVcpu<P>::set_rule(WalkedPage& page, bool user, bool execute_disable) {
+    page.rule_field = 0;
+    if (user) {
+        page.rule_field = vmx::field::guest_cr4.encoding;
+        page.rule_mask = user_rules;
+        page.rule_value = execute_disable ? WalkedPage::both_rules : 0;
+    } else if (execute_disable) {
+        page.rule_field = vmx::field::guest_ia32_efer.encoding;
+        page.rule_mask = page.rule_value = x86::efer::execute_disable_enable;
+    }
 }
 
 // Fills `page` where the walk meets nothing unusual: no entry that is not present, with reserved bits or with
@@ -288,10 +313,8 @@ template <Port P>
         if (shift > 30 || (write && (entry & bit::dirty) == 0)) return false;
         // Between the address and the flags of a large page: its PAT, and bits that must be 0.
         if (shift != 12 && (entry & bit::address_mask & in_page) != 0) return false;
-        page.execute_disable = (entry & bit::execute_disable) != 0;
-        page.user = user != 0;
-        page.by_rules = page.execute_disable || page.user;
-        if (!rules_allow(page)) return false;
+        set_rule(page, user != 0, (entry & bit::execute_disable) != 0);
+        if (!rule_holds(page)) return false;
         page.page = port_.l1_page(x86::Gpa<x86::L1>{(entry & bit::address_mask) | (linear_page & in_page)});
         if (page.page == nullptr) return false;
         page.cr3 = cr3;
@@ -335,19 +358,30 @@ template <Port P>
     return read.has_value();
 }
 template <Port P>
-typename NestedVcpu<P>::Checked NestedVcpu<P>::write_operand(vmx::InstructionInformation information,
-                                                             bool long_mode, std::uint64_t value,
-                                                             unsigned bytes) {
-    if (long_mode && bytes == 8) [[likely]] {
+[[gnu::always_inline]] inline bool NestedVcpu<P>::write_operand(vmx::InstructionInformation information,
+                                                                bool long_mode, std::uint64_t value,
+                                                                unsigned bytes) {
+    if (long_mode) [[likely]] {
         if (auto* found = plain_operand(information, 8, true)) [[likely]] {
             __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
             note_written(found);
-            return {};
+            return true;
         }
     }
+    return write_any_operand(information, long_mode, value, bytes);
+}
+template <Port P>
+[[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::write_any_operand(vmx::InstructionInformation information,
+                                                                   bool long_mode, std::uint64_t value,
+                                                                   unsigned bytes) {
     const auto linear = memory_operand(information, long_mode, bytes, true);
-    if (!linear) return std::unexpected(linear.error());
-    return access_l1(*linear, &value, bytes, true);
+    if (!linear) {
+        inject(linear.error());
+        return false;
+    }
+    const auto written = access_l1(*linear, &value, bytes, true);
+    if (!written) inject(written.error());
+    return written.has_value();
 }
 
 // Copies between L1's memory at a linear address and L0. All or nothing: every page is translated before a
@@ -574,9 +608,7 @@ template <Port P>
 void NestedVcpu<P>::vmptrst() {
     const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    if (const auto written = write_operand(information, l1_is_64_bit(), pointer, 8); !written) {
-        return inject(written.error());
-    }
+    if (!write_operand(information, l1_is_64_bit(), pointer, 8)) return;
     succeed();
 }
 
@@ -588,11 +620,10 @@ void NestedVcpu<P>::vmread() {
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
-    const std::uint64_t operand = l1_register(information.register2());
-    const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
+    const std::uint64_t encoding = l1_operand(information.register2(), long_mode, 0x7fff);
     const int index =
         vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
-    if (index < 0 || !supported_.contains(static_cast<std::size_t>(index)) ||
+    if (index < 0 || (field_traits_[static_cast<std::size_t>(index)] & not_promised) != 0 ||
         (vmx::is_high(encoding) && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
@@ -602,9 +633,7 @@ void NestedVcpu<P>::vmread() {
     if (information.has_register_operand()) {
         set_l1_register(information.register1(), value);
     } else {
-        if (const auto written = write_operand(information, long_mode, value, long_mode ? 8 : 4); !written) {
-            return inject(written.error());
-        }
+        if (!write_operand(information, long_mode, value, long_mode ? 8 : 4)) return;
     }
     succeed();
 }
@@ -623,26 +652,29 @@ void NestedVcpu<P>::vmwrite() {
         if (!read_operand(information, true, words)) return;
         value = words[0];
     } else {
-        if (!read_any_operand(information, false, &value, 4)) return;
+        std::uint64_t word = 0;
+        if (!read_any_operand(information, false, &word, 4)) return;
+        value = word;
     }
-    const std::uint64_t operand = l1_register(information.register2());
-    const std::uint64_t encoding = long_mode ? operand : operand & 0xffffffff;
-    if (!long_mode) value &= 0xffffffff;
+    const std::uint64_t encoding = l1_operand(information.register2(), long_mode, 0x7fff);
+    // A full 64-bit field is longer than an operand of 32 bits: its high bits are cleared (SDM 3C "VMWRITE").
+    if (!long_mode) [[unlikely]]
+        value &= 0xffffffff;
     const int index =
         vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
-    if (index < 0 || !supported_.contains(static_cast<std::size_t>(index)) ||
-        (vmx::is_high(encoding) && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
+    const bool high = vmx::is_high(encoding);
+    const std::uint8_t traits = index < 0 ? not_promised : field_traits_[static_cast<std::size_t>(index)];
+    if ((traits & not_promised) != 0 || (high && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
     const auto field = static_cast<std::size_t>(index);
-    if (field_handling[field] == FieldHandling::information) {
+    if ((traits & read_only) != 0) {
         return fail_valid(vmx::InstructionError::vmwrite_to_read_only_vmcs_component);
     }
-    // A full 64-bit field is longer than an operand of 32 bits: its high bits are cleared (SDM 3C "VMWRITE").
-    if (vmx::is_high(encoding)) value = (value << 32) | (read_field(*current_, field) & 0xffffffff);
+    if (high) value = (value << 32) | (read_field(*current_, field) & 0xffffffff);
     // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep
     // both the same.
-    if (shadowing_ && detail::shadowed.contains(field)) {
+    if ((traits & shadowed) != 0 && shadowing_) {
         load(current_->shadow);
         put_raw(vmx::all_fields[field].encoding, value & field_mask(vmx::all_fields[field].encoding));
         load(vmcs01_);
@@ -657,8 +689,7 @@ template <Port P>
 void NestedVcpu<P>::invept() {
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
-    const std::uint64_t operand = l1_register(information.register2());
-    const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;
+    const std::uint64_t type = l1_operand(information.register2(), long_mode, 3);
     if (!capabilities_.promised.ept_vpid.has_invept_type(type)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
@@ -687,9 +718,8 @@ template <Port P>
 void NestedVcpu<P>::invvpid() {
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const bool long_mode = l1_is_64_bit();
-    const std::uint64_t operand = l1_register(information.register2());
-    const std::uint64_t type = long_mode ? operand : operand & 0xffffffff;
-    if (!capabilities_.promised.ept_vpid.has_invvpid_type(type)) {
+    const std::uint64_t type = l1_operand(information.register2(), long_mode, 3);
+    if (type > 3 || (invvpid_types_ >> type & 1) == 0) {
         if (!offers_invvpid()) return inject(detail::invalid_opcode());
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }

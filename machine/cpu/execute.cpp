@@ -17,8 +17,11 @@ Completion Machine::execute(unsigned number, const Instruction& instruction) {
         if (const std::optional<Completion> exit = pending_exit(number)) return *exit;
     }
     Completion completion = dispatch(number, instruction);
-    // Blocking by STI and by MOV SS lasts for one instruction.
+    // The image of RFLAGS that a fault saves has RF = 1; else RF lasts for one instruction (SDM 3B 18.3.1.1).
+    if (completion.kind == Completion::Kind::event) cpu.registers.rflags |= x86::rflags::resume;
+    // So does blocking by STI and by MOV SS.
     if (completion.kind == Completion::Kind::done) {
+        cpu.registers.rflags &= ~x86::rflags::resume;
         cpu.registers.interruptibility &=
             ~(vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss);
     }

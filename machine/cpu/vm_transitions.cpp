@@ -107,7 +107,8 @@ void Machine::save_guest_state(const Cpu& cpu, Vmcs& vmcs) const {
     vmcs.set(field::guest_idtr_limit, registers.idtr.limit);
     vmcs.set(field::guest_rsp, registers.general[4]);
     vmcs.set(field::guest_rip, registers.rip);
-    vmcs.set(field::guest_rflags, registers.rflags);
+    // RF is saved as 0 where an instruction causes the exit (SDM 3C 28.3.3).
+    vmcs.set(field::guest_rflags, registers.rflags & ~x86::rflags::resume);
     vmcs.set(field::guest_interruptibility_state, registers.interruptibility);
     vmcs.set(field::guest_activity_state, static_cast<std::uint32_t>(registers.activity));
     vmcs.set(field::guest_pending_debug_exceptions, registers.pending_debug);

@@ -6,6 +6,7 @@
 
 #include "machine/cpu/instruction.hpp"
 #include "machine/cpu/registers.hpp"
+#include "tag/flush_cause.hpp"
 
 namespace flatback::machine {
 
@@ -20,6 +21,12 @@ struct HardwareFlush {
     // Less than an INVVPID can be told to take; only defects do this.
     std::optional<std::uint16_t> only_pcid{};
     std::optional<std::uint64_t> only_ep4ta{};
+    /// Why the engine wants it, where it says so; not part of what it does.
+    struct Cause {
+        tag::FlushCause value = tag::FlushCause::unknown;
+        friend bool operator==(Cause, Cause) { return true; }
+    };
+    Cause cause{};
 
     friend bool operator==(const HardwareFlush&, const HardwareFlush&) = default;
 };

@@ -530,6 +530,29 @@ private:
             add(0, "AnEptViolationDropsWhatWasCachedForItsAddress", say);
         }
         {
+            // The same, where EPT12 has one page and L0 several: what is cached of page B goes with the
+            // violation at page A. INVLPG leaves of page B only its guest-physical mapping.
+            constexpr std::uint64_t large_page = 0xA0'0000;
+            constexpr std::uint64_t other_frames = 0x60'0000;
+            constexpr std::uint64_t read_only = 0x31;
+            Scenario say = world();
+            say.poke(other_frames + 0x3000, 0xBB)
+                .edit()
+                .ept_map(0, large_page, data(0), read_only, PageSize::size_2m)
+                .map(1, page_a, large_page + 0x2000)
+                .map(1, page_b, large_page + 0x3000)
+                .l0()
+                .take_page(data(9))
+                .l1()
+                .vmxon()
+                .prepare(vmcs_a, with_ept(0))
+                .vmlaunch();
+            say.l2().load(page_a).load(page_b).invlpg(page_b).store(page_a, 1);
+            say.edit().ept_map(0, large_page, other_frames, Scenario::ept_flags, PageSize::size_2m);
+            say.l1().vmresume().l2().load(page_b).store(page_a, 2).load(page_a);
+            add(0, "AnEptViolationDropsEveryPieceOfItsPage", say);
+        }
+        {
             Scenario say = world();
             say.vmxon().prepare(vmcs_a, with_ept(0));
             run_once(say);

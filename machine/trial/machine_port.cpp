@@ -109,8 +109,10 @@ void MachinePort::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_
     flush({false, static_cast<std::uint64_t>(type), tag, linear_address, processor_});
 }
 
-void MachinePort::invept(vmx::InveptType type, std::uint64_t eptp) {
-    flush({true, static_cast<std::uint64_t>(type), 0, eptp, processor_});
+void MachinePort::invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause) {
+    HardwareFlush it{true, static_cast<std::uint64_t>(type), 0, eptp, processor_};
+    it.cause = {cause};
+    flush(it);
 }
 
 std::byte* MachinePort::l1_page(x86::Gpa<x86::L1> address) {

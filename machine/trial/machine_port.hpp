@@ -50,7 +50,7 @@ public:
     std::uint32_t hardware_vmcs_revision() { return host_.machine.model().vmx.basic.revision(); }
     void write_host_state();
     void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
-    void invept(vmx::InveptType type, std::uint64_t eptp);
+    void invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause = tag::FlushCause::unknown);
     std::byte* l1_page(x86::Gpa<x86::L1> address);
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
     std::optional<x86::Hpa> allocate_page();

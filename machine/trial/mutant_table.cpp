@@ -62,6 +62,9 @@ private:
               [](const HardwareFlush& it) { return !it.invept && it.vpid == 1; });
         drops("drops flushes on processor 1", std::nullopt,
               [](const HardwareFlush& it) { return it.processor == 1; });
+        drops("drops the INVEPT for the pieces of a page", std::nullopt, [](const HardwareFlush& it) {
+            return it.invept && it.cause.value == tag::FlushCause::ept_translation_dropped;
+        });
         drops("drops flushes of high-half addresses", std::nullopt,
               [](const HardwareFlush& it) { return !it.invept && it.type == 0 && it.operand >> 63 != 0; });
         add("drops every second INVVPID", std::nullopt, [] {

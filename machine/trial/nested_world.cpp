@@ -439,6 +439,8 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         }
         if (into_l2 && !from_l2) return entered;
         if (entered.event) return {.kind = Completion::Kind::event, .event = entered.event};
+        // VMXOFF begins again where L1 left many VMCSs active.
+        if (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation()) continue;
         // What EPT02 lacked is there now: the access is made again.
         if (!from_l2 || reason != vmx::ExitReason::ept_violation) return {};
     }

@@ -240,6 +240,23 @@ TEST_F(L1Paging, ARememberedWalkOfAUserPageServesUntilSmapOrProtectionKeys) {
     EXPECT_EQ(write(), vm_succeed);
 }
 
+TEST_F(L1Paging, ARememberedWalkOfAUserPageWithoutExecutionServesUntilEitherRuleChanges) {
+    for (const std::uint64_t table : {0x1000UL, 0x2000UL, 0x3000UL}) {
+        l1.port.memory.write(table, l1.port.memory.read<std::uint64_t>(table) | bit::user);
+    }
+    set_entry(linear | 0x67 | bit::execute_disable);
+    ASSERT_EQ(write(), vm_succeed);
+    const auto vmreads = l1.counters().vmreads;
+    ASSERT_EQ(write(), vm_succeed);
+    EXPECT_LE(l1.counters().vmreads - vmreads, 16U) << "found without a walk";
+    l1.vmcs01().set(field::guest_cr4, 0x26a0 | x86::cr4::smap_enable);
+    EXPECT_EQ(write(), page_fault(3));
+    l1.vmcs01().set(field::guest_cr4, 0x26a0);
+    ASSERT_EQ(write(), vm_succeed);
+    l1.vmcs01().set(field::guest_ia32_efer, 0x501);
+    EXPECT_EQ(write(), page_fault(3 | reserved_bit));
+}
+
 TEST_F(L1Paging, ObeysProtectionKeys) {
     constexpr std::uint64_t key = 5;
     for (const std::uint64_t table : {0x1000UL, 0x2000UL, 0x3000UL}) {
