@@ -87,8 +87,8 @@ Result<Bytes> decompress(std::span<const std::byte> stream, std::size_t most) {
     return read_contents(reader.get(), most, "the stream");
 }
 
-Result<std::map<std::string, Bytes>> files_of_debian_package(const std::filesystem::path& package,
-                                                             bool (*wanted)(std::string_view path)) {
+Result<std::map<std::string, Bytes>> files_of_debian_package(
+    const std::filesystem::path& package, const std::function<bool(std::string_view path)>& wanted) {
     const Bytes data = TRY(package_data(package));
     const Reader reader{archive_read_new()};
     archive_read_support_filter_all(reader.get());

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -22,7 +23,7 @@ namespace flatback::tools {
 // The files of a Debian package that are wanted: `wanted` tells by the path ("./boot/vmlinuz-6.1.0-1-amd64").
 // Error: input_file where the package is damaged.
 [[nodiscard]] Result<std::map<std::string, Bytes>> files_of_debian_package(
-    const std::filesystem::path& package, bool (*wanted)(std::string_view path));
+    const std::filesystem::path& package, const std::function<bool(std::string_view path)>& wanted);
 
 // What an initramfs holds.
 struct InitramfsEntry {

@@ -245,6 +245,12 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                 "instead, print which lines of tag/ and nested/ their hosted tests run; at least 90 % each")
             ->excludes(filter)
             ->excludes(quick);
+    tests
+        .add_flag(
+            "--foreign", test.foreign,
+            "instead, boot programs of others: Xen with its guests, memtest86+, other kernels of Debian's")
+        ->excludes(quick)
+        ->excludes(coverage);
     tests.add_option("--json", json, "write the coverage there")->type_name("FILE")->needs(coverage);
     RandomArguments random;
     add_random(tests, random);

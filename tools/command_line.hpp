@@ -31,6 +31,7 @@ struct TestOptions {
     std::string filter;  // a test runs where its name holds this text
     bool quick = false;  // without the Linux stack
     bool coverage = false;
+    bool foreign = false;                            // only programs that are no part of this project
     std::optional<std::filesystem::path> json_file;  // of the coverage
     std::optional<RandomOptions> random;             // nothing but random L1s
 };

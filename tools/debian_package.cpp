@@ -82,9 +82,9 @@ std::string kernel_dependency(std::string_view apt_cache_output) {
     return std::string{line.substr(start, line.find_first_of(" ,(|", start) - start)};
 }
 
-Result<std::string> debian_kernel_package(const std::filesystem::path& directory) {
+Result<std::string> debian_kernel_package(const std::filesystem::path& directory,
+                                          const std::string& metapackage) {
     TRY(make_directory(directory));
-    const std::string metapackage = "linux-image-amd64";
     Finished finished = TRY(apt("apt-cache", {}, {"show", metapackage}, directory));
     std::string package = kernel_dependency(finished.output);
     if (package.empty()) {

@@ -17,9 +17,11 @@ namespace flatback::tools {
 [[nodiscard]] Result<std::filesystem::path> download_debian_package(const std::string& package,
                                                                     const std::filesystem::path& directory);
 
-// The package of Debian's current kernel for amd64 ("linux-image-6.1.0-1-amd64"): what the package
-// linux-image-amd64 depends on. Fetches fresh lists into `directory` where the machine has none.
-[[nodiscard]] Result<std::string> debian_kernel_package(const std::filesystem::path& directory);
+// The package of a kernel ("linux-image-6.1.0-1-amd64"): what the metapackage ("linux-image-amd64") depends
+// on. Fetches fresh lists into `directory` where the machine has none. Error: missing_program where no list
+// has it.
+[[nodiscard]] Result<std::string> debian_kernel_package(const std::filesystem::path& directory,
+                                                        const std::string& metapackage);
 
 // The dependency named linux-image-… in the output of `apt-cache show`; empty where there is none.
 [[nodiscard]] std::string kernel_dependency(std::string_view apt_cache_output);

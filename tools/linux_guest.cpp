@@ -3,96 +3,23 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <chrono>
 #include <iterator>
 #include <span>
 #include <sstream>
 #include <system_error>
 #include <vector>
 
-#include "tools/child_process.hpp"
+#include "tools/debian_kernel.hpp"
 #include "tools/debian_package.hpp"
-#include "tools/guest_kernel.hpp"
 #include "tools/machine.hpp"
 #include "tools/paths.hpp"
 #include "tools/qemu_package.hpp"
-#include "tools/temporary_directory.hpp"
 
 namespace flatback::tools {
 namespace {
 
-constexpr std::chrono::seconds objcopy_limit{60};
-
 // kvm-intel and what it needs, in the order of loading.
 constexpr std::array<std::string_view, 3> modules{"irqbypass", "kvm", "kvm-intel"};
-
-// The name of the module whose file in the kernel package this is; empty where it is none of ours.
-std::string_view module_of(std::string_view path) {
-    const std::size_t slash = path.rfind('/');
-    const std::string_view file = path.substr(slash == std::string_view::npos ? 0 : slash + 1);
-    for (const std::string_view module : modules) {
-        if (file == fmt::format("{}.ko", module) || file == fmt::format("{}.ko.xz", module)) return module;
-    }
-    return {};
-}
-
-bool is_kernel(std::string_view path) {
-    return path.find("/boot/vmlinuz-") != std::string_view::npos;
-}
-
-// Debug information, type information and the signature are of no use here and cost boot time.
-Result<> write_stripped_module(const Bytes& file, std::string_view path, const std::filesystem::path& to) {
-    constexpr std::size_t most_module_bytes = std::size_t{64} << 20;
-    const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
-    const std::filesystem::path original = directory.path() / "original.ko";
-    const Bytes module = path.ends_with(".xz") ? TRY(decompress(file, most_module_bytes)) : file;
-    TRY(write_file(original, module));
-    CommandLine command;
-    command.arguments = {"objcopy", "--strip-debug", "--remove-section=.BTF", original.string(), to.string()};
-    const Finished finished = TRY(run_to_end(std::move(command), objcopy_limit));
-    if (finished.status != 0) {
-        return fail(ExitStatus::output_file, fmt::format("objcopy failed on {}: {}", path, finished.output));
-    }
-    return {};
-}
-
-// Fills `directory` with vmlinux and the modules. Works beside it first: an interrupted run leaves nothing
-// half done.
-Result<> fetch_kernel(const std::filesystem::path& directory, void (*say)(std::string_view)) {
-    const std::filesystem::path work = directory.string() + ".new";
-    std::error_code ignored;
-    std::filesystem::remove_all(work, ignored);
-    say("downloading Debian's kernel package (about 70 MB, once)");
-    const std::string package = TRY(debian_kernel_package(work));
-    const std::filesystem::path archive = TRY(download_debian_package(package, work));
-    say("unpacking the kernel and its KVM modules");
-    const auto files = TRY(files_of_debian_package(
-        archive, [](std::string_view path) { return is_kernel(path) || !module_of(path).empty(); }));
-    std::size_t found = 0;
-    for (const auto& [path, contents] : files) {
-        ++found;
-        if (is_kernel(path)) {
-            const Bytes kernel = TRY(uncompressed_kernel(contents));
-            const Bytes compact = TRY(compact_elf64(kernel));
-            TRY(write_file(work / "vmlinux", compact));
-            TRY(write_file(work / "vmlinuz", contents));
-        } else {
-            TRY(write_stripped_module(contents, path, work / fmt::format("{}.ko", module_of(path))));
-        }
-    }
-    if (found != modules.size() + 1) {
-        return fail(ExitStatus::input_file, fmt::format("{} lacks the kernel or a module", archive.string()));
-    }
-    std::filesystem::remove(archive, ignored);
-    std::filesystem::remove_all(work / "apt", ignored);
-    std::error_code error;
-    std::filesystem::rename(work, directory, error);
-    if (error) {
-        return fail(ExitStatus::output_file,
-                    fmt::format("cannot make {}: {}", directory.string(), error.message()));
-    }
-    return {};
-}
 
 Result<> fetch_busybox(const std::filesystem::path& file, void (*say)(std::string_view)) {
     const std::filesystem::path work = file.string() + ".new";
@@ -164,7 +91,7 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     const std::filesystem::path kernel = cache / "kernel";
     const std::filesystem::path busybox = cache / "busybox";
     TRY(make_directory(cache));
-    if (!std::filesystem::exists(kernel)) TRY(fetch_kernel(kernel, say));
+    if (!std::filesystem::exists(kernel)) TRY(fetch_debian_kernel("linux-image-amd64", modules, kernel, say));
     if (!std::filesystem::exists(busybox)) TRY(fetch_busybox(busybox, say));
 
     const std::filesystem::path folder = source_directory() / "guests" / "linux";
@@ -200,6 +127,31 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     TRY(write_initramfs(guest.initramfs_with_l2, entries));
     add(TRY(qemu_initramfs_entries()));
     TRY(write_initramfs(guest.initramfs_with_qemu, entries));
+    return guest;
+}
+
+Result<LinuxGuest> prepare_linux_guest_of(const std::string& metapackage, void (*say)(std::string_view)) {
+    const std::filesystem::path cache = cache_directory();
+    const std::filesystem::path kernel = cache / metapackage;
+    const std::filesystem::path busybox = cache / "busybox";
+    TRY(make_directory(cache));
+    if (!std::filesystem::exists(kernel)) TRY(fetch_debian_kernel(metapackage, modules, kernel, say));
+    if (!std::filesystem::exists(busybox)) TRY(fetch_busybox(busybox, say));
+    const std::filesystem::path folder = source_directory() / "guests" / "linux";
+    LinuxGuest guest{.kernel = kernel / "vmlinux",
+                     .bzimage = kernel / "vmlinuz",
+                     .initramfs = kernel / "initramfs.cpio",
+                     .command_line = TRY(command_line_from(folder / "cmdline.txt")),
+                     .initramfs_with_l2 = {},
+                     .initramfs_with_qemu = {},
+                     .l2_initramfs = {}};
+    const Sources sources{{"BUSYBOX", busybox},
+                          {"MODULES", kernel},
+                          {"L2_VMM", l2_vmm_program()},
+                          {"L0_TRACE", l0_trace_program()},
+                          {"INIT", folder / "init"}};
+    const auto entries = TRY(entries_of({folder / "initramfs.list"}, sources));
+    TRY(write_initramfs(guest.initramfs, entries));
     return guest;
 }
 

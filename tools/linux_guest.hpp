@@ -25,6 +25,11 @@ struct LinuxGuest {
 // `say` is called with one line before each step that takes long.
 [[nodiscard]] Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view));
 
+// The same kernel-based L1 from another kernel of Debian's ("linux-image-6.12-amd64"): kernel, bzimage,
+// initramfs and command line only.
+[[nodiscard]] Result<LinuxGuest> prepare_linux_guest_of(const std::string& metapackage,
+                                                        void (*say)(std::string_view));
+
 // The kernel's command line, from a list as guests/linux/cmdline.txt has it: one word a line, and comments.
 // ${IPS_KHZ} becomes the emulated clock's rate. `more` is added at its end. Error: input_file for an unknown
 // variable.

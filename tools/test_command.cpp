@@ -4,11 +4,23 @@
 
 #include "tools/boot_tests.hpp"
 #include "tools/coverage.hpp"
+#include "tools/foreign_tests.hpp"
 #include "tools/fuzzing.hpp"
 #include "tools/host_tests.hpp"
 #include "tools/tidy.hpp"
 
 namespace flatback::tools {
+namespace {
+
+Result<ExitStatus> close(const TestReport& report, const std::string& filter) {
+    if (report.passed() + report.failed() == 0) {
+        return fail(ExitStatus::usage, fmt::format("no test has {} in its name", filter));
+    }
+    fmt::print("{}\n", report.closing_line());
+    return report.failed() == 0 ? ExitStatus::success : ExitStatus::incomplete;
+}
+
+}  // namespace
 
 Result<ExitStatus> test_command(const TestOptions& options) {
     if (options.coverage) return coverage_command(options.json_file);
@@ -18,17 +30,17 @@ Result<ExitStatus> test_command(const TestOptions& options) {
         fmt::print("{}\n", report.closing_line());
         return report.failed() == 0 ? ExitStatus::success : ExitStatus::incomplete;
     }
+    if (options.foreign) {
+        TRY(run_foreign_tests(report));
+        return close(report, options.filter);
+    }
     if (report.selects("format")) TRY(check_format(report));
     // It takes longer than all the rest together: only where it is asked for by name.
     if (!options.filter.empty() && report.selects("tidy")) TRY(check_tidy(report));
     TRY(run_unit_tests(report));
     TRY(run_fuzz_targets(report));
     TRY(run_boot_tests(report, !options.quick));
-    if (report.passed() + report.failed() == 0) {
-        return fail(ExitStatus::usage, fmt::format("no test has {} in its name", options.filter));
-    }
-    fmt::print("{}\n", report.closing_line());
-    return report.failed() == 0 ? ExitStatus::success : ExitStatus::incomplete;
+    return close(report, options.filter);
 }
 
 }  // namespace flatback::tools
