@@ -159,13 +159,43 @@ void add_bare_hangs(std::vector<BootTest>& tests) {
     }
 }
 
+// An L1 whose own tables are unusable when an exception comes: a shutdown, directly and under L0, and nothing
+// else.
+void add_broken(std::vector<BootTest>& tests) {
+    std::vector<std::string> parts;
+    for (const std::string_view idt : {"idt-without-memory", "idt-beyond-all-memory", "idt-in-l0s-memory",
+                                       "idt-in-the-local-apic", "idt-of-no-length", "stack-not-canonical",
+                                       "stack-unmapped", "gdt-without-memory", "gdt-of-no-length"}) {
+        parts.emplace_back(idt);
+        parts.push_back(fmt::format("{}-l0", idt));  // by an exception that L0 raises
+    }
+    for (const std::string_view paging : {"paging-without-memory", "paging-beyond-all-memory",
+                                          "paging-in-l0s-memory", "paging-in-the-local-apic"}) {
+        parts.emplace_back(paging);
+    }
+    for (const std::string& part : parts) {
+        const std::string words = fmt::format("check only=broken-{}", part);
+        for (const bool direct : {true, false}) {
+            BootTest test{bare_run(fmt::format("boot.broken.{}.{}", part, direct ? "direct" : "mapped"),
+                                   direct ? nullptr : "log=quiet", words, short_limit),
+                          {},
+                          {},
+                          {}};
+            test.shuts_down = true;
+            tests.push_back(std::move(test));
+        }
+    }
+}
+
 // The bare L1 of 32 bits: its checks directly and under L0.
 void add_bare32(std::vector<BootTest>& tests) {
     struct Case {
         const char* name;
         const char* l0_command_line;
     };
-    constexpr std::array<Case, 1> cases{{{"boot.bare32.direct", nullptr}}};
+    constexpr std::array<Case, 3> cases{{{"boot.bare32.mapped", "log=quiet"},
+                                         {"boot.bare32.mapped-no-shadow-vmcs", "shadow-vmcs=off log=quiet"},
+                                         {"boot.bare32.direct", nullptr}}};
     for (const Case& each : cases) {
         BootTest test{bare_run(each.name, each.l0_command_line, "", bare_limit), {}, {}, {"bare32-l1"}};
         test.run.request.plan.guest = bare32_l1_image();
@@ -468,6 +498,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_processors(tests);
     add_bare32(tests);
     add_world(tests);
+    add_broken(tests);
     add_bare_trace(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));

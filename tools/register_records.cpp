@@ -80,6 +80,8 @@ RegisterComparison compare_registers(const RegisterRecords& direct, const Regist
 
 const std::vector<RegisterDifference>& deliberate_register_differences() {
     static const std::vector<RegisterDifference> all{
+        {"cpuid-0x1", "ecx", "a hypervisor is there; the debug store is not offered"},
+        {"cpuid-0x1", "edx", "the debug store is not offered"},
         {"msr-0x1a0", "value", "the debug store is not offered: unavailable"},
         {"msr-0x3f1", "value", "PEBS is not offered"},
         {"msr-0x3f1", "faults", "PEBS is not offered"},

@@ -187,7 +187,7 @@ QueuedRun xen_run(std::string name, const XenGuest& guest, std::chrono::seconds 
     request.plan.guest_kind = KernelKind::multiboot1;
     // The first word of a command line is a file's name, which Xen drops unless GRUB 2 is its loader.
     request.plan.guest_command_line =
-        "xen no-real-mode com1=115200,8n1 console=com1 guest_loglvl=all dom0_mem=560M,max:560M";
+        "xen com1=115200,8n1 console=com1 guest_loglvl=all dom0_mem=560M,max:560M";
     request.plan.modules.push_back({guest.dom0_kernel,
                                     "vmlinux dom0 console=hvc0 quiet mitigations=off audit=0 "
                                     "cryptomgr.notests rodata=off nowatchdog panic=-1"});

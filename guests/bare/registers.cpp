@@ -273,6 +273,7 @@ void record_presence(std::uint32_t first, std::uint32_t last) {
 }  // namespace
 
 void record_registers() {
+    record_cpuid();
     record_control_registers(true);
     try_vmxoff();
     record_control_registers(false);

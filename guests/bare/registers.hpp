@@ -15,4 +15,8 @@ namespace flatback::guests {
 // Leaves VMX operation for good, and the local APIC in x2APIC mode.
 void record_registers();
 
+// `FLATBACK text registers.cpuid-LEAF eax=V ebx=V ecx=V edx=V`, and -SUBLEAF where that one is another. The
+// part of record_registers that only reads.
+void record_cpuid();
+
 }  // namespace flatback::guests

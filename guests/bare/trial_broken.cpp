@@ -12,6 +12,7 @@
 
 extern "C" {
 extern std::uint64_t boot_pml4[];
+extern std::uint64_t boot_gdt[];
 }
 
 namespace flatback::guests {
@@ -65,6 +66,14 @@ void load_gdt(std::uint64_t base, std::uint16_t limit) {
     asm volatile("lgdt %0" : : "m"(pointer));
 }
 
+// The double fault has a stack of its own, which would be good still.
+void break_double_faults_stack() {
+    constexpr std::uint64_t first_of_the_stack_table = 0x24;  // SDM 3A figure 7-11
+    const std::uint64_t task_state =
+        (boot_gdt[3] >> 16 & 0xFFFFFF) | (boot_gdt[3] >> 56 << 24) | (boot_gdt[4] << 32);
+    asm volatile("movq %0, (%1)" : : "r"(unmapped), "r"(task_state + first_of_the_stack_table) : "memory");
+}
+
 template <std::uint64_t (*Base)(), Raised By>
 void break_idt() {
     watchdog::stop();
@@ -85,6 +94,7 @@ void break_idt_limit() {
 template <std::uint64_t Stack, Raised By>
 void break_stack() {
     watchdog::stop();
+    break_double_faults_stack();
     if (By == Raised::by_the_processor) {
         asm volatile("movq %0, %%rsp\n\tud2" : : "r"(Stack) : "memory");
     } else {
