@@ -88,6 +88,7 @@ public:
     std::uint64_t ept01_pointer() { return ept01; }
     void set_cr2(std::uint64_t value) { cr2 = value; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
+    bool take_ept01_change() { return std::exchange(ept01_changed, false); }
     void return_nmi() { nmi_pending = true; }
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
@@ -123,6 +124,7 @@ public:
     std::size_t pages_looked_at = 0;  // how often page() was called: work that a guest makes L0 do
     unsigned block_shift = 30;        // the largest block of L1's memory that EPT01 maps in one piece
     std::uint64_t moved_by = 0;       // EPT01 has all of L1's memory so much further up
+    bool ept01_changed = false;       // by the next write of IA32_APIC_BASE
     bool ept01_grants = true;         // handle_ept01_violation's answer
     bool nmi_pending = false;         // as the host has it
     bool shutdown_returns = false;

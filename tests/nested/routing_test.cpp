@@ -149,6 +149,26 @@ TEST_F(MsrBitmap, LeavesTheTprOfAVirtualX2ApicToTheProcessor) {
     EXPECT_TRUE(hardware_intercepts(task_priority, false));
 }
 
+// The APIC's page goes where the MSR says: what the engine made of EPT01 is no longer true.
+TEST_F(MsrBitmap, AWriteOfApicBaseThatMovesAPageIsFollowed) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::use_io_bitmaps);
+    l1.write(field::address_of_io_bitmap_a, layout::io_bitmaps);
+    l1.write(field::address_of_io_bitmap_b, layout::io_bitmaps + 0x1000);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const auto bitmap = [&] { return l1.vmcs02().get(field::address_of_io_bitmap_a); };
+    l1.port.moved_by = 0x10'0000'0000;
+    l1.port.ept01_changed = true;
+    ASSERT_EQ(l2_writes(apic_base, 0xfee0'0900), l2_runs);
+    EXPECT_EQ(bitmap(), FakePort::host_of(layout::io_bitmaps) + l1.port.moved_by);
+
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.port.moved_by = 0;
+    l1.port.ept01_changed = true;
+    ASSERT_TRUE(l1.write_guest_msr(apic_base, 0xfee0'0900));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(bitmap(), FakePort::host_of(layout::io_bitmaps));
+}
+
 TEST_F(MsrBitmap, FollowsWhatL1WritesToIt) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_FALSE(hardware_intercepts(x86::msr::ia32_tsc, false));
