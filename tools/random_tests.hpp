@@ -17,9 +17,9 @@ struct RandomOptions {
     std::chrono::seconds time{0};
     std::uint64_t seed = 1;
     std::uint64_t first = 0;  // the first case
-    std::string l0_command_line;
-    std::optional<std::filesystem::path> l0;    // another image than the one that was built
-    std::optional<std::filesystem::path> logs;  // a folder for the logs of all boots
+    std::string l0_command_line = {};
+    std::optional<std::filesystem::path> l0 = {};    // another image than the one that was built
+    std::optional<std::filesystem::path> logs = {};  // a folder for the logs of all boots
     std::uint64_t most_cases = ~std::uint64_t{0};
 };
 

@@ -47,6 +47,20 @@ constexpr bool defines_information(ExitReason basic, std::uint64_t qualification
     }
 }
 
+// A displacement that is none: the emulator gives what it decoded last.
+bool has_register_operand(ExitReason basic) {
+    constexpr std::uint64_t register_operand = 1U << 10;
+    switch (basic) {
+        case ExitReason::vmread:
+        case ExitReason::vmwrite:
+        case ExitReason::gdtr_or_idtr_access:
+        case ExitReason::ldtr_or_tr_access:
+            return (read(field::vm_exit_instruction_information) & register_operand) != 0;
+        default:
+            return false;
+    }
+}
+
 // Fields that this L1 may read and compare, beyond guest state that its processor may lack.
 constexpr bool is_compared(std::uint32_t encoding) {
     if (vmx::kind(encoding) != vmx::FieldKind::guest_state) return false;
@@ -89,7 +103,7 @@ void put_exit(Line& line, std::uint32_t reason, const GuestRegisters& registers,
     const auto basic = static_cast<ExitReason>(reason & 0xFFFF);
     // SDM 3C 28.2.1: 0 where the reason gives it no meaning.
     const std::uint64_t qualification = read(field::exit_qualification);
-    put(line, "qualification", qualification);
+    if (!has_register_operand(basic)) put(line, "qualification", qualification);
     if ((reason & reason::entry_failure) == 0) {
         const std::uint64_t vectoring = read(field::idt_vectoring_information);
         const std::uint64_t event = read(field::vm_exit_interruption_information);

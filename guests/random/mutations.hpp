@@ -10,10 +10,13 @@ namespace flatback::guests {
 
 class Mutations final {
 public:
-    // Changes one more field of the current VMCS and says so on the line.
-    void add(Random& random, Line& line);
+    // Changes one more field of the current VMCS and says so on the line. `alone`: nothing else of this entry
+    // is drawn that the SDM may forbid.
+    void add(Random& random, bool alone, Line& line);
     // Every changed field gets back what it had.
     void undo();
+    // The next entries must not find it.
+    bool must_be_undone() const { return must_be_undone_; }
 
 private:
     void set(std::uint32_t encoding, std::uint64_t value, Line& line);
@@ -25,6 +28,7 @@ private:
     static constexpr unsigned most = 4;
     Change changes_[most] = {};
     unsigned count_ = 0;
+    bool must_be_undone_ = false;
 };
 
 }  // namespace flatback::guests

@@ -120,8 +120,7 @@ void draw_interruptibility(Random& random, Line& line) {
     write(field::guest_interruptibility_state, random.number({1ULL, 2ULL, 8ULL, 3ULL, 4ULL, 0x10ULL}));
     put(line, "blocking", read(field::guest_interruptibility_state));
     if (!random.one_in(2)) return;
-    write(field::guest_pending_debug_exceptions,
-          random.number({0x1000ULL, 0x4000ULL, 0x5000ULL, 0x1ULL, 0x1001ULL}));
+    write(field::guest_pending_debug_exceptions, random.number({0x1000ULL, 0x1ULL, 0x1001ULL, 0x2002ULL}));
     put(line, "pending", read(field::guest_pending_debug_exceptions));
 }
 
@@ -155,9 +154,20 @@ void start_anew(Random& random, Guest& guest, Line& line) {
     put(line, "mode", static_cast<std::uint64_t>(guest.mode));
 }
 
+// Where STI or MOV SS blocks, BS is 1 if and only if TF is (SDM 3C 27.3.1.5), which the emulator does not
+// look at.
+void settle_single_step() {
+    constexpr std::uint64_t single_step = 1U << 14;
+    if ((read(field::guest_interruptibility_state) & 3) == 0) return;
+    const std::uint64_t pending = read(field::guest_pending_debug_exceptions) & ~single_step;
+    const bool trap_flag = (read(field::guest_rflags) & 0x100) != 0;
+    write(field::guest_pending_debug_exceptions, trap_flag ? pending | single_step : pending);
+}
+
 // What L1 does before an entry.
 void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
-    if (random.one_in(3)) start_anew(random, guest, line);
+    const bool anew = random.one_in(3);
+    if (anew) start_anew(random, guest, line);
     if (random.one_in(5)) {
         write_controls(random, guest.mode);
         line << " controls";
@@ -167,11 +177,18 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
         line << " host";
     }
     if (random.one_in(3)) draw_lists(random, line);
-    if (random.one_in(4)) draw_event(random, line);
-    if (random.one_in(8)) draw_interruptibility(random, line);
-    if (random.one_in(8)) draw_debugging(random, line);
+    bool alone = anew;
+    const auto one_in = [&random, &alone](std::uint64_t times) {
+        const bool chosen = random.one_in(times);
+        if (chosen) alone = false;
+        return chosen;
+    };
+    if (one_in(4)) draw_event(random, line);
+    if (one_in(8)) draw_interruptibility(random, line);
+    if (one_in(8)) draw_debugging(random, line);
+    settle_single_step();
     const std::uint64_t count = random.number({0ULL, 0ULL, 0ULL, 1ULL, 1ULL, 2ULL});
-    for (unsigned i = 0; i < count; ++i) mutations.add(random, line);
+    for (unsigned i = 0; i < count; ++i) mutations.add(random, alone, line);
 }
 
 // One entry; false where L2 did not run, or cannot again.
@@ -180,6 +197,8 @@ bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& 
     const std::uint64_t flags = enter_l2(&guest.registers, launch);
     if (flags != 0) {
         line << " " << outcome_of(flags);
+        // An entry that fails so has done nothing, not even loaded an MSR.
+        put(line, "l1", l1_checksum());
         log_line(line);
         return false;
     }
@@ -225,6 +244,8 @@ void after_exit(Random& random, Guest& guest, std::uint64_t& slot) {
 void prepare_guests(Random& random) {
     Line line;
     line << "guests";
+    world.favorite_page = static_cast<unsigned>(random.of(
+        {writable, no_execute, no_execute, no_execute_read_only, read_only, user, global, uncached}));
     // L2's ports and MSRs: none reaches the machine but these.
     for (Page* page : {world.io_bitmap_a, world.io_bitmap_b, world.msr_bitmap})
         for (std::uint64_t& word : page->words) word = ~std::uint64_t{0};
@@ -279,16 +300,18 @@ void step_entry(Random& random) {
         if (random.one_in(6)) draw_event(random, line);
         if (random.one_in(12)) draw_lists(random, line);
         if (random.one_in(12)) draw_debugging(random, line);
+        settle_single_step();
     }
     if (world.case_over) return;
     // Sometimes what was wrong stays.
-    if (!random.one_in(12)) mutations.undo();
+    if (mutations.must_be_undone() || !random.one_in(12)) mutations.undo();
     write(field::vm_entry_interruption_information, 0);
     Line sums;
     sums << " memory";
     put(sums, "l2", sandbox_checksum());
     put(sums, "structures", structures_checksum());
     log_line(sums);
+    if (log_everything) print_memory_changes();
 }
 
 }  // namespace flatback::guests

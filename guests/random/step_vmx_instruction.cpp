@@ -4,11 +4,11 @@
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/vmx_instructions.hpp"
 #include "guests/random/code.hpp"
+#include "guests/random/fields.hpp"
 #include "guests/random/l1_state.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/steps.hpp"
 #include "guests/random/world.hpp"
-#include "vmx/field_table.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -69,7 +69,8 @@ Place draw_place(Random& random) {
             return {physical(behind(writable, offset)), behind(writable, offset)};
         }
         default: {
-            const auto page = static_cast<unsigned>(random.below(user_code));
+            const auto page =
+                random.one_in(2) ? world.favorite_page : static_cast<unsigned>(random.below(user_code));
             const std::uint64_t offset = random.below(500) * 8 + random.below(2);
             return {window_address_of(page) + offset, behind(page, offset)};
         }
@@ -112,65 +113,6 @@ void fill(Random& random, Instruction instruction, std::uint8_t* bytes) {
         bytes[i] = static_cast<std::uint8_t>(low >> (8 * i));
         bytes[8 + i] = static_cast<std::uint8_t>(high >> (8 * i));
     }
-}
-
-// Fields that VMREAD and VMWRITE may name: most of them real ones. What a random VMWRITE may change is guest
-// state and what is kept but not used here, so that the next entry is still this L1's.
-std::uint64_t draw_field(Random& random, bool is_write) {
-    if (random.one_in(5)) return random.one_in(2) ? random.bits() : random.bits() & 0x6FFF;
-    for (;;) {
-        const std::uint32_t encoding = vmx::all_fields[random.below(vmx::field_count)].encoding;
-        const bool guest = vmx::kind(encoding) == vmx::FieldKind::guest_state;
-        // Exit information is read-only only where IA32_VMX_MISC bit 29 is 0, which an L0 may choose.
-        if (is_write && !guest) continue;
-        if (is_write &&
-            (encoding == field::guest_activity_state.encoding ||
-             encoding == field::vmx_preemption_timer_value.encoding ||
-             encoding == field::guest_ia32_debugctl.encoding || encoding == field::guest_rip.encoding))
-            continue;
-        return encoding | (vmx::width(encoding) == vmx::FieldWidth::bits64 && random.one_in(3) ? 1U : 0U);
-    }
-}
-
-// Whether this field's value can be compared, or whether it is there under an L0 as it is without.
-bool is_comparable(std::uint64_t encoding) {
-    if (!vmx::is_well_formed(encoding)) return true;
-    const std::uint64_t full = encoding & ~1ULL;
-    // Fields of controls that an L0 may not offer are absent there; this processor has them.
-    const int place = vmx::dense_index(full);
-    if (place < 0) return false;
-    for (const std::uint32_t other : {field::posted_interrupt_notification_vector.encoding,
-                                      field::eptp_index.encoding,
-                                      field::guest_interrupt_status.encoding,
-                                      field::pml_index.encoding,
-                                      field::pml_address.encoding,
-                                      field::posted_interrupt_descriptor_address.encoding,
-                                      field::vm_function_controls.encoding,
-                                      field::eoi_exit_bitmap_0.encoding,
-                                      field::eoi_exit_bitmap_1.encoding,
-                                      field::eoi_exit_bitmap_2.encoding,
-                                      field::eoi_exit_bitmap_3.encoding,
-                                      field::eptp_list_address.encoding,
-                                      field::vmread_bitmap_address.encoding,
-                                      field::vmwrite_bitmap_address.encoding,
-                                      field::virtualization_exception_information_address.encoding,
-                                      field::encls_exiting_bitmap.encoding,
-                                      field::tsc_multiplier.encoding,
-                                      field::executive_vmcs_pointer.encoding,
-                                      field::guest_ia32_perf_global_ctrl.encoding,
-                                      field::guest_ia32_bndcfgs.encoding,
-                                      field::host_ia32_perf_global_ctrl.encoding,
-                                      field::guest_smbase.encoding,
-                                      field::virtual_processor_identifier.encoding,
-                                      field::ple_gap.encoding,
-                                      field::ple_window.encoding,
-                                      field::xss_exiting_bitmap.encoding})
-        if (full == other) return false;
-    // Undefined but after some exits, or a count of ticks.
-    if (vmx::kind(full) == vmx::FieldKind::exit_information && full != field::exit_reason.encoding &&
-        full != field::vm_instruction_error.encoding)
-        return false;
-    return full != field::vmx_preemption_timer_value.encoding;
 }
 
 // The memory operand as ModRM, SIB and displacement.
@@ -238,7 +180,7 @@ constexpr std::string_view names[] = {"vmptrld", "vmclear",  "vmptrst", "vmxon",
                                       "vmxoff",  "vmlaunch", "vmresume"};
 
 void emit(Emitter& code, Random& random, CodeRegisters& registers, Instruction instruction,
-          std::uint64_t linear, Line& line) {
+          std::uint64_t& linear, Line& line) {
     constexpr unsigned rax = 0, rdx = 2, r10 = 10;
     const auto reg = static_cast<unsigned>(random.number({rax, rdx, r10}));
     switch (instruction) {
@@ -265,6 +207,10 @@ void emit(Emitter& code, Random& random, CodeRegisters& registers, Instruction i
                 random.one_in(4) ? random.number({0ULL, 4ULL, 5ULL, 0x100000001ULL}) : random.below(4);
             register_of(registers, reg) = type;
             put(line, "type", type);
+            // SDM 3C 31.3: the type is looked at before the descriptor is read; the emulator reads first.
+            const std::uint64_t capability =
+                capabilities.ept_vpid >> (instruction == Instruction::invept ? 24 : 40);
+            if (type > 3 || (capability >> type & 1) == 0) linear = physical(behind(writable, 0));
             return emit_memory(
                 code, random, registers, linear, 0x66,
                 {0x0F, 0x38, instruction == Instruction::invept ? std::uint8_t{0x80} : std::uint8_t{0x81}},
@@ -308,7 +254,8 @@ void step_vmx_instruction(Random& random) {
     if (instruction == Instruction::vmxoff && !random.one_in(3)) instruction = Instruction::vmptrld;
     const bool entry = instruction == Instruction::vmlaunch || instruction == Instruction::vmresume;
     if (entry && current_vmcs() < 2) instruction = Instruction::vmptrst;
-    const Place place = draw_place(random);
+    if (instruction == Instruction::invvpid && !capabilities.has_invvpid()) instruction = Instruction::invept;
+    Place place = draw_place(random);
     CodeRegisters registers{};
     std::uint64_t pointer = 0;
     if (has_memory(instruction) && place.bytes != nullptr) {
@@ -322,7 +269,6 @@ void step_vmx_instruction(Random& random) {
     emit(code, random, registers, instruction, place.linear, line);
     // The flags that a VMX instruction defines are set before it.
     registers.rflags = arithmetic_flags;
-    const CodeRegisters before = registers;
     if (has_memory(instruction)) {
         const bool window_operand = place.linear >> 30 == 5;
         put(line, window_operand ? "window" : "linear",
@@ -336,7 +282,7 @@ void step_vmx_instruction(Random& random) {
         if (flags == flag_zero && world.in_vmx_operation)
             put(line, "number", read(field::vm_instruction_error));
         if (instruction == Instruction::vmread_register) {
-            if (is_comparable(before.rdx) && flags == 0) put(line, "value", registers.rax);
+            if (flags == 0) put(line, "value", registers.rax);
         }
     } else {
         put(line, "vector", end.vector);
@@ -358,7 +304,9 @@ void step_fields(Random& random) {
     line << "fields";
     for (unsigned i = 0; i < 4; ++i) {
         const std::uint64_t encoding = draw_field(random, false);
-        if (!is_comparable(encoding) || !vmx::is_well_formed(encoding)) continue;
+        if (!vmx::is_well_formed(encoding) ||
+            (vmx::is_high(encoding) && vmx::width(encoding) != vmx::FieldWidth::bits64))
+            continue;
         const std::uint64_t value = read_raw(encoding);
         const bool again = random.one_in(2);
         // Host state and pointers differ in nothing either.

@@ -17,9 +17,9 @@ struct Kind {
 };
 
 constexpr Kind kinds[] = {
-    {step_entry, 10}, {step_vmx_instruction, 5}, {step_control_register, 2},
-    {step_msr, 1},    {step_user_port, 1},       {step_event, 2},
-    {step_memory, 3}, {step_fields, 2},          {step_storm, 1},
+    {step_entry, 10},    {step_vmx_instruction, 5}, {step_control_register, 2}, {step_msr, 1},
+    {step_user_port, 1}, {step_event, 2},           {step_memory, 3},           {step_fields, 2},
+    {step_storm, 1},     {step_narrow, 1},
 };
 
 }  // namespace

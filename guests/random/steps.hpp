@@ -26,6 +26,7 @@ void step_event(Random& random);      // an NMI or interrupt to itself
 void step_storm(Random& random);      // NMIs at any tick
 void step_memory(Random& random);     // EPT12, L2's and L1's paging, bitmaps, lists
 void step_fields(Random& random);     // VMWRITE and VMREAD of a legal kind
+void step_narrow(Random& random);     // VMX instructions in 32-bit code
 
 // Makes one of the filled VMCSs current, in VMX operation; what was undone to get there is not logged.
 void make_a_guest_current();

@@ -6,6 +6,7 @@
 #include "guests/bare/vmx_instructions.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/l1_state.hpp"
+#include "guests/random/log.hpp"
 
 extern "C" {
 extern std::uint64_t boot_pml4[];
@@ -27,6 +28,17 @@ constexpr std::uint64_t page_no_execute = 1ULL << 63;
 constexpr std::uint64_t page_reserved = 1ULL << 51;
 
 Page* window_directory;
+
+// What print_memory_changes saw last of the pages from `first` on.
+struct Seen {
+    const Page* first;
+    std::size_t count;
+    Page* copy;
+    std::string_view name;
+};
+constinit Seen seen[7]{};
+
+void watch(Seen& what, std::string_view name, const Page* first, std::size_t count);
 
 Page* take_pages(std::size_t count) {
     Page* const first = allocate_page();
@@ -171,7 +183,36 @@ std::uint64_t checksum(const Page* first, std::size_t count, std::uint64_t sum) 
     return sum;
 }
 
+void watch(Seen& what, std::string_view name, const Page* first, std::size_t count) {
+    what = {first, count, take_pages(count), name};
+}
+
 }  // namespace
+
+void print_memory_changes() {
+    for (const Seen& what : seen) {
+        for (std::size_t page = 0; page < what.count; ++page) {
+            for (std::size_t word = 0; word < page_size / 8; ++word) {
+                const std::uint64_t now = what.first[page].words[word];
+                std::uint64_t& before = what.copy[page].words[word];
+                if (now == before) continue;
+                Line line;
+                line << "  change " << what.name;
+                put(line, "at", page * page_size + word * 8);
+                put(line, "was", before);
+                put(line, "is", now);
+                log_line(line);
+                before = now;
+            }
+        }
+    }
+}
+
+void remember_memory() {
+    for (const Seen& what : seen) {
+        for (std::size_t page = 0; page < what.count; ++page) what.copy[page] = what.first[page];
+    }
+}
 
 void make_world() {
     world.sandbox = take_pages(sandbox_pages);
@@ -183,6 +224,13 @@ void make_world() {
                         &world.io_bitmap_b, &world.entry_load, &world.exit_store, &world.exit_load,
                         &world.virtual_apic, &window_directory})
         *page = allocate_page();
+    watch(seen[0], "l2", world.sandbox, sandbox_pages);
+    watch(seen[1], "operand", world.operands, window_pages);
+    watch(seen[2], "ept", world.ept, 4);
+    watch(seen[3], "other_ept", world.ept_other, 4);
+    watch(seen[4], "window", world.window_table, 1);
+    watch(seen[5], "exit_store", world.exit_store, 1);
+    watch(seen[6], "virtual_apic", world.virtual_apic, 1);
 }
 
 void reset_sandbox() {

@@ -80,7 +80,9 @@ struct World {
     // What this L1 knows of itself.
     bool in_vmx_operation;
     bool launched[vmcs_regions];
-    bool case_over;  // nothing that follows could be compared
+    unsigned
+        favorite_page;  // of the window: half of the operands are there, so that what an L0 remembers is used
+    bool case_over;     // nothing that follows could be compared
 };
 extern World world;
 
@@ -112,5 +114,9 @@ inline std::uint8_t* sandbox_bytes(std::uint64_t guest_physical) {
 // tables).
 std::uint64_t sandbox_checksum();
 std::uint64_t structures_checksum();
+
+// A line for every quadword of both that is another one than at the last call.
+void print_memory_changes();
+void remember_memory();
 
 }  // namespace flatback::guests

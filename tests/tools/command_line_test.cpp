@@ -33,6 +33,18 @@ TEST(CommandLine, WrongArgumentsGetOneLine) {
     }
 }
 
+TEST(CommandLine, RandomL1sHaveASeedAndATime) {
+    const auto command = parse({"test", "--random", "2", "--seed", "7", "--l0", "old.elf"});
+    ASSERT_TRUE(command.has_value());
+    const auto& options = std::get<TestOptions>(*command);
+    ASSERT_TRUE(options.random.has_value());
+    EXPECT_EQ(options.random->time, std::chrono::minutes{2});
+    EXPECT_EQ(options.random->seed, 7U);
+    EXPECT_EQ(options.random->l0, "old.elf");
+    EXPECT_FALSE(std::get<TestOptions>(*parse({"test"})).random.has_value());
+    EXPECT_NE(error_of({"test", "--seed", "7"}).find("--random"), std::string::npos);
+}
+
 TEST(CommandLine, WhatBelongsToAGuestNeedsAGuest) {
     EXPECT_NE(error_of({"run", "--module", "m"}).find("--l1"), std::string::npos);
     EXPECT_NE(error_of({"run", "--cmdline", "x"}).find("--l1"), std::string::npos);

@@ -1,0 +1,14 @@
+// Which VMCS fields a case may name.
+#pragma once
+
+#include <cstdint>
+
+#include "guests/random/random.hpp"
+
+namespace flatback::guests {
+
+// The operand of a VMREAD or VMWRITE: mostly a field, its high half or not, sometimes none. A write changes
+// guest state only.
+std::uint64_t draw_field(Random& random, bool is_write);
+
+}  // namespace flatback::guests
