@@ -22,6 +22,7 @@
 #include "metal/read_memory_types.hpp"
 #include "metal/relocate.hpp"
 #include "metal/serial.hpp"
+#include "metal/sleep_states.hpp"
 #include "metal/smram.hpp"
 #include "x86/cpuid.hpp"
 #include "x86/paging.hpp"
@@ -131,6 +132,15 @@ void keep_this_processor_only() {
                           occupied.items());
 }
 
+void hide_sleep() {
+    if (!state.result.options.hypervisor) return;
+    const auto hidden = hide_sleep_states(static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(),
+                                          state.multiboot.rsdp);
+    if (!hidden)
+        log::info("warning: ", hidden.error().what, " ", log::hex(hidden.error().value.value_or(0)),
+                  "; L1 must not suspend the machine to memory, from which it would wake without L0");
+}
+
 // Every way by which L1 may ask for memory says the same from here on.
 MemoryMap memory_of_l1() {
     MemoryMap memory = state.memory;
@@ -151,6 +161,10 @@ void load_l1_image() {
                         .physical_size = direct_map_size(),
                         .memory = memory_of_l1(),
                         .modules = state.multiboot.modules.items(),
+                        .loader_name = state.multiboot.loader_name,
+                        .boot_device = state.multiboot.boot_device,
+                        .vbe = state.multiboot.vbe,
+                        .framebuffer = state.multiboot.framebuffer,
                         .rsdp = state.multiboot.rsdp,
                         .has_text_screen = state.multiboot.has_text_screen};
     const auto start = load_l1(request);
@@ -189,6 +203,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
               state.pages.free_pages(), " free");
     lock_smram();
     keep_this_processor_only();
+    hide_sleep();
     load_l1_image();
     log::info("L1 loaded: starts at ", log::hex(result.l1.rip),
               result.l1.mode == L1Start::Mode::long_mode ? " in long mode" : " in protected mode");

@@ -65,6 +65,46 @@ std::optional<std::uint64_t> ElfImage::physical_entry() const {
     return std::nullopt;
 }
 
+ElfSection elf_section(Bytes file, const ElfSections& sections, std::uint32_t index) {
+    constexpr std::uint32_t no_bits = 8;  // SHT_NOBITS
+    const bool is_64_bit = read<std::uint8_t>(file, class_offset) == layout_64.file_class;
+    const Layout& layout = is_64_bit ? layout_64 : layout_32;
+    const Bytes header = file.subspan(sections.table_offset + std::uint64_t{index} * sections.header_size,
+                                      sections.header_size);
+    const std::uint64_t address_offset = is_64_bit ? 16 : 12;
+    const std::uint64_t word = is_64_bit ? 8 : 4;
+    return {.file_offset = read_word(layout, header, address_offset + word),
+            .size = read_word(layout, header, address_offset + 2 * word),
+            .in_file = *read<std::uint32_t>(header, 4) != no_bits,
+            .in_segments = read_word(layout, header, address_offset) != 0,
+            .address_offset = address_offset,
+            .address_size = word};
+}
+
+ElfSections parse_elf_sections(Bytes file) {
+    constexpr std::uint32_t least_header_32 = 40;
+    constexpr std::uint32_t least_header_64 = 64;
+    const bool is_64_bit = read<std::uint8_t>(file, class_offset) == layout_64.file_class;
+    const Layout& layout = is_64_bit ? layout_64 : layout_32;
+    if (!is_elf(file) || file.size() < layout.header_size) return {};
+    const std::uint64_t counts = is_64_bit ? 58 : 46;  // size of a header, their number, the names' index
+    const ElfSections sections{.table_offset = read_word(layout, file, is_64_bit ? 40 : 32),
+                               .count = *read<std::uint16_t>(file, counts + 2),
+                               .header_size = *read<std::uint16_t>(file, counts),
+                               .names_index = *read<std::uint16_t>(file, counts + 4)};
+    if (sections.count == 0 || sections.header_size < (is_64_bit ? least_header_64 : least_header_32) ||
+        !slice(file, sections.table_offset, sections.table_size())) {
+        return {};
+    }
+    for (std::uint32_t index = 0; index < sections.count; ++index) {
+        const ElfSection section = elf_section(file, sections, index);
+        if (section.in_segments || section.size == 0) continue;
+        // What is in no segment and not in the file would be memory from nowhere.
+        if (!section.in_file || !slice(file, section.file_offset, section.size)) return {};
+    }
+    return sections;
+}
+
 bool is_elf(Bytes file) {
     return read<std::uint32_t>(file, 0) == magic;
 }

@@ -29,6 +29,28 @@ struct ElfImage {
     [[nodiscard]] std::optional<std::uint64_t> physical_entry() const;
 };
 
+// The table of section headers, as the file's header says. Empty where there is none, or where it or a
+// section that a boot loader would load reaches outside of the file.
+struct ElfSections {
+    std::uint64_t table_offset = 0;  // in the file
+    std::uint32_t count = 0;
+    std::uint32_t header_size = 0;
+    std::uint32_t names_index = 0;  // the section that holds the names
+
+    [[nodiscard]] std::uint64_t table_size() const { return std::uint64_t{count} * header_size; }
+};
+struct ElfSection {
+    std::uint64_t file_offset = 0;
+    std::uint64_t size = 0;
+    bool in_file = false;              // false: it is all zeros
+    bool in_segments = false;          // it has an address of its own, and so belongs to a segment
+    std::uint64_t address_offset = 0;  // of its address, in its header
+    std::uint64_t address_size = 4;    // in bytes: 4 or 8
+};
+[[nodiscard]] ElfSections parse_elf_sections(Bytes file);
+// index: below sections.count.
+[[nodiscard]] ElfSection elf_section(Bytes file, const ElfSections& sections, std::uint32_t index);
+
 [[nodiscard]] bool is_elf(Bytes file);
 // Refuses other classes and machines, and tables or segments that reach outside of the file.
 [[nodiscard]] std::expected<ElfImage, BootError> parse_elf(Bytes file);

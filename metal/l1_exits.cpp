@@ -280,7 +280,9 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             cpu.vcpu.inject(invalid_opcode);
             break;
         case ept_violation:
-            if (!cpu.port.handle_ept01_violation(get(vmx::field::guest_physical_address))) {
+            if (cpu.port.handle_ept01_violation(get(vmx::field::guest_physical_address))) {
+                cpu.vcpu.retry_l1();
+            } else {
                 cpu.vcpu.inject(general_protection);
             }
             break;

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
+#include <string_view>
 
 #include "metal/boot_error.hpp"
 #include "metal/boot_result.hpp"
@@ -19,7 +21,12 @@ struct LoadRequest {
     std::uint64_t physical_size = 0;
     MemoryMap memory;                 // as L1 shall see it: L0's region is reserved
     std::span<const Module> modules;  // [0] is L1's kernel, the rest are its modules
-    Bytes rsdp;                       // ACPI's root pointer; may be empty
+    std::string_view
+        loader_name;  // of L0's own boot loader, as Multiboot2Information has it, and the next three
+    std::optional<std::uint32_t> boot_device;
+    Bytes vbe;
+    Bytes framebuffer;
+    Bytes rsdp;  // ACPI's root pointer; may be empty
     bool has_text_screen = false;
 };
 

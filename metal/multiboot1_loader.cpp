@@ -25,27 +25,42 @@ namespace info {
 constexpr std::uint64_t flags           = 0;
 constexpr std::uint64_t memory_lower    = 4;
 constexpr std::uint64_t memory_upper    = 8;
+constexpr std::uint64_t boot_device     = 12;
 constexpr std::uint64_t command_line    = 16;
 constexpr std::uint64_t modules_count   = 20;
 constexpr std::uint64_t modules         = 24;
+constexpr std::uint64_t sections_count  = 28;
+constexpr std::uint64_t section_size    = 32;
+constexpr std::uint64_t sections        = 36;
+constexpr std::uint64_t names_section   = 40;
 constexpr std::uint64_t map_length      = 44;
 constexpr std::uint64_t map             = 48;
 constexpr std::uint64_t loader_name     = 64;
-constexpr std::uint32_t valid           = 1u << 0 | 1u << 2 | 1u << 3 | 1u << 6 | 1u << 9;
+constexpr std::uint64_t vbe_control     = 72;
+constexpr std::uint64_t vbe_mode        = 76;
+constexpr std::uint64_t vbe_words       = 80;  // mode, interface segment, offset, length
+constexpr std::uint64_t framebuffer     = 88;  // 22 bytes, then 6 of colours
+constexpr std::uint32_t always_valid    = 1u << 0 | 1u << 2 | 1u << 6 | 1u << 9;
+constexpr std::uint32_t has_boot_device = 1u << 1;
+constexpr std::uint32_t has_modules     = 1u << 3;
+constexpr std::uint32_t has_sections    = 1u << 5;
+constexpr std::uint32_t has_vbe         = 1u << 11;
+constexpr std::uint32_t has_framebuffer = 1u << 12;
 }  // namespace info
 namespace block {
 constexpr std::uint64_t gdt             = 0x0100;
-constexpr std::uint64_t loader_name     = 0x0180;
 constexpr std::uint64_t modules         = 0x0400;  // 16 bytes each
 constexpr std::uint64_t stack_top       = 0x1000;
 constexpr std::uint64_t map             = 0x1000;  // 24 bytes each
+constexpr std::uint64_t vbe_control     = 0x1C00;  // 512 bytes
+constexpr std::uint64_t vbe_mode        = 0x1E00;  // 256 bytes
 constexpr std::uint64_t strings         = 0x2000;
 }  // namespace block
 // clang-format on
 static_assert(block::modules + 16 * Multiboot2Information::most_modules < block::stack_top);
-static_assert(block::map + 24 * MemoryMap::capacity <= block::strings);
+static_assert(block::map + 24 * MemoryMap::capacity <= block::vbe_control);
 
-constexpr std::string_view loader_name = "Flatback";
+constexpr std::string_view own_name = "Flatback";  // where L0's own boot loader has not said its name
 constexpr std::array<std::uint64_t, 3> descriptors = {0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF};
 constexpr std::uint16_t code_selector = 0x08;
 constexpr std::uint16_t data_selector = 0x10;
@@ -87,6 +102,17 @@ void write_memory(std::span<std::byte> bytes, std::uint64_t base, const MemoryMa
     put_address(bytes, info::map_length, at - block::map);
 }
 
+std::string_view loader_name(const LoadRequest& request) {
+    return request.loader_name.empty() ? own_name : request.loader_name;
+}
+
+// The sections begin on multiples of 16, more than any table of symbols or text asks for.
+constexpr std::uint64_t section_start(std::uint64_t at) {
+    return (at + 15) & ~std::uint64_t{15};
+}
+// Sections that overlap in the file could ask for more than it has.
+constexpr std::uint64_t most_section_bytes = 1ULL << 30;
+
 // Appends text and NUL; returns its physical address.
 std::uint64_t append_text(std::span<std::byte> bytes, std::uint64_t base, std::uint64_t& at,
                           std::string_view text) {
@@ -96,18 +122,83 @@ std::uint64_t append_text(std::span<std::byte> bytes, std::uint64_t base, std::u
     return address;
 }
 
+// What L0's own boot loader said of the screen; returns the flags.
+std::uint32_t write_screen(std::span<std::byte> bytes, std::uint64_t base, const LoadRequest& request) {
+    std::uint32_t flags = 0;
+    if (const Bytes vbe = request.vbe; !vbe.empty()) {
+        constexpr std::uint64_t words = 8;
+        constexpr std::uint64_t control_size = 512;
+        constexpr std::uint64_t mode_size = 256;
+        copy_bytes(bytes.data() + info::vbe_words, vbe.data(), words);
+        copy_bytes(bytes.data() + block::vbe_control, vbe.data() + words, control_size);
+        copy_bytes(bytes.data() + block::vbe_mode, vbe.data() + words + control_size, mode_size);
+        put_address(bytes, info::vbe_control, base + block::vbe_control);
+        put_address(bytes, info::vbe_mode, base + block::vbe_mode);
+        flags |= info::has_vbe;
+    }
+    if (const Bytes framebuffer = request.framebuffer; !framebuffer.empty()) {
+        constexpr std::uint64_t type = 21;
+        constexpr std::uint64_t common_size = 22;
+        constexpr std::uint64_t colours = 24;  // behind two reserved bytes that Multiboot 1 has not
+        constexpr std::uint64_t colours_size = 6;
+        constexpr std::uint8_t direct_colour = 1;
+        constexpr std::uint8_t text = 2;
+        const std::uint8_t kind = read<std::uint8_t>(framebuffer, type).value_or(0);
+        const auto fields = slice(framebuffer, colours, colours_size);
+        // A palette would need a place of its own: no boot loader of a hypervisor sets such a mode.
+        if (kind == text || (kind == direct_colour && fields)) {
+            copy_bytes(bytes.data() + info::framebuffer, framebuffer.data(), common_size);
+            if (kind == direct_colour)
+                copy_bytes(bytes.data() + info::framebuffer + common_size, fields->data(), colours_size);
+            flags |= info::has_framebuffer;
+        }
+    }
+    return flags;
+}
+
+// The table of the kernel's sections, and those that no segment has loaded (its symbols), into `place`;
+// returns the flag.
+std::uint32_t write_sections(std::span<std::byte> bytes, const Placement& placement, PhysicalRange place) {
+    if (place.empty()) return 0;
+    const Bytes file = placement.module_bytes(0);
+    const ElfSections sections = parse_elf_sections(file);
+    const std::span<std::byte> memory = placement.bytes(place);
+    copy_bytes(memory.data(), file.data() + sections.table_offset, sections.table_size());
+    std::uint64_t at = section_start(sections.table_size());
+    for (std::uint32_t index = 0; index < sections.count; ++index) {
+        const ElfSection section = elf_section(file, sections, index);
+        if (section.in_segments || section.size == 0) continue;
+        copy_bytes(memory.data() + at, file.data() + section.file_offset, section.size);
+        const std::uint64_t header = std::uint64_t{index} * sections.header_size;
+        put_address(memory, header + section.address_offset,
+                    place.start + at);  // the upper half of 8 bytes is 0
+        at = section_start(at + section.size);
+    }
+    put(bytes, info::sections_count, sections.count);
+    put(bytes, info::section_size, sections.header_size);
+    put_address(bytes, info::sections, place.start);
+    put(bytes, info::names_section, sections.names_index);
+    return info::has_sections;
+}
+
 L1Start write_block(const LoadRequest& request, const Placement& placement, PhysicalRange place,
-                    std::uint64_t entry) {
+                    PhysicalRange sections, std::uint64_t entry) {
     const std::span<std::byte> bytes = placement.bytes(place);
     std::memset(bytes.data(), 0, bytes.size());
     const std::uint64_t base = place.start;
 
-    put(bytes, info::flags, info::valid);
+    std::uint32_t flags =
+        info::always_valid | write_screen(bytes, base, request) | write_sections(bytes, placement, sections);
     write_memory(bytes, base, request.memory);
-    copy_bytes(bytes.data() + block::loader_name, loader_name.data(), loader_name.size());
-    put_address(bytes, info::loader_name, base + block::loader_name);
+    if (request.boot_device) {
+        put(bytes, info::boot_device, *request.boot_device);
+        flags |= info::has_boot_device;
+    }
+    if (request.modules.size() > 1) flags |= info::has_modules;
+    put(bytes, info::flags, flags);
 
     std::uint64_t text_at = block::strings;
+    put_address(bytes, info::loader_name, append_text(bytes, base, text_at, loader_name(request)));
     put_address(bytes, info::command_line,
                 append_text(bytes, base, text_at, request.modules[0].command_line));
     put_address(bytes, info::modules_count, request.modules.size() - 1);
@@ -132,11 +223,26 @@ L1Start write_block(const LoadRequest& request, const Placement& placement, Phys
 }
 
 std::expected<PhysicalRange, BootError> claim_block(const LoadRequest& request, Placement& placement) {
-    std::uint64_t size = block::strings;
+    std::uint64_t size = block::strings + loader_name(request).size() + 1;
     for (const Module& module : request.modules) size += module.command_line.size() + 1;
     // Low if possible: there it is out of the way of kernels that use all memory above their image.
     if (auto low = placement.claim_highest(size, x86::page_size_4k, low_memory)) return low;
     return placement.claim_highest(size, x86::page_size_4k, memory_below_4g);
+}
+
+// Where the sections go; empty where there is nothing to tell of them.
+PhysicalRange claim_sections(const Multiboot1Header& header, Placement& placement) {
+    if ((header.flags & Multiboot1Header::has_addresses) != 0) return {};
+    const Bytes file = placement.module_bytes(0);
+    const ElfSections sections = parse_elf_sections(file);
+    if (sections.count == 0) return {};
+    std::uint64_t size = section_start(sections.table_size());
+    for (std::uint32_t index = 0; index < sections.count; ++index) {
+        const ElfSection section = elf_section(file, sections, index);
+        if (!section.in_segments) size = section_start(size + section.size);
+        if (size > most_section_bytes) return {};
+    }
+    return placement.claim_highest(size, x86::page_size_4k, memory_below_4g).value_or(PhysicalRange{});
 }
 
 std::expected<ElfImage, BootError> parse_image(const Multiboot1Header& header, Bytes file) {
@@ -211,12 +317,13 @@ std::expected<L1Start, BootError> load_multiboot1(const LoadRequest& request, Pl
 
     if (const auto claimed = claim_segments(placement, *image); !claimed)
         return std::unexpected(claimed.error());
+    const PhysicalRange sections = claim_sections(*header, placement);
     const auto place = claim_block(request, placement);
     if (!place) return std::unexpected(place.error());
     if (const auto moved = placement.evacuate(); !moved) return std::unexpected(moved.error());
 
     copy_segments(placement, *image, placement.module_bytes(0));
-    return write_block(request, placement, *place, *entry);
+    return write_block(request, placement, *place, sections, *entry);
 }
 
 }  // namespace flatback::metal

@@ -8,8 +8,11 @@ namespace {
 enum class TagType : std::uint32_t {
     end = 0,
     command_line = 1,
+    loader_name = 2,
     module = 3,
+    boot_device = 5,
     memory_map = 6,
+    vbe = 7,
     framebuffer = 8,
     acpi_old = 14,
     acpi_new = 15,
@@ -65,12 +68,30 @@ Outcome parse_tag(TagType type, Bytes body, Multiboot2Information& information) 
             information.command_line = *text;
             return {};
         }
+        case TagType::loader_name: {
+            const auto text = read_text(body);
+            if (!text) return BootError{"the Multiboot2 boot loader's name has no end"};
+            information.loader_name = *text;
+            return {};
+        }
+        case TagType::boot_device: {
+            const auto drive = read<std::uint32_t>(body, 0);
+            const auto partition = read<std::uint32_t>(body, 4);
+            const auto part = read<std::uint32_t>(body, 8);
+            if (!drive || !partition || !part) return BootError{"the Multiboot2 boot device is cut short"};
+            information.boot_device = *drive << 24 | (*partition & 0xFF) << 16 | (*part & 0xFF) << 8 | 0xFF;
+            return {};
+        }
+        case TagType::vbe:
+            if (body.size() >= 8 + 512 + 256) information.vbe = body;
+            return {};
         case TagType::module:
             return parse_module(body, information);
         case TagType::memory_map:
             return parse_memory_map(body, information);
         case TagType::framebuffer: {
             constexpr std::uint64_t type_offset = 21;  // after address, pitch, width, height and depth
+            if (body.size() >= type_offset + 3) information.framebuffer = body;
             information.has_text_screen = read<std::uint8_t>(body, type_offset) == framebuffer_ega_text;
             return {};
         }

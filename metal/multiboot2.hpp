@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string_view>
 
 #include "metal/boot_error.hpp"
@@ -26,7 +27,14 @@ struct Multiboot2Information {
     std::string_view command_line;
     InlineVector<Module, most_modules> modules;
     MemoryMap memory;
-    Bytes rsdp;  // a copy of ACPI's root pointer, the new form where both are given; empty if none
+    std::string_view loader_name;  // empty if none
+    std::optional<std::uint32_t>
+        boot_device;  // as Multiboot 1 has it: drive, partition and its parts, from the top
+    Bytes vbe;  // mode, interface segment, offset and length (2 bytes each), then 512 and 256 bytes of VBE's;
+                // or empty
+    Bytes framebuffer;  // address (8 bytes), pitch, width, height (4 each), depth, type, 2 bytes, colours; or
+                        // empty
+    Bytes rsdp;         // a copy of ACPI's root pointer, the new form where both are given; empty if none
     bool has_text_screen = false;  // the screen is in EGA text mode
 };
 

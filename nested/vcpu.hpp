@@ -144,6 +144,10 @@ public:
     // Raises a fault in L1, whose VMCS is current, at its instruction or in the delivery of an event that its
     // exit interrupted: then it may be a double fault, or end L1 (Port::l1_shutdown).
     void inject(const Fault& fault);
+    // L1, whose VMCS is current, goes on where an EPT violation under EPT01 stopped it, whose cause the host
+    // has removed: an event that was being delivered is delivered again, and NMIs stay blocked behind an IRET
+    // that did not complete.
+    void retry_l1();
 
 private:
     struct Slot {

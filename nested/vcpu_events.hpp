@@ -124,6 +124,17 @@ void NestedVcpu<P>::requeue_vectoring_event() {
     }
 }
 
+template <Port P>
+void NestedVcpu<P>::retry_l1() {
+    requeue_vectoring_event();
+    const vmx::EptViolation violation{get(vmx::field::exit_qualification)};
+    if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) &&
+        !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid()) {
+        put(vmx::field::guest_interruptibility_state,
+            get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
+    }
+}
+
 // The guest had an exit before its instruction did anything, so that no single-step trap is due for it. Only
 // where MOV SS blocks does such an exit save what is pending (SDM 3C 28.3.4), and with STI or MOV SS blocking
 // the next entry asks for it (27.3.1.5); but there are processors that save one at other exits.

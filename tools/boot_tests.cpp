@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 
 #include "tools/files.hpp"
@@ -216,6 +217,9 @@ void add_bare_processors(std::vector<BootTest>& tests) {
     }
 }
 
+constexpr std::string_view information_name = "boot.world.l0";
+constexpr std::string_view information_direct_name = "boot.world.direct";
+
 // The machine around L1, asked by a 32-bit kernel: memory by every call of the firmware's, SMRAM, sleep
 // states, and processors that L1 would start.
 void add_world(std::vector<BootTest>& tests) {
@@ -225,9 +229,10 @@ void add_world(std::vector<BootTest>& tests) {
         const char* command_line;
         unsigned processors;
     };
-    constexpr std::array<Case, 5> cases{{
-        {"boot.world.l0", "log=info", "memory smram", 1},
-        {"boot.world.direct", nullptr, "memory", 1},
+    constexpr std::array<Case, 6> cases{{
+        {"boot.world.chipset", "log=info", "smram sleep", 1},
+        {information_name.data(), "log=info", "information  memory", 1},
+        {information_direct_name.data(), nullptr, "information  memory", 1},
         {"boot.world.two-processors", "log=info", "processors=0", 2},
         {"boot.world.four-processors", "log=info", "processors=0 memory", 4},
         {"boot.world.two-processors-direct", nullptr, "processors=1", 2},
@@ -243,6 +248,7 @@ void add_world(std::vector<BootTest>& tests) {
         request.plan.guest = world_kernel();
         request.plan.guest_kind = KernelKind::multiboot1;
         request.plan.guest_command_line = each.command_line;
+        request.plan.modules = {{world_kernel(), "first  module's 'text'"}, {endings_kernel(), ""}};
         request.memory = bare_memory;
         request.processors = each.processors;
         request.limit = bare_limit;
@@ -463,6 +469,39 @@ void judge_registers(TestReport& report, const std::vector<FinishedRun>& runs) {
 constexpr std::array<std::string_view, 2> open_orders{"bad-control-and-bad-host",
                                                       "bad-link-pointer-and-bad-guest"};
 
+// What GRUB gives a Multiboot 1 kernel without L0, L0 gives it too, but for memory of its own and for what
+// GRUB does not tell L0 itself: VBE's state in text mode.
+void compare_information(TestReport& report, std::span<const FinishedRun> runs) {
+    const auto texts = [&runs](std::string_view name) -> std::map<std::string, std::string> {
+        std::map<std::string, std::string> found;
+        for (const FinishedRun& run : runs) {
+            if (run.name != name) continue;
+            for (const auto& [key, text] : run.transcript.texts()) {
+                const bool stated = key.starts_with("information.vbe") ||
+                                    key.starts_with("information.map.") || key == "information.mem_lower" ||
+                                    key == "information.mem_upper";
+                if (key.starts_with("information.") && !stated) found.emplace(key, text);
+            }
+        }
+        return found;
+    };
+    const auto direct = texts(information_direct_name);
+    const auto under_l0 = texts(information_name);
+    if (direct.empty() && under_l0.empty()) return;
+    std::string wrong;
+    auto keys = direct;
+    keys.insert(under_l0.begin(), under_l0.end());
+    for (const auto& [key, text] : keys) {
+        const auto one = direct.find(key);
+        const auto other = under_l0.find(key);
+        const std::string said = one == direct.end() ? "nothing" : one->second;
+        const std::string got = other == under_l0.end() ? "nothing" : other->second;
+        if (said != got)
+            wrong += fmt::format("{}{}: {} by GRUB, {} by L0", wrong.empty() ? "" : "; ", key, said, got);
+    }
+    report.add("boot.world.information-is-grubs", wrong.empty(), wrong);
+}
+
 // What the bare L1 reports of orders that the SDM leaves open: under L0 as on the processor itself.
 void compare_orders(TestReport& report, std::span<const FinishedRun> runs) {
     constexpr std::string_view prefix = "bare_l1.order.";
@@ -516,6 +555,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
         judge_run(report, tests[index], finished[index]);
     judge_registers(report, finished);
     compare_orders(report, finished);
+    compare_information(report, finished);
     return {};
 }
 

@@ -22,7 +22,8 @@ void print_information(u32 information) {
         Line line{"FLATBACK text information."};
         key(line, name) << "'" << reinterpret_cast<const char*>(text) << "'";
     };
-    print("flags", flags);
+    // VBE's has a line of its own.
+    print("flags", flags & ~(1u << 11));
     print("mem_lower", field(4));
     print("mem_upper", field(8));
     print("boot_device", field(12));
@@ -33,8 +34,7 @@ void print_information(u32 information) {
         Line line{"FLATBACK text information.module."};
         line.decimal(index) << " " << u64{memory<u32>(module + 4) - memory<u32>(module)} << " "
                             << u64{memory<u32>(module) & 0xFFF} << " '"
-                            << reinterpret_cast<const char*>(memory<u32>(module + 8)) << "' "
-                            << u64{memory<u32>(module + 12)};
+                            << reinterpret_cast<const char*>(memory<u32>(module + 8)) << "'";
     }
     if ((flags & 1 << 5) != 0) {
         const u32 count = field(28);

@@ -97,6 +97,89 @@ TEST(Multiboot1L1, AnElfKernelIsLoadedAndGetsWhatTheSpecificationPromises) {
     EXPECT_TRUE(memory.holds(0x1100000, module_a.view()));
 }
 
+// Field by field as GRUB 2 gives it.
+TEST(Multiboot1L1, WhatTheBootLoaderSaidIsHandedOn) {
+    TestMemory memory;
+    memory.place_module(0x1000000, make_kernel().view());
+    TestBytes vbe(8 + 512 + 256);
+    vbe.put<std::uint16_t>(0, 3);
+    vbe.put<std::uint16_t>(2, 0xC000);
+    vbe.put<std::uint8_t>(8, 'V');
+    vbe.put<std::uint8_t>(8 + 512, 0x9B);
+    TestBytes framebuffer(24);
+    framebuffer.put<std::uint64_t>(0, 0xB8000);
+    framebuffer.put<std::uint32_t>(8, 160);
+    framebuffer.put<std::uint32_t>(12, 80);
+    framebuffer.put<std::uint32_t>(16, 25);
+    framebuffer.put<std::uint8_t>(20, 16);
+    framebuffer.put<std::uint8_t>(21, 2);
+    memory.said().loader_name = "GRUB 2.06";
+    memory.said().boot_device = 0xE0FFFFFF;
+    memory.said().vbe = vbe.view();
+    memory.said().framebuffer = framebuffer.view();
+    const auto start = memory.load();
+    ASSERT_TRUE(start) << start.error().what;
+    const std::uint64_t info = start->rbx;
+    EXPECT_EQ(memory.get<std::uint32_t>(info), 0x1A47u)
+        << "all but modules and sections, of which there are none";
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 12), 0xE0FFFFFFu);
+    EXPECT_EQ(memory.text(memory.get<std::uint32_t>(info + 64)), "GRUB 2.06");
+    EXPECT_EQ(memory.get<std::uint8_t>(memory.get<std::uint32_t>(info + 72)), 'V');
+    EXPECT_EQ(memory.get<std::uint8_t>(memory.get<std::uint32_t>(info + 76)), 0x9B);
+    EXPECT_EQ(memory.get<std::uint16_t>(info + 80), 3);
+    EXPECT_EQ(memory.get<std::uint16_t>(info + 82), 0xC000);
+    EXPECT_EQ(memory.get<std::uint64_t>(info + 88), 0xB8000u);
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 96), 160u);
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 100), 80u);
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 104), 25u);
+    EXPECT_EQ(memory.get<std::uint8_t>(info + 108), 16);
+    EXPECT_EQ(memory.get<std::uint8_t>(info + 109), 2);
+}
+
+// Symbols belong to no segment: they are loaded too, and their headers say where.
+TEST(Multiboot1L1, TheSectionsOfAnElfKernelAreLoaded) {
+    TestBytes kernel = make_kernel();
+    const auto symbols = static_cast<std::uint32_t>(kernel.size());
+    for (std::uint32_t index = 0; index < 100; ++index) kernel.append(static_cast<std::uint8_t>(index));
+    kernel.pad_to(4);
+    const auto table = static_cast<std::uint32_t>(kernel.size());
+    const auto section = [&kernel](std::uint32_t type, std::uint32_t address, std::uint32_t offset,
+                                   std::uint32_t size) {
+        for (const std::uint32_t word : {1u, type, 0u, address, offset, size, 0u, 0u, 1u, 0u})
+            kernel.append(word);
+    };
+    section(0, 0, 0, 0);
+    section(1, 0x100000, 0x1000, 0x2000);
+    section(2, 0, symbols, 100);
+    kernel.put<std::uint32_t>(32, table);
+    kernel.put<std::uint16_t>(46, 40);
+    kernel.put<std::uint16_t>(48, 3);
+    kernel.put<std::uint16_t>(50, 2);
+    TestMemory memory;
+    memory.place_module(0x1000000, kernel.view());
+    const auto start = memory.load();
+    ASSERT_TRUE(start) << start.error().what;
+    const std::uint64_t info = start->rbx;
+    EXPECT_EQ(memory.get<std::uint32_t>(info) & 0x20, 0x20u);
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 28), 3u);
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 32), 40u);
+    EXPECT_EQ(memory.get<std::uint32_t>(info + 40), 2u);
+    const std::uint64_t headers = memory.get<std::uint32_t>(info + 36);
+    EXPECT_EQ(memory.get<std::uint32_t>(headers + 40 + 12), 0x100000u);
+    const std::uint64_t loaded = memory.get<std::uint32_t>(headers + 80 + 12);
+    EXPECT_GE(loaded, 0x105000u);
+    for (std::uint32_t index = 0; index < 100; ++index)
+        ASSERT_EQ(memory.get<std::uint8_t>(loaded + index), index);
+
+    // A section that reaches outside of the file: no sections, and the kernel starts all the same.
+    kernel.put<std::uint32_t>(table + 80 + 20, 0xFFFFFFF0);
+    TestMemory cut;
+    cut.place_module(0x1000000, kernel.view());
+    const auto without = cut.load();
+    ASSERT_TRUE(without);
+    EXPECT_EQ(cut.get<std::uint32_t>(without->rbx) & 0x20, 0u);
+}
+
 TEST(Multiboot1L1, TheMemoryMapHidesL0) {
     TestMemory memory;
     memory.place_module(0x1000000, make_kernel().view());

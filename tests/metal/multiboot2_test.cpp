@@ -90,6 +90,24 @@ TEST(Multiboot2, EverythingOfUseIsFound) {
     EXPECT_TRUE(parsed->has_text_screen);
 }
 
+TEST(Multiboot2, TheBootLoadersNameAndTheBootDeviceAreFound) {
+    Structure structure;
+    TestBytes name;
+    for (const char letter : std::string_view{"GRUB 2.06"}) name.append(letter);
+    name.append<std::uint8_t>(0);
+    structure.tag(2, name);
+    TestBytes device(12);
+    device.put<std::uint32_t>(0, 0xE0);
+    device.put<std::uint32_t>(4, 0xFFFFFFFF);
+    device.put<std::uint32_t>(8, 0x12);
+    structure.tag(5, device);
+    structure.memory(0, 0x1000, 1);
+    const auto information = parse_multiboot2(structure.finish().view());
+    ASSERT_TRUE(information);
+    EXPECT_EQ(information->loader_name, "GRUB 2.06");
+    EXPECT_EQ(information->boot_device, 0xE0FF12FFu);
+}
+
 TEST(Multiboot2, TheNewRootPointerIsPreferredInEitherOrder) {
     for (const bool new_first : {false, true}) {
         Structure structure;

@@ -30,12 +30,13 @@ public:
         modules_.push_back({{address, address + bytes.size()}, command_line});
     }
     [[nodiscard]] std::expected<L1Start, BootError> load() {
-        const LoadRequest request{.physical = physical_.data(),
-                                  .physical_size = size,
-                                  .memory = memory_,
-                                  .modules = modules_,
-                                  .rsdp = rsdp_,
-                                  .has_text_screen = text_screen_};
+        LoadRequest request = said_;
+        request.physical = physical_.data();
+        request.physical_size = size;
+        request.memory = memory_;
+        request.modules = modules_;
+        request.rsdp = rsdp_;
+        request.has_text_screen = text_screen_;
         return load_l1(request);
     }
     template <typename T>
@@ -55,6 +56,8 @@ public:
     std::vector<Module>& modules() { return modules_; }
     MemoryMap& memory() { return memory_; }
     void set_rsdp(Bytes rsdp) { rsdp_ = rsdp; }
+    // What the boot loader said beyond memory and modules.
+    LoadRequest& said() { return said_; }
     void set_text_screen() { text_screen_ = true; }
 
 private:
@@ -63,6 +66,7 @@ private:
     std::vector<Module> modules_;
     Bytes rsdp_;
     bool text_screen_ = false;
+    LoadRequest said_;
 };
 
 // Bytes that differ from place to place, so that a wrong copy shows.
