@@ -287,7 +287,11 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             }
             break;
         case triple_fault:
-            l1_died("a triple fault");
+            l1_ended("at RIP ", log::hex(get(vmx::field::guest_rip)), ", CS ",
+                     log::hex(get(vmx::field::guest_cs_selector)), " (access rights ",
+                     log::hex(get(vmx::field::guest_cs_access_rights)), "), CR0 ",
+                     log::hex(get(vmx::field::guest_cr0)), ", CR3 ", log::hex(get(vmx::field::guest_cr3)),
+                     ", RSP ", log::hex(get(vmx::field::guest_rsp)));
         case init_signal:
             l1_died("an INIT signal, which Flatback does not emulate,");
         case task_switch:

@@ -32,7 +32,7 @@ void write(std::string_view text) {
     serial::write(text);
 }
 void write(Hex value) {
-    serial::write("0x");
+    if (value.prefix) serial::write("0x");
     write_number(value.value, 16, value.digits);
 }
 void write_unsigned(std::uint64_t value) {

@@ -14,6 +14,7 @@ namespace flatback::metal::log {
 struct Hex {
     std::uint64_t value;
     unsigned digits;  // at least so many, zero-padded
+    bool prefix = true;
 };
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr Hex hex(T value, unsigned digits = 1) {
@@ -22,6 +23,11 @@ template <std::unsigned_integral T>
 template <typename Space>
 [[nodiscard]] constexpr Hex hex(x86::Address<Space> address, unsigned digits = 1) {
     return {address.value(), digits};
+}
+
+// Without 0x.
+[[nodiscard]] constexpr Hex digits(std::uint64_t value, unsigned least) {
+    return {value, least, false};
 }
 
 void set_level(LogLevel level);

@@ -110,7 +110,10 @@ void run_l1(BootResult& boot) {
               ", ", cpu.vcpu.tag_capacity(), " slots; VMCS shadowing ",
               cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ", boot.pages->free_pages() * 4,
               " KB left for tables");
+    log::line("FLATBACK text l0.vmcs01 ", log::hex(vmcs01));
+    announce_mark();
     log::line("FLATBACK stage l1-entry");
+    // The last record before L1: by it the tools know that what follows may be L1's.
     log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
     serial::drain();  // L1 may set the UART up anew, which cuts what is still in it
     recorder::record_entry(cpu);

@@ -5,6 +5,8 @@
 #include <expected>
 #include <string_view>
 
+#include "interface/l0_words.hpp"
+
 namespace flatback::metal {
 
 // The values are those that the information leaf 0x40000001 reports in EBX.
@@ -24,8 +26,7 @@ struct OptionError {
 };
 
 // What every refusal of a command line prints.
-inline constexpr std::string_view valid_options =
-    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off log=quiet|info|debug";
+inline constexpr std::string_view valid_options = interface::l0_words;
 
 // Later words win over earlier ones.
 [[nodiscard]] std::expected<Options, OptionError> parse_options(std::string_view command_line);

@@ -6,8 +6,10 @@
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/serial.hpp"
+#include "metal/vmx_instructions.hpp"
 #include "vmx/field_table.hpp"
 #include "x86/control_registers.hpp"
+#include "x86/cpuid.hpp"
 
 namespace flatback::metal {
 namespace {
@@ -15,6 +17,8 @@ namespace {
 using PanicReport = void (*)();
 constinit PanicReport panic_report = nullptr;
 constinit bool panicking = false;
+constinit std::uint64_t mark = 0;  // 0: not drawn yet
+constexpr unsigned mark_digits = 16;
 
 // Bochs and QEMU's shutdown convention (the isa-debug port of Bochs' BIOS): the word ends the emulation.
 [[noreturn]] void shut_down() {
@@ -62,40 +66,33 @@ void print_stack(std::uint64_t stack_pointer) {
     log::write("\n");
 }
 
-// VMREAD needs CR4.VMXE and VMX operation: outside of it, it is #UD, which the fixup turns into "no value".
-bool try_vmread(std::uint64_t encoding, std::uint64_t& value) {
-    bool failed;
-    asm volatile(
-        "1: vmread %2, %1\n"
-        "setbe %0\n"
-        "jmp 3f\n"
-        "2: movb $1, %0\n"
-        "3:\n"
-        ".pushsection .fault_fixups, \"a\"\n"
-        ".quad 1b, 2b\n"
-        ".popsection"
-        : "=&r"(failed), "=&r"(value)
-        : "r"(encoding)
-        : "cc", "memory");
-    return !failed;
+// From the processor's generator; 0 where it has none (SDM 1 7.3.17).
+std::uint64_t random_number() {
+    constexpr std::uint32_t has_rdrand = 1U << 30;
+    if ((cpuid(x86::cpuid::leaf_features).ecx & has_rdrand) == 0) return 0;
+    std::uint64_t number = 0;
+    bool good = false;
+    constexpr unsigned most_tries = 10;
+    for (unsigned tries = 0; tries < most_tries && !good; ++tries)
+        asm volatile("rdrand %0" : "=r"(number), "=@ccc"(good));
+    return good ? number : 0;
 }
 
 void print_vmcs() {
     if ((read_cr4() & x86::cr4::vmx_enable) == 0) return;
     // First of all: every VMREAD of a field that this processor lacks overwrites it (SDM 3C 31.2).
     constexpr auto error_field = vmx::field::vm_instruction_error;
-    std::uint64_t error = 0;
-    if (!try_vmread(error_field.encoding, error)) {
+    const auto error = try_vmread(error_field.encoding);
+    if (!error) {
         log::line("[L0] no current VMCS");
         return;
     }
     log::line("[L0] the current VMCS, fields that are not 0:");
-    if (error != 0) log::line("[L0]   ", "vm_instruction_error", " ", error);
+    if (*error != 0) log::line("[L0]   ", "vm_instruction_error", " ", *error);
     for (const vmx::NamedField& named : vmx::all_fields) {
-        std::uint64_t value = 0;
-        if (named.encoding == error_field.encoding || !try_vmread(named.encoding, value) || value == 0)
-            continue;
-        log::line("[L0]   ", named.name, " ", log::hex(value));
+        if (named.encoding == error_field.encoding) continue;
+        const std::uint64_t value = try_vmread(named.encoding).value_or(0);
+        if (value != 0) log::line("[L0]   ", named.name, " ", log::hex(value));
     }
 }
 
@@ -105,13 +102,33 @@ void set_panic_report(void (*report)()) {
     panic_report = report;
 }
 
-void panic_begin() {
+void announce_mark() {
+    // Nobody has to keep it secret who is not L1, and L1 sees neither the number nor what was printed.
+    mark = random_number() ^ read_tsc();
+    if (mark == 0) mark = 1;
+    log::line("FLATBACK text l0.mark ", log::digits(mark, mark_digits));
+}
+
+void panic_begin(std::string_view whose) {
+    // After L1 the UART may be set to anything, and the line half full.
+    if (mark != 0) {
+        serial::drain();
+        serial::initialize();
+        serial::write("\n");
+    }
+    log::write("FLATBACK ");
+    if (mark != 0) {
+        log::write(log::digits(mark, mark_digits));
+        log::write(" ");
+    }
     if (panicking) {
-        serial::write("\nFLATBACK error L0: a second failure while the first was printed\n");
+        log::line("error L0: a second failure while the first was printed");
         shut_down();
     }
     panicking = true;
-    serial::write("FLATBACK error L0: ");
+    log::write("error ");
+    log::write(whose);
+    log::write(": ");
 }
 
 void panic_finish(const InterruptFrame* frame) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "vmx/invalidation.hpp"
 #include "x86/address.hpp"
@@ -29,6 +30,25 @@ extern "C" {
         : "r"(encoding)
         : "cc");
     return value;
+}
+// The same where the field may not be there, or no VMCS, or no VMX operation (#UD, which the fixup turns into
+// no value).
+[[nodiscard]] inline std::optional<std::uint64_t> try_vmread(std::uint64_t encoding) {
+    bool failed;
+    std::uint64_t value;
+    asm volatile(
+        "1: vmread %2, %1\n"
+        "setbe %0\n"
+        "jmp 3f\n"
+        "2: movb $1, %0\n"
+        "3:\n"
+        ".pushsection .fault_fixups, \"a\"\n"
+        ".quad 1b, 2b\n"
+        ".popsection"
+        : "=&r"(failed), "=&r"(value)
+        : "r"(encoding)
+        : "cc", "memory");
+    return failed ? std::nullopt : std::optional{value};
 }
 [[gnu::always_inline]] inline void vmwrite(std::uint64_t encoding, std::uint64_t value) {
     asm volatile(

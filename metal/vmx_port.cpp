@@ -1,12 +1,12 @@
 #include <cstring>
 
+#include "metal/entry_explanation.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
 #include "metal/port.hpp"
-#include "nested/entry_checks_table.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/msr.hpp"
@@ -277,14 +277,11 @@ bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
 
 void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
     switch (what) {
-        case nested::Notice::entry_check_failed: {
-            const auto check = static_cast<nested::EntryCheck>(detail);
-            log::debug("a VM entry of L1's breaks the rule ", nested::name_of(check), " (SDM 3C ",
-                       nested::section_of(check), ")");
+        case nested::Notice::entry_check_failed:
+            explain_entry_check(static_cast<nested::EntryCheck>(detail));
             break;
-        }
         case nested::Notice::guest_state_refused:
-            log::debug("the processor refused L2's guest state");
+            explain_refused_entry(static_cast<std::uint32_t>(detail), boot_);
             break;
         case nested::Notice::hardware_refused_vmcs02:
             log::debug("the processor refused vmcs02, VM-instruction error ", detail);
@@ -293,7 +290,7 @@ void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
 }
 
 void MetalPort::l1_shutdown(const char* why) {
-    refuse("L1 is shut down by ", why);
+    l1_ended("by ", why);
 }
 
 void MetalPort::fatal(const char* why) {

@@ -5,10 +5,12 @@
 #include <iterator>
 #include <optional>
 
+#include "tools/about.hpp"
 #include "tools/bench_report.hpp"
 #include "tools/bench_runs.hpp"
-#include "tools/files.hpp"
+#include "tools/output.hpp"
 #include "tools/peer_guest.hpp"
+#include "tools/printable.hpp"
 #include "tools/progress.hpp"
 #include "tools/stack_command.hpp"
 
@@ -19,30 +21,47 @@ void say(std::string_view text) {
     fmt::print(stderr, "flatback: {}\n", text);
 }
 
+// The peer's take longest, and begin.
+std::vector<QueuedRun> runs_of(const PeerGuest* peer, const LinuxGuest& guest, std::chrono::seconds limit) {
+    auto runs = bench_runs(peer, limit);
+    auto ours = stack_runs(guest, limit);
+    std::move(ours.begin(), ours.end(), std::back_inserter(runs));
+    return runs;
+}
+
+// Before anything is downloaded for the runs: their names do not depend on it.
+Result<> check_name(const BenchOptions& options) {
+    const PeerGuest peer;
+    std::string names;
+    for (const QueuedRun& run : runs_of(options.with_kvm ? &peer : nullptr, {}, options.limit)) {
+        if (run.name.find(options.only) != std::string::npos) return {};
+        names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", run.name);
+    }
+    return fail(ExitStatus::usage,
+                fmt::format("no run of the benchmark has \"{}\" in its name; there are: {}{}", options.only,
+                            names, options.with_kvm ? "" : "; more with --peer kvm"));
+}
+
 }  // namespace
 
 Result<ExitStatus> bench_command(const BenchOptions& options) {
-    if (options.json_file) TRY(check_writable(*options.json_file));
+    if (options.json_file) TRY(check_output(*options.json_file));
+    TRY(check_name(options));
     const LinuxGuest guest = TRY(prepare_linux_guest(say));
     std::optional<PeerGuest> peer;
     if (options.with_kvm) peer = TRY(prepare_peer_guest(guest));
 
-    // The peer's take longest, and begin.
-    auto runs = bench_runs(peer ? &*peer : nullptr, options.limit);
-    auto ours = stack_runs(guest, options.limit);
-    std::move(ours.begin(), ours.end(), std::back_inserter(runs));
+    auto runs = runs_of(peer ? &*peer : nullptr, guest, options.limit);
     std::erase_if(runs,
                   [&](const QueuedRun& run) { return run.name.find(options.only) == std::string::npos; });
-    if (runs.empty())
-        return fail(ExitStatus::usage,
-                    fmt::format("no run of the benchmark has {} in its name", options.only));
     Progress progress;
     const auto finished = TRY(run_all(std::move(runs), progress.observer()));
 
     std::string lacks = failures(finished, bench_stages_of);
     const Measurements measurements = collect(finished);
     if (!options.only.empty()) {
-        for (const FinishedRun& run : finished) fmt::print("{}:\n{}\n", run.name, run.transcript.text());
+        for (const FinishedRun& run : finished)
+            fmt::print("{}:\n{}\n", run.name, printable_lines(run.transcript.text()));
         fmt::print(stderr, "{}", lacks);
         return lacks.empty() ? ExitStatus::success : ExitStatus::incomplete;
     }
@@ -58,10 +77,9 @@ Result<ExitStatus> bench_command(const BenchOptions& options) {
             "the benchmark is not complete, so there is no table: what is above is missing or went wrong");
     }
     if (options.json_file) {
-        const std::string json = bench_json(measurements, options.with_kvm);
-        TRY(replace_file(*options.json_file, std::as_bytes(std::span{json})));
+        TRY(write_output(*options.json_file, with_about(bench_json(measurements, options.with_kvm))));
     }
-    fmt::print("{}", bench_table(measurements, options.with_kvm));
+    fmt::print(text_stream(options.json_file), "{}", bench_table(measurements, options.with_kvm));
     return ExitStatus::success;
 }
 

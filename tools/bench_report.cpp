@@ -162,6 +162,13 @@ std::string bench_json(const Measurements& measurements, bool with_kvm) {
         report["exits"]["flatback"][std::string{level.key.substr(flatback.size())}] =
             exits_of(measurements.of_mode(level.run), mode_of(level));
     }
+    for (const BenchTarget& target : bench_targets(measurements, with_kvm)) {
+        report["targets"].push_back({{"what", target.what},
+                                     {"measured", number(target.measured)},
+                                     {"at_most", number(target.to_reach)},
+                                     {"kvm", with_kvm ? number(target.peer) : Json{nullptr}},
+                                     {"reached", target.reached()}});
+    }
     return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -1,4 +1,5 @@
-// `flatback run --l1 FILE`: boots any bzImage or Multiboot 1 kernel as L1 and returns its serial output.
+// `flatback run --l1 FILE`: boots any bzImage, vmlinux or Multiboot 1 kernel as L1 and returns its serial
+// output.
 #pragma once
 
 #include <chrono>
@@ -21,6 +22,8 @@ struct BootOptions {
     std::optional<std::filesystem::path> serial_file;  // COM1's output goes there instead of standard output
     std::optional<std::filesystem::path> json_file;
     bool direct = false;  // without L0
+    bool records =
+        false;  // what L1 prints are records (tools/serial_record.hpp), though it is no guest of Flatback's
 };
 
 // Runs it; says on standard error how it ended. Error: what kept it from running.

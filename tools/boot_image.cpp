@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdint>
 #include <system_error>
 
 #include "tools/child_process.hpp"
@@ -62,6 +63,16 @@ std::string grub_quote(std::string_view text) {
     return quoted + "'";
 }
 
+std::string loader_mark(const BootPlan& plan) {
+    // FNV-1a, 64 bits.
+    std::uint64_t hash = 0xCBF29CE484222325;
+    for (const char character : plan.guest.string() + plan.guest_command_line) {
+        hash ^= static_cast<unsigned char>(character);
+        hash *= 0x100000001B3;
+    }
+    return fmt::format("{:016x}", hash);
+}
+
 std::string grub_configuration(const BootPlan& plan) {
     // Each word is quoted by itself: GRUB puts a command line together again from words, with single spaces.
     const auto words = [](std::string_view text) {
@@ -93,7 +104,8 @@ std::string grub_configuration(const BootPlan& plan) {
         "serial --unit=0 --speed=115200\n"
         "terminal_output serial\n"
         "echo\n"
-        "echo \"FLATBACK error grub: cannot load $failed\"\n";
+        "echo \"FLATBACK " +
+        loader_mark(plan) + " error grub: cannot load $failed\"\n";
     for (const char character : std::string_view{"Shutdown"})
         script += fmt::format("outb 0x8900 {}\n", int{character});
     return script;

@@ -27,9 +27,13 @@ struct BootPlan {
 };
 
 // GRUB's configuration for a plan. Files are named by place: /boot/l0, /boot/l1, /boot/m0, …
-// Where GRUB cannot load one of them, it prints an error record whose WHERE is grub on COM1 and stops the
-// machine.
+// Where GRUB cannot load one of them, it prints an error record with loader_mark(plan), whose WHERE is grub,
+// on COM1 and stops the machine.
 [[nodiscard]] std::string grub_configuration(const BootPlan& plan);
+
+// The mark of the records that GRUB prints (Speakers::mark). The same plan has the same mark, as runs must
+// repeat to the instruction; a guest that is not told it does not print it by chance.
+[[nodiscard]] std::string loader_mark(const BootPlan& plan);
 
 // A word or text as GRUB's script language takes it literally.
 [[nodiscard]] std::string grub_quote(std::string_view text);

@@ -41,35 +41,49 @@ struct BootTest {
     std::string (*judge_values)(const RunValues& values) = nullptr;
     // The checks of this run that must fail, and no others.
     std::vector<std::string_view> failing = {};
-    // L1 shuts down: directly a triple fault of the processor's, under L0 what L0 says of it.
+    // L1 shuts its processor down, which is a triple fault with L0 and without.
     bool shuts_down = false;
     // Another hypervisor's run, whose failed checks are that one's: they are printed, and not counted.
     bool of_another = false;
+    // What must stand in the serial output.
+    std::vector<std::string_view> printed = {};
 };
 
 std::filesystem::path endings_kernel() {
     return build_directory() / "tests" / "tools" / "endings.elf";
 }
 
-// Each ending of a run that the command tells apart, without L0.
+// Each ending of a run that the command tells apart, which is the same without L0 and with it.
 void add_endings(std::vector<BootTest>& tests) {
     struct Case {
         const char* name;
         const char* command_line;
         Ending ending;
+        std::string_view word;
     };
-    constexpr std::array<Case, 4> cases{{{"shutdown", "s", Ending::shutdown},
-                                         {"power-off", "p", Ending::power_off},
-                                         {"triple-fault", "t", Ending::triple_fault},
-                                         {"reset", "r", Ending::reset}}};
+    constexpr std::array<Case, 7> cases{{{"shutdown", "s", Ending::shutdown, ""},
+                                         {"power-off", "p", Ending::power_off, ""},
+                                         {"triple-fault", "t", Ending::triple_fault, "(triple_fault+0x"},
+                                         {"reset", "r", Ending::reset, ""},
+                                         {"keyboard-reset", "k", Ending::reset, ""},
+                                         {"halted", "c", Ending::halted, "(halt+0x"},
+                                         {"forged-records", "f", Ending::shutdown, ""}}};
     for (const Case& each : cases) {
-        EmulationRequest request;
-        request.plan.guest = endings_kernel();
-        request.plan.guest_command_line = each.command_line;
-        request.memory = least_memory;
-        request.limit = short_limit;
-        tests.push_back(
-            {{fmt::format("boot.ending.{}", each.name), std::move(request)}, each.ending, {}, {}});
+        for (const bool beneath : {false, true}) {
+            EmulationRequest request;
+            if (beneath) request.plan.l0 = l0_image();
+            request.plan.l0_command_line = "log=quiet";
+            request.plan.guest = endings_kernel();
+            request.plan.guest_command_line = each.command_line;
+            request.memory = beneath ? bare_memory : least_memory;
+            request.limit = short_limit;
+            request.guest_records = false;
+            tests.push_back(
+                {{fmt::format("boot.ending.{}{}", each.name, beneath ? ".beneath" : ""), std::move(request)},
+                 each.ending,
+                 each.word,
+                 {}});
+        }
     }
 }
 
@@ -268,6 +282,37 @@ void add_bare_trace(std::vector<BootTest>& tests) {
     }
 }
 
+// With log=debug L0 says why a VM entry of L1's failed, with the fields, whoever found it: L0 (controls and
+// host state) or the processor (guest state).
+void add_explanations(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* command_line;
+        std::vector<std::string_view> printed;
+    };
+    const std::array<Case, 3> cases{{
+        {"boot.log.entry-controls",
+         "check only=entry-controls",
+         {"[L0] a VM entry of L1's breaks the rule pin_based_reserved_bits (SDM 3C 27.2.1.1): "
+          "pin_based_vm_execution_controls"}},
+        {"boot.log.entry-host",
+         "check only=entry-host",
+         {"[L0] a VM entry of L1's breaks the rule host_cr0_fixed_bits (SDM 3C 27.2.2): host_cr0"}},
+        {"boot.log.entry-guest",
+         "check only=entry-guest",
+         {"[L0] the processor refused L2's guest state, which breaks the rule guest_rflags_reserved_bits "
+          "(SDM 3C 27.3.1.4): guest_rflags 0x"}},
+    }};
+    for (const Case& each : cases) {
+        BootTest test{bare_run(each.name, "log=debug", each.command_line, bare_limit),
+                      std::nullopt,
+                      {},
+                      {"l0", "l1-entry", "bare-l1"}};
+        test.printed = each.printed;
+        tests.push_back(std::move(test));
+    }
+}
+
 constexpr std::string_view linux_l2_name = "boot.linux.l2";
 constexpr std::string_view linux_trace_name = "boot.linux.trace";
 constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
@@ -398,9 +443,7 @@ Result<> add_peer(std::vector<BootTest>& tests) {
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run) {
     const std::string said = describe(run.outcome, run.transcript);
     if (test.shuts_down) {
-        const bool shut_down =
-            run.outcome.ending == Ending::triple_fault ||
-            (run.outcome.ending == Ending::l0_stopped && said.find("triple fault") != std::string::npos);
+        const bool shut_down = run.outcome.ending == Ending::triple_fault;
         report.add(run.name, shut_down && run.transcript.checks().empty(), said);
         return;
     }
@@ -434,6 +477,10 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
         if (run.transcript.checks().empty()) lacks.emplace_back("no check was reported");
     } else if (std::string wrong = test.judge_values(RunValues{run.transcript}); !wrong.empty()) {
         lacks.push_back(std::move(wrong));
+    }
+    for (const std::string_view text : test.printed) {
+        if (run.transcript.text().find(text) == std::string::npos)
+            lacks.push_back(fmt::format("\"{}\" was not printed", text));
     }
     std::string why;
     for (const std::string& lack : lacks) why += (why.empty() ? "" : "; ") + lack;
@@ -539,6 +586,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_world(tests);
     add_broken(tests);
     add_bare_trace(tests);
+    add_explanations(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));
     if (with_linux && report.selects_any(peer_names)) TRY(add_peer(tests));

@@ -128,9 +128,13 @@ void ChildProcess::stop(std::chrono::milliseconds grace) {
     }
 }
 
+void ChildProcess::signal_interrupt() {
+    if (pid_ > 0 && !poll()) ::kill(-pid_, SIGINT);
+}
+
 void ChildProcess::interrupt(std::chrono::milliseconds grace) {
     if (pid_ <= 0 || poll()) return;
-    ::kill(-pid_, SIGINT);
+    signal_interrupt();
     const auto deadline = std::chrono::steady_clock::now() + grace;
     while (!poll() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(poll_interval);
 }

@@ -44,6 +44,9 @@ public:
     // Ends it: SIGTERM to its session's process group, after `grace` SIGKILL. Returns when it is gone.
     void stop(std::chrono::milliseconds grace = std::chrono::milliseconds{2000});
 
+    // SIGINT to the group, without waiting.
+    void signal_interrupt();
+
     // SIGINT to the group, and up to `grace` for it to end by itself.
     void interrupt(std::chrono::milliseconds grace = std::chrono::milliseconds{5000});
 

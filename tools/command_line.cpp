@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <set>
 
 #include "tools/machine.hpp"
 #include "tools/measurements.hpp"
@@ -13,10 +16,31 @@ namespace {
 constexpr const char* exit_statuses =
     "Exit status of run --l1: 0 the guest powered off, 10 it wrote Shutdown to port 0x8900, 11 the time was "
     "up,\n"
-    "12 triple fault, 13 the guest reset the machine, 14 L0 stopped, 15 the guest reported an error;\n"
+    "12 triple fault, 13 the guest reset the machine, 14 L0 stopped, 15 a guest of Flatback's own or with\n"
+    "--records reported an error, 17 it halted with interrupts off, for good;\n"
     "of every command: 1 something failed or is missing, 2 wrong arguments, 3 a bad input file, 4 a program "
     "is missing,\n"
     "5 a file cannot be written, 16 Bochs failed, 130 interrupted.";
+
+constexpr const char* version_line = "flatback " FLATBACK_VERSION;
+
+// As CLI11's, but for the order of the options that one needs or excludes: that is of their addresses, and
+// the help texts are to be the same in every build.
+class StableFormatter final : public CLI::Formatter {
+public:
+    std::string make_option_opts(const CLI::Option* option) const override {
+        std::string text = CLI::Formatter::make_option_opts(option);
+        text.erase(std::min({text.find(" Needs:"), text.find(" Excludes:"), text.size()}));
+        const auto add = [&text](std::string_view label, const std::set<CLI::Option*>& others) {
+            std::set<std::string> names;
+            for (const CLI::Option* const other : others) names.insert(other->get_name());
+            if (!names.empty()) text += fmt::format(" {}: {}", label, fmt::join(names, " "));
+        };
+        add("Needs", option->get_needs());
+        add("Excludes", option->get_excludes());
+        return text;
+    }
+};
 
 constexpr unsigned longest_limit = 24 * 3600;
 constexpr std::uint64_t most_number = 1'000'000'000;
@@ -80,7 +104,8 @@ CLI::App& add_trace(CLI::App& app, TraceOptions& options, TraceArguments& argume
         ->type_name("KHZ")
         ->check(CLI::Range(std::uint64_t{1}, most_number))
         ->needs(file);
-    command.add_option("--json", arguments.json, "write the events there")->type_name("FILE");
+    command.add_option("--json", arguments.json, "write the events there (-: standard output)")
+        ->type_name("FILE");
     command
         .add_option("--perfetto", arguments.perfetto,
                     "write a trace for https://ui.perfetto.dev there (or chrome://tracing)")
@@ -168,8 +193,12 @@ std::optional<RandomOptions> random_options(const RandomArguments& arguments) {
 }  // namespace
 
 Result<Command> parse_command_line(std::span<char* const> arguments) {
+    // It has a command line of its own, in a program of its own.
+    if (arguments.size() > 1 && arguments[1] == std::string_view{"machine"})
+        return MachineOptions{{arguments.begin() + 2, arguments.end()}};
     CLI::App app{"Flatback: nested VT-x with every guest hypervisor's VPIDs on real TLB tags.", "flatback"};
-    app.set_version_flag("--version", "flatback " FLATBACK_VERSION);
+    app.formatter(std::make_shared<StableFormatter>());
+    app.set_version_flag("--version", version_line);
     app.require_subcommand(1);
     app.footer(exit_statuses);
 
@@ -186,17 +215,24 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         "run", "boot the whole stack and print its table; with --l1, boot that kernel as L1");
     run.footer(exit_statuses);
     CLI::Option* const l1 =
-        run.add_option("--l1", guest, "a Linux bzImage or a Multiboot 1 kernel")->type_name("FILE");
+        run.add_option("--l1", guest,
+                       "a Linux bzImage or vmlinux of 64 bits or a Multiboot 1 kernel, compressed or not")
+            ->type_name("FILE");
     run.add_option("--module", boot.modules,
                    "a module of L1's: for Linux its initramfs; for Multiboot \"FILE TEXT\" works too")
         ->type_name("FILE")
         ->needs(l1)
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    run.add_option("--cmdline", boot.guest_command_line, "L1's command line")->type_name("TEXT")->needs(l1);
+    run.add_option(
+           "--cmdline", boot.guest_command_line,
+           "L1's command line. The emulated TSC runs at 100 MHz, which CPUID does not say: give a Linux "
+           "tsc_early_khz=100000, and console=ttyS0,115200 to see it")
+        ->type_name("TEXT")
+        ->needs(l1);
     run.add_option("--l0-cmdline", boot.l0_command_line,
                    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off "
-                   "log=quiet|info|debug")
+                   "log=quiet|info|debug (default log=debug)")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
@@ -207,13 +243,19 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                    "seconds of wall time that each run may take (default 300; 900 without --l1)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));
-    run.add_option("--serial", serial, "where the serial output goes (default: standard output)")
+    run.add_option("--serial", serial,
+                   "where the serial output goes, byte by byte as it comes (default: standard output, with "
+                   "control characters made visible)")
         ->type_name("FILE")
         ->needs(l1);
-    run.add_option("--json", json, "write what was measured there")->type_name("FILE");
+    run.add_option("--json", json, "write what was measured there (-: standard output)")->type_name("FILE");
     run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")
-        ->needs(l1)
-        ->group("");
+        ->needs(l1);
+    run.add_flag(
+           "--records", boot.records,
+           "the lines FLATBACK … that L1 prints are records of what it measured and checked, as those of "
+           "Flatback's own guests are")
+        ->needs(l1);
 
     BenchOptions bench;
     std::string peer;
@@ -224,7 +266,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                     "kvm: the same L1 and L2 on Debian's Linux with KVM as L0, in the same emulated machine")
         ->type_name("NAME")
         ->check(CLI::IsMember({"kvm"}));
-    benchmark.add_option("--json", json, "write what was measured there")->type_name("FILE");
+    benchmark.add_option("--json", json, "write what was measured there (-: standard output)")
+        ->type_name("FILE");
     benchmark
         .add_option("--only", bench.only,
                     "only the runs whose name holds this text; prints their serial output, and no table")
@@ -251,7 +294,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
             "instead, boot programs of others: Xen with its guests, memtest86+, other kernels of Debian's")
         ->excludes(quick)
         ->excludes(coverage);
-    tests.add_option("--json", json, "write the coverage there")->type_name("FILE")->needs(coverage);
+    tests.add_option("--json", json, "write the coverage there (-: standard output)")
+        ->type_name("FILE")
+        ->needs(coverage);
     RandomArguments random;
     add_random(tests, random);
 
@@ -261,6 +306,13 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     TraceArguments trace_arguments;
     CLI::App& traced = add_trace(app, trace, trace_arguments);
 
+    app.add_subcommand("machine",
+                       "a software VT-x processor whose TLB forgets nothing, and the engine on it");
+    const CLI::App& clean = *app.add_subcommand(
+        "clean", "remove the build folder with all that was downloaded and built; says how much it took");
+    for (CLI::App* const command : app.get_subcommands({}))
+        command->set_version_flag("--version", version_line);
+
     try {
         app.parse(static_cast<int>(arguments.size()), arguments.data());
     } catch (const CLI::CallForHelp&) {
@@ -268,11 +320,13 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     } catch (const CLI::CallForAllHelp&) {
         return Information{app.help("", CLI::AppFormatMode::All)};
     } catch (const CLI::CallForVersion&) {
-        return Information{"flatback " FLATBACK_VERSION "\n"};
+        return Information{fmt::format("{}\n", version_line)};
     } catch (const CLI::ParseError& error) {
         return fail(ExitStatus::usage, fmt::format("{} (see flatback --help)", error.what()));
     }
 
+    if (clean.parsed())
+        return fail(ExitStatus::usage, "clean is for the script ./flatback: it removes this program too");
     if (tests.parsed()) {
         if (!json.empty()) test.json_file = json;
         test.random = random_options(random);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "tools/boot_command.hpp"
 #include "tools/error.hpp"
@@ -36,13 +37,18 @@ struct TestOptions {
     std::optional<RandomOptions> random;             // nothing but random L1s
 };
 
+// `flatback machine ARGUMENTS...`: for the program of that part.
+struct MachineOptions {
+    std::vector<std::string> arguments;
+};
+
 // Help or the version was asked for.
 struct Information {
     std::string text;
 };
 
 using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ReportOptions,
-                             TraceOptions, Information>;
+                             TraceOptions, MachineOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

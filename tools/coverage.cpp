@@ -13,6 +13,7 @@
 #include "tools/child_process.hpp"
 #include "tools/excerpt.hpp"
 #include "tools/files.hpp"
+#include "tools/output.hpp"
 #include "tools/paths.hpp"
 
 namespace flatback::tools {
@@ -112,8 +113,8 @@ std::string coverage_json(const std::vector<FileCoverage>& files) {
     return report.dump(2) + "\n";
 }
 
-void print_row(const FileCoverage& coverage) {
-    fmt::print("{:<40}{:>8}{:>10}{:>9.1f} %\n", coverage.file, coverage.lines, coverage.covered,
+void print_row(std::FILE* out, const FileCoverage& coverage) {
+    fmt::print(out, "{:<40}{:>8}{:>10}{:>9.1f} %\n", coverage.file, coverage.lines, coverage.covered,
                percent(coverage));
 }
 
@@ -156,23 +157,25 @@ double percent(const FileCoverage& coverage) {
 }
 
 Result<ExitStatus> coverage_command(const std::optional<std::filesystem::path>& json_file) {
-    if (json_file) TRY(check_writable(*json_file));
+    if (json_file) TRY(check_output(*json_file));
     TRY(build_tests());
     forget_counts();
     TRY(run_tests());
     const std::vector<FileCoverage> files = TRY(count_lines());
-    fmt::print("{:<40}{:>8}{:>10}{:>11}\n", "file", "lines", "covered", "percent");
-    for (const FileCoverage& each : files) print_row(each);
+    std::FILE* const out = text_stream(json_file);
+    fmt::print(out, "{:<40}{:>8}{:>10}{:>11}\n", "file", "lines", "covered", "percent");
+    for (const FileCoverage& each : files) print_row(out, each);
     bool enough = true;
     for (const std::string_view folder : folders) {
         const FileCoverage sum = folder_coverage(files, folder);
-        print_row(sum);
+        print_row(out, sum);
         if (percent(sum) >= least_percent) continue;
         enough = false;
-        fmt::print("FAILED  {}/: {:.1f} % of its lines are run by hosted tests, {:.0f} % are asked for\n",
+        fmt::print(out,
+                   "FAILED  {}/: {:.1f} % of its lines are run by hosted tests, {:.0f} % are asked for\n",
                    folder, percent(sum), least_percent);
     }
-    if (json_file) TRY(write_file(*json_file, coverage_json(files)));
+    if (json_file) TRY(write_output(*json_file, coverage_json(files)));
     return enough ? ExitStatus::success : ExitStatus::incomplete;
 }
 

@@ -1,9 +1,13 @@
 #include "tools/emulation.hpp"
 
+#include <fmt/format.h>
+
 #include <array>
+#include <system_error>
 #include <thread>
 
 #include "tools/files.hpp"
+#include "tools/hexadecimal.hpp"
 #include "tools/interruption.hpp"
 #include "tools/machine.hpp"
 #include "tools/paths.hpp"
@@ -15,10 +19,12 @@ constexpr std::chrono::milliseconds poll_interval{50};
 constexpr std::string_view serial_name = "com1.txt";
 constexpr std::string_view console_name = "console.txt";
 constexpr std::string_view log_name = "bochs.log";
+constexpr std::string_view debugger_name = "debugger";
+constexpr std::string_view preloaded_name = "still-clock.so";
 
-// Appends to `sink` what a growing file has more than at the last call.
+// Gives `sink` what a growing file has more than at the last call.
 template <typename Sink>
-void read_more(std::ifstream& stream, const std::filesystem::path& path, Sink& sink) {
+void read_more(std::ifstream& stream, const std::filesystem::path& path, const Sink& sink) {
     if (!stream.is_open()) stream.open(path, std::ios::binary);
     if (!stream.is_open()) return;
     stream.clear();
@@ -27,7 +33,7 @@ void read_more(std::ifstream& stream, const std::filesystem::path& path, Sink& s
         stream.read(buffer.data(), buffer.size());
         const auto count = static_cast<std::size_t>(stream.gcount());
         if (count == 0) return;
-        sink.append(std::string_view{buffer.data(), count});
+        sink(std::string_view{buffer.data(), count});
     }
 }
 
@@ -36,38 +42,51 @@ void read_more(std::ifstream& stream, const std::filesystem::path& path, Sink& s
 Result<Emulation> Emulation::start(EmulationRequest request) {
     TemporaryDirectory directory = TRY(TemporaryDirectory::create());
     const std::filesystem::path& path = directory.path();
+    // Names without a folder, as Bochs runs in it: a path may hold what its configuration or LD_PRELOAD
+    // cannot.
     Machine machine;
     machine.processor = request.processor;
     machine.memory = request.memory;
     machine.processors = request.processors;
     machine.instructions_per_second = request.instructions_per_second;
-    machine.cdrom = path / "boot.iso";
-    machine.serial = path / serial_name;
-    machine.log = path / log_name;
-    machine.cmos = path / "cmos.bin";
-    TRY(make_boot_image(request.plan, path, machine.cdrom));
+    machine.cdrom = "boot.iso";
+    machine.serial = serial_name;
+    machine.log = log_name;
+    machine.cmos = "cmos.bin";
+    TRY(make_boot_image(request.plan, path, path / machine.cdrom));
     const auto cmos = cmos_image(machine.memory);
-    TRY(write_file(machine.cmos, std::as_bytes(std::span{cmos})));
+    TRY(write_file(path / machine.cmos, std::as_bytes(std::span{cmos})));
     TRY(write_file(path / "bochsrc", bochs_configuration(machine)));
-    // For the debugger that Debian's Bochs has built in: continue, and leave when the machine stops.
-    TRY(write_file(path / "debugger", "c\nq\n"));
+    std::error_code error;
+    std::filesystem::create_symlink(still_clock_library(), path / preloaded_name, error);
+    if (error)
+        return fail(ExitStatus::output_file,
+                    fmt::format("cannot make a link in {}: {}", path.string(), error.message()));
+    Debugger debugger = TRY(Debugger::create(path / debugger_name));
 
     CommandLine command;
-    command.arguments = {"bochs", "-q", "-f", "bochsrc", "-rc", "debugger"};
+    command.arguments = {"bochs", "-q", "-f", "bochsrc", "-rc", std::string{debugger_name}};
     command.directory = path;
     command.output = path / console_name;
     // A display that needs no terminal and listens nowhere; and a clock that stands still, so that runs
     // repeat.
     command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
-                           "LD_PRELOAD=" + still_clock_library().string()};
+                           fmt::format("LD_PRELOAD=./{}", preloaded_name)};
     ChildProcess bochs = TRY(ChildProcess::start(command));
-    return Emulation{std::move(directory), std::move(bochs), std::move(request)};
+    return Emulation{std::move(directory), std::move(debugger), std::move(bochs), std::move(request)};
 }
 
-Emulation::Emulation(TemporaryDirectory directory, ChildProcess bochs, EmulationRequest request)
+Emulation::Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs,
+                     EmulationRequest request)
     : directory_{std::move(directory)},
+      debugger_{std::move(debugger)},
       bochs_{std::move(bochs)},
-      transcript_{std::make_unique<Transcript>(std::move(request.listener))},
+      transcript_{std::make_unique<Transcript>(std::move(request.listener),
+                                               Speakers{.l0 = request.plan.l0.has_value(),
+                                                        .guest_records = request.guest_records,
+                                                        .mark = loader_mark(request.plan)})},
+      bytes_listener_{std::move(request.bytes_listener)},
+      programs_{.l1 = request.plan.guest, .l0 = request.plan.l0, .vmcs01 = {}, .current_vmcs = {}},
       limit_{request.limit},
       start_{std::chrono::steady_clock::now()} {}
 
@@ -86,14 +105,15 @@ const std::optional<Outcome>& Emulation::poll() {
         bochs_.stop();
         transcript_->finish();
         finish(judge(log_, *transcript_));
+    } else if (log_.stopped() && !quit_) {
+        quit_ = true;
+        debugger_.examine_and_quit();
     } else if (std::chrono::steady_clock::now() - start_ >= limit_) {
-        // Interrupted, Bochs' debugger takes its next command, which is to quit, and the log tells where the
-        // processor was.
-        bochs_.interrupt();
-        bochs_.stop();
-        read_new_output();
-        transcript_->finish();
-        finish({.ending = Ending::time_up, .detail = log_.processor_state()});
+        stop_and_examine();
+        finish({.ending = Ending::time_up, .detail = {}});
+    } else if (has_halted_for_good()) {
+        stop_and_examine();
+        finish({.ending = Ending::halted, .detail = {}});
     }
     return outcome_;
 }
@@ -109,13 +129,65 @@ std::string Emulation::console() const {
 }
 
 void Emulation::read_new_output() {
-    read_more(serial_file_, directory_.path() / serial_name, *transcript_);
-    read_more(log_file_, directory_.path() / log_name, log_);
+    read_more(serial_file_, directory_.path() / serial_name, [this](std::string_view bytes) {
+        if (bytes_listener_) bytes_listener_(bytes);
+        transcript_->append(bytes);
+    });
+    read_more(log_file_, directory_.path() / log_name,
+              [this](std::string_view bytes) { log_.append(bytes); });
+}
+
+bool Emulation::has_halted_for_good() {
+    if (log_.halts_for_good() == 0 || quit_) return false;
+    const auto now = std::chrono::steady_clock::now();
+    if (examined_from_) {
+        const std::string output = console();
+        const auto examination = read_examination(std::string_view{output}.substr(*examined_from_));
+        if (!examination) return false;
+        examined_from_.reset();
+        halt_watch_.examined(now, *examination);
+    }
+    switch (halt_watch_.look(now, log_.halts_for_good(), transcript_->text().size())) {
+        case HaltWatch::Verdict::halted:
+            return true;
+        case HaltWatch::Verdict::examine:
+            examined_from_ = console().size();
+            debugger_.examine_and_continue();
+            bochs_.signal_interrupt();
+            break;
+        case HaltWatch::Verdict::running:
+            break;
+    }
+    return false;
+}
+
+void Emulation::stop_and_examine() {
+    if (!quit_) debugger_.examine_and_quit();
+    quit_ = true;
+    bochs_.interrupt();
+    bochs_.stop();
+    read_new_output();
+    transcript_->finish();
 }
 
 void Emulation::finish(Outcome outcome) {
     outcome.ticks = log_.ticks();
     outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const bool somewhere = outcome.ending == Ending::time_up || outcome.ending == Ending::halted ||
+                           outcome.ending == Ending::triple_fault;
+    if (somewhere && outcome.detail.empty() && log_.processor()) {
+        const auto vmcs01 = transcript_->texts().find("l0.vmcs01");
+        if (vmcs01 != transcript_->texts().end()) programs_.vmcs01 = hexadecimal_number(vmcs01->second);
+        programs_.current_vmcs = current_vmcs(console());
+        outcome.detail = describe_location(*log_.processor(), programs_);
+    }
+    constexpr std::string_view by_l0 = "at RIP ";
+    if (outcome.ending == Ending::triple_fault && outcome.detail.starts_with(by_l0)) {
+        const std::string_view rip = std::string_view{outcome.detail}.substr(by_l0.size());
+        const auto symbol = symbol_in_file(programs_.l1, hexadecimal_number(rip).value_or(0));
+        if (symbol) outcome.detail.insert(outcome.detail.find(','), fmt::format(" ({})", *symbol));
+        outcome.detail.insert(0, "L1 was running, ");
+    }
     outcome_ = std::move(outcome);
 }
 

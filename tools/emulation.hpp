@@ -4,12 +4,16 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <optional>
 
 #include "tools/boot_image.hpp"
 #include "tools/child_process.hpp"
+#include "tools/debugger.hpp"
 #include "tools/ending.hpp"
+#include "tools/halt_watch.hpp"
+#include "tools/location.hpp"
 #include "tools/machine.hpp"
 #include "tools/temporary_directory.hpp"
 #include "tools/transcript.hpp"
@@ -22,8 +26,10 @@ struct EmulationRequest {
     std::string processor{usual_processor};
     unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
-    std::chrono::seconds limit{300};  // of wall time in Bochs
-    Transcript::Listener listener;    // sees each line of COM1 as it comes
+    std::chrono::seconds limit{300};                             // of wall time in Bochs
+    bool guest_records = true;                                   // Speakers::guest_records
+    Transcript::Listener listener;                               // sees each line of COM1 as it comes
+    std::function<void(std::string_view bytes)> bytes_listener;  // sees all that COM1 sends, as it comes
 };
 
 class Emulation final {
@@ -38,7 +44,7 @@ public:
     ~Emulation() = default;
 
     // Reads what is new; the outcome once the run is over, and the same one from then on. Ends Bochs where
-    // the time is up, the guest has reset the machine, or the command is interrupted.
+    // the time is up, the guest has reset the machine or halted for good, or the command is interrupted.
     [[nodiscard]] const std::optional<Outcome>& poll();
 
     // Polls until the end.
@@ -51,14 +57,23 @@ public:
     [[nodiscard]] std::string console() const;
 
 private:
-    Emulation(TemporaryDirectory directory, ChildProcess bochs, EmulationRequest request);
+    Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs, EmulationRequest request);
 
     void read_new_output();
+    [[nodiscard]] bool has_halted_for_good();
+    // Ends Bochs so that its log tells where the processor was.
+    void stop_and_examine();
     void finish(Outcome outcome);
 
     TemporaryDirectory directory_;  // removed after the process that uses it has ended
+    Debugger debugger_;
     ChildProcess bochs_;
     std::unique_ptr<Transcript> transcript_;
+    std::function<void(std::string_view)> bytes_listener_;
+    Programs programs_;
+    HaltWatch halt_watch_;
+    std::optional<std::size_t> examined_from_;  // where in the console the answer of an examination begins
+    bool quit_ = false;                         // the debugger's next stop is its last
     LogReader log_;
     std::ifstream serial_file_;
     std::ifstream log_file_;

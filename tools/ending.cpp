@@ -2,19 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
+
+#include "tools/hexadecimal.hpp"
+#include "tools/printable.hpp"
 
 namespace flatback::tools {
 namespace {
 
 constexpr std::size_t tick_digits = 11;  // at least: "00396088712p[UNMAP ] >>PANIC<< …"
 
-std::optional<std::string> error_from(const Transcript& transcript, std::string_view where) {
-    for (const std::string& error : transcript.errors()) {
-        if (error.starts_with(where)) return error;
-    }
-    return std::nullopt;
+constexpr std::string_view l1_ended = "L1: ";
+
+// What stands behind `mark` in a line.
+std::optional<std::string_view> after(std::string_view line, std::string_view mark) {
+    const std::size_t at = line.find(mark);
+    if (at == std::string_view::npos) return std::nullopt;
+    return line.substr(at + mark.size());
 }
 
 }  // namespace
@@ -33,21 +39,16 @@ void LogReader::add_line(std::string_view line) {
     std::uint64_t ticks = 0;
     const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), ticks);
     if (error == std::errc{} && end >= line.data() + tick_digits) ticks_ = std::max(ticks_, ticks);
-    if (line.find("::Reset(HARDWARE) called") != std::string_view::npos) ++resets_;
-
-    // The dump at Bochs' end: "[CPU0  ] CPU is in long mode (active, vmx guest)", "[CPU0  ] |
-    // RIP=ffffffffc0212411 (…)".
-    constexpr std::string_view mode_mark = "] CPU is in ";
-    constexpr std::string_view instruction_mark = "] | RIP=";
-    constexpr std::size_t address_digits = 16;
-    if (const std::size_t at = line.find(mode_mark); at != std::string_view::npos)
-        mode_ = line.substr(at + mode_mark.size());
-    if (const std::size_t at = line.find(instruction_mark); at != std::string_view::npos)
-        instruction_pointer_ = line.substr(at + instruction_mark.size(), address_digits);
+    if (line.find("::Reset(HARDWARE) called") != std::string_view::npos ||
+        line.find("::Reset(SOFTWARE) called") != std::string_view::npos)
+        ++resets_;
+    if (line.find("HLT instruction with IF=0") != std::string_view::npos) ++halts_for_good_;
+    add_dump_line(line);
 
     constexpr std::string_view mark = ">>PANIC<< ";
     const std::size_t panic = line.find(mark);
     if (panic == std::string_view::npos) return;
+    stopped_ = true;
     const std::string_view what = line.substr(panic + mark.size());
     if (what.starts_with("Shutdown port: shutdown requested")) {
         shutdown_ = true;
@@ -60,32 +61,56 @@ void LogReader::add_line(std::string_view line) {
     }
 }
 
-std::string LogReader::processor_state() const {
-    if (instruction_pointer_.empty()) return {};
-    const bool guest = mode_.find("vmx guest") != std::string::npos;
-    return fmt::format("{} was running, at {}",
-                       guest ? "a guest of a hypervisor" : "L0, or the machine's own system",
-                       instruction_pointer_);
+// "[CPU0  ] CPU is in long mode (active, vmx guest)", "… |  CS:0010( 0002| 0|  0) 00000000 ffffffff 1 1",
+// "… | RIP=ffffffffc0212411 (…)" or "… | EIP=001000bd (…)", "… | CR3=0x00000000 CR4=0x00000000".
+void LogReader::add_dump_line(std::string_view line) {
+    if (const auto mode = after(line, "] CPU is in ")) {
+        processor_.emplace();
+        processor_->mode = mode->substr(0, mode->find(" ("));
+        processor_->in_vmx_guest = mode->find("vmx guest") != std::string_view::npos;
+        return;
+    }
+    if (!processor_) return;
+    if (const auto wide = after(line, "] | RIP=")) {
+        processor_->instruction_pointer = hexadecimal_number(*wide).value_or(0);
+    } else if (const auto narrow = after(line, "] | EIP=")) {
+        processor_->instruction_pointer = hexadecimal_number(*narrow).value_or(0);
+        processor_->narrow = true;
+    } else if (const auto segment = after(line, "] |  CS:")) {
+        // The third number in the brackets is the RPL: of CS, the CPL.
+        const std::string_view brackets = segment->substr(0, segment->find(')'));
+        if (const std::size_t bar = brackets.rfind('|'); bar != std::string_view::npos) {
+            const std::size_t digit = brackets.find_first_not_of(' ', bar + 1);
+            if (digit != std::string_view::npos && brackets[digit] >= '0' && brackets[digit] <= '3')
+                processor_->privilege = static_cast<unsigned>(brackets[digit] - '0');
+        }
+    } else if (const auto table = after(line, "] | CR3=")) {
+        processor_->cr3 = hexadecimal_number(*table);
+    }
 }
 
 Outcome judge(const LogReader& log, const Transcript& transcript) {
     Outcome outcome;
     outcome.ticks = log.ticks();
-    if (auto loader = error_from(transcript, "grub:")) {
+    const std::string platform = transcript.platform_error().value_or("");
+    if (platform.starts_with("grub:")) {
         outcome.ending = Ending::loader_failed;
-        outcome.detail = std::move(*loader);
-    } else if (auto l0 = error_from(transcript, "L0:")) {
+        outcome.detail = platform;
+    } else if (platform.starts_with(l1_ended)) {
+        outcome.ending = Ending::triple_fault;
+        outcome.detail = platform.substr(l1_ended.size());
+    } else if (!platform.empty()) {
         outcome.ending = Ending::l0_stopped;
-        outcome.detail = std::move(*l0);
+        outcome.detail = platform;
+    } else if (log.guest_reset()) {
+        // Before what the firmware did after it.
+        outcome.ending = Ending::reset;
     } else if (log.shutdown()) {
         outcome.ending = Ending::shutdown;
     } else if (log.power_off()) {
         outcome.ending = Ending::power_off;
     } else if (log.triple_fault()) {
         outcome.ending = Ending::triple_fault;
-        outcome.detail = log.processor_state();
-    } else if (log.guest_reset()) {
-        outcome.ending = Ending::reset;
     } else {
         outcome.ending = Ending::emulator_failed;
         outcome.detail = log.panic();
@@ -94,7 +119,7 @@ Outcome judge(const LogReader& log, const Transcript& transcript) {
 }
 
 ExitStatus exit_status(const Outcome& outcome, const Transcript& transcript) {
-    const bool guest_failed = !transcript.errors().empty();
+    const bool guest_failed = transcript.guest_reports() && !transcript.errors().empty();
     switch (outcome.ending) {
         case Ending::power_off:
             return guest_failed ? ExitStatus::guest_error : ExitStatus::success;
@@ -104,6 +129,8 @@ ExitStatus exit_status(const Outcome& outcome, const Transcript& transcript) {
             return ExitStatus::time_up;
         case Ending::triple_fault:
             return ExitStatus::triple_fault;
+        case Ending::halted:
+            return ExitStatus::guest_halted;
         case Ending::reset:
             return ExitStatus::guest_reset;
         case Ending::l0_stopped:
@@ -120,13 +147,14 @@ ExitStatus exit_status(const Outcome& outcome, const Transcript& transcript) {
 
 std::string describe(const Outcome& outcome, const Transcript& transcript) {
     const auto with_errors = [&transcript](std::string_view what) {
-        if (transcript.errors().empty()) return std::string{what};
-        return fmt::format("{}, after it reported: {}", what, transcript.errors().front());
+        if (!transcript.guest_reports() || transcript.errors().empty()) return std::string{what};
+        return fmt::format("{}, after it reported: {}", what, printable(transcript.errors().front()));
     };
     const auto with_last_line = [&transcript](std::string_view what) {
         if (transcript.last_line().empty())
             return fmt::format("{}; nothing was printed on the serial port", what);
-        return fmt::format("{}; the last line on the serial port: {}", what, transcript.last_line());
+        return fmt::format("{}; the last line on the serial port: {}", what,
+                           printable(transcript.last_line()));
     };
     switch (outcome.ending) {
         case Ending::power_off:
@@ -140,10 +168,14 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         case Ending::triple_fault:
             return with_last_line(fmt::format("triple fault: the processor shut down{}{}",
                                               outcome.detail.empty() ? "" : "; ", outcome.detail));
+        case Ending::halted:
+            return with_last_line(fmt::format(
+                "halted for good: the processor halted with interrupts off, and nothing wakes it{}{}",
+                outcome.detail.empty() ? "" : "; ", outcome.detail));
         case Ending::reset:
             return with_last_line("the guest reset the machine");
         case Ending::l0_stopped:
-            return fmt::format("L0 stopped: {}", outcome.detail);
+            return fmt::format("L0 stopped: {}", printable(outcome.detail));
         case Ending::loader_failed:
             return fmt::format("the boot loader failed: {}", outcome.detail);
         case Ending::emulator_failed:
@@ -165,6 +197,8 @@ std::string_view name(Ending ending) {
             return "time-up";
         case Ending::triple_fault:
             return "triple-fault";
+        case Ending::halted:
+            return "halted";
         case Ending::reset:
             return "reset";
         case Ending::l0_stopped:

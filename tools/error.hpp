@@ -23,6 +23,7 @@ enum class ExitStatus : int {
     l0_stopped = 14,       // L0 refused to start, or panicked
     guest_error = 15,      // the guest ended, but reported an error
     emulator_failed = 16,  // Bochs itself could not start or stopped without a known reason
+    guest_halted = 17,     // the processor halted with interrupts off, for good
     interrupted = 130,     // Ctrl-C or another signal
 };
 

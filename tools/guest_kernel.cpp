@@ -84,16 +84,6 @@ std::optional<KernelKind> kernel_kind(std::span<const std::byte> file) {
     return std::nullopt;
 }
 
-Result<KernelKind> identify_kernel(const std::filesystem::path& path) {
-    const Bytes file = TRY(read_file(path));
-    const auto kind = kernel_kind(file);
-    if (!kind) {
-        return fail(ExitStatus::input_file,
-                    fmt::format("{} is neither a Linux bzImage nor a Multiboot 1 kernel", path.string()));
-    }
-    return *kind;
-}
-
 Result<std::span<const std::byte>> bzimage_payload(std::span<const std::byte> file) {
     if (!is_bzimage(file)) return bad("not a Linux bzImage: no setup header");
     const std::uint16_t version = *read_number<std::uint16_t>(file, version_at);

@@ -20,9 +20,6 @@ enum class KernelKind : std::uint8_t {
 // What the bytes of a file are, or nothing where they are no kernel that can be booted as L1.
 [[nodiscard]] std::optional<KernelKind> kernel_kind(std::span<const std::byte> file);
 
-// As kernel_kind, from a file on disk. Error: input_file.
-[[nodiscard]] Result<KernelKind> identify_kernel(const std::filesystem::path& path);
-
 // The compressed payload of a bzImage (Linux boot protocol, payload_offset and payload_length).
 // Error: input_file where the header is not a bzImage's or points outside the file.
 [[nodiscard]] Result<std::span<const std::byte>> bzimage_payload(std::span<const std::byte> file);

@@ -1,13 +1,19 @@
 // The `flatback` command; README.md beside this file lists its parts.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "tools/bench_command.hpp"
 #include "tools/command_line.hpp"
 #include "tools/interruption.hpp"
+#include "tools/paths.hpp"
 #include "tools/stack_command.hpp"
 #include "tools/test_command.hpp"
 #include "tools/trace_command.hpp"
@@ -16,6 +22,17 @@ namespace {
 
 using namespace flatback::tools;
 
+// Becomes the other program.
+Result<ExitStatus> machine_command(const MachineOptions& options) {
+    const std::string program = machine_program();
+    std::vector<char*> arguments{const_cast<char*>(program.c_str())};
+    for (const std::string& argument : options.arguments)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
+    arguments.push_back(nullptr);
+    ::execv(program.c_str(), arguments.data());
+    return fail(ExitStatus::missing_program, fmt::format("cannot run {}: {}", program, std::strerror(errno)));
+}
+
 struct Execute {
     Result<ExitStatus> operator()(const BootOptions& options) const { return boot_command(options); }
     Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
@@ -23,6 +40,7 @@ struct Execute {
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
     Result<ExitStatus> operator()(const TraceOptions& options) const { return trace_command(options); }
+    Result<ExitStatus> operator()(const MachineOptions& options) const { return machine_command(options); }
     Result<ExitStatus> operator()(const Information& information) const {
         fmt::print("{}", information.text);
         return ExitStatus::success;

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include "tools/about.hpp"
 #include "tools/excerpt.hpp"
-#include "tools/files.hpp"
 #include "tools/lat_ctx.hpp"
 #include "tools/measurements.hpp"
+#include "tools/output.hpp"
+#include "tools/printable.hpp"
 #include "tools/progress.hpp"
 #include "tools/stack_json.hpp"
 #include "tools/stack_runs.hpp"
@@ -83,13 +85,13 @@ std::string failures(const std::vector<FinishedRun>& runs, const StagesOf& stage
         if (more.empty()) continue;
         for (const std::string& lack : more) lacks += fmt::format("flatback: {}\n", lack);
         lacks += fmt::format("flatback: {}: the last lines on the serial port:\n{}", run.name,
-                             last_lines(run.transcript.text(), serial_lines));
+                             printable_lines(last_lines(run.transcript.text(), serial_lines)));
     }
     return lacks;
 }
 
 Result<ExitStatus> stack_command(const StackOptions& options) {
-    if (options.json_file) TRY(check_writable(*options.json_file));
+    if (options.json_file) TRY(check_output(*options.json_file));
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
     Progress progress;
@@ -109,8 +111,8 @@ Result<ExitStatus> stack_command(const StackOptions& options) {
         return fail(ExitStatus::incomplete,
                     "the run is not complete, so there is no table: what is above is missing or went wrong");
     }
-    fmt::print("{}", render_table(measurements));
-    if (options.json_file) TRY(write_file(*options.json_file, stack_json(measurements)));
+    fmt::print(text_stream(options.json_file), "{}", render_table(measurements));
+    if (options.json_file) TRY(write_output(*options.json_file, with_about(stack_json(measurements))));
     return ExitStatus::success;
 }
 

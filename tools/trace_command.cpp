@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <charconv>
 
+#include "tools/about.hpp"
 #include "tools/files.hpp"
 #include "tools/machine.hpp"
+#include "tools/output.hpp"
 #include "tools/progress.hpp"
 #include "tools/stack_runs.hpp"
 #include "tools/trace_file.hpp"
@@ -60,10 +62,11 @@ Result<> put_out(const Trace& trace, const TraceOptions& options) {
     const TraceFacts facts{trace.mode, trace.written, trace.tsc_khz};
     const std::span<const TraceEvent> printed =
         options.window || options.last ? events : usual_lines_of(events);
-    fmt::print("{}\n{}", render_trace(printed, static_cast<std::size_t>(printed.data() - events.data())),
+    fmt::print(text_stream(options.json_file, options.perfetto_file), "{}\n{}",
+               render_trace(printed, static_cast<std::size_t>(printed.data() - events.data())),
                render_trace_summary(events, facts));
-    if (options.json_file) TRY(write_file(*options.json_file, trace_json(events, facts)));
-    if (options.perfetto_file) TRY(write_file(*options.perfetto_file, perfetto_json(events, facts)));
+    if (options.json_file) TRY(write_output(*options.json_file, with_about(trace_json(events, facts))));
+    if (options.perfetto_file) TRY(write_output(*options.perfetto_file, perfetto_json(events, facts)));
     if (options.raw_file) TRY(write_file(*options.raw_file, format_trace(trace)));
     return {};
 }
@@ -111,8 +114,9 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_window(std::string_
 }
 
 Result<ExitStatus> trace_command(const TraceOptions& options) {
-    for (const auto& file : {options.json_file, options.perfetto_file, options.raw_file})
-        if (file) TRY(check_writable(*file));
+    for (const auto& file : {options.json_file, options.perfetto_file})
+        if (file) TRY(check_output(*file));
+    if (options.raw_file) TRY(check_writable(*options.raw_file));
     if (!options.file) return trace_runs(options);
     const Bytes bytes = TRY(read_file(*options.file));
     auto trace = parse_trace(text_of(bytes));

@@ -5,6 +5,11 @@
 namespace flatback::tools {
 namespace {
 
+constexpr std::string_view record_word = "FLATBACK ";
+constexpr std::string_view mark_key = "l0.mark";
+// Also where it is damaged: what comes after it is L1's.
+constexpr std::string_view last_before_l1 = "FLATBACK value l0.l1_entry_tsc";
+
 // Sorts one record into the lists of a transcript.
 struct Sorter {
     std::vector<std::string>& stages;
@@ -51,10 +56,37 @@ bool Transcript::reached(std::string_view stage) const {
 
 void Transcript::add_line(std::string_view line) {
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
-    if (!line.empty()) last_line_ = line;
-    const auto record = parse_serial_record(line);
-    if (record) std::visit(Sorter{stages_, values_, texts_, checks_, errors_, ended_}, *record);
+    const auto unmarked = without_mark(line);
+    const bool of_platform = unmarked || (speakers_.l0 && !l1_started_);
+    if (of_platform && line.starts_with(last_before_l1)) l1_started_ = true;
+    if (unmarked) line = *unmarked;
+    // What L0 says of L1's end is no line of L1's.
+    if (!line.empty() && !unmarked) last_line_ = line;
+    const auto record =
+        of_platform || speakers_.guest_records ? parse_serial_record(line) : std::optional<SerialRecord>{};
+    if (record) add_record(*record, of_platform);
     if (listener_) listener_(line, record ? &*record : nullptr);
+}
+
+std::optional<std::string> Transcript::without_mark(std::string_view line) const {
+    for (const std::string_view mark : {std::string_view{speakers_.mark}, std::string_view{l0_mark_}}) {
+        if (mark.empty() || !line.starts_with(record_word)) continue;
+        const std::string_view rest = line.substr(record_word.size());
+        if (rest.starts_with(mark) && rest.substr(mark.size()).starts_with(' '))
+            return std::string{record_word} + std::string{rest.substr(mark.size() + 1)};
+    }
+    return std::nullopt;
+}
+
+void Transcript::add_record(const SerialRecord& record, bool of_platform) {
+    const auto* const text = std::get_if<TextRecord>(&record);
+    if (of_platform && text != nullptr && text->key == mark_key) {
+        l0_mark_ = text->text;
+        return;
+    }
+    std::visit(Sorter{stages_, values_, texts_, checks_, errors_, ended_}, record);
+    const auto* const error = std::get_if<ErrorRecord>(&record);
+    if (of_platform && error != nullptr && !platform_error_) platform_error_ = error->what;
 }
 
 }  // namespace flatback::tools

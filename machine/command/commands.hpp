@@ -3,6 +3,7 @@
 #include <CLI/App.hpp>
 #include <functional>
 #include <iosfwd>
+#include <string>
 
 #include "machine/command/command_line.hpp"
 
@@ -13,6 +14,11 @@ struct CommandSetting {
     std::ostream& out;
     std::ostream& error;
     std::function<CommandStatus()> run{};
+
+    /// Where text goes: where the JSON goes to standard output, under the name "-", nothing else may.
+    [[nodiscard]] std::ostream& text(const std::string& json_file) const {
+        return json_file == "-" ? error : out;
+    }
 };
 
 // Each adds one subcommand.

@@ -11,6 +11,10 @@ namespace flatback::machine {
 
 CommandStatus write_json_file(const std::string& path, const nlohmann::ordered_json& json,
                               CommandSetting& setting) {
+    if (path == "-") {
+        setting.out << json.dump(2) << "\n";
+        return CommandStatus::success;
+    }
     // A device or a pipe must not be replaced by a file.
     std::error_code ignored;
     const bool as_it_is =

@@ -7,8 +7,8 @@
 
 namespace flatback::machine {
 
-/// Writes the file beside the path and renames it, so that no one sees half of it. What goes wrong is one
-/// line on the error stream.
+/// Writes to standard output under the name "-"; else writes the file beside the path and renames it, so that
+/// no one sees half of it. What goes wrong is one line on the error stream.
 [[nodiscard]] CommandStatus write_json_file(const std::string& path, const nlohmann::ordered_json& json,
                                             CommandSetting& setting);
 

@@ -52,7 +52,7 @@ CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
     if (options.ept_page == "2m") assumptions.ept_page = PageSize::size_2m;
 
     nlohmann::json json;
-    std::ostream& out = setting.out;
+    std::ostream& out = setting.text(options.json_file);
     out << "Model of lat_ctx in an L2 on " << geometry->name
         << ": TLB misses, walk references, modelled cycles, per "
         << "context switch.\nKernel of the L2: " << assumptions.kernel_code << " pages of code, "
@@ -137,7 +137,8 @@ void add_lat_ctx_command(CLI::App& app, CommandSetting& setting) {
     pages("--l0-visits", assume.l0_visits_per_exit, "visits to L0 for one exit to L1 (default 5)", 2, 64);
     pages("--slots", assume.slots, "mapped: VPIDs with a tag of their own (default 32)", 1, 1024);
     pages("--switches-per-turn", assume.switches_per_turn, "with several L2s (default 8)", 1, 10000);
-    command.add_option("--json", options->json_file, "also write the figures to this file");
+    command.add_option("--json", options->json_file,
+                       "also write the figures to this file (-: standard output)");
     command.callback(
         [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }

@@ -170,12 +170,12 @@ CommandStatus run(const PriceOptions& options, CommandSetting& setting) {
     if (!all) return refuse(all.error() + "; flatback bench --json FILE writes what is needed");
 
     Pricing pricing(options.processor);
-    print_costs(pricing.costs(), setting.out);
+    print_costs(pricing.costs(), setting.text(options.json_file));
     Json lat_ctx;
     for (const CountedSeries& series : *all) {
         std::vector<price::StackPrice> prices;
         for (const CountedColumn& counted : series.columns) prices.push_back(pricing.of(counted));
-        print_series(series, prices, setting.out);
+        print_series(series, prices, setting.text(options.json_file));
         place_of(lat_ctx, series.name) = to_json(series, prices);
     }
     if (options.json_file.empty()) return CommandStatus::success;
@@ -193,7 +193,8 @@ void add_price_command(CLI::App& app, CommandSetting& setting) {
     command.add_option("--counts", options->counts, "what flatback bench --json wrote")->required();
     command.add_option("--processor", options->processor, "haswell, skylake-x (default) or ice-lake")
         ->check(CLI::IsMember(processors));
-    command.add_option("--json", options->json_file, "also write the figures to this file");
+    command.add_option("--json", options->json_file,
+                       "also write the figures to this file (-: standard output)");
     command.callback(
         [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }

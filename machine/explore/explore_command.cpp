@@ -60,7 +60,7 @@ bool may_write(const std::string& path) {
 }
 
 CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
-    std::ostream& out = setting.out;
+    std::ostream& out = setting.text(options.json_file);
     if (options.list) {
         list_defects(out);
         return CommandStatus::success;
@@ -74,7 +74,8 @@ CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
     }
     search.defect = *defect;
     search.memory_bytes = options.memory_megabytes << 20;
-    if (!options.json_file.empty() && !may_write(options.json_file)) return can_not_write(options, setting);
+    if (!options.json_file.empty() && options.json_file != "-" && !may_write(options.json_file))
+        return can_not_write(options, setting);
     const explore::Alphabet& alphabet = search.alphabet;
     out << fmt::format("Programs of {} vpid12, {} tags, {} pages, {} PCIDs, {} EPTPs, {} processors\n",
                        alphabet.vpids, alphabet.tags, alphabet.pages, alphabet.pcids, alphabet.eptps,
@@ -102,7 +103,11 @@ CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
             {"verdict", verdict},       {"closed", result.closed}, {"account", account},
             {"defect", options.defect},
         };
-        if (!write_whole(options.json_file, json.dump(2) + "\n")) return can_not_write(options, setting);
+        if (options.json_file == "-") {
+            setting.out << json.dump(2) << "\n";
+        } else if (!write_whole(options.json_file, json.dump(2) + "\n")) {
+            return can_not_write(options, setting);
+        }
     }
     return result.broken ? CommandStatus::failure : CommandStatus::success;
 }
@@ -129,7 +134,8 @@ void add_explore_command(CLI::App& app, CommandSetting& setting) {
     const std::map<std::string, tag::Policy> policies = {
         {"mapped", tag::Policy::mapped}, {"single", tag::Policy::single}, {"off", tag::Policy::off}};
     command.add_option("--policy", search.alphabet.policy, "how tags are given out (default mapped)")
-        ->transform(CLI::CheckedTransformer(policies, CLI::ignore_case));
+        ->transform(CLI::CheckedTransformer(policies, CLI::ignore_case))
+        ->option_text("TEXT:{mapped,single,off}");
     command
         .add_option("--memory", options->memory_megabytes,
                     "megabytes that the states may take; past it an error")
@@ -138,7 +144,7 @@ void add_explore_command(CLI::App& app, CommandSetting& setting) {
     command.add_option("--defect", options->defect, "give L0 this defect, to see it found");
     command.add_flag("--list-defects", options->list, "list what --defect takes");
     command.add_option("--json", options->json_file,
-                       "also write states, depth, seconds, verdict to this file");
+                       "also write states, depth, seconds, verdict to this file (-: standard output)");
     command.callback(
         [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }

@@ -38,9 +38,9 @@ CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
         results.push_back(try_mutant(mutant, options.random_programs, limits));
         const MutantResult& result = results.back();
         if (!result.caught_by.empty()) ++caught;
-        setting.out << std::left << std::setw(52) << result.name << std::setw(7)
-                    << (result.ledger_row ? "row " + std::to_string(*result.ledger_row) : "") << " "
-                    << (result.caught_by.empty() ? "LIVES" : result.caught_by) << "\n";
+        setting.text(options.json) << std::left << std::setw(52) << result.name << std::setw(7)
+                                   << (result.ledger_row ? "row " + std::to_string(*result.ledger_row) : "")
+                                   << " " << (result.caught_by.empty() ? "LIVES" : result.caught_by) << "\n";
     }
     std::set<unsigned> rows;
     std::size_t own = 0;
@@ -51,9 +51,12 @@ CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
             ++own;
         }
     }
-    setting.out << caught << " of " << results.size() << " caught; " << rows.size()
-                << " rows of the ledger have one or more, " << own << " are beyond the ledger\n";
-    if (!options.json.empty()) {
+    setting.text(options.json) << caught << " of " << results.size() << " caught; " << rows.size()
+                               << " rows of the ledger have one or more, " << own
+                               << " are beyond the ledger\n";
+    if (options.json == "-") {
+        write_json(setting.out, results);
+    } else if (!options.json.empty()) {
         std::ofstream file(options.json);
         write_json(file, results);
         if (!file) {
@@ -70,7 +73,7 @@ void add_mutants_command(CLI::App& app, CommandSetting& setting) {
     auto options = std::make_shared<MutantsOptions>();
     CLI::App& command = *app.add_subcommand(
         "mutants", "run the trial on each defective variant of L0 and say which test caught it");
-    command.add_option("--json", options->json, "write the results to this file");
+    command.add_option("--json", options->json, "write the results to this file (-: standard output)");
     command
         .add_option("--random", options->random_programs,
                     "random programs for what the ledger lets pass (default 200)")

@@ -31,6 +31,12 @@ struct CommandLine : testing::Test {
     }
 };
 
+TEST_F(CommandLine, JsonForStandardOutputIsAloneThere) {
+    EXPECT_EQ(run({"explore", "--depth", "2", "--json", "-"}), 0);
+    EXPECT_TRUE(nlohmann::json::accept(out.str())) << out.str();
+    EXPECT_NE(error.str().find("verdict: holds"), std::string::npos);
+}
+
 TEST_F(CommandLine, RunsAProgramStepByStep) {
     EXPECT_EQ(
         run({"run", file("p.txt", "edit poke d0 7\nedit map t0 0x40000000 d0 rw\nl1 load 0x40000000\n")}), 0);

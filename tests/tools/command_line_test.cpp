@@ -138,5 +138,16 @@ TEST(CommandLine, HelpAndVersionAreNoErrors) {
     EXPECT_NE(std::get<Information>(*parse({"run", "--help"})).text.find("--l0-cmdline"), std::string::npos);
 }
 
+TEST(CommandLine, TheMachinesArgumentsAreItsOwn) {
+    const auto command = parse({"machine", "explore", "--help", "--bogus"});
+    ASSERT_TRUE(command.has_value());
+    EXPECT_EQ(std::get<MachineOptions>(*command).arguments,
+              (std::vector<std::string>{"explore", "--help", "--bogus"}));
+}
+
+TEST(CommandLine, CleanIsTheScripts) {
+    EXPECT_NE(error_of({"clean"}).find("./flatback"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace flatback::tools

@@ -52,5 +52,30 @@ TEST(Transcript, ALaterValueOfTheSameKeyReplacesTheEarlierOne) {
     EXPECT_EQ(transcript.values().at("k"), "2");
 }
 
+TEST(Transcript, L0IsKnownByTimeAndThenByItsMark) {
+    std::vector<std::string> lines;
+    Transcript transcript{[&lines](std::string_view line, const SerialRecord*) { lines.emplace_back(line); },
+                          {.l0 = true, .guest_records = false, .mark = {}}};
+    transcript.append("FLATBACK stage l0\nFLATBACK text l0.mark 0af1\nFLATBACK stage l1-entry\n");
+    EXPECT_FALSE(transcript.l1_started());
+    transcript.append("FLATBACK value l0.l1_entry_tsc 9\n");
+    EXPECT_TRUE(transcript.l1_started());
+    transcript.append(
+        "FLATBACK stage mine\nFLATBACK 0af1 error L0: a failure\nFLATBACK 0af error L0: none\n");
+    EXPECT_EQ(transcript.stages(), (std::vector<std::string>{"l0", "l1-entry"}));
+    EXPECT_EQ(transcript.platform_error(), "L0: a failure");
+    EXPECT_EQ(transcript.errors().size(), 1U);
+    EXPECT_EQ(transcript.texts().count("l0.mark"), 0U);
+    EXPECT_EQ(lines.at(5), "FLATBACK error L0: a failure");
+    // The last line of L1's: L0's is none.
+    EXPECT_EQ(transcript.last_line(), "FLATBACK 0af error L0: none");
+}
+
+TEST(Transcript, ADamagedLastRecordOfL0StillEndsItsTime) {
+    Transcript transcript{{}, {.l0 = true, .guest_records = false, .mark = {}}};
+    transcript.append("FLATBACK value l0.l1_entry_tsc 12Hello from L1\nFLATBACK stage mine\n");
+    EXPECT_TRUE(transcript.stages().empty());
+}
+
 }  // namespace
 }  // namespace flatback::tools

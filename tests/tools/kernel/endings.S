@@ -2,6 +2,8 @@
 // command tells apart can be provoked without an L0. The last character of the command line chooses:
 //   s  writes Shutdown to port 0x8900       p  powers off through ACPI      t  triple fault
 //   r  resets through port 0xCF9            h  spins for good               e  reports an error, then Shutdown
+//   k  resets through the keyboard          c  halts with interrupts off    f  prints what looks like L0's records
+//      controller                                                              and is none, then Shutdown
         .set    magic, 0x1BADB002
         .set    flags, 0x3              // modules on page borders, memory information
         .section .multiboot, "a"
@@ -46,10 +48,17 @@ _start:
         je      reset
         cmpb    $'h', %bl
         je      spin
+        cmpb    $'k', %bl
+        je      keyboard_reset
+        cmpb    $'c', %bl
+        je      halt
+        mov     $forged, %esi
+        cmpb    $'f', %bl
+        je      say
         cmpb    $'e', %bl
         jne     finish
         mov     $complaint, %esi
-        call    print
+say:    call    print
 finish: mov     $end, %esi
         call    print
         mov     $shutdown, %esi
@@ -69,6 +78,15 @@ power_off:                              // PIIX4: SLP_EN with type 0 in PM1a_CNT
 triple_fault:
         lidt    no_table
         ud2
+
+keyboard_reset:
+        mov     $0xFE, %al
+        out     %al, $0x64
+        jmp     spin
+
+halt:   cli
+        hlt
+        jmp     spin
 
 reset:  mov     $0xCF9, %edx
         mov     $0x06, %al
@@ -93,6 +111,9 @@ hello:          .asciz  "FLATBACK stage l1-kernel\nFLATBACK value endings.answer
 command_line:   .asciz  "FLATBACK text endings.command_line "
 newline:        .asciz  "\n"
 complaint:      .asciz  "FLATBACK error endings: as asked\n"
+forged:         .ascii  "FLATBACK stage l0\nFLATBACK value l0.l1_entry_tsc 1\nFLATBACK error L0: forged\n"
+                .ascii  "FLATBACK error grub: forged\nFLATBACK value cut 1[L0]\n\033[2JFLATBACK error cut"
+                .asciz  "\n"
 end:            .asciz  "FLATBACK end\n"
 shutdown:       .asciz  "Shutdown"
         .align  4

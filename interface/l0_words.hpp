@@ -1,0 +1,35 @@
+// The words of L0's command line, NAME=VALUE: L0 refuses others when it boots, the tools before.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace flatback::interface {
+
+inline constexpr std::string_view l0_words =
+    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off log=quiet|info|debug";
+
+// Whether `word` is one of them.
+[[nodiscard]] constexpr bool is_l0_word(std::string_view word) {
+    const std::size_t equals = word.find('=');
+    if (equals == std::string_view::npos) return false;
+    const std::string_view value = word.substr(equals + 1);
+    for (std::string_view rest = l0_words; !rest.empty();) {
+        const std::string_view option = rest.substr(0, rest.find(' '));
+        rest.remove_prefix(option.size());
+        if (!rest.empty()) rest.remove_prefix(1);
+        if (option.substr(0, option.find('=') + 1) != word.substr(0, equals + 1)) continue;
+        for (std::string_view values = option.substr(equals + 1);;) {
+            const std::size_t bar = values.find('|');
+            if (values.substr(0, bar) == value) return true;
+            if (bar == std::string_view::npos) return false;
+            values.remove_prefix(bar + 1);
+        }
+    }
+    return false;
+}
+
+static_assert(is_l0_word("log=debug") && is_l0_word("nested-vpid=mapped") && !is_l0_word("log=") &&
+              !is_l0_word("log=quiet|info") && !is_l0_word("log") && !is_l0_word("=on") && !is_l0_word(""));
+
+}  // namespace flatback::interface

@@ -1,0 +1,86 @@
+#include "metal/entry_explanation.hpp"
+
+#include "metal/log.hpp"
+#include "metal/vmx_instructions.hpp"
+#include "nested/entry_check_fields.hpp"
+#include "nested/entry_checks_guest.hpp"
+#include "vmx/exit_reason.hpp"
+#include "vmx/field_table.hpp"
+
+namespace flatback::metal {
+namespace {
+
+// The current VMCS. What the processor lacks is 0, as its rules are then about nothing.
+struct CurrentVmcs {
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    [[nodiscard]] vmx::field_value_t<W> get(vmx::Field<W, K> what) const {
+        return static_cast<vmx::field_value_t<W>>(try_vmread(what.encoding).value_or(0));
+    }
+};
+
+void write_rule(const char* who, nested::EntryCheck check) {
+    log::write("[L0] ");
+    log::write(who);
+    log::write(nested::name_of(check));
+    log::write(" (");
+    log::write(nested::section_of(check));
+    log::write(")");
+}
+
+void write_field(std::uint32_t encoding, std::uint64_t value, bool first) {
+    log::write(first ? ": " : ", ");
+    log::write(vmx::name_of(encoding));
+    log::write(" ");
+    log::write(log::hex(value));
+}
+
+void write_guest_check(const char* who, nested::EntryCheck check) {
+    write_rule(who, check);
+    bool first = true;
+    for (const std::uint32_t encoding : nested::fields_of(check)) {
+        const auto value = try_vmread(encoding);
+        if (!value) continue;
+        write_field(encoding, *value, first);
+        first = false;
+    }
+    log::write("\n");
+}
+
+}  // namespace
+
+void explain_entry_check(nested::EntryCheck check) {
+    if (log::level() < LogLevel::debug) return;
+    constexpr const char* of_l1 = "a VM entry of L1's breaks the rule ";
+    if (check >= nested::EntryCheck::guest_cr0_fixed_bits) {
+        write_guest_check(of_l1, check);
+        return;
+    }
+    write_rule(of_l1, check);
+    bool first = true;
+    for (const std::uint32_t encoding : nested::fields_of(check)) {
+        log::write(first ? ": " : ", ");
+        log::write(vmx::name_of(encoding));
+        first = false;
+    }
+    log::write("\n");
+}
+
+void explain_refused_entry(std::uint32_t exit_reason, const BootResult& boot) {
+    if (log::level() < LogLevel::debug) return;
+    const auto basic = vmx::ExitReasonField{exit_reason}.basic();
+    if (basic == vmx::ExitReason::entry_failure_guest_state) {
+        const nested::EntryRules rules{.promised = boot.processor.capabilities,
+                                       .physical_address_width = boot.processor.physical_address_width};
+        const auto verdict = nested::check_guest_state(CurrentVmcs{}, rules);
+        if (!verdict) {
+            write_guest_check("the processor refused L2's guest state, which breaks the rule ",
+                              verdict.error());
+            return;
+        }
+    }
+    log::line("[L0] the processor refused the entry into L2, and none of the rules that L0 knows is broken: ",
+              vmx::name_of(basic), ", exit qualification ",
+              log::hex(try_vmread(vmx::field::exit_qualification.encoding).value_or(0)));
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,20 @@
+// Why a VM entry of L1's failed, in the log: the rule, its section of the SDM, and the fields that it is
+// about with their values. For a cold path only.
+#pragma once
+
+#include <cstdint>
+
+#include "metal/boot_result.hpp"
+#include "nested/entry_checks_table.hpp"
+
+namespace flatback::metal {
+
+// A rule that L0 found broken. Guest state has the values of the current VMCS, which is then vmcs02; of
+// controls and host state the fields are named.
+void explain_entry_check(nested::EntryCheck check);
+
+// The processor ended the entry into vmcs02, which is current, with this exit reason. It does not say which
+// rule the guest state breaks: L0's own checks of the same state do (SDM 3C 27.3.1).
+void explain_refused_entry(std::uint32_t exit_reason, const BootResult& boot);
+
+}  // namespace flatback::metal
