@@ -186,6 +186,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     read_multiboot(magic, information);
     result.options = read_options();
     result.processor = check_processor();
+    if (!result.processor.has_vpid) result.options.nested_vpid = NestedVpid::off;
     result.region = choose_region();
     log::info("L0 lives at ", log::hex(result.region.start), " to ", log::hex(result.region.end), ", ",
               image_size() / 1024, " KB of image");

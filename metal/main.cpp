@@ -18,7 +18,7 @@ namespace flatback::metal {
 
 namespace {
 
-tag::VpidPool vpid_pool;
+alignas(tag::VpidPool) std::byte vpid_storage[sizeof(tag::VpidPool)];
 // Storage for the one processor's state; SMP will have one each.
 alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
 constexpr std::uint64_t stack_size = 32768;
@@ -86,11 +86,17 @@ void run_l1(BootResult& boot) {
     vmclear(vmcs01);
     vmptrld(vmcs01);
 
+    // Asked once: hypervisors beneath, and old processors, have fewer fields than there are.
+    nested::FieldSet fields;
+    for (std::size_t index = 0; index < vmx::field_count; ++index) {
+        if (try_vmread(vmx::all_fields[index].encoding)) fields.insert(index);
+    }
     static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
     const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
     const nested::Capabilities promised = nested::make_capabilities(
-        hardware, boot.processor.physical_address_width, policy != tag::Policy::off);
-    Cpu& cpu = *new (cpu_storage) Cpu(boot, vpid_pool, vmcs01, promised,
+        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields);
+    auto& vpids = *new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tag::VpidPool::most_tags : 0);
+    Cpu& cpu = *new (cpu_storage) Cpu(boot, vpids, vmcs01, promised,
                                       {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});
     cpu.mode = boot.options.nested_vpid;
     cpu.port.set_promise(&cpu.capabilities.promised);

@@ -5,6 +5,7 @@
 
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
+#include "metal/log.hpp"
 #include "metal/panic.hpp"
 #include "vmx/capability.hpp"
 #include "x86/cpuid.hpp"
@@ -49,7 +50,6 @@ void check_controls(const vmx::Capabilities& capabilities) {
     const vmx::ControlCapability secondary = capabilities.secondary_processor_based;
     require(secondary.may_set(vmx::secondary::enable_ept), "extended page tables (EPT)");
     require(secondary.may_set(vmx::secondary::unrestricted_guest), "\"unrestricted guest\"");
-    require(secondary.may_set(vmx::secondary::enable_vpid), "virtual processor identifiers (VPID)");
     require(
         capabilities.vm_exit.may_set(vmx::exit_control::host_address_space_size |
                                      vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer |
@@ -60,16 +60,29 @@ void check_controls(const vmx::Capabilities& capabilities) {
         "VM-exit and VM-entry controls that switch IA32_EFER and IA32_PAT");
 }
 
-void check_ept_and_vpid(vmx::EptVpidCapability capability) {
+void check_ept(vmx::EptVpidCapability capability) {
     using Cap = vmx::EptVpidCapability;
     require(capability.has(Cap::walk_length_4), "four-level EPT walks");
     require(capability.has(Cap::write_back), "write-back EPT paging structures");
     require(capability.has(Cap::page_2m), "2 MB EPT pages");
     require(capability.has(Cap::invept | Cap::invept_single_context | Cap::invept_all_contexts),
             "INVEPT of both types");
-    require(capability.has(Cap::invvpid | Cap::invvpid_individual_address | Cap::invvpid_single_context |
-                           Cap::invvpid_all_contexts | Cap::invvpid_single_context_retaining_globals),
-            "INVVPID of all four types");
+}
+
+// Without tags the processor itself drops translations at each entry and exit, and there is nothing to offer
+// L1.
+void check_vpid(Processor& processor) {
+    using Cap = vmx::EptVpidCapability;
+    constexpr std::uint64_t all_types = Cap::invvpid | Cap::invvpid_individual_address |
+                                        Cap::invvpid_single_context | Cap::invvpid_all_contexts |
+                                        Cap::invvpid_single_context_retaining_globals;
+    vmx::ControlCapability& secondary = processor.capabilities.secondary_processor_based;
+    processor.has_vpid =
+        secondary.may_set(vmx::secondary::enable_vpid) && processor.capabilities.ept_vpid.has(all_types);
+    if (processor.has_vpid) return;
+    secondary.allowed1 &= ~vmx::secondary::enable_vpid;
+    processor.capabilities.ept_vpid.value &= ~all_types;
+    log::info("this processor has no VPIDs, or not all of INVVPID: L1 and its guests run without tags");
 }
 
 }  // namespace
@@ -90,7 +103,8 @@ Processor check_processor() {
         return *value;
     });
     check_controls(processor.capabilities);
-    check_ept_and_vpid(processor.capabilities.ept_vpid);
+    check_ept(processor.capabilities.ept_vpid);
+    check_vpid(processor);
 
     const x86::CpuidResult extended = cpuid(leaf::leaf_amd_features);
     require((extended.edx & leaf::amd_edx_page_1g) != 0, "1 GB pages");

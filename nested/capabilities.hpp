@@ -15,7 +15,19 @@ struct Capabilities {
     unsigned physical_address_width = 36;
     bool vmcs_shadowing = false;  // of the hardware, for L1
     bool huge_ept_pages = false;  // of the hardware
+    FieldSet hardware_fields = FieldSet::all();
+    // Bits of CR4 that the processor has and L1 was not promised. L0 masks them from L2.
+    std::uint64_t unpromised_cr4 = 0;
 };
+
+// The fields that the engine knows how to offer, of those that the processor has.
+constexpr FieldSet offered_fields(const FieldSet& hardware) {
+    FieldSet set;
+    hardware.for_each([&set](std::size_t index) {
+        if (field_handling[index] != FieldHandling::unsupported) set.insert(index);
+    });
+    return set;
+}
 
 namespace offered {
 // A control is offered only where the engine implements it and nested/tests check it.
@@ -61,10 +73,11 @@ inline constexpr std::uint64_t vpid =
 }  // namespace offered
 
 // hardware: the real processor's, read from its MSRs. offer_vpid: "enable VPID", its capability bits and
-// INVVPID appear together or not at all.
+// INVVPID appear together or not at all. hardware_fields: those whose VMREAD the processor knows.
 constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsigned physical_address_width,
-                                         bool offer_vpid) {
+                                         bool offer_vpid, const FieldSet& hardware_fields = FieldSet::all()) {
     Capabilities all;
+    all.hardware_fields = hardware_fields;
     all.physical_address_width = physical_address_width;
     // L0 writes exit information into the shadow VMCS.
     all.vmcs_shadowing = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing) &&
@@ -101,12 +114,12 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     promised.cr0 = hardware.cr0;
     promised.cr4 = hardware.cr4;
     promised.cr4.fixed1 &= offered::cr4;
+    all.unpromised_cr4 = hardware.cr4.fixed1 & ~promised.cr4.fixed1;
     std::uint64_t highest = 0;
-    for (std::size_t i = 0; i < vmx::field_count; ++i) {
-        if (field_handling[i] == FieldHandling::unsupported) continue;
+    offered_fields(hardware_fields).for_each([&highest](std::size_t i) {
         const std::uint64_t index = vmx::index(vmx::all_fields[i].encoding);
         if (index > highest) highest = index;
-    }
+    });
     promised.vmcs_enum = highest << 1;
     return all;
 }

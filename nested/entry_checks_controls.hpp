@@ -231,6 +231,8 @@ template <VmcsView View>
         return broken(EntryCheck::injection_vector);
     }
 
+    // As the editions say that know IA32_VMX_BASIC[56]: by CR0.PE alone. Those before them wanted an error
+    // code in real mode too where "unrestricted guest" is 0; such an entry fails in any case (27.3.1.1).
     const bool may_have_error_code = type == InterruptionType::hardware_exception &&
                                      (view.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
     if (!may_have_error_code) {

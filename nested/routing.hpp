@@ -15,6 +15,7 @@ enum class Route : std::uint8_t {
     to_l1,          // L1 asked for it, or it is unconditional
     by_ept12,       // L1 sees it only where its own EPT does not allow the access
     by_msr_bitmap,  // L1 sees it where its bitmap, or having none, says so
+    by_cr4_mask,    // L1 sees it but where it is CR4 and only L0's mask made it
     never,          // cannot happen: nobody asked for it
 };
 
@@ -29,6 +30,7 @@ inline constexpr auto routes = [] {
     set(ept_misconfiguration, Route::by_ept12);
     set(rdmsr, Route::by_msr_bitmap);
     set(wrmsr, Route::by_msr_bitmap);
+    set(control_register_access, Route::by_cr4_mask);
     // Not offered to L1 and not used by L0.
     set(monitor_trap_flag, Route::never);
     set(virtualized_eoi, Route::never);

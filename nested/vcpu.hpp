@@ -17,6 +17,7 @@
 #include "nested/counters.hpp"
 #include "nested/entry_checks.hpp"
 #include "nested/ept02.hpp"
+#include "nested/newest.hpp"
 #include "nested/notice.hpp"
 #include "nested/port.hpp"
 #include "nested/shadow_fields.hpp"
@@ -156,13 +157,10 @@ private:
         bool launched = false;         // as L1 sees it
         bool vmcs02_prepared = false;  // host state and what else never changes is written
         bool vmcs02_launched = false;  // the hardware's launch state
-        bool guest_in_vmcs02 =
-            false;  // vmcs02 has newer guest state and information than `vmcs12`, but for `fresh`
         bool controls_changed = true;  // composed controls: to be checked and composed anew
         bool host_changed = true;      // host state: to be checked
-        bool kept_changed = true;      // the VMCS link pointer: to be checked
+        bool judge = true;             // guest state has something that only L0 can judge
         bool primary_changed = false;  // primary02: to be written
-        bool checked_ia32e = false;    // host state was found good for an L1 in IA-32e mode
         bool l1_uses_vpid = false;
         bool l1_uses_ept = false;
         std::uint16_t vmcs02_tag = 0;
@@ -176,14 +174,14 @@ private:
         x86::Hpa vmcs02{};
         x86::Hpa shadow{};
         x86::Hpa msr_bitmap02{};
-        FieldSet fresh;         // guest state and information whose word in vmcs12 is current
-        FieldSet always_fresh;  // of these, what no exit changes
-        FieldSet pending;       // words to be written to vmcs02 at the next entry
-        FieldSet overwritten;   // guest state in vmcs02 that this entry brought from elsewhere
+        Newest newest;         // where each field's newest value is
+        FieldSet pending;      // words to be written to vmcs02 at the next entry
+        FieldSet overwritten;  // guest state in vmcs02 that this entry brought from elsewhere
         Vmcs12 vmcs12;
     };
+    // nullopt reason: VMfail with error 7, for controls.
     struct EntryFailure {
-        vmx::ExitReason reason;
+        std::optional<vmx::ExitReason> reason;
         std::uint64_t qualification;
     };
     struct Inherited {
@@ -305,6 +303,9 @@ private:
     [[nodiscard]] Slot* activate(x86::Gpa<x86::L1> region);
     void write_back(Slot& slot);
     void make_current(Slot* slot);
+    void fetch(Slot& slot, std::size_t index);
+    void fetch_bits(Slot& slot, std::size_t index, std::uint64_t bits);
+    void fetch_for_l1(Slot& slot, std::size_t index);
     [[nodiscard]] std::uint64_t read_field(Slot& slot, std::size_t index);
     void write_field(Slot& slot, std::size_t index, std::uint64_t value);
     void fill_shadow(Slot& slot);
@@ -314,7 +315,9 @@ private:
     // nested/vcpu_entry.hpp
     void remember_l1_state(const Slot& slot);
     void pass_on_l2_state(const Slot& slot);
-    [[nodiscard]] bool link_pointer_is_valid(const Slot& slot);
+    [[nodiscard]] static bool names_linked_vmcs(const Slot& slot) {
+        return slot.vmcs12.get(vmx::field::vmcs_link_pointer) != ~std::uint64_t{0};
+    }
     [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
@@ -322,19 +325,46 @@ private:
     [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
     void keep_l1_word(Slot& slot, std::uint32_t encoding);
     void take_back_overwritten(Slot& slot);
-    // L1's VMCS for the checks of guest state, which is newest in vmcs02.
+    [[nodiscard]] bool load_pdptes(std::uint64_t cr3);
+    // L1's VMCS for the checks of controls and host state, while vmcs01 or the shadow VMCS is current.
+    struct NewestView {
+        NestedVcpu& vcpu;
+        Slot& slot;
+        template <vmx::FieldWidth W, vmx::FieldKind K>
+        [[gnu::always_inline]] vmx::field_value_t<W> get(vmx::Field<W, K> field) const {
+            const auto index = static_cast<std::size_t>(vmx::dense_index(field.encoding));
+            if (detail::stored_by_exits[index] != 0) vcpu.fetch_for_l1(slot, index);
+            return slot.vmcs12.get(field);
+        }
+    };
+    // The same for the checks of guest state, once vmcs02 is current and has all of it.
     struct GuestView {
         NestedVcpu& vcpu;
-        const Slot& slot;
+        Slot& slot;
         template <vmx::FieldWidth W, vmx::FieldKind K>
         vmx::field_value_t<W> get(vmx::Field<W, K> field) const {
             const auto index = static_cast<std::size_t>(vmx::dense_index(field.encoding));
-            const bool in_vmcs02 = K == vmx::FieldKind::guest_state && vcpu.copied_to_vmcs02_.contains(index);
-            return in_vmcs02 ? vcpu.get(field) : slot.vmcs12.get(field);
+            if (K == vmx::FieldKind::guest_state && vcpu.copied_to_vmcs02_.contains(index))
+                return vcpu.get(field);
+            vcpu.fetch(slot, index);
+            return slot.vmcs12.get(field);
         }
     };
-    [[nodiscard]] bool guest_state_is_valid(Slot& slot);
-    [[nodiscard]] bool load_pdptes(std::uint64_t cr3);
+    // L1's memory, for the checks that read it; ones where there is none.
+    struct L1Physical {
+        P& port;
+        template <typename T>
+        [[nodiscard]] T read(std::uint64_t physical) const {
+            const x86::Gpa<x86::L1> address{physical};
+            const auto* page = port.l1_page(address);
+            if (page == nullptr) return static_cast<T>(~T{0});
+            return __atomic_load_n(reinterpret_cast<const T*>(page + address.page_offset()),
+                                   __ATOMIC_RELAXED);
+        }
+    };
+    [[nodiscard]] std::optional<EntryFailure> judge_entry(Slot& slot, bool pdptes_are_good);
+    [[nodiscard]] bool guest_state_is_valid(Slot& slot) { return !judge_entry(slot, true); }
+    void fail_hardware_entry(Slot& slot);
     void merge_msr_bitmap(Slot& slot);
     void select_ept(Slot& slot);
     void select_tag(Slot& slot);
@@ -345,6 +375,7 @@ private:
     [[nodiscard]] bool tells_of_nmi_unblocking(const Slot& slot);
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
     Entry retry_access(Slot& slot, std::size_t basic_reason, vmx::EptViolation violation);
+    [[nodiscard]] bool is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     [[nodiscard]] bool handle_msr_for_l2(bool write);
     Entry resume_l2(Slot& slot, std::size_t basic_reason);

@@ -20,7 +20,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       capabilities_(capabilities),
       configuration_(configuration),
       vmcs01_(vmcs01),
-      supported_(detail::supported_fields(capabilities.promised)),
+      supported_(detail::supported_fields(capabilities)),
       copied_to_vmcs02_(detail::copied_to_vmcs02(supported_)),
       field_traits_([&] {
           std::array<std::uint8_t, vmx::field_count> traits{};
@@ -136,18 +136,6 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
     return work;
 }
 
-// Guest state that a VM exit does not save, by L1's controls: vmcs12 keeps what L1 wrote.
-constexpr FieldSet not_saved_at_exit(const Vmcs12& vmcs12) {
-    namespace exit = vmx::exit_control;
-    const std::uint32_t out = vmcs12.get(vmx::field::vm_exit_controls);
-    FieldSet set = FieldSet::of(vmx::field::vm_instruction_error);  // never an exit's
-    const auto keep = [&](auto... fields) { (set.insert(index_of(fields.encoding)), ...); };
-    if ((out & exit::save_debug_controls) == 0) keep(vmx::field::guest_dr7, vmx::field::guest_ia32_debugctl);
-    if ((out & exit::save_ia32_pat) == 0) keep(vmx::field::guest_ia32_pat);
-    if ((out & exit::save_ia32_efer) == 0) keep(vmx::field::guest_ia32_efer);
-    if ((out & exit::save_vmx_preemption_timer_value) == 0) keep(vmx::field::vmx_preemption_timer_value);
-    return set;
-}
 }  // namespace detail
 
 template <Port P>
@@ -168,14 +156,8 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
         return Entry::vmresume;
     }
 
-    const EntryContext context{
-        .ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0,
-        .current_vmcs = slot.region.value()};
-    // L1's controls are newest in vmcs02 only for "IA-32e mode guest".
-    if (slot.controls_changed) {
-        (void)read_field(slot, detail::index_of(vmx::field::vm_entry_controls.encoding));
-        slot.work = detail::work_of(slot.vmcs12);
-    }
+    const bool ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
+    if (slot.controls_changed) slot.work = detail::work_of(slot.vmcs12);
     if ((slot.work & detail::inherits) != 0) remember_l1_state(slot);
     if (shadowing_) collect_shadow(slot);
 
@@ -188,12 +170,8 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     const Vmcs12& vmcs12 = slot.vmcs12;
     const vmx::InterruptionInformation event{vmcs12.get(vmx::field::vm_entry_interruption_information)};
     if (slot.controls_changed || event.is_valid()) [[unlikely]] {
-        // Whether an exception has an error code depends on CR0.PE, which may be newest in vmcs02.
-        if (event.is_valid() && event.type() == vmx::InterruptionType::hardware_exception) {
-            (void)read_field(slot, detail::index_of(vmx::field::guest_cr0.encoding));
-        }
-        const auto checked = slot.controls_changed ? check_control_fields(vmcs12, rules())
-                                                   : check_event_injection(vmcs12, rules());
+        const auto checked = slot.controls_changed ? check_control_fields(NewestView{*this, slot}, rules())
+                                                   : check_event_injection(NewestView{*this, slot}, rules());
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
         slot.work = detail::work_of(vmcs12);
     }
@@ -206,11 +184,14 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if (uses_vpid && vmcs12.get(vmx::field::virtual_processor_identifier) == 0) {
         return refuse(InstructionError::entry_with_invalid_control_fields, EntryCheck::vpid_not_zero);
     }
-    if (slot.host_changed || slot.checked_ia32e != context.ia32e_mode) {
-        const auto checked = check_host_state(vmcs12, rules(), context);
+    // An L1 outside IA-32e mode may change its mode before the next entry, and L2 its own ("IA-32e mode
+    // guest"): it is checked each time. An L1 in IA-32e mode cannot leave it in VMX operation but by a VM
+    // exit of its guest to a 32-bit host, which such an entry is refused.
+    if (slot.host_changed || !ia32e_mode) {
+        const auto checked =
+            check_host_state(NewestView{*this, slot}, rules(), EntryContext{.ia32e_mode = ia32e_mode});
         if (!checked) return refuse(InstructionError::entry_with_invalid_host_state_fields, checked.error());
-        slot.host_changed = false;
-        slot.checked_ia32e = context.ia32e_mode;
+        slot.host_changed = !ia32e_mode;
     }
 
     // From here on a failure is a VM exit: L1 finds itself at its host RIP.
@@ -221,14 +202,6 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if ((slot.work & detail::overwrites) != 0) slot.overwritten.clear();
     load(slot.vmcs02);
     if (!slot.vmcs02_prepared) prepare_vmcs02(slot);
-    if (slot.kept_changed) {
-        if (!link_pointer_is_valid(slot)) {
-            return reflect_failed_entry(
-                slot, vmx::ExitReason::entry_failure_guest_state,
-                static_cast<std::uint64_t>(vmx::GuestStateFailure::vmcs_link_pointer));
-        }
-        slot.kept_changed = false;
-    }
     // The processor has activity states and bits of CR4 that L1 was not promised.
     const auto is_pending = [&slot](auto field) {
         return slot.pending.contains(detail::index_of(field.encoding));
@@ -236,8 +209,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if ((is_pending(vmx::field::guest_activity_state) && !activity_state_is_offered(slot)) ||
         (is_pending(vmx::field::guest_cr4) &&
          (vmcs12.get(vmx::field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) != 0)) [[unlikely]] {
-        return reflect_failed_entry(slot, vmx::ExitReason::entry_failure_guest_state,
-                                    static_cast<std::uint64_t>(vmx::GuestStateFailure::other));
+        slot.judge = true;
     }
     if (slot.controls_changed) {
         compose_controls(slot);
@@ -250,9 +222,11 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     slot.pending.for_each(
         [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
     slot.pending.clear();
-    if (slot.work != 0) [[unlikely]] {
+    if (slot.work != 0 || slot.judge) [[unlikely]] {
         if (const auto failure = do_entry_work(slot)) {
-            return reflect_failed_entry(slot, failure->reason, failure->qualification);
+            if (failure->reason) return reflect_failed_entry(slot, *failure->reason, failure->qualification);
+            fail_hardware_entry(slot);
+            return Entry::vmresume;
         }
     }
     select_ept(slot);
@@ -270,19 +244,6 @@ void NestedVcpu<P>::remember_l1_state(const Slot& slot) {
     }
     if ((slot.work & detail::inherit_pat) != 0) inherited_.pat = get(vmx::field::guest_ia32_pat);
     if ((slot.work & detail::inherit_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
-}
-
-// SDM 3C 27.3.1.5. Without VMCS shadowing offered to L1 the VMCS named there must be an ordinary one.
-template <Port P>
-bool NestedVcpu<P>::link_pointer_is_valid(const Slot& slot) {
-    const std::uint64_t link = slot.vmcs12.get(vmx::field::vmcs_link_pointer);
-    if (link == ~std::uint64_t{0}) return true;
-    if ((link & 0xfff) != 0 || !x86::fits_physical_width(link, capabilities_.physical_address_width))
-        return false;
-    if (link == slot.region.value()) return false;
-    const auto* page = port_.l1_page(x86::Gpa<x86::L1>{link});
-    return page != nullptr &&
-           __atomic_load_n(reinterpret_cast<const std::uint32_t*>(page), __ATOMIC_RELAXED) == vmcs12_revision;
 }
 
 template <Port P>
@@ -349,16 +310,26 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
                                      vmx::exit_control::save_debug_controls |
                                      vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
                                      vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer);
+    fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
     put(field::vm_entry_controls, vmcs12.get(field::vm_entry_controls) |
                                       vmx::entry_control::load_debug_controls |
                                       vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer);
 
+    // Bits that L1 was not promised L2 finds clear, and faults when it sets them (is_l0s_own_cr4_exit()).
+    const std::uint64_t mask12 = vmcs12.get(field::cr4_guest_host_mask);
+    put(field::cr4_guest_host_mask, mask12 | capabilities_.unpromised_cr4);
+    put(field::cr4_read_shadow,
+        vmcs12.get(field::cr4_read_shadow) & ~(capabilities_.unpromised_cr4 & ~mask12));
+
     put_page_addresses(slot);
     // Of what exits did not save, L1's word is the newest; vmcs02 has another.
-    slot.always_fresh.for_each([&](std::size_t index) {
+    slot.newest.not_saved().for_each([&](std::size_t index) {
         if (copied_to_vmcs02_.contains(index)) slot.pending.insert(index);
     });
-    slot.always_fresh = detail::not_saved_at_exit(vmcs12);
+    // What they saved and will not save any longer is L1's word from now on.
+    const FieldSet not_saved = detail::not_saved_at_exit(vmcs12);
+    not_saved.for_each([&](std::size_t index) { fetch(slot, index); });
+    slot.newest.leave_out(not_saved);
     slot.work = detail::work_of(vmcs12);
 }
 
@@ -392,6 +363,7 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     using namespace detail;
     const Vmcs12& vmcs12 = slot.vmcs12;
     const std::uint32_t work = slot.work;
+    bool pdptes_are_good = true;
     const auto overwrite = [&](auto what, std::uint64_t value) {
         if ((work & inherit_saved) != 0) keep_l1_word(slot, what.encoding);
         put(what, value);
@@ -428,21 +400,19 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
                          (get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest) == 0;
         if (pae) {
             for (std::uint32_t i = 0; i < 4; ++i) keep_l1_word(slot, field::guest_pdpte0.encoding + 2 * i);
-            if (!load_pdptes(get(field::guest_cr3))) {
-                return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
-                                    static_cast<std::uint64_t>(vmx::GuestStateFailure::pdpte)};
-            }
+            pdptes_are_good = load_pdptes(get(field::guest_cr3));
         }
     }
     if ((work & rewrite_timer) != 0) {
         put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
     }
+    // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
+    if (slot.judge || !pdptes_are_good || (work & entry_msr_list) != 0) {
+        if (const auto failure = judge_entry(slot, pdptes_are_good)) return failure;
+        // What the link pointer names may change without L1's writing the field.
+        slot.judge = names_linked_vmcs(slot);
+    }
     if ((work & entry_msr_list) != 0) {
-        // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
-        if (!guest_state_is_valid(slot)) {
-            return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
-                                static_cast<std::uint64_t>(vmx::GuestStateFailure::other)};
-        }
         for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
         if (const unsigned failed = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
                                               vmcs12.get(field::vm_entry_msr_load_count));
@@ -458,11 +428,9 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
 template <Port P>
 void NestedVcpu<P>::keep_l1_word(Slot& slot, std::uint32_t encoding) {
     const std::size_t index = detail::index_of(encoding);
-    if (slot.always_fresh.contains(index)) return;  // its word here is the newest, whatever vmcs02 has
+    if (slot.newest.not_saved().contains(index)) return;  // its word here is the newest, whatever vmcs02 has
     slot.overwritten.insert(index);
-    if (!slot.guest_in_vmcs02 || slot.fresh.contains(index)) return;
-    slot.vmcs12.set_word(index, get_raw(encoding));
-    slot.fresh.insert(index);
+    fetch(slot, index);
 }
 // The entry failed: the next one starts from L1's words again.
 template <Port P>
@@ -470,13 +438,35 @@ void NestedVcpu<P>::take_back_overwritten(Slot& slot) {
     if ((slot.work & detail::overwrites) != 0) slot.pending.insert_all(slot.overwritten);
 }
 
-// The guest state that L2 is about to be entered with, by L0's own checks. vmcs02 is current and has it all.
+// The entry under way, by L0's own checks in the processor's place: the first rule that it breaks, in the
+// SDM's order, and what L1 gets to see of that. For entries that bring something which the processor could
+// judge only too late, or not at all in vmcs02: an MSR list, the link pointer, PDPTEs in memory, what L1 was
+// not promised. pdptes_are_good: those that vmcs02 now has. vmcs02 is current and has all guest state.
 template <Port P>
-bool NestedVcpu<P>::guest_state_is_valid(Slot& slot) {
-    const auto checked =
-        check_guest_state(GuestView{*this, slot}, rules(), EntryContext{.current_vmcs = slot.region.value()});
-    if (!checked) notice(Notice::entry_check_failed, static_cast<std::uint64_t>(checked.error()));
-    return checked.has_value();
+std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::judge_entry(Slot& slot,
+                                                                               bool pdptes_are_good) {
+    const GuestView view{*this, slot};
+    const L1Physical memory{port_};
+    vmx::Capabilities promised = capabilities_.promised;
+    fetch(slot, detail::index_of(vmx::field::guest_activity_state.encoding));
+    if (activity_state_is_offered(slot)) promised.misc.value |= vmx::MiscCapability::activity_hlt;
+    const EntryRules rules{.promised = promised,
+                           .physical_address_width = capabilities_.physical_address_width};
+    // The controls were found good when they last changed, but for the TPR threshold and the number of CR3
+    // targets, which are left to the processor.
+    EntryVerdict verdict = check_control_fields(view, rules, {}, memory);
+    if (verdict) {
+        const EntryContext context{.current_vmcs = slot.region.value()};
+        verdict = check_guest_state(view, rules, context, memory);
+    }
+    // L1's memory may have changed since they were read.
+    if (verdict && !pdptes_are_good) verdict = detail::broken(EntryCheck::pdpte_reserved_bits);
+    if (verdict) return std::nullopt;
+    const EntryCheck check = verdict.error();
+    notice(Notice::entry_check_failed, static_cast<std::uint64_t>(check));
+    if (is_control_check(check)) return EntryFailure{std::nullopt, 0};
+    return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
+                        static_cast<std::uint64_t>(exit_qualification_of(check))};
 }
 
 // Into the current VMCS's PDPTE fields, from the table that CR3 names in L1's memory.

@@ -185,7 +185,7 @@ bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
 // The exit that an NMI causes right behind the entry. vmcs02 is current, then vmcs01.
 template <Port P>
 Entry NestedVcpu<P>::reflect_nmi(Slot& slot) {
-    slot.guest_in_vmcs02 = true;  // nothing ran, but everything to be entered with is there
+    // Nothing ran, but vmcs02 has everything to be entered with, as an exit would have saved it.
     ++counters_.exits_from_l2;
     const Entry entry =
         reflect_made(slot, vmx::ExitReason::exception_or_nmi, vmx::InterruptionInformation::nmi(), 0, {});
@@ -200,7 +200,7 @@ Entry NestedVcpu<P>::reflect_made(Slot& slot, vmx::ExitReason reason, vmx::Inter
     const Entry entry = reflect(slot, static_cast<std::uint32_t>(reason), 0);
     const auto set = [&](vmx::field::Bits32Information what, std::uint32_t value) {
         slot.vmcs12.set(what, value);
-        slot.fresh.insert(detail::index_of(what.encoding));
+        slot.newest.is_in_vmcs12(detail::index_of(what.encoding));
         if (shadowing_) put(what, value);
     };
     if (shadowing_) load(slot.shadow);

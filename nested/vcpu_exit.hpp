@@ -24,7 +24,6 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
         return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
     }
     slot.vmcs02_launched = true;
-    slot.guest_in_vmcs02 = true;
     const auto basic = static_cast<std::size_t>(field.basic());
     if (basic >= exit_reason_count) [[unlikely]]
         port_.fatal("the processor gave an exit reason that it does not have");
@@ -39,6 +38,11 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
             if (!handle_msr_for_l2(write))
                 return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
             return resume_l2(slot, basic);
+        }
+        case Route::by_cr4_mask: {
+            const std::uint64_t qualification = get(vmx::field::exit_qualification);
+            if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);
+            return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
         }
         case Route::never:
             port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
@@ -58,6 +62,13 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
         (void)reflect_failed_reentry(slot);
         return true;
     }
+    fail_hardware_entry(slot);
+    return true;
+}
+
+// VMfail after vmcs02 was brought up to date: L1 goes on behind its VMLAUNCH or VMRESUME.
+template <Port P>
+void NestedVcpu<P>::fail_hardware_entry(Slot& slot) {
     in_l2_ = false;
     if (entering_by_launch_) slot.launched = false;
     take_back_overwritten(slot);
@@ -65,7 +76,6 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     load(vmcs01_);
     enter_l1_tag();
     fail_valid(vmx::InstructionError::entry_with_invalid_control_fields);
-    return true;
 }
 
 // L2 ran, and L0 then made a state of it that the processor does not take: a bug of L0's, but it is L2 that
@@ -151,6 +161,21 @@ bool NestedVcpu<P>::tells_of_nmi_unblocking(const Slot& slot) {
     return !physical && !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
 }
 
+// --- CR4 ---
+
+// A MOV to CR4 that L1 did not ask to see sets a bit that L1 was not promised: #GP(0), as on a processor
+// without the bit. L1's mask comes first, as the processor's exit comes before that fault (SDM 3C 26.1.3).
+template <Port P>
+bool NestedVcpu<P>::is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification) {
+    const auto access = vmx::ControlRegisterAccess::decode(qualification);
+    if (access.control_register != 4 || access.kind != vmx::ControlRegisterAccess::Kind::mov_to) return false;
+    const bool is_64_bit = x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    const std::uint64_t value =
+        l1_register(access.general_register) & (is_64_bit ? ~std::uint64_t{0} : 0xffffffff);
+    return ((value ^ slot.vmcs12.get(vmx::field::cr4_read_shadow)) &
+            slot.vmcs12.get(vmx::field::cr4_guest_host_mask)) == 0;
+}
+
 // --- MSRs ---
 
 template <Port P>
@@ -209,8 +234,7 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
         vmcs12.set_word(index, value);
         changed.insert(index);
     };
-    slot.fresh = slot.always_fresh;
-    slot.fresh.insert_all(detail::kept_at_exit);
+    slot.newest.exit_saved();
     note(field::exit_reason.encoding, exit_reason);
     note(field::exit_qualification.encoding, qualification ? *qualification : get(field::exit_qualification));
     const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
@@ -226,7 +250,7 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
     note(field::guest_ss_access_rights.encoding, get(field::guest_ss_access_rights));
     const auto note_now = [&](auto what) {
         note(what.encoding, get(what));
-        slot.fresh.insert(detail::index_of(what.encoding));
+        slot.newest.is_in_vmcs12(detail::index_of(what.encoding));
     };
     if (event.is_valid() && event.has_error_code()) note_now(field::vm_exit_interruption_error_code);
     if (vectoring.is_valid() && vectoring.has_error_code()) note_now(field::idt_vectoring_error_code);
@@ -288,7 +312,7 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
     const auto set = [&](auto what, std::uint64_t value) {
         const std::size_t index = detail::index_of(what.encoding);
         slot.vmcs12.set_word(index, value);
-        slot.fresh.insert(index);
+        slot.newest.is_in_vmcs12(index);
         if (shadowing_) put(what, static_cast<typename decltype(what)::Value>(value));
     };
     if (shadowing_) load(slot.shadow);

@@ -130,7 +130,7 @@ template <Port P>
 void NestedVcpu<P>::fail_valid(vmx::InstructionError error) {
     const std::size_t index = detail::index_of(vmx::field::vm_instruction_error.encoding);
     current_->vmcs12.set_word(index, static_cast<std::uint32_t>(error));
-    current_->fresh.insert(index);
+    current_->newest.is_in_vmcs12(index);
     finish(x86::rflags::zero);
 }
 // VMfail: with a current VMCS it holds the error number, without one there is only CF.

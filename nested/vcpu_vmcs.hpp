@@ -1,4 +1,4 @@
-// Which of L1's VMCSs are active and which is current, and where the newest value of each field is.
+// Which of L1's VMCSs are active and which is current, and the ways to their fields.
 #pragma once
 
 #include <algorithm>
@@ -10,25 +10,6 @@
 namespace flatback::nested {
 
 namespace detail {
-constexpr std::size_t index_of(std::uint32_t encoding) {
-    return static_cast<std::size_t>(vmx::dense_index(encoding));
-}
-
-// What a VM exit leaves in vmcs02 and L0 does not read at once.
-inline constexpr FieldSet read_at_exit = [] {
-    FieldSet set;
-    for (auto encoding : exit_fields) set.insert(index_of(encoding));
-    return set;
-}();
-
-// What L1 finds in vmcs12 from an exit to the next: also what this exit does not define, and leaves as it
-// was.
-inline constexpr FieldSet kept_at_exit = [] {
-    FieldSet set = read_at_exit;
-    for (auto encoding : conditional_exit_fields) set.insert(index_of(encoding));
-    return set;
-}();
-
 inline constexpr FieldSet shadow_writable = [] {
     FieldSet set;
     for (auto encoding : written_fields) set.insert(index_of(encoding));
@@ -51,12 +32,11 @@ inline constexpr FieldSet host_always_loaded =
                  vmx::field::host_gdtr_base, vmx::field::host_idtr_base, vmx::field::host_tr_base,
                  vmx::field::host_tr_selector, vmx::field::host_cs_selector);
 
-// The fields that L1 has: those of the engine, less what belongs to controls that this processor lacks.
-constexpr FieldSet supported_fields(const vmx::Capabilities& promised) {
-    FieldSet set;
-    for (std::size_t i = 0; i < vmx::field_count; ++i) {
-        if (field_handling[i] != FieldHandling::unsupported) set.insert(i);
-    }
+// The fields that L1 has: those of the engine and of the processor, less what belongs to controls that this
+// processor lacks.
+constexpr FieldSet supported_fields(const Capabilities& capabilities) {
+    const vmx::Capabilities& promised = capabilities.promised;
+    FieldSet set = offered_fields(capabilities.hardware_fields);
     const auto only_if = [&set](bool there, auto... fields) {
         if (!there) (set.erase(index_of(fields.encoding)), ...);
     };
@@ -131,12 +111,10 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     slot->region = region;
     slot->active = true;
     slot->launched = false;
-    slot->guest_in_vmcs02 = false;
+    slot->newest.all_in_vmcs12();
     slot->controls_changed = true;
     slot->host_changed = true;
-    slot->kept_changed = true;
     slot->primary_changed = false;
-    slot->fresh.clear();
     slot->pending = copied_to_vmcs02_;
     slot->vmcs12.clear();
     if (const auto* page = port_.l1_page(region)) {
@@ -146,6 +124,7 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
             slot->vmcs12.set_word(i, __atomic_load_n(&stored->words[i], __ATOMIC_RELAXED));
         }
     }
+    slot->judge = names_linked_vmcs(*slot);
     if (l1_state_of_ == slot) l1_state_known_ = false;
     if (shadowing_) fill_shadow(*slot);
     return slot;
@@ -158,7 +137,7 @@ void NestedVcpu<P>::write_back(Slot& slot) {
         collect_shadow(slot, true);
         load(vmcs01_);
     }
-    if (slot.guest_in_vmcs02) collect_all(slot);
+    if (slot.newest.any_in_vmcs02()) collect_all(slot);
     if (auto* page = port_.l1_page(slot.region)) {
         auto* stored = reinterpret_cast<VmcsRegion*>(page);
         stored->launched = slot.launched ? 1 : 0;
@@ -222,23 +201,40 @@ void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
                written_with_tpr_shadow);
 }
 
-// Reads from vmcs02 all that is only there.
+// Brings to vmcs12 all that is newest in vmcs02. vmcs01 is current, before and after.
 template <Port P>
 void NestedVcpu<P>::collect_all(Slot& slot) {
-    for (std::size_t i = 0; i < vmx::field_count; ++i) {
-        const FieldHandling handling = field_handling[i];
-        if (!supported_.contains(i)) continue;
-        if (handling == FieldHandling::guest_state || handling == FieldHandling::information ||
-            vmx::all_fields[i].encoding == vmx::field::vm_entry_controls.encoding) {
-            (void)read_field(slot, i);
-        }
-    }
-    slot.guest_in_vmcs02 = false;
-    slot.pending = copied_to_vmcs02_;
-    slot.controls_changed = true;
+    load(slot.vmcs02);
+    supported_.for_each([&](std::size_t index) { fetch(slot, index); });
+    load(vmcs01_);
+    slot.newest.all_in_vmcs12();
 }
 
-// vmcs01 is current, before and after.
+// Brings a field's newest value to vmcs12. vmcs02 is current.
+template <Port P>
+void NestedVcpu<P>::fetch(Slot& slot, std::size_t index) {
+    if (const std::uint64_t bits = slot.newest.bits_in_vmcs02(index); bits != 0)
+        fetch_bits(slot, index, bits);
+}
+template <Port P>
+[[gnu::always_inline]] inline void NestedVcpu<P>::fetch_bits(Slot& slot, std::size_t index,
+                                                             std::uint64_t bits) {
+    const std::uint64_t saved = get_raw(vmx::all_fields[index].encoding);
+    slot.vmcs12.set_word(index, (slot.vmcs12.word(index) & ~bits) | (saved & bits));
+    slot.newest.is_in_vmcs12(index);
+}
+
+// The same where vmcs01 or a shadow VMCS is current; then vmcs01 is.
+template <Port P>
+void NestedVcpu<P>::fetch_for_l1(Slot& slot, std::size_t index) {
+    const std::uint64_t bits = slot.newest.bits_in_vmcs02(index);
+    if (bits == 0) return;
+    load(slot.vmcs02);
+    fetch_bits(slot, index, bits);
+    load(vmcs01_);
+}
+
+// As L1's VMREAD finds it. vmcs01 is current, before and after.
 template <Port P>
 std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index) {
     if (shadowing_ && detail::shadow_writable.contains(index)) {
@@ -247,23 +243,8 @@ std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index) {
         load(vmcs01_);
         return value;
     }
-    if (!slot.guest_in_vmcs02 || slot.fresh.contains(index)) return slot.vmcs12.word(index);
-    const std::uint32_t encoding = vmx::all_fields[index].encoding;
-    const FieldHandling handling = field_handling[index];
-    if (encoding == vmx::field::vm_entry_controls.encoding) {
-        // A VM exit stores IA32_EFER.LMA here (SDM 3C 28.2.4), where the capability MSR says so.
-        load(slot.vmcs02);
-        const std::uint32_t now = get(vmx::field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest;
-        load(vmcs01_);
-        const std::uint32_t before = slot.vmcs12.get(vmx::field::vm_entry_controls);
-        slot.vmcs12.set(vmx::field::vm_entry_controls,
-                        (before & ~vmx::entry_control::ia32e_mode_guest) | now);
-    } else if (handling == FieldHandling::guest_state || handling == FieldHandling::information) {
-        load(slot.vmcs02);
-        slot.vmcs12.set_word(index, get_raw(encoding));
-        load(vmcs01_);
-    }
-    slot.fresh.insert(index);
+    if (slot.newest.bits_in_vmcs02(index) != 0) [[unlikely]]
+        fetch_for_l1(slot, index);
     return slot.vmcs12.word(index);
 }
 
@@ -271,7 +252,7 @@ template <Port P>
 void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t value) {
     const std::uint64_t before = slot.vmcs12.word(index);
     slot.vmcs12.set_word(index, value);
-    slot.fresh.insert(index);
+    slot.newest.is_in_vmcs12(index);
     switch (field_handling[index]) {
         case FieldHandling::direct_control:
         case FieldHandling::guest_state:
@@ -301,7 +282,7 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
             if (l1_state_of_ == &slot && !detail::host_always_loaded.contains(index)) l1_state_known_ = false;
             return;
         case FieldHandling::kept:
-            slot.kept_changed = true;
+            if (names_linked_vmcs(slot)) slot.judge = true;
             return;
         default:
             return;

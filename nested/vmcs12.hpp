@@ -47,7 +47,8 @@ constexpr FieldHandling handling_of(std::uint32_t encoding) {
                   field::address_of_io_bitmap_b, field::address_of_msr_bitmaps,
                   field::vm_exit_msr_store_address, field::vm_exit_msr_load_address,
                   field::vm_entry_msr_load_address, field::virtual_apic_address, field::apic_access_address,
-                  field::ept_pointer, field::pin_based_vm_execution_controls,
+                  field::ept_pointer, field::cr4_guest_host_mask, field::cr4_read_shadow,
+                  field::pin_based_vm_execution_controls,
                   field::primary_processor_based_vm_execution_controls,
                   field::secondary_processor_based_vm_execution_controls, field::vm_exit_controls,
                   field::vm_entry_controls, field::vm_exit_msr_store_count, field::vm_exit_msr_load_count,
@@ -80,6 +81,11 @@ class FieldSet {
 public:
     static constexpr std::size_t words = (vmx::field_count + 63) / 64;
 
+    [[nodiscard]] static constexpr FieldSet all() {
+        FieldSet set;
+        for (std::size_t i = 0; i < vmx::field_count; ++i) set.insert(i);
+        return set;
+    }
     constexpr void insert(std::size_t index) { word_[index / 64] |= std::uint64_t{1} << (index % 64); }
     constexpr void erase(std::size_t index) { word_[index / 64] &= ~(std::uint64_t{1} << (index % 64)); }
     [[nodiscard]] constexpr bool contains(std::size_t index) const {

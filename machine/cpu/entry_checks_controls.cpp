@@ -28,6 +28,7 @@ const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps) {
     if (event.type() == Type::hardware_exception && event.vector() > 31) {
         return "entry interruption information: an exception's vector is at most 31 (27.2.1.3)";
     }
+    // "Unrestricted guest" does not matter, in the editions that know IA32_VMX_BASIC[56].
     const bool protected_mode = (vmcs.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
     const bool must_deliver =
         protected_mode && event.type() == Type::hardware_exception && x86::has_error_code(event.vector());

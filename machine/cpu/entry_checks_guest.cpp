@@ -17,7 +17,6 @@ namespace {
 
 /// Exit qualifications of entry failures (SDM 3C 27.8).
 constexpr std::uint64_t bad_pdpte = 2;
-constexpr std::uint64_t bad_nmi = 3;
 constexpr std::uint64_t bad_link_pointer = 4;
 
 bool valid_pat(std::uint64_t pat) {
@@ -276,11 +275,11 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     if (sti && !interrupts) return {"blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"};
     if (injects_interrupt && (sti || mov_ss)) return {"an interrupt is injected under blocking (27.3.1.5)"};
     if (event.is_valid() && event.type() == vmx::InterruptionType::nmi) {
-        if (mov_ss) return {"an NMI is injected under blocking by MOV SS (27.3.1.5)", bad_nmi};
+        if (mov_ss) return {"an NMI is injected under blocking by MOV SS (27.3.1.5)"};
         const bool virtual_nmis =
             (vmcs.get(field::pin_based_vm_execution_controls) & vmx::pin::virtual_nmis) != 0;
         if (virtual_nmis && (blocking & block::blocking_by_nmi) != 0) {
-            return {"an NMI is injected under blocking by NMI (27.3.1.5)", bad_nmi};
+            return {"an NMI is injected under blocking by NMI (27.3.1.5)"};
         }
     }
     if ((blocking & (block::blocking_by_smi | block::enclave_interruption)) != 0) {

@@ -24,6 +24,16 @@ protected:
         for (std::uint64_t n = 0; n < 4; ++n)
             l1.port.memory.write<std::uint64_t>(pdpt + 8 * n, 0x6'0001 + n * 0x1000);
     }
+    // L2 clears EFER.LME with paging off, and goes on with 32-bit paging.
+    void leave_ia32e_mode_as_l2() {
+        FakeVmcs& v = l1.vmcs02();
+        v.set(field::guest_cr4, v.get(field::guest_cr4) & ~x86::cr4::physical_address_extension);
+        v.set(field::guest_ia32_efer, 1);
+        v.set(field::guest_cs_access_rights, 0xc09b);
+        v.set(field::guest_rip, 0x2000);
+        v.set(field::vm_entry_controls,
+              v.get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
+    }
     VirtualCpu l1{{.shadow_vmcs = GetParam()}};
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, EntryState, ::testing::Bool());
@@ -78,6 +88,39 @@ TEST_P(EntryState, OfALongMsrListIsRefused) {
     l1.write(field::vm_entry_msr_load_address, layout::msr_list);
     l1.write(field::vm_entry_msr_load_count, 100'000);
     EXPECT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_msr_loading));
+}
+
+// --- the newest value (newest_property_test.cpp has the rest)
+
+TEST_P(EntryState, OfAnL2ThatLeftIa32eModeByItselfIsGoodBesideAnMsrList) {
+    l1.write(field::vm_entry_msr_load_address, layout::msr_list);
+    l1.write(field::vm_entry_msr_load_count, 1);
+    l1.port.memory.write<std::uint64_t>(layout::msr_list, x86::msr::ia32_star);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    leave_ia32e_mode_as_l2();
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.vmresume(), l2_runs);
+}
+
+TEST_P(EntryState, OfAnL2ThatLeftIa32eModeByItselfOutlivesAChangeOfControls) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    leave_ia32e_mode_as_l2();
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::rdtsc_exiting);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vm_entry_controls) & vmx::entry_control::ia32e_mode_guest, 0U);
+}
+
+TEST_P(EntryState, ThatExitsSavedUntilL1AskedThemNotToIsWhatTheLastOneSaved) {
+    constexpr std::uint64_t l2_pat = 0x0606'0606'0606'0606;
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_ia32_pat, l2_pat);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.lower(field::vm_exit_controls, vmx::exit_control::save_ia32_pat);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_ia32_pat), l2_pat);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::guest_ia32_pat), l2_pat);
 }
 
 // --- what a failed entry leaves behind (SDM 3C 27.8: nothing of it is saved)

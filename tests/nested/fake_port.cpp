@@ -69,7 +69,7 @@ FakeVmcs& FakePort::current_vmcs() {
 
 namespace {
 // The processor here has neither posted interrupts nor SGX nor MPX.
-bool processor_has(std::uint32_t encoding) {
+bool a_processor_has(std::uint32_t encoding) {
     if (!vmx::is_well_formed(encoding) || vmx::is_high(encoding) || vmx::dense_index(encoding) < 0)
         return false;
     return encoding != field::posted_interrupt_notification_vector.encoding &&
@@ -77,6 +77,10 @@ bool processor_has(std::uint32_t encoding) {
            encoding != field::encls_exiting_bitmap.encoding && encoding != field::guest_ia32_bndcfgs.encoding;
 }
 }  // namespace
+
+bool FakePort::processor_has(std::uint32_t encoding) const {
+    return a_processor_has(encoding) && !lacking_fields.contains(encoding);
+}
 
 std::uint64_t FakePort::vmread(std::uint32_t encoding) {
     if (!processor_has(encoding))
@@ -125,7 +129,7 @@ void FakePort::clear_vmcs(x86::Hpa page) {
 void FakePort::write_host_state() {
     FakeVmcs& vmcs = current_vmcs();
     for (const vmx::NamedField& named : vmx::all_fields) {
-        if (vmx::kind(named.encoding) == vmx::FieldKind::host_state) {
+        if (vmx::kind(named.encoding) == vmx::FieldKind::host_state && processor_has(named.encoding)) {
             vmcs.word(named.encoding) = l0_host_state(named.encoding);
         }
     }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -110,6 +111,9 @@ public:
         for (auto& [page, vmcs] : vmcss_) vmcs.writes.clear();
     }
 
+    [[nodiscard]] bool processor_has(std::uint32_t encoding) const;
+
+    std::set<std::uint32_t> lacking_fields;  // of this processor, that others have
     L1Memory memory;
     std::array<std::uint64_t, 16> registers{};
     std::map<std::uint32_t, std::uint64_t> msrs;

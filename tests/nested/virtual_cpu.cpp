@@ -23,12 +23,23 @@ constexpr vmx::InstructionOperands at_rbx = memory_operand(rbx, rdx);
 constexpr vmx::InstructionOperands rax_and_rdx = register_operand(rax, rdx);
 }  // namespace
 
+namespace {
+nested::FieldSet fields_without(const std::set<std::uint32_t>& lacking) {
+    nested::FieldSet fields = nested::FieldSet::all();
+    for (const std::uint32_t encoding : lacking)
+        fields.erase(static_cast<std::size_t>(vmx::dense_index(encoding)));
+    return fields;
+}
+}  // namespace
+
 VirtualCpu::VirtualCpu(const Options& options)
     : hardware(options.hardware),
-      capabilities(
-          nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off)),
+      capabilities(nested::make_capabilities(options.hardware, physical_width,
+                                             options.tags != tag::Policy::off,
+                                             fields_without(options.lacking_fields))),
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
       pool_(options.pool == nullptr ? own_pool_.get() : options.pool) {
+    port.lacking_fields = options.lacking_fields;
     vmcs01_ = *port.allocate_page();
     (*port.page(vmcs01_)) = FakePort::revision;
     port.clear_vmcs(vmcs01_);

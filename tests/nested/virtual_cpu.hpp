@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -85,6 +86,7 @@ public:
         bool shadow_vmcs = false;
         tag::VpidPool* pool = nullptr;  // its own where there is none
         vmx::Capabilities hardware = processor();
+        std::set<std::uint32_t> lacking_fields{};
     };
 
     explicit VirtualCpu(const Options& options);
