@@ -46,6 +46,10 @@ bool run_parts(std::span<const Part> parts, const Options& options) {
     for (const Part& part : parts) {
         if (!options.selects(part.name)) continue;
         any = true;
+        if (options.skips(part.name)) {
+            report_text("bare_l1.skipped", part.name);
+            continue;
+        }
         // Parts use the same VPIDs, and their hierarchies and page tables the same pages.
         forget_all_vpids();
         forget_all_epts();

@@ -5,6 +5,7 @@ namespace {
 
 constexpr std::string_view only_prefix = "only=";
 constexpr std::string_view iterations_prefix = "iterations=";
+constexpr std::string_view skip_prefix = "skip=";
 constexpr std::string_view limit_prefix = "limit=";
 constexpr std::uint64_t most_seconds = 50;  // the alarm tells seconds of a minute apart
 
@@ -30,6 +31,17 @@ Options::Options(std::string_view command_line) {
     }
 }
 
+bool Options::skips(std::string_view name) const {
+    std::size_t at = 0;
+    while (at < skip_.size()) {
+        std::size_t end = at;
+        while (end < skip_.size() && skip_[end] != ',') ++end;
+        if (std::string_view{skip_.data() + at, end - at} == name) return true;
+        at = end + 1;
+    }
+    return false;
+}
+
 void Options::take(std::string_view word) {
     if (word == "check") {
         check_ = true;
@@ -42,6 +54,9 @@ void Options::take(std::string_view word) {
     } else if (word.starts_with(iterations_prefix)) {
         iterations_ = number_of(word.substr(iterations_prefix.size()));
         if (iterations_ == 0) good_ = false;
+    } else if (word.starts_with(skip_prefix)) {
+        skip_ = word;
+        skip_.remove_prefix(skip_prefix.size());
     } else if (word.starts_with(limit_prefix)) {
         const std::uint64_t seconds = number_of(word.substr(limit_prefix.size()));
         if (seconds == 0 || seconds > most_seconds) good_ = false;

@@ -1,5 +1,5 @@
 // The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`,
-// `limit=SECONDS`, `emulator=bochs`; or `registers`, which is neither.
+// `limit=SECONDS`, `skip=NAME,NAME`, `emulator=bochs`; or `registers`, which is neither.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,9 @@ public:
         return only_.empty() || only_ == name;
     }
 
+    // Whether `skip=` names the part, among others behind commas.
+    bool skips(std::string_view name) const;
+
     bool names_a_part() const { return !only_.empty(); }
 
     // 0 where not given.
@@ -41,6 +44,7 @@ private:
     bool bench_ = false;
     bool registers_ = false;
     std::string_view only_;
+    std::string_view skip_;
     std::uint64_t iterations_ = 0;
     unsigned limit_ = 4;
     bool on_bochs_ = false;
