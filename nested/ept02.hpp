@@ -224,8 +224,6 @@ private:
         std::uint64_t* table12 = nullptr;
         std::uint64_t* table02 = nullptr;
         std::uint8_t permissions = 0;  // of the levels above
-        unsigned end = 0;              // where the last group ended that was filled here ...
-        unsigned size = 0;             // ... and how many entries it had
     };
     // A piece of L1's memory that EPT01 maps in one piece.
     struct HostBlock {
@@ -236,11 +234,7 @@ private:
         bool writable = false;
         std::uint8_t page_shift = 12;
     };
-    // An aligned group of entries: two cache lines. Where L2 goes on right behind the last group, the next
-    // has twice as many: who reads or writes memory in its order has fewer violations, and nobody else more
-    // entries.
-    static constexpr unsigned neighbours = 16;
-    static constexpr unsigned most_neighbours = 128;
+    static constexpr unsigned neighbours = 16;  // an aligned group of entries: two cache lines
 
     [[nodiscard]] bool fill_entry(unsigned index, std::uint8_t access, bool accessed_dirty);
     void fill_neighbours(unsigned index, bool accessed_dirty);
@@ -324,7 +318,7 @@ private:
         return std::uint32_t{1} << static_cast<unsigned>(&context - contexts_.data());
     }
     void empty(Context& context, tag::FlushCause cause) {
-        recent_ = {};
+        recent_.context = nullptr;
         if (context.end_used == 0) return;  // never filled, so nothing can be cached of it
         auto* root = port_.page(context.root);
         for (unsigned i = context.first_used; i < context.end_used; ++i) root[i] = 0;
@@ -472,9 +466,7 @@ template <Port P>
 template <Port P>
 void Ept02<P>::fill_neighbours(unsigned index, bool accessed_dirty) {
     const unsigned first = index & ~(neighbours - 1);
-    recent_.size = first == recent_.end ? std::min(2 * recent_.size, most_neighbours) : neighbours;
-    recent_.end = std::min(first + recent_.size, x86::entries_per_table);
-    for (unsigned i = first; i < recent_.end; ++i) {
+    for (unsigned i = first; i < first + neighbours; ++i) {
         if ((recent_.table02[i] & vmx::ept_entry::permissions) == 0) (void)fill_entry(i, 0, accessed_dirty);
     }
 }
@@ -489,7 +481,7 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
         return {EptOutcome::Kind::filled};
     }
 
-    recent_ = {};
+    recent_.context = nullptr;
     const Walk12 walk = walk_ept12(eptp12, guest_physical, access);
     if (walk.kind != EptOutcome::Kind::filled) return {walk.kind, walk.permissions, walk.page_shift};
     const HostBlock& block = host_block(walk.address);
@@ -518,12 +510,8 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                 table[index] = leaf;
                 ++leaves_filled_;
                 if (level == 1 && walk.table1 != nullptr) {
-                    recent_ = {.context = current_,
-                               .region = guest_physical.value() >> 21,
-                               .table12 = walk.table1,
-                               .table02 = table,
-                               .permissions = walk.permissions_above,
-                               .end = x86::entries_per_table};
+                    recent_ = {current_, guest_physical.value() >> 21, walk.table1, table,
+                               walk.permissions_above};
                     fill_neighbours(index, accessed_dirty);
                 }
                 return {EptOutcome::Kind::filled, walk.permissions, shift, walk.wrote_flags};

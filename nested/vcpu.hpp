@@ -488,7 +488,7 @@ private:
     std::uint64_t valid_eptp_ = ~std::uint64_t{0};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
     Slot* current_ = nullptr;
-    unsigned slots_used_ = 0;  // of slots_, from the front, ever used
+    unsigned slots_used_ = 0;  // of slots_, from the front; the others are not active
     std::array<Slot, vmcs_slots> slots_;
     std::array<WalkedPage, 8> walked_pages_;
 

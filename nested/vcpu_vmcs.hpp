@@ -145,6 +145,8 @@ void NestedVcpu<P>::write_back(Slot& slot) {
         note_written(page);
     }
     slot.active = false;
+    // What is left to be looked through by find().
+    while (slots_used_ > 0 && !slots_[slots_used_ - 1].active) --slots_used_;
 }
 
 template <Port P>

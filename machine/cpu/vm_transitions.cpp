@@ -107,8 +107,7 @@ void Machine::save_guest_state(const Cpu& cpu, Vmcs& vmcs) const {
     vmcs.set(field::guest_idtr_limit, registers.idtr.limit);
     vmcs.set(field::guest_rsp, registers.general[4]);
     vmcs.set(field::guest_rip, registers.rip);
-    // RF is saved as 0 where an instruction causes the exit (SDM 3C 28.3.3).
-    vmcs.set(field::guest_rflags, registers.rflags & ~x86::rflags::resume);
+    vmcs.set(field::guest_rflags, registers.rflags);
     vmcs.set(field::guest_interruptibility_state, registers.interruptibility);
     vmcs.set(field::guest_activity_state, static_cast<std::uint32_t>(registers.activity));
     vmcs.set(field::guest_pending_debug_exceptions, registers.pending_debug);
@@ -255,6 +254,9 @@ Completion Machine::vm_exit(unsigned number, const ExitInformation& information)
     vmcs.set(field::vm_entry_interruption_information,
              vmcs.get(field::vm_entry_interruption_information) & ~vmx::InterruptionInformation::valid_bit);
     save_guest_state(cpu, vmcs);
+    // RF is saved as 0 where an instruction causes the exit (SDM 3C 28.3.3).
+    if (information.instruction_length != 0)
+        vmcs.set(field::guest_rflags, vmcs.get(field::guest_rflags) & ~x86::rflags::resume);
     store_msr_list(cpu, vmcs.get(field::vm_exit_msr_store_address), vmcs.get(field::vm_exit_msr_store_count));
     cpu.in_root = true;
     flush_at_transition(cpu, vmcs);
