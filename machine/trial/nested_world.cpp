@@ -143,7 +143,7 @@ ProcessorModel NestedWorld::l1_model(const Options& options) {
     ProcessorModel model = full_processor_model();
     const nested::Capabilities capabilities = capabilities_for(model, options.tags);
     model.vmx = capabilities.promised;
-    const nested::FieldSet has = nested::detail::supported_fields(capabilities.promised);
+    const nested::FieldSet has = nested::detail::supported_fields(capabilities);
     for (std::size_t index = 0; index < vmx::field_count; ++index)
         model.absent_fields[index] = !has.contains(index);
     return model;
