@@ -125,6 +125,9 @@ Result<> add_programs(std::vector<InitramfsEntry>& entries, const std::filesyste
         loaded.libraries.insert_or_assign(interpreter.filename().string(), interpreter);
         libraries.merge(loaded.libraries);
     }
+    // The C library loads it by name, where a thread is cancelled: no file says so.
+    constexpr std::string_view unwinder = "libgcc_s.so.1";
+    libraries.emplace(unwinder, std::filesystem::path{library_directory} / unwinder);
     for (const auto& [soname, source] : libraries) {
         const std::string_view folder = soname.starts_with("ld-linux") ? "/lib64" : library_directory;
         entries.push_back(TRY(entry(fmt::format("{}/{}", folder, soname), source, program_mode)));
