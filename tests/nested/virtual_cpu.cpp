@@ -305,7 +305,7 @@ void VirtualCpu::expect_vmcs02_is_safe() {
     // A page of L1's, or the page that stands for none.
     const auto expect_not_l0s = [&](bool used, auto which) {
         const std::uint64_t address = v.get(which);
-        if (used && !L1Memory::has(address - FakePort::host_offset)) {
+        if (used && !L1Memory::has(address - FakePort::host_offset - port.moved_by)) {
             EXPECT_EQ(address & ~0xfffULL, port.host_mapping(x86::Gpa<x86::L1>{~0xfffULL}).address.value())
                 << vmx::name_of(which.encoding);
         }
