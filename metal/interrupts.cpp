@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "metal/instructions.hpp"
+#include "metal/machine_check.hpp"
 #include "metal/panic.hpp"
 #include "x86/exception.hpp"
 
@@ -179,6 +180,8 @@ extern "C" void handle_interrupt(InterruptFrame& frame) {
         nmi_pending = true;
         return;
     }
+    if (frame.vector == static_cast<std::uint64_t>(x86::Vector::machine_check) && machine_check_in_progress())
+        report_machine_check(frame);
     if (window_open) {
         window_vector = static_cast<int>(frame.vector);
         window_open = false;

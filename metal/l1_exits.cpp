@@ -286,6 +286,9 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
                 cpu.vcpu.inject(general_protection);
             }
             break;
+        case interrupt_window:
+            cpu.vcpu.close_nmi_window();  // the NMI that it was opened for is delivered now
+            break;
         case triple_fault:
             l1_ended("at RIP ", log::hex(get(vmx::field::guest_rip)), ", CS ",
                      log::hex(get(vmx::field::guest_cs_selector)), " (access rights ",

@@ -46,9 +46,13 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     const bool from_l2 = cpu.vcpu.in_l2();
     const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
     const auto l2 = cpu.vcpu.running();
-    // Cleared first: one that comes meanwhile is another.
-    nmi_pending = false;
-    if (!cpu.vcpu.deliver_nmi(entry)) nmi_pending = true;
+    // Cleared first: one that comes meanwhile is another, and is to wait for the first.
+    bool delivered;
+    do {
+        nmi_pending = false;
+        delivered = cpu.vcpu.deliver_nmi(entry);
+    } while (delivered && nmi_pending);
+    if (!delivered) nmi_pending = true;
     if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
     return entry;
 }
@@ -75,7 +79,9 @@ void run_l1(BootResult& boot) {
     const x86::Hpa vmxon_region = vmx_page("the VMXON region");
     const x86::Hpa vmcs01 = vmx_page("vmcs01");
 
-    const std::uint64_t cr4 = (read_cr4() | hardware.cr4.fixed0 | x86::cr4::vmx_enable) & hardware.cr4.fixed1;
+    // Without CR4.MCE a machine check in L0 is a shutdown that nothing tells of (metal/machine_check.hpp).
+    constexpr std::uint64_t wanted = x86::cr4::vmx_enable | x86::cr4::machine_check_enable;
+    const std::uint64_t cr4 = (read_cr4() | hardware.cr4.fixed0 | wanted) & hardware.cr4.fixed1;
     const std::uint64_t cr0 = (read_cr0() | hardware.cr0.fixed0) & hardware.cr0.fixed1;
     // XSETBV is executed here for L1.
     const bool has_xsave = (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_xsave) != 0;

@@ -136,7 +136,11 @@ public:
     // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry,
     // which it may change. False: the NMI cannot be delivered at this entry, and stays the host's. True: it
     // is the engine's, which gives it back (Port::return_nmi) where the entry fails.
+    //
+    // Where only an instruction or another event is before it, the guest exits as soon as it can take
+    // interrupts: that exit of L1's (interrupt_window) is to be given to close_nmi_window().
     [[nodiscard]] bool deliver_nmi(Entry& entry);
+    void close_nmi_window();
     // L0 changed what EPT01 says: nothing that the engine made of it may be used any longer (rule 6 of
     // docs/tags.md). What the processor has cached of EPT01 itself is the host's to drop: it executes INVEPT
     // of ept01_pointer() after the change and before any guest runs. Called with the VMCS of the guest that
@@ -372,13 +376,11 @@ private:
     [[nodiscard]] bool store_msrs(std::uint64_t list, std::uint32_t count);
 
     // nested/vcpu_exit.hpp
-    [[nodiscard]] bool tells_of_nmi_unblocking(const Slot& slot);
+    [[nodiscard]] bool tells_of_nmi_unblocking();
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
-    Entry retry_access(Slot& slot, std::size_t basic_reason, vmx::EptViolation violation);
     [[nodiscard]] bool is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     [[nodiscard]] bool handle_msr_for_l2(bool write);
-    Entry resume_l2(Slot& slot, std::size_t basic_reason);
     Entry reenter_l2(Slot& slot, std::size_t basic_reason);
     Entry reflect(Slot& slot, std::uint32_t exit_reason,
                   std::optional<std::uint64_t> qualification = std::nullopt);
@@ -398,11 +400,13 @@ private:
     Entry raise_in_l2(Slot& slot, std::size_t basic_reason, const Fault& fault);
     [[nodiscard]] vmx::InterruptionInformation exception_for(const Fault& fault);
     [[nodiscard]] static Fault with_external_bit(Fault fault, vmx::InterruptionInformation delivering);
+    void repeat_access(std::uint64_t qualification);
     void requeue_vectoring_event();
     void drop_single_step();
     Entry reflect_nmi(Slot& slot);
     Entry reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
                        std::uint32_t error_code, vmx::InterruptionInformation vectoring);
+    void open_nmi_window();
     void take_back_nmi(Slot& slot);
 
     [[nodiscard]] EntryRules rules() const {

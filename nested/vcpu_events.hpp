@@ -98,6 +98,25 @@ Fault NestedVcpu<P>::with_external_bit(Fault fault, vmx::InterruptionInformation
 
 // --- deliveries that an exit interrupted ---
 
+template <Port P>
+void NestedVcpu<P>::retry_l1() {
+    repeat_access(get(vmx::field::exit_qualification));
+}
+
+// The guest that is current goes back to an access that an EPT violation kept from doing anything.
+template <Port P>
+void NestedVcpu<P>::repeat_access(std::uint64_t qualification) {
+    namespace field = vmx::field;
+    if (vmx::EptViolation{qualification}.has(vmx::EptViolation::nmi_unblocking_by_iret) &&
+        tells_of_nmi_unblocking()) [[unlikely]] {
+        // The IRET did not complete: NMIs are as blocked as before it (SDM 3C 28.2.3).
+        put(field::guest_interruptibility_state,
+            get(field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
+    }
+    drop_single_step();
+    requeue_vectoring_event();
+}
+
 // The event is delivered again (SDM 3C 28.2.4).
 template <Port P>
 void NestedVcpu<P>::requeue_vectoring_event() {
@@ -121,17 +140,6 @@ void NestedVcpu<P>::requeue_vectoring_event() {
         // Delivery of the NMI blocked NMIs; it begins again, so they are not yet blocked.
         const std::uint32_t state = get(field::guest_interruptibility_state);
         put(field::guest_interruptibility_state, state & ~vmx::interruptibility::blocking_by_nmi);
-    }
-}
-
-template <Port P>
-void NestedVcpu<P>::retry_l1() {
-    requeue_vectoring_event();
-    const vmx::EptViolation violation{get(vmx::field::exit_qualification)};
-    if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) &&
-        !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid()) {
-        put(vmx::field::guest_interruptibility_state,
-            get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
     }
 }
 
@@ -160,6 +168,7 @@ void NestedVcpu<P>::drop_single_step() {
 template <Port P>
 bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
     namespace field = vmx::field;
+    close_nmi_window();
     const NmiGate gate{
         .waiting = {get(field::vm_entry_interruption_information)},
         .interruptibility = get(field::guest_interruptibility_state),
@@ -176,10 +185,31 @@ bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
             return true;
         case NmiWay::after_event:
         case NmiWay::after_instruction:
+            open_nmi_window();
+            return false;
         case NmiWay::when_unblocked:
-            break;
+            // The window may open before the IRET, and at every entry: L2 or L1 would not get on.
+            return false;
     }
     return false;
+}
+
+// The guest that is current exits when it can take interrupts: then the event is delivered that was before
+// the NMI, and the instruction done. An entry of L1's writes vmcs02's controls without it.
+template <Port P>
+void NestedVcpu<P>::open_nmi_window() {
+    namespace field = vmx::field;
+    put(field::primary_processor_based_vm_execution_controls,
+        get(field::primary_processor_based_vm_execution_controls) | vmx::primary::interrupt_window_exiting);
+    if (in_l2_) current_->primary_changed = true;
+}
+template <Port P>
+void NestedVcpu<P>::close_nmi_window() {
+    namespace field = vmx::field;
+    const std::uint32_t own = in_l2_ ? current_->primary02 & vmx::primary::interrupt_window_exiting : 0;
+    const std::uint32_t controls = get(field::primary_processor_based_vm_execution_controls);
+    put(field::primary_processor_based_vm_execution_controls,
+        (controls & ~vmx::primary::interrupt_window_exiting) | own);
 }
 
 // The exit that an NMI causes right behind the entry. vmcs02 is current, then vmcs01.

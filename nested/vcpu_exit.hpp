@@ -37,13 +37,19 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
             if (l1_wants_msr(slot, static_cast<std::uint32_t>(port_.general_register(1)), write)) break;
             if (!handle_msr_for_l2(write))
                 return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
-            return resume_l2(slot, basic);
+            return reenter_l2(slot, basic);
         }
         case Route::by_cr4_mask: {
             const std::uint64_t qualification = get(vmx::field::exit_qualification);
             if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
         }
+        case Route::by_interrupt_window:
+            if ((slot.vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
+                 vmx::primary::interrupt_window_exiting) != 0) {
+                break;
+            }
+            return reenter_l2(slot, basic);  // the host has an NMI to give, and calls deliver_nmi() now
         case Route::never:
             port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
     }
@@ -86,13 +92,7 @@ Entry NestedVcpu<P>::reflect_failed_reentry(Slot& slot) {
     return reflect_made(slot, vmx::ExitReason::triple_fault, {}, 0, {});
 }
 
-// Back into L2 after an exit that L1 does not see, and to where it was.
-template <Port P>
-Entry NestedVcpu<P>::resume_l2(Slot& slot, std::size_t basic_reason) {
-    requeue_vectoring_event();
-    return reenter_l2(slot, basic_reason);
-}
-
+// Back into L2 after an exit that L1 does not see.
 template <Port P>
 Entry NestedVcpu<P>::reenter_l2(Slot& slot, std::size_t basic_reason) {
     reentering_ = true;
@@ -113,7 +113,8 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
         // L2 runs under EPT01, which lacks only what lies beyond all memory: L1 sent it there.
         if (!port_.handle_ept01_violation(guest_physical))
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
-        return retry_access(slot, basic, vmx::EptViolation{get(vmx::field::exit_qualification)});
+        repeat_access(get(vmx::field::exit_qualification));
+        return reenter_l2(slot, basic);
     }
     if (reason.basic() == vmx::ExitReason::ept_misconfiguration) port_.fatal("EPT02 is misconfigured");
 
@@ -124,8 +125,10 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     using Kind = EptOutcome::Kind;
     if (outcome.wrote_ept12) [[unlikely]]
         ++bitmap_writes_;  // L1 may keep an MSR bitmap there
-    if (outcome.kind == Kind::filled) [[likely]]
-        return retry_access(slot, basic, violation);
+    if (outcome.kind == Kind::filled) [[likely]] {
+        repeat_access(violation.value);
+        return reenter_l2(slot, basic);
+    }
     if (outcome.kind == Kind::out_of_memory) port_.fatal("no memory for EPT02; give L0 more (docs/metal.md)");
     if (outcome.kind == Kind::misconfiguration) {
         return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
@@ -140,23 +143,10 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
     return reflect(slot, exit_reason, violation.with_permissions(outcome.permissions).value & ~advanced);
 }
 
-// Back to the access, which an EPT violation kept from doing anything.
-template <Port P>
-Entry NestedVcpu<P>::retry_access(Slot& slot, std::size_t basic_reason, vmx::EptViolation violation) {
-    if (violation.has(vmx::EptViolation::nmi_unblocking_by_iret) && tells_of_nmi_unblocking(slot))
-        [[unlikely]] {
-        // The IRET did not complete: NMIs are as blocked as before it (SDM 3C 28.2.3).
-        put(vmx::field::guest_interruptibility_state,
-            get(vmx::field::guest_interruptibility_state) | vmx::interruptibility::blocking_by_nmi);
-    }
-    drop_single_step();
-    return resume_l2(slot, basic_reason);
-}
-
 // Qualification bit 12 is defined only so (SDM 3C table 28-7).
 template <Port P>
-bool NestedVcpu<P>::tells_of_nmi_unblocking(const Slot& slot) {
-    const std::uint32_t pin = slot.vmcs12.get(vmx::field::pin_based_vm_execution_controls);
+bool NestedVcpu<P>::tells_of_nmi_unblocking() {
+    const std::uint32_t pin = in_l2_ ? current_->vmcs12.get(vmx::field::pin_based_vm_execution_controls) : 0;
     const bool physical = (pin & (vmx::pin::nmi_exiting | vmx::pin::virtual_nmis)) == vmx::pin::nmi_exiting;
     return !physical && !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
 }

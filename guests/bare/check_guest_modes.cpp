@@ -119,6 +119,27 @@ void enter_real_mode() {
     write(field::guest_rip, code_address);
 }
 
+// After the INVEPT the delivery is the first to use the page of the interrupt vectors: an EPT violation that
+// this L1 never sees. Real-mode events have no error code. SDM 3C 27.2.1.3, 28.2.4.
+void check_real_mode_injection(L2& l2, const Ept12& hierarchy, Page& low) {
+    constexpr std::uint64_t handler = 0x600;
+    constexpr std::uint64_t stack = 0x708;
+    low.words[13 * 4 / 8] = handler << 32;
+    low.words[handler / 8] = 0xC1010F;  // VMCALL
+    const std::uint64_t rip = read(field::guest_rip);
+    write(field::guest_rsp, stack);
+    write(field::guest_idtr_base, 0);
+    write(field::guest_idtr_limit, 0x3FF);
+    write(field::vm_entry_interruption_information, 0x8000030D);
+    invept(invept_type::single_context, {hierarchy.pointer(), 0});
+    Check check{"an-injected-general-protection-fault-arrives-in-real-mode-after-invept"};
+    check.runs_to(l2, reason::vmcall);
+    check.equal("RIP", read(field::guest_rip), handler);
+    check.equal("guest RSP: IP, CS and flags pushed", read(field::guest_rsp), stack - 6);
+    write(field::guest_rip, rip);
+    write(field::guest_rflags, 2);
+}
+
 void check_real_mode(Ept12& hierarchy) {
     Page* const low = allocate_page();
     Page* const code = allocate_page();
@@ -136,6 +157,7 @@ void check_real_mode(Ept12& hierarchy) {
         check.equal("memory that L2 wrote", low->words[0x500 / 8] & 0xFFFF, 0x1234);
         check.equal("guest CR0", read(field::guest_cr0), cr0_ne_et);
     }
+    check_real_mode_injection(l2, hierarchy, *low);
     {
         Check check{"l2-goes-from-real-to-protected-mode-by-itself"};
         check.runs_past(l2, reason::cpuid);

@@ -4,6 +4,7 @@
 #include "nested/events.hpp"
 #include "tests/nested/ept12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
+#include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
@@ -149,6 +150,24 @@ TEST_P(Faults, AnAccessThatL0LetsL2RepeatLeavesNoSingleStepTrap) {
     v.set(field::guest_pending_debug_exceptions, single_step | 1);
     ASSERT_EQ(l0_takes(), l2_runs);
     EXPECT_EQ(v.get(field::guest_pending_debug_exceptions), single_step | 1);
+}
+
+// An access of L1's for which the host changed EPT01.
+TEST_P(Faults, ADeliveryOfL1sThatTheHostInterruptedBeginsAgain) {
+    FakeVmcs& v = l1.vmcs01();
+    v.set(field::idt_vectoring_information, page_fault_event);
+    v.set(field::idt_vectoring_error_code, 2);
+    v.set(field::guest_pending_debug_exceptions, single_step);
+    v.set(field::exit_qualification, vmx::EptViolation::read | vmx::EptViolation::nmi_unblocking_by_iret);
+    l1.retry_l1();
+    EXPECT_EQ(v.get(field::vm_entry_interruption_information), page_fault_event);
+    EXPECT_EQ(v.get(field::vm_entry_exception_error_code), 2U);
+    EXPECT_EQ(v.get(field::guest_pending_debug_exceptions), 0U);
+    EXPECT_EQ(v.get(field::guest_interruptibility_state), 0U);
+    v.set(field::idt_vectoring_information, 0);
+    l1.retry_l1();
+    EXPECT_EQ(v.get(field::guest_interruptibility_state), vmx::interruptibility::blocking_by_nmi)
+        << "its IRET did not complete";
 }
 
 TEST_P(Faults, AFaultLeavesNoSingleStepTrap) {

@@ -56,6 +56,16 @@ void let_l2_exit(VirtualCpu& l1, std::uint64_t address) {
     if (!l1.in_l2()) return;
     if (l1.l1_ept_pointer()) (void)l1.l2_touches(address & 0xffff'ffff'f000, 1);
     if (!l1.in_l2()) return;
+    // An access that L0 answers by itself, in the delivery of any event, or that it cannot answer.
+    constexpr std::uint32_t events[] = {0,           0x8000'0030, 0x8000'0202, 0x8000'0b0d,
+                                        0x8000'0b0e, 0x8000'0b08, 0x8000'0430, 0x8000'030d};
+    l1.port.ept01_grants = (address & 8) != 0;
+    (void)l1.l2_exits({.reason = ExitReason::ept_violation,
+                       .qualification = address & 0x1fff,
+                       .vectoring = events[address >> 4 & 7],
+                       .instruction_length = static_cast<std::uint32_t>(address >> 7 & 15),
+                       .guest_physical = address & 0xffff'ffff'f000});
+    if (!l1.in_l2()) return;
     l1.port.registers.at(1) = static_cast<std::uint32_t>(address);
     (void)l1.l2_exits({.reason = ExitReason::rdmsr, .instruction_length = 2});
     if (l1.in_l2()) (void)l1.l2_executes_cpuid();
@@ -74,8 +84,15 @@ RC_GTEST_PROP(Hostile, AnyFieldsMakeAnEntryThatWorksOrFailsInOrder, ()) {
     bool launched = false;
     for (const auto& edits : rounds) {
         apply(l1, edits);
+        l1.port.nmi_pending = *rc::gen::arbitrary<bool>();
+        l1.refusal = *rc::gen::weightedElement<std::optional<VirtualCpu::Refusal>>(
+            {{5, std::nullopt},
+             {1, VirtualCpu::Refusal::vmfail},
+             {1, VirtualCpu::Refusal::guest_state},
+             {1, VirtualCpu::Refusal::msr_list}});
         try {
             const Outcome outcome = launched ? l1.vmresume() : l1.vmlaunch();
+            l1.refusal.reset();
             launched = launched || outcome == l2_runs;
             let_l2_exit(l1, address);
         } catch (const L1Shutdown&) {

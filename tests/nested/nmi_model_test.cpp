@@ -85,6 +85,11 @@ private:
         v.set(field::guest_interruptibility_state, state);
         const bool waited = l1_.port.nmi_pending;
         const unsigned before = l1_.nmis_in_l2;
+        if (window_is_open() && *rc::gen::arbitrary<bool>()) {
+            v.set(field::guest_interruptibility_state, 0);
+            entered(l1_.l2_exits({.reason = ExitReason::interrupt_window}), 0, 0, waited, before);
+            return;
+        }
         if (*rc::gen::arbitrary<bool>()) {
             RC_ASSERT(l1_.l2_exits({.reason = ExitReason::cpuid, .vectoring = vectoring}) ==
                       l1_sees(ExitReason::cpuid));
@@ -114,6 +119,7 @@ private:
             const bool given = waited && open;
             RC_ASSERT(!given || (pin_ & vmx::pin::nmi_exiting) == 0U);
             RC_ASSERT(l1_.port.nmi_pending == (waited && !open));
+            RC_ASSERT(window_is_open() == (waited && !open && !by_nmi));
             if ((own & valid) != 0) {
                 RC_ASSERT(l1_.injected() == own);
             } else {
@@ -130,6 +136,11 @@ private:
             RC_ASSERT(l1_.vmcs01().get(field::guest_interruptibility_state) == bit::blocking_by_nmi);
             ++exits_;
         }
+    }
+
+    bool window_is_open() {
+        return (l1_.vmcs02().get(field::primary_processor_based_vm_execution_controls) &
+                vmx::primary::interrupt_window_exiting) != 0;
     }
 
     void check_totals() {

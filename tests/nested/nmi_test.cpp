@@ -28,6 +28,10 @@ protected:
         exit.reason = ExitReason::ept_violation;
         return l1.l2_exits(exit);
     }
+    static bool window_is_open(const FakeVmcs& v) {
+        return (v.get(field::primary_processor_based_vm_execution_controls) &
+                vmx::primary::interrupt_window_exiting) != 0;
+    }
     void nmi_comes() { l1.port.nmi_pending = true; }
     [[nodiscard]] bool nmi_waits() const { return l1.port.nmi_pending; }
     VirtualCpu l1{{.shadow_vmcs = GetParam()}};
@@ -134,6 +138,60 @@ TEST_P(Nmi, ComesAfterTheEventThatL1Injects) {
     ASSERT_EQ(l0_takes(), l2_runs);
     EXPECT_EQ(l1.injected(), nmi);
     EXPECT_FALSE(nmi_waits());
+}
+
+// --- the window: an interrupt-window exit of L0's own
+
+TEST_P(Nmi, ThatAnotherEventKeepsOutComesWhenTheGuestCanTakeInterrupts) {
+    l1.write(field::vm_entry_interruption_information, external_30);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_TRUE(window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l2_runs) << "L1 did not ask for it";
+    EXPECT_EQ(l1.injected(), nmi);
+    EXPECT_FALSE(nmi_waits());
+    EXPECT_FALSE(window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, LeavesL1ItsOwnInterruptWindow) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::interrupt_window_exiting);
+    l1.write(field::vm_entry_interruption_information, external_30);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l1_sees(ExitReason::interrupt_window));
+    EXPECT_EQ(l1.nmis_in_l1, 1U);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_TRUE(window_is_open(l1.vmcs02()));
+    nmi_comes();
+    l1.vmcs01().set(field::guest_interruptibility_state, 0);
+    ASSERT_EQ(l0_takes(), l2_runs);
+    EXPECT_EQ(l1.injected(), nmi);
+    EXPECT_TRUE(window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, ThatL1GotLeavesNoWindowInL2) {
+    l1.write(field::vm_entry_interruption_information, external_30);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_TRUE(window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.nmis_in_l1, 1U);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_FALSE(window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, WaitsInL1ForItsWindowToo) {
+    l1.vmcs01().set(field::vm_entry_interruption_information, external_30);
+    EXPECT_FALSE(l1.deliver_nmi());
+    EXPECT_TRUE(window_is_open(l1.vmcs01()));
+    l1.close_nmi_window();
+    EXPECT_FALSE(window_is_open(l1.vmcs01()));
+}
+
+TEST_P(Nmi, ThatIsBlockedOpensNoWindow) {
+    l1.vmcs01().set(field::guest_interruptibility_state, bit::blocking_by_nmi);
+    EXPECT_FALSE(l1.deliver_nmi());
+    EXPECT_FALSE(window_is_open(l1.vmcs01())) << "before its IRET L1 would exit at every entry";
 }
 
 // --- the decision alone

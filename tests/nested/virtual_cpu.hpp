@@ -162,6 +162,8 @@ public:
     void l1_msr_changed();
     void ept01_changed();
     bool deliver_nmi();
+    void close_nmi_window();
+    void retry_l1();
     void inject_general_protection();
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);

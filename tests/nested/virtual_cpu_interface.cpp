@@ -29,6 +29,12 @@ void VirtualCpu::inject_general_protection() {
     engine_->inject(
         {.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
 }
+void VirtualCpu::close_nmi_window() {
+    engine_->close_nmi_window();
+}
+void VirtualCpu::retry_l1() {
+    engine_->retry_l1();
+}
 bool VirtualCpu::deliver_nmi() {
     nested::Entry entry = vmcs02_.value() != 0 && in_l2() && !vmcs02().launched ? nested::Entry::vmlaunch
                                                                                 : nested::Entry::vmresume;
