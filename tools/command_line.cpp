@@ -167,6 +167,11 @@ void add_random(CLI::App& tests, RandomArguments& arguments) {
     tests.add_option("--first", arguments.options.first, "the first case (default 0)")
         ->type_name("N")
         ->needs(random);
+    tests
+        .add_option("--without", arguments.options.without,
+                    "a kind of steps that is left out: narrow, storm, ...")
+        ->type_name("KIND")
+        ->needs(random);
     tests.add_option("--cases", arguments.options.most_cases, "no more than these")
         ->type_name("N")
         ->needs(random);

@@ -23,6 +23,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds poll_interval{50};
 constexpr std::chrono::seconds boot_limit{300};
+constexpr std::chrono::seconds longest_step{40};
+constexpr std::string_view promise_key = "random.promise";
 // Of one boot. The firmware and GRUB take 0.6 G instructions of it, as much as some hundred cases.
 constexpr std::uint64_t cases_in_boot = 200;
 constexpr std::uint64_t steps_in_case = 12;
@@ -50,7 +52,6 @@ std::string words_of(const Cases& cases) {
 
 struct Boot {
     std::vector<RandomLine> lines;
-    Outcome outcome;
     bool ended = false;  // every case was run
     std::string said;    // how it ended, for people
 };
@@ -58,6 +59,18 @@ struct Boot {
 struct Pair {
     Boot under_l0;
     Boot directly;
+};
+
+struct Running {
+    explicit Running(Emulation started) : emulation{std::move(started)} {}
+    bool is_over();
+
+    Emulation emulation;
+    std::optional<Outcome> outcome = {};
+    bool is_stuck = false;
+    std::size_t last_size = 0;
+    Clock::time_point last_growth = Clock::now();
+    Clock::time_point next_look = Clock::now();
 };
 
 class Comparer final {
@@ -69,7 +82,7 @@ public:
 private:
     Result<Pair> boot(const Cases& cases);
     Result<Emulation> start(const Cases& cases, bool with_l0, std::string* promise);
-    Boot finish(const Emulation& emulation, std::string_view name);
+    Boot finish(const Running& run, std::string_view name);
     Result<> compare(const Cases& cases, const Pair& pair);
     Result<> show(const RandomDifference& difference);
     Result<std::uint64_t> shorten(const RandomDifference& difference);
@@ -90,57 +103,72 @@ Result<Emulation> Comparer::start(const Cases& cases, bool with_l0, std::string*
     }
     request.plan.guest = random_l1_image();
     request.plan.guest_command_line = words_of(cases);
+    if (!options_.without.empty()) request.plan.guest_command_line += " without=" + options_.without;
     if (!with_l0) request.plan.guest_command_line += " promise=" + promise_;
     request.limit = boot_limit;
     if (promise != nullptr) {
         request.listener = [promise](std::string_view, const SerialRecord* record) {
             const auto* text = record == nullptr ? nullptr : std::get_if<TextRecord>(record);
-            if (text != nullptr && text->key == "random.promise") *promise = text->text;
+            if (text != nullptr && text->key == promise_key) *promise = text->text;
         };
     }
     return Emulation::start(std::move(request));
 }
 
-Boot Comparer::finish(const Emulation& emulation, std::string_view name) {
+Boot Comparer::finish(const Running& run, std::string_view name) {
     Boot boot;
-    const std::string console = emulation.console();
+    const std::string console = run.emulation.console();
     if (options_.logs) {
         const auto file = *options_.logs / fmt::format("{}-{}.txt", boots_, name);
         if (const auto written = write_file(file, console); !written)
             fmt::print("{}\n", written.error().message);
     }
     boot.lines = parse_random_log(console);
-    boot.ended = emulation.transcript().ended();
+    boot.ended = run.emulation.transcript().ended();
+    boot.said = run.is_stuck ? fmt::format("stuck: no result for {} s", longest_step.count())
+                             : describe(*run.outcome, run.emulation.transcript());
     return boot;
+}
+
+// Whether the run is over: by itself, or because nothing comes any more. A step takes a small part of a
+// second.
+bool Running::is_over() {
+    if (outcome || is_stuck) return true;
+    outcome = emulation.poll();
+    if (outcome) return true;
+    const auto now = Clock::now();
+    if (now < next_look) return false;
+    next_look = now + std::chrono::seconds{2};
+    const std::size_t size = emulation.console().size();
+    if (size != last_size) {
+        last_size = size;
+        last_growth = now;
+    }
+    is_stuck =
+        emulation.transcript().texts().contains(std::string{promise_key}) && now - last_growth > longest_step;
+    return is_stuck;
 }
 
 Result<Pair> Comparer::boot(const Cases& cases) {
     ++boots_;
-    Emulation under_l0 = TRY(start(cases, true, &promise_));
-    std::optional<Emulation> directly;
-    Pair pair;
+    Running under_l0{TRY(start(cases, true, &promise_))};
+    std::optional<Running> directly;
     for (;;) {
-        const auto& one = under_l0.poll();
-        if (one && promise_.empty())
-            return fail(ExitStatus::incomplete, fmt::format("the random L1 did not start under L0: {}",
-                                                            describe(*one, under_l0.transcript())));
-        if (!directly && !promise_.empty()) directly.emplace(TRY(start(cases, false, nullptr)));
-        if (directly) {
-            const auto& other = directly->poll();
-            if (one && other) {
-                if (one->ending == Ending::interrupted || other->ending == Ending::interrupted)
-                    return fail(ExitStatus::interrupted, "interrupted");
-                pair.under_l0 = finish(under_l0, "l0");
-                pair.under_l0.said = describe(*one, under_l0.transcript());
-                pair.under_l0.outcome = *one;
-                pair.directly = finish(*directly, "direct");
-                pair.directly.said = describe(*other, directly->transcript());
-                pair.directly.outcome = *other;
-                return pair;
-            }
-        }
+        const bool over = under_l0.is_over();
+        if (over && promise_.empty())
+            return fail(ExitStatus::incomplete,
+                        fmt::format("the random L1 did not start under L0: {}",
+                                    describe(*under_l0.outcome, under_l0.emulation.transcript())));
+        if (!directly && !promise_.empty()) directly.emplace(Running{TRY(start(cases, false, nullptr))});
+        if (over && directly && directly->is_over()) break;
+        if (directly) (void)directly->is_over();
         std::this_thread::sleep_for(poll_interval);
     }
+    for (const Running* run : {&under_l0, &*directly}) {
+        if (run->outcome && run->outcome->ending == Ending::interrupted)
+            return fail(ExitStatus::interrupted, "interrupted");
+    }
+    return Pair{finish(under_l0, "l0"), finish(*directly, "direct")};
 }
 
 // The masks to try for a case that differs with `mask`: without each part of `parts` steps, and without each
@@ -240,10 +268,19 @@ Result<> Comparer::compare(const Cases& cases, const Pair& pair) {
                                       : fmt::format("case {} step {}: {}", boot.lines.back().case_number,
                                                     boot.lines.back().step, boot.lines.back().text);
         };
+        // The step that the one did not survive is the line that only the other has.
+        const Boot& longer = pair.under_l0.ended ? pair.under_l0 : pair.directly;
+        const std::size_t at = std::min(pair.under_l0.lines.size(), pair.directly.lines.size());
+        const std::string next =
+            at < longer.lines.size()
+                ? fmt::format("\n  the other goes on with case {} step {}: {}", longer.lines[at].case_number,
+                              longer.lines[at].step, longer.lines[at].text)
+                : std::string{};
         report_.fail(
             fmt::format("random.seed{}.from{}", cases.seed, cases.first),
-            fmt::format("only one of the two ended\n  under L0: {}; last {}\n  directly: {}; last {}",
-                        pair.under_l0.said, place(pair.under_l0), pair.directly.said, place(pair.directly)));
+            fmt::format("only one of the two ended\n  under L0: {}; last {}\n  directly: {}; last {}{}",
+                        pair.under_l0.said, place(pair.under_l0), pair.directly.said, place(pair.directly),
+                        next));
     }
     return {};
 }

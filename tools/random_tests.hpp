@@ -20,6 +20,7 @@ struct RandomOptions {
     std::string l0_command_line = {};
     std::optional<std::filesystem::path> l0 = {};    // another image than the one that was built
     std::optional<std::filesystem::path> logs = {};  // a folder for the logs of all boots
+    std::string without = {};                        // a kind of steps that do nothing
     std::uint64_t most_cases = ~std::uint64_t{0};
 };
 

@@ -59,6 +59,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     start_local_apic();
     make_world();
     log_everything = options.everything;
+    step_left_out = options.without;
     for (std::uint64_t number = options.first; number < options.first + options.cases; ++number) {
         for (unsigned variant = 0; variant < options.variants; ++variant) {
             log_place.variant = variant;

@@ -42,6 +42,8 @@ void take(std::string_view word, Options& options) {
         options.variants = 0;
         while (!value.empty() && options.variants < most_variants)
             options.masks[options.variants++] = take_hexadecimal(value);
+    } else if (name == "without") {
+        options.without = value;
     } else if (name == "promise") {
         options.promise = value;
     } else if (word == "everything") {

@@ -19,6 +19,7 @@ struct Options {
     std::uint64_t masks[most_variants] = {
         0xFFFFFFFF};  // the steps of each case that are made, case by case with each
     unsigned variants = 1;
+    std::string_view without;  // step_left_out
     std::string_view promise;  // capability values to use in place of this processor's: see promise.hpp
 };
 

@@ -3,12 +3,16 @@
 // left out.
 #pragma once
 
+#include <string_view>
+
 #include "guests/random/random.hpp"
 
 namespace flatback::guests {
 
 // Names every field and register that a step shows a checksum of otherwise.
 extern bool log_everything;
+// The name of a kind of steps that do nothing: to look past a fault that is known.
+extern std::string_view step_left_out;
 
 // The first step of each case: two VMCSs are filled, with an L2 in each.
 void prepare_guests(Random& random);
