@@ -63,7 +63,7 @@ void Ept01::fill(std::uint64_t* table, unsigned level, std::uint64_t start) {
         if (address >= size_) return;
         const PhysicalRange range{address, address + step};
         if (level == 2 && l0_region_.contains(range)) {
-            table[index] = physical_of(hole_table_).value() | bits::permissions;
+            table[index] = physical_of(hole_table_).value() | bits::read | bits::execute;
             continue;
         }
         const auto type = types_.type_of(address, step);
@@ -150,6 +150,19 @@ HostMapping Ept01::untouched(std::uint64_t address) const {
                            .memory_type = type.value_or(x86::MemoryType::uncacheable),
                            .is_l0_hole = false};
     }
+}
+
+void Ept01::open_l0_region(bool open) {
+    for (std::uint64_t address = l0_region_.start; address < l0_region_.end; address += x86::page_size_2m) {
+        std::uint64_t* table = pml4_;
+        for (unsigned level = x86::paging_levels; level > 2; --level) {
+            table = direct_map_as<std::uint64_t>(
+                x86::Hpa{bits::table_address(table[x86::table_index(address, level)])});
+        }
+        std::uint64_t& entry = table[x86::table_index(address, 2)];
+        entry = open ? entry | bits::write : entry & ~bits::write;
+    }
+    if (!open) std::memset(direct_map(scratch_), 0xFF, x86::page_size_4k);
 }
 
 std::uint64_t Ept01::pointer() const {

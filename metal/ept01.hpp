@@ -26,8 +26,7 @@ struct HostMapping {
 // Identity map of all physical addresses that the processor has (SDM 3C 29.3.2: 48 bits, or 52 with five
 // levels) with the largest pages whose bytes share one memory type of the MTRRs. The first 512 GB are there
 // from the beginning; what lies above, devices' registers on most machines, is filled where it is first
-// touched. L0's region is mapped to one scratch page of ones, writable, so that L1 reaches nothing of L0 and
-// lives on.
+// touched. L0's region is mapped to one scratch page of ones, read-only: metal/hole_writes.hpp.
 class Ept01 final {
 public:
     // l0_region: 2 MB-aligned, below 512 GB. Panics if the pool has no pages for the tables (some dozen,
@@ -52,6 +51,10 @@ public:
     // number; where they are used up, all that was filled so far is given up, to be filled again at its next
     // touch.
     [[nodiscard]] Touched touch(std::uint64_t address);
+
+    // Whether writes to L0's region are let through, to the page of ones that stands there, which is filled
+    // with ones again when they are not any longer: then the caller owes the INVEPT. Closed at first.
+    void open_l0_region(bool open);
 
     enum class Use : std::uint8_t {
         to_change,  // lookup() goes by the 4 KB entries from then on

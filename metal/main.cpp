@@ -3,6 +3,7 @@
 
 #include "metal/cpu.hpp"
 #include "metal/exit_handler.hpp"
+#include "metal/hole_writes.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/l1_exits.hpp"
@@ -46,6 +47,7 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     const bool from_l2 = cpu.vcpu.in_l2();
     const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
     const auto l2 = cpu.vcpu.running();
+    put_off_hole_write();
     // Cleared first: one that comes meanwhile is another, and is to wait for the first.
     bool delivered;
     do {
@@ -112,6 +114,7 @@ void run_l1(BootResult& boot) {
     cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
 
     if (boot.options.trace) recorder::set_up(*boot.pages);
+    prepare_hole_writes(boot);
     set_panic_report(recorder::print_last_events);
     set_up_vmcs01(cpu, boot);
     cpu.vcpu.prepare_first_entry();

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "metal/entry_explanation.hpp"
+#include "metal/hole_writes.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
@@ -154,6 +155,8 @@ void MetalPort::write_host_state() {
 nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     const auto found = boot_.ept01->lookup(address);
     if (!found) return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
+    // Another page than EPT01's own, which L1 always finds as ones.
+    if (found->is_l0_hole) return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
     return {found->address, found->page_shift, found->memory_type, true};
 }
 
@@ -262,6 +265,7 @@ bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
 }
 
 bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
+    if (let_hole_write_through(guest_physical)) return true;
     switch (boot_.ept01->touch(guest_physical)) {
         case Ept01::Touched::filled:
             return true;

@@ -191,6 +191,36 @@ TEST(Ept01, NoGuestPhysicalAddressLeadsIntoL0sRegion) {
     EXPECT_FALSE(ept.lookup(Gpa1{l0_region.end})->is_l0_hole);
 }
 
+TEST(Ept01, L0sRegionTakesWritesOnlyWhileItIsOpenAndIsOnesAgainAfter) {
+    Pages pages(128);
+    Ept01 ept(pages.pool, pc_types(), l0_region, processor(40));
+    const auto writable = [&ept](std::uint64_t address) {
+        std::uint64_t table = vmx::Eptp{ept.pointer()}.root();
+        std::uint64_t permissions = vmx::ept_entry::permissions;
+        for (unsigned level = 4;; --level) {
+            const std::uint64_t entry =
+                reinterpret_cast<const std::uint64_t*>(table)[address >> (12 + 9 * (level - 1)) & 511];
+            permissions &= entry;
+            if (vmx::ept_entry::is_leaf(entry, level)) return permissions == vmx::ept_entry::permissions;
+            table = vmx::ept_entry::table_address(entry);
+        }
+    };
+    for (int round = 0; round < 2; ++round) {
+        for (std::uint64_t at = l0_region.start; at < l0_region.end; at += 0x1FF000)
+            ASSERT_FALSE(writable(at)) << std::hex << at;
+        ept.open_l0_region(true);
+        for (std::uint64_t at = l0_region.start; at < l0_region.end; at += 0x1FF000)
+            ASSERT_TRUE(writable(at)) << std::hex << at;
+        auto* written =
+            reinterpret_cast<std::uint64_t*>(ept.lookup(Gpa1{l0_region.start + 0x1000})->address.value());
+        *written = 0;
+        ept.open_l0_region(false);
+        EXPECT_EQ(*written, ~0ULL);
+        EXPECT_TRUE(writable(l0_region.end));
+        EXPECT_TRUE(writable(l0_region.start - 1));
+    }
+}
+
 // Where the MTRRs alone would allow one page of 1 GB over it.
 TEST(Ept01, ARegionInUniformMemoryIsHiddenToo) {
     Pages pages(128);

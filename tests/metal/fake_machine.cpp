@@ -38,7 +38,7 @@ void write_signed(std::int64_t value) {
 }
 }  // namespace log
 
-void panic_begin() {
+void panic_begin(std::string_view /*whose*/) {
     panic_text.clear();
 }
 void panic_finish(const InterruptFrame*) {
