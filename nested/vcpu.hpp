@@ -234,7 +234,7 @@ private:
     void fail_valid(vmx::InstructionError error);
     void fail(vmx::InstructionError error);
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
-    [[nodiscard]] std::uint64_t l1_operand(unsigned number, bool long_mode, std::uint32_t most);
+    [[nodiscard]] std::uint64_t l1_operand(unsigned number, std::uint32_t most);
     void set_l1_register(unsigned number, std::uint64_t value);
     [[nodiscard]] bool l1_is_64_bit() {
         return x86::AccessRights{get_one(vmx::field::guest_cs_access_rights)}.is_long_mode();
@@ -280,14 +280,14 @@ private:
     [[nodiscard]] std::byte* plain_operand(vmx::InstructionInformation information, unsigned bytes,
                                            bool write);
     template <std::size_t Words>
-    [[nodiscard]] bool read_operand(vmx::InstructionInformation information, bool long_mode,
-                                    std::array<std::uint64_t, Words>& into);
-    [[nodiscard]] bool read_any_operand(vmx::InstructionInformation information, bool long_mode, void* into,
-                                        unsigned bytes);
-    [[nodiscard]] bool write_operand(vmx::InstructionInformation information, bool long_mode,
-                                     std::uint64_t value, unsigned bytes);
-    [[nodiscard]] bool write_any_operand(vmx::InstructionInformation information, bool long_mode,
-                                         std::uint64_t value, unsigned bytes);
+    [[nodiscard]] bool read_operand(vmx::InstructionInformation information,
+                                    std::array<std::uint64_t, Words>& into, unsigned narrow_bytes);
+    [[nodiscard]] bool read_any_operand(vmx::InstructionInformation information, void* into, unsigned bytes,
+                                        unsigned narrow_bytes);
+    [[nodiscard]] bool write_operand(vmx::InstructionInformation information, std::uint64_t value,
+                                     unsigned narrow_bytes);
+    [[nodiscard]] bool write_any_operand(vmx::InstructionInformation information, std::uint64_t value,
+                                         unsigned narrow_bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
     [[nodiscard]] std::uint32_t protection_key_rights();

@@ -160,11 +160,10 @@ std::uint64_t NestedVcpu<P>::l1_register(unsigned number) {
 }
 // Outside 64-bit mode an operand has 32 bits; one that is no larger than `most`, which is less, is itself.
 template <Port P>
-[[gnu::always_inline]] inline std::uint64_t NestedVcpu<P>::l1_operand(unsigned number, bool long_mode,
-                                                                      std::uint32_t most) {
+[[gnu::always_inline]] inline std::uint64_t NestedVcpu<P>::l1_operand(unsigned number, std::uint32_t most) {
     const std::uint64_t value = l1_register(number);
-    if (value > most && !long_mode) [[unlikely]]
-        return value & 0xffffffff;
+    if (value > most) [[unlikely]]
+        return l1_is_64_bit() ? value : value & 0xffffffff;
     return value;
 }
 template <Port P>
@@ -325,29 +324,29 @@ template <Port P>
 }
 
 // Reads the 64-bit words of the memory operand, each in one access: L1's other processors may be writing
-// them.
+// them. An operand that plain_operand() finds tells the mode too: only 64-bit mode has 64-bit addresses.
 template <Port P>
 template <std::size_t Words>
 [[gnu::always_inline]] inline bool NestedVcpu<P>::read_operand(vmx::InstructionInformation information,
-                                                               bool long_mode,
-                                                               std::array<std::uint64_t, Words>& into) {
-    if (long_mode) [[likely]] {
-        if (const auto* found = plain_operand(information, Words * 8, false)) [[likely]] {
-            const auto* source = reinterpret_cast<const std::uint64_t*>(found);
-            for (std::size_t i = 0; i < Words; ++i) into[i] = __atomic_load_n(&source[i], __ATOMIC_RELAXED);
-            return true;
-        }
+                                                               std::array<std::uint64_t, Words>& into,
+                                                               unsigned narrow_bytes) {
+    if (const auto* found = plain_operand(information, Words * 8, false)) [[likely]] {
+        const auto* source = reinterpret_cast<const std::uint64_t*>(found);
+        for (std::size_t i = 0; i < Words; ++i) into[i] = __atomic_load_n(&source[i], __ATOMIC_RELAXED);
+        return true;
     }
-    std::array<std::uint64_t, Words> found;  // so that what the caller has need not lie in memory
-    if (!read_any_operand(information, long_mode, found.data(), Words * 8)) return false;
-    into = found;
+    std::array<std::uint64_t, Words> words{};  // so that what the caller has need not lie in memory
+    if (!read_any_operand(information, words.data(), Words * 8, narrow_bytes)) return false;
+    into = words;
     return true;
 }
-// The same by the general way. False: the fault is in L1 already.
+// The same by the general way. narrow_bytes: outside 64-bit mode. False: the fault is in L1 already.
 template <Port P>
 [[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::read_any_operand(vmx::InstructionInformation information,
-                                                                  bool long_mode, void* into,
-                                                                  unsigned bytes) {
+                                                                  void* into, unsigned bytes,
+                                                                  unsigned narrow_bytes) {
+    const bool long_mode = l1_is_64_bit();
+    if (!long_mode) bytes = narrow_bytes;
     const auto linear = memory_operand(information, long_mode, bytes, false);
     if (!linear) {
         inject(linear.error());
@@ -359,21 +358,20 @@ template <Port P>
 }
 template <Port P>
 [[gnu::always_inline]] inline bool NestedVcpu<P>::write_operand(vmx::InstructionInformation information,
-                                                                bool long_mode, std::uint64_t value,
-                                                                unsigned bytes) {
-    if (long_mode) [[likely]] {
-        if (auto* found = plain_operand(information, 8, true)) [[likely]] {
-            __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
-            note_written(found);
-            return true;
-        }
+                                                                std::uint64_t value, unsigned narrow_bytes) {
+    if (auto* found = plain_operand(information, 8, true)) [[likely]] {
+        __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
+        note_written(found);
+        return true;
     }
-    return write_any_operand(information, long_mode, value, bytes);
+    return write_any_operand(information, value, narrow_bytes);
 }
 template <Port P>
 [[gnu::noinline, gnu::cold]] bool NestedVcpu<P>::write_any_operand(vmx::InstructionInformation information,
-                                                                   bool long_mode, std::uint64_t value,
-                                                                   unsigned bytes) {
+                                                                   std::uint64_t value,
+                                                                   unsigned narrow_bytes) {
+    const bool long_mode = l1_is_64_bit();
+    const unsigned bytes = long_mode ? 8 : narrow_bytes;
     const auto linear = memory_operand(information, long_mode, bytes, true);
     if (!linear) {
         inject(linear.error());
@@ -470,7 +468,7 @@ template <Port P>
 bool NestedVcpu<P>::read_pointer_operand(std::uint64_t& pointer) {
     std::array<std::uint64_t, 1> words;
     if (!read_operand(vmx::InstructionInformation{get_one(vmx::field::vm_exit_instruction_information)},
-                      l1_is_64_bit(), words)) {
+                      words, sizeof words)) {
         return false;
     }
     pointer = words[0];
@@ -608,7 +606,7 @@ template <Port P>
 void NestedVcpu<P>::vmptrst() {
     const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    if (!write_operand(information, l1_is_64_bit(), pointer, 8)) return;
+    if (!write_operand(information, pointer, 8)) return;
     succeed();
 }
 
@@ -619,8 +617,7 @@ void NestedVcpu<P>::vmread() {
     ++counters_.vmread_exits;
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = l1_is_64_bit();
-    const std::uint64_t encoding = l1_operand(information.register2(), long_mode, 0x7fff);
+    const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
     const int index =
         vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
     if (index < 0 || (field_traits_[static_cast<std::size_t>(index)] & not_promised) != 0 ||
@@ -629,11 +626,10 @@ void NestedVcpu<P>::vmread() {
     }
     std::uint64_t value = read_field(*current_, static_cast<std::size_t>(index));
     if (vmx::is_high(encoding)) value >>= 32;
-    if (!long_mode) value &= 0xffffffff;
     if (information.has_register_operand()) {
-        set_l1_register(information.register1(), value);
+        set_l1_register(information.register1(), l1_is_64_bit() ? value : value & 0xffffffff);
     } else {
-        if (!write_operand(information, long_mode, value, long_mode ? 8 : 4)) return;
+        if (!write_operand(information, value, 4)) return;
     }
     succeed();
 }
@@ -643,23 +639,16 @@ void NestedVcpu<P>::vmwrite() {
     ++counters_.vmwrite_exits;
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = l1_is_64_bit();
+    // A full 64-bit field is longer than an operand of 32 bits: its high bits are cleared (SDM 3C "VMWRITE").
     std::uint64_t value = 0;
     if (information.has_register_operand()) {
-        value = l1_register(information.register1());
-    } else if (long_mode) {
-        std::array<std::uint64_t, 1> words;
-        if (!read_operand(information, true, words)) return;
-        value = words[0];
+        value = l1_operand(information.register1(), 0xffffffff);
     } else {
-        std::uint64_t word = 0;
-        if (!read_any_operand(information, false, &word, 4)) return;
-        value = word;
+        std::array<std::uint64_t, 1> words;
+        if (!read_operand(information, words, 4)) return;
+        value = words[0];
     }
-    const std::uint64_t encoding = l1_operand(information.register2(), long_mode, 0x7fff);
-    // A full 64-bit field is longer than an operand of 32 bits: its high bits are cleared (SDM 3C "VMWRITE").
-    if (!long_mode) [[unlikely]]
-        value &= 0xffffffff;
+    const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
     const int index =
         vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
     const bool high = vmx::is_high(encoding);
@@ -688,13 +677,12 @@ void NestedVcpu<P>::vmwrite() {
 template <Port P>
 void NestedVcpu<P>::invept() {
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = l1_is_64_bit();
-    const std::uint64_t type = l1_operand(information.register2(), long_mode, 3);
+    const std::uint64_t type = l1_operand(information.register2(), 3);
     if (!capabilities_.promised.ept_vpid.has_invept_type(type)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::uint64_t, 2> words;
-    if (!read_operand(information, long_mode, words)) return;
+    if (!read_operand(information, words, sizeof words)) return;
     const vmx::InveptDescriptor descriptor{words[0], words[1]};
     if (static_cast<vmx::InveptType>(type) == vmx::InveptType::single_context) {
         if (descriptor.eptp != valid_eptp_) [[unlikely]] {
@@ -717,14 +705,13 @@ void NestedVcpu<P>::invept() {
 template <Port P>
 void NestedVcpu<P>::invvpid() {
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    const bool long_mode = l1_is_64_bit();
-    const std::uint64_t type = l1_operand(information.register2(), long_mode, 3);
+    const std::uint64_t type = l1_operand(information.register2(), 3);
     if (type > 3 || (invvpid_types_ >> type & 1) == 0) {
         if (!offers_invvpid()) return inject(detail::invalid_opcode());
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::uint64_t, 2> words;
-    if (!read_operand(information, long_mode, words)) return;
+    if (!read_operand(information, words, sizeof words)) return;
     const vmx::InvvpidDescriptor descriptor{words[0], words[1]};
     if (!vmx::is_valid_invvpid_descriptor(static_cast<vmx::InvvpidType>(type), descriptor)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);

@@ -57,7 +57,11 @@ VirtualCpu::~VirtualCpu() = default;
 Outcome VirtualCpu::execute(ExitReason reason, const vmx::InstructionOperands& operands,
                             std::uint64_t displacement, std::uint64_t type) {
     if (operands.register2 != 4 && type != 0) port.registers.at(operands.register2) = type;
-    return execute_raw(reason, operands.encode().value, displacement);
+    // No mode but the 64-bit one has 64-bit addresses.
+    vmx::InstructionOperands encoded = operands;
+    if (!x86::AccessRights{vmcs01().get(field::guest_cs_access_rights)}.is_long_mode())
+        encoded.address_bits = std::min(encoded.address_bits, 32U);
+    return execute_raw(reason, encoded.encode().value, displacement);
 }
 
 Outcome VirtualCpu::execute_raw(ExitReason reason, std::uint32_t instruction_information,
