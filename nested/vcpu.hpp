@@ -158,13 +158,14 @@ private:
     struct Slot {
         x86::Gpa<x86::L1> region{};
         bool active = false;
-        bool launched = false;         // as L1 sees it
-        bool vmcs02_prepared = false;  // host state and what else never changes is written
-        bool vmcs02_launched = false;  // the hardware's launch state
-        bool controls_changed = true;  // composed controls: to be checked and composed anew
-        bool host_changed = true;      // host state: to be checked
-        bool judge = true;             // guest state has something that only L0 can judge
-        bool primary_changed = false;  // primary02: to be written
+        bool launched = false;              // as L1 sees it
+        bool vmcs02_prepared = false;       // host state and what else never changes is written
+        bool vmcs02_launched = false;       // the hardware's launch state
+        bool controls_changed = true;       // composed controls: to be checked and composed anew
+        bool host_changed = true;           // host state: to be checked
+        bool judge = true;                  // something in guest state may be for L0 to judge
+        bool has_unpromised_state = false;  // an activity state or a bit of CR4
+        bool primary_changed = false;       // primary02: to be written
         bool l1_uses_vpid = false;
         bool l1_uses_ept = false;
         std::uint16_t vmcs02_tag = 0;

@@ -209,7 +209,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if ((is_pending(vmx::field::guest_activity_state) && !activity_state_is_offered(slot)) ||
         (is_pending(vmx::field::guest_cr4) &&
          (vmcs12.get(vmx::field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) != 0)) [[unlikely]] {
-        slot.judge = true;
+        slot.judge = slot.has_unpromised_state = true;
     }
     if (slot.controls_changed) {
         compose_controls(slot);
@@ -407,11 +407,13 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
     }
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
-    if (slot.judge || !pdptes_are_good || (work & entry_msr_list) != 0) {
+    // What the link pointer names may change without L1's writing the field.
+    const bool linked = names_linked_vmcs(slot);
+    if (linked || slot.has_unpromised_state || !pdptes_are_good || (work & entry_msr_list) != 0) {
         if (const auto failure = judge_entry(slot, pdptes_are_good)) return failure;
-        // What the link pointer names may change without L1's writing the field.
-        slot.judge = names_linked_vmcs(slot);
+        slot.has_unpromised_state = false;
     }
+    slot.judge = linked;
     if ((work & entry_msr_list) != 0) {
         for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
         if (const unsigned failed = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),

@@ -124,7 +124,8 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
             slot->vmcs12.set_word(i, __atomic_load_n(&stored->words[i], __ATOMIC_RELAXED));
         }
     }
-    slot->judge = names_linked_vmcs(*slot);
+    slot->judge = true;
+    slot->has_unpromised_state = false;
     if (l1_state_of_ == slot) l1_state_known_ = false;
     if (shadowing_) fill_shadow(*slot);
     return slot;
@@ -284,7 +285,7 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
             if (l1_state_of_ == &slot && !detail::host_always_loaded.contains(index)) l1_state_known_ = false;
             return;
         case FieldHandling::kept:
-            if (names_linked_vmcs(slot)) slot.judge = true;
+            slot.judge = true;
             return;
         default:
             return;
