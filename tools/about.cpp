@@ -25,13 +25,13 @@ Json line_of(std::vector<std::string> arguments) {
     const auto finished = run_to_end(std::move(command), limit);
     if (!finished || finished->status != 0) return nullptr;
     const std::string line = finished->output.substr(0, finished->output.find('\n'));
-    return line.empty() ? Json{nullptr} : Json(line);
+    return line.empty() ? Json(nullptr) : Json(line);
 }
 
 Json kernel_version() {
     const auto file = read_file(cache_directory() / "kernel" / "vmlinuz");
     const std::string version = file ? bzimage_version(text_of(*file)) : std::string{};
-    return version.empty() ? Json{nullptr} : Json(version);
+    return version.empty() ? Json(nullptr) : Json(version);
 }
 
 Json about() {

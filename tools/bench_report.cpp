@@ -166,7 +166,7 @@ std::string bench_json(const Measurements& measurements, bool with_kvm) {
         report["targets"].push_back({{"what", target.what},
                                      {"measured", number(target.measured)},
                                      {"at_most", number(target.to_reach)},
-                                     {"kvm", with_kvm ? number(target.peer) : Json{nullptr}},
+                                     {"kvm", with_kvm ? number(target.peer) : Json(nullptr)},
                                      {"reached", target.reached()}});
     }
     return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -47,7 +47,7 @@ std::string stack_json(const Measurements& measurements) {
     }
     for (const Target& target : targets(measurements)) {
         report["targets"].push_back({{"what", target.operation},
-                                     {"measured", target.measured ? Json(*target.measured) : Json{nullptr}},
+                                     {"measured", target.measured ? Json(*target.measured) : Json(nullptr)},
                                      {"at_most", target.to_reach},
                                      {"peer", target.peer},
                                      {"reached", target.reached()}});
