@@ -240,11 +240,8 @@ void add_world(std::vector<BootTest>& tests) {
         const char* l0_command_line;  // none: no L0
         const char* command_line;
         unsigned processors;
-        std::string_view processor = usual_processor;
     };
-    constexpr std::array<Case, 7> cases{{
-        // A processor with the monitor trap flag.
-        {"boot.world.monitor-trap", "log=info", "hole", 1, "corei7_icelake_u"},
+    constexpr std::array<Case, 6> cases{{
         {"boot.world.chipset", "log=info", "smram sleep hole", 1},
         {information_name.data(), "log=info", "information  memory", 1},
         {information_direct_name.data(), nullptr, "information  memory", 1},
@@ -266,7 +263,6 @@ void add_world(std::vector<BootTest>& tests) {
         request.plan.modules = {{world_kernel(), "first  module's 'text'"}, {endings_kernel(), ""}};
         request.memory = bare_memory;
         request.processors = each.processors;
-        request.processor = each.processor;
         request.limit = bare_limit;
         tests.push_back({{each.name, std::move(request)}, std::nullopt, {}, std::move(stages)});
     }

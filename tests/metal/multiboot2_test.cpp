@@ -102,7 +102,8 @@ TEST(Multiboot2, TheBootLoadersNameAndTheBootDeviceAreFound) {
     device.put<std::uint32_t>(8, 0x12);
     structure.tag(5, device);
     structure.memory(0, 0x1000, 1);
-    const auto information = parse_multiboot2(structure.finish().view());
+    const TestBytes bytes = structure.finish();  // the views of what is found point into it
+    const auto information = parse_multiboot2(bytes.view());
     ASSERT_TRUE(information);
     EXPECT_EQ(information->loader_name, "GRUB 2.06");
     EXPECT_EQ(information->boot_device, 0xE0FF12FFu);
