@@ -87,7 +87,12 @@ TEST(Measurements, AModesValuesFromAnotherModesRunDoNotCount) {
 
 TEST(StackJson, HasExactlyTheKeysThatItPromises) {
     const auto report = nlohmann::json::parse(stack_json(complete()));
-    EXPECT_EQ(report.size(), 4U);
+    EXPECT_EQ(report.size(), 5U);
+    ASSERT_FALSE(report["targets"].empty());
+    for (const auto& target : report["targets"]) {
+        EXPECT_TRUE(target["what"].is_string()) << target;
+        EXPECT_TRUE(target.contains("at_most")) << target;
+    }
     EXPECT_EQ(report["trace"].size(), trace_values.size());
     EXPECT_EQ(report["l1"]["cpu_flags"], (std::vector<std::string>{"fpu", "vmx", "ept", "vpid"}));
     EXPECT_EQ(report["l1"]["kvm_intel"]["vpid"], "Y");
