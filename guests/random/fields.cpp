@@ -52,7 +52,12 @@ bool may_be_written(std::uint64_t encoding) {
     if (vmx::kind(encoding) != vmx::FieldKind::guest_state) return false;
     for (const std::uint32_t kept :
          {field::guest_activity_state.encoding, field::vmx_preemption_timer_value.encoding,
-          field::guest_ia32_debugctl.encoding, field::guest_rip.encoding})
+          field::guest_ia32_debugctl.encoding, field::guest_pending_debug_exceptions.encoding,
+          field::guest_rip.encoding,
+          // What is bad with one of these has a qualification of its own, and the order of checks is free:
+          // mutations.cpp.
+          field::vmcs_link_pointer.encoding, field::guest_pdpte0.encoding, field::guest_pdpte1.encoding,
+          field::guest_pdpte2.encoding, field::guest_pdpte3.encoding})
         if (encoding == kept) return false;
     return true;
 }

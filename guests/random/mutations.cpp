@@ -22,8 +22,9 @@ bool may_be_changed(std::uint32_t encoding) {
              field::vmx_preemption_timer_value.encoding,
              field::guest_activity_state.encoding,
              field::vmcs_link_pointer.encoding,
-             // The emulator takes reserved bits, and keeps none.
+             // The emulator takes reserved bits, and of IA32_DEBUGCTL keeps none.
              field::guest_ia32_debugctl.encoding,
+             field::guest_pending_debug_exceptions.encoding,
          })
         if (encoding == kept) return false;
     return true;
