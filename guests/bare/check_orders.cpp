@@ -189,6 +189,16 @@ void check_msr_list() {
                         got != vm_exit || read(field::exit_reason) == invalid_guest_state);
             check.equal("the list's first MSR", read_msr(msr_lstar), before);
         }
+        if (capabilities.primary.may_set(primary::use_tpr_shadow)) {
+            const Mutation threshold{
+                "",
+                {{field::primary_processor_based_vm_execution_controls.encoding, 0, primary::use_tpr_shadow},
+                 {field::virtual_apic_address.encoding, all_bits, physical(allocate_page())},
+                 {field::tpr_threshold.encoding, all_bits, 4}}};
+            const Mutated mutated{threshold};
+            check.outcome("TPR threshold", try_enter(true), vm_fail_valid(7));
+            check.equal("the list's first MSR", read_msr(msr_lstar), before);
+        }
     }
     {
         Check check{"the-first-bad-entry-of-an-msr-list-is-the-one-that-is-told"};
