@@ -1,5 +1,7 @@
 #include "metal/entry_explanation.hpp"
 
+#include <cstddef>
+
 #include "metal/log.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "nested/entry_check_fields.hpp"
@@ -34,6 +36,8 @@ void write_field(std::uint32_t encoding, std::uint64_t value, bool first) {
     log::write(log::hex(value));
 }
 
+constexpr const char* of_l1 = "a VM entry of L1's breaks the rule ";
+
 void write_guest_check(const char* who, nested::EntryCheck check) {
     write_rule(who, check);
     bool first = true;
@@ -48,21 +52,19 @@ void write_guest_check(const char* who, nested::EntryCheck check) {
 
 }  // namespace
 
-void explain_entry_check(nested::EntryCheck check) {
+void explain_entry_check(nested::EntryCheck check, const nested::Vmcs12& vmcs12) {
     if (log::level() < LogLevel::debug) return;
-    constexpr const char* of_l1 = "a VM entry of L1's breaks the rule ";
-    if (check >= nested::EntryCheck::guest_cr0_fixed_bits) {
-        write_guest_check(of_l1, check);
-        return;
-    }
     write_rule(of_l1, check);
     bool first = true;
     for (const std::uint32_t encoding : nested::fields_of(check)) {
-        log::write(first ? ": " : ", ");
-        log::write(vmx::name_of(encoding));
+        write_field(encoding, vmcs12.word(static_cast<std::size_t>(vmx::dense_index(encoding))), first);
         first = false;
     }
     log::write("\n");
+}
+
+void explain_guest_check(nested::EntryCheck check) {
+    if (log::level() >= LogLevel::debug) write_guest_check(of_l1, check);
 }
 
 void explain_refused_entry(std::uint32_t exit_reason, const BootResult& boot) {

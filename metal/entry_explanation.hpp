@@ -6,12 +6,15 @@
 
 #include "metal/boot_result.hpp"
 #include "nested/entry_checks_table.hpp"
+#include "nested/vmcs12.hpp"
 
 namespace flatback::metal {
 
-// A rule that L0 found broken. Guest state has the values of the current VMCS, which is then vmcs02; of
-// controls and host state the fields are named.
-void explain_entry_check(nested::EntryCheck check);
+// A rule about controls or host state that L0 found broken, with the values of L1's VMCS.
+void explain_entry_check(nested::EntryCheck check, const nested::Vmcs12& vmcs12);
+
+// A rule about guest state that L0 found broken, with the values of the current VMCS, vmcs02.
+void explain_guest_check(nested::EntryCheck check);
 
 // The processor ended the entry into vmcs02, which is current, with this exit reason. It does not say which
 // rule the guest state breaks: L0's own checks of the same state do (SDM 3C 27.3.1).

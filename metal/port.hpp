@@ -14,8 +14,10 @@
 #include "metal/recorder.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
+#include "nested/entry_checks_table.hpp"
 #include "nested/notice.hpp"
 #include "nested/port.hpp"
+#include "nested/vmcs12.hpp"
 
 namespace flatback::metal {
 
@@ -117,6 +119,7 @@ public:
 
     unsigned cpu() { return 0; }
     void notice(nested::Notice what, std::uint64_t detail);
+    void notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12);
     [[noreturn]] void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
 

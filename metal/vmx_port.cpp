@@ -282,7 +282,7 @@ bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
 void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
     switch (what) {
         case nested::Notice::entry_check_failed:
-            explain_entry_check(static_cast<nested::EntryCheck>(detail));
+            explain_guest_check(static_cast<nested::EntryCheck>(detail));
             break;
         case nested::Notice::guest_state_refused:
             explain_refused_entry(static_cast<std::uint32_t>(detail), boot_);
@@ -291,6 +291,10 @@ void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
             log::debug("the processor refused vmcs02, VM-instruction error ", detail);
             break;
     }
+}
+
+void MetalPort::notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12) {
+    explain_entry_check(check, vmcs12);
 }
 
 void MetalPort::l1_shutdown(const char* why) {

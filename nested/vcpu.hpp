@@ -459,6 +459,14 @@ private:
     void notice(Notice what, std::uint64_t detail) {
         if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
     }
+    // Of a rule about controls or host state, to a port that wants their values too.
+    void notice(EntryCheck check, const Vmcs12& vmcs12) {
+        if constexpr (requires { port_.notice(check, vmcs12); }) {
+            port_.notice(check, vmcs12);
+        } else {
+            notice(Notice::entry_check_failed, static_cast<std::uint64_t>(check));
+        }
+    }
     void run(tag::OwedFlush&& flush);
     void run_here(tag::OwedFlush&& flush);
     void flush_ept_contexts(tag::FlushCause cause);

@@ -162,7 +162,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if (shadowing_) collect_shadow(slot);
 
     const auto refuse = [&](InstructionError error, EntryCheck check) {
-        notice(Notice::entry_check_failed, static_cast<std::uint64_t>(check));
+        notice(check, slot.vmcs12);
         if (shadowing_) load(vmcs01_);
         fail_valid(error);
         return Entry::vmresume;

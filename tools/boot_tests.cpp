@@ -292,10 +292,10 @@ void add_explanations(std::vector<BootTest>& tests) {
         {"boot.log.entry-controls",
          "check only=entry-controls",
          {"[L0] a VM entry of L1's breaks the rule pin_based_reserved_bits (SDM 3C 27.2.1.1): "
-          "pin_based_vm_execution_controls"}},
+          "pin_based_vm_execution_controls 0x"}},
         {"boot.log.entry-host",
          "check only=entry-host",
-         {"[L0] a VM entry of L1's breaks the rule host_cr0_fixed_bits (SDM 3C 27.2.2): host_cr0"}},
+         {"[L0] a VM entry of L1's breaks the rule host_cr0_fixed_bits (SDM 3C 27.2.2): host_cr0 0x"}},
         {"boot.log.entry-guest",
          "check only=entry-guest",
          {"[L0] the processor refused L2's guest state, which breaks the rule guest_rflags_reserved_bits "
