@@ -164,6 +164,16 @@ void settle_single_step() {
     write(field::guest_pending_debug_exceptions, trap_flag ? pending | single_step : pending);
 }
 
+// "IA-32e mode guest" without paging, which a guest that left long mode and a field that was changed can make
+// together: SDM 3C 27.3.1.1 refuses it, the emulator runs it.
+void settle_long_mode() {
+    constexpr std::uint64_t paging = 0x80000000;
+    if ((read(field::guest_cr0) & paging) != 0) return;
+    const std::uint32_t entry = read(field::vm_entry_controls);
+    if ((entry & entry_control::ia32e_mode_guest) != 0)
+        write(field::vm_entry_controls, entry & ~entry_control::ia32e_mode_guest);
+}
+
 // What L1 does before an entry.
 void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
     const bool anew = random.one_in(3);
@@ -193,6 +203,7 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
 
 // One entry; false where L2 did not run, or cannot again.
 bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& line) {
+    settle_long_mode();
     last_fault.taken = false;
     const std::uint64_t flags = enter_l2(&guest.registers, launch);
     if (flags != 0) {
