@@ -56,6 +56,9 @@ std::uint64_t Snippet::address() {
                                                data + 0x4000, data + 0x5000, data + 0x6000, local_apic,
                                                nothing, alias, unmapped, code, std::uint64_t{0x7F000000}});
     const std::uint64_t offset = random_.number({0, 8, 0x20, 0x30, 0xFFC, 0xFFE, 0x800});
+    // The local APIC's registers are defined for aligned 32-bit accesses only (SDM 3A 11.4.1), and 32-bit
+    // code may come to run as 64-bit code.
+    if (page == local_apic) return data + offset;
     // 16-bit code has its segments at l2_memory::code.
     return bits_ == 16 && random_.one_in(2) ? random_.below(0x10000) : page + offset;
 }

@@ -107,6 +107,12 @@ constexpr Value bad_host[] = {
     {field::vm_exit_controls.encoding, exit_control::host_address_space_size, 0},
 };
 
+// The VPID's field exists where the control does; a VMREAD of it would leave its error number behind.
+bool is_there(std::uint32_t encoding) {
+    return encoding != field::virtual_processor_identifier.encoding ||
+           capabilities.secondary.may_set(secondary::enable_vpid);
+}
+
 bool uses_pdptes() {
     constexpr std::uint64_t pae = 0x20;
     constexpr std::uint64_t paging = 0x80000000;
@@ -118,9 +124,6 @@ bool uses_pdptes() {
 
 void Mutations::set(std::uint32_t encoding, std::uint64_t value, Line& line) {
     if (count_ == most) return;
-    if (encoding == field::virtual_processor_identifier.encoding &&
-        !capabilities.secondary.may_set(secondary::enable_vpid))
-        return;
     const std::uint64_t before = read_raw(encoding);
     changes_[count_++] = {encoding, before};
     write_raw(encoding, value);
@@ -139,6 +142,7 @@ void Mutations::add(Random& random, bool alone, Line& line) {
     must_be_undone_ = kind == 5 || kind == 7;
     if (kind < 3) {
         const Value& value = bad_controls[random.below(std::size(bad_controls))];
+        if (!is_there(value.encoding)) return;
         return set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
     }
     if (kind < 5) {
