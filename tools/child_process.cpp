@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -126,6 +127,15 @@ void ChildProcess::stop(std::chrono::milliseconds grace) {
         if (std::chrono::steady_clock::now() >= deadline) ::kill(-pid_, SIGKILL);
         std::this_thread::sleep_for(poll_interval);
     }
+}
+
+std::chrono::nanoseconds ChildProcess::processor_time() const {
+    clockid_t clock{};
+    timespec used{};
+    if (pid_ <= 0 || status_ || ::clock_getcpuclockid(pid_, &clock) != 0 ||
+        ::clock_gettime(clock, &used) != 0)
+        return {};
+    return std::chrono::seconds{used.tv_sec} + std::chrono::nanoseconds{used.tv_nsec};
 }
 
 void ChildProcess::signal_interrupt() {

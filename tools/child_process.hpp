@@ -52,6 +52,9 @@ public:
 
     [[nodiscard]] pid_t pid() const { return pid_; }
 
+    // The processor time that it has used so far; 0 where that cannot be asked, as after its end.
+    [[nodiscard]] std::chrono::nanoseconds processor_time() const;
+
 private:
     explicit ChildProcess(pid_t pid) : pid_{pid} {}
 

@@ -56,6 +56,9 @@ public:
     // too much for COM1. Empty where it cannot be read.
     [[nodiscard]] std::string console() const;
 
+    // What Bochs has used: unlike the time of day, no measure of how busy or how slow the machine is.
+    [[nodiscard]] std::chrono::nanoseconds processor_time() const { return bochs_.processor_time(); }
+
 private:
     Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs, EmulationRequest request);
 

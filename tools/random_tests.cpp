@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds poll_interval{50};
 constexpr std::chrono::seconds boot_limit{300};
+// Of the emulator's processor time: a slow or busy machine makes no step longer.
 constexpr std::chrono::seconds longest_step{40};
 constexpr std::string_view promise_key = "random.promise";
 // Of one boot. The firmware and GRUB take 0.6 G instructions of it, as much as some hundred cases.
@@ -69,7 +70,7 @@ struct Running {
     std::optional<Outcome> outcome = {};
     bool is_stuck = false;
     std::size_t last_size = 0;
-    Clock::time_point last_growth = Clock::now();
+    std::chrono::nanoseconds last_growth{0};
     Clock::time_point next_look = Clock::now();
 };
 
@@ -125,7 +126,8 @@ Boot Comparer::finish(const Running& run, std::string_view name) {
     }
     boot.lines = parse_random_log(console);
     boot.ended = run.emulation.transcript().ended();
-    boot.said = run.is_stuck ? fmt::format("stuck: no result for {} s", longest_step.count())
+    boot.said = run.is_stuck ? fmt::format("stuck: no result for {} s of the emulator's processor time",
+                                           longest_step.count())
                              : describe(*run.outcome, run.emulation.transcript());
     return boot;
 }
@@ -142,10 +144,10 @@ bool Running::is_over() {
     const std::size_t size = emulation.console().size();
     if (size != last_size) {
         last_size = size;
-        last_growth = now;
+        last_growth = emulation.processor_time();
     }
-    is_stuck =
-        emulation.transcript().texts().contains(std::string{promise_key}) && now - last_growth > longest_step;
+    is_stuck = emulation.transcript().texts().contains(std::string{promise_key}) &&
+               emulation.processor_time() - last_growth > longest_step;
     return is_stuck;
 }
 

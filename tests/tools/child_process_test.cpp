@@ -25,6 +25,19 @@ TEST(ChildProcess, ItsStatusAndOutputComeBack) {
     EXPECT_EQ(finished->output, "out\nerr=or\n");
 }
 
+TEST(ChildProcess, ItsProcessorTimeGrowsOnlyWhereItWorks) {
+    auto busy = ChildProcess::start(
+        {.arguments = {"sh", "-c", "while :; do :; done"}, .directory = {}, .output = {}, .environment = {}});
+    auto asleep =
+        ChildProcess::start({.arguments = {"sleep", "60"}, .directory = {}, .output = {}, .environment = {}});
+    ASSERT_TRUE(busy.has_value());
+    ASSERT_TRUE(asleep.has_value());
+    while (busy->processor_time() < 200ms) std::this_thread::sleep_for(10ms);
+    EXPECT_LT(asleep->processor_time(), 100ms);
+    busy->stop();
+    EXPECT_EQ(busy->processor_time(), 0ns);
+}
+
 TEST(ChildProcess, AMissingProgramIsNamed) {
     const auto finished =
         run_to_end({.arguments = {"no-such-program"}, .directory = {}, .output = {}, .environment = {}}, 10s);
