@@ -4,8 +4,8 @@
 
 #include "metal/log.hpp"
 #include "metal/vmx_instructions.hpp"
-#include "nested/entry_check_fields.hpp"
-#include "nested/entry_checks_guest.hpp"
+#include "nested/entry/check_fields.hpp"
+#include "nested/entry/checks_guest.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/field_table.hpp"
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "metal/boot_result.hpp"
-#include "nested/entry_checks_table.hpp"
-#include "nested/vmcs12.hpp"
+#include "nested/entry/checks_table.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 
 namespace flatback::metal {
 

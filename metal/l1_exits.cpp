@@ -7,7 +7,7 @@
 #include "metal/l1_control_registers.hpp"
 #include "metal/log.hpp"
 #include "metal/panic.hpp"
-#include "nested/complete_instruction.hpp"
+#include "nested/l1/complete_instruction.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
 #include "vmx/interruption.hpp"

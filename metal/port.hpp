@@ -14,10 +14,10 @@
 #include "metal/recorder.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
-#include "nested/entry_checks_table.hpp"
+#include "nested/entry/checks_table.hpp"
 #include "nested/notice.hpp"
 #include "nested/port.hpp"
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 
 namespace flatback::metal {
 

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "nested/vmcs12.hpp"
-#include "vmx/capability.hpp"
-#include "vmx/controls.hpp"
-#include "x86/control_registers.hpp"
+#include "../vmx/capability.hpp"
+#include "../vmx/controls.hpp"
+#include "../x86/control_registers.hpp"
+#include "vmcs/vmcs12.hpp"
 
 namespace flatback::nested {
 

@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "vmx/exit_reason.hpp"
+#include "../vmx/exit_reason.hpp"
 
 namespace flatback::nested {
 

@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "vmx/controls.hpp"
-#include "vmx/interruption.hpp"
-#include "x86/exception.hpp"
+#include "../vmx/controls.hpp"
+#include "../vmx/interruption.hpp"
+#include "../x86/exception.hpp"
 
 namespace flatback::nested {
 

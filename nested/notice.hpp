@@ -3,13 +3,13 @@
 
 #include <cstdint>
 
-#include "tag/flush_cause.hpp"
-#include "vmx/invalidation.hpp"
+#include "../tag/flush_cause.hpp"
+#include "../vmx/invalidation.hpp"
 
 namespace flatback::nested {
 
 enum class Notice : std::uint8_t {
-    entry_check_failed,       // of L1's VM entry; the detail is an EntryCheck (nested/entry_checks_table.hpp)
+    entry_check_failed,       // of L1's VM entry; the detail is an EntryCheck (nested/entry/checks_table.hpp)
     hardware_refused_vmcs02,  // VMfail; the detail is the VM-instruction error
     guest_state_refused,      // by the processor; the detail is the exit reason
 };

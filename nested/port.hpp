@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <optional>
 
-#include "vmx/invalidation.hpp"
-#include "x86/address.hpp"
-#include "x86/msr.hpp"
+#include "../vmx/invalidation.hpp"
+#include "../x86/address.hpp"
+#include "../x86/msr.hpp"
 
 namespace flatback::nested {
 

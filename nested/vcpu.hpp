@@ -13,24 +13,24 @@
 #include <type_traits>
 #include <utility>
 
-#include "nested/capabilities.hpp"
-#include "nested/counters.hpp"
-#include "nested/entry_checks.hpp"
-#include "nested/ept02.hpp"
-#include "nested/newest.hpp"
-#include "nested/notice.hpp"
-#include "nested/port.hpp"
-#include "nested/shadow_fields.hpp"
-#include "nested/vmcs12.hpp"
-#include "tag/vpid12_map.hpp"
-#include "vmx/exit_qualification.hpp"
-#include "vmx/exit_reason.hpp"
-#include "vmx/instruction_error.hpp"
-#include "vmx/instruction_information.hpp"
-#include "vmx/interruption.hpp"
-#include "x86/add_one.hpp"
-#include "x86/control_registers.hpp"
-#include "x86/segment.hpp"
+#include "../tag/vpid12_map.hpp"
+#include "../vmx/exit_qualification.hpp"
+#include "../vmx/exit_reason.hpp"
+#include "../vmx/instruction_error.hpp"
+#include "../vmx/instruction_information.hpp"
+#include "../vmx/interruption.hpp"
+#include "../x86/add_one.hpp"
+#include "../x86/control_registers.hpp"
+#include "../x86/segment.hpp"
+#include "capabilities.hpp"
+#include "counters.hpp"
+#include "entry/checks.hpp"
+#include "ept/ept02.hpp"
+#include "notice.hpp"
+#include "port.hpp"
+#include "vmcs/newest.hpp"
+#include "vmcs/shadow_fields.hpp"
+#include "vmcs/vmcs12.hpp"
 
 namespace flatback::nested {
 
@@ -169,7 +169,7 @@ private:
         bool l1_uses_vpid = false;
         bool l1_uses_ept = false;
         std::uint16_t vmcs02_tag = 0;
-        std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/vcpu_entry.hpp)
+        std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/entry/entry.hpp)
         std::uint32_t primary02 = 0;
         std::uint32_t secondary02 = 0;  // but for "enable VPID"
         std::uint64_t last_used = 0;
@@ -214,7 +214,7 @@ private:
     static constexpr std::uint32_t flat_code_rights_64 = 0xa09b;
     static constexpr std::uint32_t busy_task_rights = 0x8b;
 
-    // nested/vcpu_instructions.hpp: the thirteen instructions.
+    // nested/l1/instructions.hpp: the thirteen instructions.
     void vmxon();
     void vmxoff();
     void vmclear();
@@ -303,7 +303,7 @@ private:
             ++bitmap_writes_;
     }
 
-    // nested/vcpu_vmcs.hpp: which of L1's VMCSs are active and current.
+    // nested/vmcs/active.hpp: which of L1's VMCSs are active and current.
     [[nodiscard]] Slot* find(x86::Gpa<x86::L1> region);
     [[nodiscard]] Slot* activate(x86::Gpa<x86::L1> region);
     void write_back(Slot& slot);
@@ -317,7 +317,7 @@ private:
     void collect_shadow(Slot& slot, bool all = false);
     void collect_all(Slot& slot);
 
-    // nested/vcpu_entry.hpp
+    // nested/entry/entry.hpp
     void remember_l1_state(const Slot& slot);
     void pass_on_l2_state(const Slot& slot);
     [[nodiscard]] static bool names_linked_vmcs(const Slot& slot) {
@@ -376,7 +376,7 @@ private:
     [[nodiscard]] unsigned load_msrs(std::uint64_t list, std::uint32_t count);
     [[nodiscard]] bool store_msrs(std::uint64_t list, std::uint32_t count);
 
-    // nested/vcpu_exit.hpp
+    // nested/exit/exit.hpp
     [[nodiscard]] bool tells_of_nmi_unblocking();
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
     [[nodiscard]] bool is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification);
@@ -396,7 +396,7 @@ private:
     void load_l1_data_segment(const Vmcs12& vmcs12, bool known, std::uint64_t base);
     void load_l1_rare_state(Slot& slot, bool long_mode);
 
-    // nested/vcpu_events.hpp
+    // nested/exit/events.hpp
     [[nodiscard]] bool give_fault(const Fault& fault);
     Entry raise_in_l2(Slot& slot, std::size_t basic_reason, const Fault& fault);
     [[nodiscard]] vmx::InterruptionInformation exception_for(const Fault& fault);
@@ -521,12 +521,12 @@ private:
 
 }  // namespace flatback::nested
 
-#include "nested/vcpu_vmcs.hpp"
+#include "vmcs/active.hpp"
 // clang-format keeps this order: what stands above is used below.
-#include "nested/vcpu_instructions.hpp"
+#include "l1/instructions.hpp"
 // -
-#include "nested/vcpu_entry.hpp"
+#include "entry/entry.hpp"
 // -
-#include "nested/vcpu_events.hpp"
+#include "exit/events.hpp"
 // -
-#include "nested/vcpu_exit.hpp"
+#include "exit/exit.hpp"

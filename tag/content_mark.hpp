@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "tag/cpu.hpp"
-#include "tag/flush_cause.hpp"
-#include "x86/address.hpp"
+#include "../x86/address.hpp"
+#include "cpu.hpp"
+#include "flush_cause.hpp"
 
 namespace flatback::tag {
 

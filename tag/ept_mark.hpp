@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
-#include "tag/cpu.hpp"
-#include "tag/flush_cause.hpp"
+#include "cpu.hpp"
+#include "flush_cause.hpp"
 
 namespace flatback::tag {
 

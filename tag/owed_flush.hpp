@@ -5,12 +5,12 @@
 #include <optional>
 #include <utility>
 
-#include "tag/content_mark.hpp"
-#include "tag/cpu.hpp"
-#include "tag/ept_mark.hpp"
-#include "tag/flush_cause.hpp"
-#include "tag/vpid_pool.hpp"
-#include "x86/address.hpp"
+#include "../x86/address.hpp"
+#include "content_mark.hpp"
+#include "cpu.hpp"
+#include "ept_mark.hpp"
+#include "flush_cause.hpp"
+#include "vpid_pool.hpp"
 
 namespace flatback::tag {
 

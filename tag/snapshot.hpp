@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <span>
 
-#include "tag/content_mark.hpp"
-#include "tag/cpu.hpp"
-#include "tag/ept_mark.hpp"
-#include "tag/vpid01.hpp"
-#include "tag/vpid12_map.hpp"
-#include "tag/vpid_pool.hpp"
-#include "x86/address.hpp"
+#include "../x86/address.hpp"
+#include "content_mark.hpp"
+#include "cpu.hpp"
+#include "ept_mark.hpp"
+#include "vpid01.hpp"
+#include "vpid12_map.hpp"
+#include "vpid_pool.hpp"
 
 namespace flatback::tag {
 

@@ -1,4 +1,4 @@
-#include "tag/owed_flush.hpp"
+#include "owed_flush.hpp"
 
 namespace flatback::tag {
 

@@ -9,12 +9,12 @@
 #include <optional>
 #include <utility>
 
-#include "tag/content_mark.hpp"
-#include "tag/ept_mark.hpp"
-#include "tag/owed_flush.hpp"
-#include "tag/vpid01.hpp"
-#include "tag/vpid_pool.hpp"
-#include "x86/address.hpp"
+#include "../x86/address.hpp"
+#include "content_mark.hpp"
+#include "ept_mark.hpp"
+#include "owed_flush.hpp"
+#include "vpid01.hpp"
+#include "vpid_pool.hpp"
 
 namespace flatback::tag {
 

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "tag/flush_cause.hpp"
-#include "vmx/exit_reason.hpp"
-#include "vmx/invalidation.hpp"
+#include "../tag/flush_cause.hpp"
+#include "../vmx/exit_reason.hpp"
+#include "../vmx/invalidation.hpp"
 
 namespace flatback::trace {
 

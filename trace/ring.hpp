@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "trace/event.hpp"
+#include "event.hpp"
 
 namespace flatback::trace {
 

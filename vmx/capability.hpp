@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "vmx/controls.hpp"
-#include "x86/msr.hpp"
+#include "../x86/msr.hpp"
+#include "controls.hpp"
 
 namespace flatback::vmx {
 

@@ -4,10 +4,10 @@
 
 #include <cstdint>
 
-#include "vmx/capability.hpp"
-#include "x86/address.hpp"
-#include "x86/msr.hpp"
-#include "x86/paging.hpp"
+#include "../x86/address.hpp"
+#include "../x86/msr.hpp"
+#include "../x86/paging.hpp"
+#include "capability.hpp"
 
 namespace flatback::vmx {
 

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "vmx/field.hpp"
+#include "field.hpp"
 
 namespace flatback::vmx {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "x86/segment.hpp"
+#include "../x86/segment.hpp"
 
 namespace flatback::vmx {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "x86/exception.hpp"
+#include "../x86/exception.hpp"
 
 namespace flatback::vmx {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "x86/address.hpp"
+#include "../x86/address.hpp"
 
 namespace flatback::vmx {
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "x86/msr.hpp"
+#include "msr.hpp"
 
 namespace flatback::x86 {
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "x86/address.hpp"
+#include "address.hpp"
 
 namespace flatback::x86 {
 

@@ -24,8 +24,8 @@ struct Broken {
     bool of_ept01 = false;  // a mapping of L1's own
 };
 
-/// Takes one step of a program: L0 does what the engine does around the tag manager (nested/vcpu_entry.hpp,
-/// vcpu_exit.hpp, vcpu_instructions.hpp), and the caches do what the architecture says.
+/// Takes one step of a program: L0 does what the engine does around the tag manager (nested/entry/entry.hpp,
+/// exit/exit.hpp, l1/instructions.hpp), and the caches do what the architecture says.
 class Stepper {
 public:
     explicit Stepper(const Alphabet& alphabet, SeededDefect defect = SeededDefect::none);

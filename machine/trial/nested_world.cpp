@@ -8,7 +8,7 @@
 #include "machine/program/layout.hpp"
 #include "machine/trial/l1_space.hpp"
 #include "machine/trial/machine_port.hpp"
-#include "nested/complete_instruction.hpp"
+#include "nested/l1/complete_instruction.hpp"
 #include "nested/vcpu.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/ept.hpp"

@@ -2,7 +2,7 @@
 // broken rule of 27.3 with its own qualification, and what L1 was not promised kept from L2.
 #include <gtest/gtest.h>
 
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"

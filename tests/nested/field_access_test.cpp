@@ -1,7 +1,7 @@
 // VMREAD and VMWRITE.
 #include <gtest/gtest.h>
 
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/field_table.hpp"
 

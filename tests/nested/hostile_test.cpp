@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/ept12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/exit_qualification.hpp"

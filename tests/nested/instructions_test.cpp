@@ -2,7 +2,7 @@
 // 3C 31.3).
 #include <gtest/gtest.h>
 
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"

@@ -1,8 +1,7 @@
 // L1's own page walk for the operands of its instructions (SDM 3A chapter 4).
-#include "nested/l1_paging.hpp"
-
 #include <gtest/gtest.h>
 
+#include "nested/l1/paging.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/paging.hpp"

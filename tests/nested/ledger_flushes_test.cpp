@@ -1,6 +1,6 @@
 // The ledger of known bugs (docs/tags.md), rows about which flush runs when: no flush too few, and none too
 // many.
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/ledger.hpp"
 
 namespace flatback::nested_test {

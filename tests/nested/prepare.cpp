@@ -1,7 +1,7 @@
 // What L1 is at first, and how it sets up its guests.
 #include <gtest/gtest.h>
 
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/segment.hpp"

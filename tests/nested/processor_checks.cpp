@@ -1,6 +1,6 @@
 #include "tests/nested/processor_checks.hpp"
 
-#include "nested/entry_checks.hpp"
+#include "nested/entry/checks.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 
 namespace flatback::nested_test {

@@ -1,7 +1,7 @@
 // What the simulated processor says of a VMCS at VM entry.
 #pragma once
 
-#include "nested/entry_checks_table.hpp"
+#include "nested/entry/checks_table.hpp"
 #include "tests/nested/fake_port.hpp"
 #include "vmx/capability.hpp"
 

@@ -1,5 +1,5 @@
 // Who takes an exit of L2's: every reason, and the MSRs by L1's bitmap.
-#include "nested/routing.hpp"
+#include "nested/exit/routing.hpp"
 
 #include <gtest/gtest.h>
 

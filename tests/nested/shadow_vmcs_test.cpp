@@ -2,7 +2,7 @@
 // the newest.
 #include <gtest/gtest.h>
 
-#include "nested/shadow_fields.hpp"
+#include "nested/vmcs/shadow_fields.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 

@@ -2,7 +2,7 @@
 // 27).
 #include <gtest/gtest.h>
 
-#include "nested/entry_checks_table.hpp"
+#include "nested/entry/checks_table.hpp"
 #include "tests/nested/engine.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"

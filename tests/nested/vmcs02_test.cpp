@@ -1,7 +1,7 @@
 // What vmcs02 is made of, and that an entry writes only what changed.
 #include <gtest/gtest.h>
 
-#include "nested/vmcs12.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 
 namespace flatback::nested_test {

@@ -9,7 +9,7 @@
 #include <ostream>
 #include <string>
 
-#include "nested/entry_checks.hpp"
+#include "nested/entry/checks.hpp"
 #include "vmx/field_table.hpp"
 
 namespace flatback::nested {

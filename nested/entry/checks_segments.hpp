@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "nested/entry_checks_rules.hpp"
-#include "vmx/controls.hpp"
-#include "x86/segment.hpp"
+#include "../../vmx/controls.hpp"
+#include "../../x86/segment.hpp"
+#include "checks_rules.hpp"
 
 namespace flatback::nested {
 

@@ -6,8 +6,8 @@
 #include <array>
 #include <cstdint>
 
-#include "nested/counters.hpp"
-#include "vmx/exit_reason.hpp"
+#include "../../vmx/exit_reason.hpp"
+#include "../counters.hpp"
 
 namespace flatback::nested {
 

@@ -6,8 +6,8 @@
 #include <array>
 #include <cstdint>
 
-#include "vmx/field.hpp"
-#include "vmx/field_table.hpp"
+#include "../../vmx/field.hpp"
+#include "../../vmx/field_table.hpp"
 
 namespace flatback::nested {
 
@@ -16,7 +16,7 @@ enum class FieldHandling : std::uint8_t {
     unsupported,       // L1 was not promised it: VMREAD and VMWRITE fail with error 12
     kept,              // stored and given back; nothing of it reaches vmcs02
     direct_control,    // checked where the SDM says so, then the same in vmcs02
-    composed_control,  // what vmcs02 gets is computed from it (nested/vcpu_entry.hpp)
+    composed_control,  // what vmcs02 gets is computed from it (nested/entry/entry.hpp)
     guest_state,       // the same in vmcs02; the processor checks it on entry and saves it on exit
     host_state,        // becomes L1's state when L2 exits
     information,       // read-only to L1

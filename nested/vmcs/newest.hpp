@@ -10,10 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "nested/shadow_fields.hpp"
-#include "nested/vmcs12.hpp"
-#include "vmx/controls.hpp"
-#include "vmx/field_table.hpp"
+#include "../../vmx/controls.hpp"
+#include "../../vmx/field_table.hpp"
+#include "shadow_fields.hpp"
+#include "vmcs12.hpp"
 
 namespace flatback::nested {
 

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 
-#include "nested/entry_checks_non_register.hpp"
-#include "nested/entry_checks_rules.hpp"
-#include "nested/entry_checks_segments.hpp"
-#include "vmx/controls.hpp"
-#include "x86/msr.hpp"
-#include "x86/paging.hpp"
+#include "../../vmx/controls.hpp"
+#include "../../x86/msr.hpp"
+#include "../../x86/paging.hpp"
+#include "checks_non_register.hpp"
+#include "checks_rules.hpp"
+#include "checks_segments.hpp"
 
 namespace flatback::nested {
 

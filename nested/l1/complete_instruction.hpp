@@ -4,10 +4,10 @@
 
 #include <cstdint>
 
-#include "vmx/field.hpp"
-#include "vmx/interruption.hpp"
-#include "x86/control_registers.hpp"
-#include "x86/segment.hpp"
+#include "../../vmx/field.hpp"
+#include "../../vmx/interruption.hpp"
+#include "../../x86/control_registers.hpp"
+#include "../../x86/segment.hpp"
 
 namespace flatback::nested {
 

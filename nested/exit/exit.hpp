@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "nested/routing.hpp"
-#include "nested/vcpu.hpp"
-#include "vmx/exit_qualification.hpp"
+#include "../../vmx/exit_qualification.hpp"
+#include "../vcpu.hpp"
+#include "routing.hpp"
 
 namespace flatback::nested {
 
@@ -59,7 +59,7 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
 template <Port P>
 bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     if (!in_l2_) return false;
-    // A rule about controls or host state that nested/entry_checks.hpp does not have. vmcs02's host state is
+    // A rule about controls or host state that nested/entry/checks.hpp does not have. vmcs02's host state is
     // L0's own, so that what the processor refused came from L1.
     Slot& slot = *current_;
     notice(Notice::hardware_refused_vmcs02, vm_instruction_error);

@@ -5,12 +5,12 @@
 #include <concepts>
 #include <cstdint>
 
-#include "nested/entry_checks_table.hpp"
-#include "vmx/capability.hpp"
-#include "vmx/field.hpp"
-#include "vmx/interruption.hpp"
-#include "x86/address.hpp"
-#include "x86/control_registers.hpp"
+#include "../../vmx/capability.hpp"
+#include "../../vmx/field.hpp"
+#include "../../vmx/interruption.hpp"
+#include "../../x86/address.hpp"
+#include "../../x86/control_registers.hpp"
+#include "checks_table.hpp"
 
 namespace flatback::nested {
 

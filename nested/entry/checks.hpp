@@ -3,7 +3,7 @@
 // section of the SDM is one function, so that a caller can run those whose fields have changed.
 #pragma once
 
-#include "nested/entry_checks_controls.hpp"  // IWYU pragma: export
-#include "nested/entry_checks_guest.hpp"     // IWYU pragma: export
-#include "nested/entry_checks_host.hpp"      // IWYU pragma: export
-#include "nested/entry_checks_table.hpp"     // IWYU pragma: export
+#include "checks_controls.hpp"  // IWYU pragma: export
+#include "checks_guest.hpp"     // IWYU pragma: export
+#include "checks_host.hpp"      // IWYU pragma: export
+#include "checks_table.hpp"     // IWYU pragma: export

@@ -19,10 +19,10 @@
 #include <optional>
 #include <utility>
 
-#include "nested/notice.hpp"
-#include "nested/port.hpp"
-#include "vmx/ept.hpp"
-#include "x86/address.hpp"
+#include "../../vmx/ept.hpp"
+#include "../../x86/address.hpp"
+#include "../notice.hpp"
+#include "../port.hpp"
 
 namespace flatback::nested {
 

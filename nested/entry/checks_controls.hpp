@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "nested/entry_checks_rules.hpp"
-#include "vmx/controls.hpp"
-#include "vmx/ept.hpp"
-#include "x86/exception.hpp"
+#include "../../vmx/controls.hpp"
+#include "../../vmx/ept.hpp"
+#include "../../x86/exception.hpp"
+#include "checks_rules.hpp"
 
 namespace flatback::nested {
 

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "nested/entry_checks.hpp"
-#include "nested/vcpu.hpp"
+#include "../vcpu.hpp"
+#include "checks.hpp"
 
 namespace flatback::nested {
 

@@ -3,11 +3,11 @@
 
 #include <cstdint>
 
-#include "nested/events.hpp"
-#include "nested/vcpu.hpp"
-#include "vmx/interruption.hpp"
-#include "x86/control_registers.hpp"
-#include "x86/exception.hpp"
+#include "../../vmx/interruption.hpp"
+#include "../../x86/control_registers.hpp"
+#include "../../x86/exception.hpp"
+#include "../events.hpp"
+#include "../vcpu.hpp"
 
 namespace flatback::nested {
 

@@ -8,11 +8,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "nested/complete_instruction.hpp"
-#include "nested/l1_paging.hpp"
-#include "nested/vcpu.hpp"
-#include "vmx/instruction_information.hpp"
-#include "x86/exception.hpp"
+#include "../../vmx/instruction_information.hpp"
+#include "../../x86/exception.hpp"
+#include "../vcpu.hpp"
+#include "complete_instruction.hpp"
+#include "paging.hpp"
 
 namespace flatback::nested {
 

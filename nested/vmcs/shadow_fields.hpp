@@ -5,8 +5,8 @@
 #include <array>
 #include <cstdint>
 
-#include "nested/vmcs12.hpp"
-#include "vmx/field.hpp"
+#include "../../vmx/field.hpp"
+#include "vmcs12.hpp"
 
 namespace flatback::nested {
 

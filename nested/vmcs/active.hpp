@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "nested/vcpu.hpp"
+#include "../vcpu.hpp"
 
 namespace flatback::nested {
 

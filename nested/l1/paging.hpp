@@ -9,10 +9,10 @@
 #include <expected>
 #include <optional>
 
-#include "nested/port.hpp"
-#include "x86/address.hpp"
-#include "x86/control_registers.hpp"
-#include "x86/paging.hpp"
+#include "../../x86/address.hpp"
+#include "../../x86/control_registers.hpp"
+#include "../../x86/paging.hpp"
+#include "../port.hpp"
 
 namespace flatback::nested {
 

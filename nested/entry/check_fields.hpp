@@ -8,8 +8,8 @@
 #include <initializer_list>
 #include <span>
 
-#include "nested/entry_checks_table.hpp"
-#include "vmx/field.hpp"
+#include "../../vmx/field.hpp"
+#include "checks_table.hpp"
 
 namespace flatback::nested {
 

@@ -7,7 +7,7 @@
 #include <expected>
 #include <string_view>
 
-#include "vmx/exit_qualification.hpp"
+#include "../../vmx/exit_qualification.hpp"
 
 namespace flatback::nested {
 
