@@ -2,14 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
-#include <system_error>
 
 #include "tools/child_process.hpp"
 #include "tools/excerpt.hpp"
 #include "tools/files.hpp"
 #include "tools/paths.hpp"
+#include "tools/source_files.hpp"
 #include "tools/temporary_directory.hpp"
 
 namespace flatback::tools {
@@ -19,41 +18,12 @@ constexpr std::chrono::seconds format_limit{120};
 constexpr std::chrono::seconds unit_test_limit{900};
 constexpr std::string_view jobs = "2";
 
-// Every C++ source of the repository, outside of build directories.
-std::vector<std::string> sources() {
-    std::vector<std::string> found;
-    std::error_code error;
-    for (auto entry = std::filesystem::recursive_directory_iterator{source_directory(), error};
-         entry != std::filesystem::recursive_directory_iterator{}; entry.increment(error)) {
-        const std::string name = entry->path().filename().string();
-        if (entry->is_directory() && (name.starts_with(".") || name.starts_with("build"))) {
-            entry.disable_recursion_pending();
-        } else if (name.ends_with(".cpp") || name.ends_with(".hpp")) {
-            found.push_back(entry->path().string());
-        }
-    }
-    std::ranges::sort(found);
-    return found;
-}
-
-// The text as a regular expression that matches itself.
-std::string literally(std::string_view text) {
-    std::string expression;
-    for (const char character : text) {
-        if (std::string_view{R"(.[]()*+?^$|\{})"}.find(character) != std::string_view::npos)
-            expression += '\\';
-        expression += character;
-    }
-    return expression;
-}
-
 }  // namespace
 
 Result<> check_format(TestReport& report) {
     CommandLine command;
     command.arguments = {"clang-format", "--dry-run", "-Werror"};
-    const auto files = sources();
-    command.arguments.insert(command.arguments.end(), files.begin(), files.end());
+    for (const auto& file : source_files()) command.arguments.push_back(file.string());
     const Finished finished = TRY(run_to_end(std::move(command), format_limit));
     report.add("format", finished.status == 0, "clang-format would change:" + findings(finished.output));
     return {};

@@ -34,8 +34,9 @@ Result<ExitStatus> test_command(const TestOptions& options) {
         return close(report, options.filter);
     }
     if (report.selects("format")) TRY(check_format(report));
-    // It takes longer than all the rest together: only where it is asked for by name.
-    if (!options.filter.empty() && report.selects("tidy")) TRY(check_tidy(report));
+    // All of it takes some ten minutes: only where it is asked for by name.
+    if (report.selects("tidy"))
+        TRY(check_tidy(report, options.filter.empty() ? TidyScope::what_changed : TidyScope::everything));
     TRY(run_unit_tests(report));
     TRY(run_fuzz_targets(report));
     TRY(run_boot_tests(report, !options.quick));

@@ -1,6 +1,7 @@
 // clang-tidy over the repository.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -16,7 +17,13 @@ namespace flatback::tools {
 [[nodiscard]] Result<std::string> reduced_database(std::string_view database,
                                                    const std::filesystem::path& sources);
 
-// One test. Error: interrupted, or a program that is missing.
-[[nodiscard]] Result<> check_tidy(TestReport& report);
+enum class TidyScope : std::uint8_t {
+    everything,
+    what_changed  // since it was found clean; where nothing is known of that, by the last commit
+};
+
+// One test; none where nothing changed. What it finds clean is remembered in the build directory. Error:
+// interrupted, or a program that is missing.
+[[nodiscard]] Result<> check_tidy(TestReport& report, TidyScope scope);
 
 }  // namespace flatback::tools
