@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cstdint>
-#include <expected>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -21,6 +20,7 @@
 #include "../vmx/interruption.hpp"
 #include "../x86/add_one.hpp"
 #include "../x86/control_registers.hpp"
+#include "../x86/expected.hpp"
 #include "../x86/segment.hpp"
 #include "capabilities.hpp"
 #include "counters.hpp"
@@ -60,9 +60,12 @@ public:
     static constexpr unsigned vmcs_slots = 32;
     static constexpr unsigned tag_slots = 32;
 
-    // vmcs01: the hardware VMCS under which L1 runs; it is current whenever L1 is.
+    // vmcs01: the hardware VMCS under which L1 runs; it is current whenever L1 is. The port, the capabilities
+    // and the pool must outlive this.
     NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPool& pool, x86::Hpa vmcs01,
                const Configuration& configuration);
+    NestedVcpu(P& port, const Capabilities&& capabilities, tag::VpidPool& pool, x86::Hpa vmcs01,
+               const Configuration& configuration) = delete;
     NestedVcpu(const NestedVcpu&) = delete;
     NestedVcpu& operator=(const NestedVcpu&) = delete;
 
@@ -204,7 +207,7 @@ private:
         std::uint16_t word;
         std::uint64_t bits;
     };
-    using Checked = std::expected<void, Fault>;
+    using Checked = Expected<void, Fault>;
     static constexpr std::uint64_t cr0_fixed_in_vmx_operation =
         x86::cr0::protection_enable | x86::cr0::numeric_error | x86::cr0::paging;
     static constexpr std::uint32_t flat_data_rights =
@@ -247,9 +250,8 @@ private:
     [[nodiscard]] std::uint64_t l1_control_register(vmx::field::NaturalGuest real,
                                                     vmx::field::NaturalControl mask,
                                                     vmx::field::NaturalControl shadow);
-    [[nodiscard]] std::expected<std::uint64_t, Fault> memory_operand(vmx::InstructionInformation information,
-                                                                     bool long_mode, unsigned bytes,
-                                                                     bool write);
+    [[nodiscard]] Expected<std::uint64_t, Fault> memory_operand(vmx::InstructionInformation information,
+                                                                bool long_mode, unsigned bytes, bool write);
     struct alignas(128) WalkedPage {
         std::uint64_t linear_page = no_page;
         std::uint64_t cr3 = 0;

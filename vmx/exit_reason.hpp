@@ -83,6 +83,13 @@ enum class ExitReason : std::uint16_t {
 // One past the highest basic reason above; for arrays indexed by reason.
 inline constexpr std::size_t exit_reason_count = 70;
 
+// An instruction of VMX (SDM 3C chapter 31) that exits unconditionally in VMX non-root operation, so that
+// whoever nests VMX carries it out: all but VMFUNC.
+[[nodiscard]] constexpr bool is_vmx_instruction(ExitReason reason) {
+    return (reason >= ExitReason::vmcall && reason <= ExitReason::vmxon) || reason == ExitReason::invept ||
+           reason == ExitReason::invvpid;
+}
+
 // A value of the exit-reason field.
 struct ExitReasonField {
     std::uint32_t value = 0;

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "vmx/exit_reason.hpp"
-#include "x86/exception.hpp"
+#include "../../vmx/exit_reason.hpp"
+#include "../../x86/exception.hpp"
 
 namespace flatback::machine {
 

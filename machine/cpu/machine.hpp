@@ -8,17 +8,17 @@
 #include <string>
 #include <vector>
 
-#include "machine/cpu/completion.hpp"
-#include "machine/cpu/instruction.hpp"
-#include "machine/cpu/processor_model.hpp"
-#include "machine/cpu/registers.hpp"
-#include "machine/cpu/vmcs.hpp"
-#include "machine/memory/physical_memory.hpp"
-#include "machine/retentive/retentive_tlb.hpp"
-#include "machine/translation/tlb.hpp"
-#include "vmx/instruction_error.hpp"
-#include "vmx/interruption.hpp"
-#include "vmx/invalidation.hpp"
+#include "../../vmx/instruction_error.hpp"
+#include "../../vmx/interruption.hpp"
+#include "../../vmx/invalidation.hpp"
+#include "../memory/physical_memory.hpp"
+#include "../retentive/retentive_tlb.hpp"
+#include "../translation/tlb.hpp"
+#include "completion.hpp"
+#include "instruction.hpp"
+#include "processor_model.hpp"
+#include "registers.hpp"
+#include "vmcs.hpp"
 
 namespace flatback::machine {
 

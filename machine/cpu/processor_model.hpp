@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "vmx/capability.hpp"
-#include "vmx/field_table.hpp"
+#include "../../vmx/capability.hpp"
+#include "../../vmx/field_table.hpp"
 
 namespace flatback::machine {
 

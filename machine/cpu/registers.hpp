@@ -3,9 +3,9 @@
 #include <array>
 #include <cstdint>
 
-#include "vmx/interruption.hpp"
-#include "x86/control_registers.hpp"
-#include "x86/segment.hpp"
+#include "../../vmx/interruption.hpp"
+#include "../../x86/control_registers.hpp"
+#include "../../x86/segment.hpp"
 
 namespace flatback::machine {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <unordered_map>
 
-#include "vmx/field.hpp"
-#include "vmx/field_table.hpp"
+#include "../../vmx/field.hpp"
+#include "../../vmx/field_table.hpp"
 
 namespace flatback::machine {
 

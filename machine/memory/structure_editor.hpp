@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "machine/translation/access.hpp"
-#include "x86/paging.hpp"
+#include "../../x86/paging.hpp"
+#include "../translation/access.hpp"
 
 namespace flatback::machine {
 

@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "machine/retentive/entry_store.hpp"
-#include "machine/translation/access.hpp"
+#include "../translation/access.hpp"
+#include "entry_store.hpp"
 
 namespace flatback::machine::retentive {
 

@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "machine/retentive/entries.hpp"
-#include "machine/retentive/permitted.hpp"
-#include "machine/retentive/retentive_tlb.hpp"
-#include "machine/translation/page_walk.hpp"
+#include "../translation/page_walk.hpp"
+#include "entries.hpp"
+#include "permitted.hpp"
+#include "retentive_tlb.hpp"
 
 namespace flatback::machine {
 

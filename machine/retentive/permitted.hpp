@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "machine/translation/outcome.hpp"
+#include "../translation/outcome.hpp"
 
 namespace flatback::machine {
 

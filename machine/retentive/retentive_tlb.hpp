@@ -8,10 +8,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "machine/retentive/entries.hpp"
-#include "machine/retentive/permitted.hpp"
-#include "machine/translation/page_walk.hpp"
-#include "machine/translation/tlb.hpp"
+#include "../translation/page_walk.hpp"
+#include "../translation/tlb.hpp"
+#include "entries.hpp"
+#include "permitted.hpp"
 
 namespace flatback::machine {
 

@@ -3,9 +3,9 @@
 #include <array>
 #include <cstdint>
 
-#include "machine/memory/physical_memory.hpp"
-#include "machine/translation/access.hpp"
-#include "machine/translation/context.hpp"
+#include "../memory/physical_memory.hpp"
+#include "access.hpp"
+#include "context.hpp"
 
 namespace flatback::machine {
 

@@ -3,12 +3,12 @@
 #include <array>
 #include <cstdint>
 
-#include "machine/memory/physical_memory.hpp"
-#include "machine/translation/access.hpp"
-#include "machine/translation/context.hpp"
-#include "machine/translation/ept_walk.hpp"
-#include "machine/translation/outcome.hpp"
-#include "x86/paging.hpp"
+#include "../../x86/paging.hpp"
+#include "../memory/physical_memory.hpp"
+#include "access.hpp"
+#include "context.hpp"
+#include "ept_walk.hpp"
+#include "outcome.hpp"
 
 namespace flatback::machine {
 

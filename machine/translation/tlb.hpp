@@ -3,11 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "machine/memory/physical_memory.hpp"
-#include "machine/translation/access.hpp"
-#include "machine/translation/context.hpp"
-#include "machine/translation/invalidation.hpp"
-#include "machine/translation/outcome.hpp"
+#include "../memory/physical_memory.hpp"
+#include "access.hpp"
+#include "context.hpp"
+#include "invalidation.hpp"
+#include "outcome.hpp"
 
 namespace flatback::machine {
 

@@ -67,7 +67,7 @@ concept ReadableMemory = requires(const Memory& memory, std::uint64_t physical) 
 namespace detail {
 
 constexpr EntryVerdict broken(EntryCheck check) {
-    return std::unexpected<EntryCheck>{check};
+    return Unexpected{check};
 }
 
 // As the processor sees them: all zero where "activate secondary controls" is 0.

@@ -4,10 +4,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <expected>
 #include <string_view>
 
 #include "../../vmx/exit_qualification.hpp"
+#include "../../x86/expected.hpp"
 
 namespace flatback::nested {
 
@@ -186,7 +186,7 @@ enum class EntryCheck : std::uint8_t {
 };
 
 // The rule that was broken first, if one was.
-using EntryVerdict = std::expected<void, EntryCheck>;
+using EntryVerdict = Expected<void, EntryCheck>;
 
 struct EntryCheckDescription {
     EntryCheck check;

@@ -178,9 +178,8 @@ void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
 // The linear address of the instruction's memory operand; its segment's checks are made here (SDM
 // 3A 5.3, 5.5).
 template <Port P>
-std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::InstructionInformation information,
-                                                                  bool long_mode, unsigned bytes,
-                                                                  bool write) {
+Expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::InstructionInformation information,
+                                                             bool long_mode, unsigned bytes, bool write) {
     const std::uint64_t offset = information.effective_offset(
         get_one(vmx::field::exit_qualification), [this](unsigned number) { return l1_register(number); });
     const auto segment = information.segment();
@@ -193,7 +192,7 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::Instructi
         const bool based = segment == x86::SegmentRegister::fs || segment == x86::SegmentRegister::gs;
         const std::uint64_t linear = based ? offset + base() : offset;
         if (!x86::is_canonical(linear) || !x86::is_canonical(linear + bytes - 1)) {
-            return std::unexpected(detail::with_code(vector));
+            return Unexpected{detail::with_code(vector)};
         }
         return linear;
     }
@@ -207,7 +206,7 @@ std::expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::Instructi
     const bool inside = !rights.is_code() && has(x86::segment_type::expand_down)
                             ? offset > limit && last <= (rights.is_default_big() ? 0xffffffff : 0xffff)
                             : last <= limit;
-    if (rights.is_unusable() || !permitted || !inside) return std::unexpected(detail::with_code(vector));
+    if (rights.is_unusable() || !permitted || !inside) return Unexpected{detail::with_code(vector)};
     return (offset + base()) & 0xffffffff;
 }
 
@@ -408,10 +407,10 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
         const std::uint64_t address = state.long_mode() ? linear + done : (linear + done) & 0xffffffff;
         const auto physical = translate_l1(port_, state, address, write);
         if (!physical) {
-            if (physical.error() == walk_was_overtaken) return std::unexpected(detail::begin_again());
+            if (physical.error() == walk_was_overtaken) return Unexpected{detail::begin_again()};
             Fault fault = detail::with_code(x86::Vector::page_fault, physical.error());
             fault.page_fault_address = address;
-            return std::unexpected(fault);
+            return Unexpected{fault};
         }
         if (std::byte* page = port_.l1_page(*physical)) where[pieces] = page + physical->page_offset();
         if (done != 0) break;

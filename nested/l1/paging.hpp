@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <expected>
 #include <optional>
 
 #include "../../x86/address.hpp"
 #include "../../x86/control_registers.hpp"
+#include "../../x86/expected.hpp"
 #include "../../x86/paging.hpp"
 #include "../port.hpp"
 
@@ -78,7 +78,7 @@ struct WalkRights {
     }
 };
 
-using WalkResult = std::expected<x86::Gpa<x86::L1>, PageFaultCode>;
+using WalkResult = Expected<x86::Gpa<x86::L1>, PageFaultCode>;
 
 inline x86::Gpa<x86::L1> in_page(std::uint64_t frame, std::uint64_t linear, unsigned shift) {
     const std::uint64_t offset = (std::uint64_t{1} << shift) - 1;
@@ -96,9 +96,9 @@ std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::
     for (unsigned level = 2;; --level) {
         const unsigned shift = level == 2 ? 22 : 12;
         auto* slot = table_entry<std::uint32_t>(port, table, (linear >> shift) & 0x3ff);
-        if (slot == nullptr) return std::unexpected(base);
+        if (slot == nullptr) return Unexpected{base};
         const std::uint32_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
-        if ((entry & x86::page_entry::present) == 0) return std::unexpected(base);
+        if ((entry & x86::page_entry::present) == 0) return Unexpected{base};
         rights.pass(entry);
         std::uint64_t frame = entry & 0xfffff000;
         const bool large = level == 2 && (entry & x86::page_entry::page_size) != 0 &&
@@ -108,11 +108,11 @@ std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::
             // bit 21 is reserved (SDM 3A table 4-4).
             const unsigned address_bits = std::min(state.physical_address_width, 40U) - 32;
             const std::uint32_t reserved = 0x3fe000U & ~(((1U << address_bits) - 1) << 13);
-            if ((entry & reserved) != 0) return std::unexpected(base | present | reserved_bit);
+            if ((entry & reserved) != 0) return Unexpected{base | present | reserved_bit};
             frame = (entry & 0xffc00000) | (std::uint64_t{entry & 0x1fe000U} << 19);
         }
         if (level == 1 || large) {
-            if (const auto fault = rights.fault(state, entry, write)) return std::unexpected(base | fault);
+            if (const auto fault = rights.fault(state, entry, write)) return Unexpected{base | fault};
             if (!set_flags(slot, entry, used)) return std::nullopt;
             return in_page(frame, linear, shift);
         }
@@ -135,26 +135,26 @@ std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& stat
     unsigned level = 4;
     if (!state.long_mode()) {
         const std::uint64_t pointer = state.pdptes[(linear >> 30) & 3];  // checked when it was loaded
-        if ((pointer & x86::page_entry::present) == 0) return std::unexpected(base);
+        if ((pointer & x86::page_entry::present) == 0) return Unexpected{base};
         table = pointer & address_mask;
         level = 2;
     }
     for (;; --level) {
         const unsigned shift = 12 + 9 * (level - 1);
         auto* slot = table_entry<std::uint64_t>(port, table, (linear >> shift) & 0x1ff);
-        if (slot == nullptr) return std::unexpected(base);
+        if (slot == nullptr) return Unexpected{base};
         const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
-        if ((entry & x86::page_entry::present) == 0) return std::unexpected(base);
+        if ((entry & x86::page_entry::present) == 0) return Unexpected{base};
         const bool execute_disable_reserved = (state.efer & x86::efer::execute_disable_enable) == 0;
         const bool large = level != 1 && (entry & x86::page_entry::page_size) != 0;
         const std::uint64_t between = large ? ((std::uint64_t{1} << shift) - 1) & 0x000fffffffffe000 : 0;
         if ((entry & (too_wide | between)) != 0 || ((entry >> 63) != 0 && execute_disable_reserved) ||
             (large && level == 4)) {
-            return std::unexpected(base | present | reserved_bit);
+            return Unexpected{base | present | reserved_bit};
         }
         rights.pass(entry);
         if (level == 1 || large) {
-            if (const auto fault = rights.fault(state, entry, write)) return std::unexpected(base | fault);
+            if (const auto fault = rights.fault(state, entry, write)) return Unexpected{base | fault};
             if (!set_flags(slot, entry, used)) return std::nullopt;
             return in_page(entry & address_mask, linear, shift);
         }
@@ -175,7 +175,7 @@ detail::WalkResult translate_l1(P& port, const L1PagingState& state, std::uint64
                                          : detail::walk_32_bit(port, state, linear, write);
         if (result) return *result;
     }
-    return std::unexpected(walk_was_overtaken);
+    return Unexpected{walk_was_overtaken};
 }
 
 }  // namespace flatback::nested

@@ -288,7 +288,7 @@ inline Attempt virtual_8086() {
 }
 
 inline EntryVerdict refused(EntryCheck check) {
-    return EntryVerdict{std::unexpect, check};
+    return Unexpected{check};
 }
 
 // One way to break one rule: `prepared` is valid, and what `breaks` does to it breaks `expected` and nothing

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "vmx/exit_qualification.hpp"
+#include "vmx/exit_reason.hpp"
 #include "vmx/instruction_information.hpp"
 
 namespace flatback::vmx {
@@ -26,6 +27,20 @@ TEST(ControlRegisterAccess, DecodesLmswFromMemory) {
     EXPECT_TRUE(access.lmsw_memory_operand);
     EXPECT_EQ(access.lmsw_source, 0xfff1);
     EXPECT_EQ(access.encode(), 0xfff1'0070u);
+}
+
+TEST(ExitReason, TellsTheVmxInstructions) {
+    unsigned count = 0;
+    for (std::uint16_t number = 0; number < exit_reason_count; ++number) {
+        const auto reason = static_cast<ExitReason>(number);
+        // By their names: all that begin with VM or INV but are of other sets.
+        const std::string_view name = name_of(reason);
+        const bool is_one = (name.starts_with("VM") || name == "INVEPT" || name == "INVVPID") &&
+                            name != "VMFUNC" && name != "VMX-preemption timer expired";
+        EXPECT_EQ(is_vmx_instruction(reason), is_one) << name;
+        if (is_vmx_instruction(reason)) ++count;
+    }
+    EXPECT_EQ(count, 12U);
 }
 
 TEST(DebugRegisterAccess, DecodesBothDirections) {
