@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstdio>
 #include <map>
 #include <set>
@@ -22,10 +23,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds poll_interval{50};
-constexpr std::chrono::seconds boot_limit{300};
-// Of the emulator's processor time: a slow or busy machine makes no step longer.
+// Of the emulator's processor time, both: a slow or busy machine makes nothing longer.
+constexpr std::chrono::seconds longest_boot{300};
 constexpr std::chrono::seconds longest_step{40};
 constexpr std::string_view promise_key = "random.promise";
+constexpr std::string_view set_aside_key = "random.set_aside.";
 // Of one boot. The firmware and GRUB take 0.6 G instructions of it, as much as some hundred cases.
 constexpr std::uint64_t cases_in_boot = 200;
 constexpr std::uint64_t steps_in_case = 12;
@@ -68,7 +70,7 @@ struct Running {
 
     Emulation emulation;
     std::optional<Outcome> outcome = {};
-    bool is_stuck = false;
+    std::string stuck = {};  // why nothing more is waited for
     std::size_t last_size = 0;
     std::chrono::nanoseconds last_growth{0};
     Clock::time_point next_look = Clock::now();
@@ -84,6 +86,7 @@ private:
     Result<Pair> boot(const Cases& cases);
     Result<Emulation> start(const Cases& cases, bool with_l0, std::string* promise);
     Boot finish(const Running& run, std::string_view name);
+    void count_set_aside(const std::map<std::string, std::string>& texts);
     Result<> compare(const Cases& cases, const Pair& pair);
     Result<> show(const RandomDifference& difference);
     Result<std::uint64_t> shorten(const RandomDifference& difference);
@@ -92,6 +95,7 @@ private:
     const RandomOptions& options_;
     std::string promise_;  // what L0 offers its guests: the direct run is told to use no more
     std::map<std::string, std::size_t> marks_;
+    std::map<std::string, std::uint64_t> set_aside_;  // what the emulator has wrong: how often it was met
     std::size_t shortened_ = 0;
     unsigned boots_ = 0;
 };
@@ -106,7 +110,7 @@ Result<Emulation> Comparer::start(const Cases& cases, bool with_l0, std::string*
     request.plan.guest_command_line = words_of(cases);
     if (!options_.without.empty()) request.plan.guest_command_line += " without=" + options_.without;
     if (!with_l0) request.plan.guest_command_line += " promise=" + promise_;
-    request.limit = boot_limit;
+    request.limit = std::chrono::hours{24};
     if (promise != nullptr) {
         request.listener = [promise](std::string_view, const SerialRecord* record) {
             const auto* text = record == nullptr ? nullptr : std::get_if<TextRecord>(record);
@@ -125,17 +129,29 @@ Boot Comparer::finish(const Running& run, std::string_view name) {
             fmt::print("{}\n", written.error().message);
     }
     boot.lines = parse_random_log(console);
+    // The emulator is ended within a line, perhaps, and has words of its own behind it.
+    if (!run.stuck.empty() && !boot.lines.empty()) boot.lines.pop_back();
     boot.ended = run.emulation.transcript().ended();
-    boot.said = run.is_stuck ? fmt::format("stuck: no result for {} s of the emulator's processor time",
-                                           longest_step.count())
-                             : describe(*run.outcome, run.emulation.transcript());
+    boot.said = run.stuck.empty() ? describe(*run.outcome, run.emulation.transcript()) : run.stuck;
     return boot;
+}
+
+// The guest tells how often it met what the emulator is known to have wrong: "TIMES SECTION: RULE ...".
+void Comparer::count_set_aside(const std::map<std::string, std::string>& texts) {
+    for (const auto& [key, text] : texts) {
+        if (!key.starts_with(set_aside_key)) continue;
+        std::uint64_t times = 0;
+        const char* const end = text.data() + text.size();
+        const auto [stopped, code] = std::from_chars(text.data(), end, times);
+        if (code != std::errc{} || stopped == end) continue;
+        set_aside_[key.substr(set_aside_key.size()) + std::string{stopped, end}] += times;
+    }
 }
 
 // Whether the run is over: by itself, or because nothing comes any more. A step takes a small part of a
 // second.
 bool Running::is_over() {
-    if (outcome || is_stuck) return true;
+    if (outcome || !stuck.empty()) return true;
     outcome = emulation.poll();
     if (outcome) return true;
     const auto now = Clock::now();
@@ -146,9 +162,15 @@ bool Running::is_over() {
         last_size = size;
         last_growth = emulation.processor_time();
     }
-    is_stuck = emulation.transcript().texts().contains(std::string{promise_key}) &&
-               emulation.processor_time() - last_growth > longest_step;
-    return is_stuck;
+    const auto used = emulation.processor_time();
+    if (used > longest_boot) {
+        stuck = fmt::format("not ended after {} s of the emulator's processor time", longest_boot.count());
+    } else if (used - last_growth > longest_step &&
+               emulation.transcript().texts().contains(std::string{promise_key})) {
+        stuck =
+            fmt::format("stuck: no result for {} s of the emulator's processor time", longest_step.count());
+    }
+    return !stuck.empty();
 }
 
 Result<Pair> Comparer::boot(const Cases& cases) {
@@ -170,6 +192,7 @@ Result<Pair> Comparer::boot(const Cases& cases) {
         if (run->outcome && run->outcome->ending == Ending::interrupted)
             return fail(ExitStatus::interrupted, "interrupted");
     }
+    count_set_aside(directly->emulation.transcript().texts());
     return Pair{finish(under_l0, "l0"), finish(*directly, "direct")};
 }
 
@@ -314,6 +337,8 @@ Result<> Comparer::run() {
     fmt::print("        random: {} cases, {} results, {} boots of each\n", first - options_.first, lines,
                boots_);
     for (const auto& [mark, count] : marks_) fmt::print("        random: {} times: {}\n", count, mark);
+    for (const auto& [what, count] : set_aside_)
+        fmt::print("        random: {} times set aside, as the emulator's: {}\n", count, what);
     return {};
 }
 

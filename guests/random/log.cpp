@@ -1,6 +1,8 @@
 #include "guests/random/log.hpp"
 
 #include "guests/bare/port.hpp"
+#include "guests/bare/serial.hpp"
+#include "guests/random/steps.hpp"
 
 namespace flatback::guests {
 
@@ -12,6 +14,10 @@ void log_line(const Line& line) {
     whole << log_place.case_number << "/" << log_place.variant << "." << log_place.step << " " << line.text();
     for (const char character : whole.text()) out_byte(debug_port, static_cast<std::uint8_t>(character));
     out_byte(debug_port, '\n');
+    // One case in detail is for people, who see COM1.
+    if (!log_everything) return;
+    whole << "\n";
+    for (const char character : whole.text()) write_serial(character);
 }
 
 }  // namespace flatback::guests

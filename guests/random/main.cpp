@@ -6,6 +6,7 @@
 #include "guests/bare/multiboot.hpp"
 #include "guests/bare/report.hpp"
 #include "guests/bare/serial.hpp"
+#include "guests/random/deviations.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/options.hpp"
@@ -26,6 +27,9 @@ constexpr std::uint32_t multiboot_loader_magic = 0x2BADB002;
 void run_case(const Options& options, std::uint64_t number, std::uint64_t mask) {
     log_place.case_number = number;
     log_place.step = 0;
+    log_everything = options.everything || options.everything_of == number;
+    if (!reset_world()) refuse("VMXON failed");
+    end_virtual_nmi_blocking();
     if (!reset_world()) refuse("VMXON failed");
     Random preparation{options.seed, number, most_steps};
     prepare_guests(preparation);
@@ -58,7 +62,6 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     report_text("random.promise", promise.text());
     start_local_apic();
     make_world();
-    log_everything = options.everything;
     step_left_out = options.without;
     for (std::uint64_t number = options.first; number < options.first + options.cases; ++number) {
         for (unsigned variant = 0; variant < options.variants; ++variant) {
@@ -66,6 +69,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
             run_case(options, number, options.masks[variant]);
         }
     }
+    report_deviations();
     report_end();
     power_off();
 }

@@ -1,6 +1,6 @@
 # run_narrow(NarrowScript* script): leaves long mode, runs the script's VMX instructions in 32-bit code under PAE or 32-bit
 # paging, and comes back. VMX operation is left before (CR0.PG is fixed in it) and is left again at the end. An exception
-# there finds no descriptor table that fits: it ends the machine, so scripts hold nothing that must fault.
+# there ends the machine, so scripts hold nothing that must fault; an NMI finds a gate in every mode.
 
 .set script_cr3, 0x00
 .set script_cr4, 0x04
@@ -25,6 +25,8 @@ run_narrow:
     pushq %r14
     pushq %r15
     movq %rsp, narrow_stack(%rip)
+    sidt usual_idt(%rip)
+    lidt narrow_idt(%rip)
     pushq $0x28
     pushq $narrow_code32
     lretq
@@ -94,6 +96,7 @@ narrow_code32:
 .code64
 narrow_code64:
     movq narrow_stack(%rip), %rsp
+    lidt usual_idt(%rip)
     popq %r15
     popq %r14
     popq %r13
@@ -102,9 +105,29 @@ narrow_code64:
     popq %rbx
     ret
 
+.code32
+.globl narrow_nmi
+narrow_nmi:
+    incl narrow_nmis
+    iret
+
+# Of vector 2 alone: its gate is at 10H in 32-bit mode, at 20H in IA-32e mode. step_narrow.cpp fills them.
+.section .data
+narrow_idt:
+    .word 0x2F
+    .quad narrow_gates
+
 .section .bss
 .balign 16
 narrow_stack:
     .skip 16
+usual_idt:
+    .skip 16
+.globl narrow_gates
+narrow_gates:
+    .skip 0x30
+.globl narrow_nmis
+narrow_nmis:
+    .skip 8
 
 .section .note.GNU-stack, "", @progbits

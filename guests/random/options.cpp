@@ -48,6 +48,8 @@ void take(std::string_view word, Options& options) {
         options.promise = value;
     } else if (word == "everything") {
         options.everything = true;
+    } else if (name == "everything") {
+        options.everything_of = decimal(value, options.good);
     } else if (!word.starts_with('/')) {  // some loaders put the file's path first
         options.good = false;
     }

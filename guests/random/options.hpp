@@ -12,10 +12,11 @@ constexpr unsigned most_variants = 40;
 struct Options {
     bool good = true;
     std::uint64_t seed = 1;
-    std::uint64_t first = 0;    // the first case
-    std::uint64_t cases = 100;  // how many
-    std::uint64_t steps = 12;   // of each
-    bool everything = false;    // log_everything
+    std::uint64_t first = 0;                          // the first case
+    std::uint64_t cases = 100;                        // how many
+    std::uint64_t steps = 12;                         // of each
+    bool everything = false;                          // log_everything, of every case
+    std::uint64_t everything_of = ~std::uint64_t{0};  // log_everything, of this case
     std::uint64_t masks[most_variants] = {
         0xFFFFFFFF};  // the steps of each case that are made, case by case with each
     unsigned variants = 1;

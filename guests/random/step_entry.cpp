@@ -3,6 +3,7 @@
 #include "guests/bare/enter_l2.hpp"
 #include "guests/bare/local_apic.hpp"
 #include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/deviations.hpp"
 #include "guests/random/exit_record.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/guest_state.hpp"
@@ -154,24 +155,64 @@ void start_anew(Random& random, Guest& guest, Line& line) {
     put(line, "mode", static_cast<std::uint64_t>(guest.mode));
 }
 
-// Where STI or MOV SS blocks, BS is 1 if and only if TF is (SDM 3C 27.3.1.5), which the emulator does not
-// look at.
 void settle_single_step() {
     constexpr std::uint64_t single_step = 1U << 14;
     if ((read(field::guest_interruptibility_state) & 3) == 0) return;
     const std::uint64_t pending = read(field::guest_pending_debug_exceptions) & ~single_step;
     const bool trap_flag = (read(field::guest_rflags) & 0x100) != 0;
-    write(field::guest_pending_debug_exceptions, trap_flag ? pending | single_step : pending);
+    const std::uint64_t legal = trap_flag ? pending | single_step : pending;
+    if (legal == read(field::guest_pending_debug_exceptions)) return;
+    set_aside(Deviation::single_step_while_blocking);
+    write(field::guest_pending_debug_exceptions, legal);
 }
 
-// "IA-32e mode guest" without paging, which a guest that left long mode and a field that was changed can make
-// together: SDM 3C 27.3.1.1 refuses it, the emulator runs it.
+// A guest that left long mode and a field that was changed can make it together.
 void settle_long_mode() {
     constexpr std::uint64_t paging = 0x80000000;
     if ((read(field::guest_cr0) & paging) != 0) return;
     const std::uint32_t entry = read(field::vm_entry_controls);
-    if ((entry & entry_control::ia32e_mode_guest) != 0)
-        write(field::vm_entry_controls, entry & ~entry_control::ia32e_mode_guest);
+    if ((entry & entry_control::ia32e_mode_guest) == 0) return;
+    set_aside(Deviation::long_mode_without_paging);
+    write(field::vm_entry_controls, entry & ~entry_control::ia32e_mode_guest);
+}
+
+void settle_stack_privilege() {
+    constexpr std::uint64_t virtual_8086 = 0x20000;
+    constexpr std::uint64_t privilege = 0x60;
+    constexpr std::uint64_t is_code = 0x8;
+    constexpr std::uint64_t conforming = 0x4;
+    if ((read(field::guest_rflags) & virtual_8086) != 0) return;
+    const std::uint64_t code = read(field::guest_cs_access_rights);
+    const std::uint64_t stack = read(field::guest_ss_access_rights);
+    if ((code & is_code) == 0 || (code & privilege) == (stack & privilege)) return;
+    if ((code & conforming) != 0 && (code & privilege) < (stack & privilege)) return;
+    set_aside(Deviation::stack_privilege);
+    write(field::guest_ss_access_rights, (stack & ~privilege) | (code & privilege));
+}
+
+constexpr std::uint64_t blocking_by_nmi = 8;
+
+bool has_virtual_nmis() {
+    return (read(field::pin_based_vm_execution_controls) & pin::virtual_nmis) != 0;
+}
+
+void settle_nmi() {
+    constexpr std::uint64_t valid_nmi = 0x80000200;
+    const std::uint64_t state = read(field::guest_interruptibility_state);
+    if ((read(field::vm_entry_interruption_information) & 0x80000700) != valid_nmi ||
+        (state & blocking_by_nmi) == 0 || !has_virtual_nmis())
+        return;
+    set_aside(Deviation::nmi_while_blocked);
+    write(field::guest_interruptibility_state, state & ~blocking_by_nmi);
+}
+
+void settle_after_failure(std::uint32_t reason) {
+    constexpr std::uint32_t msr_loading = 34;
+    if (reason != (reason::entry_failure | msr_loading) || has_virtual_nmis() ||
+        (read(field::guest_interruptibility_state) & blocking_by_nmi) == 0)
+        return;
+    set_aside(Deviation::nmi_blocking_after_failure);
+    asm volatile("int $0x30" : : : "memory");
 }
 
 // What L1 does before an entry.
@@ -204,6 +245,8 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
 // One entry; false where L2 did not run, or cannot again.
 bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& line) {
     settle_long_mode();
+    settle_stack_privilege();
+    settle_nmi();
     last_fault.taken = false;
     const std::uint64_t flags = enter_l2(&guest.registers, launch);
     if (flags != 0) {
@@ -221,7 +264,8 @@ bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& 
         world.case_over = true;
         return false;
     }
-    const Look look = log_everything ? Look::all : random.one_in(3) ? Look::whole : Look::brief;
+    const bool whole = random.one_in(3);
+    const Look look = log_everything ? Look::all : whole ? Look::whole : Look::brief;
     put_exit(line, reason, guest.registers, look);
     put(line, "l1", l1_checksum());
     put(line, "nmis", nmi_count);
@@ -230,6 +274,7 @@ bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& 
         print_all_fields();
         print_l1_state();
     }
+    settle_after_failure(reason);
     // The processor clears the valid bit at every exit, failed entries excepted (SDM 3C 28.2.5).
     if ((reason & reason::entry_failure) != 0) return false;
     world.launched[vmcs] = true;

@@ -2,6 +2,7 @@
 // operands are found by the PDPTEs that MOV to CR3 loaded.
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/faults.hpp"
 #include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/steps.hpp"
@@ -25,7 +26,13 @@ struct NarrowScript {
     std::uint32_t pdpte;  // the address of the table whose second entry is cleared, or 0
     Move move[moves];
 };
-extern "C" void run_narrow(NarrowScript* script);
+extern "C" {
+void run_narrow(NarrowScript* script);
+void narrow_nmi();
+extern char vector_stubs[];
+extern std::uint64_t narrow_gates[6];
+extern volatile std::uint64_t narrow_nmis;
+}
 
 Page* tables;
 Page* pointers;
@@ -45,6 +52,11 @@ void make_tables(bool with_pae) {
     for (std::uint32_t i = 0; i < 1024; ++i) directory[i] = (i >= 256 && i < 512 ? i - 256 : i) << 22 | 0x83;
 }
 
+// The interrupt gate's first eight bytes, which are all of it in 32-bit mode.
+std::uint64_t gate(std::uint64_t handler, std::uint64_t selector) {
+    return (handler & 0xFFFF) | selector << 16 | 0x8EULL << 40 | (handler >> 16 & 0xFFFF) << 48;
+}
+
 std::uint32_t low(const volatile void* pointer) {
     return static_cast<std::uint32_t>(physical(pointer));
 }
@@ -55,6 +67,9 @@ void step_narrow(Random& random) {
     if (tables == nullptr) {
         tables = allocate_page();
         pointers = allocate_page();
+        constexpr std::uint64_t nmi = 2;
+        narrow_gates[2] = gate(reinterpret_cast<std::uint64_t>(&narrow_nmi), selector::code32);
+        narrow_gates[4] = gate(reinterpret_cast<std::uint64_t>(vector_stubs) + nmi * 16, selector::code64);
     }
     make_a_guest_current();
     const unsigned vmcs = current_vmcs();
@@ -96,7 +111,9 @@ void step_narrow(Random& random) {
     script.vmcs = low(&pointers->words[1]) + alias;
     script.count = moves;
     script.pdpte = with_pae && through_alias ? low(tables) : 0;
+    narrow_nmis = 0;
     run_narrow(&script);
+    nmi_count = nmi_count + narrow_nmis;
     write_cr0(cr0);
     write_cr4(cr4);
     put(line, "pae", with_pae ? 1 : 0);

@@ -4,6 +4,7 @@
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/vmx_instructions.hpp"
 #include "guests/random/code.hpp"
+#include "guests/random/deviations.hpp"
 #include "guests/random/fields.hpp"
 #include "guests/random/l1_state.hpp"
 #include "guests/random/log.hpp"
@@ -207,10 +208,12 @@ void emit(Emitter& code, Random& random, CodeRegisters& registers, Instruction i
                 random.one_in(4) ? random.number({0ULL, 4ULL, 5ULL, 0x100000001ULL}) : random.below(4);
             register_of(registers, reg) = type;
             put(line, "type", type);
-            // SDM 3C 31.3: the type is looked at before the descriptor is read; the emulator reads first.
             const std::uint64_t capability =
                 capabilities.ept_vpid >> (instruction == Instruction::invept ? 24 : 40);
-            if (type > 3 || (capability >> type & 1) == 0) linear = physical(behind(writable, 0));
+            if (type > 3 || (capability >> type & 1) == 0) {
+                set_aside(Deviation::invalidation_reads_first);
+                linear = physical(behind(writable, 0));
+            }
             return emit_memory(
                 code, random, registers, linear, 0x66,
                 {0x0F, 0x38, instruction == Instruction::invept ? std::uint8_t{0x80} : std::uint8_t{0x81}},

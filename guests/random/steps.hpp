@@ -17,6 +17,10 @@ extern std::string_view step_left_out;
 // The first step of each case: two VMCSs are filled, with an L2 in each.
 void prepare_guests(Random& random);
 
+// What an earlier case's guest left in the emulator (Deviation::virtual_nmi_blocking_left) ends. The world is
+// to be made anew then.
+void end_virtual_nmi_blocking();
+
 // One step, of a kind that is drawn.
 void run_step(Random& random);
 

@@ -270,6 +270,7 @@ bool reset_world() {
     }
     nmi_count = 0;
     external_count = 0;
+    last_external_vector = 0;
     return true;
 }
 
