@@ -1,0 +1,47 @@
+// Step 2: one virtual CPU. L1 runs under vmcs01 until the engine makes another VMCS current; an exit goes to
+// the engine if it is L2's or of a VMX instruction, and is this host's own otherwise.
+#pragma once
+
+#include <flatback/nested/vcpu.hpp>
+
+#include "port.hpp"
+
+namespace minimal_host {
+
+class Host final {
+public:
+    explicit Host(machine::Machine& processor);
+
+    // What became of an instruction, as the guest that executed it sees it.
+    enum class Ended { done, raised_exception, exited_to_l1 };
+
+    // The guest whose turn it is executes an instruction. (A real processor does this by itself: its
+    // hypervisor only has what follows an exit.)
+    Ended execute(const machine::Instruction& instruction);
+
+    [[nodiscard]] nested::NestedVcpu<Port>& vcpu() { return vcpu_; }
+    // L1's memory, for who loads L1.
+    [[nodiscard]] std::uint64_t* l1_page(std::uint64_t address);
+
+private:
+    void set_up_vmcs01();
+    nested::Entry handle_exit(vmx::ExitReasonField reason);
+    nested::Entry handle_l1_exit(vmx::ExitReason reason);
+    bool write_cr0(std::uint64_t value);
+    bool write_cr4(std::uint64_t value);
+    void advance();
+    machine::Completion enter(nested::Entry how);
+
+    std::uint64_t get(auto field) { return port_.vmread(field.encoding); }
+    void put(auto field, std::uint64_t value) { port_.vmwrite(field.encoding, value); }
+
+    machine::Machine& processor_;
+    // The engine keeps references to these: they live as long as it does.
+    nested::Capabilities promised_;
+    Port port_;
+    flatback::tag::VpidPool vpids_;
+    x86::Hpa vmcs01_;
+    nested::NestedVcpu<Port> vcpu_;
+};
+
+}  // namespace minimal_host

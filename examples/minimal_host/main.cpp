@@ -1,0 +1,34 @@
+// A machine, a hypervisor on it, a guest hypervisor in that, and two guests in this one.
+#include <cstdio>
+#include <flatback/version.hpp>
+
+#include "host.hpp"
+#include "l1.hpp"
+
+using namespace minimal_host;
+
+int main() {
+    machine::Machine processor{{}};
+    Host host{processor};
+    const auto l1_page = [&](std::uint64_t address) { return host.l1_page(address); };
+    load_l1(l1_page);
+
+    std::printf("L1 and its guests, on flatback %s\n", FLATBACK_VERSION);
+    const bool good = run_l1({.processor = processor,
+                              .execute =
+                                  [&](const machine::Instruction& instruction) {
+                                      return static_cast<VirtualCpu::Ended>(host.execute(instruction));
+                                  },
+                              .l1_page = l1_page});
+
+    const nested::Counters& counted = host.vcpu().counters();
+    std::printf(
+        "  %llu entries of L2, %llu exits shown to L1, %llu INVVPIDs by L1, %llu of the hardware's for L2s\n",
+        static_cast<unsigned long long>(counted.l2_entries),
+        static_cast<unsigned long long>(counted.exits_reflected),
+        static_cast<unsigned long long>(counted.invvpid[0]),
+        static_cast<unsigned long long>(counted.l2_tag_flushes));
+    // What the processor would have left undefined: two of one VMCS, and the like.
+    for (const std::string& misuse : processor.misuse()) std::printf("  misuse: %s\n", misuse.c_str());
+    return good && processor.misuse().empty() ? 0 : 1;
+}

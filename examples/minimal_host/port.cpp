@@ -1,0 +1,119 @@
+#include "port.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <flatback/vmx/field.hpp>
+#include <flatback/x86/control_registers.hpp>
+#include <flatback/x86/msr.hpp>
+
+namespace minimal_host {
+
+Port::Port(machine::Machine& processor, const nested::Capabilities& promised)
+    : processor_(processor), promised_(promised) {
+    nothing_ = *allocate_page();
+    msr_bitmap_ = *allocate_page();
+    fill_msr_bitmap();
+    make_ept01();
+}
+
+// What this host answers itself, of L1's MSRs: reads and writes of the VMX capabilities and of
+// IA32_FEATURE_CONTROL, and the writes of what lives in vmcs01. The bitmap is in four parts: reads of low and
+// of high numbers, writes of both (SDM 3C 25.6.9).
+void Port::fill_msr_bitmap() {
+    namespace msr = x86::msr;
+    const auto intercept = [this](std::uint32_t number, bool write) {
+        const std::uint32_t bit =
+            (write ? 0x4000U : 0U) + (number >= 0xc000'0000 ? 0x2000U : 0U) + (number & 0x1fff);
+        page(msr_bitmap_)[bit / 64] |= std::uint64_t{1} << bit % 64;
+    };
+    for (std::uint32_t number = msr::ia32_vmx_basic; number <= msr::ia32_vmx_procbased_ctls3; ++number) {
+        intercept(number, false);
+        intercept(number, true);
+    }
+    intercept(msr::ia32_feature_control, false);
+    for (const std::uint32_t number : {msr::ia32_feature_control, msr::ia32_efer, msr::ia32_pat,
+                                       msr::ia32_sysenter_cs, msr::ia32_sysenter_esp, msr::ia32_sysenter_eip})
+        intercept(number, true);
+}
+
+// 2 MB pages, write-back; beyond L1's memory there is nothing.
+void Port::make_ept01() {
+    constexpr std::uint64_t all = 7;  // read, write, execute
+    constexpr std::uint64_t leaf = all | 6 << 3 | 1 << 7;
+    ept01_ = allocate_page()->value();
+    const std::uint64_t second = allocate_page()->value();
+    const std::uint64_t third = allocate_page()->value();
+    page(x86::Hpa{ept01_})[0] = second | all;
+    page(x86::Hpa{second})[0] = third | all;
+    for (std::uint64_t at = 0; at < l1_memory_size; at += 2 << 20)
+        page(x86::Hpa{third})[at >> 21] = (l1_memory + at) | leaf;
+}
+
+void Port::load_vmcs(x86::Hpa page) {
+    if (processor_.load_vmcs(0, page.value())) fatal("VMPTRLD failed");
+}
+
+void Port::clear_vmcs(x86::Hpa page) {
+    processor_.memory().note_direct_writes();  // the revision identifier was written by a pointer
+    if (processor_.clear_vmcs(0, page.value())) fatal("VMCLEAR failed");
+}
+
+// What the processor loads at each exit: this hypervisor's registers. Here it is no code of the machine's
+// that goes on, so that only the rules of SDM 3C 27.2.2 to 27.2.4 matter.
+void Port::write_host_state() {
+    namespace field = vmx::field;
+    namespace cr0 = x86::cr0;
+    namespace cr4 = x86::cr4;
+    const auto put = [this](auto what, std::uint64_t value) { vmwrite(what.encoding, value); };
+    put(field::host_cr0, cr0::protection_enable | cr0::numeric_error | cr0::write_protect | cr0::paging);
+    put(field::host_cr4, cr4::physical_address_extension | cr4::vmx_enable);
+    put(field::host_ia32_efer, machine::Registers{}.efer);
+    put(field::host_ia32_pat, machine::Registers{}.pat);
+    put(field::host_cs_selector, 0x08);
+    put(field::host_tr_selector, 0x18);
+    put(field::host_rip, 0x10'0000);
+}
+
+void Port::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
+    const auto descriptor = vmx::InvvpidDescriptor::make(tag, linear_address);
+    if (processor_.invalidate_vpid(0, static_cast<std::uint64_t>(type), descriptor)) fatal("INVVPID failed");
+}
+
+void Port::invept(vmx::InveptType type, std::uint64_t eptp) {
+    if (processor_.invalidate_ept(0, static_cast<std::uint64_t>(type), {eptp, 0})) fatal("INVEPT failed");
+}
+
+std::byte* Port::l1_page(x86::Gpa<x86::L1> address) {
+    const std::uint64_t base = address.align_down().value();
+    if (base >= l1_memory_size) return nullptr;
+    return reinterpret_cast<std::byte*>(page(x86::Hpa{l1_memory + base}));
+}
+
+nested::HostMapping Port::host_mapping(x86::Gpa<x86::L1> address) {
+    if (address.value() < l1_memory_size)
+        return {x86::Hpa{l1_memory + address.value()}, 21, x86::MemoryType::write_back, true};
+    return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
+}
+
+std::optional<x86::Hpa> Port::allocate_page() {
+    if (next_page_ == l1_memory) return std::nullopt;
+    next_page_ += x86::page_size;
+    return x86::Hpa{next_page_ - x86::page_size};
+}
+
+std::optional<std::uint64_t> Port::read_l1_msr(std::uint32_t msr) {
+    if (msr == x86::msr::ia32_feature_control) return 5;  // locked, VMXON outside SMX allowed
+    return promised_.promised.read_msr(msr);              // a VMX capability, as promised; else #GP(0)
+}
+
+void Port::l1_shutdown(const char* why) {
+    std::fprintf(stderr, "L1 is shut down: %s\n", why);
+    std::exit(1);
+}
+
+void Port::fatal(const char* why) {
+    std::fprintf(stderr, "the host stops: %s\n", why);
+    std::abort();
+}
+
+}  // namespace minimal_host

@@ -1,0 +1,81 @@
+// Step 1: a Port, which is all that the engine knows of its host. Here the processor is the software machine
+// and this program is its hypervisor; on real VT-x vmread() is the instruction and page() an address in the
+// direct map. What each function promises is in docs/porting.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <flatback/machine/cpu/machine.hpp>
+#include <flatback/nested/capabilities.hpp>
+#include <flatback/nested/port.hpp>
+#include <optional>
+
+namespace minimal_host {
+
+namespace machine = flatback::machine;
+namespace nested = flatback::nested;
+namespace vmx = flatback::vmx;
+namespace x86 = flatback::x86;
+
+// Where things lie in the machine's memory: L1's 16 MB are not at the addresses that L1 knows them by, so
+// that whoever takes an L1-physical address for a host-physical one is noticed.
+inline constexpr std::uint64_t l0_pages = 0x10'0000;
+inline constexpr std::uint64_t l1_memory = 0x4000'0000;
+inline constexpr std::uint64_t l1_memory_size = 16 << 20;
+
+class Port final {
+public:
+    Port(machine::Machine& processor, const nested::Capabilities& promised);
+
+    // The VMCS that is current on this processor.
+    std::uint64_t vmread(std::uint32_t encoding) { return current().read(encoding); }
+    void vmwrite(std::uint32_t encoding, std::uint64_t value) { current().write(encoding, value); }
+    void load_vmcs(x86::Hpa page);
+    void clear_vmcs(x86::Hpa page);
+    std::uint32_t hardware_vmcs_revision() { return processor_.model().vmx.basic.revision(); }
+    void write_host_state();
+
+    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
+    void invept(vmx::InveptType type, std::uint64_t eptp);
+
+    // L1's memory, as this program and as EPT01 reach it.
+    std::byte* l1_page(x86::Gpa<x86::L1> address);
+    nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
+    std::uint64_t ept01_pointer() {
+        return ept01_ | 0x1e;
+    }  // write-back, a walk of four levels (SDM 3C 25.6.11)
+    // EPT01 has all of L1's memory from the start: what is not there now never will be.
+    bool handle_ept01_violation(std::uint64_t) { return false; }
+
+    // L0's own memory.
+    std::optional<x86::Hpa> allocate_page();
+    std::uint64_t* page(x86::Hpa address) { return processor_.memory().direct_page(address.value()); }
+
+    // L1's registers that no VMCS holds.
+    std::uint64_t& general_register(unsigned number) { return processor_.cpu(0).registers.general[number]; }
+    void set_cr2(std::uint64_t value) { processor_.cpu(0).registers.cr2 = value; }
+    std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
+    bool write_l1_msr(std::uint32_t, std::uint64_t) { return false; }  // none that L1 here could write
+    x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
+
+    void return_nmi() {}  // this host takes no NMIs
+    [[noreturn]] void l1_shutdown(const char* why);
+    [[noreturn]] void fatal(const char* why);
+    unsigned cpu() { return 0; }
+
+private:
+    machine::Vmcs& current() { return *processor_.current_vmcs(0); }
+    void fill_msr_bitmap();
+    void make_ept01();
+
+    machine::Machine& processor_;
+    const nested::Capabilities& promised_;
+    std::uint64_t next_page_ = l0_pages;
+    std::uint64_t ept01_ = 0;
+    x86::Hpa nothing_{};  // what L1 finds where it has no memory
+    x86::Hpa msr_bitmap_{};
+};
+
+static_assert(nested::Port<Port>);
+
+}  // namespace minimal_host
