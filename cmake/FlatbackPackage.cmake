@@ -9,7 +9,7 @@ include(GNUInstallDirs)
 
 set(flatback_include ${PROJECT_BINARY_DIR}/include)
 set(flatback_engine_folders x86 vmx tag nested trace)
-set(flatback_machine_folders machine/cpu machine/memory machine/retentive machine/translation)
+set(flatback_machine_folders machine/cpu machine/memory machine/retentive machine/rules machine/translation)
 
 file(MAKE_DIRECTORY ${flatback_include}/flatback/machine)
 foreach(folder IN LISTS flatback_engine_folders flatback_machine_folders)
@@ -33,7 +33,7 @@ target_sources(flatback_engine INTERFACE
 
 file(GLOB flatback_machine_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/machine/cpu/*.cpp
     ${PROJECT_SOURCE_DIR}/machine/memory/*.cpp ${PROJECT_SOURCE_DIR}/machine/retentive/*.cpp
-    ${PROJECT_SOURCE_DIR}/machine/translation/*.cpp)
+    ${PROJECT_SOURCE_DIR}/machine/rules/*.cpp ${PROJECT_SOURCE_DIR}/machine/translation/*.cpp)
 add_library(flatback_machine_cpu STATIC ${flatback_machine_sources})
 target_link_libraries(flatback_machine_cpu PUBLIC flatback_headers)
 target_include_directories(flatback_machine_cpu PRIVATE ${PROJECT_SOURCE_DIR})

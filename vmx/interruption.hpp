@@ -1,22 +1,13 @@
-// Events: interruption information, interruptibility and activity state, pending debug exceptions.
+// Events: interruption information, and beside it interruptibility and activity state, pending debug
+// exceptions.
 #pragma once
 
 #include <cstdint>
 
 #include "../x86/exception.hpp"
+#include "interruption_bits.hpp"
 
 namespace flatback::vmx {
-
-enum class InterruptionType : std::uint8_t {
-    external_interrupt = 0,
-    reserved = 1,
-    nmi = 2,
-    hardware_exception = 3,
-    software_interrupt = 4,
-    privileged_software_exception = 5,  // INT1
-    software_exception = 6,             // INT3, INTO
-    other_event = 7,                    // VM entry only: a pending MTF VM exit, with vector 0
-};
 
 // The format shared by VM-entry and VM-exit interruption information and IDT-vectoring information
 // (SDM 3C tables 25-17, 25-19 and 25-20).
@@ -75,28 +66,13 @@ struct InterruptionInformation {
     friend constexpr bool operator==(InterruptionInformation, InterruptionInformation) = default;
 };
 
-// clang-format off
-// Guest interruptibility state (SDM 3C table 25-3).
+// What VM entry refuses (SDM 3C 27.3.1.5).
 namespace interruptibility {
-inline constexpr std::uint32_t blocking_by_sti         = 1u << 0;
-inline constexpr std::uint32_t blocking_by_mov_ss      = 1u << 1;
-inline constexpr std::uint32_t blocking_by_smi         = 1u << 2;
-inline constexpr std::uint32_t blocking_by_nmi         = 1u << 3;
-inline constexpr std::uint32_t enclave_interruption    = 1u << 4;
-inline constexpr std::uint32_t reserved_bits           = 0xffff'ffe0;
+inline constexpr std::uint32_t reserved_bits = 0xffff'ffe0;
 }  // namespace interruptibility
-
-// Pending debug exceptions (SDM 3C table 25-4).
 namespace pending_debug {
-inline constexpr std::uint64_t breakpoint_conditions   = 0xf;         // B0-B3
-inline constexpr std::uint64_t enabled_breakpoint      = 1ULL << 12;
-inline constexpr std::uint64_t single_step             = 1ULL << 14;  // BS
-inline constexpr std::uint64_t in_transaction          = 1ULL << 16;  // RTM
-inline constexpr std::uint64_t reserved_bits           = ~(breakpoint_conditions | enabled_breakpoint | single_step | in_transaction);
+inline constexpr std::uint64_t reserved_bits =
+    ~(breakpoint_conditions | enabled_breakpoint | single_step | in_transaction);
 }  // namespace pending_debug
-// clang-format on
-
-// Guest activity state (SDM 3C 25.4.2).
-enum class ActivityState : std::uint32_t { active = 0, hlt = 1, shutdown = 2, wait_for_sipi = 3 };
 
 }  // namespace flatback::vmx

@@ -15,6 +15,12 @@ namespace {
 
 constexpr nested::Fault general_protection{.vector = 13, .has_error_code = true};
 
+// What the processor can do, by RDMSR.
+vmx::Capabilities capabilities_of(const machine::Machine& processor) {
+    return vmx::Capabilities::from_msrs(
+        [&](std::uint32_t number) { return processor.model().vmx.read(number).value_or(0); });
+}
+
 }  // namespace
 
 // Step 3: the start. L1 is promised what this processor has and the engine implements; a VMCS for L1 is made;
@@ -22,7 +28,7 @@ constexpr nested::Fault general_protection{.vector = 13, .has_error_code = true}
 // flushed before the first entry.
 Host::Host(machine::Machine& processor)
     : processor_(processor),
-      promised_(nested::make_capabilities(processor.model().vmx, processor.model().physical_address_bits,
+      promised_(nested::make_capabilities(capabilities_of(processor), processor.model().physical_address_bits,
                                           /*offer_vpid=*/true)),
       port_(processor, promised_),
       vmcs01_(*port_.allocate_page()),
@@ -39,7 +45,7 @@ Host::Host(machine::Machine& processor)
 }
 
 void Host::set_up_vmcs01() {
-    const vmx::Capabilities& has = processor_.model().vmx;
+    const vmx::Capabilities has = capabilities_of(processor_);
     port_.write_host_state();
 
     // The controls. EFER, PAT and the debug controls are loaded and saved, because the engine keeps L1's in

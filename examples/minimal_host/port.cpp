@@ -75,8 +75,8 @@ void Port::write_host_state() {
 }
 
 void Port::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
-    const auto descriptor = vmx::InvvpidDescriptor::make(tag, linear_address);
-    if (processor_.invalidate_vpid(0, static_cast<std::uint64_t>(type), descriptor)) fatal("INVVPID failed");
+    if (processor_.invalidate_vpid(0, static_cast<std::uint64_t>(type), {tag, linear_address}))
+        fatal("INVVPID failed");
 }
 
 void Port::invept(vmx::InveptType type, std::uint64_t eptp) {

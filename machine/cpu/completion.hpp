@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "../../vmx/exit_reason.hpp"
-#include "../../x86/exception.hpp"
+#include "../../x86/vectors.hpp"
 
 namespace flatback::machine {
 

@@ -3,13 +3,13 @@
 #include <cstring>
 
 #include "machine/cpu/machine.hpp"
+#include "machine/rules/address.hpp"
+#include "machine/rules/exit_information.hpp"
+#include "machine/rules/registers.hpp"
 #include "vmx/controls.hpp"
-#include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
-#include "vmx/instruction_information.hpp"
-#include "x86/address.hpp"
-#include "x86/msr.hpp"
-#include "x86/paging.hpp"
+#include "x86/msr_numbers.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -17,17 +17,6 @@ using vmx::ExitReason;
 namespace field = vmx::field;
 namespace cr0 = x86::cr0;
 namespace cr4 = x86::cr4;
-
-namespace {
-
-std::uint64_t access_qualification(std::uint8_t control_register, vmx::ControlRegisterAccess::Kind kind,
-                                   std::uint8_t general_register) {
-    return vmx::ControlRegisterAccess{
-        .control_register = control_register, .kind = kind, .general_register = general_register}
-        .encode();
-}
-
-}  // namespace
 
 Completion Machine::move_to_control_register(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
@@ -51,9 +40,9 @@ Completion Machine::move_from_control_register(unsigned number, const Instructio
     if (instruction.opcode == Opcode::mov_from_cr3) {
         if (cpu.in_non_root() && (current(cpu).get(field::primary_processor_based_vm_execution_controls) &
                                   vmx::primary::cr3_store_exiting) != 0) {
-            return unconditional_exit(
-                number, instruction, ExitReason::control_register_access,
-                access_qualification(3, vmx::ControlRegisterAccess::Kind::mov_from, instruction.a));
+            return unconditional_exit(number, instruction, ExitReason::control_register_access,
+                                      rules::control_register_qualification(
+                                          3, rules::ControlRegisterAccess::mov_from, instruction.a));
         }
         value = registers.cr3;
     } else {
@@ -80,16 +69,16 @@ Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction,
         const Vmcs& vmcs = current(cpu);
         const std::uint64_t mask = vmcs.get(field::cr0_guest_host_mask);
         if (((value ^ vmcs.get(field::cr0_read_shadow)) & mask) != 0) {
-            return unconditional_exit(
-                number, instruction, ExitReason::control_register_access,
-                access_qualification(0, vmx::ControlRegisterAccess::Kind::mov_to, instruction.a));
+            return unconditional_exit(number, instruction, ExitReason::control_register_access,
+                                      rules::control_register_qualification(
+                                          0, rules::ControlRegisterAccess::mov_to, instruction.a));
         }
         value = (value & ~mask) | (registers.cr0 & mask);
     }
     // SDM 2B "MOV to/from control registers".
     const std::uint64_t before = registers.cr0;
     if (value >> 32 != 0) return raise_general_protection(number);
-    value = (value & cr0::defined_bits) | cr0::extension_type;
+    value = (value & rules::cr0_bits) | cr0::extension_type;
     if ((value & cr0::paging) != 0 && (value & cr0::protection_enable) == 0)
         return raise_general_protection(number);
     if ((value & cr0::not_write_through) != 0 && (value & cr0::cache_disable) == 0) {
@@ -138,15 +127,14 @@ Completion Machine::move_to_cr3(unsigned number, const Instruction& instruction,
                 is_target = is_target || targets[index] == value;
             }
             if (!is_target) {
-                return unconditional_exit(
-                    number, instruction, ExitReason::control_register_access,
-                    access_qualification(3, vmx::ControlRegisterAccess::Kind::mov_to, instruction.a));
+                return unconditional_exit(number, instruction, ExitReason::control_register_access,
+                                          rules::control_register_qualification(
+                                              3, rules::ControlRegisterAccess::mov_to, instruction.a));
             }
         }
     }
     const std::uint64_t loaded = pcids ? value & ~x86::cr3::no_flush : value;
-    if (!x86::fits_physical_width(loaded, model_.physical_address_bits))
-        return raise_general_protection(number);
+    if (!rules::within_width(loaded, model_.physical_address_bits)) return raise_general_protection(number);
     registers.cr3 = loaded;
     if (!pcids) {
         cpu.tlb->invalidate(invalidation::mov_cr3(current_vpid(cpu), 0));
@@ -165,9 +153,9 @@ Completion Machine::move_to_cr4(unsigned number, const Instruction& instruction,
         const Vmcs& vmcs = current(cpu);
         const std::uint64_t mask = vmcs.get(field::cr4_guest_host_mask);
         if (((value ^ vmcs.get(field::cr4_read_shadow)) & mask) != 0) {
-            return unconditional_exit(
-                number, instruction, ExitReason::control_register_access,
-                access_qualification(4, vmx::ControlRegisterAccess::Kind::mov_to, instruction.a));
+            return unconditional_exit(number, instruction, ExitReason::control_register_access,
+                                      rules::control_register_qualification(
+                                          4, rules::ControlRegisterAccess::mov_to, instruction.a));
         }
         value = (value & ~mask) | (registers.cr4 & mask);
     }
@@ -207,7 +195,7 @@ Completion Machine::invlpg(unsigned number, const Instruction& instruction) {
         return unconditional_exit(number, instruction, ExitReason::invlpg, instruction.address);
     }
     // An address that is not canonical does nothing, not even fault (SDM 2A "INVLPG").
-    if (x86::is_canonical(instruction.address)) {
+    if (rules::is_canonical(instruction.address)) {
         cpu.tlb->invalidate(invalidation::invlpg(current_vpid(cpu), current_pcid(cpu), instruction.address));
     }
     return done(cpu, instruction.opcode);
@@ -224,10 +212,8 @@ Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
         if (registers.privilege_level() != 0) return raise_general_protection(number);
         if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::invlpg_exiting) !=
             0) {
-            vmx::InstructionOperands operands;
-            operands.register2 = instruction.b;
             return unconditional_exit(number, instruction, ExitReason::invpcid, instruction.address,
-                                      operands.encode().value);
+                                      rules::displacement_information(instruction.b));
         }
     }
     if (registers.privilege_level() != 0) return raise_general_protection(number);
@@ -241,7 +227,7 @@ Completion Machine::invpcid(unsigned number, const Instruction& instruction) {
     const bool uses_pcid = type == 0 || type == 1;
     if (uses_pcid && pcid != 0 && (registers.cr4 & cr4::pcid_enable) == 0)
         return raise_general_protection(number);
-    if (type == 0 && !x86::is_canonical(words[1])) return raise_general_protection(number);
+    if (type == 0 && !rules::is_canonical(words[1])) return raise_general_protection(number);
     const std::uint16_t vpid = current_vpid(cpu);
     switch (type) {
         case 0:
@@ -292,7 +278,7 @@ std::optional<std::uint64_t> Machine::msr(const Cpu& cpu, std::uint32_t index) c
         case x86::msr::ia32_feature_control:
             return registers.feature_control;
         default:
-            return model_.vmx.read_msr(index);
+            return model_.vmx.read(index);
     }
 }
 
@@ -300,7 +286,7 @@ bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
     Registers& registers = cpu.registers;
     switch (index) {
         case x86::msr::ia32_efer:
-            if ((value & ~x86::efer::defined_bits) != 0) return false;
+            if ((value & ~rules::efer_bits) != 0) return false;
             if (((value ^ registers.efer) & x86::efer::long_mode_enable) != 0 &&
                 (registers.cr0 & cr0::paging) != 0) {
                 return false;
@@ -313,11 +299,12 @@ bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
             registers.pat = value;
             return true;
         case x86::msr::ia32_debugctl:
-            if ((value & ~x86::debugctl::defined_bits) != 0) return false;
+            if ((value & ~rules::debugctl_bits) != 0) return false;
             registers.debugctl = value;
             return true;
         case x86::msr::ia32_sysenter_cs:
-            registers.sysenter_cs = value;
+            // Bits 63:32 are not used (SDM 4 table 2-2), and the VMCS has no room for them.
+            registers.sysenter_cs = value & 0xFFFF'FFFF;
             return true;
         case x86::msr::ia32_star:
             registers.star = value;
@@ -355,7 +342,7 @@ bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
         default:
             return false;  // read-only, locked or absent
     }
-    if (!x86::is_canonical(value)) return false;
+    if (!rules::is_canonical(value)) return false;
     *address = value;
     return true;
 }
@@ -416,7 +403,7 @@ Completion Machine::output(unsigned number, const Instruction& instruction) {
         }
         if (exits) {
             return unconditional_exit(number, instruction, ExitReason::io_instruction,
-                                      vmx::IoAccess{.size = 1, .port = port}.encode());
+                                      rules::output_qualification(port));
         }
     }
     // No device is there.

@@ -1,9 +1,9 @@
 // SDM 3C 27.2.1: the checks of the VMX controls. Each names itself; the order is the manual's.
 #include "machine/cpu/machine.hpp"
+#include "machine/rules/address.hpp"
+#include "machine/rules/event.hpp"
 #include "vmx/controls.hpp"
-#include "vmx/ept.hpp"
 #include "vmx/field.hpp"
-#include "x86/address.hpp"
 
 namespace flatback::machine {
 
@@ -14,8 +14,8 @@ namespace {
 constexpr std::uint64_t page_mask = 0xFFF;
 
 /// 27.2.1.3: the event that VM entry is to inject.
-const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps) {
-    const vmx::InterruptionInformation event{vmcs.get(field::vm_entry_interruption_information)};
+const char* check_injection(const Vmcs& vmcs, const rules::Capabilities& caps) {
+    const rules::EventInformation event{vmcs.get(field::vm_entry_interruption_information)};
     if (!event.is_valid()) return nullptr;
     using Type = vmx::InterruptionType;
     if (event.type() == Type::reserved)
@@ -30,23 +30,23 @@ const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps) {
     }
     // "Unrestricted guest" does not matter, in the editions that know IA32_VMX_BASIC[56].
     const bool protected_mode = (vmcs.get(field::guest_cr0) & x86::cr0::protection_enable) != 0;
-    const bool must_deliver =
-        protected_mode && event.type() == Type::hardware_exception && x86::has_error_code(event.vector());
-    const bool may_differ =
-        protected_mode && event.type() == Type::hardware_exception && caps.basic.injects_any_error_code();
+    const bool must_deliver = protected_mode && event.type() == Type::hardware_exception &&
+                              rules::pushes_error_code(event.vector());
+    const bool may_differ = protected_mode && event.type() == Type::hardware_exception &&
+                            (caps.basic & rules::basic::any_error_code) != 0;
     if (!may_differ && event.has_error_code() != must_deliver) {
         return "entry interruption information: error code where there is none, or none where there is one "
                "(27.2.1.3)";
     }
-    if ((event.value & vmx::InterruptionInformation::entry_reserved_bits) != 0) {
+    if ((event.value & rules::EventInformation::reserved_at_entry) != 0) {
         return "entry interruption information: reserved bits (27.2.1.3)";
     }
     if (event.has_error_code() && (vmcs.get(field::vm_entry_exception_error_code) & 0xFFFF'0000) != 0) {
         return "entry exception error code: bits 31:16 are 0 (27.2.1.3)";
     }
-    if (event.is_software()) {
+    if (event.is_instruction()) {
         const std::uint32_t length = vmcs.get(field::vm_entry_instruction_length);
-        if (length > 15 || (length == 0 && !caps.misc.injects_zero_length())) {
+        if (length > 15 || (length == 0 && !caps.has_misc(rules::misc::inject_length_0))) {
             return "entry instruction length is at most 15 (27.2.1.3)";
         }
     }
@@ -56,26 +56,25 @@ const char* check_injection(const Vmcs& vmcs, const vmx::Capabilities& caps) {
 }  // namespace
 
 const char* Machine::check_controls(const Vmcs& vmcs) const {
-    const vmx::Capabilities& caps = model_.vmx;
+    const rules::Capabilities& caps = model_.vmx;
     const std::uint32_t pin = vmcs.get(field::pin_based_vm_execution_controls);
     const std::uint32_t primary = vmcs.get(field::primary_processor_based_vm_execution_controls);
     const std::uint32_t secondary = secondary_controls(vmcs);
     const unsigned bits = model_.physical_address_bits;
     const auto page = [bits](std::uint64_t address) {
-        return (address & page_mask) == 0 && x86::fits_physical_width(address, bits);
+        return (address & page_mask) == 0 && rules::within_width(address, bits);
     };
     const auto uses = [](std::uint32_t controls, std::uint32_t bit) { return (controls & bit) != 0; };
 
     // 27.2.1.1: VM-execution controls.
     if (!caps.pin_based.permits(pin)) return "pin-based controls: a reserved setting (27.2.1.1)";
-    if (!caps.primary_processor_based.permits(primary)) {
+    if (!caps.primary.permits(primary)) {
         return "primary processor-based controls: a reserved setting (27.2.1.1)";
     }
-    if (uses(primary, vmx::primary::activate_secondary_controls) &&
-        !caps.secondary_processor_based.permits(secondary)) {
+    if (uses(primary, vmx::primary::activate_secondary_controls) && !caps.secondary.permits(secondary)) {
         return "secondary processor-based controls: a reserved setting (27.2.1.1)";
     }
-    if (vmcs.get(field::cr3_target_count) > caps.misc.cr3_target_count()) {
+    if (vmcs.get(field::cr3_target_count) > caps.cr3_targets()) {
         return "CR3-target count: more than the processor has (27.2.1.1)";
     }
     if (uses(primary, vmx::primary::use_io_bitmaps) &&
@@ -94,8 +93,7 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
     if (uses(secondary, vmx::secondary::enable_vpid) && vmcs.get(field::virtual_processor_identifier) == 0) {
         return "enable VPID with VPID 0000H (27.2.1.1)";
     }
-    if (uses(secondary, vmx::secondary::enable_ept) &&
-        !vmx::Eptp{vmcs.get(field::ept_pointer)}.is_valid(caps.ept_vpid, bits)) {
+    if (uses(secondary, vmx::secondary::enable_ept) && !caps.is_eptp(vmcs.get(field::ept_pointer), bits)) {
         return "EPTP (27.2.1.1)";
     }
     if (uses(secondary, vmx::secondary::unrestricted_guest) && !uses(secondary, vmx::secondary::enable_ept)) {
@@ -122,8 +120,8 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
     const auto list = [bits](std::uint64_t address, std::uint32_t count) {
         if (count == 0) return true;
         const std::uint64_t last = address + 16 * std::uint64_t{count} - 1;
-        return (address & 0xF) == 0 && x86::fits_physical_width(address, bits) &&
-               x86::fits_physical_width(last, bits) && last >= address;
+        return (address & 0xF) == 0 && rules::within_width(address, bits) &&
+               rules::within_width(last, bits) && last >= address;
     };
     if (!list(vmcs.get(field::vm_exit_msr_store_address), vmcs.get(field::vm_exit_msr_store_count))) {
         return "VM-exit MSR-store address (27.2.1.2)";

@@ -2,11 +2,13 @@
 #include <array>
 
 #include "machine/cpu/machine.hpp"
+#include "machine/rules/address.hpp"
+#include "machine/rules/event.hpp"
+#include "machine/rules/registers.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
-#include "x86/address.hpp"
-#include "x86/paging.hpp"
-#include "x86/segment.hpp"
+#include "x86/paging_bits.hpp"
+#include "x86/segment_bits.hpp"
 
 namespace flatback::machine {
 
@@ -18,14 +20,6 @@ namespace {
 /// Exit qualifications of entry failures (SDM 3C 27.8).
 constexpr std::uint64_t bad_pdpte = 2;
 constexpr std::uint64_t bad_link_pointer = 4;
-
-bool valid_pat(std::uint64_t pat) {
-    for (unsigned entry = 0; entry < 8; ++entry) {
-        const std::uint64_t type = pat >> (8 * entry) & 0xFF;
-        if (type > 7 || type == 2 || type == 3) return false;
-    }
-    return true;
-}
 
 /// The guest's modes, as the checks below ask for them.
 struct Modes {
@@ -101,8 +95,9 @@ const char* check_data_segment(SegmentName name, const GuestSegment& segment, co
 
 const char* check_rights_and_limit(const GuestSegment& segment) {
     if (!segment.rights.is_present()) return "segment is present (27.3.1.2)";
-    if (segment.rights.has_reserved_bits()) return "segment access rights: reserved bits (27.3.1.2)";
-    if (!x86::limit_matches_granularity(segment.limit, segment.rights)) {
+    if ((segment.rights.value() & rules::access_rights_clear) != 0)
+        return "segment access rights: reserved bits (27.3.1.2)";
+    if (!rules::limit_agrees_with_granularity(segment.limit, segment.rights.has_page_granularity())) {
         return "segment limit and granularity (27.3.1.2)";
     }
     return nullptr;
@@ -123,10 +118,10 @@ const char* check_segments(const Vmcs& vmcs, const Modes& modes) {
         return "SS RPL is CS RPL (27.3.1.2)";
     }
     for (const SegmentName name : {SegmentName::tr, SegmentName::fs, SegmentName::gs}) {
-        if (!x86::is_canonical(segment_of(vmcs, name).base))
+        if (!rules::is_canonical(segment_of(vmcs, name).base))
             return "TR, FS and GS bases are canonical (27.3.1.2)";
     }
-    if (ldtr.usable() && !x86::is_canonical(ldtr.base)) return "LDTR base is canonical (27.3.1.2)";
+    if (ldtr.usable() && !rules::is_canonical(ldtr.base)) return "LDTR base is canonical (27.3.1.2)";
     if (modes.virtual_8086) {
         for (const SegmentName name : {SegmentName::cs, SegmentName::ss, SegmentName::ds, SegmentName::es,
                                        SegmentName::fs, SegmentName::gs}) {
@@ -162,8 +157,8 @@ const char* check_segments(const Vmcs& vmcs, const Modes& modes) {
         if (const char* failed = check_rights_and_limit(ldtr)) return failed;
     }
     // 27.3.1.3
-    if (!x86::is_canonical(vmcs.get(field::guest_gdtr_base)) ||
-        !x86::is_canonical(vmcs.get(field::guest_idtr_base))) {
+    if (!rules::is_canonical(vmcs.get(field::guest_gdtr_base)) ||
+        !rules::is_canonical(vmcs.get(field::guest_idtr_base))) {
         return "GDTR and IDTR bases are canonical (27.3.1.3)";
     }
     if (vmcs.get(field::guest_gdtr_limit) >> 16 != 0 || vmcs.get(field::guest_idtr_limit) >> 16 != 0) {
@@ -195,7 +190,7 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     if (paging && (cr0 & x86::cr0::protection_enable) == 0) return {"guest CR0: PG without PE (27.3.1.1)"};
     if (!model_.vmx.cr4.permits(cr4)) return {"guest CR4 (27.3.1.1)"};
     if ((entry & vmx::entry_control::load_debug_controls) != 0) {
-        if ((vmcs.get(field::guest_ia32_debugctl) & ~x86::debugctl::defined_bits) != 0) {
+        if ((vmcs.get(field::guest_ia32_debugctl) & ~rules::debugctl_bits) != 0) {
             return {"guest IA32_DEBUGCTL: reserved bits (27.3.1.1)"};
         }
         if (vmcs.get(field::guest_dr7) >> 32 != 0) return {"guest DR7 has 32 bits (27.3.1.1)"};
@@ -206,19 +201,20 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     if (!modes.long_mode && (cr4 & x86::cr4::pcid_enable) != 0) {
         return {"guest CR4.PCIDE outside IA-32e mode (27.3.1.1)"};
     }
-    if (!x86::fits_physical_width(vmcs.get(field::guest_cr3), model_.physical_address_bits)) {
+    if (!rules::within_width(vmcs.get(field::guest_cr3), model_.physical_address_bits)) {
         return {"guest CR3 (27.3.1.1)"};
     }
-    if (!x86::is_canonical(vmcs.get(field::guest_ia32_sysenter_esp)) ||
-        !x86::is_canonical(vmcs.get(field::guest_ia32_sysenter_eip))) {
+    if (!rules::is_canonical(vmcs.get(field::guest_ia32_sysenter_esp)) ||
+        !rules::is_canonical(vmcs.get(field::guest_ia32_sysenter_eip))) {
         return {"guest IA32_SYSENTER_ESP and _EIP are canonical (27.3.1.1)"};
     }
-    if ((entry & vmx::entry_control::load_ia32_pat) != 0 && !valid_pat(vmcs.get(field::guest_ia32_pat))) {
+    if ((entry & vmx::entry_control::load_ia32_pat) != 0 &&
+        !rules::is_page_attribute_table(vmcs.get(field::guest_ia32_pat))) {
         return {"guest IA32_PAT (27.3.1.1)"};
     }
     if ((entry & vmx::entry_control::load_ia32_efer) != 0) {
         const std::uint64_t efer = vmcs.get(field::guest_ia32_efer);
-        if ((efer & ~x86::efer::defined_bits) != 0) return {"guest IA32_EFER: reserved bits (27.3.1.1)"};
+        if ((efer & ~rules::efer_bits) != 0) return {"guest IA32_EFER: reserved bits (27.3.1.1)"};
         const bool active = (efer & x86::efer::long_mode_active) != 0;
         if (active != modes.long_mode) return {"guest IA32_EFER.LMA is as IA-32e mode guest (27.3.1.1)"};
         if (paging && active != ((efer & x86::efer::long_mode_enable) != 0)) {
@@ -232,26 +228,27 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         modes.long_mode && AccessRights(vmcs.get(field::guest_cs_access_rights)).is_long_mode();
     const std::uint64_t rip = vmcs.get(field::guest_rip);
     if (!code_64 && rip >> 32 != 0) return {"guest RIP has 32 bits (27.3.1.4)"};
-    if (code_64 && !x86::is_canonical(rip)) return {"guest RIP is canonical (27.3.1.4)"};
-    if ((rflags & x86::rflags::reserved_zero) != 0 || (rflags & x86::rflags::fixed_one) == 0) {
+    // Bits 63:48 alone are equal, not 63:47: an instruction may end where the lower half does.
+    if (code_64 && rip >> 48 != 0 && rip >> 48 != 0xFFFF) return {"guest RIP: bits 63:48 (27.3.1.4)"};
+    if ((rflags & rules::rflags_clear) != 0 || (rflags & rules::rflags_set) == 0) {
         return {"guest RFLAGS: reserved bits (27.3.1.4)"};
     }
     if (modes.virtual_8086 && (modes.long_mode || (cr0 & x86::cr0::protection_enable) == 0)) {
         return {"guest RFLAGS.VM in this mode (27.3.1.4)"};
     }
-    const vmx::InterruptionInformation event{vmcs.get(field::vm_entry_interruption_information)};
+    const rules::EventInformation event{vmcs.get(field::vm_entry_interruption_information)};
     const bool interrupts = (rflags & x86::rflags::interrupt_enable) != 0;
-    const bool injects_interrupt =
-        event.is_valid() && event.type() == vmx::InterruptionType::external_interrupt;
+    const bool injects_interrupt = event.is(vmx::InterruptionType::external_interrupt);
     if (injects_interrupt && !interrupts)
         return {"an external interrupt is injected with RFLAGS.IF = 0 (27.3.1.4)"};
 
     // 27.3.1.5: non-register state.
     const std::uint32_t activity = vmcs.get(field::guest_activity_state);
-    const vmx::MiscCapability misc = model_.vmx.misc;
-    const bool activity_supported = activity == 0 || (activity == 1 && misc.has_activity_hlt()) ||
-                                    (activity == 2 && misc.has_activity_shutdown()) ||
-                                    (activity == 3 && misc.has_activity_wait_for_sipi());
+    const rules::Capabilities& has = model_.vmx;
+    const bool activity_supported = activity == 0 ||
+                                    (activity == 1 && has.has_misc(rules::misc::activity_hlt)) ||
+                                    (activity == 2 && has.has_misc(rules::misc::activity_shutdown)) ||
+                                    (activity == 3 && has.has_misc(rules::misc::activity_wait_for_sipi));
     if (!activity_supported) return {"guest activity state (27.3.1.5)"};
     if (activity == 1 && AccessRights(vmcs.get(field::guest_ss_access_rights)).privilege_level() != 0) {
         return {"HLT activity state with CPL > 0 (27.3.1.5)"};
@@ -263,18 +260,18 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     if (activity != 0 && (sti || mov_ss)) return {"activity state under STI or MOV SS blocking (27.3.1.5)"};
     if (activity == 1 && event.is_valid()) {
         // A halted guest may be woken by an interrupt, an NMI, #DB or #MC.
-        const bool wakes = injects_interrupt || event.type() == vmx::InterruptionType::nmi ||
-                           event.is_hardware_exception(x86::Vector::debug) ||
-                           event.is_hardware_exception(x86::Vector::machine_check);
+        const bool exception = event.is(vmx::InterruptionType::hardware_exception);
+        const bool wakes = injects_interrupt || event.is(vmx::InterruptionType::nmi) ||
+                           (exception && (event.vector() == 1 || event.vector() == 18));
         if (!wakes) return {"this event is not injected into a halted guest (27.3.1.5)"};
     }
     if (activity == 3 && event.is_valid()) return {"an event is injected in wait-for-SIPI (27.3.1.5)"};
-    if ((blocking & block::reserved_bits) != 0)
+    if ((blocking & rules::interruptibility_clear) != 0)
         return {"guest interruptibility state: reserved bits (27.3.1.5)"};
     if (sti && mov_ss) return {"blocking by STI and by MOV SS (27.3.1.5)"};
     if (sti && !interrupts) return {"blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"};
     if (injects_interrupt && (sti || mov_ss)) return {"an interrupt is injected under blocking (27.3.1.5)"};
-    if (event.is_valid() && event.type() == vmx::InterruptionType::nmi) {
+    if (event.is(vmx::InterruptionType::nmi)) {
         if (mov_ss) return {"an NMI is injected under blocking by MOV SS (27.3.1.5)"};
         const bool virtual_nmis =
             (vmcs.get(field::pin_based_vm_execution_controls) & vmx::pin::virtual_nmis) != 0;
@@ -286,7 +283,7 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         return {"blocking by SMI outside SMM, or an enclave (27.3.1.5)"};
     }
     const std::uint64_t debug = vmcs.get(field::guest_pending_debug_exceptions);
-    if ((debug & (vmx::pending_debug::reserved_bits | vmx::pending_debug::in_transaction)) != 0) {
+    if ((debug & (rules::pending_debug_clear | vmx::pending_debug::in_transaction)) != 0) {
         return {"guest pending debug exceptions: reserved bits (27.3.1.5)"};
     }
     if (sti || mov_ss || activity == 1) {
@@ -303,19 +300,23 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         const std::uint64_t first = memory_.read(link) & 0xFFFF'FFFF;
         const bool shadow = (first >> 31) != 0;
         const bool shadowing = (secondary & vmx::secondary::vmcs_shadowing) != 0;
-        if ((first & vmx::BasicCapability::revision_mask) != model_.vmx.basic.revision() ||
-            shadow != shadowing) {
+        if ((first & rules::basic::revision_bits) != model_.vmx.revision() || shadow != shadowing) {
             return {"the VMCS that the link pointer names (27.3.1.5)", bad_link_pointer};
         }
     }
-    // 27.3.1.6: the PDPTEs of a guest that uses PAE paging.
+    // 27.3.1.6: the PDPTEs of a guest that uses PAE paging, with EPT those of the VMCS, else those in memory.
     const bool pae = paging && !modes.long_mode && (cr4 & x86::cr4::physical_address_extension) != 0;
-    if (pae && (secondary & vmx::secondary::enable_ept) != 0) {
-        for (const auto pdpte :
-             {field::guest_pdpte0, field::guest_pdpte1, field::guest_pdpte2, field::guest_pdpte3}) {
-            if (!x86::is_valid_pae_pdpte(vmcs.get(pdpte), model_.physical_address_bits)) {
+    if (pae) {
+        std::array<std::uint64_t, 4> pdptes = {vmcs.get(field::guest_pdpte0), vmcs.get(field::guest_pdpte1),
+                                               vmcs.get(field::guest_pdpte2), vmcs.get(field::guest_pdpte3)};
+        if ((secondary & vmx::secondary::enable_ept) == 0) {
+            // Bits 31:5 of CR3 name the table (SDM 3A table 4-7).
+            const std::uint64_t table = vmcs.get(field::guest_cr3) & 0xFFFF'FFE0;
+            for (unsigned index = 0; index < 4; ++index) pdptes[index] = memory_.read(table + 8 * index);
+        }
+        for (const std::uint64_t pdpte : pdptes) {
+            if (!rules::is_loadable_pdpte(pdpte, model_.physical_address_bits))
                 return {"guest PDPTEs (27.3.1.6)", bad_pdpte};
-            }
         }
     }
     return {};

@@ -2,25 +2,14 @@
 #include <array>
 
 #include "machine/cpu/machine.hpp"
+#include "machine/rules/address.hpp"
+#include "machine/rules/registers.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
-#include "x86/address.hpp"
 
 namespace flatback::machine {
 
 namespace field = vmx::field;
-
-namespace {
-
-bool valid_pat(std::uint64_t pat) {
-    for (unsigned entry = 0; entry < 8; ++entry) {
-        const std::uint64_t type = pat >> (8 * entry) & 0xFF;
-        if (type > 7 || type == 2 || type == 3) return false;
-    }
-    return true;
-}
-
-}  // namespace
 
 const char* Machine::check_host_state(const Cpu& cpu, const Vmcs& vmcs) const {
     const std::uint32_t exits = vmcs.get(field::vm_exit_controls);
@@ -30,19 +19,20 @@ const char* Machine::check_host_state(const Cpu& cpu, const Vmcs& vmcs) const {
     // 27.2.2: control registers and MSRs.
     if (!model_.vmx.cr0.permits(vmcs.get(field::host_cr0))) return "host CR0 (27.2.2)";
     if (!model_.vmx.cr4.permits(cr4)) return "host CR4 (27.2.2)";
-    if (!x86::fits_physical_width(vmcs.get(field::host_cr3), model_.physical_address_bits)) {
+    if (!rules::within_width(vmcs.get(field::host_cr3), model_.physical_address_bits)) {
         return "host CR3 (27.2.2)";
     }
-    if (!x86::is_canonical(vmcs.get(field::host_ia32_sysenter_esp)) ||
-        !x86::is_canonical(vmcs.get(field::host_ia32_sysenter_eip))) {
+    if (!rules::is_canonical(vmcs.get(field::host_ia32_sysenter_esp)) ||
+        !rules::is_canonical(vmcs.get(field::host_ia32_sysenter_eip))) {
         return "host IA32_SYSENTER_ESP and _EIP are canonical (27.2.2)";
     }
-    if ((exits & vmx::exit_control::load_ia32_pat) != 0 && !valid_pat(vmcs.get(field::host_ia32_pat))) {
+    if ((exits & vmx::exit_control::load_ia32_pat) != 0 &&
+        !rules::is_page_attribute_table(vmcs.get(field::host_ia32_pat))) {
         return "host IA32_PAT (27.2.2)";
     }
     if ((exits & vmx::exit_control::load_ia32_efer) != 0) {
         const std::uint64_t efer = vmcs.get(field::host_ia32_efer);
-        if ((efer & ~x86::efer::defined_bits) != 0) return "host IA32_EFER: reserved bits (27.2.2)";
+        if ((efer & ~rules::efer_bits) != 0) return "host IA32_EFER: reserved bits (27.2.2)";
         const bool active = (efer & x86::efer::long_mode_active) != 0;
         const bool enabled = (efer & x86::efer::long_mode_enable) != 0;
         if (active != host_64_bit || enabled != host_64_bit) {
@@ -63,7 +53,7 @@ const char* Machine::check_host_state(const Cpu& cpu, const Vmcs& vmcs) const {
     constexpr std::array bases = {field::host_fs_base, field::host_gs_base, field::host_gdtr_base,
                                   field::host_idtr_base, field::host_tr_base};
     for (const auto base : bases) {
-        if (!x86::is_canonical(vmcs.get(base))) return "host base addresses are canonical (27.2.3)";
+        if (!rules::is_canonical(vmcs.get(base))) return "host base addresses are canonical (27.2.3)";
     }
 
     // 27.2.4: address-space size.
@@ -75,7 +65,7 @@ const char* Machine::check_host_state(const Cpu& cpu, const Vmcs& vmcs) const {
     if (host_64_bit) {
         if ((cr4 & x86::cr4::physical_address_extension) == 0)
             return "host CR4.PAE with a 64-bit host (27.2.4)";
-        if (!x86::is_canonical(vmcs.get(field::host_rip))) return "host RIP is canonical (27.2.4)";
+        if (!rules::is_canonical(vmcs.get(field::host_rip))) return "host RIP is canonical (27.2.4)";
     } else {
         if ((cr4 & x86::cr4::pcid_enable) != 0) return "host CR4.PCIDE with a 32-bit host (27.2.4)";
         if (vmcs.get(field::host_rip) >> 32 != 0) return "host RIP has 32 bits (27.2.4)";

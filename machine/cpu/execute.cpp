@@ -1,6 +1,7 @@
 // The common part of every instruction: which of them exit whatever their operands, and how exceptions come
 // about.
 #include "machine/cpu/machine.hpp"
+#include "machine/rules/event.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
@@ -154,8 +155,8 @@ Completion Machine::raise(unsigned number, x86::Vector vector, std::optional<std
     if (cpu.in_non_root()) {
         const Vmcs& vmcs = current(cpu);
         if ((vmcs.get(field::exception_bitmap) >> index & 1) != 0) {
-            const auto information = vmx::InterruptionInformation::make(
-                vmx::InterruptionType::hardware_exception, index, error_code.has_value());
+            const auto information =
+                rules::EventInformation::hardware_exception(index, error_code.has_value());
             return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
                                     .interruption_information = information.value,
                                     .interruption_error_code = error_code.value_or(0)});
@@ -175,8 +176,7 @@ Completion Machine::raise_page_fault(unsigned number, std::uint64_t linear_addre
                              vmcs.get(field::page_fault_error_code_match);
         const bool bit = (vmcs.get(field::exception_bitmap) >> 14 & 1) != 0;
         if (bit == matches) {
-            const auto information =
-                vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception, 14, true);
+            const auto information = rules::EventInformation::hardware_exception(14, true);
             return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
                                     .qualification = linear_address,
                                     .interruption_information = information.value,

@@ -4,7 +4,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
-#include "x86/paging.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -102,10 +102,10 @@ TranslationContext Machine::make_context(const Cpu& cpu) const {
         const Vmcs& vmcs = current(cpu);
         result.ept_in_use = (secondary_controls(vmcs) & vmx::secondary::enable_ept) != 0;
         if (result.ept_in_use) {
-            using Ept = vmx::EptVpidCapability;
-            const vmx::EptVpidCapability offered = model_.vmx.ept_vpid;
-            result.ept = {vmcs.get(vmx::field::ept_pointer), offered.has(Ept::execute_only),
-                          offered.has(Ept::page_1g), offered.has(Ept::advanced_exit_information)};
+            const rules::Capabilities& has = model_.vmx;
+            result.ept = {vmcs.get(vmx::field::ept_pointer), has.has_ept_vpid(rules::ept_vpid::execute_only),
+                          has.has_ept_vpid(rules::ept_vpid::pages_of_1g),
+                          has.has_ept_vpid(rules::ept_vpid::advanced_exit_information)};
         }
     }
     if (result.paging && !registers.in_long_mode()) {

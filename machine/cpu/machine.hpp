@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,8 +10,7 @@
 #include <vector>
 
 #include "../../vmx/instruction_error.hpp"
-#include "../../vmx/interruption.hpp"
-#include "../../vmx/invalidation.hpp"
+#include "../../vmx/interruption_bits.hpp"
 #include "../memory/physical_memory.hpp"
 #include "../retentive/retentive_tlb.hpp"
 #include "../translation/tlb.hpp"
@@ -38,6 +38,9 @@ struct Cpu {
 
     [[nodiscard]] bool in_non_root() const { return in_vmx_operation && !in_root; }
 };
+
+/// The descriptor of INVEPT (EPTP, reserved) or INVVPID (VPID and reserved bits, linear address).
+using Descriptor = std::array<std::uint64_t, 2>;
 
 /// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state.
 /// No instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
@@ -93,9 +96,9 @@ public:
     std::optional<vmx::InstructionError> load_vmcs(unsigned cpu, std::uint64_t pointer);
     std::optional<vmx::InstructionError> clear_vmcs(unsigned cpu, std::uint64_t pointer);
     std::optional<vmx::InstructionError> invalidate_ept(unsigned cpu, std::uint64_t type,
-                                                        const vmx::InveptDescriptor& descriptor);
+                                                        const Descriptor& descriptor);
     std::optional<vmx::InstructionError> invalidate_vpid(unsigned cpu, std::uint64_t type,
-                                                         const vmx::InvvpidDescriptor& descriptor);
+                                                         const Descriptor& descriptor);
     /// VMLAUNCH or VMRESUME.
     Completion enter_guest(unsigned cpu, bool launch);
     /// Ends non-root operation as an external interrupt does.
@@ -126,6 +129,8 @@ private:
         const char* check = nullptr;
         std::uint64_t qualification = 0;
     };
+    /// NMIs after a VM exit (SDM 3C 28.3.4, 28.5.6).
+    [[nodiscard]] static bool blocks_nmis_after_exit(const Cpu& cpu, const Vmcs& vmcs, bool caused_by_nmi);
 
     // execute.cpp
     Completion dispatch(unsigned cpu, const Instruction& instruction);
@@ -196,10 +201,11 @@ private:
     // vm_transitions.cpp
     Completion vm_entry(unsigned cpu, Opcode opcode);
     Completion vm_exit(unsigned cpu, const ExitInformation& information);
-    Completion entry_failure(unsigned cpu, vmx::ExitReason reason, const EntryFailure& failure);
+    Completion entry_failure(unsigned cpu, vmx::ExitReason reason, const EntryFailure& failure,
+                             bool nmis_were_blocked);
     void load_guest_state(Cpu& cpu, const Vmcs& vmcs);
     void save_guest_state(const Cpu& cpu, Vmcs& vmcs) const;
-    void load_host_state(Cpu& cpu, const Vmcs& vmcs);
+    void load_host_state(Cpu& cpu, const Vmcs& vmcs, bool nmis_blocked);
     [[nodiscard]] std::uint64_t load_msr_list(Cpu& cpu, std::uint64_t address, std::uint32_t count);
     void store_msr_list(const Cpu& cpu, std::uint64_t address, std::uint32_t count);
     void flush_at_transition(Cpu& cpu, const Vmcs& vmcs);

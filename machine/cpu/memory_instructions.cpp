@@ -5,9 +5,9 @@
 
 #include "machine/cpu/machine.hpp"
 #include "machine/error.hpp"
+#include "machine/rules/address.hpp"
 #include "vmx/field.hpp"
-#include "x86/address.hpp"
-#include "x86/paging.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -17,7 +17,7 @@ Completion Machine::memory_access(unsigned number, const Instruction& instructio
     Cpu& cpu = cpus_[number];
     if (instruction.opcode == Opcode::prefetch) {
         if (auto* retentive = dynamic_cast<RetentiveTlb*>(cpu.tlb.get());
-            retentive != nullptr && x86::is_canonical(instruction.address)) {
+            retentive != nullptr && rules::is_canonical(instruction.address)) {
             retentive->prefetch(memory_, context(number), instruction.address,
                                 {AccessKind::read, instruction.user});
         }
@@ -27,7 +27,7 @@ Completion Machine::memory_access(unsigned number, const Instruction& instructio
     if (instruction.opcode == Opcode::store) access.kind = AccessKind::write;
     if (instruction.opcode == Opcode::fetch) access.kind = AccessKind::fetch;
     const std::uint64_t address = instruction.address & ~std::uint64_t{7};
-    if (!x86::is_canonical(address)) return raise_general_protection(number);
+    if (!rules::is_canonical(address)) return raise_general_protection(number);
     std::uint64_t host_physical = 0;
     if (auto fault = translate(number, address, access, host_physical)) return *fault;
     std::uint64_t& datum = cpu.registers.general[instruction.a];
@@ -78,7 +78,7 @@ Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_
 std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t linear_address,
                                                  AccessKind kind, std::span<std::byte> bytes) {
     if (bytes.empty()) return std::nullopt;
-    if (!x86::is_canonical(linear_address) || !x86::is_canonical(linear_address + bytes.size() - 1)) {
+    if (!rules::is_canonical(linear_address) || !rules::is_canonical(linear_address + bytes.size() - 1)) {
         return raise_general_protection(number);
     }
     const Access access{kind, cpus_[number].registers.privilege_level() == 3};
@@ -90,7 +90,7 @@ std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t 
     if (crosses) {
         if (auto fault = translate(number, last & ~std::uint64_t{0xFFF}, access, host_pages[1])) return fault;
     }
-    const std::size_t in_first = crosses ? x86::page_size - (linear_address & 0xFFF) : bytes.size();
+    const std::size_t in_first = crosses ? x86::page_size_4k - (linear_address & 0xFFF) : bytes.size();
     if (kind == AccessKind::write) {
         memory_.write_bytes(host_pages[0], bytes.first(in_first));
         memory_.write_bytes(host_pages[1], bytes.subspan(in_first));

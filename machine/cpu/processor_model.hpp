@@ -1,31 +1,23 @@
 #pragma once
 
-#include <bitset>
-#include <cstddef>
 #include <cstdint>
 
-#include "../../vmx/capability.hpp"
-#include "../../vmx/field_table.hpp"
+#include "../rules/capability.hpp"
 
 namespace flatback::machine {
 
 /// What the modelled processor has: its VMX capability MSRs and the features that change how it translates.
 /// Every control that can be set here does what the SDM says; what is not modelled cannot be set.
 struct ProcessorModel {
-    vmx::Capabilities vmx{};
+    rules::Capabilities vmx{};
     unsigned physical_address_bits = 46;
     bool pages_of_1g = true;
     bool pcid = true;
     bool invpcid = true;
     bool smep = true;
     bool smap = true;
-    /// VMCS fields that VMREAD and VMWRITE refuse, by dense index (vmx/field_table.hpp).
-    std::bitset<vmx::field_count> absent_fields{};
 
-    [[nodiscard]] bool has_field(std::uint64_t encoding) const {
-        const int index = vmx::dense_index(encoding);
-        return index >= 0 && !absent_fields[static_cast<std::size_t>(index)];
-    }
+    [[nodiscard]] bool has_field(std::uint64_t encoding) const { return vmx.has_field(encoding); }
 };
 
 /// A processor with all that the machine models.

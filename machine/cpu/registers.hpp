@@ -3,9 +3,9 @@
 #include <array>
 #include <cstdint>
 
-#include "../../vmx/interruption.hpp"
+#include "../../vmx/interruption_bits.hpp"
 #include "../../x86/control_registers.hpp"
-#include "../../x86/segment.hpp"
+#include "../../x86/segment_bits.hpp"
 
 namespace flatback::machine {
 

@@ -1,11 +1,12 @@
 // VM entries and VM exits (SDM 3C chapters 27 and 28).
 #include "machine/cpu/machine.hpp"
 #include "machine/error.hpp"
+#include "machine/rules/address.hpp"
+#include "machine/rules/event.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
-#include "x86/address.hpp"
-#include "x86/msr.hpp"
-#include "x86/paging.hpp"
+#include "x86/msr_numbers.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -92,7 +93,7 @@ void Machine::save_guest_state(const Cpu& cpu, Vmcs& vmcs) const {
     vmcs.set(field::guest_ia32_sysenter_eip, registers.sysenter_eip);
     if ((exits & vmx::exit_control::save_ia32_efer) != 0) vmcs.set(field::guest_ia32_efer, registers.efer);
     if ((exits & vmx::exit_control::save_ia32_pat) != 0) vmcs.set(field::guest_ia32_pat, registers.pat);
-    if (model_.vmx.misc.stores_efer_lma()) {
+    if (model_.vmx.has_misc(rules::misc::store_lma)) {
         const std::uint32_t entry = vmcs.get(field::vm_entry_controls);
         vmcs.set(field::vm_entry_controls, registers.in_long_mode()
                                                ? entry | vmx::entry_control::ia32e_mode_guest
@@ -113,7 +114,7 @@ void Machine::save_guest_state(const Cpu& cpu, Vmcs& vmcs) const {
     vmcs.set(field::guest_pending_debug_exceptions, registers.pending_debug);
 }
 
-void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs) {
+void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs, bool nmis_blocked) {
     Registers& registers = cpu.registers;
     const std::uint32_t exits = vmcs.get(field::vm_exit_controls);
     const bool host_64_bit = (exits & vmx::exit_control::host_address_space_size) != 0;
@@ -152,7 +153,8 @@ void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs) {
     registers.general[4] = vmcs.get(field::host_rsp);
     registers.rip = vmcs.get(field::host_rip);
     registers.rflags = x86::rflags::fixed_one;
-    registers.interruptibility = 0;
+    // Nothing is left of STI and MOV SS (SDM 3C 28.5.6).
+    registers.interruptibility = nmis_blocked ? vmx::interruptibility::blocking_by_nmi : 0;
     registers.activity = vmx::ActivityState::active;
     registers.pending_debug = 0;
 }
@@ -190,35 +192,45 @@ Completion Machine::vm_entry(unsigned number, Opcode opcode) {
         return vm_fail(number, opcode, vmx::InstructionError::entry_with_invalid_host_state_fields, failed);
     }
     if (const EntryFailure failure = check_guest_state(vmcs); failure.check != nullptr) {
-        return entry_failure(number, ExitReason::entry_failure_guest_state, failure);
+        const bool blocked = (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
+        return entry_failure(number, ExitReason::entry_failure_guest_state, failure, blocked);
     }
     flush_at_transition(cpu, vmcs);
+    const bool nmis_were_blocked =
+        (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
     load_guest_state(cpu, vmcs);
     const std::uint64_t failed_entry = load_msr_list(cpu, vmcs.get(field::vm_entry_msr_load_address),
                                                      vmcs.get(field::vm_entry_msr_load_count));
     if (failed_entry != 0) {
         return entry_failure(number, ExitReason::entry_failure_msr_loading,
-                             {"VM-entry MSR-load list (27.4)", failed_entry});
+                             {"VM-entry MSR-load list (27.4)", failed_entry}, nmis_were_blocked);
     }
     if (opcode == Opcode::vmlaunch) vmcs.launch_state = Vmcs::LaunchState::launched;
     cpu.in_root = false;
     state_changed(number);
     Completion completion{.kind = Completion::Kind::vm_entry};
-    const vmx::InterruptionInformation event{vmcs.get(field::vm_entry_interruption_information)};
+    const rules::EventInformation event{vmcs.get(field::vm_entry_interruption_information)};
     if (event.is_valid()) {
         // The valid bit is cleared at the next VM exit (28.2.4).
         completion.event = Event{event.vector(), event.has_error_code(),
                                  event.has_error_code() ? vmcs.get(field::vm_entry_exception_error_code) : 0};
         cpu.registers.activity = vmx::ActivityState::active;
+        // Delivery ends blocking by STI and MOV SS, and that of an NMI blocks NMIs, or virtual ones (SDM
+        // 3C 27.6.1, 27.7.1).
+        cpu.registers.interruptibility &=
+            ~(vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss);
+        if (event.is(vmx::InterruptionType::nmi))
+            cpu.registers.interruptibility |= vmx::interruptibility::blocking_by_nmi;
         // Software interrupts and exceptions return past their instruction.
-        if (event.is_software()) cpu.registers.rip += vmcs.get(field::vm_entry_instruction_length);
+        if (event.is_instruction()) cpu.registers.rip += vmcs.get(field::vm_entry_instruction_length);
     }
     return completion;
 }
 
 /// SDM 3C 27.8: what was loaded is given up and host state loaded; the VMCS's guest-state area stays as it
 /// was.
-Completion Machine::entry_failure(unsigned number, ExitReason reason, const EntryFailure& failure) {
+Completion Machine::entry_failure(unsigned number, ExitReason reason, const EntryFailure& failure,
+                                  bool nmis_were_blocked) {
     Cpu& cpu = cpus_[number];
     Vmcs& vmcs = current(cpu);
     const vmx::ExitReasonField exit_reason = vmx::ExitReasonField::entry_failure(reason);
@@ -227,7 +239,7 @@ Completion Machine::entry_failure(unsigned number, ExitReason reason, const Entr
     // A failed entry that loads guest state counts as entry and exit; this model counts every such failure
     // so.
     flush_at_transition(cpu, vmcs);
-    load_host_state(cpu, vmcs);
+    load_host_state(cpu, vmcs, nmis_were_blocked);
     if (load_msr_list(cpu, vmcs.get(field::vm_exit_msr_load_address),
                       vmcs.get(field::vm_exit_msr_load_count)) != 0) {
         throw LimitReached("VMX abort: VM-exit MSR-load list");
@@ -235,6 +247,14 @@ Completion Machine::entry_failure(unsigned number, ExitReason reason, const Entr
     cpu.in_root = true;
     state_changed(number);
     return {.kind = Completion::Kind::vm_exit, .exit_reason = exit_reason, .failed_check = failure.check};
+}
+
+bool Machine::blocks_nmis_after_exit(const Cpu& cpu, const Vmcs& vmcs, bool caused_by_nmi) {
+    if (caused_by_nmi) return true;
+    // With virtual NMIs the bit is of those, and the processor's own are not blocked (27.7.1).
+    const bool virtual_nmis =
+        (vmcs.get(field::pin_based_vm_execution_controls) & vmx::pin::virtual_nmis) != 0;
+    return !virtual_nmis && (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
 }
 
 Completion Machine::vm_exit(unsigned number, const ExitInformation& information) {
@@ -252,15 +272,19 @@ Completion Machine::vm_exit(unsigned number, const ExitInformation& information)
     vmcs.set(field::guest_linear_address, information.guest_linear_address);
     vmcs.set(field::guest_physical_address, information.guest_physical_address);
     vmcs.set(field::vm_entry_interruption_information,
-             vmcs.get(field::vm_entry_interruption_information) & ~vmx::InterruptionInformation::valid_bit);
+             vmcs.get(field::vm_entry_interruption_information) & ~rules::EventInformation::valid);
     save_guest_state(cpu, vmcs);
     // RF is saved as 0 where an instruction causes the exit (SDM 3C 28.3.3).
     if (information.instruction_length != 0)
         vmcs.set(field::guest_rflags, vmcs.get(field::guest_rflags) & ~x86::rflags::resume);
     store_msr_list(cpu, vmcs.get(field::vm_exit_msr_store_address), vmcs.get(field::vm_exit_msr_store_count));
+    const bool caused_by_nmi =
+        information.reason == ExitReason::exception_or_nmi &&
+        rules::EventInformation{information.interruption_information}.is(vmx::InterruptionType::nmi);
+    const bool nmis_blocked = blocks_nmis_after_exit(cpu, vmcs, caused_by_nmi);
     cpu.in_root = true;
     flush_at_transition(cpu, vmcs);
-    load_host_state(cpu, vmcs);
+    load_host_state(cpu, vmcs, nmis_blocked);
     if (load_msr_list(cpu, vmcs.get(field::vm_exit_msr_load_address),
                       vmcs.get(field::vm_exit_msr_load_count)) != 0) {
         throw LimitReached("VMX abort: VM-exit MSR-load list");

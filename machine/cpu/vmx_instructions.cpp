@@ -4,12 +4,10 @@
 #include <cstring>
 
 #include "machine/cpu/machine.hpp"
+#include "machine/rules/address.hpp"
+#include "machine/rules/exit_information.hpp"
 #include "vmx/controls.hpp"
-#include "vmx/ept.hpp"
 #include "vmx/field.hpp"
-#include "vmx/instruction_information.hpp"
-#include "vmx/invalidation.hpp"
-#include "x86/address.hpp"
 #include "x86/control_registers.hpp"
 
 namespace flatback::machine {
@@ -20,7 +18,10 @@ namespace field = vmx::field;
 
 namespace {
 
-constexpr std::uint64_t arithmetic_flags = x86::rflags::arithmetic;
+/// What VMsucceed clears and VMfail sets one of (SDM 3C 31.2).
+constexpr std::uint64_t arithmetic_flags = x86::rflags::carry | x86::rflags::parity |
+                                           x86::rflags::auxiliary_carry | x86::rflags::zero |
+                                           x86::rflags::sign | x86::rflags::overflow;
 
 struct ExitOfInstruction {
     ExitReason reason;
@@ -72,23 +73,18 @@ bool has_memory_operand(Opcode opcode) {
     }
 }
 
-/// The instruction-information field (SDM 3C tables 28-13 and 28-14): a displacement alone, or registers.
+/// The instruction-information field: a displacement alone, or registers.
 std::uint32_t information_of(const Instruction& instruction) {
-    vmx::InstructionOperands operands;
     switch (instruction.opcode) {
         case Opcode::vmread:
         case Opcode::vmwrite:
-            operands.register1 = instruction.a;
-            operands.register2 = instruction.b;
-            break;
+            return rules::two_register_information(instruction.a, instruction.b);
         case Opcode::invept:
         case Opcode::invvpid:
-            operands.register2 = instruction.b;
-            break;
+            return rules::displacement_information(instruction.b);
         default:
-            break;
+            return rules::displacement_information();
     }
-    return operands.encode().value;
 }
 
 }  // namespace
@@ -123,8 +119,9 @@ Completion Machine::vm_fail(unsigned number, Opcode opcode, InstructionError err
 
 bool Machine::valid_vmx_pointer(std::uint64_t pointer) const {
     if ((pointer & 0xFFF) != 0) return false;
-    const unsigned bits = model_.vmx.basic.limits_addresses_to_32_bits() ? 32 : model_.physical_address_bits;
-    return x86::fits_physical_width(pointer, bits);
+    const unsigned bits =
+        (model_.vmx.basic & rules::basic::addresses_of_32_bits) != 0 ? 32 : model_.physical_address_bits;
+    return rules::within_width(pointer, bits);
 }
 
 Completion Machine::vmx_instruction(unsigned number, const Instruction& instruction) {
@@ -146,10 +143,9 @@ Completion Machine::vmx_instruction(unsigned number, const Instruction& instruct
     }
     if (opcode == Opcode::vmfunc) return vmfunc(number, instruction);
     if (no_mode) return raise_invalid_opcode(number);
-    using Ept = vmx::EptVpidCapability;
-    if (opcode == Opcode::invept && !model_.vmx.ept_vpid.has(Ept::invept))
+    if (opcode == Opcode::invept && !model_.vmx.has_ept_vpid(rules::ept_vpid::invept))
         return raise_invalid_opcode(number);
-    if (opcode == Opcode::invvpid && !model_.vmx.ept_vpid.has(Ept::invvpid))
+    if (opcode == Opcode::invvpid && !model_.vmx.has_ept_vpid(rules::ept_vpid::invvpid))
         return raise_invalid_opcode(number);
     if (opcode == Opcode::vmxon) {
         if ((registers.cr4 & x86::cr4::vmx_enable) == 0) return raise_invalid_opcode(number);
@@ -212,7 +208,7 @@ Completion Machine::vmxon(unsigned number, const Instruction& instruction) {
     if (auto fault = read_quadword(number, instruction.address, pointer)) return *fault;
     if (!valid_vmx_pointer(pointer)) return vm_fail_invalid(cpu, instruction.opcode);
     // Bits 30:0 are the revision identifier, bit 31 must be 0.
-    if ((memory_.read(pointer) & 0xFFFF'FFFF) != model_.vmx.basic.revision()) {
+    if ((memory_.read(pointer) & 0xFFFF'FFFF) != model_.vmx.revision()) {
         return vm_fail_invalid(cpu, instruction.opcode);
     }
     cpu.in_vmx_operation = true;
@@ -281,9 +277,8 @@ std::optional<InstructionError> Machine::load_vmcs(unsigned number, std::uint64_
     if (pointer == cpu.vmxon_pointer) return InstructionError::vmptrld_with_vmxon_pointer;
     const std::uint64_t revision = memory_.read(pointer) & 0xFFFF'FFFF;
     const bool shadow = (revision >> 31) != 0;
-    const bool may_shadow = model_.vmx.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
-    if ((revision & vmx::BasicCapability::revision_mask) != model_.vmx.basic.revision() ||
-        (shadow && !may_shadow)) {
+    const bool may_shadow = model_.vmx.secondary.may_be_1(vmx::secondary::vmcs_shadowing);
+    if ((revision & rules::basic::revision_bits) != model_.vmx.revision() || (shadow && !may_shadow)) {
         return InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier;
     }
     Vmcs& vmcs = vmcss_[pointer];
@@ -339,7 +334,7 @@ Completion Machine::vmwrite(unsigned number, const Instruction& instruction) {
                        InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
     if (vmx::kind(encoding) == vmx::FieldKind::exit_information &&
-        !model_.vmx.misc.may_write_exit_information()) {
+        !model_.vmx.has_misc(rules::misc::vmwrite_any_field)) {
         return vm_fail(number, instruction.opcode, InstructionError::vmwrite_to_read_only_vmcs_component);
     }
     vmcs->write(encoding, cpu.registers.general[instruction.a]);
@@ -379,7 +374,7 @@ Completion Machine::vmfunc(unsigned number, const Instruction& instruction) {
         return unconditional_exit(number, instruction, ExitReason::vmfunc);
     }
     const std::uint64_t eptp = memory_.read(vmcs.get(field::eptp_list_address) + 8 * std::uint64_t{index});
-    if (!vmx::Eptp{eptp}.is_valid(model_.vmx.ept_vpid, model_.physical_address_bits)) {
+    if (!model_.vmx.is_eptp(eptp, model_.physical_address_bits)) {
         return unconditional_exit(number, instruction, ExitReason::vmfunc);
     }
     vmcs.set(field::ept_pointer, eptp);
@@ -389,40 +384,40 @@ Completion Machine::vmfunc(unsigned number, const Instruction& instruction) {
 
 Completion Machine::invept(unsigned number, const Instruction& instruction) {
     const std::uint64_t type = cpus_[number].registers.general[instruction.b];
-    if (!model_.vmx.ept_vpid.has_invept_type(type)) {
+    if (!model_.vmx.has_invept_type(type)) {
         return vm_fail(number, instruction.opcode, InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::byte, 16> bytes{};
     if (auto fault = read_linear(number, instruction.address, bytes)) return *fault;
-    vmx::InveptDescriptor descriptor;
-    std::memcpy(&descriptor, bytes.data(), bytes.size());
+    Descriptor descriptor{};
+    std::memcpy(descriptor.data(), bytes.data(), bytes.size());
     if (const auto error = invalidate_ept(number, type, descriptor))
         return vm_fail(number, instruction.opcode, *error);
     return vm_succeed(cpus_[number], instruction.opcode);
 }
 
 std::optional<InstructionError> Machine::invalidate_ept(unsigned number, std::uint64_t type,
-                                                        const vmx::InveptDescriptor& descriptor) {
+                                                        const Descriptor& descriptor) {
     constexpr InstructionError error = InstructionError::invalid_operand_to_invept_invvpid;
-    if (!model_.vmx.ept_vpid.has_invept_type(type)) return error;
-    if (type == static_cast<std::uint64_t>(vmx::InveptType::all_contexts)) {
+    if (!model_.vmx.has_invept_type(type)) return error;
+    if (type == 2) {
         cpus_[number].tlb->invalidate(invalidation::invept_all_contexts());
         return std::nullopt;
     }
-    if (!vmx::Eptp{descriptor.eptp}.is_valid(model_.vmx.ept_vpid, model_.physical_address_bits)) return error;
-    cpus_[number].tlb->invalidate(invalidation::invept_single_context(ep4ta_of(descriptor.eptp)));
+    if (!model_.vmx.is_eptp(descriptor[0], model_.physical_address_bits)) return error;
+    cpus_[number].tlb->invalidate(invalidation::invept_single_context(ep4ta_of(descriptor[0])));
     return std::nullopt;
 }
 
 Completion Machine::invvpid(unsigned number, const Instruction& instruction) {
     const std::uint64_t type = cpus_[number].registers.general[instruction.b];
-    if (!model_.vmx.ept_vpid.has_invvpid_type(type)) {
+    if (!model_.vmx.has_invvpid_type(type)) {
         return vm_fail(number, instruction.opcode, InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::byte, 16> bytes{};
     if (auto fault = read_linear(number, instruction.address, bytes)) return *fault;
-    vmx::InvvpidDescriptor descriptor;
-    std::memcpy(&descriptor, bytes.data(), bytes.size());
+    Descriptor descriptor{};
+    std::memcpy(descriptor.data(), bytes.data(), bytes.size());
     if (const auto error = invalidate_vpid(number, type, descriptor)) {
         return vm_fail(number, instruction.opcode, *error);
     }
@@ -430,23 +425,26 @@ Completion Machine::invvpid(unsigned number, const Instruction& instruction) {
 }
 
 std::optional<InstructionError> Machine::invalidate_vpid(unsigned number, std::uint64_t type,
-                                                         const vmx::InvvpidDescriptor& descriptor) {
+                                                         const Descriptor& descriptor) {
     constexpr InstructionError error = InstructionError::invalid_operand_to_invept_invvpid;
-    if (!model_.vmx.ept_vpid.has_invvpid_type(type)) return error;
-    if (!vmx::is_valid_invvpid_descriptor(static_cast<vmx::InvvpidType>(type), descriptor)) return error;
+    if (!model_.vmx.has_invvpid_type(type)) return error;
+    const auto vpid = static_cast<std::uint16_t>(descriptor[0]);
+    if (descriptor[0] >> 16 != 0) return error;
+    if (type != 2 && vpid == 0) return error;
+    if (type == 0 && !rules::is_canonical(descriptor[1])) return error;
     Tlb& tlb = *cpus_[number].tlb;
-    switch (static_cast<vmx::InvvpidType>(type)) {
-        case vmx::InvvpidType::individual_address:
-            tlb.invalidate(invalidation::invvpid_address(descriptor.vpid(), descriptor.linear_address));
+    switch (type) {
+        case 0:
+            tlb.invalidate(invalidation::invvpid_address(vpid, descriptor[1]));
             break;
-        case vmx::InvvpidType::single_context:
-            tlb.invalidate(invalidation::invvpid_single_context(descriptor.vpid()));
+        case 1:
+            tlb.invalidate(invalidation::invvpid_single_context(vpid));
             break;
-        case vmx::InvvpidType::all_contexts:
+        case 2:
             tlb.invalidate(invalidation::invvpid_all_contexts());
             break;
-        case vmx::InvvpidType::single_context_retaining_globals:
-            tlb.invalidate(invalidation::invvpid_single_context_retaining_globals(descriptor.vpid()));
+        default:
+            tlb.invalidate(invalidation::invvpid_single_context_retaining_globals(vpid));
             break;
     }
     return std::nullopt;

@@ -1,6 +1,7 @@
 #include "machine/geometric/walk_memory.hpp"
 
-#include "x86/paging.hpp"
+#include "machine/rules/address.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine::geometric {
 
@@ -71,7 +72,7 @@ bool WalkMemory::recall(const PhysicalMemory& memory, const TranslationContext& 
         return false;
     }
     const std::uint64_t entry =
-        memory.read_structure(way.table_host + 8 * std::uint64_t{x86::table_index(linear_address, 1)});
+        memory.read_structure(way.table_host + 8 * std::uint64_t{rules::structure_index(linear_address, 1)});
     if (classify_page_entry(context, 1, entry) != PageEntryKind::page) return false;
     const bool write = access.kind == AccessKind::write;
     const std::uint64_t flags = x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0);
@@ -113,7 +114,7 @@ bool WalkMemory::recall_ept(const PhysicalMemory& memory, const TranslationConte
         return true;
     }
     const std::uint64_t entry =
-        memory.read_structure(way.host + 8 * std::uint64_t{x86::table_index(guest_physical, 1)});
+        memory.read_structure(way.host + 8 * std::uint64_t{rules::structure_index(guest_physical, 1)});
     if (classify_ept_entry(context.ept, context.physical_address_bits, 1, entry) != EptEntryKind::page) {
         return false;
     }

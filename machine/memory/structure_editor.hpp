@@ -2,7 +2,8 @@
 
 #include <cstdint>
 
-#include "../../x86/paging.hpp"
+#include "../../x86/paging_bits.hpp"
+#include "../rules/address.hpp"
 #include "../translation/access.hpp"
 
 namespace flatback::machine {
@@ -39,17 +40,17 @@ public:
     [[nodiscard]] std::uint64_t entry_address(std::uint64_t address, unsigned level) {
         std::uint64_t table = root_;
         for (unsigned above = 4; above > level; --above) {
-            const std::uint64_t place = table + 8 * std::uint64_t{x86::table_index(address, above)};
+            const std::uint64_t place = table + 8 * std::uint64_t{rules::structure_index(address, above)};
             std::uint64_t entry = memory_.read(place);
             const bool large = above <= 3 && (entry & x86::page_entry::page_size) != 0;
             if ((entry & Format::in_use) == 0 || large) {
                 entry = next_table_ | Format::table_flags;
-                next_table_ += x86::page_size;
+                next_table_ += x86::page_size_4k;
                 memory_.write(place, entry);
             }
             table = entry & x86::page_entry::address_mask;
         }
-        return table + 8 * std::uint64_t{x86::table_index(address, level)};
+        return table + 8 * std::uint64_t{rules::structure_index(address, level)};
     }
 
     /// Maps one page. `flags` are the low bits (and bit 63) of the entry, without the bit that says "large".

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "machine/memory/structure_editor.hpp"
-#include "x86/paging.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine::price {
 
@@ -201,26 +201,26 @@ private:
     }
 
     void build_l0_and_l1() {
-        std::uint64_t next = l0_tables + x86::page_size;
+        std::uint64_t next = l0_tables + x86::page_size_4k;
         StructureEditor<PagingFormat, PhysicalMemory> l0(memory_, l0_tables, next);
         for (unsigned page = 0; page < assume_.l0_pages; ++page) {
             l0.map(l0_linear + page * x86::page_size_2m, page * x86::page_size_2m, PageSize::size_2m,
                    kernel_flags);
         }
-        next = l1_tables + x86::page_size;
+        next = l1_tables + x86::page_size_4k;
         StructureEditor<PagingFormat, PhysicalMemory> l1(memory_, l1_tables, next);
         for (unsigned page = 0; page < assume_.l1_code; ++page) {
-            const std::uint64_t offset = page * x86::page_size;
+            const std::uint64_t offset = page * x86::page_size_4k;
             l1.map(l1_code_linear + offset, l1_frames + offset, PageSize::size_4k, kernel_flags);
             l1_touches_.push_back({l1_code_linear + offset, kernel_fetch});
         }
         for (unsigned page = 0; page < assume_.l1_data; ++page) {
             // Spread over L1's memory, as a kernel's data are.
-            const std::uint64_t offset = page * (x86::page_size * 7);
+            const std::uint64_t offset = page * (x86::page_size_4k * 7);
             l1.map(l1_data_linear + offset, l1_frames + 0x100'0000 + offset, PageSize::size_4k, kernel_flags);
             l1_touches_.push_back({l1_data_linear + offset, kernel_load});
         }
-        next = ept01_tables + x86::page_size;
+        next = ept01_tables + x86::page_size_4k;
         StructureEditor<EptFormat, PhysicalMemory> ept01(memory_, ept01_tables, next);
         for (std::uint64_t page = l1_tables; page < l1_frames + 0x200'0000; page += x86::page_size_2m) {
             ept01.map(page, page, PageSize::size_2m, ept_flags);
@@ -237,11 +237,11 @@ private:
     }
 
     void build_l2(unsigned l2) {
-        next_ept_table_[l2] = ept_tables + l2 * ept_bytes + x86::page_size;
+        next_ept_table_[l2] = ept_tables + l2 * ept_bytes + x86::page_size_4k;
         Shifted guest{memory_, l2_frames + l2 * l2_memory};
         for (unsigned process = 0; process < column_.processes; ++process) {
             const std::uint64_t root = table_frame + process * table_bytes;
-            std::uint64_t next = root + x86::page_size;
+            std::uint64_t next = root + x86::page_size_4k;
             StructureEditor<PagingFormat, Shifted> tables(guest, root, next);
             // Kernel code and the direct map are of large pages.
             tables.map(kernel_text, kernel_code_frame, PageSize::size_2m, kernel_flags);
@@ -251,8 +251,8 @@ private:
             const std::uint64_t frames = user_frame + process * user_bytes;
             std::uint64_t frame = frames;
             const auto map_user = [&](std::uint64_t address, unsigned pages) {
-                for (unsigned page = 0; page < pages; ++page, frame += x86::page_size) {
-                    tables.map(address + page * x86::page_size, frame, PageSize::size_4k, user_flags);
+                for (unsigned page = 0; page < pages; ++page, frame += x86::page_size_4k) {
+                    tables.map(address + page * x86::page_size_4k, frame, PageSize::size_4k, user_flags);
                 }
             };
             map_user(user_text, assume_.user_code);
@@ -261,10 +261,10 @@ private:
             map_guest_physical(l2, frames, frame - frames);
             map_guest_physical(l2, root, next - root);
         }
-        map_guest_physical(l2, kernel_code_frame, assume_.kernel_code * x86::page_size);
-        map_guest_physical(l2, kernel_data_frame, assume_.kernel_data * x86::page_size * 5);
+        map_guest_physical(l2, kernel_code_frame, assume_.kernel_code * x86::page_size_4k);
+        map_guest_physical(l2, kernel_data_frame, assume_.kernel_data * x86::page_size_4k * 5);
         map_guest_physical(l2, process_frame,
-                           column_.processes * assume_.kernel_per_process * x86::page_size * 3);
+                           column_.processes * assume_.kernel_per_process * x86::page_size_4k * 3);
     }
 
     void build_touches(unsigned process) {
@@ -272,32 +272,33 @@ private:
         std::vector<Touch>& enter = enter_.emplace_back();
         const auto kernel = [&](std::vector<Touch>& touches, unsigned first, unsigned last) {
             for (unsigned page = first; page < last; ++page) {
-                touches.push_back({kernel_text + page * x86::page_size, kernel_fetch});
+                touches.push_back({kernel_text + page * x86::page_size_4k, kernel_fetch});
             }
         };
         const auto process_pages = [&](std::vector<Touch>& touches) {
             for (unsigned page = 0; page < assume_.kernel_per_process; ++page) {
                 const std::uint64_t number = process * assume_.kernel_per_process + page;
-                touches.push_back({direct_map + process_frame + number * (x86::page_size * 3), kernel_load});
+                touches.push_back(
+                    {direct_map + process_frame + number * (x86::page_size_4k * 3), kernel_load});
             }
         };
         // Writing the token and sleeping, then waking and reading it: each side runs most of the kernel's
         // part.
         kernel(leave, 0, assume_.kernel_code);
         for (unsigned page = 0; page < assume_.kernel_data; ++page) {
-            leave.push_back({direct_map + kernel_data_frame + page * (x86::page_size * 5), kernel_load});
+            leave.push_back({direct_map + kernel_data_frame + page * (x86::page_size_4k * 5), kernel_load});
         }
         process_pages(leave);
         process_pages(enter);
         kernel(enter, 0, assume_.kernel_code / 2);
         for (unsigned page = 0; page < assume_.user_code; ++page) {
-            enter.push_back({user_text + page * x86::page_size, user_fetch});
+            enter.push_back({user_text + page * x86::page_size_4k, user_fetch});
         }
         for (unsigned page = 0; page < assume_.user_data; ++page) {
-            enter.push_back({user_stack + page * x86::page_size, user_load});
+            enter.push_back({user_stack + page * x86::page_size_4k, user_load});
         }
         for (unsigned page = 0; page < column_.kilobytes / 4; ++page) {
-            enter.push_back({user_heap + page * x86::page_size, user_load});
+            enter.push_back({user_heap + page * x86::page_size_4k, user_load});
         }
     }
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "x86/address.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine::layout {
 
@@ -17,14 +17,14 @@ inline constexpr unsigned ept_hierarchies = 8;
 inline constexpr unsigned data_pages = 64;
 
 [[nodiscard]] constexpr std::uint64_t vmxon_region(std::uint64_t vcpu) {
-    return 0x1'0000 + vcpu * x86::page_size;
+    return 0x1'0000 + vcpu * x86::page_size_4k;
 }
 /// A page in which a step's operand (a pointer, a descriptor) is put.
 [[nodiscard]] constexpr std::uint64_t scratch(std::uint64_t vcpu) {
-    return 0x3'0000 + vcpu * x86::page_size;
+    return 0x3'0000 + vcpu * x86::page_size_4k;
 }
 [[nodiscard]] constexpr std::uint64_t vmcs_region(std::uint64_t index) {
-    return 0x4'0000 + index * x86::page_size;
+    return 0x4'0000 + index * x86::page_size_4k;
 }
 
 inline constexpr std::uint64_t page_tables = 0x20'0000;  // 2 MBytes, one to one in every EPT hierarchy
@@ -44,7 +44,7 @@ inline constexpr std::uint64_t hierarchy_bytes = 0x4'0000;
 }
 
 [[nodiscard]] constexpr std::uint64_t data_page(std::uint64_t index) {
-    return 0x80'0000 + index * x86::page_size;
+    return 0x80'0000 + index * x86::page_size_4k;
 }
 
 inline constexpr std::uint64_t identity_bytes = 0x100'0000;

@@ -11,11 +11,11 @@ namespace flatback::machine {
 std::vector<std::pair<std::uint64_t, std::uint64_t>> guest_fields(const ProcessorModel& model,
                                                                   const GuestSettings& settings) {
     namespace field = vmx::field;
-    const vmx::Capabilities& caps = model.vmx;
+    const rules::Capabilities& caps = model.vmx;
     std::uint32_t secondary = 0;
     if (settings.vpid != 0) secondary |= vmx::secondary::enable_vpid;
     if (settings.ept != 0) secondary |= vmx::secondary::enable_ept;
-    if (caps.secondary_processor_based.may_set(vmx::secondary::enable_invpcid)) {
+    if (caps.secondary.may_be_1(vmx::secondary::enable_invpcid)) {
         secondary |= vmx::secondary::enable_invpcid;
     }
     constexpr std::uint64_t cr0 = x86::cr0::protection_enable | x86::cr0::extension_type |
@@ -24,23 +24,22 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> guest_fields(const Processo
         x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
     constexpr std::uint64_t efer = x86::efer::syscall_enable | x86::efer::long_mode_enable |
                                    x86::efer::long_mode_active | x86::efer::execute_disable_enable;
-    const std::uint32_t primary = caps.primary_processor_based.adjust(
-        vmx::primary::hlt_exiting | vmx::primary::activate_secondary_controls);
+    const std::uint32_t primary =
+        caps.primary.nearest(vmx::primary::hlt_exiting | vmx::primary::activate_secondary_controls);
 
     std::vector<std::pair<std::uint64_t, std::uint64_t>> fields;
     fields.reserve(96);
     const auto set = [&fields](auto named, std::uint64_t value) {
         fields.emplace_back(named.encoding, value);
     };
-    set(field::pin_based_vm_execution_controls, caps.pin_based.adjust(0));
+    set(field::pin_based_vm_execution_controls, caps.pin_based.nearest(0));
     set(field::primary_processor_based_vm_execution_controls, primary);
-    set(field::secondary_processor_based_vm_execution_controls,
-        caps.secondary_processor_based.adjust(secondary));
+    set(field::secondary_processor_based_vm_execution_controls, caps.secondary.nearest(secondary));
     set(field::vm_exit_controls,
-        caps.vm_exit.adjust(vmx::exit_control::host_address_space_size | vmx::exit_control::save_ia32_efer |
-                            vmx::exit_control::load_ia32_efer));
+        caps.vm_exit.nearest(vmx::exit_control::host_address_space_size | vmx::exit_control::save_ia32_efer |
+                             vmx::exit_control::load_ia32_efer));
     set(field::vm_entry_controls,
-        caps.vm_entry.adjust(vmx::entry_control::ia32e_mode_guest | vmx::entry_control::load_ia32_efer));
+        caps.vm_entry.nearest(vmx::entry_control::ia32e_mode_guest | vmx::entry_control::load_ia32_efer));
     set(field::virtual_processor_identifier, settings.vpid);
     if (settings.ept != 0) set(field::ept_pointer, layout::eptp(settings.ept - 1));
     set(field::exception_bitmap, 0);

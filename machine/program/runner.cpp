@@ -75,8 +75,8 @@ void Runner::set_up(unsigned vm) {
     VmState& state = vms_[vm];
     state.exists = true;
     for (unsigned index = 0; index < state.next_page_table.size(); ++index) {
-        state.next_page_table[index] = layout::page_root(index) + x86::page_size;
-        state.next_ept_table[index] = layout::ept_root(index) + x86::page_size;
+        state.next_page_table[index] = layout::page_root(index) + x86::page_size_4k;
+        state.next_ept_table[index] = layout::ept_root(index) + x86::page_size_4k;
     }
     L1Memory memory{world_, vm};
     PageEditor editor(memory, layout::page_root(0), state.next_page_table[0]);
@@ -87,7 +87,7 @@ void Runner::set_up(unsigned vm) {
         EptEditor ept(memory, layout::ept_root(index), state.next_ept_table[index]);
         ept.map(layout::page_tables, layout::page_tables, PageSize::size_2m, ept_identity);
     }
-    const std::uint32_t revision = world_.model().vmx.basic.revision();
+    const std::uint32_t revision = world_.model().vmx.revision();
     for (unsigned vcpu = 0; vcpu < world_.vcpu_count(vm); ++vcpu) {
         world_.write(vm, layout::vmxon_region(vcpu), revision);
         Registers& registers = world_.registers(vm, vcpu);

@@ -9,7 +9,7 @@
 
 #include "machine/program/layout.hpp"
 #include "vmx/field_table.hpp"
-#include "x86/paging.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "x86/paging.hpp"
+#include "machine/rules/address.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -208,7 +209,8 @@ void RetentiveEnumerator::push(const Item& item) {
 void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table, unsigned level,
                                     GuestRights rights, bool flags_set, const Provenance& so_far) {
     const Provenance provenance = combine(so_far, option.provenance);
-    const std::uint64_t entry_address = table + 8 * std::uint64_t{x86::table_index(linear_address_, level)};
+    const std::uint64_t entry_address =
+        table + 8 * std::uint64_t{rules::structure_index(linear_address_, level)};
     if (option.result == EptWalk::Result::misconfigured) {
         add(Outcome::ept_misconfiguration(entry_address), provenance);
         return;
@@ -229,7 +231,7 @@ void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table
 void RetentiveEnumerator::advance(const Item& item) {
     const unsigned level = item.position.level;
     const std::uint64_t entry_address =
-        item.position.table_host + 8 * std::uint64_t{x86::table_index(linear_address_, level)};
+        item.position.table_host + 8 * std::uint64_t{rules::structure_index(linear_address_, level)};
     const std::uint64_t entry = memory_.read_structure(entry_address);
     const PageEntryKind kind = classify_page_entry(context_, level, entry);
     if (kind == PageEntryKind::not_present) {

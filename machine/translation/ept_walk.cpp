@@ -1,6 +1,7 @@
 #include "machine/translation/ept_walk.hpp"
 
-#include "x86/paging.hpp"
+#include "machine/rules/address.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -54,7 +55,7 @@ void walk_ept(const PhysicalMemory& memory, const EptContext& ept, unsigned phys
     EptPosition position = start;
     while (true) {
         const std::uint64_t entry_address =
-            position.table + 8 * x86::table_index(guest_physical, position.level);
+            position.table + 8 * rules::structure_index(guest_physical, position.level);
         const std::uint64_t entry = memory.read_structure(entry_address);
         walk.positions[walk.reads] = position;
         walk.entry_addresses[walk.reads] = entry_address;

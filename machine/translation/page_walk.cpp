@@ -1,6 +1,7 @@
 #include "machine/translation/page_walk.hpp"
 
-#include "x86/paging.hpp"
+#include "machine/rules/address.hpp"
+#include "x86/paging_bits.hpp"
 
 namespace flatback::machine {
 
@@ -166,7 +167,7 @@ void walk_pages(const PhysicalMemory& memory, const TranslationContext& context,
     GuestRights rights;
     for (unsigned level = 4;; --level) {
         PageWalkStep& step = walk.steps[walk.reads];
-        const std::uint64_t offset = 8 * std::uint64_t{x86::table_index(linear_address, level)};
+        const std::uint64_t offset = 8 * std::uint64_t{rules::structure_index(linear_address, level)};
         step.table = table;
         step.position = {table, level, rights};
         step.entry_address = table + offset;  // guest-physical until EPT has translated the table

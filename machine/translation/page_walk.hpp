@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdint>
 
-#include "../../x86/paging.hpp"
+#include "../../x86/paging_bits.hpp"
 #include "../memory/physical_memory.hpp"
 #include "access.hpp"
 #include "context.hpp"

@@ -92,10 +92,9 @@ void MachinePort::run(const HardwareFlush& flush) {
                                                .ep4ta = flush.only_ep4ta}});
         return;
     }
-    const auto error = flush.invept
-                           ? machine.invalidate_ept(flush.processor, flush.type, {flush.operand, 0})
-                           : machine.invalidate_vpid(flush.processor, flush.type,
-                                                     vmx::InvvpidDescriptor::make(flush.vpid, flush.operand));
+    const auto error =
+        flush.invept ? machine.invalidate_ept(flush.processor, flush.type, {flush.operand, 0})
+                     : machine.invalidate_vpid(flush.processor, flush.type, {flush.vpid, flush.operand});
     if (error) throw EngineFailure(flush.invept ? "L0's INVEPT fails" : "L0's INVVPID fails");
 }
 

@@ -47,7 +47,7 @@ public:
     void vmwrite(std::uint32_t encoding, std::uint64_t value);
     void load_vmcs(x86::Hpa page);
     void clear_vmcs(x86::Hpa page);
-    std::uint32_t hardware_vmcs_revision() { return host_.machine.model().vmx.basic.revision(); }
+    std::uint32_t hardware_vmcs_revision() { return host_.machine.model().vmx.revision(); }
     void write_host_state();
     void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
     void invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause = tag::FlushCause::unknown);

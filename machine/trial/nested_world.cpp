@@ -14,6 +14,7 @@
 #include "vmx/ept.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
+#include "vmx/field_table.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/msr.hpp"
 
@@ -45,8 +46,15 @@ Machine::Options machine_options(const NestedWorld::Options& options) {
     return machine;
 }
 
+/// As a host learns of them: by RDMSR, and by a VMREAD of each field.
 nested::Capabilities capabilities_for(const ProcessorModel& hardware, tag::Policy tags) {
-    return nested::make_capabilities(hardware.vmx, hardware.physical_address_bits, tags != tag::Policy::off);
+    const auto read = [&](std::uint32_t msr) { return hardware.vmx.read(msr).value_or(0); };
+    nested::FieldSet fields;
+    for (std::size_t index = 0; index < vmx::field_count; ++index) {
+        if (hardware.has_field(vmx::all_fields[index].encoding)) fields.insert(index);
+    }
+    return nested::make_capabilities(vmx::Capabilities::from_msrs(read), hardware.physical_address_bits,
+                                     tags != tag::Policy::off, fields);
 }
 
 const char* name_of_check(const Completion& completion) {
@@ -90,7 +98,7 @@ struct NestedWorld::Host {
         fill_msr_bitmap(machine.memory(), l0.msr_bitmap);
         for (unsigned cpu = 0; cpu < machine.cpu_count(); ++cpu) {
             const std::uint64_t region = pages.allocate().value_or(0);
-            machine.memory().write(region, machine.model().vmx.basic.revision());
+            machine.memory().write(region, machine.model().vmx.revision());
             machine.start_vmx_operation(cpu, region);
         }
     }
@@ -142,10 +150,9 @@ struct NestedWorld::VirtualMachine {
 ProcessorModel NestedWorld::l1_model(const Options& options) {
     ProcessorModel model = full_processor_model();
     const nested::Capabilities capabilities = capabilities_for(model, options.tags);
-    model.vmx = capabilities.promised;
-    const nested::FieldSet has = nested::detail::supported_fields(capabilities);
-    for (std::size_t index = 0; index < vmx::field_count; ++index)
-        model.absent_fields[index] = !has.contains(index);
+    // What the promise means is for the machine's own rules to say.
+    model.vmx =
+        rules::capabilities_of([&](std::uint32_t msr) { return capabilities.promised.read_msr(msr); });
     return model;
 }
 
@@ -218,24 +225,23 @@ void NestedWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t va
 // --- virtual CPUs and processors ---
 
 void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space) {
-    const vmx::Capabilities& has = host.l0.machine.model().vmx;
+    const rules::Capabilities& has = host.l0.machine.model().vmx;
     port.write_host_state();
-    put(field::pin_based_vm_execution_controls, has.pin_based.adjust(0));
+    put(field::pin_based_vm_execution_controls, has.pin_based.nearest(0));
     put(field::primary_processor_based_vm_execution_controls,
-        has.primary_processor_based.adjust(vmx::primary::use_msr_bitmaps |
-                                           vmx::primary::activate_secondary_controls));
+        has.primary.nearest(vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls));
     put(field::secondary_processor_based_vm_execution_controls,
-        has.secondary_processor_based.adjust(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
-                                             vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
-                                             (engine.vpid01() != 0 ? vmx::secondary::enable_vpid : 0)));
+        has.secondary.nearest(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
+                              vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
+                              (engine.vpid01() != 0 ? vmx::secondary::enable_vpid : 0)));
     put(field::vm_exit_controls,
-        has.vm_exit.adjust(vmx::exit_control::host_address_space_size |
-                           vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
-                           vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
-                           vmx::exit_control::load_ia32_efer));
+        has.vm_exit.nearest(vmx::exit_control::host_address_space_size |
+                            vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
+                            vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
+                            vmx::exit_control::load_ia32_efer));
     put(field::vm_entry_controls,
-        has.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
-                            vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
+        has.vm_entry.nearest(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
+                             vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
     put(field::virtual_processor_identifier, engine.vpid01());
     put(field::ept_pointer, space.ept01_pointer());
     put(field::address_of_msr_bitmaps, host.l0.msr_bitmap);
@@ -274,7 +280,7 @@ bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
         const unsigned processor = index % options_.processors;
         if (running_[processor] != nullptr) take_off(*running_[processor]);
         auto guest = std::make_unique<VirtualCpu>(*host_, made.space, options_, vm, processor);
-        *guest->port.page(guest->vmcs01) = machine_.model().vmx.basic.revision();
+        *guest->port.page(guest->vmcs01) = machine_.model().vmx.revision();
         guest->port.clear_vmcs(guest->vmcs01);
         guest->port.load_vmcs(guest->vmcs01);
         guest->set_up_vmcs01(*host_, made.space);

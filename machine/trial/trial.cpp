@@ -13,6 +13,7 @@
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/text.hpp"
+#include "machine/rules/address.hpp"
 #include "machine/trial/machine_port.hpp"
 #include "vmx/ept.hpp"
 #include "vmx/field.hpp"
@@ -54,7 +55,7 @@ std::optional<StepAccess> access_of(const Step& step) {
 }
 
 bool is_canonical_access(const StepAccess& made) {
-    return x86::is_canonical(made.linear_address);
+    return rules::is_canonical(made.linear_address);
 }
 
 /// The bare run.
@@ -75,6 +76,9 @@ public:
     void speculate(const Step& step) {
         if (step.actor != Actor::l2 || !runs(step)) return;
         Machine& machine = world_.machine(step.vm);
+        // Paging of 32 bits is not modelled: such a guest can but leave.
+        const Registers& registers = machine.cpu(step.vcpu).registers;
+        if ((registers.cr0 & x86::cr0::paging) != 0 && !registers.in_long_mode()) return;
         TranslationContext context = machine.translation_context(step.vcpu);
         if (!context.ept_in_use) return;
         // Guest-physical mappings belong to no VPID; the combined ones that come with them go to one that
@@ -105,7 +109,7 @@ public:
     [[nodiscard]] bool has_long_msr_list(const Step& step) {
         const Vmcs* vmcs = world_.machine(step.vm).current_vmcs(step.vcpu);
         if (vmcs == nullptr) return false;
-        const std::uint32_t longest = world_.model().vmx.misc.msr_list_entries();
+        const std::uint32_t longest = world_.model().vmx.msr_list_entries();
         return vmcs->get(field::vm_entry_msr_load_count) > longest ||
                vmcs->get(field::vm_exit_msr_load_count) > longest ||
                vmcs->get(field::vm_exit_msr_store_count) > longest;

@@ -175,7 +175,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{field::guest_ldtr_access_rights.encoding, 0x83, "LDTR type (27.3.1.2)"},
         BadField{field::guest_gdtr_base.encoding, hole, "GDTR and IDTR bases are canonical (27.3.1.3)"},
         BadField{field::guest_idtr_limit.encoding, 0x1'0000, "GDTR and IDTR limits have 16 bits (27.3.1.3)"},
-        BadField{field::guest_rip.encoding, hole, "guest RIP is canonical (27.3.1.4)"},
+        BadField{field::guest_rip.encoding, std::uint64_t{1} << 48, "guest RIP: bits 63:48 (27.3.1.4)"},
         BadField{field::guest_rflags.encoding, 0, "guest RFLAGS: reserved bits (27.3.1.4)"},
         BadField{field::guest_rflags.encoding, 0x8002, "guest RFLAGS: reserved bits (27.3.1.4)"},
         BadField{field::guest_activity_state.encoding, 4, "guest activity state (27.3.1.5)"},

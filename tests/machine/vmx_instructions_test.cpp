@@ -66,7 +66,7 @@ TEST_F(VmxInstructions, VmxonRefusesBadPointersAndRevisions) {
     EXPECT_TRUE(failed_invalid(now())) << "past MAXPHYADDR";
     say.vmxon(layout::data_page(0));
     EXPECT_TRUE(failed_invalid(now())) << "no revision identifier";
-    say.edit().poke(layout::vmxon_region(0), world.model().vmx.basic.revision() | 1U << 31);
+    say.edit().poke(layout::vmxon_region(0), world.model().vmx.revision() | 1U << 31);
     say.l1().vmxon();
     EXPECT_TRUE(failed_invalid(now())) << "bit 31 of the revision";
 }
@@ -142,13 +142,13 @@ TEST_F(VmxInstructions, VmptrldChecksItsPointerAndRevision) {
 }
 
 TEST_F(VmxInstructions, VmptrldTakesAShadowOnlyWithVmcsShadowing) {
-    say.edit().poke(v1, world.model().vmx.basic.revision() | 1U << 31);
+    say.edit().poke(v1, world.model().vmx.revision() | 1U << 31);
     say.l1().vmxon().vmptrld(v0).vmptrld(v1);
     EXPECT_TRUE(succeeded(now()));
     say.vmlaunch();
     EXPECT_TRUE(failed_invalid(now())) << "a shadow VMCS is not entered";
     ProcessorModel model = full_processor_model();
-    model.vmx.secondary_processor_based.allowed1 &= ~vmx::secondary::vmcs_shadowing;
+    model.vmx.secondary.allowed1 &= ~vmx::secondary::vmcs_shadowing;
     BareWorld other({.machine = {.model = model}});
     Runner other_runner(other);
     std::vector<Observation> all = other_runner.run(say.program());
@@ -189,7 +189,7 @@ TEST_F(VmxInstructions, ExitInformationIsReadOnlyWhereTheProcessorSaysSo) {
     say.l1().vmxon().vmptrld(v0).vmwrite(field::exit_reason, 5);
     EXPECT_TRUE(succeeded(now()));
     ProcessorModel model = full_processor_model();
-    model.vmx.misc.value &= ~vmx::MiscCapability::vmwrite_any_field;
+    model.vmx.misc &= ~rules::misc::vmwrite_any_field;
     BareWorld other({.machine = {.model = model}});
     Runner other_runner(other);
     EXPECT_TRUE(failed_with(other_runner.run(say.program()).back(), 13));
@@ -359,7 +359,7 @@ TEST_F(Invvpid, FailsInvalidWithoutACurrentVmcs) {
 
 TEST_F(Invvpid, IsUndefinedWhereItIsNotOffered) {
     ProcessorModel model = full_processor_model();
-    model.vmx.ept_vpid.value &= ~vmx::EptVpidCapability::invvpid;
+    model.vmx.ept_vpid &= ~rules::ept_vpid::invvpid;
     BareWorld other({.machine = {.model = model}});
     Runner other_runner(other);
     Scenario program;
@@ -371,7 +371,7 @@ TEST_F(Invvpid, IsUndefinedWhereItIsNotOffered) {
 
 TEST_F(Invvpid, RefusesATypeThatIsNotListed) {
     ProcessorModel model = full_processor_model();
-    model.vmx.ept_vpid.value &= ~vmx::EptVpidCapability::invvpid_single_context_retaining_globals;
+    model.vmx.ept_vpid &= ~rules::ept_vpid::invvpid_but_globals;
     BareWorld other({.machine = {.model = model}});
     Runner other_runner(other);
     Scenario program;
@@ -416,11 +416,11 @@ TEST_F(VmxInstructions, AShadowVmcsServesVmreadAndVmwriteOfTheGuest) {
     // All of VMREAD and VMWRITE to the shadow, but for guest RSP.
     say.edit().poke(bitmap + field::guest_rsp.encoding / 8 / 8 * 8,
                     std::uint64_t{1} << (field::guest_rsp.encoding % 64));
-    say.poke(v1, world.model().vmx.basic.revision());
+    say.poke(v1, world.model().vmx.revision());
     say.l1().vmwrite(field::vmread_bitmap_address, bitmap).vmwrite(field::vmwrite_bitmap_address, bitmap);
     // The shadow is filled as an ordinary VMCS, then marked.
     say.vmclear(v1).vmptrld(v1).vmwrite(field::guest_rip, 0xFEED).vmclear(v1);
-    say.edit().poke(v1, world.model().vmx.basic.revision() | 1U << 31);
+    say.edit().poke(v1, world.model().vmx.revision() | 1U << 31);
     say.l1().vmptrld(v1).vmptrld(v0).vmwrite(field::vmcs_link_pointer, v1).vmlaunch();
     EXPECT_EQ(now().status, Observation::Status::entry) << describe(now());
     say.l2().vmread(field::guest_rip);

@@ -190,6 +190,9 @@ TEST(LedgerOwnRules, AnEvictedVpid12FindsNothingOfAnothers) {
 TEST(LedgerOwnRules, OneTagForAllVpid12) {
     expect_holds("OneTagForAllVpid12");
 }
+TEST(LedgerOwnRules, AnEptViolationDropsEveryPieceOfItsPage) {
+    expect_holds("AnEptViolationDropsEveryPieceOfItsPage");
+}
 TEST(LedgerOwnRules, AnEptViolationDropsWhatWasCachedForItsAddress) {
     expect_holds("AnEptViolationDropsWhatWasCachedForItsAddress");
 }

@@ -1,0 +1,113 @@
+// The machine judges the engine, so it shares no rule with it: of the vocabulary it knows layouts alone
+// (numbers and names of bits, fields, reasons), and of the engine nothing. Whatever decides stands in
+// machine/rules/ once more.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path source = FLATBACK_SOURCE_DIRECTORY;
+
+// Parts of machine/ that are about the engine, or only call the others.
+const std::set<std::string> judges_and_commands = {"trial", "explore", "command", "benchmark"};
+
+// Numbers and names. A header may come here only if it decides nothing.
+const std::set<std::string> layouts = {
+    "vmx/controls.hpp",          "vmx/exit_reason.hpp",       "vmx/field.hpp",
+    "vmx/field_table.hpp",       "vmx/instruction_error.hpp", "vmx/interruption_bits.hpp",
+    "x86/control_registers.hpp", "x86/msr_numbers.hpp",       "x86/paging_bits.hpp",
+    "x86/segment_bits.hpp",      "x86/vectors.hpp",
+};
+
+std::string read(const fs::path& file) {
+    std::ostringstream text;
+    text << std::ifstream(file).rdbuf();
+    return text.str();
+}
+
+std::vector<fs::path> files_of_the_machine() {
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::recursive_directory_iterator(source / "machine")) {
+        const std::string ending = entry.path().extension();
+        const std::string folder = *entry.path().lexically_relative(source / "machine").begin();
+        if ((ending == ".cpp" || ending == ".hpp") && !judges_and_commands.contains(folder))
+            files.push_back(entry.path());
+    }
+    return files;
+}
+
+// The includes of a file that are files of the repository, as paths below its root.
+std::set<std::string> includes_of(const fs::path& file) {
+    static const std::regex line("#include \"([^\"]+)\"");
+    std::set<std::string> found;
+    const std::string text = read(file);
+    for (std::sregex_iterator match(text.begin(), text.end(), line), end; match != end; ++match) {
+        const std::string name = (*match)[1];
+        const fs::path beside = (file.parent_path() / name).lexically_normal();
+        found.insert((fs::exists(beside) ? beside : source / name).lexically_relative(source));
+    }
+    return found;
+}
+
+std::string top_of(const std::string& path) {
+    return path.substr(0, path.find('/'));
+}
+
+TEST(Independence, TheMachineIncludesLayoutsAlone) {
+    const std::vector<fs::path> files = files_of_the_machine();
+    ASSERT_GT(files.size(), 50U);
+    for (const fs::path& file : files) {
+        for (const std::string& included : includes_of(file)) {
+            if (top_of(included) == "machine") {
+                const std::string folder = *fs::path(included).lexically_relative("machine").begin();
+                EXPECT_FALSE(judges_and_commands.contains(folder)) << file << " includes " << included;
+            } else {
+                EXPECT_TRUE(layouts.contains(included)) << file << " includes " << included;
+            }
+        }
+    }
+}
+
+TEST(Independence, ALayoutIncludesNoRule) {
+    for (const std::string& layout : layouts) {
+        for (const std::string& included : includes_of(source / layout))
+            EXPECT_TRUE(layouts.contains(included)) << layout << " includes " << included;
+    }
+}
+
+// Masks that say what is reserved are rules, though they stand among the names of bits; so is what must be 1.
+TEST(Independence, TheMachineTakesNoMaskOfWhatIsReserved) {
+    const std::regex mask(
+        "\\b(x86|vmx)::[a-z0-9_:]*(defined_bits|reserved_bits|reserved_zero|always_reserved|default1|"
+        "arithmetic)\\b");
+    const std::regex member(
+        "has_reserved_bits|AccessRights::reserved_bits|\\b(cr0|efer|debugctl)::defined_bits");
+    for (const fs::path& file : files_of_the_machine()) {
+        std::smatch found;
+        const std::string text = read(file);
+        if (std::regex_search(text, found, mask)) ADD_FAILURE() << file << " uses " << found[0];
+        if (std::regex_search(text, found, member)) ADD_FAILURE() << file << " uses " << found[0];
+    }
+}
+
+// ... and nothing of the engine's has the machine's.
+TEST(Independence, TheEngineKnowsNoMachine) {
+    for (const char* folder : {"x86", "vmx", "tag", "nested"}) {
+        for (const auto& entry : fs::recursive_directory_iterator(source / folder)) {
+            if (entry.path().extension() != ".hpp" && entry.path().extension() != ".cpp") continue;
+            for (const std::string& included : includes_of(entry.path()))
+                EXPECT_NE(top_of(included), "machine") << entry.path() << " includes " << included;
+        }
+    }
+}
+
+}  // namespace
