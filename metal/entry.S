@@ -2,6 +2,7 @@
 // registers into the frame by pushing them; ExitFrame::stack_top follows the registers (asserted in metal/cpu.hpp).
         .text
         .globl vm_exit_entry, vm_first_entry
+        .globl enter_guest, entry_tests_flag, entry_resumes, entry_launches, entry_looks_again, entry_has_looked
         .balign 64
 vm_exit_entry:
         pushq %r15
@@ -25,9 +26,12 @@ vm_exit_entry:
         call *exit_handler(%rip)
         // falls through
 enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame is found at the stack's top
-        cmpb $0, _ZN8flatback5metal11nmi_pendingE(%rip)
+        // The last look. From here to the entry an NMI makes L0 look again (metal/entry_window.hpp), by the address that it
+        // interrupts: nothing here writes to the frame, and behind TESTB the zero flag tells what al was.
+        cmpb $0, _ZN8flatback5metal9nmi_stateE(%rip)
         jne 3f
 4:      movq (%rsp), %rsp               // the frame, whose address lies there
+entry_tests_flag:
         testb %al, %al
         popq %rax
         popq %rcx
@@ -45,10 +49,12 @@ enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame
         popq %r13
         popq %r14
         popq %r15
-        jnz 1f
+        jnz entry_launches
+entry_resumes:
         vmresume
         jmp 2f
-1:      vmlaunch
+entry_launches:
+        vmlaunch
 2:      // VMfail: RSP is just past the registers, which are unchanged.
         pushq %r15
         pushq %r14
@@ -75,7 +81,11 @@ enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame
         movq (%rsp), %rdi
         movzbl %al, %esi
         call deliver_nmi
+entry_looks_again:
+        cmpb $2, _ZN8flatback5metal9nmi_stateE(%rip)    // NmiState::came: one that came meanwhile
+        je 3b
         jmp 4b
+entry_has_looked:
 
 // void vm_first_entry(ExitFrame&, bool launch): enters the guest for the first time and never returns.
 vm_first_entry:

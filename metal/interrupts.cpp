@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 
+#include "metal/entry_window.hpp"
 #include "metal/instructions.hpp"
 #include "metal/machine_check.hpp"
 #include "metal/panic.hpp"
@@ -20,7 +21,7 @@ extern const FaultFixup fault_fixups_start[], fault_fixups_end[];
 
 namespace flatback::metal {
 
-volatile bool nmi_pending = false;
+volatile NmiState nmi_state = NmiState::none;
 
 namespace {
 
@@ -177,7 +178,8 @@ std::uint64_t tss_base() {
 
 extern "C" void handle_interrupt(InterruptFrame& frame) {
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::nmi)) {
-        nmi_pending = true;
+        nmi_state = NmiState::came;
+        look_again(frame);
         return;
     }
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::machine_check) && machine_check_in_progress())

@@ -30,8 +30,14 @@ void load_parked_descriptor_tables();
 [[nodiscard]] std::uint64_t idt_base();
 [[nodiscard]] std::uint64_t tss_base();
 
-// An NMI arrived while L0 ran. Set by the handler; whoever delivers it to L1 clears it.
-extern volatile bool nmi_pending;
+// An NMI that arrived while L0 ran. The processor keeps one that waits, and so does L0.
+enum class NmiState : std::uint8_t {
+    none = 0,
+    waits = 1,  // the guest that is entered cannot take it: it is tried again behind the next exit
+    came = 2,   // by the handler, and nobody has tried it yet
+};
+// metal/entry.S looks at it before each entry.
+extern volatile NmiState nmi_state;
 
 // Opens the window for one instruction boundary (STI; NOP; CLI): the vector of the external interrupt that
 // was acknowledged there, if one was pending.

@@ -51,10 +51,10 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     // Cleared first: one that comes meanwhile is another, and is to wait for the first.
     bool delivered;
     do {
-        nmi_pending = false;
+        nmi_state = NmiState::none;
         delivered = cpu.vcpu.deliver_nmi(entry);
-    } while (delivered && nmi_pending);
-    if (!delivered) nmi_pending = true;
+    } while (delivered && nmi_state != NmiState::none);
+    if (!delivered) nmi_state = NmiState::waits;
     if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
     return entry;
 }

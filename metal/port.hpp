@@ -115,7 +115,7 @@ public:
     std::uint64_t ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
 
-    void return_nmi() { nmi_pending = true; }
+    void return_nmi() { nmi_state = NmiState::came; }
 
     unsigned cpu() { return 0; }
     void notice(nested::Notice what, std::uint64_t detail);

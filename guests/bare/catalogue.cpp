@@ -32,6 +32,7 @@ constexpr Part checks[] = {
     {"exceptions", check_exceptions},
     {"injection", check_injection},
     {"interrupts", check_interrupts},
+    {"nmi-times", check_nmi_times},
     {"windows", check_windows},
     {"timers", check_timers},
     {"ept-violation", check_ept_violation, ept, "EPT"},

@@ -32,6 +32,7 @@ void check_control_registers();
 void check_exceptions();
 void check_injection();
 void check_interrupts();
+void check_nmi_times();
 void check_windows();
 void check_timers();
 void check_ept_violation();

@@ -16,6 +16,7 @@ namespace flatback::guests {
 
 volatile Fault last_fault;
 volatile std::uint64_t interrupt_count[256];
+volatile std::uint64_t interrupted_rip;
 
 namespace {
 
@@ -111,6 +112,7 @@ extern "C" void handle_interrupt(InterruptFrame* frame) {
     }
     if (!counted[frame->vector]) die(*frame);
     interrupt_count[frame->vector] = interrupt_count[frame->vector] + 1;
+    interrupted_rip = frame->rip;
     if (frame->vector >= 32) end_of_interrupt();
 }
 

@@ -24,6 +24,8 @@ extern volatile Fault last_fault;
 
 // How often each vector arrived without recovery: only vectors that count_interrupts admitted.
 extern volatile std::uint64_t interrupt_count[256];
+// Where the last of them interrupted L1.
+extern volatile std::uint64_t interrupted_rip;
 
 // Lets a vector arrive: it is counted and, from 32 up, acknowledged at the local APIC.
 void count_interrupts(std::uint8_t vector);

@@ -36,9 +36,13 @@ bool has_error_code(std::uint64_t vector) {
 
 }  // namespace
 
+std::uint64_t l2_handler(std::uint8_t vector) {
+    return physical(l2_idt_stubs) + vector * std::uint64_t{16};
+}
+
 std::uint64_t l2_idt() {
     for (std::uint64_t vector = 0; vector < 256; ++vector) {
-        const std::uint64_t stub = physical(l2_idt_stubs) + vector * 16;
+        const std::uint64_t stub = l2_handler(static_cast<std::uint8_t>(vector));
         // A present 64-bit interrupt gate to CS 08H.
         table[vector * 2] = (stub & 0xFFFF) | 0x08U << 16 | 0x8E00ULL << 32 | (stub >> 16 & 0xFFFF) << 48;
         table[vector * 2 + 1] = stub >> 32;

@@ -12,6 +12,9 @@ constexpr std::uint64_t l2_idt_size = 4096;
 // The table, linear = physical, on a page of its own.
 std::uint64_t l2_idt();
 
+// Where its handler of a vector begins.
+std::uint64_t l2_handler(std::uint8_t vector);
+
 // What the processor pushed for an event that L2's IDT took.
 struct L2Frame {
     std::uint64_t vector;

@@ -1,0 +1,14 @@
+// An NMI at a time to come: from the interval timer, through the I/O APIC.
+#pragma once
+
+#include <cstdint>
+
+namespace flatback::guests::one_shot_nmi {
+
+// In so many periods of the timer, of 838 ns, from its next one on.
+void send_in(std::uint16_t periods);
+
+// Nothing comes any more.
+void stop();
+
+}  // namespace flatback::guests::one_shot_nmi
