@@ -209,9 +209,9 @@ bool Host::write_cr4(std::uint64_t value) {
 }
 
 void Host::advance() {
-    nested::complete_instruction([this](auto what) { return static_cast<decltype(what)::Value>(get(what)); },
-                                 [this](auto what, std::uint64_t value) { put(what, value); },
-                                 get(field::guest_rflags));
+    nested::complete_instruction(
+        [this](auto what) { return static_cast<typename decltype(what)::Value>(get(what)); },
+        [this](auto what, std::uint64_t value) { put(what, value); }, get(field::guest_rflags));
 }
 
 std::uint64_t* Host::l1_page(std::uint64_t address) {

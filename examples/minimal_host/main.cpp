@@ -22,12 +22,8 @@ int main() {
                               .l1_page = l1_page});
 
     const nested::Counters& counted = host.vcpu().counters();
-    std::printf(
-        "  %llu entries of L2, %llu exits shown to L1, %llu INVVPIDs by L1, %llu of the hardware's for L2s\n",
-        static_cast<unsigned long long>(counted.l2_entries),
-        static_cast<unsigned long long>(counted.exits_reflected),
-        static_cast<unsigned long long>(counted.invvpid[0]),
-        static_cast<unsigned long long>(counted.l2_tag_flushes));
+    std::printf("  %ju entries of L2, %ju exits shown to L1, %ju INVVPIDs of the hardware's for L2s\n",
+                counted.l2_entries, counted.exits_reflected, counted.l2_tag_flushes);
     // What the processor would have left undefined: two of one VMCS, and the like.
     for (const std::string& misuse : processor.misuse()) std::printf("  misuse: %s\n", misuse.c_str());
     return good && processor.misuse().empty() ? 0 : 1;

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <flatback/vmx/field.hpp>
+#include <flatback/vmx/field_table.hpp>
 #include <flatback/x86/control_registers.hpp>
 #include <flatback/x86/msr.hpp>
 
@@ -62,11 +63,12 @@ void Port::clear_vmcs(x86::Hpa page) {
 // that goes on, so that only the rules of SDM 3C 27.2.2 to 27.2.4 matter.
 void Port::write_host_state() {
     namespace field = vmx::field;
-    namespace cr0 = x86::cr0;
-    namespace cr4 = x86::cr4;
     const auto put = [this](auto what, std::uint64_t value) { vmwrite(what.encoding, value); };
-    put(field::host_cr0, cr0::protection_enable | cr0::numeric_error | cr0::write_protect | cr0::paging);
-    put(field::host_cr4, cr4::physical_address_extension | cr4::vmx_enable);
+    for (const auto& each : vmx::all_fields) {
+        if (vmx::kind(each.encoding) == vmx::FieldKind::host_state) vmwrite(each.encoding, 0);
+    }
+    put(field::host_cr0, machine::Registers{}.cr0);
+    put(field::host_cr4, machine::Registers{}.cr4 | x86::cr4::vmx_enable);
     put(field::host_ia32_efer, machine::Registers{}.efer);
     put(field::host_ia32_pat, machine::Registers{}.pat);
     put(field::host_cs_selector, 0x08);

@@ -23,7 +23,7 @@ inline constexpr std::uint64_t l0_pages = 0x10'0000;
 inline constexpr std::uint64_t l1_memory = 0x4000'0000;
 inline constexpr std::uint64_t l1_memory_size = 16 << 20;
 
-class Port final {
+class Port {
 public:
     Port(machine::Machine& processor, const nested::Capabilities& promised);
 

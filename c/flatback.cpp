@@ -1,0 +1,297 @@
+// The C functions over NestedVcpu, and a Port that asks a table of functions.
+#include "flatback.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <flatback/nested/l1/complete_instruction.hpp>
+#include <flatback/nested/vcpu.hpp>
+#include <flatback/vmx/field_table.hpp>
+#include <new>
+#include <optional>
+#include <utility>
+
+namespace flatback::c {
+namespace {
+
+class TablePort final {
+public:
+    TablePort(const flatback_operations& operations, void* host) : do_(operations), host_(host) {}
+
+    std::uint64_t vmread(std::uint32_t encoding) { return do_.vmread(host_, encoding); }
+    void vmwrite(std::uint32_t encoding, std::uint64_t value) { do_.vmwrite(host_, encoding, value); }
+    void load_vmcs(x86::Hpa page) { do_.load_vmcs(host_, page.value()); }
+    void clear_vmcs(x86::Hpa page) { do_.clear_vmcs(host_, page.value()); }
+    std::uint32_t hardware_vmcs_revision() { return do_.hardware_vmcs_revision(host_); }
+    void write_host_state() { do_.write_host_state(host_); }
+    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
+        do_.invvpid(host_, static_cast<std::uint32_t>(type), tag, linear_address);
+    }
+    void invept(vmx::InveptType type, std::uint64_t eptp) {
+        do_.invept(host_, static_cast<std::uint32_t>(type), eptp);
+    }
+    std::byte* l1_page(x86::Gpa<x86::L1> address) {
+        return static_cast<std::byte*>(do_.l1_page(host_, address.value()));
+    }
+    nested::HostMapping host_mapping(x86::Gpa<x86::L1> address) {
+        const flatback_mapping mapping = do_.host_mapping(host_, address.value());
+        return {x86::Hpa{mapping.address}, mapping.page_shift,
+                static_cast<x86::MemoryType>(mapping.memory_type), mapping.writable};
+    }
+    std::optional<x86::Hpa> allocate_page() {
+        std::uint64_t page = 0;
+        if (!do_.allocate_page(host_, &page)) return std::nullopt;
+        return x86::Hpa{page};
+    }
+    std::uint64_t* page(x86::Hpa address) { return do_.page(host_, address.value()); }
+    std::uint64_t& general_register(unsigned number) { return *do_.general_register(host_, number); }
+    std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr) {
+        if (is_capability(msr)) return promised_->read_msr(msr);
+        std::uint64_t value = 0;
+        if (!do_.read_l1_msr(host_, msr, &value)) return std::nullopt;
+        return value;
+    }
+    bool write_l1_msr(std::uint32_t msr, std::uint64_t value) {
+        return !is_capability(msr) && do_.write_l1_msr(host_, msr, value);
+    }
+    x86::Hpa l0_msr_bitmap() { return x86::Hpa{do_.l0_msr_bitmap(host_)}; }
+    std::uint64_t ept01_pointer() { return do_.ept01_pointer(host_); }
+    void set_cr2(std::uint64_t value) { do_.set_cr2(host_, value); }
+    bool handle_ept01_violation(std::uint64_t address) { return do_.handle_ept01_violation(host_, address); }
+    void return_nmi() { do_.return_nmi(host_); }
+    [[noreturn]] void l1_shutdown(const char* why) {
+        do_.l1_shutdown(host_, why);
+        __builtin_trap();
+    }
+    [[noreturn]] void fatal(const char* why) {
+        do_.fatal(host_, why);
+        __builtin_trap();
+    }
+    unsigned cpu() { return do_.cpu(host_); }
+
+    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
+        return do_.unwritten_since_last_asked != nullptr &&
+               do_.unwritten_since_last_asked(host_, page.value());
+    }
+    bool take_ept01_change() { return do_.take_ept01_change != nullptr && do_.take_ept01_change(host_); }
+    std::uint64_t debug_address(unsigned number) {
+        // Without the host's word: an address that no access has.
+        return do_.debug_address != nullptr ? do_.debug_address(host_, number) : std::uint64_t{1} << 63;
+    }
+    std::uint32_t protection_key_rights() {
+        return do_.protection_key_rights != nullptr ? do_.protection_key_rights(host_) : 0;
+    }
+    void notice(nested::Notice what, std::uint64_t detail) {
+        if (do_.notice != nullptr) do_.notice(host_, static_cast<std::uint32_t>(what), detail);
+    }
+
+    void set_promise(const vmx::Capabilities& promised) { promised_ = &promised; }
+
+private:
+    static constexpr bool is_capability(std::uint32_t msr) {
+        return msr >= x86::msr::ia32_vmx_basic && msr <= x86::msr::ia32_vmx_procbased_ctls3;
+    }
+
+    const flatback_operations do_;
+    void* host_;
+    const vmx::Capabilities* promised_ = nullptr;
+};
+
+static_assert(nested::Port<TablePort>);
+
+nested::Capabilities capabilities(const flatback_operations& operations, void* host,
+                                  const flatback_configuration& configuration) {
+    nested::FieldSet fields = nested::FieldSet::all();
+    if (operations.has_vmcs_field != nullptr) {
+        fields = {};
+        for (std::size_t index = 0; index < vmx::field_count; ++index)
+            if (operations.has_vmcs_field(host, vmx::all_fields[index].encoding)) fields.insert(index);
+    }
+    const auto hardware = vmx::Capabilities::from_msrs(
+        [&](std::uint32_t msr) { return operations.read_capability_msr(host, msr); });
+    return nested::make_capabilities(hardware, configuration.physical_address_width,
+                                     configuration.tags != FLATBACK_TAGS_OFF, fields);
+}
+
+nested::Configuration engine_configuration(const flatback_configuration& configuration) {
+    constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
+    return {.tags = policies[configuration.tags], .shadow_vmcs = configuration.shadow_vmcs};
+}
+
+// Every pointer from vmread to the last that must be there.
+bool is_complete(const flatback_operations& it) {
+    return it.vmread && it.vmwrite && it.load_vmcs && it.clear_vmcs && it.hardware_vmcs_revision &&
+           it.write_host_state && it.invvpid && it.invept && it.l1_page && it.host_mapping &&
+           it.allocate_page && it.page && it.general_register && it.read_l1_msr && it.write_l1_msr &&
+           it.l0_msr_bitmap && it.ept01_pointer && it.set_cr2 && it.handle_ept01_violation && it.return_nmi &&
+           it.l1_shutdown && it.fatal && it.cpu && it.read_capability_msr;
+}
+
+bool is_room(const void* storage, std::size_t size, std::size_t needed) {
+    return storage != nullptr && size >= needed &&
+           reinterpret_cast<std::uintptr_t>(storage) % FLATBACK_ALIGNMENT == 0;
+}
+
+}  // namespace
+}  // namespace flatback::c
+
+using namespace flatback;
+
+struct flatback_pool {
+    explicit flatback_pool(std::uint16_t tags) : all(tags) {}
+    tag::VpidPool all;
+};
+
+struct flatback_vcpu {
+    flatback_vcpu(const flatback_operations& operations, void* host,
+                  const flatback_configuration& configuration, tag::VpidPool& pool, x86::Hpa vmcs01)
+        : port(operations, host),
+          promised(c::capabilities(operations, host, configuration)),
+          engine(port, promised, pool, vmcs01, c::engine_configuration(configuration)) {
+        port.set_promise(promised.promised);
+    }
+
+    c::TablePort port;
+    nested::Capabilities promised;
+    nested::NestedVcpu<c::TablePort> engine;
+};
+
+static_assert(sizeof(flatback_pool) <= FLATBACK_POOL_SIZE && alignof(flatback_pool) <= FLATBACK_ALIGNMENT);
+static_assert(sizeof(flatback_vcpu) <= FLATBACK_VCPU_SIZE && alignof(flatback_vcpu) <= FLATBACK_ALIGNMENT);
+
+namespace {
+
+flatback_entry c_entry(nested::Entry entry) {
+    return entry == nested::Entry::vmlaunch ? FLATBACK_VMLAUNCH : FLATBACK_VMRESUME;
+}
+
+}  // namespace
+
+extern "C" {
+
+std::size_t flatback_pool_size() {
+    return sizeof(flatback_pool);
+}
+std::size_t flatback_vcpu_size() {
+    return sizeof(flatback_vcpu);
+}
+
+flatback_error flatback_pool_create(void* storage, std::size_t size, std::uint16_t tags,
+                                    flatback_pool** pool) {
+    if (!c::is_room(storage, size, sizeof(flatback_pool))) return FLATBACK_STORAGE_TOO_SMALL;
+    *pool = new (storage) flatback_pool{tags};
+    return FLATBACK_OK;
+}
+void flatback_pool_destroy(flatback_pool* pool) {
+    pool->~flatback_pool();
+}
+
+flatback_error flatback_vcpu_create(void* storage, std::size_t size, const flatback_operations* operations,
+                                    void* host, const flatback_configuration* configuration,
+                                    flatback_pool* pool, std::uint64_t vmcs01, flatback_vcpu** vcpu) {
+    if (!c::is_room(storage, size, sizeof(flatback_vcpu))) return FLATBACK_STORAGE_TOO_SMALL;
+    if (operations->size != sizeof(flatback_operations) ||
+        configuration->size != sizeof(flatback_configuration) ||
+        static_cast<unsigned>(configuration->tags) > FLATBACK_TAGS_OFF) {
+        return FLATBACK_OF_ANOTHER_VERSION;
+    }
+    if (!c::is_complete(*operations)) return FLATBACK_OPERATION_MISSING;
+    *vcpu = new (storage) flatback_vcpu{*operations, host, *configuration, pool->all, x86::Hpa{vmcs01}};
+    return FLATBACK_OK;
+}
+void flatback_vcpu_destroy(flatback_vcpu* vcpu) {
+    vcpu->~flatback_vcpu();
+}
+
+bool flatback_in_vmx_operation(const flatback_vcpu* vcpu) {
+    return vcpu->engine.in_vmx_operation();
+}
+bool flatback_in_l2(const flatback_vcpu* vcpu) {
+    return vcpu->engine.in_l2();
+}
+std::uint16_t flatback_vpid01(const flatback_vcpu* vcpu) {
+    return vcpu->engine.vpid01();
+}
+bool flatback_is_vmx_instruction(std::uint32_t exit_reason) {
+    const vmx::ExitReasonField reason{exit_reason};
+    return !reason.is_entry_failure() && vmx::is_vmx_instruction(reason.basic());
+}
+void flatback_get_promise(const flatback_vcpu* vcpu, flatback_promise* promise) {
+    const vmx::Capabilities& promised = vcpu->promised.promised;
+    *promise = {promised.cr0.fixed0, promised.cr0.fixed1, promised.cr4.fixed0, promised.cr4.fixed1,
+                vcpu->promised.unpromised_cr4};
+}
+flatback_error flatback_l1_ept_pointer(const flatback_vcpu* vcpu, std::uint64_t* ept_pointer) {
+    const auto pointer = vcpu->engine.l1_ept_pointer();
+    if (!pointer) return FLATBACK_NOTHING;
+    *ept_pointer = *pointer;
+    return FLATBACK_OK;
+}
+void flatback_get_counters(flatback_vcpu* vcpu, flatback_counters* counters) {
+    const nested::Counters& of = vcpu->engine.counters();
+    *counters = {of.l2_entries,     of.l2_reentries,   of.exits_from_l2,    of.exits_reflected,
+                 of.l2_tag_flushes, of.l1_tag_flushes, of.hardware_invepts, of.vmreads,
+                 of.vmwrites,       of.vmptrlds};
+}
+
+flatback_entry flatback_handle_l2_exit(flatback_vcpu* vcpu, std::uint32_t exit_reason) {
+    return c_entry(vcpu->engine.handle_l2_exit(exit_reason));
+}
+flatback_entry flatback_handle_vmx_instruction(flatback_vcpu* vcpu, std::uint32_t exit_reason) {
+    return c_entry(vcpu->engine.handle_vmx_instruction(vmx::ExitReasonField{exit_reason}.basic()));
+}
+flatback_error flatback_handle_failed_entry(flatback_vcpu* vcpu, std::uint32_t vm_instruction_error) {
+    return vcpu->engine.handle_failed_entry(vm_instruction_error) ? FLATBACK_OK : FLATBACK_HOST_STATE_REFUSED;
+}
+void flatback_prepare_first_entry(flatback_vcpu* vcpu) {
+    vcpu->engine.prepare_first_entry();
+}
+void flatback_prepare_reentry(flatback_vcpu* vcpu) {
+    vcpu->engine.prepare_reentry();
+}
+
+flatback_error flatback_read_guest_msr(flatback_vcpu* vcpu, std::uint32_t msr, std::uint64_t* value) {
+    const auto read = vcpu->engine.read_guest_msr(msr);
+    if (!read) return FLATBACK_GENERAL_PROTECTION;
+    *value = *read;
+    return FLATBACK_OK;
+}
+flatback_error flatback_write_guest_msr(flatback_vcpu* vcpu, std::uint32_t msr, std::uint64_t value) {
+    return vcpu->engine.write_guest_msr(msr, value) ? FLATBACK_OK : FLATBACK_GENERAL_PROTECTION;
+}
+void flatback_l1_msr_changed(flatback_vcpu* vcpu) {
+    vcpu->engine.l1_msr_changed();
+}
+void flatback_l1_translations_changed(flatback_vcpu* vcpu) {
+    vcpu->engine.l1_translations_changed();
+}
+void flatback_ept01_changed(flatback_vcpu* vcpu) {
+    vcpu->engine.ept01_changed();
+}
+void flatback_complete_instruction(flatback_vcpu* vcpu) {
+    c::TablePort& port = vcpu->port;
+    nested::complete_instruction(
+        [&](auto field) { return static_cast<typename decltype(field)::Value>(port.vmread(field.encoding)); },
+        [&](auto field, std::uint64_t value) { port.vmwrite(field.encoding, value); },
+        port.vmread(vmx::field::guest_rflags.encoding));
+}
+void flatback_inject(flatback_vcpu* vcpu, const flatback_fault* fault) {
+    vcpu->engine.inject({.vector = fault->vector,
+                         .has_error_code = fault->has_error_code,
+                         .error_code = fault->error_code,
+                         .page_fault_address = fault->page_fault_address});
+}
+void flatback_retry_l1(flatback_vcpu* vcpu) {
+    vcpu->engine.retry_l1();
+}
+
+bool flatback_deliver_nmi(flatback_vcpu* vcpu, flatback_entry* entry) {
+    nested::Entry now = *entry == FLATBACK_VMLAUNCH ? nested::Entry::vmlaunch : nested::Entry::vmresume;
+    const bool delivered = vcpu->engine.deliver_nmi(now);
+    *entry = c_entry(now);
+    return delivered;
+}
+void flatback_close_nmi_window(flatback_vcpu* vcpu) {
+    vcpu->engine.close_nmi_window();
+}
+
+}  // extern "C"

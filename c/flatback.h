@@ -1,0 +1,202 @@
+/* The engine for hosts in C, Rust or any language that calls C: nested VT-x of one virtual CPU. C99.
+ *
+ * The contract is that of the C++ Port, function by function: docs/porting.md. All functions of one virtual CPU are called by its
+ * own physical CPU with interrupts disabled, and so are the host's operations, from inside them; an operation calls none of these
+ * functions. Addresses are host-physical where they are called page or vmcs, and L1-physical where they are called l1_physical.
+ * Functions return an error, or nothing where there can be none; what is impossible is the host's `fatal`.
+ *
+ * Part of the target flatback::c, which is one C++ source: the host compiles it with its own flags, freestanding or not. */
+#ifndef FLATBACK_C_FLATBACK_H
+#define FLATBACK_C_FLATBACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum flatback_error {
+    FLATBACK_OK = 0,
+    FLATBACK_STORAGE_TOO_SMALL = 1,    /* or not aligned to FLATBACK_ALIGNMENT */
+    FLATBACK_OPERATION_MISSING = 2,    /* a pointer of the table that must not be null is null */
+    FLATBACK_OF_ANOTHER_VERSION = 3,   /* the size of a structure is not one that this version knows */
+    FLATBACK_GENERAL_PROTECTION = 4,   /* the guest's instruction is #GP(0) */
+    FLATBACK_HOST_STATE_REFUSED = 5,   /* the entry that failed was one into L1: a bug of the host */
+    FLATBACK_NOTHING = 6               /* there is no such thing now */
+};
+
+/* How the guest that is current after a call is to be entered. */
+enum flatback_entry { FLATBACK_VMRESUME = 0, FLATBACK_VMLAUNCH = 1 };
+
+/* How L1's VPIDs become tags (docs/tags.md): each its own; all of L1's guests one; none. */
+enum flatback_tags { FLATBACK_TAGS_MAPPED = 0, FLATBACK_TAGS_SINGLE = 1, FLATBACK_TAGS_OFF = 2 };
+
+/* Where a page of L1's lies: the largest aligned block around it that EPT01 maps in one piece. */
+struct flatback_mapping {
+    uint64_t address;     /* host-physical, of the very byte that was asked for */
+    uint8_t page_shift;   /* 12, 21 or 30 */
+    uint8_t memory_type;  /* of EPT01: 0 UC, 1 WC, 4 WT, 5 WP, 6 WB */
+    bool writable;
+};
+
+/* What the host gives. `host` is the pointer that flatback_vcpu_create() was given. The table is copied. */
+struct flatback_operations {
+    size_t size; /* sizeof(struct flatback_operations) */
+
+    /* The current hardware VMCS. VMfail is the host's to stop at. */
+    uint64_t (*vmread)(void *host, uint32_t encoding);
+    void (*vmwrite)(void *host, uint32_t encoding, uint64_t value);
+    void (*load_vmcs)(void *host, uint64_t vmcs);  /* VMPTRLD */
+    void (*clear_vmcs)(void *host, uint64_t vmcs); /* VMCLEAR */
+    uint32_t (*hardware_vmcs_revision)(void *host);
+    void (*write_host_state)(void *host);
+
+    /* type: 0 address, 1 single context, 2 all contexts, 3 single context retaining globals; of INVEPT 1 and 2. */
+    void (*invvpid)(void *host, uint32_t type, uint16_t tag, uint64_t linear_address);
+    void (*invept)(void *host, uint32_t type, uint64_t ept_pointer);
+
+    /* The 4 KB around an address, or null where L1 has no memory. */
+    void *(*l1_page)(void *host, uint64_t l1_physical);
+    /* Total: where L1 has nothing, a page of nothing. */
+    struct flatback_mapping (*host_mapping)(void *host, uint64_t l1_physical);
+
+    /* 4 KB of the host's own, zeroed. False: there is none. */
+    bool (*allocate_page)(void *host, uint64_t *page);
+    uint64_t *(*page)(void *host, uint64_t page);
+
+    /* 0 RAX, 1 RCX, ... 15 R15, but for 4, RSP. The pointer holds until the next entry. */
+    uint64_t *(*general_register)(void *host, unsigned number);
+    /* False: #GP(0). The VMX capability MSRs are answered without asking. */
+    bool (*read_l1_msr)(void *host, uint32_t msr, uint64_t *value);
+    bool (*write_l1_msr)(void *host, uint32_t msr, uint64_t value);
+    /* Read once, by flatback_vcpu_create(). */
+    uint64_t (*l0_msr_bitmap)(void *host);
+    uint64_t (*ept01_pointer)(void *host);
+    void (*set_cr2)(void *host, uint64_t value);
+    bool (*handle_ept01_violation)(void *host, uint64_t l1_physical);
+    void (*return_nmi)(void *host);
+    /* These two do not return. */
+    void (*l1_shutdown)(void *host, const char *why);
+    void (*fatal)(void *host, const char *why);
+    unsigned (*cpu)(void *host);
+
+    /* A VMX capability MSR (480H to 491H) of the processor itself; called by flatback_vcpu_create() only. */
+    uint64_t (*read_capability_msr)(void *host, uint32_t msr);
+
+    /* The following may be null. */
+    bool (*has_vmcs_field)(void *host, uint32_t encoding); /* null: the processor has all */
+    bool (*unwritten_since_last_asked)(void *host, uint64_t l1_physical);
+    bool (*take_ept01_change)(void *host);
+    uint64_t (*debug_address)(void *host, unsigned number);
+    uint32_t (*protection_key_rights)(void *host);
+    /* What L1 did that is worth a line of a log: 0 a check of its VM entry failed (detail: the number of the check), 1 the
+     * processor refused vmcs02 (the VM-instruction error), 2 the processor refused guest state (the exit reason). */
+    void (*notice)(void *host, uint32_t what, uint64_t detail);
+};
+
+struct flatback_configuration {
+    size_t size;                     /* sizeof(struct flatback_configuration) */
+    unsigned physical_address_width; /* of the processor: CPUID.80000008H:EAX[7:0] */
+    enum flatback_tags tags;
+    bool shadow_vmcs; /* used only where the processor has it */
+};
+
+/* What L1 is promised, for MOV to CR0 and CR4: bits that must be 1 in VMX operation, bits that may be 1 at all. */
+struct flatback_promise {
+    uint64_t cr0_fixed0, cr0_fixed1;
+    uint64_t cr4_fixed0, cr4_fixed1;
+    uint64_t unpromised_cr4; /* bits of CR4 that the processor has and L1 has not: to be in the CR4 guest/host mask */
+};
+
+struct flatback_fault {
+    uint8_t vector;
+    bool has_error_code;
+    uint32_t error_code;
+    uint64_t page_fault_address; /* CR2, for #PF */
+};
+
+struct flatback_counters {
+    uint64_t l2_entries;      /* asked for by L1 */
+    uint64_t l2_reentries;    /* by the engine itself, after an exit that L1 does not see */
+    uint64_t exits_from_l2;
+    uint64_t exits_reflected; /* of these, to L1 */
+    uint64_t l2_tag_flushes;  /* hardware INVVPIDs of a tag of L2's */
+    uint64_t l1_tag_flushes;  /* of L1's */
+    uint64_t hardware_invepts;
+    uint64_t vmreads, vmwrites, vmptrlds; /* by the engine */
+};
+
+/* --- storage: the caller's, aligned to FLATBACK_ALIGNMENT, until destroyed. Not on a stack. --- */
+
+#define FLATBACK_ALIGNMENT 128
+#define FLATBACK_POOL_SIZE 262400
+#define FLATBACK_VCPU_SIZE 65536
+
+/* What this version needs of them: no more than the constants say. */
+size_t flatback_pool_size(void);
+size_t flatback_vcpu_size(void);
+
+/* All tags of the machine: one pool for all virtual CPUs, whatever their CPU. */
+typedef struct flatback_pool flatback_pool;
+/* tags: 65535; fewer leaves the upper ones to the host; 0 where the processor has no VPID. */
+enum flatback_error flatback_pool_create(void *storage, size_t size, uint16_t tags, flatback_pool **pool);
+void flatback_pool_destroy(flatback_pool *pool);
+
+typedef struct flatback_vcpu flatback_vcpu;
+/* In VMX operation, with vmcs01 current, before it is filled. The pool and `host` must outlive the virtual CPU. */
+enum flatback_error flatback_vcpu_create(void *storage, size_t size, const struct flatback_operations *operations, void *host,
+                                         const struct flatback_configuration *configuration, flatback_pool *pool,
+                                         uint64_t vmcs01, flatback_vcpu **vcpu);
+/* Gives its tags back. Its pages stay the host's; what VMCSs are active the host clears before. */
+void flatback_vcpu_destroy(flatback_vcpu *vcpu);
+
+/* --- questions --- */
+
+bool flatback_in_vmx_operation(const flatback_vcpu *vcpu);
+bool flatback_in_l2(const flatback_vcpu *vcpu);
+/* The tag for vmcs01; 0: "enable VPID" is to be 0. */
+uint16_t flatback_vpid01(const flatback_vcpu *vcpu);
+bool flatback_is_vmx_instruction(uint32_t exit_reason);
+void flatback_get_promise(const flatback_vcpu *vcpu, struct flatback_promise *promise);
+/* FLATBACK_NOTHING: no L2 is current, or L1 uses no EPT for it. */
+enum flatback_error flatback_l1_ept_pointer(const flatback_vcpu *vcpu, uint64_t *ept_pointer);
+void flatback_get_counters(flatback_vcpu *vcpu, struct flatback_counters *counters);
+
+/* --- exits and entries --- */
+
+/* Any exit of L2's. exit_reason: the field, all 32 bits. */
+enum flatback_entry flatback_handle_l2_exit(flatback_vcpu *vcpu, uint32_t exit_reason);
+/* An exit of L1's for which flatback_is_vmx_instruction() is true. */
+enum flatback_entry flatback_handle_vmx_instruction(flatback_vcpu *vcpu, uint32_t exit_reason);
+/* VMLAUNCH or VMRESUME ended with VMfail; OK: enter again, by VMRESUME. */
+enum flatback_error flatback_handle_failed_entry(flatback_vcpu *vcpu, uint32_t vm_instruction_error);
+/* With vmcs01 filled and current, before the very first entry. */
+void flatback_prepare_first_entry(flatback_vcpu *vcpu);
+/* Before an entry, when the host had taken the processor away, or the virtual CPU has moved to another. */
+void flatback_prepare_reentry(flatback_vcpu *vcpu);
+
+/* --- for the host's own exits of L1's --- */
+
+enum flatback_error flatback_read_guest_msr(flatback_vcpu *vcpu, uint32_t msr, uint64_t *value);
+enum flatback_error flatback_write_guest_msr(flatback_vcpu *vcpu, uint32_t msr, uint64_t value);
+void flatback_l1_msr_changed(flatback_vcpu *vcpu);
+void flatback_l1_translations_changed(flatback_vcpu *vcpu);
+void flatback_ept01_changed(flatback_vcpu *vcpu);
+/* RIP moves on, and what goes with it. */
+void flatback_complete_instruction(flatback_vcpu *vcpu);
+void flatback_inject(flatback_vcpu *vcpu, const struct flatback_fault *fault);
+void flatback_retry_l1(flatback_vcpu *vcpu);
+
+/* --- NMIs that came while the host ran --- */
+
+/* Right before the entry, which it may change. False: it cannot be delivered now, and stays the host's. */
+bool flatback_deliver_nmi(flatback_vcpu *vcpu, enum flatback_entry *entry);
+void flatback_close_nmi_window(flatback_vcpu *vcpu);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,372 @@
+/* minimal_host in C99: the same host through flatback.h. Read ../minimal_host first: the steps are its steps. */
+#include <flatback/c/flatback.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "processor.h"
+
+/* VMCS fields (SDM 3D appendix B), exit reasons and MSRs; a hypervisor has its own names for them. */
+enum {
+    VPID = 0x0000, GUEST_ES_SELECTOR = 0x0800, HOST_ES_SELECTOR = 0x0c00, HOST_CS_SELECTOR = 0x0c02, HOST_TR_SELECTOR = 0x0c0c,
+    MSR_BITMAP = 0x2004, EPT_POINTER = 0x201a, LINK_POINTER = 0x2800, GUEST_PAT = 0x2804, GUEST_EFER = 0x2806,
+    HOST_PAT = 0x2c00, HOST_EFER = 0x2c02, PIN_CONTROLS = 0x4000, PRIMARY_CONTROLS = 0x4002, EXIT_CONTROLS = 0x400c,
+    ENTRY_CONTROLS = 0x4012, SECONDARY_CONTROLS = 0x401e, INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402,
+    GUEST_ES_LIMIT = 0x4800, GUEST_GDTR_LIMIT = 0x4810, GUEST_IDTR_LIMIT = 0x4812, GUEST_ES_RIGHTS = 0x4814,
+    HOST_SYSENTER_CS = 0x4c00,
+    CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0x6006, QUALIFICATION = 0x6400,
+    GUEST_CR0 = 0x6800, GUEST_CR3 = 0x6802, GUEST_CR4 = 0x6804, GUEST_DR7 = 0x681a, GUEST_RIP = 0x681e,
+    GUEST_RFLAGS = 0x6820, HOST_CR0 = 0x6c00, HOST_CR4 = 0x6c04, HOST_RIP = 0x6c16
+};
+enum { EXIT_CPUID = 10, EXIT_CONTROL_REGISTER = 28, EXIT_RDMSR = 31, EXIT_WRMSR = 32, EXIT_EPT_VIOLATION = 48 };
+enum {
+    IA32_FEATURE_CONTROL = 0x3a, IA32_VMX_BASIC = 0x480, IA32_VMX_LAST = 0x492, IA32_VMX_PROCBASED_CTLS2 = 0x48b,
+    IA32_VMX_TRUE_PINBASED_CTLS = 0x48d, IA32_VMX_TRUE_PROCBASED_CTLS = 0x48e, IA32_VMX_TRUE_EXIT_CTLS = 0x48f,
+    IA32_VMX_TRUE_ENTRY_CTLS = 0x490
+};
+#define CR0_PE (UINT64_C(1) << 0)
+#define CR0_NE (UINT64_C(1) << 5)
+#define CR0_WP (UINT64_C(1) << 16)
+#define CR0_PG (UINT64_C(1) << 31)
+#define CR4_PAE (UINT64_C(1) << 5)
+#define CR4_PGE (UINT64_C(1) << 7)
+#define CR4_VMXE (UINT64_C(1) << 13)
+#define CR4_PCIDE (UINT64_C(1) << 17)
+#define CR4_SMEP (UINT64_C(1) << 20)
+#define EFER_LONG_MODE UINT64_C(0xd01) /* SCE, LME, LMA, NXE */
+#define PAT UINT64_C(0x0007040600070406)
+
+static const uint64_t page_size = 0x1000, l0_pages = 0x100000, l1_memory = 0x40000000, l1_memory_size = 16 << 20;
+
+struct host {
+    struct processor *cpu;
+    uint64_t next_page, ept01, nothing, msr_bitmap;
+    flatback_vcpu *vcpu;
+};
+
+static void op_fatal(void *it, const char *why) {
+    (void)it;
+    fprintf(stderr, "the host stops: %s\n", why);
+    abort();
+}
+static void must(bool good, const char *what) {
+    if (!good) op_fatal(NULL, what);
+}
+
+/* --- step 1: what the Port is in C++, a table of functions --- */
+
+#define HOST(it) ((struct host *)(it))
+
+static uint64_t op_vmread(void *it, uint32_t encoding) { return processor_vmread(HOST(it)->cpu, encoding); }
+static void op_vmwrite(void *it, uint32_t encoding, uint64_t value) {
+    processor_vmwrite(HOST(it)->cpu, encoding, value);
+}
+static void op_load_vmcs(void *it, uint64_t vmcs) { must(processor_vmptrld(HOST(it)->cpu, vmcs), "VMPTRLD failed"); }
+static void op_clear_vmcs(void *it, uint64_t vmcs) { must(processor_vmclear(HOST(it)->cpu, vmcs), "VMCLEAR failed"); }
+static uint64_t op_read_capability_msr(void *it, uint32_t msr) {
+    return processor_read_capability_msr(HOST(it)->cpu, msr);
+}
+static uint32_t op_revision(void *it) { return (uint32_t)op_read_capability_msr(it, IA32_VMX_BASIC) & 0x7fffffff; }
+static void op_write_host_state(void *it) {
+    uint32_t field;
+    for (field = HOST_ES_SELECTOR; field <= HOST_TR_SELECTOR; field += 2) op_vmwrite(it, field, 0);
+    for (field = HOST_CR0; field <= HOST_RIP; field += 2) op_vmwrite(it, field, 0);
+    op_vmwrite(it, HOST_SYSENTER_CS, 0);
+    op_vmwrite(it, HOST_CR0, CR0_PE | CR0_NE | CR0_WP | CR0_PG);
+    op_vmwrite(it, HOST_CR4, CR4_PAE | CR4_VMXE);
+    op_vmwrite(it, HOST_EFER, EFER_LONG_MODE);
+    op_vmwrite(it, HOST_PAT, PAT);
+    op_vmwrite(it, HOST_CS_SELECTOR, 0x08);
+    op_vmwrite(it, HOST_TR_SELECTOR, 0x18);
+    op_vmwrite(it, HOST_RIP, 0x100000);
+}
+static void op_invvpid(void *it, uint32_t type, uint16_t tag, uint64_t linear_address) {
+    must(processor_invvpid(HOST(it)->cpu, type, tag, linear_address), "INVVPID failed");
+}
+static void op_invept(void *it, uint32_t type, uint64_t ept_pointer) {
+    must(processor_invept(HOST(it)->cpu, type, ept_pointer), "INVEPT failed");
+}
+static uint64_t *op_page(void *it, uint64_t page) { return processor_page(HOST(it)->cpu, page); }
+static void *op_l1_page(void *it, uint64_t l1_physical) {
+    const uint64_t page = l1_physical & ~(page_size - 1);
+    return page < l1_memory_size ? op_page(it, l1_memory + page) : NULL;
+}
+static struct flatback_mapping op_host_mapping(void *it, uint64_t l1_physical) {
+    struct flatback_mapping mapping = {0, 12, 6, true};
+    if (l1_physical < l1_memory_size) {
+        mapping.address = l1_memory + l1_physical;
+        mapping.page_shift = 21;
+    } else {
+        mapping.address = HOST(it)->nothing + (l1_physical & (page_size - 1));
+    }
+    return mapping;
+}
+static bool op_allocate_page(void *it, uint64_t *page) {
+    if (HOST(it)->next_page == l1_memory) return false;
+    *page = HOST(it)->next_page;
+    HOST(it)->next_page += page_size;
+    return true;
+}
+static uint64_t *op_general_register(void *it, unsigned number) { return processor_register(HOST(it)->cpu, number); }
+static bool op_read_l1_msr(void *it, uint32_t msr, uint64_t *value) {
+    (void)it;
+    if (msr != IA32_FEATURE_CONTROL) return false;
+    *value = 5; /* locked, VMXON outside SMX allowed */
+    return true;
+}
+static bool op_write_l1_msr(void *it, uint32_t msr, uint64_t value) {
+    (void)it, (void)msr, (void)value;
+    return false;
+}
+static uint64_t op_l0_msr_bitmap(void *it) { return HOST(it)->msr_bitmap; }
+static uint64_t op_ept01_pointer(void *it) { return HOST(it)->ept01 | 0x1e; }
+static void op_set_cr2(void *it, uint64_t value) { processor_set_cr2(HOST(it)->cpu, value); }
+static bool op_ept01_violation(void *it, uint64_t l1_physical) {
+    (void)it, (void)l1_physical;
+    return false;
+}
+static void op_return_nmi(void *it) { (void)it; }
+static unsigned op_cpu(void *it) {
+    (void)it;
+    return 0;
+}
+
+static const struct flatback_operations operations = {
+    .size = sizeof operations, .vmread = op_vmread, .vmwrite = op_vmwrite, .load_vmcs = op_load_vmcs,
+    .clear_vmcs = op_clear_vmcs, .hardware_vmcs_revision = op_revision, .write_host_state = op_write_host_state,
+    .invvpid = op_invvpid, .invept = op_invept, .l1_page = op_l1_page, .host_mapping = op_host_mapping,
+    .allocate_page = op_allocate_page, .page = op_page, .general_register = op_general_register,
+    .read_l1_msr = op_read_l1_msr, .write_l1_msr = op_write_l1_msr, .l0_msr_bitmap = op_l0_msr_bitmap,
+    .ept01_pointer = op_ept01_pointer, .set_cr2 = op_set_cr2, .handle_ept01_violation = op_ept01_violation,
+    .return_nmi = op_return_nmi, .l1_shutdown = op_fatal, .fatal = op_fatal, .cpu = op_cpu,
+    .read_capability_msr = op_read_capability_msr,
+};
+
+static uint64_t new_page(struct host *host) {
+    uint64_t page = 0;
+    must(op_allocate_page(host, &page), "no page is left");
+    return page;
+}
+
+static void make_ept01(struct host *host) {
+    const uint64_t second = new_page(host), third = new_page(host);
+    uint64_t at;
+    host->ept01 = new_page(host);
+    op_page(host, host->ept01)[0] = second | 7;
+    op_page(host, second)[0] = third | 7;
+    for (at = 0; at < l1_memory_size; at += 2 << 20) op_page(host, third)[at >> 21] = (l1_memory + at) | 0xb7;
+}
+
+static void intercept_msr(struct host *host, uint32_t number, bool write) {
+    const uint32_t bit = (write ? 0x4000 : 0) + (number >= 0xc0000000 ? 0x2000 : 0) + (number & 0x1fff);
+    op_page(host, host->msr_bitmap)[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+static void make_msr_bitmap(struct host *host) {
+    static const uint32_t writes[] = {IA32_FEATURE_CONTROL, 0xc0000080, 0x277, 0x174, 0x175, 0x176};
+    uint32_t number;
+    host->msr_bitmap = new_page(host);
+    for (number = IA32_VMX_BASIC; number <= IA32_VMX_LAST; ++number) {
+        intercept_msr(host, number, false);
+        intercept_msr(host, number, true);
+    }
+    intercept_msr(host, IA32_FEATURE_CONTROL, false);
+    for (number = 0; number < sizeof writes / sizeof *writes; ++number) intercept_msr(host, writes[number], true);
+}
+
+/* --- step 3: the start --- */
+
+static uint64_t control(struct host *host, uint32_t capability_msr, uint32_t wanted) {
+    const uint64_t allowed = op_read_capability_msr(host, capability_msr);
+    return (wanted | (uint32_t)allowed) & (uint32_t)(allowed >> 32);
+}
+
+static void set_up_vmcs01(struct host *host) {
+    static const uint32_t rights[8] = {0xc093, 0xa09b, 0xc093, 0xc093, 0x10000, 0x10000, 0x10000, 0x8b};
+    const uint64_t cr0 = CR0_PE | 1 << 4 | CR0_NE | CR0_WP | CR0_PG, cr4 = CR4_PAE | CR4_PGE;
+    const uint16_t tag = flatback_vpid01(host->vcpu);
+    struct flatback_promise promise;
+    uint32_t i;
+    flatback_get_promise(host->vcpu, &promise);
+    op_write_host_state(host);
+    op_vmwrite(host, PIN_CONTROLS, control(host, IA32_VMX_TRUE_PINBASED_CTLS, 0));
+    /* use MSR bitmaps, activate secondary controls */
+    op_vmwrite(host, PRIMARY_CONTROLS, control(host, IA32_VMX_TRUE_PROCBASED_CTLS, 1U << 28 | 1U << 31));
+    /* enable EPT, unrestricted guest, enable VPID */
+    op_vmwrite(host, SECONDARY_CONTROLS,
+               control(host, IA32_VMX_PROCBASED_CTLS2, 1U << 1 | 1U << 7 | (tag != 0 ? 1U << 5 : 0)));
+    /* save debug controls, host address-space size, save and load PAT and EFER */
+    op_vmwrite(host, EXIT_CONTROLS, control(host, IA32_VMX_TRUE_EXIT_CTLS, 1U << 2 | 1U << 9 | 0xfU << 18));
+    /* load debug controls, IA-32e mode guest, load PAT and EFER */
+    op_vmwrite(host, ENTRY_CONTROLS, control(host, IA32_VMX_TRUE_ENTRY_CTLS, 1U << 2 | 1U << 9 | 3U << 14));
+    op_vmwrite(host, VPID, tag);
+    op_vmwrite(host, EPT_POINTER, op_ept01_pointer(host));
+    op_vmwrite(host, MSR_BITMAP, host->msr_bitmap);
+    op_vmwrite(host, LINK_POINTER, ~UINT64_C(0));
+    op_vmwrite(host, CR0_MASK, CR0_NE);
+    op_vmwrite(host, CR0_SHADOW, cr0);
+    op_vmwrite(host, GUEST_CR0, cr0);
+    op_vmwrite(host, CR4_MASK, CR4_VMXE | promise.unpromised_cr4);
+    op_vmwrite(host, CR4_SHADOW, cr4);
+    op_vmwrite(host, GUEST_CR4, cr4 | CR4_VMXE);
+    op_vmwrite(host, GUEST_CR3, 0x1000);
+    op_vmwrite(host, GUEST_EFER, EFER_LONG_MODE);
+    op_vmwrite(host, GUEST_PAT, PAT);
+    op_vmwrite(host, GUEST_DR7, 0x400);
+    op_vmwrite(host, GUEST_RIP, 0x100000);
+    op_vmwrite(host, GUEST_RFLAGS, 2);
+    for (i = 0; i < 8; ++i) { /* ES, CS, SS, DS, FS, GS, LDTR, TR */
+        op_vmwrite(host, GUEST_ES_SELECTOR + 2 * i, i == 1 ? 0x08 : i == 7 ? 0x18 : i < 4 ? 0x10 : 0);
+        op_vmwrite(host, GUEST_ES_LIMIT + 2 * i, i == 7 ? 0x67 : 0xffffffff);
+        op_vmwrite(host, GUEST_ES_RIGHTS + 2 * i, rights[i]);
+    }
+    op_vmwrite(host, GUEST_GDTR_LIMIT, 0xffff);
+    op_vmwrite(host, GUEST_IDTR_LIMIT, 0xffff);
+}
+
+/* --- step 6: what L1 does beside VMX; false is #GP(0) --- */
+
+static bool write_cr0(struct host *host, uint64_t value) {
+    struct flatback_promise may;
+    flatback_get_promise(host->vcpu, &may);
+    if (value >> 32 != 0 || (value & CR0_PG) == 0) return false;
+    if (flatback_in_vmx_operation(host->vcpu) && ((value & ~may.cr0_fixed1) != 0 || (~value & may.cr0_fixed0) != 0))
+        return false;
+    op_vmwrite(host, GUEST_CR0, value | CR0_NE);
+    op_vmwrite(host, CR0_SHADOW, value);
+    return true;
+}
+
+static bool write_cr4(struct host *host, uint64_t value) {
+    const uint64_t changed = value ^ op_vmread(host, GUEST_CR4);
+    struct flatback_promise may;
+    flatback_get_promise(host->vcpu, &may);
+    if ((value & ~may.cr4_fixed1) != 0 || (value & CR4_PAE) == 0) return false;
+    if (flatback_in_vmx_operation(host->vcpu) && (~value & may.cr4_fixed0) != 0) return false;
+    op_vmwrite(host, GUEST_CR4, value | CR4_VMXE);
+    op_vmwrite(host, CR4_SHADOW, value);
+    if ((changed & (CR4_PGE | CR4_SMEP | CR4_PCIDE)) != 0) flatback_l1_translations_changed(host->vcpu);
+    return true;
+}
+
+static bool emulate(struct host *host, uint32_t reason) {
+    uint64_t *rax = op_general_register(host, 0), *rcx = op_general_register(host, 1);
+    uint64_t *rdx = op_general_register(host, 2), *rbx = op_general_register(host, 3);
+    uint64_t value, access;
+    switch (reason) {
+        case EXIT_CPUID:
+            *rax = *rbx = *rcx = *rdx = 0;
+            return true;
+        case EXIT_RDMSR:
+            if (flatback_read_guest_msr(host->vcpu, (uint32_t)*rcx, &value) != FLATBACK_OK) return false;
+            *rax = (uint32_t)value;
+            *rdx = value >> 32;
+            return true;
+        case EXIT_WRMSR:
+            value = *rdx << 32 | (uint32_t)*rax;
+            if (flatback_write_guest_msr(host->vcpu, (uint32_t)*rcx, value) != FLATBACK_OK) return false;
+            flatback_l1_msr_changed(host->vcpu);
+            return true;
+        case EXIT_CONTROL_REGISTER: /* MOV to CR0 or CR4 (SDM 3C table 28-3) */
+            access = op_vmread(host, QUALIFICATION);
+            value = *op_general_register(host, access >> 8 & 15);
+            return (access & 15) == 0 ? write_cr0(host, value) : write_cr4(host, value);
+        default:
+            op_fatal(host, "an exit of L1's that this host does not know");
+            return false;
+    }
+}
+
+/* --- step 4: which exit is whose --- */
+
+static enum flatback_entry handle_exit(struct host *host, uint32_t reason) {
+    static const struct flatback_fault general_protection = {13, true, 0, 0};
+    if (flatback_in_l2(host->vcpu)) return flatback_handle_l2_exit(host->vcpu, reason);
+    must(reason >> 31 == 0, "vmcs01 is refused: a bug of this host");
+    if (flatback_is_vmx_instruction(reason)) return flatback_handle_vmx_instruction(host->vcpu, reason);
+    if (emulate(host, reason & 0xffff)) {
+        flatback_complete_instruction(host->vcpu);
+    } else {
+        flatback_inject(host->vcpu, &general_protection);
+    }
+    return FLATBACK_VMRESUME;
+}
+
+/* --- step 5: entries, until one comes to stand. True: the guest got an event --- */
+
+static bool enter(struct host *host, enum flatback_entry how) {
+    for (;;) {
+        switch (processor_enter(host->cpu, how == FLATBACK_VMLAUNCH)) {
+            case PROCESSOR_ENTERED:
+                return false;
+            case PROCESSOR_ENTERED_WITH_EVENT:
+                return true;
+            case PROCESSOR_EXITED:
+                how = handle_exit(host, (uint32_t)op_vmread(host, EXIT_REASON));
+                break;
+            case PROCESSOR_VMFAIL:
+                must(flatback_handle_failed_entry(host->vcpu, (uint32_t)op_vmread(host, INSTRUCTION_ERROR)) == FLATBACK_OK,
+                     "the entry into L1 fails: a bug of this host");
+                how = FLATBACK_VMRESUME;
+                break;
+        }
+    }
+}
+
+static enum processor_ended on_exit_of_guest(void *it) {
+    struct host *host = it;
+    const bool from_l2 = flatback_in_l2(host->vcpu);
+    const uint32_t reason = (uint32_t)op_vmread(host, EXIT_REASON);
+    const bool event = enter(host, handle_exit(host, reason));
+    if (from_l2 && !flatback_in_l2(host->vcpu)) return ENDED_WITH_EXIT_TO_L1;
+    if (event) return ENDED_WITH_EXCEPTION;
+    return from_l2 && (reason & 0xffff) == EXIT_EPT_VIOLATION ? ENDED_NOT_YET : ENDED_DONE;
+}
+
+/* The engine's storage is the caller's. A real host has it per CPU. */
+static uint8_t vcpu_storage[FLATBACK_VCPU_SIZE + FLATBACK_ALIGNMENT], pool_storage[FLATBACK_POOL_SIZE + FLATBACK_ALIGNMENT];
+
+static void *aligned(void *storage) {
+    return (void *)(((uintptr_t)storage + FLATBACK_ALIGNMENT - 1) & ~(uintptr_t)(FLATBACK_ALIGNMENT - 1));
+}
+
+static uint64_t *l1_page(void *it, uint64_t l1_physical) { return op_l1_page(it, l1_physical); }
+
+int main(void) {
+    struct host host = {NULL, 0, 0, 0, 0, NULL};
+    struct flatback_configuration configuration = {sizeof configuration, 0, FLATBACK_TAGS_MAPPED, true};
+    struct flatback_counters counted;
+    flatback_pool *pool = NULL;
+    uint64_t vmxon_region, vmcs01;
+    bool good;
+
+    host.cpu = processor_create();
+    host.next_page = l0_pages;
+    host.nothing = new_page(&host);
+    make_msr_bitmap(&host);
+    make_ept01(&host);
+    vmxon_region = new_page(&host);
+    vmcs01 = new_page(&host);
+    op_page(&host, vmxon_region)[0] = op_page(&host, vmcs01)[0] = op_revision(&host);
+    processor_vmxon(host.cpu, vmxon_region);
+    op_clear_vmcs(&host, vmcs01);
+    op_load_vmcs(&host, vmcs01);
+
+    configuration.physical_address_width = processor_physical_address_width(host.cpu);
+    must(flatback_pool_create(aligned(pool_storage), FLATBACK_POOL_SIZE, 65535, &pool) == FLATBACK_OK, "no pool");
+    must(flatback_vcpu_create(aligned(vcpu_storage), FLATBACK_VCPU_SIZE, &operations, &host, &configuration, pool, vmcs01,
+                              &host.vcpu) == FLATBACK_OK,
+         "no virtual CPU");
+    set_up_vmcs01(&host);
+    flatback_prepare_first_entry(host.vcpu);
+    enter(&host, FLATBACK_VMLAUNCH);
+
+    printf("L1 and its guests, on a host in C\n");
+    good = processor_run_guest(host.cpu, &host, l1_page, on_exit_of_guest);
+    flatback_get_counters(host.vcpu, &counted);
+    printf("  %lu entries of L2, %lu exits shown to L1, %lu INVVPIDs of the hardware's for L2s\n",
+           (unsigned long)counted.l2_entries, (unsigned long)counted.exits_reflected,
+           (unsigned long)counted.l2_tag_flushes);
+    flatback_vcpu_destroy(host.vcpu);
+    flatback_pool_destroy(pool);
+    return good ? 0 : 1;
+}
