@@ -313,6 +313,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
 
     app.add_subcommand("machine",
                        "a software VT-x processor whose TLB forgets nothing, and the engine on it");
+    const CLI::App& docs = *app.add_subcommand(
+        "docs",
+        "write the reference of the library's interface, by Doxygen, to docs/reference/ in the build folder");
     const CLI::App& clean = *app.add_subcommand(
         "clean", "remove the build folder with all that was downloaded and built; says how much it took");
     for (CLI::App* const command : app.get_subcommands({}))
@@ -330,6 +333,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         return fail(ExitStatus::usage, fmt::format("{} (see flatback --help)", error.what()));
     }
 
+    if (docs.parsed()) return fail(ExitStatus::usage, "docs is for the script ./flatback");
     if (clean.parsed())
         return fail(ExitStatus::usage, "clean is for the script ./flatback: it removes this program too");
     if (tests.parsed()) {

@@ -14,12 +14,10 @@ int main() {
     load_l1(l1_page);
 
     std::printf("L1 and its guests, on flatback %s\n", FLATBACK_VERSION);
-    const bool good = run_l1({.processor = processor,
-                              .execute =
-                                  [&](const machine::Instruction& instruction) {
-                                      return static_cast<VirtualCpu::Ended>(host.execute(instruction));
-                                  },
-                              .l1_page = l1_page});
+    const auto execute = [&](const machine::Instruction& instruction) {
+        return static_cast<VirtualCpu::Ended>(host.execute(instruction));
+    };
+    const bool good = run_l1({processor, execute, l1_page});
 
     const nested::Counters& counted = host.vcpu().counters();
     std::printf("  %ju entries of L2, %ju exits shown to L1, %ju INVVPIDs of the hardware's for L2s\n",

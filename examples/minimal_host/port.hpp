@@ -17,8 +17,8 @@ namespace nested = flatback::nested;
 namespace vmx = flatback::vmx;
 namespace x86 = flatback::x86;
 
-// Where things lie in the machine's memory: L1's 16 MB are not at the addresses that L1 knows them by, so
-// that whoever takes an L1-physical address for a host-physical one is noticed.
+// In the machine's memory. L1's 16 MB lie elsewhere than L1 knows them, so that an L1-physical address that
+// is taken for a host-physical one is noticed.
 inline constexpr std::uint64_t l0_pages = 0x10'0000;
 inline constexpr std::uint64_t l1_memory = 0x4000'0000;
 inline constexpr std::uint64_t l1_memory_size = 16 << 20;

@@ -145,7 +145,8 @@ TEST(CommandLine, TheMachinesArgumentsAreItsOwn) {
               (std::vector<std::string>{"explore", "--help", "--bogus"}));
 }
 
-TEST(CommandLine, CleanIsTheScripts) {
+TEST(CommandLine, DocsAndCleanAreTheScripts) {
+    EXPECT_NE(error_of({"docs"}).find("./flatback"), std::string::npos);
     EXPECT_NE(error_of({"clean"}).find("./flatback"), std::string::npos);
 }
 
