@@ -35,9 +35,9 @@ Ept01::Ept01(PagePool& pages, const MemoryTypes& types, PhysicalRange l0_region,
       size_(std::uint64_t{1} << std::min(processor.physical_address_width, 12 + 9 * levels_)),
       root_(new_table()),
       pml4_(levels_ == 5 ? child_table(root_[0]) : root_) {
-    void* scratch = pages_.allocate_page_or_panic("the page that stands for L0's memory");
-    std::memset(scratch, 0xFF, x86::page_size_4k);
-    scratch_ = physical_of(scratch);
+    scratch_ = physical_of(pages_.allocate_page_or_panic("the page that stands for L0's memory"));
+    other_hole_page_ = physical_of(pages_.allocate_page_or_panic("the page that stands for one of L1's"));
+    refill_holes();
     hole_table_ = new_table();
     std::fill_n(hole_table_, x86::entries_per_table, leaf(scratch_.value(), 1, x86::MemoryType::write_back));
     fill(child_table(pml4_[0]), 3, 0);
@@ -148,11 +148,11 @@ HostMapping Ept01::untouched(std::uint64_t address) const {
         return HostMapping{.address = x86::Hpa{address},
                            .page_shift = 12 + 9 * (level - 1),
                            .memory_type = type.value_or(x86::MemoryType::uncacheable),
-                           .is_l0_hole = false};
+                           .is_hole = false};
     }
 }
 
-void Ept01::open_l0_region(bool open) {
+void Ept01::open_holes(bool open) {
     for (std::uint64_t address = l0_region_.start; address < l0_region_.end; address += x86::page_size_2m) {
         std::uint64_t* table = pml4_;
         for (unsigned level = x86::paging_levels; level > 2; --level) {
@@ -162,7 +162,20 @@ void Ept01::open_l0_region(bool open) {
         std::uint64_t& entry = table[x86::table_index(address, 2)];
         entry = open ? entry | bits::write : entry & ~bits::write;
     }
-    if (!open) std::memset(direct_map(scratch_), 0xFF, x86::page_size_4k);
+    if (other_hole_ != nullptr && bits::page_address(*other_hole_, 1) == other_hole_page_.value())
+        *other_hole_ = open ? *other_hole_ | bits::write : *other_hole_ & ~bits::write;
+    if (!open) refill_holes();
+}
+
+void Ept01::refill_holes() {
+    std::memset(direct_map(scratch_), 0xFF, x86::page_size_4k);
+    std::memset(direct_map(other_hole_page_), 0xFF, x86::page_size_4k);
+}
+
+void Ept01::make_hole(std::uint64_t& leaf) {
+    leaf = other_hole_page_.value() | bits::read | bits::execute |
+           bits::memory_type(x86::MemoryType::write_back);
+    other_hole_ = &leaf;
 }
 
 std::uint64_t Ept01::pointer() const {
@@ -182,7 +195,8 @@ std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
             return HostMapping{.address = x86::Hpa{bits::page_address(entry, level) + offset},
                                .page_shift = 12 + 9 * (level - 1),
                                .memory_type = bits::memory_type_of(entry),
-                               .is_l0_hole = l0_region_.contains(address.value())};
+                               .is_hole = l0_region_.contains(address.value()) ||
+                                          bits::page_address(entry, level) == other_hole_page_.value()};
         }
         table = direct_map_as<const std::uint64_t>(x86::Hpa{bits::table_address(entry)});
         if ((entry & split_mark) != 0) {
@@ -196,7 +210,7 @@ std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {
                                                    address.offset_in(bytes_per_entry(level))},
                                .page_shift = 12 + 9 * (level - 1),
                                .memory_type = bits::memory_type_of(first),
-                               .is_l0_hole = false};
+                               .is_hole = false};
         }
     }
 }

@@ -20,13 +20,14 @@ struct HostMapping {
     x86::Hpa address;                                           // of the byte asked for
     unsigned page_shift = 12;                                   // of the leaf: 12, 21 or 30
     x86::MemoryType memory_type = x86::MemoryType::write_back;  // of the leaf
-    bool is_l0_hole = false;                                    // L0's region: the scratch page stands here
+    bool is_hole = false;                                       // a page of ones stands here, read-only
 };
 
 // Identity map of all physical addresses that the processor has (SDM 3C 29.3.2: 48 bits, or 52 with five
 // levels) with the largest pages whose bytes share one memory type of the MTRRs. The first 512 GB are there
 // from the beginning; what lies above, devices' registers on most machines, is filled where it is first
-// touched. L0's region is mapped to one scratch page of ones, read-only: metal/hole_writes.hpp.
+// touched. L0's region, and a page that L0 takes away otherwise, are holes: mapped to a page of ones,
+// read-only (metal/hole_writes.hpp).
 class Ept01 final {
 public:
     // l0_region: 2 MB-aligned, below 512 GB. Panics if the pool has no pages for the tables (some dozen,
@@ -52,9 +53,15 @@ public:
     // touch.
     [[nodiscard]] Touched touch(std::uint64_t address);
 
-    // Whether writes to L0's region are let through, to the page of ones that stands there, which is filled
-    // with ones again when they are not any longer: then the caller owes the INVEPT. Closed at first.
-    void open_l0_region(bool open);
+    // Whether writes to holes are let through, to the pages of ones that stand there, which are filled with
+    // ones again when they are not any longer: then the caller owes the INVEPT. Closed at first.
+    void open_holes(bool open);
+    void refill_holes();
+    // What stands where EPT01 has nothing.
+    [[nodiscard]] x86::Hpa hole_page() const { return scratch_; }
+    // Makes an entry of leaf_of_4k a hole, with a page of ones of its own; the one that was made so before
+    // must be none any longer. The caller owes the INVEPT.
+    void make_hole(std::uint64_t& leaf);
 
     enum class Use : std::uint8_t {
         to_change,  // lookup() goes by the 4 KB entries from then on
@@ -101,6 +108,8 @@ private:
     std::uint64_t* hole_table_ =
         nullptr;  // one page table for every 2 MB of L0's region, all of the scratch page
     x86::Hpa scratch_;
+    x86::Hpa other_hole_page_;
+    std::uint64_t* other_hole_ = nullptr;
 };
 
 }  // namespace flatback::metal

@@ -1,12 +1,13 @@
 #include "metal/hole_writes.hpp"
 
+#include <optional>
+
 #include "metal/cpu.hpp"
 #include "metal/ept01.hpp"
 #include "metal/exit_handler.hpp"
 #include "metal/log.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "vmx/controls.hpp"
-#include "vmx/exit_qualification.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/field.hpp"
 #include "vmx/interruption.hpp"
@@ -22,24 +23,32 @@ enum class Stop : std::uint8_t { monitor_trap, single_step, preemption_timer };
 // The one instruction that is let through, with what is changed in its VMCS.
 struct Step {
     Ept01* ept01 = nullptr;
-    PhysicalRange region;
     bool has_monitor_trap = false;
     bool told = false;
     nested::Entry (*handler)(ExitFrame&) = nullptr;  // not null: under way
+    bool armed = false;                              // its VMCS is changed
+    bool through_ept01 = false;                      // what is open
+    bool through_ept02 = false;
     Stop stop{};
-    unsigned pages = 0;  // of the region, that it has met
+    unsigned pages = 0;  // that it has met
     std::uint32_t pin = 0;
     std::uint32_t primary = 0;
     std::uint32_t exceptions = 0;
-    std::uint64_t trap_flag = 0;
+    std::uint32_t page_fault_mask = 0;
+    std::uint32_t page_fault_match = 0;
+    std::uint64_t flags = 0;   // of those in `hidden_flags`
+    std::uint64_t branch = 0;  // IA32_DEBUGCTL.BTF
+    std::uint32_t blocking = 0;
     std::uint32_t timer = 0;
 };
 constinit Step step{};
 
 constexpr unsigned most_pages = 16;
-constexpr std::uint32_t debug_exception = 1U << 1;
-constexpr std::uint32_t blocking_by_sti_or_mov_ss = 3;
-constexpr std::uint64_t pending_single_step = 1ULL << 14;
+// INT3 and INTO: their delivery is an event's, behind which the preemption timer stops.
+constexpr std::uint32_t software_exceptions = 1U << 3 | 1U << 4;
+constexpr std::uint64_t hidden_flags = x86::rflags::trap | x86::rflags::interrupt_enable;
+constexpr std::uint32_t blocking_by_sti_or_mov_ss =
+    vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss;
 constexpr std::uint64_t pending_enabled_breakpoint = 1ULL << 12;
 constexpr std::uint64_t breakpoints = 0xF;
 
@@ -50,19 +59,33 @@ vmx::field_value_t<W> get(vmx::Field<W, K> what) {
 void put(auto what, std::uint64_t value) {
     vmwrite(what.encoding, value);
 }
+void change(auto what, std::uint64_t mask, std::uint64_t to) {
+    put(what, (get(what) & ~mask) | to);
+}
 
 bool is_delivering() {
     return vmx::InterruptionInformation{get(field::idt_vectoring_information)}.is_valid();
 }
 
+// TF must not be seen: no event may save RFLAGS meanwhile. Interrupts wait, NMIs and exceptions exit.
+void arm_single_step() {
+    put(field::pin_based_vm_execution_controls, step.pin | vmx::pin::nmi_exiting);
+    put(field::exception_bitmap, ~software_exceptions);
+    put(field::page_fault_error_code_mask, 0);
+    put(field::page_fault_error_code_match, 0);
+    change(field::guest_rflags, hidden_flags, x86::rflags::trap);
+    change(field::guest_ia32_debugctl, x86::debugctl::branch_single_step, 0);
+    // With it TF would need a trap that is pending already (SDM 3C 27.3.1.5). What it keeps off is kept off.
+    change(field::guest_interruptibility_state, blocking_by_sti_or_mov_ss, 0);
+}
+
 void arm() {
     step.pin = get(field::pin_based_vm_execution_controls);
     step.primary = get(field::primary_processor_based_vm_execution_controls);
-    step.exceptions = get(field::exception_bitmap);
-    step.trap_flag = get(field::guest_rflags) & x86::rflags::trap;
     step.stop = step.has_monitor_trap ? Stop::monitor_trap
                 : is_delivering()     ? Stop::preemption_timer
                                       : Stop::single_step;
+    step.armed = true;
     switch (step.stop) {
         case Stop::monitor_trap:
             put(field::primary_processor_based_vm_execution_controls,
@@ -75,38 +98,47 @@ void arm() {
             put(field::vmx_preemption_timer_value, 0);
             break;
         case Stop::single_step:
-            // An interrupt would find TF set in the flags that its delivery saves: it exits, and comes right
-            // after.
-            put(field::pin_based_vm_execution_controls, step.pin | vmx::pin::external_interrupt_exiting);
-            put(field::exception_bitmap, step.exceptions | debug_exception);
-            put(field::guest_rflags, get(field::guest_rflags) | x86::rflags::trap);
-            // What blocking by STI or MOV SS keeps off comes no sooner so, and with it TF would need a trap
-            // that is pending already (SDM 3C 27.3.1.5).
-            put(field::guest_interruptibility_state,
-                get(field::guest_interruptibility_state) & ~blocking_by_sti_or_mov_ss);
+            step.exceptions = get(field::exception_bitmap);
+            step.page_fault_mask = get(field::page_fault_error_code_mask);
+            step.page_fault_match = get(field::page_fault_error_code_match);
+            step.flags = get(field::guest_rflags) & hidden_flags;
+            step.branch = get(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step;
+            step.blocking = get(field::guest_interruptibility_state) & blocking_by_sti_or_mov_ss;
+            arm_single_step();
             break;
     }
 }
 
-void disarm() {
+// done: the instruction is.
+void disarm(bool done) {
+    step.armed = false;
     put(field::pin_based_vm_execution_controls, step.pin);
     put(field::primary_processor_based_vm_execution_controls, step.primary);
-    put(field::exception_bitmap, step.exceptions);
     if (step.stop == Stop::preemption_timer) put(field::vmx_preemption_timer_value, step.timer);
-    if (step.stop == Stop::single_step) {
-        put(field::guest_rflags, (get(field::guest_rflags) & ~x86::rflags::trap) | step.trap_flag);
-        // There are processors that save our trap as pending at other exits.
-        if (step.trap_flag == 0)
-            put(field::guest_pending_debug_exceptions,
-                get(field::guest_pending_debug_exceptions) & ~pending_single_step);
-    }
+    if (step.stop != Stop::single_step) return;
+    put(field::exception_bitmap, step.exceptions);
+    put(field::page_fault_error_code_mask, step.page_fault_mask);
+    put(field::page_fault_error_code_match, step.page_fault_match);
+    change(field::guest_rflags, hidden_flags, step.flags);
+    change(field::guest_ia32_debugctl, x86::debugctl::branch_single_step, step.branch);
+    if (!done) change(field::guest_interruptibility_state, 0, step.blocking);
+    // There are processors that save our trap as pending at other exits.
+    if ((step.flags & x86::rflags::trap) == 0)
+        change(field::guest_pending_debug_exceptions, vmx::pending_debug::single_step, 0);
 }
 
-void close() {
-    step.ept01->open_l0_region(false);
-    invept(vmx::InveptType::single_context, {step.ept01->pointer(), 0});
+void close(Cpu& cpu) {
     exit_handler = step.handler;
     step.handler = nullptr;
+    if (step.through_ept02) {
+        step.ept01->refill_holes();
+        cpu.vcpu.write_vanished();
+    }
+    if (step.through_ept01) {
+        step.ept01->open_holes(false);
+        invept(vmx::InveptType::single_context, {step.ept01->pointer(), 0});
+    }
+    step.through_ept01 = step.through_ept02 = false;
 }
 
 bool is_ours(vmx::ExitReason reason) {
@@ -117,70 +149,108 @@ bool is_ours(vmx::ExitReason reason) {
             return reason == vmx::ExitReason::vmx_preemption_timer_expired;
         case Stop::single_step:
             return reason == vmx::ExitReason::exception_or_nmi &&
-                   (get(field::vm_exit_interruption_information) & 0x7FF) ==
-                       0x301;  // a hardware exception, #DB
+                   vmx::InterruptionInformation{get(field::vm_exit_interruption_information)}
+                       .is_hardware_exception(x86::Vector::debug);
     }
     return false;
 }
 
+// Traps of the guest's own, met with ours.
+void give_own_traps() {
+    const std::uint64_t hit = get(field::exit_qualification) & breakpoints;
+    const std::uint64_t traced = (step.flags & x86::rflags::trap) != 0 && step.branch == 0
+                                     ? vmx::pending_debug::single_step
+                                     : std::uint64_t{0};
+    if ((hit | traced) != 0)
+        put(field::guest_pending_debug_exceptions,
+            hit | traced | (hit != 0 ? pending_enabled_breakpoint : 0));
+}
+
+// Of an exception whose exit this is, with the controls that the guest's hypervisor chose.
+bool is_asked_for(vmx::InterruptionInformation event) {
+    const bool in_bitmap = (step.exceptions >> (event.vector() % 32) & 1) != 0;
+    if (event.vector() != static_cast<std::uint8_t>(x86::Vector::page_fault)) return in_bitmap;
+    const std::uint32_t code = get(field::vm_exit_interruption_error_code);
+    return in_bitmap == ((code & step.page_fault_mask) == step.page_fault_match);  // SDM 3C 26.2
+}
+
+// An NMI or an exception that exits only because of the single step: nullopt where it is the guest's
+// hypervisor's.
+std::optional<nested::Entry> handle_unasked_event(Cpu& cpu) {
+    const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
+    if (event.type() == vmx::InterruptionType::nmi) {
+        if ((step.pin & vmx::pin::nmi_exiting) != 0) return std::nullopt;
+        cpu.port.return_nmi();  // given before this very entry (metal/entry.S)
+        return nested::Entry::vmresume;
+    }
+    if (is_asked_for(event)) return std::nullopt;
+    return cpu.vcpu.pass_exception_on();
+}
+
 nested::Entry handle_stepped_exit(ExitFrame& frame) {
-    const auto exit_reason = static_cast<std::uint32_t>(vmread(field::exit_reason.encoding));
-    const auto reason = vmx::ExitReasonField{exit_reason}.basic();
-    disarm();
-    // The same instruction at another page of the region: both are open, only its translation was old.
-    if (reason == vmx::ExitReason::ept_violation && ++step.pages < most_pages &&
-        step.region.contains(get(field::guest_physical_address))) {
-        arm();
-        if (!frame.cpu->vcpu.in_l2()) {
-            frame.cpu->vcpu.retry_l1();
-            return nested::Entry::vmresume;
-        }
-        close();
-        return exit_handler(frame);
+    Cpu& cpu = *frame.cpu;
+    const auto reason = vmx::ExitReasonField{get(field::exit_reason)}.basic();
+    if (is_ours(reason)) {
+        disarm(true);
+        close(cpu);
+        if (step.stop == Stop::single_step) give_own_traps();
+        return nested::Entry::vmresume;
     }
-    close();
-    if (!is_ours(reason)) return exit_handler(frame);
-    if (step.stop == Stop::single_step) {
-        // Traps of the guest's own, met with ours.
-        const std::uint64_t hit = get(field::exit_qualification) & breakpoints;
-        const std::uint64_t traced = step.trap_flag != 0 ? pending_single_step : 0;
-        if ((hit | traced) != 0)
-            put(field::guest_pending_debug_exceptions,
-                hit | traced | (hit != 0 ? pending_enabled_breakpoint : 0));
+    disarm(false);
+    if (reason == vmx::ExitReason::ept_violation && ++step.pages < most_pages) {
+        // The same instruction at another page: what it met before stays open, or it would never get on.
+        const nested::Entry entry = step.handler(frame);
+        if (!step.armed) close(cpu);
+        return entry;
     }
-    return nested::Entry::vmresume;
+    close(cpu);
+    if (reason == vmx::ExitReason::exception_or_nmi && step.stop == Stop::single_step) {
+        if (const auto entry = handle_unasked_event(cpu)) return *entry;
+    }
+    return exit_handler(frame);
+}
+
+void begin() {
+    if (step.handler == nullptr) {
+        step.handler = exit_handler;
+        step.pages = 0;
+        exit_handler = handle_stepped_exit;
+    }
+    if (!step.told) {
+        step.told = true;
+        log::info("a guest writes where it has no memory (L0's is reserved in the memory map): at ",
+                  log::hex(get(field::guest_physical_address)), ", RIP ", log::hex(get(field::guest_rip)),
+                  "; the write is dropped, and later ones are in silence");
+    }
+    arm();
 }
 
 }  // namespace
 
 void prepare_hole_writes(BootResult& boot) {
     step.ept01 = boot.ept01;
-    step.region = boot.region;
     step.has_monitor_trap =
         boot.processor.capabilities.primary_processor_based.may_set(vmx::primary::monitor_trap_flag);
 }
 
 bool let_hole_write_through(std::uint64_t guest_physical) {
-    if (!step.region.contains(guest_physical)) return false;
-    if (!step.told) {
-        step.told = true;
-        log::info("a guest writes to L0's memory, which the memory map reserves: at ",
-                  log::hex(guest_physical), ", RIP ", log::hex(get(field::guest_rip)),
-                  "; the write is dropped, and later ones are in silence");
-    }
-    if (step.handler != nullptr) return true;
-    step.handler = exit_handler;
-    step.pages = 0;
-    exit_handler = handle_stepped_exit;
-    step.ept01->open_l0_region(true);
-    arm();
+    const auto found = step.ept01->lookup(x86::Gpa<x86::L1>{guest_physical});
+    if (!found || !found->is_hole) return false;
+    if (!step.through_ept01) step.ept01->open_holes(true);
+    step.through_ept01 = true;
+    begin();
     return true;
 }
 
-void put_off_hole_write() {
+void let_hole_write_through_ept02() {
+    step.through_ept02 = true;
+    begin();
+}
+
+void put_off_hole_write(Cpu& cpu) {
     if (step.handler == nullptr) return;
-    disarm();
-    close();
+    disarm(false);
+    close(cpu);
 }
 
 }  // namespace flatback::metal

@@ -1,24 +1,28 @@
-// Writes to L0's region, by L1 or by an L2 that runs under EPT01: they vanish, as where there is no memory.
+// Writes to where a guest has no memory, by L1 or by an L2 (under EPT01 or an EPT02 of its own): they vanish.
 //
-// The region is mapped read-only to a page of ones. A write exits; it is then let through, for one
+// Such a hole is mapped read-only to a page of ones. A write exits; it is then let through, for one
 // instruction (or one delivery of an event), to that page, which is filled with ones again. The processor
-// stops behind it by the monitor trap flag; where it has none, by TF with #DB intercepted, and behind a
-// delivery by the preemption timer. An exit for any other reason in between ends it as well: what was not
-// done then comes again.
+// stops behind it by the monitor trap flag; where it has none, by TF, with all that could see TF kept off,
+// and behind a delivery by the preemption timer. An exit for any other reason in between ends it as well:
+// what was not done then comes again.
 #pragma once
 
 #include "metal/boot_result.hpp"
 
 namespace flatback::metal {
 
+struct Cpu;
+
 // Before L1 runs.
 void prepare_hole_writes(BootResult& boot);
 
-// An EPT violation under EPT01 at this address, the guest's VMCS current. True: it was a write to L0's region
-// and goes through at the next entry, an interrupted delivery too once the caller asks for it again.
+// An EPT violation under EPT01 at this address, the guest's VMCS current. True: it was a write to a hole and
+// goes through at the next entry, an interrupted delivery too once the caller asks for it again.
 [[nodiscard]] bool let_hole_write_through(std::uint64_t guest_physical);
+// The same for an L2 with an EPT of L1's, whose EPT02 now allows the write (Port::let_write_vanish).
+void let_hole_write_through_ept02();
 
 // The next entry is to be another than that of the instruction: it comes again later.
-void put_off_hole_write();
+void put_off_hole_write(Cpu& cpu);
 
 }  // namespace flatback::metal

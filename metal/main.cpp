@@ -47,7 +47,7 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     const bool from_l2 = cpu.vcpu.in_l2();
     const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
     const auto l2 = cpu.vcpu.running();
-    put_off_hole_write();
+    put_off_hole_write(cpu);
     // Cleared first: one that comes meanwhile is another, and is to wait for the first.
     bool delivered;
     do {
@@ -63,6 +63,7 @@ nested::Entry handle_failed_entry(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto error = static_cast<std::uint32_t>(vmread(vmx::field::vm_instruction_error.encoding));
     recorder::record_refused_entry(cpu, error);
+    put_off_hole_write(cpu);
     if (!cpu.vcpu.handle_failed_entry(error))
         panic("the processor refused vmcs01, VM-instruction error ", error);
     recorder::record_entry(cpu);

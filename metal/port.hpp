@@ -52,7 +52,6 @@ private:
     std::uint64_t* elsewhere_ = nullptr;  // the entry of EPT01 that leads there instead of the one of `home_`
     std::uint64_t was_elsewhere_ = 0;     // what it led to before
     std::uint64_t at_home_ = 0;           // what the entry of `home_` led to at first
-    void* hole_ = nullptr;                // what L1 finds there without its APIC
     std::size_t pages_taken_ = 0;
     bool changed_ = false;
 };
@@ -114,6 +113,7 @@ public:
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
     std::uint64_t ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
+    bool let_write_vanish();
 
     void return_nmi() { nmi_state = NmiState::came; }
 
@@ -148,8 +148,7 @@ private:
     MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
-    x86::Hpa nothing_{};    // the page that stands where L1 has no memory
-    x86::Hpa no_memory_{};  // the same for L0's own accesses for L1
+    x86::Hpa no_memory_{};  // what L0 finds for L1 where L1 has no memory
 };
 
 static_assert(nested::Port<MetalPort>);

@@ -43,8 +43,6 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
                              boot.processor.physical_address_width),
       written_pages_(*boot.ept01, *boot.pages) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
-    nothing_ = physical_of(boot.pages->allocate_page_or_panic("the page of nothing"));
-    std::memset(page(nothing_), 0xff, x86::page_size);
     no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
     fill_msr_bitmap();
 }
@@ -154,10 +152,9 @@ void MetalPort::write_host_state() {
 
 nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     const auto found = boot_.ept01->lookup(address);
-    if (!found) return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
-    // Another page than EPT01's own, which L1 always finds as ones.
-    if (found->is_l0_hole) return {nothing_ + address.page_offset(), 12, x86::MemoryType::write_back, true};
-    return {found->address, found->page_shift, found->memory_type, true};
+    if (!found)
+        return {boot_.ept01->hole_page() + address.page_offset(), 12, x86::MemoryType::write_back, false};
+    return {found->address, found->page_shift, found->memory_type, !found->is_hole};
 }
 
 std::byte* MetalPort::no_memory() {
@@ -262,6 +259,11 @@ bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
         default:
             return try_write_msr(msr, value);
     }
+}
+
+bool MetalPort::let_write_vanish() {
+    let_hole_write_through_ept02();
+    return true;
 }
 
 bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {

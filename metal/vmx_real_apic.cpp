@@ -11,9 +11,7 @@ namespace flatback::metal {
 namespace bits = vmx::ept_entry;
 
 RealApic::RealApic(BootResult& boot)
-    : boot_(boot),
-      home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask),
-      hole_(boot.pages->allocate_page_or_panic("the page that stands for L1's APIC")) {}
+    : boot_(boot), home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask) {}
 
 std::uint32_t RealApic::read_page(std::uint32_t offset) const {
     return *static_cast<const volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset}));
@@ -62,9 +60,7 @@ bool RealApic::place_page(std::optional<std::uint64_t> address) {
     if (address && place == home) {
         *home = at_home_;
     } else {
-        __builtin_memset(hole_, 0xff, x86::page_size);
-        *home =
-            physical_of(hole_).value() | bits::permissions | bits::memory_type(x86::MemoryType::write_back);
+        ept01.make_hole(*home);
         if (address) {
             was_elsewhere_ = *place;
             elsewhere_ = place;

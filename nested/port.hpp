@@ -20,6 +20,7 @@ struct HostMapping {
     x86::Hpa address;             // of the very byte that was asked for
     unsigned page_shift;          // 12, 21 or 30: size of the block that is contiguous in both spaces
     x86::MemoryType memory_type;  // of EPT01 (SDM 3C 29.3.7)
+    // False: what a guest writes there is to vanish, as where there is no memory (let_write_vanish below).
     bool writable;
 };
 
@@ -31,6 +32,11 @@ struct HostMapping {
 //   bool take_ept01_change()
 //       Whether the write of IA32_APIC_BASE just done changed EPT01, as by moving the APIC's page. The host
 //       has executed its INVEPT then; the engine does what ept01_changed() does.
+// and where its host_mapping() may say that something is not writable:
+//   bool let_write_vanish()
+//       L2, whose VMCS is current, is about to write there, and EPT02 now lets it. True: the host enters L2
+//       for no more than this instruction (or this delivery of an event), makes the page again what it was,
+//       and calls NestedVcpu::write_vanished() before any guest runs on. False, or without it: #GP(0).
 // and as the processor has what they serve:
 //   std::uint64_t debug_address(unsigned number)
 //       L1's DR0 to DR3. Without it a data breakpoint does not see the operands of L1's VMX instructions.

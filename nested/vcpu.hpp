@@ -152,6 +152,11 @@ public:
     // Raises a fault in L1, whose VMCS is current, at its instruction or in the delivery of an event that its
     // exit interrupted: then it may be a double fault, or end L1 (Port::l1_shutdown).
     void inject(const Fault& fault);
+    // An exception that the guest which is current met and that the host alone had asked for (its exit's
+    // fields are as the processor left them): the guest gets it as if it had not exited.
+    [[nodiscard]] Entry pass_exception_on();
+    // The write that Port::let_write_vanish() let through is over: EPT02 is as before it.
+    void write_vanished() { ept02_.close_unwritable(); }
     // L1, whose VMCS is current, goes on where an EPT violation under EPT01 stopped it, whose cause the host
     // has removed: an event that was being delivered is delivered again, and NMIs stay blocked behind an IRET
     // that did not complete.
@@ -328,11 +333,11 @@ private:
     [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
-    void put_page_addresses(const Slot& slot);
+    void put_page_addresses(Slot& slot);
     [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
     void keep_l1_word(Slot& slot, std::uint32_t encoding);
     void take_back_overwritten(Slot& slot);
-    [[nodiscard]] bool load_pdptes(std::uint64_t cr3);
+    [[nodiscard, gnu::noinline]] bool load_pdptes(std::uint64_t cr3);
     // L1's VMCS for the checks of controls and host state, while vmcs01 or the shadow VMCS is current.
     struct NewestView {
         NestedVcpu& vcpu;
@@ -381,6 +386,7 @@ private:
     // nested/exit/exit.hpp
     [[nodiscard]] bool tells_of_nmi_unblocking();
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
+    [[nodiscard]] bool let_write_vanish();
     [[nodiscard]] bool is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     [[nodiscard]] bool handle_msr_for_l2(bool write);
@@ -519,6 +525,7 @@ private:
     std::uint64_t merged_pages_ = 0;          // where they lie, as a filter: see filter_bit()
     std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero
     unsigned l0_msr_words_used_ = 0;
+    x86::Hpa no_virtual_apic_{};
 };
 
 }  // namespace flatback::nested

@@ -44,6 +44,7 @@ constexpr Part checks[] = {
     {"orders", check_orders},
     {"activity", check_activity},
     {"memory", check_memory},
+    {"no-memory", check_no_memory},
     {"trace", check_trace},
     {"local-apic", check_local_apic},
 };

@@ -44,6 +44,7 @@ void check_many();
 void check_orders();
 void check_activity();
 void check_memory();
+void check_no_memory();
 void check_trace();
 void check_local_apic();
 

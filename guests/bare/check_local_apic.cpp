@@ -51,6 +51,10 @@ void expect_mode(Check& check, std::uint64_t base, std::uint32_t page_version) {
     check.equal("IA32_APIC_BASE", read_msr(msr_apic_base), base);
     check.equal("version in the page", page_register(default_page, version),
                 mode == global_enable ? page_version : 0xFFFFFFFF);
+    if (mode != global_enable) {
+        *reinterpret_cast<volatile std::uint32_t*>(default_page + version) = 0;
+        check.equal("the same after a write", page_register(default_page, version), 0xFFFFFFFF);
+    }
     check.equal("CPUID.01H:EDX.APIC", cpuid(1).edx >> 9 & 1, mode == 0 ? 0 : 1);
     check.equal("x2APIC registers are there", try_read_x2apic(0x803) ? 1 : 0, mode == both ? 1 : 0);
 }

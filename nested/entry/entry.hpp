@@ -61,6 +61,9 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
         vmread_bitmap_ = bitmap_without(detail::shadowed);
         vmwrite_bitmap_ = bitmap_without(detail::shadow_writable);
     }
+    const auto no_virtual_apic = port_.allocate_page();
+    if (!no_virtual_apic) port_.fatal("no memory for the page that stands for a virtual APIC");
+    no_virtual_apic_ = *no_virtual_apic;
     const std::uint64_t* bitmap = port_.page(port_.l0_msr_bitmap());
     for (std::uint16_t word = 0; word < 512; ++word) {
         if (bitmap[word] == 0) continue;
@@ -85,9 +88,10 @@ enum Work : std::uint32_t {
     exit_store_list = 1U << 10,
     exit_load_list = 1U << 11,
     paging_without_ept = 1U << 12,
-    rewrite_timer = 1U << 13,  // the preemption timer starts anew
-    inherit_saved = 1U << 14,  // what is inherited is saved by exits: L1's word may be newest in vmcs02
-    saves_timer = 1U << 15,    // the exit leaves its value where L1's VMREAD finds it
+    rewrite_timer = 1U << 13,    // the preemption timer starts anew
+    inherit_saved = 1U << 14,    // what is inherited is saved by exits: L1's word may be newest in vmcs02
+    saves_timer = 1U << 15,      // the exit leaves its value where L1's VMREAD finds it
+    no_virtual_apic = 1U << 16,  // L1's address leads to no memory
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
@@ -173,7 +177,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
         const auto checked = slot.controls_changed ? check_control_fields(NewestView{*this, slot}, rules())
                                                    : check_event_injection(NewestView{*this, slot}, rules());
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
-        slot.work = detail::work_of(vmcs12);
+        if (slot.controls_changed) slot.work = detail::work_of(vmcs12);
     }
     const std::uint32_t secondary12 =
         (vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
@@ -321,6 +325,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     put(field::cr4_read_shadow,
         vmcs12.get(field::cr4_read_shadow) & ~(capabilities_.unpromised_cr4 & ~mask12));
 
+    slot.work = detail::work_of(vmcs12);
     put_page_addresses(slot);
     // Of what exits did not save, L1's word is the newest; vmcs02 has another.
     slot.newest.not_saved().for_each([&](std::size_t index) {
@@ -330,13 +335,15 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     const FieldSet not_saved = detail::not_saved_at_exit(vmcs12);
     not_saved.for_each([&](std::size_t index) { fetch(slot, index); });
     slot.newest.leave_out(not_saved);
-    slot.work = detail::work_of(vmcs12);
 }
 
 // Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing. vmcs02
 // is current.
+//
+// To the virtual-APIC page the processor writes past EPT: where that would be a page of nothing, it gets one
+// that is made nothing again at each entry.
 template <Port P>
-void NestedVcpu<P>::put_page_addresses(const Slot& slot) {
+void NestedVcpu<P>::put_page_addresses(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
     const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
@@ -349,7 +356,10 @@ void NestedVcpu<P>::put_page_addresses(const Slot& slot) {
         put(field::address_of_io_bitmap_b, page_of(vmcs12.get(field::address_of_io_bitmap_b)));
     }
     if ((primary12 & vmx::primary::use_tpr_shadow) != 0) {
-        put(field::virtual_apic_address, page_of(vmcs12.get(field::virtual_apic_address)));
+        const HostMapping found =
+            port_.host_mapping(x86::Gpa<x86::L1>{vmcs12.get(field::virtual_apic_address)});
+        slot.work = (slot.work & ~detail::no_virtual_apic) | (found.writable ? 0U : detail::no_virtual_apic);
+        put(field::virtual_apic_address, found.writable ? found.address.value() : no_virtual_apic_.value());
     }
     if ((slot.secondary02 & vmx::secondary::virtualize_apic_accesses) != 0) {
         put(field::apic_access_address, page_of(vmcs12.get(field::apic_access_address)));
@@ -403,8 +413,10 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
             pdptes_are_good = load_pdptes(get(field::guest_cr3));
         }
     }
-    if ((work & rewrite_timer) != 0) {
-        put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
+    if ((work & (rewrite_timer | no_virtual_apic)) != 0) {
+        if ((work & rewrite_timer) != 0)
+            put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
+        if ((work & no_virtual_apic) != 0) std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);
     }
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
     // What the link pointer names may change without L1's writing the field.

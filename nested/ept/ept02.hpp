@@ -90,6 +90,7 @@ enum class EptAccess : std::uint8_t { read = 1, write = 2, execute = 4 };  // as
 struct EptOutcome {
     enum class Kind : std::uint8_t {
         filled,            // EPT02 now allows it
+        unwritable,        // it does, until close_unwritable(): a write to what host_mapping() keeps from it
         violation,         // L1's EPT12 does not: L1 is to see an EPT violation
         misconfiguration,  // EPT12 holds an entry that the SDM forbids
         out_of_memory,     // no page for a table, even with every context emptied
@@ -154,6 +155,24 @@ public:
             }
             table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
         }
+    }
+
+    // Of every Kind::unwritable since this was last called: EPT02 allows the write no longer.
+    void close_unwritable() {
+        for (; unwritable_used_ != 0; --unwritable_used_) {
+            const x86::Gpa<x86::L2> address = unwritable_[unwritable_used_ - 1];
+            auto* table = port_.page(current_->root);
+            for (unsigned level = 4;; --level) {
+                std::uint64_t& entry = table[x86::table_index(address, level)];
+                if (!vmx::ept_entry::is_present(entry)) break;
+                if (vmx::ept_entry::is_leaf(entry, level)) {
+                    entry &= ~vmx::ept_entry::write;
+                    break;
+                }
+                table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
+            }
+        }
+        flush(*current_, tag::FlushCause::ept_translation_dropped);
     }
 
     // A page for the host's or the engine's other needs when memory is out, at the cost of what was filled.
@@ -231,9 +250,11 @@ private:
         std::uint64_t size = 0;
         std::uint64_t host = 0;
         x86::MemoryType memory_type{};
-        bool writable = false;
+        std::uint64_t permissions = 0;
         std::uint8_t page_shift = 12;
     };
+    // As many as one instruction may need at once, and more.
+    static constexpr unsigned most_unwritable = 32;
     static constexpr unsigned neighbours = 16;  // an aligned group of entries: two cache lines
 
     [[nodiscard]] bool fill_entry(unsigned index, std::uint8_t access, bool accessed_dirty);
@@ -246,7 +267,8 @@ private:
                       .size = size,
                       .host = mapping.address.value() & ~(size - 1),
                       .memory_type = mapping.memory_type,
-                      .writable = mapping.writable,
+                      .permissions = vmx::ept_entry::permissions &
+                                     ~(mapping.writable ? std::uint64_t{0} : vmx::ept_entry::write),
                       .page_shift = static_cast<std::uint8_t>(mapping.page_shift)};
         }
         return block_;
@@ -373,6 +395,8 @@ private:
     Context* current_ = nullptr;
     TablePages<P> free_;
     std::optional<x86::Hpa> spare_;
+    std::array<x86::Gpa<x86::L2>, most_unwritable> unwritable_{};  // in the current context
+    unsigned unwritable_used_ = 0;
     std::uint64_t clock_ = 0;
     std::uint64_t leaves_filled_ = 0;
     std::uint64_t hardware_invepts_ = 0;
@@ -445,7 +469,7 @@ template <Port P>
         !vmx::is_valid_ept_memory_type((entry >> bit::memory_type_shift) & 7)) {
         return false;
     }
-    std::uint64_t permissions = entry & recent_.permissions;
+    std::uint64_t permissions = entry & recent_.permissions & block_.permissions;
     if ((access & ~permissions) != 0 || address - block_.start >= block_.size) return false;
     std::uint64_t flags = 0;
     if (accessed_dirty) {  // only where nothing has to be set in EPT12
@@ -456,7 +480,6 @@ template <Port P>
         }
         flags = entry & (bit::accessed | bit::dirty);
     }
-    if (!block_.writable) permissions &= ~bit::write;
     recent_.table02[index] =
         (block_.host + (address - block_.start)) | permissions | leaf_type(block_, entry) | flags;
     ++leaves_filled_;
@@ -490,7 +513,12 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
 
     const std::uint64_t host = block.host + (walk.address.value() - block.start);
     std::uint64_t leaf = host & ~((std::uint64_t{1} << shift) - 1);
-    leaf |= walk.permissions & (walk.writable_now && block.writable ? 7U : 5U);
+    const bool vanishes = (access & ~block.permissions) != 0;
+    leaf |= walk.permissions & (walk.writable_now ? 7U : 5U) & (block.permissions | access);
+    if (vanishes) {
+        if (unwritable_used_ == most_unwritable) close_unwritable();
+        unwritable_[unwritable_used_++] = guest_physical;
+    }
     leaf |= leaf_type(block, walk.memory_type_bits);
     if (shift != 12) leaf |= vmx::ept_entry::page_size;
     if (accessed_dirty) leaf |= vmx::ept_entry::accessed | ((access & 2) != 0 ? vmx::ept_entry::dirty : 0);
@@ -514,7 +542,8 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                                walk.permissions_above};
                     fill_neighbours(index, accessed_dirty);
                 }
-                return {EptOutcome::Kind::filled, walk.permissions, shift, walk.wrote_flags};
+                return {vanishes ? EptOutcome::Kind::unwritable : EptOutcome::Kind::filled, walk.permissions,
+                        shift, walk.wrote_flags};
             }
             if ((table[index] & vmx::ept_entry::permissions) == 0 ||
                 (table[index] & vmx::ept_entry::page_size) != 0) {

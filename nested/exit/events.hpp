@@ -96,6 +96,26 @@ Fault NestedVcpu<P>::with_external_bit(Fault fault, vmx::InterruptionInformation
     return fault;
 }
 
+// #DB is not meant: the processor has left DR6 as it was.
+template <Port P>
+Entry NestedVcpu<P>::pass_exception_on() {
+    namespace field = vmx::field;
+    const vmx::InterruptionInformation met{get(field::vm_exit_interruption_information)};
+    Fault fault{.vector = met.vector(), .has_error_code = met.has_error_code()};
+    if (fault.has_error_code) fault.error_code = get(field::vm_exit_interruption_error_code);
+    // The processor has dropped what it had cached for the address, but CR2 it did not write (SDM 3C 28.1).
+    if (fault.vector == static_cast<std::uint8_t>(x86::Vector::page_fault))
+        port_.set_cr2(get(field::exit_qualification));
+    const bool given = give_fault(fault);
+    if (in_l2_) {
+        constexpr auto reason = vmx::ExitReason::exception_or_nmi;
+        if (given) return reenter_l2(*current_, static_cast<std::size_t>(reason));
+        return reflect_made(*current_, vmx::ExitReason::triple_fault, {}, 0, {});
+    }
+    if (!given) port_.l1_shutdown("a triple fault");
+    return Entry::vmresume;
+}
+
 // --- deliveries that an exit interrupted ---
 
 template <Port P>

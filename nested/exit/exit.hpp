@@ -129,6 +129,12 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
         repeat_access(violation.value);
         return reenter_l2(slot, basic);
     }
+    if (outcome.kind == Kind::unwritable) {
+        if (!let_write_vanish())
+            return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
+        repeat_access(violation.value);
+        return reenter_l2(slot, basic);
+    }
     if (outcome.kind == Kind::out_of_memory) port_.fatal("no memory for EPT02; give L0 more (docs/metal.md)");
     if (outcome.kind == Kind::misconfiguration) {
         return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::ept_misconfiguration), 0);
@@ -141,6 +147,16 @@ Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
         vmx::EptViolation::user_mode_address | vmx::EptViolation::writable_address |
         vmx::EptViolation::execute_disabled_address | vmx::EptViolation::user_executable;
     return reflect(slot, exit_reason, violation.with_permissions(outcome.permissions).value & ~advanced);
+}
+
+// False: EPT02 keeps L2 from writing as before.
+template <Port P>
+bool NestedVcpu<P>::let_write_vanish() {
+    if constexpr (requires { port_.let_write_vanish(); }) {
+        if (port_.let_write_vanish()) return true;
+    }
+    ept02_.close_unwritable();
+    return false;
 }
 
 // Qualification bit 12 is defined only so (SDM 3C table 28-7).

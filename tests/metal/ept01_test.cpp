@@ -75,7 +75,7 @@ TEST(Ept01, MapsEveryAddressToItselfWithTheLargestPages) {
         EXPECT_EQ(mapping->address.value(), row.address);
         EXPECT_EQ(mapping->page_shift, row.shift) << row.address;
         EXPECT_EQ(mapping->memory_type, row.type) << row.address;
-        EXPECT_FALSE(mapping->is_l0_hole);
+        EXPECT_FALSE(mapping->is_hole);
     }
     EXPECT_FALSE(ept.lookup(Gpa1{1ULL << 40}));
     EXPECT_FALSE(ept.lookup(Gpa1{~0ULL}));
@@ -180,15 +180,15 @@ TEST(Ept01, NoGuestPhysicalAddressLeadsIntoL0sRegion) {
     for (std::uint64_t address = l0_region.start; address < l0_region.end; address += 0x1000) {
         const auto mapping = ept.lookup(Gpa1{address + 0x123});
         ASSERT_TRUE(mapping);
-        EXPECT_TRUE(mapping->is_l0_hole);
+        EXPECT_TRUE(mapping->is_hole);
         EXPECT_FALSE(l0_region.contains(mapping->address.value()));
         EXPECT_EQ(mapping->page_shift, 12u);
         EXPECT_EQ(mapping->address.page_offset(), 0x123u);
         EXPECT_EQ(*reinterpret_cast<const std::uint8_t*>(mapping->address.value()), 0xFF)
             << "ones, as of no memory";
     }
-    EXPECT_FALSE(ept.lookup(Gpa1{l0_region.start - 1})->is_l0_hole);
-    EXPECT_FALSE(ept.lookup(Gpa1{l0_region.end})->is_l0_hole);
+    EXPECT_FALSE(ept.lookup(Gpa1{l0_region.start - 1})->is_hole);
+    EXPECT_FALSE(ept.lookup(Gpa1{l0_region.end})->is_hole);
 }
 
 TEST(Ept01, L0sRegionTakesWritesOnlyWhileItIsOpenAndIsOnesAgainAfter) {
@@ -208,13 +208,13 @@ TEST(Ept01, L0sRegionTakesWritesOnlyWhileItIsOpenAndIsOnesAgainAfter) {
     for (int round = 0; round < 2; ++round) {
         for (std::uint64_t at = l0_region.start; at < l0_region.end; at += 0x1FF000)
             ASSERT_FALSE(writable(at)) << std::hex << at;
-        ept.open_l0_region(true);
+        ept.open_holes(true);
         for (std::uint64_t at = l0_region.start; at < l0_region.end; at += 0x1FF000)
             ASSERT_TRUE(writable(at)) << std::hex << at;
         auto* written =
             reinterpret_cast<std::uint64_t*>(ept.lookup(Gpa1{l0_region.start + 0x1000})->address.value());
         *written = 0;
-        ept.open_l0_region(false);
+        ept.open_holes(false);
         EXPECT_EQ(*written, ~0ULL);
         EXPECT_TRUE(writable(l0_region.end));
         EXPECT_TRUE(writable(l0_region.start - 1));

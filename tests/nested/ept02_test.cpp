@@ -71,6 +71,47 @@ TEST_P(Ept02, HasThePermissionsOfEveryLevelOfEpt12) {
     EXPECT_EQ(l1.l2_touches(0x8000, bit::write), violation);
 }
 
+TEST_P(Ept02, LetsAWriteThroughForAMomentWhereItIsToVanish) {
+    l1.port.specials.push_back({page_b, 0x2000, x86::MemoryType::write_back, false});
+    ept.map(0x5000, page_b);
+    ept.map(0x6000, page_b + 0x1000);
+    ept.map(0x7000, page_b, bit::read | wb);
+    launch();
+    EXPECT_EQ(l1.l2_touches(0x5000, bit::read), l2_runs);
+    EXPECT_EQ(l1.l2_touches(0x6000, bit::read), l2_runs);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, bit::read | bit::execute);
+    EXPECT_EQ(l1.ept02_leaf(0x6000)->permissions, bit::read | bit::execute);
+    EXPECT_EQ(l1.port.writes_let_through, 0U);
+    // One instruction that writes to both.
+    EXPECT_EQ(l1.l2_touches(0x5ff8, bit::write), l2_runs);
+    EXPECT_EQ(l1.l2_touches(0x6000, bit::read | bit::write), l2_runs);
+    EXPECT_EQ(l1.port.writes_let_through, 2U);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, 7U);
+    EXPECT_EQ(l1.ept02_leaf(0x6000)->permissions, 7U);
+    l1.port.flushes.clear();
+    l1.write_vanished();
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, bit::read | bit::execute);
+    EXPECT_EQ(l1.ept02_leaf(0x6000)->permissions, bit::read | bit::execute);
+    ASSERT_EQ(l1.port.flushes.size(), 1U);
+    EXPECT_EQ(l1.port.flushes[0].kind, Flush::Kind::invept);
+    EXPECT_EQ(l1.l2_touches(0x7000, bit::write), violation) << "L1's permissions come first";
+    EXPECT_EQ(l1.port.writes_let_through, 2U);
+}
+
+TEST_P(Ept02, MakesAWriteAFaultWhereTheHostDoesNotLetItVanish) {
+    l1.port.lets_writes_vanish = false;
+    l1.port.specials.push_back({page_b, 0x1000, x86::MemoryType::write_back, false});
+    ept.map(0x5000, page_b);
+    launch();
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation,
+                           .qualification = bit::write,
+                           .guest_physical = 0x5000,
+                           .guest_linear = 0x5000}),
+              l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vm_entry_interruption_information), 0x80000B0DU);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, bit::read | bit::execute);
+}
+
 TEST_P(Ept02, ReflectsAViolationWithEpt12sPermissions) {
     ept.map(0x5000, page_a, bit::read | bit::execute | wb);
     launch();

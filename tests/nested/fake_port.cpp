@@ -188,6 +188,12 @@ std::uint64_t* FakePort::page(x86::Hpa address) {
     return found->second->data();
 }
 
+bool FakePort::is_all_ones(std::uint64_t address) const {
+    const auto found = pages_.find(address);
+    return found != pages_.end() &&
+           std::ranges::all_of(*found->second, [](std::uint64_t word) { return word == ~std::uint64_t{0}; });
+}
+
 std::uint64_t& FakePort::general_register(unsigned number) {
     if (number == 4 || number > 15) throw std::logic_error("a general register that the port does not hold");
     return registers.at(number);

@@ -89,6 +89,10 @@ public:
     std::uint64_t ept01_pointer() { return ept01; }
     void set_cr2(std::uint64_t value) { cr2 = value; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
+    bool let_write_vanish() {
+        ++writes_let_through;
+        return lets_writes_vanish;
+    }
     bool take_ept01_change() { return std::exchange(ept01_changed, false); }
     void return_nmi() { nmi_pending = true; }
     void l1_shutdown(const char* why);
@@ -103,6 +107,7 @@ public:
     [[nodiscard]] FakeVmcs& current_vmcs();
     [[nodiscard]] x86::Hpa current() const { return current_; }
     [[nodiscard]] bool has_page(std::uint64_t address) const { return pages_.contains(address & ~0xfffULL); }
+    [[nodiscard]] bool is_all_ones(std::uint64_t address) const;
     [[nodiscard]] std::size_t pages_given() const { return pages_.size(); }
     [[nodiscard]] static std::uint64_t host_of(std::uint64_t l1_physical) {
         return l1_physical + host_offset;
@@ -131,6 +136,8 @@ public:
     bool ept01_changed = false;       // by the next write of IA32_APIC_BASE
     bool ept01_grants = true;         // handle_ept01_violation's answer
     bool nmi_pending = false;         // as the host has it
+    bool lets_writes_vanish = true;   // let_write_vanish()'s answer
+    unsigned writes_let_through = 0;
     bool shutdown_returns = false;
     unsigned shutdowns = 0;
     // L1-physical ranges that EPT01 maps otherwise.

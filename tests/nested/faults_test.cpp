@@ -197,5 +197,28 @@ TEST(Combine, FollowsTheTable) {
     EXPECT_EQ(combine({}, 13), Combined::the_exception);
 }
 
+// The host intercepted it for a reason of its own.
+TEST_P(Faults, AnExceptionThatOnlyTheHostAskedForIsTheGuests) {
+    launch();
+    FakeVmcs& v = l1.vmcs02();
+    EXPECT_EQ(l1.l2_meets_exception_for_the_host({.reason = ExitReason::exception_or_nmi,
+                                                  .qualification = 0x1234'5678,
+                                                  .interruption = page_fault_event,
+                                                  .error_code = 6}),
+              l2_runs);
+    EXPECT_EQ(v.get(field::vm_entry_interruption_information), page_fault_event);
+    EXPECT_EQ(v.get(field::vm_entry_exception_error_code), 6U);
+    EXPECT_EQ(l1.port.cr2, 0x1234'5678U);
+    EXPECT_EQ(l1.l2_meets_exception_for_the_host({.reason = ExitReason::exception_or_nmi,
+                                                  .interruption = general_protection_event,
+                                                  .vectoring = page_fault_event}),
+              l2_runs);
+    EXPECT_EQ(v.get(field::vm_entry_interruption_information), double_fault_event);
+    EXPECT_EQ(l1.l2_meets_exception_for_the_host({.reason = ExitReason::exception_or_nmi,
+                                                  .interruption = general_protection_event,
+                                                  .vectoring = double_fault_event}),
+              l1_sees(ExitReason::triple_fault));
+}
+
 }  // namespace
 }  // namespace flatback::nested_test

@@ -140,6 +140,8 @@ public:
 
     // --- L2
     Outcome l2_exits(const L2Exit& exit);
+    // An exception that only the host asked for, and passes on.
+    Outcome l2_meets_exception_for_the_host(const L2Exit& exit);
     // An exit that L1 always sees.
     Outcome l2_executes_cpuid();
     struct Leaf {
@@ -161,6 +163,7 @@ public:
     void l1_translations_changed();
     void l1_msr_changed();
     void ept01_changed();
+    void write_vanished();
     bool deliver_nmi();
     void close_nmi_window();
     void retry_l1();
@@ -222,6 +225,8 @@ private:
     std::unique_ptr<tag::VpidPool> own_pool_;
     tag::VpidPool* pool_;
     x86::Hpa vmcs01_{};
+    void put_exit(const L2Exit& exit);
+
     x86::Hpa vmcs02_{};
     std::uint32_t injected_ = 0;
     std::array<std::uint64_t, nested::exit_reason_count> reflected_before_{};

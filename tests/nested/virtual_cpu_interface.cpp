@@ -22,6 +22,9 @@ void VirtualCpu::l1_translations_changed() {
 void VirtualCpu::l1_msr_changed() {
     engine_->l1_msr_changed();
 }
+void VirtualCpu::write_vanished() {
+    engine_->write_vanished();
+}
 void VirtualCpu::ept01_changed() {
     engine_->ept01_changed();
 }

@@ -154,6 +154,12 @@ TEST_P(Vmcs02, UsesL1sPagesByTheirHostAddresses) {
     l1.write(field::address_of_io_bitmap_a, L1Memory::l0_start);
     l1.write(field::virtual_apic_address, L1Memory::size);
     ASSERT_EQ(l1.vmresume(), l2_runs);
+    const std::uint64_t no_virtual_apic = v.get(field::virtual_apic_address);
+    EXPECT_NE(no_virtual_apic, l1.port.host_mapping(x86::Gpa<x86::L1>{L1Memory::size}).address.value());
+    l1.port.page(x86::Hpa{no_virtual_apic})[16] = 0x50;  // as the processor does for a MOV to CR8
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_TRUE(l1.port.is_all_ones(no_virtual_apic)) << "what L2 wrote where there is no memory";
     EXPECT_EQ(v.get(field::address_of_io_bitmap_b), FakePort::host_of(layout::io_bitmaps + 0x1000));
 }
 
