@@ -63,8 +63,13 @@ void explain_entry_check(nested::EntryCheck check, const nested::Vmcs12& vmcs12)
     log::write("\n");
 }
 
-void explain_guest_check(nested::EntryCheck check) {
-    if (log::level() >= LogLevel::debug) write_guest_check(of_l1, check);
+void explain_refused_msr(nested::Notice what, const nested::RefusedMsr& refused) {
+    if (log::level() < LogLevel::debug) return;
+    const bool entry = what == nested::Notice::entry_msr_refused;
+    log::line("[L0] ", entry ? "a VM entry" : "a VM exit", " of L1's breaks the rules of its MSR list (",
+              entry ? "SDM 3C 27.4" : "SDM 3C 28.4, 28.6", ") with entry ", refused.number, ": MSR ",
+              log::hex(refused.entry.index), ", reserved bits ", log::hex(refused.entry.reserved), ", value ",
+              log::hex(refused.entry.value));
 }
 
 void explain_refused_entry(std::uint32_t exit_reason, const BootResult& boot) {

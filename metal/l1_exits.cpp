@@ -237,11 +237,6 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     if (static_cast<std::size_t>(reason.basic()) < nested::exit_reason_count) {
         ++counters.handled_by_l0[static_cast<std::size_t>(reason.basic())];
     }
-    // SEAMCALL and TDCALL, which exit unasked where the processor has TDX. L1 has none of that.
-    if (const auto number = static_cast<std::uint32_t>(reason.basic()); number == 76 || number == 77) {
-        cpu.vcpu.inject(invalid_opcode);
-        return nested::Entry::vmresume;
-    }
     switch (reason.basic()) {
         case rdmsr:
             emulate_msr(cpu, false);
@@ -300,6 +295,12 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
         case task_switch:
             l1_died("a hardware task switch, which Flatback does not emulate,");
         default:
+            // An instruction that L0 does not know and that exits unasked, as SEAMCALL and TDCALL do where
+            // the processor has TDX: L1's processor does not have it.
+            if (static_cast<std::size_t>(reason.basic()) >= nested::exit_reason_count) {
+                cpu.vcpu.inject(invalid_opcode);
+                break;
+            }
             panic("an exit of L1's that L0 did not ask for, reason ", exit_reason, " (",
                   name_of(reason.basic()), "), qualification ",
                   log::hex(get(vmx::field::exit_qualification)));

@@ -15,6 +15,7 @@
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
 #include "nested/entry/checks_table.hpp"
+#include "nested/entry/msr_list.hpp"
 #include "nested/notice.hpp"
 #include "nested/port.hpp"
 #include "nested/vmcs/vmcs12.hpp"
@@ -120,6 +121,7 @@ public:
     unsigned cpu() { return 0; }
     void notice(nested::Notice what, std::uint64_t detail);
     void notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12);
+    void notice(nested::Notice what, const nested::RefusedMsr& refused);
     [[noreturn]] void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
 
@@ -134,6 +136,8 @@ private:
     // A page of ones, anew at each call.
     std::byte* no_memory();
     void fill_msr_bitmap();
+    [[nodiscard]] bool keeps(std::uint32_t msr, bool write);
+    [[nodiscard]] std::optional<std::uint64_t> read_kept_msr(std::uint32_t msr);
 
     GuestRegisters& registers_;
     BootResult& boot_;

@@ -124,6 +124,16 @@ void MetalPort::fill_msr_bitmap() {
     }
 }
 
+// Whether the MSR may be one of these (SDM 3C 25.6.9: outside both ranges it exits). For the others nothing
+// is to be looked up.
+bool MetalPort::keeps(std::uint32_t msr, bool write) {
+    const bool high = msr >= 0xc0000000;
+    const std::uint32_t bit = high ? msr - 0xc0000000 : msr;
+    if (bit > 0x1fff) return true;
+    const auto* bits = reinterpret_cast<const std::uint8_t*>(page(msr_bitmap_));
+    return (bits[(write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8] >> (bit % 8) & 1) != 0;
+}
+
 void MetalPort::write_host_state() {
     namespace field = vmx::field;
     const auto put = [](auto what, std::uint64_t value) { metal::vmwrite(what.encoding, value); };
@@ -207,6 +217,11 @@ std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
     if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) {
         return promised_ != nullptr ? promised_->read_msr(msr) : std::nullopt;
     }
+    return keeps(msr, false) ? read_kept_msr(msr) : try_read_msr(msr);
+}
+
+std::optional<std::uint64_t> MetalPort::read_kept_msr(std::uint32_t msr) {
+    namespace number = x86::msr;
     if (is_kept_from_l1(msr)) return std::nullopt;
     if (is_x2apic(msr)) return apic_.read(msr);
     if (memory_type_registers_.contains(msr)) {
@@ -232,6 +247,8 @@ std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
 
 bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
     namespace number = x86::msr;
+    // IA32_DEBUGCTL exits for nobody, but only the engine writes it here.
+    if (msr != number::ia32_debugctl && !keeps(msr, true)) return try_write_msr(msr, value);
     if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) return false;
     if (is_kept_from_l1(msr)) return false;
     if (memory_type_registers_.contains(msr)) return memory_type_registers_.write(msr, value);
@@ -284,8 +301,9 @@ bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
 void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
     switch (what) {
         case nested::Notice::entry_check_failed:
-            explain_guest_check(static_cast<nested::EntryCheck>(detail));
-            break;
+        case nested::Notice::entry_msr_refused:
+        case nested::Notice::exit_msr_refused:
+            break;  // come with their values, below
         case nested::Notice::guest_state_refused:
             explain_refused_entry(static_cast<std::uint32_t>(detail), boot_);
             break;
@@ -297,6 +315,10 @@ void MetalPort::notice(nested::Notice what, std::uint64_t detail) {
 
 void MetalPort::notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12) {
     explain_entry_check(check, vmcs12);
+}
+
+void MetalPort::notice(nested::Notice what, const nested::RefusedMsr& refused) {
+    explain_refused_msr(what, refused);
 }
 
 void MetalPort::l1_shutdown(const char* why) {

@@ -11,7 +11,10 @@ namespace flatback::metal {
 namespace bits = vmx::ept_entry;
 
 RealApic::RealApic(BootResult& boot)
-    : boot_(boot), home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask) {}
+    : boot_(boot), home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask) {
+    // The large page around it is split now, so that L1's first switch of modes takes no longer than another.
+    (void)boot.ept01->leaf_of_4k(x86::Gpa<x86::L1>{home_}, Ept01::Use::to_watch);
+}
 
 std::uint32_t RealApic::read_page(std::uint32_t offset) const {
     return *static_cast<const volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset}));

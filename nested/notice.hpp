@@ -12,6 +12,8 @@ enum class Notice : std::uint8_t {
     entry_check_failed,       // of L1's VM entry; the detail is an EntryCheck (nested/entry/checks_table.hpp)
     hardware_refused_vmcs02,  // VMfail; the detail is the VM-instruction error
     guest_state_refused,      // by the processor; the detail is the exit reason
+    entry_msr_refused,        // of L1's list for VM entries; the detail is the number of its entry, from 1
+    exit_msr_refused,         // of one for VM exits, which is a VMX abort; the detail is the same
 };
 
 // Under what a guest runs: the tag (0: none), and for an L2 the VPID that L1 gave it (0: none) and its VMCS.

@@ -27,8 +27,9 @@ struct HostMapping {
 // A port may also have, for speed:
 //   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)
 //       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
-//   void notice(Notice, std::uint64_t); void notice(EntryCheck, const Vmcs12&)
-//       Something to be logged.
+//   void notice(Notice, std::uint64_t); void notice(EntryCheck, const Vmcs12&);
+//   void notice(Notice, const RefusedMsr&)
+//       Something to be logged; those with values come instead of the first, to a port that has them.
 //   bool take_ept01_change()
 //       Whether the write of IA32_APIC_BASE just done changed EPT01, as by moving the APIC's page. The host
 //       has executed its INVEPT then; the engine does what ept01_changed() does.

@@ -25,6 +25,7 @@
 #include "capabilities.hpp"
 #include "counters.hpp"
 #include "entry/checks.hpp"
+#include "entry/msr_list.hpp"
 #include "ept/ept02.hpp"
 #include "notice.hpp"
 #include "port.hpp"
@@ -223,25 +224,27 @@ private:
     static constexpr std::uint32_t busy_task_rights = 0x8b;
 
     // nested/l1/instructions.hpp: the thirteen instructions.
-    void vmxon();
-    void vmxoff();
-    void vmclear();
-    void vmptrld();
-    void vmptrst();
-    void vmread();
-    void vmwrite();
-    void invept();
-    void invvpid();
+    Entry vmxon();
+    Entry vmxoff();
+    Entry vmclear();
+    Entry vmptrld();
+    Entry vmptrst();
+    Entry vmread();
+    Entry vmwrite();
+    Entry invept();
+    Entry invvpid();
     void leave_vmx_operation();
     static constexpr unsigned slots_written_by_one_vmxoff = 4;
-    [[nodiscard]] bool vmcall_knows_this_mode();
+    Entry judge_vmx_instruction(vmx::ExitReason reason);
+    Entry execute_vmx_instruction(vmx::ExitReason reason);
     Entry vmentry(bool launch);
+    Entry refuse(const Fault& fault);
     void advance(std::uint64_t rflags);
-    void finish(std::uint64_t flags);
-    void succeed();
-    void fail_invalid();
-    void fail_valid(vmx::InstructionError error);
-    void fail(vmx::InstructionError error);
+    Entry finish(std::uint64_t flags);
+    Entry succeed();
+    Entry fail_invalid();
+    Entry fail_valid(vmx::InstructionError error);
+    Entry fail(vmx::InstructionError error);
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
     [[nodiscard]] std::uint64_t l1_operand(unsigned number, std::uint32_t most);
     void set_l1_register(unsigned number, std::uint64_t value);
@@ -376,14 +379,23 @@ private:
     };
     [[nodiscard]] std::optional<EntryFailure> judge_entry(Slot& slot, bool pdptes_are_good);
     [[nodiscard]] bool guest_state_is_valid(Slot& slot) { return !judge_entry(slot, true); }
-    void fail_hardware_entry(Slot& slot);
+    Entry fail_hardware_entry(Slot& slot);
     void merge_msr_bitmap(Slot& slot);
     void select_ept(Slot& slot);
     void select_tag(Slot& slot);
-    [[nodiscard]] unsigned load_msrs(std::uint64_t list, std::uint32_t count);
-    [[nodiscard]] bool store_msrs(std::uint64_t list, std::uint32_t count);
+    // The MSRs of the guest whose VMCS is current, for a list of L1's.
+    struct MsrListOwner {
+        NestedVcpu& vcpu;
+        std::byte* l1_page(x86::Gpa<x86::L1> address) { return vcpu.port_.l1_page(address); }
+        std::optional<std::uint64_t> read_msr(std::uint32_t msr) { return vcpu.read_guest_msr(msr); }
+        bool write_msr(std::uint32_t msr, std::uint64_t value) { return vcpu.write_guest_msr(msr, value); }
+        void note_written(const std::byte* where) { vcpu.note_written(where); }
+    };
+    [[nodiscard]] Expected<void, RefusedMsr> load_msrs(std::uint64_t list, std::uint32_t count);
+    [[nodiscard]] Expected<void, RefusedMsr> store_msrs(std::uint64_t list, std::uint32_t count);
 
     // nested/exit/exit.hpp
+    Entry handle_l0s_exit(Slot& slot, vmx::ExitReasonField field);
     [[nodiscard]] bool tells_of_nmi_unblocking();
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
     [[nodiscard]] bool let_write_vanish();
@@ -391,13 +403,13 @@ private:
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     [[nodiscard]] bool handle_msr_for_l2(bool write);
     Entry reenter_l2(Slot& slot, std::size_t basic_reason);
-    Entry reflect(Slot& slot, std::uint32_t exit_reason,
-                  std::optional<std::uint64_t> qualification = std::nullopt);
+    Entry reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_t qualification);
     Entry reflect_failed_entry(Slot& slot, vmx::ExitReason reason, std::uint64_t qualification);
     Entry enter_l1(Slot& slot, std::uint32_t interruptibility);
     Entry reflect_failed_reentry(Slot& slot);
     void enter_l1_tag();
     void abort_l1(std::uint32_t indicator);
+    void abort_l1_by_msr(std::uint32_t indicator, const RefusedMsr& refused);
     [[nodiscard]] LoadedMsrs l1_msrs_after(const Slot& slot, bool long_mode) const;
     void load_l1_state(Slot& slot);
     template <std::uint32_t Number>
@@ -467,7 +479,14 @@ private:
     void notice(Notice what, std::uint64_t detail) {
         if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
     }
-    // Of a rule about controls or host state, to a port that wants their values too.
+    void notice(Notice what, const RefusedMsr& refused) {
+        if constexpr (requires { port_.notice(what, refused); }) {
+            port_.notice(what, refused);
+        } else {
+            notice(what, refused.number);
+        }
+    }
+    // Of a rule of VM entry, to a port that wants the values of its fields too.
     void notice(EntryCheck check, const Vmcs12& vmcs12) {
         if constexpr (requires { port_.notice(check, vmcs12); }) {
             port_.notice(check, vmcs12);

@@ -26,7 +26,7 @@ inline constexpr std::array<std::string_view, 7> mode_values{
 };
 
 // Of the bare L1, under bare_l1, in ticks.
-inline constexpr std::array<std::string_view, 39> bare_values{
+inline constexpr std::array<std::string_view, 43> bare_values{
     "l1_cpuid",
     "l1_vmcall",
     "l1_rdmsr_vmx_basic",
@@ -66,6 +66,10 @@ inline constexpr std::array<std::string_view, 39> bare_values{
     "longest_invept",
     "longest_vmptrld",
     "longest_vmclear",
+    "longest_apic_switch",
+    "longest_msr_list_at_entry",
+    "longest_msr_list_at_entry_vmcs",
+    "longest_msr_lists_at_exit",
 };
 
 // Of the bare L1, under bare_l1, in hundredths of a count for each reflected exit.

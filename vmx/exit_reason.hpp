@@ -9,7 +9,7 @@
 namespace flatback::vmx {
 
 // clang-format off
-enum class ExitReason : std::uint16_t {
+enum class ExitReason : std::uint32_t {
     exception_or_nmi                  = 0,
     external_interrupt                = 1,
     triple_fault                      = 2,

@@ -54,6 +54,12 @@ public:
     }
     [[nodiscard]] constexpr bool is_present() const { return (value_ & present_bit) != 0; }
     [[nodiscard]] constexpr bool is_long_mode() const { return (value_ & long_mode_bit) != 0; }
+    // Of CS: 64-bit mode at privilege level 0. A conforming segment, whose DPL is not the privilege level
+    // (SDM 3A 5.5), is never said to be.
+    [[nodiscard]] constexpr bool is_64_bit_level_0() const {
+        constexpr std::uint32_t mask = long_mode_bit | 3u << privilege_level_shift | segment_type::conforming;
+        return (value_ & mask) == long_mode_bit;
+    }
     [[nodiscard]] constexpr bool is_default_big() const { return (value_ & default_big_bit) != 0; }
     [[nodiscard]] constexpr bool has_page_granularity() const { return (value_ & granularity_bit) != 0; }
     [[nodiscard]] constexpr bool is_unusable() const { return (value_ & unusable_bit) != 0; }

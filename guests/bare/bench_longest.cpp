@@ -3,6 +3,7 @@
 #include "guests/bare/bench.hpp"
 #include "guests/bare/capabilities.hpp"
 #include "guests/bare/catalogue.hpp"
+#include "guests/bare/check.hpp"
 #include "guests/bare/controls.hpp"
 #include "guests/bare/ept12.hpp"
 #include "guests/bare/l2_programs.hpp"
@@ -89,10 +90,67 @@ void bench_vmptrld_of_many() {
     for (const std::uint64_t& address : addresses) vmclear(address);
 }
 
+// As many entries as every processor allows (SDM 3D A.6), of MSRs that live in no VMCS and of such that do.
+void bench_msr_lists() {
+    constexpr unsigned count = 512;
+    struct MsrEntry {
+        std::uint32_t index;
+        std::uint32_t reserved;
+        std::uint64_t value;
+    };
+    const auto time = [](std::string_view name, std::uint32_t msr, bool at_exit) {
+        const PageScope scope;
+        Page* const pages = allocate_page();
+        if (allocate_page() != pages + 1) die("longest: two pages that do not follow each other");
+        auto* const list = reinterpret_cast<MsrEntry*>(pages);
+        for (unsigned i = 0; i < count; ++i) list[i] = {msr, 0, read_msr(msr)};
+        L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
+        run_or_die(l2, reason::vmcall);
+        if (at_exit) {
+            write(field::vm_exit_msr_store_address, physical(list));
+            write(field::vm_exit_msr_store_count, count);
+            write(field::vm_exit_msr_load_address, physical(list));
+            write(field::vm_exit_msr_load_count, count);
+        } else {
+            write(field::vm_entry_msr_load_address, physical(list));
+            write(field::vm_entry_msr_load_count, count);
+        }
+        const std::uint64_t ticks = ticks_of(1, [&] { enter_l2(&l2.registers, false); });
+        if (read(field::exit_reason) != reason::vmcall) die("longest: an exit of another reason");
+        report_bench(name, ticks);
+    };
+    constexpr std::uint32_t msr_lstar = 0xC0000082;
+    constexpr std::uint32_t msr_sysenter_eip = 0x176;
+    time("longest_msr_list_at_entry", msr_lstar, false);
+    time("longest_msr_list_at_entry_vmcs", msr_sysenter_eip, false);
+    time("longest_msr_lists_at_exit", msr_lstar, true);
+}
+
+// Each change of the local APIC's mode, the first of each kind too; and then the page moved.
+void bench_local_apic() {
+    const Deviation one_way{"IA32_APIC_BASE.EN, once 0, is 0 until reset", Deviation::Seen::panic};
+    if (shows(one_way) || (cpuid(1).ecx >> 21 & 1) == 0) return;
+    constexpr std::uint32_t msr_apic_base = 0x1B;
+    constexpr std::uint64_t x2apic_enable = 1U << 10;
+    constexpr std::uint64_t global_enable = 1U << 11;
+    const std::uint64_t start = read_msr(msr_apic_base);
+    const std::uint64_t disabled = start & ~(x2apic_enable | global_enable);
+    const std::uint64_t xapic = disabled | global_enable;
+    std::uint64_t most = 0;
+    for (const std::uint64_t base :
+         {xapic | x2apic_enable, disabled, xapic, (xapic & 0xFFF) | 0xFED40000, start}) {
+        const std::uint64_t ticks = ticks_of(1, [&] { write_msr(msr_apic_base, base); });
+        if (ticks > most) most = ticks;
+    }
+    report_bench("longest_apic_switch", most);
+}
+
 }  // namespace
 
 void bench_longest() {
+    bench_local_apic();
     bench_violation_at_the_root();
+    bench_msr_lists();
     bench_vmptrld_of_many();
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "../vcpu.hpp"
+#include "check_fields.hpp"
 #include "checks.hpp"
 
 namespace flatback::nested {
@@ -146,18 +147,15 @@ template <Port P>
 Entry NestedVcpu<P>::vmentry(bool launch) {
     using vmx::InstructionError;
     if (current_ == nullptr) {
-        fail_invalid();
-        return Entry::vmresume;
+        return fail_invalid();
     }
     Slot& slot = *current_;
     if ((get(vmx::field::guest_interruptibility_state) & vmx::interruptibility::blocking_by_mov_ss) != 0) {
-        fail_valid(InstructionError::entry_with_events_blocked_by_mov_ss);
-        return Entry::vmresume;
+        return fail_valid(InstructionError::entry_with_events_blocked_by_mov_ss);
     }
     if (slot.launched == launch) {
-        fail_valid(launch ? InstructionError::vmlaunch_with_non_clear_vmcs
-                          : InstructionError::vmresume_with_non_launched_vmcs);
-        return Entry::vmresume;
+        return fail_valid(launch ? InstructionError::vmlaunch_with_non_clear_vmcs
+                                 : InstructionError::vmresume_with_non_launched_vmcs);
     }
 
     const bool ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
@@ -168,8 +166,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     const auto refuse = [&](InstructionError error, EntryCheck check) {
         notice(check, slot.vmcs12);
         if (shadowing_) load(vmcs01_);
-        fail_valid(error);
-        return Entry::vmresume;
+        return fail_valid(error);
     };
     const Vmcs12& vmcs12 = slot.vmcs12;
     const vmx::InterruptionInformation event{vmcs12.get(vmx::field::vm_entry_interruption_information)};
@@ -229,8 +226,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if (slot.work != 0 || slot.judge) [[unlikely]] {
         if (const auto failure = do_entry_work(slot)) {
             if (failure->reason) return reflect_failed_entry(slot, *failure->reason, failure->qualification);
-            fail_hardware_entry(slot);
-            return Entry::vmresume;
+            return fail_hardware_entry(slot);
         }
     }
     select_ept(slot);
@@ -428,10 +424,11 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     slot.judge = linked;
     if ((work & entry_msr_list) != 0) {
         for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
-        if (const unsigned failed = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
-                                              vmcs12.get(field::vm_entry_msr_load_count));
-            failed != 0) {
-            return EntryFailure{vmx::ExitReason::entry_failure_msr_loading, failed};
+        const auto loaded = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
+                                      vmcs12.get(field::vm_entry_msr_load_count));
+        if (!loaded) {
+            notice(Notice::entry_msr_refused, loaded.error());
+            return EntryFailure{vmx::ExitReason::entry_failure_msr_loading, loaded.error().number};
         }
     }
     return std::nullopt;
@@ -477,7 +474,14 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::judge_entry(S
     if (verdict && !pdptes_are_good) verdict = detail::broken(EntryCheck::pdpte_reserved_bits);
     if (verdict) return std::nullopt;
     const EntryCheck check = verdict.error();
-    notice(Notice::entry_check_failed, static_cast<std::uint64_t>(check));
+    for (const std::uint32_t encoding : fields_of(check)) fetch(slot, detail::index_of(encoding));
+    Vmcs12 seen = slot.vmcs12;
+    for (std::uint32_t i = 0; i < 4 && !pdptes_are_good; ++i) {
+        const std::uint64_t table = view.get(vmx::field::guest_cr3) & 0xffff'ffe0;
+        seen.set_word(detail::index_of(vmx::field::guest_pdpte0.encoding + 2 * i),
+                      memory.template read<std::uint64_t>(table + 8 * i));
+    }
+    notice(check, seen);
     if (is_control_check(check)) return EntryFailure{std::nullopt, 0};
     return EntryFailure{vmx::ExitReason::entry_failure_guest_state,
                         static_cast<std::uint64_t>(exit_qualification_of(check))};
@@ -569,57 +573,15 @@ void NestedVcpu<P>::select_tag(Slot& slot) {
 
 // --- MSR lists (SDM 3C 27.4, 28.4, 28.6) ---
 
-namespace detail {
-struct MsrEntry {
-    std::uint32_t index;
-    std::uint32_t reserved;
-    std::uint64_t value;
-};
-// Neither x2APIC registers, nor SMM's, nor the bases that the VMCS holds; nor a microcode update.
-constexpr bool may_be_in_msr_list(std::uint32_t msr) {
-    return (msr >> 8) != 8 && msr != x86::msr::ia32_smm_monitor_ctl && msr != x86::msr::ia32_fs_base &&
-           msr != x86::msr::ia32_gs_base && msr != x86::msr::ia32_bios_updt_trig &&
-           msr != x86::msr::ia32_bios_sign_id;
-}
-}  // namespace detail
-
-// 0: all loaded. Else the number, from 1, of the entry that could not be. The MSRs are those of the guest
-// whose VMCS is current.
 template <Port P>
-unsigned NestedVcpu<P>::load_msrs(std::uint64_t list, std::uint32_t count) {
-    const std::uint32_t longest = capabilities_.promised.misc.msr_list_entries();
-    if (count > longest) return longest + 1;
-    for (std::uint32_t i = 0; i < count; ++i) {
-        const x86::Gpa<x86::L1> address{list + i * sizeof(detail::MsrEntry)};
-        const auto* page = port_.l1_page(address);
-        if (page == nullptr) return i + 1;
-        detail::MsrEntry entry;
-        std::memcpy(&entry, page + address.page_offset(), sizeof entry);
-        if (entry.reserved != 0 || !detail::may_be_in_msr_list(entry.index) ||
-            !write_guest_msr(entry.index, entry.value)) {
-            return i + 1;
-        }
-    }
-    return 0;
+Expected<void, RefusedMsr> NestedVcpu<P>::load_msrs(std::uint64_t list, std::uint32_t count) {
+    MsrListOwner owner{*this};
+    return MsrList{owner, list, count, capabilities_.promised.misc.msr_list_entries()}.load();
 }
-
 template <Port P>
-bool NestedVcpu<P>::store_msrs(std::uint64_t list, std::uint32_t count) {
-    if (count > capabilities_.promised.misc.msr_list_entries()) return false;
-    for (std::uint32_t i = 0; i < count; ++i) {
-        const x86::Gpa<x86::L1> address{list + i * sizeof(detail::MsrEntry)};
-        auto* page = port_.l1_page(address);
-        if (page == nullptr) return false;
-        detail::MsrEntry entry;
-        std::memcpy(&entry, page + address.page_offset(), sizeof entry);
-        if (entry.reserved != 0 || (entry.index >> 8) == 8 || entry.index == x86::msr::ia32_smbase)
-            return false;
-        const auto value = read_guest_msr(entry.index);
-        if (!value) return false;
-        std::memcpy(page + address.page_offset() + 8, &*value, 8);
-        note_written(page);
-    }
-    return true;
+Expected<void, RefusedMsr> NestedVcpu<P>::store_msrs(std::uint64_t list, std::uint32_t count) {
+    MsrListOwner owner{*this};
+    return MsrList{owner, list, count, capabilities_.promised.misc.msr_list_entries()}.store();
 }
 
 // An MSR of the guest whose VMCS is current: some live in the VMCS while L0 runs.

@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -23,66 +22,9 @@
 #include "../../x86/address.hpp"
 #include "../notice.hpp"
 #include "../port.hpp"
+#include "table_pages.hpp"
 
 namespace flatback::nested {
-
-// Table pages in a chain of list pages, so that a whole context is emptied by joining two chains.
-template <Port P>
-class TablePages final {
-public:
-    explicit TablePages(P& port) : port_(port) {}
-
-    // new_page() gives a page to keep the list in, where one is needed. False: it had none; `table` is not in
-    // the list.
-    template <typename NewPage>
-    bool push(x86::Hpa table, NewPage&& new_page) {
-        if (head_ == 0 || list(head_)[1] == capacity) {
-            const std::optional<x86::Hpa> page = new_page();
-            if (!page) return false;
-            auto* fresh = list(page->value());
-            fresh[0] = head_;
-            fresh[1] = 0;
-            head_ = page->value();
-            if (tail_ == 0) tail_ = head_;
-        }
-        auto* entries = list(head_);
-        entries[2 + entries[1]++] = table.value();
-        ++count_;
-        return true;
-    }
-    std::optional<x86::Hpa> pop() {
-        if (head_ == 0) return std::nullopt;
-        auto* entries = list(head_);
-        if (entries[1] == 0) {  // the list page itself is the last thing it can give
-            const x86::Hpa page{head_};
-            head_ = entries[0];
-            if (head_ == 0) tail_ = 0;
-            return page;
-        }
-        --count_;
-        return x86::Hpa{entries[2 + --entries[1]]};
-    }
-    // Takes all that `other` has.
-    void join(TablePages& other) {
-        if (other.head_ == 0) return;
-        list(other.tail_)[0] = head_;
-        head_ = other.head_;
-        if (tail_ == 0) tail_ = other.tail_;
-        count_ += other.count_;
-        other.head_ = other.tail_ = 0;
-        other.count_ = 0;
-    }
-    [[nodiscard]] std::uint64_t count() const { return count_; }
-
-private:
-    static constexpr std::uint64_t capacity = 510;
-    std::uint64_t* list(std::uint64_t page) { return port_.page(x86::Hpa{page}); }
-
-    P& port_;
-    std::uint64_t head_ = 0;
-    std::uint64_t tail_ = 0;
-    std::uint64_t count_ = 0;
-};
 
 enum class EptAccess : std::uint8_t { read = 1, write = 2, execute = 4 };  // as exit-qualification bits 2:0
 
@@ -140,20 +82,21 @@ public:
     // Pieces go with the entry above them, however many they are: L1 decides how much it lets one exit drop.
     // Their tables stay the context's, unreachable, and are used again when it is emptied.
     void forget(x86::Gpa<x86::L2> guest_physical, unsigned page_shift) {
-        auto* table = port_.page(current_->root);
+        TableEntries table{port_.page(current_->root)};
         for (unsigned level = 4;; --level) {
-            std::uint64_t& entry = table[x86::table_index(guest_physical, level)];
+            const unsigned index = x86::table_index(guest_physical, level);
+            const std::uint64_t entry = table[index];
             if (!vmx::ept_entry::is_present(entry)) return;
             if (vmx::ept_entry::is_leaf(entry, level)) {
-                entry = 0;  // the processor has dropped its copy
+                table.erase(index);  // the processor has dropped its copy
                 return;
             }
             if (12 + 9 * (level - 1) <= page_shift) {
-                entry = 0;
+                table.erase(index);
                 flush(*current_, tag::FlushCause::ept_translation_dropped);
                 return;
             }
-            table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
+            table = TableEntries{port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)})};
         }
     }
 
@@ -177,7 +120,7 @@ public:
 
     // A page for the host's or the engine's other needs when memory is out, at the cost of what was filled.
     // Not while L2 is about to run.
-    std::optional<x86::Hpa> give_page() {
+    [[gnu::noinline, gnu::cold]] std::optional<x86::Hpa> give_page() {
         if (auto page = take_page()) return page;
         if (current_ == nullptr) return std::nullopt;
         empty(*current_, tag::FlushCause::ept_memory_out);
@@ -257,8 +200,24 @@ private:
     static constexpr unsigned most_unwritable = 32;
     static constexpr unsigned neighbours = 16;  // an aligned group of entries: two cache lines
 
-    [[nodiscard]] bool fill_entry(unsigned index, std::uint8_t access, bool accessed_dirty);
-    void fill_neighbours(unsigned index, bool accessed_dirty);
+    // What makes entries of EPT02 of those of one level-1 table of EPT12: nothing of it changes from one to
+    // the next.
+    struct Filling {
+        const std::uint64_t* table12;
+        std::uint64_t start;  // of the block, in L1's memory
+        std::uint64_t size;
+        std::uint64_t host;         // and in the host's, with the bits that every entry gets
+        std::uint64_t permissions;  // of the levels above, and of the block
+        std::uint64_t kept;         // the bits of EPT12's entry that EPT02's has too
+
+        template <bool AccessedDirty>
+        [[nodiscard]] std::uint64_t entry(unsigned index, std::uint8_t access) const;
+    };
+    [[nodiscard]] Filling filling(bool accessed_dirty) const;
+    template <bool AccessedDirty>
+    [[nodiscard]] bool fill_recent(unsigned index, std::uint8_t access);
+    template <bool AccessedDirty>
+    void fill_neighbours(const Filling& filling, unsigned index);
     const HostBlock& host_block(x86::Gpa<x86::L1> address) {
         if (address.value() - block_.start >= block_.size) {
             const HostMapping mapping = port_.host_mapping(address);
@@ -273,11 +232,13 @@ private:
         }
         return block_;
     }
+    static constexpr std::uint64_t l1s_memory_type =
+        vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat;
     static std::uint64_t leaf_type(const HostBlock& block, std::uint64_t entry12) {
         // Where EPT01 says write-back, L1's choice holds; else the device's memory type wins over anything L1
         // asked for.
         return block.memory_type == x86::MemoryType::write_back
-                   ? entry12 & (vmx::ept_entry::memory_type_mask | vmx::ept_entry::ignore_pat)
+                   ? entry12 & l1s_memory_type
                    : vmx::ept_entry::memory_type(block.memory_type);
     }
 
@@ -353,10 +314,7 @@ private:
 
     std::optional<x86::Hpa> new_table() {
         if (spare_) return std::exchange(spare_, std::nullopt);
-        if (auto page = free_.pop()) {
-            std::memset(port_.page(*page), 0, x86::page_size);
-            return page;
-        }
+        if (auto page = free_.pop()) return page;
         return port_.allocate_page();
     }
     // A table for the current context.
@@ -457,52 +415,88 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x8
     }
 }
 
-// One entry of the recent tables. access 0: a neighbour, which nothing has accessed. False: not the plain
-// case.
+// EPT02's entry for one of EPT12's. access 0: a neighbour, which nothing has accessed. 0: not the plain case.
+// An address in the block is one that L1's physical addresses reach.
 template <Port P>
-[[gnu::always_inline]] inline bool Ept02<P>::fill_entry(unsigned index, std::uint8_t access,
-                                                        bool accessed_dirty) {
+template <bool AccessedDirty>
+[[gnu::always_inline]] inline std::uint64_t Ept02<P>::Filling::entry(unsigned index,
+                                                                     std::uint8_t access) const {
     namespace bit = vmx::ept_entry;
-    const std::uint64_t entry = __atomic_load_n(&recent_.table12[index], __ATOMIC_RELAXED);
-    const std::uint64_t address = entry & bit::address_mask;
-    if ((entry & bit::read) == 0 || !x86::fits_physical_width(address, limits_.physical_address_width) ||
-        !vmx::is_valid_ept_memory_type((entry >> bit::memory_type_shift) & 7)) {
-        return false;
+    const std::uint64_t entry = __atomic_load_n(&table12[index], __ATOMIC_RELAXED);
+    const std::uint64_t offset = (entry & bit::address_mask) - start;
+    if ((entry & bit::read) == 0 || offset >= size ||
+        !vmx::is_valid_ept_memory_type((entry >> bit::memory_type_shift) & 7) ||
+        (access & ~(entry & permissions)) != 0) {
+        return 0;
     }
-    std::uint64_t permissions = entry & recent_.permissions & block_.permissions;
-    if ((access & ~permissions) != 0 || address - block_.start >= block_.size) return false;
-    std::uint64_t flags = 0;
-    if (accessed_dirty) {  // only where nothing has to be set in EPT12
-        if ((entry & bit::accessed) == 0) return false;
+    std::uint64_t bits = entry & kept;
+    if constexpr (AccessedDirty) {  // only where nothing has to be set in EPT12
+        if ((entry & bit::accessed) == 0) return 0;
         if ((entry & bit::dirty) == 0) {
-            if ((access & 2) != 0) return false;
-            permissions &= ~bit::write;
+            if ((access & bit::write) != 0) return 0;
+            bits &= ~bit::write;
         }
-        flags = entry & (bit::accessed | bit::dirty);
     }
-    recent_.table02[index] =
-        (block_.host + (address - block_.start)) | permissions | leaf_type(block_, entry) | flags;
-    ++leaves_filled_;
-    return true;
+    return (host + offset) | bits;
 }
 
 template <Port P>
-void Ept02<P>::fill_neighbours(unsigned index, bool accessed_dirty) {
+typename Ept02<P>::Filling Ept02<P>::filling(bool accessed_dirty) const {
+    namespace bit = vmx::ept_entry;
+    const bool write_back = block_.memory_type == x86::MemoryType::write_back;
+    const std::uint64_t permissions = recent_.permissions & block_.permissions;
+    return {.table12 = recent_.table12,
+            .start = block_.start,
+            .size = block_.size,
+            .host = block_.host | (write_back ? 0 : bit::memory_type(block_.memory_type)),
+            .permissions = permissions,
+            .kept = permissions | (write_back ? l1s_memory_type : 0) |
+                    (accessed_dirty ? bit::accessed | bit::dirty : 0)};
+}
+
+template <Port P>
+template <bool AccessedDirty>
+[[gnu::always_inline]] inline void Ept02<P>::fill_neighbours(const Filling& filling, unsigned index) {
+    std::uint64_t* const table02 = recent_.table02;
+    std::uint64_t filled = 0;
     const unsigned first = index & ~(neighbours - 1);
     for (unsigned i = first; i < first + neighbours; ++i) {
-        if ((recent_.table02[i] & vmx::ept_entry::permissions) == 0) (void)fill_entry(i, 0, accessed_dirty);
+        if (vmx::ept_entry::is_present(table02[i])) continue;
+        if (const std::uint64_t entry = filling.template entry<AccessedDirty>(i, 0)) {
+            table02[i] = entry;
+            ++filled;
+        }
     }
+    static_assert(TableEntries::group % neighbours == 0);
+    TableEntries{table02}.note_written(first);
+    leaves_filled_ += filled;
+}
+
+// By the recent tables. False: not the plain case.
+template <Port P>
+template <bool AccessedDirty>
+bool Ept02<P>::fill_recent(unsigned index, std::uint8_t access) {
+    const Filling by = filling(AccessedDirty);
+    if (access != 0) {
+        const std::uint64_t entry = by.template entry<AccessedDirty>(index, access);
+        if (entry == 0) return false;
+        recent_.table02[index] = entry;
+        ++leaves_filled_;
+    }
+    fill_neighbours<AccessedDirty>(by, index);
+    return true;
 }
 
 template <Port P>
 EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access) {
     const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
     const unsigned index1 = x86::table_index(guest_physical, 1);
-    if (recent_.context == current_ && recent_.region == guest_physical.value() >> 21 &&
-        fill_entry(index1, access, accessed_dirty)) [[likely]] {
-        fill_neighbours(index1, accessed_dirty);
+    const auto fill = [&](std::uint8_t accessed) {
+        return accessed_dirty ? fill_recent<true>(index1, accessed) : fill_recent<false>(index1, accessed);
+    };
+    if (recent_.context == current_ && recent_.region == guest_physical.value() >> 21 && fill(access))
+        [[likely]]
         return {EptOutcome::Kind::filled};
-    }
 
     recent_.context = nullptr;
     const Walk12 walk = walk_ept12(eptp12, guest_physical, access);
@@ -526,7 +520,7 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
     const unsigned leaf_level = (shift - 12) / 9 + 1;
     // Where all memory is in this very context, it is emptied and tried once more.
     for (unsigned attempt = 0; attempt < 2; ++attempt) {
-        auto* table = port_.page(current_->root);
+        TableEntries table{port_.page(current_->root)};
         for (unsigned level = 4;; --level) {
             const unsigned index = x86::table_index(guest_physical, level);
             if (level == 4) {
@@ -535,12 +529,12 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                 current_->end_used = std::max(current_->end_used, index + 1);
             }
             if (level == leaf_level) {
-                table[index] = leaf;
+                table.set(index, leaf);
                 ++leaves_filled_;
                 if (level == 1 && walk.table1 != nullptr) {
-                    recent_ = {current_, guest_physical.value() >> 21, walk.table1, table,
+                    recent_ = {current_, guest_physical.value() >> 21, walk.table1, table.words(),
                                walk.permissions_above};
-                    fill_neighbours(index, accessed_dirty);
+                    (void)fill(0);
                 }
                 return {vanishes ? EptOutcome::Kind::unwritable : EptOutcome::Kind::filled, walk.permissions,
                         shift, walk.wrote_flags};
@@ -552,10 +546,10 @@ EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physi
                     empty(*current_, tag::FlushCause::ept_memory_out);
                     break;
                 }
-                table[index] = next->value() | vmx::ept_entry::permissions |
-                               (accessed_dirty ? vmx::ept_entry::accessed : 0);
+                table.set(index, next->value() | vmx::ept_entry::permissions |
+                                     (accessed_dirty ? vmx::ept_entry::accessed : 0));
             }
-            table = port_.page(x86::Hpa{table[index] & vmx::ept_entry::address_mask});
+            table = TableEntries{port_.page(x86::Hpa{table[index] & vmx::ept_entry::address_mask})};
         }
     }
     return {EptOutcome::Kind::out_of_memory, walk.permissions};

@@ -13,25 +13,44 @@ namespace flatback::nested {
 
 // exit_reason: the field as the hardware left it. vmcs02 is current.
 template <Port P>
-Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
+[[gnu::noinline]] Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
     Slot& slot = *current_;
     ++counters_.exits_from_l2;
     const vmx::ExitReasonField field{exit_reason};
+    const auto basic = static_cast<std::size_t>(field.basic());
+    if (field.is_entry_failure() || basic >= exit_reason_count) [[unlikely]]
+        return handle_l0s_exit(slot, field);
+    const Route route = routes[basic];
+    if (route == Route::to_l1) [[likely]] {
+        slot.vmcs02_launched = true;
+        return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
+    }
+    return route == Route::by_ept12 ? handle_ept_exit(slot, exit_reason) : handle_l0s_exit(slot, field);
+}
+
+// One that L0 has to look at, and perhaps handles without L1.
+template <Port P>
+[[gnu::noinline]] Entry NestedVcpu<P>::handle_l0s_exit(Slot& slot, vmx::ExitReasonField field) {
     if (field.is_entry_failure()) [[unlikely]] {
-        notice(Notice::guest_state_refused, exit_reason);
+        notice(Notice::guest_state_refused, field.value);
         take_back_nmi(slot);
         if (reentering_) return reflect_failed_reentry(slot);
         return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
     }
     slot.vmcs02_launched = true;
     const auto basic = static_cast<std::size_t>(field.basic());
-    if (basic >= exit_reason_count) [[unlikely]]
-        port_.fatal("the processor gave an exit reason that it does not have");
+    if (basic >= exit_reason_count) [[unlikely]] {
+        // An instruction that L0 does not know and that exits unasked, as SEAMCALL and TDCALL do where the
+        // processor has TDX. L1's processor does not have it, so to L2 it is no instruction; the exit is
+        // counted as the exception.
+        return raise_in_l2(slot, static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi),
+                           detail::invalid_opcode());
+    }
+    const std::uint32_t exit_reason = field.value;
     switch (routes[basic]) {
         case Route::to_l1:
-            break;
         case Route::by_ept12:
-            return handle_ept_exit(slot, exit_reason);
+            break;
         case Route::by_msr_bitmap: {
             const bool write = field.basic() == vmx::ExitReason::wrmsr;
             if (l1_wants_msr(slot, static_cast<std::uint32_t>(port_.general_register(1)), write)) break;
@@ -53,7 +72,7 @@ Entry NestedVcpu<P>::handle_l2_exit(std::uint32_t exit_reason) {
         case Route::never:
             port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
     }
-    return reflect(slot, exit_reason);
+    return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
 }
 
 template <Port P>
@@ -68,20 +87,20 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
         (void)reflect_failed_reentry(slot);
         return true;
     }
-    fail_hardware_entry(slot);
+    (void)fail_hardware_entry(slot);
     return true;
 }
 
 // VMfail after vmcs02 was brought up to date: L1 goes on behind its VMLAUNCH or VMRESUME.
 template <Port P>
-void NestedVcpu<P>::fail_hardware_entry(Slot& slot) {
+Entry NestedVcpu<P>::fail_hardware_entry(Slot& slot) {
     in_l2_ = false;
     if (entering_by_launch_) slot.launched = false;
     take_back_overwritten(slot);
     slot.controls_changed = true;
     load(vmcs01_);
     enter_l1_tag();
-    fail_valid(vmx::InstructionError::entry_with_invalid_control_fields);
+    return fail_valid(vmx::InstructionError::entry_with_invalid_control_fields);
 }
 
 // L2 ran, and L0 then made a state of it that the processor does not take: a bug of L0's, but it is L2 that
@@ -105,7 +124,8 @@ Entry NestedVcpu<P>::reenter_l2(Slot& slot, std::size_t basic_reason) {
 // --- EPT ---
 
 template <Port P>
-Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
+[[gnu::noinline]] Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
+    slot.vmcs02_launched = true;
     const vmx::ExitReasonField reason{exit_reason};
     const std::uint64_t guest_physical = get(vmx::field::guest_physical_address);
     const auto basic = static_cast<std::size_t>(reason.basic());
@@ -225,8 +245,7 @@ bool NestedVcpu<P>::handle_msr_for_l2(bool write) {
 // An exit that L2 really had. vmcs02 is current; then vmcs01, in the state that L1's host-state area asks
 // for.
 template <Port P>
-Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
-                             std::optional<std::uint64_t> qualification) {
+Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_t qualification) {
     namespace field = vmx::field;
     Vmcs12& vmcs12 = slot.vmcs12;
     ++counters_.exits_reflected;
@@ -242,7 +261,7 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
     };
     slot.newest.exit_saved();
     note(field::exit_reason.encoding, exit_reason);
-    note(field::exit_qualification.encoding, qualification ? *qualification : get(field::exit_qualification));
+    note(field::exit_qualification.encoding, qualification);
     const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
     note(field::vm_exit_interruption_information.encoding, event.value);
     const vmx::InterruptionInformation vectoring{get(field::idt_vectoring_information)};
@@ -276,10 +295,10 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason,
          injected & ~vmx::InterruptionInformation::valid_bit);
 
     pass_on_l2_state(slot);
-    if ((slot.work & detail::exit_store_list) != 0 &&
-        !store_msrs(vmcs12.get(field::vm_exit_msr_store_address),
-                    vmcs12.get(field::vm_exit_msr_store_count))) {
-        abort_l1(1);
+    if ((slot.work & detail::exit_store_list) != 0) {
+        const auto stored = store_msrs(vmcs12.get(field::vm_exit_msr_store_address),
+                                       vmcs12.get(field::vm_exit_msr_store_count));
+        if (!stored) abort_l1_by_msr(1, stored.error());
     }
     if (shadowing_ && !changed.empty()) {
         load(slot.shadow);
@@ -341,10 +360,9 @@ Entry NestedVcpu<P>::enter_l1(Slot& slot, std::uint32_t interruptibility) {
     load_l1_state(slot);
     put(vmx::field::guest_interruptibility_state, interruptibility);
     if ((slot.work & detail::exit_load_list) != 0) {
-        if (load_msrs(slot.vmcs12.get(vmx::field::vm_exit_msr_load_address),
-                      slot.vmcs12.get(vmx::field::vm_exit_msr_load_count)) != 0) {
-            abort_l1(4);
-        }
+        const auto loaded = load_msrs(slot.vmcs12.get(vmx::field::vm_exit_msr_load_address),
+                                      slot.vmcs12.get(vmx::field::vm_exit_msr_load_count));
+        if (!loaded) abort_l1_by_msr(4, loaded.error());
         l1_state_known_ = false;
     }
     enter_l1_tag();
@@ -366,6 +384,12 @@ void NestedVcpu<P>::abort_l1(std::uint32_t indicator) {
     }
     port_.l1_shutdown(
         "a VMX abort: an MSR list of L1's for VM exits names an MSR that cannot be stored or loaded");
+}
+
+template <Port P>
+[[gnu::cold]] void NestedVcpu<P>::abort_l1_by_msr(std::uint32_t indicator, const RefusedMsr& refused) {
+    notice(Notice::exit_msr_refused, refused);
+    abort_l1(indicator);
 }
 
 // Loads the host-state area of L1's VMCS into vmcs01 (SDM 3C 28.5).

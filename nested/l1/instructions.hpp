@@ -32,72 +32,76 @@ constexpr Fault begin_again() {
 template <Port P>
 Entry NestedVcpu<P>::handle_vmx_instruction(vmx::ExitReason reason) {
     ++counters_.handled_by_l0[static_cast<std::size_t>(reason)];
+    // One word tells the mode and the privilege level of nearly every L1.
+    if (!in_vmx_operation_ ||
+        !x86::AccessRights{get_one(vmx::field::guest_cs_access_rights)}.is_64_bit_level_0()) [[unlikely]] {
+        return judge_vmx_instruction(reason);
+    }
+    return execute_vmx_instruction(reason);
+}
+
+// L1 goes on with a fault instead.
+template <Port P>
+Entry NestedVcpu<P>::refuse(const Fault& fault) {
+    inject(fault);
+    return Entry::vmresume;
+}
+
+template <Port P>
+[[gnu::always_inline]] inline Entry NestedVcpu<P>::execute_vmx_instruction(vmx::ExitReason reason) {
     using enum vmx::ExitReason;
-    if (!in_vmx_operation_) [[unlikely]] {
-        if (reason != vmxon || (get_one(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) {
-            inject(detail::invalid_opcode());
-            return Entry::vmresume;
-        }
-    }
-    if (x86::AccessRights{get_one(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) [[unlikely]] {
-        const bool unknown =
-            (reason == invvpid && !offers_invvpid()) || (reason == vmcall && !vmcall_knows_this_mode());
-        inject(unknown ? detail::invalid_opcode() : detail::with_code(x86::Vector::general_protection));
-        return Entry::vmresume;
-    }
     switch (reason) {
         case vmlaunch:
             return vmentry(true);
         case vmresume:
             return vmentry(false);
         case vmxon:
-            this->vmxon();
-            break;
+            return this->vmxon();
         case vmxoff:
-            this->vmxoff();
-            break;
+            return this->vmxoff();
         case vmclear:
-            this->vmclear();
-            break;
+            return this->vmclear();
         case vmptrld:
-            this->vmptrld();
-            break;
+            return this->vmptrld();
         case vmptrst:
-            this->vmptrst();
-            break;
+            return this->vmptrst();
         case vmread:
-            this->vmread();
-            break;
+            return this->vmread();
         case vmwrite:
-            this->vmwrite();
-            break;
+            return this->vmwrite();
         case invept:
-            this->invept();
-            break;
+            return this->invept();
         case invvpid:
-            this->invvpid();
-            break;
+            return this->invvpid();
         case vmcall:
-            if (!vmcall_knows_this_mode()) {
-                inject(detail::invalid_opcode());
-                break;
-            }
             // No dual-monitor treatment is offered (SDM 3C "VMCALL").
-            fail(vmx::InstructionError::vmcall_in_vmx_root_operation);
-            break;
+            return fail(vmx::InstructionError::vmcall_in_vmx_root_operation);
         default:
             port_.fatal("an exit that is no VMX instruction reached handle_vmx_instruction");
+            return Entry::vmresume;
     }
-    return Entry::vmresume;
 }
 
-// VMCALL alone exits before the processor has looked at the mode (SDM 3C "VMCALL").
+// Where the instruction may be none: its faults first. The privilege level is SS.DPL (SDM 3C 25.4.1). VMCALL
+// alone exits before the processor has looked at the mode (SDM 3C "VMCALL").
 template <Port P>
-bool NestedVcpu<P>::vmcall_knows_this_mode() {
-    if (l1_is_64_bit()) return true;
-    const bool virtual_8086 = (get_one(vmx::field::guest_rflags) & x86::rflags::virtual_8086) != 0;
-    const bool compatibility = (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
-    return !virtual_8086 && !compatibility;
+[[gnu::noinline, gnu::cold]] Entry NestedVcpu<P>::judge_vmx_instruction(vmx::ExitReason reason) {
+    using enum vmx::ExitReason;
+    if (!in_vmx_operation_ &&
+        (reason != vmxon || (get_one(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0)) {
+        return refuse(detail::invalid_opcode());
+    }
+    if (reason == vmcall && !l1_is_64_bit()) {
+        const bool virtual_8086 = (get_one(vmx::field::guest_rflags) & x86::rflags::virtual_8086) != 0;
+        const bool compatibility = (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
+        if (virtual_8086 || compatibility) return refuse(detail::invalid_opcode());
+    }
+    if (x86::AccessRights{get_one(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) {
+        const bool unknown = reason == invvpid && !offers_invvpid();
+        return refuse(unknown ? detail::invalid_opcode()
+                              : detail::with_code(x86::Vector::general_protection));
+    }
+    return execute_vmx_instruction(reason);
 }
 
 // --- results ---
@@ -111,36 +115,33 @@ template <Port P>
 
 // VMsucceed or VMfail: the six arithmetic flags are these, and the instruction is done, with it RF.
 template <Port P>
-void NestedVcpu<P>::finish(std::uint64_t flags) {
+Entry NestedVcpu<P>::finish(std::uint64_t flags) {
     constexpr std::uint64_t all = x86::rflags::arithmetic | x86::rflags::resume;
     const std::uint64_t before = get_one(vmx::field::guest_rflags);
     const std::uint64_t after = (before & ~all) | flags;
     if (after != before) put_one(vmx::field::guest_rflags, after);
     advance(before);
+    return Entry::vmresume;
 }
 template <Port P>
-void NestedVcpu<P>::succeed() {
-    finish(0);
+Entry NestedVcpu<P>::succeed() {
+    return finish(0);
 }
 template <Port P>
-void NestedVcpu<P>::fail_invalid() {
-    finish(x86::rflags::carry);
+Entry NestedVcpu<P>::fail_invalid() {
+    return finish(x86::rflags::carry);
 }
 template <Port P>
-void NestedVcpu<P>::fail_valid(vmx::InstructionError error) {
+Entry NestedVcpu<P>::fail_valid(vmx::InstructionError error) {
     const std::size_t index = detail::index_of(vmx::field::vm_instruction_error.encoding);
     current_->vmcs12.set_word(index, static_cast<std::uint32_t>(error));
     current_->newest.is_in_vmcs12(index);
-    finish(x86::rflags::zero);
+    return finish(x86::rflags::zero);
 }
 // VMfail: with a current VMCS it holds the error number, without one there is only CF.
 template <Port P>
-void NestedVcpu<P>::fail(vmx::InstructionError error) {
-    if (current_ != nullptr) {
-        fail_valid(error);
-    } else {
-        fail_invalid();
-    }
+Entry NestedVcpu<P>::fail(vmx::InstructionError error) {
+    return current_ != nullptr ? fail_valid(error) : fail_invalid();
 }
 
 // CR0 or CR4 as L1 sees it.
@@ -477,7 +478,7 @@ bool NestedVcpu<P>::read_pointer_operand(std::uint64_t& pointer) {
 // --- VMXON, VMXOFF ---
 
 template <Port P>
-void NestedVcpu<P>::vmxon() {
+Entry NestedVcpu<P>::vmxon() {
     if (in_vmx_operation_) return fail(vmx::InstructionError::vmxon_in_vmx_root_operation);
     // A20M is not modelled. CR0 and CR4 must obey the fixed bits, IA32_FEATURE_CONTROL must allow it.
     const std::uint64_t feature_control = port_.read_l1_msr(x86::msr::ia32_feature_control).value_or(0);
@@ -487,10 +488,10 @@ void NestedVcpu<P>::vmxon() {
         capabilities_.promised.cr4.permits(l1_control_register(
             vmx::field::guest_cr4, vmx::field::cr4_guest_host_mask, vmx::field::cr4_read_shadow));
     if ((feature_control & needed) != needed || !obeys_fixed_bits) {
-        return inject(detail::with_code(x86::Vector::general_protection));
+        return refuse(detail::with_code(x86::Vector::general_protection));
     }
     std::uint64_t pointer = 0;
-    if (!read_pointer_operand(pointer)) return;
+    if (!read_pointer_operand(pointer)) return Entry::vmresume;
     const x86::Gpa<x86::L1> region{pointer};
     if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
         return fail_invalid();
@@ -516,7 +517,7 @@ void NestedVcpu<P>::vmxon() {
     cr0_bits_taken_ = cr0_fixed_in_vmx_operation & ~mask;
     put_one(vmx::field::cr0_guest_host_mask, mask | cr0_bits_taken_);
     make_current(nullptr);
-    succeed();
+    return succeed();
 }
 
 // Also what a reset of the virtual CPU needs. No VMCS and no tag survives; an EPT02 may, as guest-physical
@@ -544,27 +545,27 @@ void NestedVcpu<P>::leave_vmx_operation() {
 }
 
 template <Port P>
-void NestedVcpu<P>::vmxoff() {
+Entry NestedVcpu<P>::vmxoff() {
     // VMCSs that L1 leaves active go to their regions a few at a time, the instruction beginning again for
     // the next: interrupts come in between, and L0's part has a bound however many there are. The current one
     // is the last.
     unsigned written = 0;
     for (Slot& slot : slots_) {
         if (!slot.active || &slot == current_) continue;
-        if (written == slots_written_by_one_vmxoff) return inject(detail::begin_again());
+        if (written == slots_written_by_one_vmxoff) return refuse(detail::begin_again());
         write_back(slot);
         ++written;
     }
     leave_vmx_operation();
-    succeed();
+    return succeed();
 }
 
 // --- VMCLEAR, VMPTRLD, VMPTRST ---
 
 template <Port P>
-void NestedVcpu<P>::vmclear() {
+Entry NestedVcpu<P>::vmclear() {
     std::uint64_t pointer = 0;
-    if (!read_pointer_operand(pointer)) return;
+    if (!read_pointer_operand(pointer)) return Entry::vmresume;
     const x86::Gpa<x86::L1> region{pointer};
     if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
         return fail(vmx::InstructionError::vmclear_with_invalid_physical_address);
@@ -578,13 +579,13 @@ void NestedVcpu<P>::vmclear() {
         reinterpret_cast<VmcsRegion*>(page)->launched = 0;
         note_written(page);
     }
-    succeed();
+    return succeed();
 }
 
 template <Port P>
-void NestedVcpu<P>::vmptrld() {
+Entry NestedVcpu<P>::vmptrld() {
     std::uint64_t pointer = 0;
-    if (!read_pointer_operand(pointer)) return;
+    if (!read_pointer_operand(pointer)) return Entry::vmresume;
     const x86::Gpa<x86::L1> region{pointer};
     if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
         return fail(vmx::InstructionError::vmptrld_with_invalid_physical_address);
@@ -598,21 +599,21 @@ void NestedVcpu<P>::vmptrld() {
     Slot* slot = current_ != nullptr && current_->region == region ? current_ : find(region);
     if (slot == nullptr) slot = activate(region);
     if (slot != current_) make_current(slot);
-    succeed();
+    return succeed();
 }
 
 template <Port P>
-void NestedVcpu<P>::vmptrst() {
+Entry NestedVcpu<P>::vmptrst() {
     const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
-    if (!write_operand(information, pointer, 8)) return;
-    succeed();
+    if (!write_operand(information, pointer, 8)) return Entry::vmresume;
+    return succeed();
 }
 
 // --- VMREAD, VMWRITE ---
 
 template <Port P>
-void NestedVcpu<P>::vmread() {
+Entry NestedVcpu<P>::vmread() {
     ++counters_.vmread_exits;
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
@@ -628,13 +629,13 @@ void NestedVcpu<P>::vmread() {
     if (information.has_register_operand()) {
         set_l1_register(information.register1(), l1_is_64_bit() ? value : value & 0xffffffff);
     } else {
-        if (!write_operand(information, value, 4)) return;
+        if (!write_operand(information, value, 4)) return Entry::vmresume;
     }
-    succeed();
+    return succeed();
 }
 
 template <Port P>
-void NestedVcpu<P>::vmwrite() {
+Entry NestedVcpu<P>::vmwrite() {
     ++counters_.vmwrite_exits;
     if (current_ == nullptr) return fail_invalid();
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
@@ -644,7 +645,7 @@ void NestedVcpu<P>::vmwrite() {
         value = l1_operand(information.register1(), 0xffffffff);
     } else {
         std::array<std::uint64_t, 1> words;
-        if (!read_operand(information, words, 4)) return;
+        if (!read_operand(information, words, 4)) return Entry::vmresume;
         value = words[0];
     }
     const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
@@ -668,20 +669,20 @@ void NestedVcpu<P>::vmwrite() {
         load(vmcs01_);
     }
     write_field(*current_, field, value);
-    succeed();
+    return succeed();
 }
 
 // --- INVEPT, INVVPID ---
 
 template <Port P>
-void NestedVcpu<P>::invept() {
+Entry NestedVcpu<P>::invept() {
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const std::uint64_t type = l1_operand(information.register2(), 3);
     if (!capabilities_.promised.ept_vpid.has_invept_type(type)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::uint64_t, 2> words;
-    if (!read_operand(information, words, sizeof words)) return;
+    if (!read_operand(information, words, sizeof words)) return Entry::vmresume;
     const vmx::InveptDescriptor descriptor{words[0], words[1]};
     if (static_cast<vmx::InveptType>(type) == vmx::InveptType::single_context) {
         if (descriptor.eptp != valid_eptp_) [[unlikely]] {
@@ -698,19 +699,19 @@ void NestedVcpu<P>::invept() {
     ++counters_.invept[type];
     // Entries that another physical CPU may still cache are flushed there before they can be used again.
     if (tags_.ept02_cpu() != tag::Cpu{port_.cpu()}) tags_.ept02_contexts_stale();
-    succeed();
+    return succeed();
 }
 
 template <Port P>
-void NestedVcpu<P>::invvpid() {
+Entry NestedVcpu<P>::invvpid() {
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const std::uint64_t type = l1_operand(information.register2(), 3);
     if (type > 3 || (invvpid_types_ >> type & 1) == 0) {
-        if (!offers_invvpid()) return inject(detail::invalid_opcode());
+        if (!offers_invvpid()) return refuse(detail::invalid_opcode());
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
     }
     std::array<std::uint64_t, 2> words;
-    if (!read_operand(information, words, sizeof words)) return;
+    if (!read_operand(information, words, sizeof words)) return Entry::vmresume;
     const vmx::InvvpidDescriptor descriptor{words[0], words[1]};
     if (!vmx::is_valid_invvpid_descriptor(static_cast<vmx::InvvpidType>(type), descriptor)) {
         return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
@@ -736,7 +737,7 @@ void NestedVcpu<P>::invvpid() {
             pay(tags_.invvpid_single_retaining_globals(vpid12, cpu));
             break;
     }
-    succeed();
+    return succeed();
 }
 
 // Runs an owed flush on this CPU and says so.

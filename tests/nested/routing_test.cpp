@@ -48,10 +48,6 @@ TEST(Routing, AReasonThatNobodyAskedForStopsL0) {
         l1.prepare_and_launch();
         EXPECT_THROW((void)l1.l2_exits({.reason = static_cast<ExitReason>(number)}), FatalError) << number;
     }
-    VirtualCpu l1;
-    l1.prepare_and_launch();
-    EXPECT_THROW((void)l1.l2_exits({.reason = static_cast<ExitReason>(nested::exit_reason_count)}),
-                 FatalError);
 }
 
 TEST(Routing, EveryExitIsCounted) {
@@ -324,6 +320,31 @@ TEST_F(MsrBitmap, LeavesMsrsOfTheVmcsToL2) {
     EXPECT_FALSE(l1.write_guest_msr(efer, 0xc01)) << "LME while paging";
     EXPECT_TRUE(l1.write_guest_msr(efer, 0x901));
     EXPECT_EQ(l1.read_guest_msr(efer), 0xd01U) << "LMA is the processor's";
+}
+
+// --- exits that L0 does not know
+
+// As SEAMCALL (76) and TDCALL (77) where the processor has TDX.
+TEST(UnknownExit, IsAnUndefinedInstructionOfL2s) {
+    for (const std::uint32_t reason : {70U, 76U, 77U, 0x7fffU, 0xffffU}) {
+        VirtualCpu l1;
+        l1.prepare_and_launch();
+        const std::uint64_t rip = l1.vmcs02().get(field::guest_rip);
+        EXPECT_EQ(l1.l2_exits({.reason = static_cast<ExitReason>(reason), .instruction_length = 4}), l2_runs);
+        EXPECT_EQ(l1.injected(), 0x8000'0306U) << reason;
+        EXPECT_EQ(l1.vmcs02().get(field::guest_rip), rip);
+        EXPECT_EQ(l1.counters().handled_by_l0[0], 1U) << "counted as the exception";
+    }
+}
+
+TEST(UnknownExit, IsAnExceptionExitWhereL1InterceptsUndefinedInstructions) {
+    VirtualCpu l1;
+    l1.prepare();
+    l1.write(field::exception_bitmap, 1U << 6);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.l2_exits({.reason = static_cast<ExitReason>(77), .instruction_length = 4}),
+              l1_sees(ExitReason::exception_or_nmi));
+    EXPECT_EQ(l1.read(field::vm_exit_interruption_information), 0x8000'0306U);
 }
 
 // --- the lists of MSRs at an exit
