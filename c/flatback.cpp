@@ -10,6 +10,15 @@
 #include <optional>
 #include <utility>
 
+// FLATBACK_C_VMCS_ACCESS names a header of the host's with its VMREAD and VMWRITE, to be compiled into the
+// engine:
+//     static inline std::uint64_t flatback_host_vmread(void* host, std::uint32_t encoding);
+//     static inline void flatback_host_vmwrite(void* host, std::uint32_t encoding, std::uint64_t value);
+// The table's are not called then.
+#ifdef FLATBACK_C_VMCS_ACCESS
+#include FLATBACK_C_VMCS_ACCESS
+#endif
+
 namespace flatback::c {
 namespace {
 
@@ -17,12 +26,33 @@ class TablePort final {
 public:
     TablePort(const flatback_operations& operations, void* host) : do_(operations), host_(host) {}
 
-    std::uint64_t vmread(std::uint32_t encoding) { return do_.vmread(host_, encoding); }
-    void vmwrite(std::uint32_t encoding, std::uint64_t value) { do_.vmwrite(host_, encoding, value); }
-    void load_vmcs(x86::Hpa page) { do_.load_vmcs(host_, page.value()); }
-    void clear_vmcs(x86::Hpa page) { do_.clear_vmcs(host_, page.value()); }
-    std::uint32_t hardware_vmcs_revision() { return do_.hardware_vmcs_revision(host_); }
-    void write_host_state() { do_.write_host_state(host_); }
+#ifdef FLATBACK_C_VMCS_ACCESS
+    [[gnu::always_inline]] std::uint64_t vmread(std::uint32_t encoding) {
+        return flatback_host_vmread(host_, encoding);
+    }
+    [[gnu::always_inline]] void vmwrite(std::uint32_t encoding, std::uint64_t value) {
+        flatback_host_vmwrite(host_, encoding, value);
+    }
+#else
+    std::uint64_t vmread(std::uint32_t encoding) {
+        return do_.vmread(host_, encoding);
+    }
+    void vmwrite(std::uint32_t encoding, std::uint64_t value) {
+        do_.vmwrite(host_, encoding, value);
+    }
+#endif
+    void load_vmcs(x86::Hpa page) {
+        do_.load_vmcs(host_, page.value());
+    }
+    void clear_vmcs(x86::Hpa page) {
+        do_.clear_vmcs(host_, page.value());
+    }
+    std::uint32_t hardware_vmcs_revision() {
+        return do_.hardware_vmcs_revision(host_);
+    }
+    void write_host_state() {
+        do_.write_host_state(host_);
+    }
     void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
         do_.invvpid(host_, static_cast<std::uint32_t>(type), tag, linear_address);
     }
@@ -42,8 +72,12 @@ public:
         if (!do_.allocate_page(host_, &page)) return std::nullopt;
         return x86::Hpa{page};
     }
-    std::uint64_t* page(x86::Hpa address) { return do_.page(host_, address.value()); }
-    std::uint64_t& general_register(unsigned number) { return *do_.general_register(host_, number); }
+    std::uint64_t* page(x86::Hpa address) {
+        return do_.page(host_, address.value());
+    }
+    std::uint64_t& general_register(unsigned number) {
+        return *do_.general_register(host_, number);
+    }
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr) {
         if (is_capability(msr)) return promised_->read_msr(msr);
         std::uint64_t value = 0;
@@ -53,11 +87,21 @@ public:
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value) {
         return !is_capability(msr) && do_.write_l1_msr(host_, msr, value);
     }
-    x86::Hpa l0_msr_bitmap() { return x86::Hpa{do_.l0_msr_bitmap(host_)}; }
-    std::uint64_t ept01_pointer() { return do_.ept01_pointer(host_); }
-    void set_cr2(std::uint64_t value) { do_.set_cr2(host_, value); }
-    bool handle_ept01_violation(std::uint64_t address) { return do_.handle_ept01_violation(host_, address); }
-    void return_nmi() { do_.return_nmi(host_); }
+    x86::Hpa l0_msr_bitmap() {
+        return x86::Hpa{do_.l0_msr_bitmap(host_)};
+    }
+    std::uint64_t ept01_pointer() {
+        return do_.ept01_pointer(host_);
+    }
+    void set_cr2(std::uint64_t value) {
+        do_.set_cr2(host_, value);
+    }
+    bool handle_ept01_violation(std::uint64_t address) {
+        return do_.handle_ept01_violation(host_, address);
+    }
+    void return_nmi() {
+        do_.return_nmi(host_);
+    }
     [[noreturn]] void l1_shutdown(const char* why) {
         do_.l1_shutdown(host_, why);
         __builtin_trap();
@@ -66,13 +110,17 @@ public:
         do_.fatal(host_, why);
         __builtin_trap();
     }
-    unsigned cpu() { return do_.cpu(host_); }
+    unsigned cpu() {
+        return do_.cpu(host_);
+    }
 
     bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
         return do_.unwritten_since_last_asked != nullptr &&
                do_.unwritten_since_last_asked(host_, page.value());
     }
-    bool take_ept01_change() { return do_.take_ept01_change != nullptr && do_.take_ept01_change(host_); }
+    bool take_ept01_change() {
+        return do_.take_ept01_change != nullptr && do_.take_ept01_change(host_);
+    }
     std::uint64_t debug_address(unsigned number) {
         // Without the host's word: an address that no access has.
         return do_.debug_address != nullptr ? do_.debug_address(host_, number) : std::uint64_t{1} << 63;
@@ -80,11 +128,16 @@ public:
     std::uint32_t protection_key_rights() {
         return do_.protection_key_rights != nullptr ? do_.protection_key_rights(host_) : 0;
     }
+    bool let_write_vanish() {
+        return do_.let_write_vanish != nullptr && do_.let_write_vanish(host_);
+    }
     void notice(nested::Notice what, std::uint64_t detail) {
         if (do_.notice != nullptr) do_.notice(host_, static_cast<std::uint32_t>(what), detail);
     }
 
-    void set_promise(const vmx::Capabilities& promised) { promised_ = &promised; }
+    void set_promise(const vmx::Capabilities& promised) {
+        promised_ = &promised;
+    }
 
 private:
     static constexpr bool is_capability(std::uint32_t msr) {
@@ -282,6 +335,12 @@ void flatback_inject(flatback_vcpu* vcpu, const flatback_fault* fault) {
 }
 void flatback_retry_l1(flatback_vcpu* vcpu) {
     vcpu->engine.retry_l1();
+}
+flatback_entry flatback_pass_exception_on(flatback_vcpu* vcpu) {
+    return c_entry(vcpu->engine.pass_exception_on());
+}
+void flatback_write_vanished(flatback_vcpu* vcpu) {
+    vcpu->engine.write_vanished();
 }
 
 bool flatback_deliver_nmi(flatback_vcpu* vcpu, flatback_entry* entry) {

@@ -45,7 +45,9 @@ struct flatback_mapping {
 struct flatback_operations {
     size_t size; /* sizeof(struct flatback_operations) */
 
-    /* The current hardware VMCS. VMfail is the host's to stop at. */
+    /* The current hardware VMCS. VMfail is the host's to stop at. These two are most of what the table costs: where
+     * FLATBACK_C_VMCS_ACCESS is defined for the engine's source, they are the host's inline functions (flatback.cpp), and the
+     * table's are not called. */
     uint64_t (*vmread)(void *host, uint32_t encoding);
     void (*vmwrite)(void *host, uint32_t encoding, uint64_t value);
     void (*load_vmcs)(void *host, uint64_t vmcs);  /* VMPTRLD */
@@ -91,8 +93,12 @@ struct flatback_operations {
     bool (*take_ept01_change)(void *host);
     uint64_t (*debug_address)(void *host, unsigned number);
     uint32_t (*protection_key_rights)(void *host);
+    /* L2 is about to write where host_mapping() says "not writable", and EPT02 now lets it. True: the host enters L2 for this
+     * instruction alone, makes the page what it was, and calls flatback_write_vanished(). Null or false: #GP(0). */
+    bool (*let_write_vanish)(void *host);
     /* What L1 did that is worth a line of a log: 0 a check of its VM entry failed (detail: the number of the check), 1 the
-     * processor refused vmcs02 (the VM-instruction error), 2 the processor refused guest state (the exit reason). */
+     * processor refused vmcs02 (the VM-instruction error), 2 the processor refused guest state (the exit reason), 3 and 4 an
+     * entry of an MSR list for VM entry and exit was refused (its number, from 1). */
     void (*notice)(void *host, uint32_t what, uint64_t detail);
 };
 
@@ -188,12 +194,14 @@ void flatback_ept01_changed(flatback_vcpu *vcpu);
 void flatback_complete_instruction(flatback_vcpu *vcpu);
 void flatback_inject(flatback_vcpu *vcpu, const struct flatback_fault *fault);
 void flatback_retry_l1(flatback_vcpu *vcpu);
+/* An exception that only the host had asked for: the guest that met it gets it as if it had not exited. */
+enum flatback_entry flatback_pass_exception_on(flatback_vcpu *vcpu);
+/* The write that let_write_vanish() let through is over. */
+void flatback_write_vanished(flatback_vcpu *vcpu);
 
 /* --- NMIs that came while the host ran --- */
 
-/* Right before the entry, which it may change. False: it cannot be delivered now, and stays the host's, who calls this before
-   each entry: the guest exits when it can take the NMI. Of L1's exits interrupt window, NMI window and NMI (another that came,
-   which is the same one) are then for flatback_close_nmi_window(). */
+/* Right before the entry, which it may change. False: it cannot be delivered now, and stays the host's. */
 bool flatback_deliver_nmi(flatback_vcpu *vcpu, enum flatback_entry *entry);
 void flatback_close_nmi_window(flatback_vcpu *vcpu);
 

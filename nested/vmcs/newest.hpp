@@ -18,8 +18,11 @@
 namespace flatback::nested {
 
 namespace detail {
+// encoding: of a field.
 constexpr std::size_t index_of(std::uint32_t encoding) {
-    return static_cast<std::size_t>(vmx::dense_index(encoding));
+    const int index = vmx::dense_index(encoding);
+    if (index < 0) __builtin_unreachable();
+    return static_cast<std::size_t>(index);
 }
 
 // What a VM exit leaves in vmcs02 and L0 does not read at once.
