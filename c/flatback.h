@@ -201,7 +201,9 @@ void flatback_write_vanished(flatback_vcpu *vcpu);
 
 /* --- NMIs that came while the host ran --- */
 
-/* Right before the entry, which it may change. False: it cannot be delivered now, and stays the host's. */
+/* Right before the entry, which it may change. False: it cannot be delivered now, and stays the host's, who calls this before
+   each entry: the guest exits when it can take the NMI. Of L1's exits interrupt window, NMI window and NMI (another that came,
+   which is the same one) are then for flatback_close_nmi_window(). */
 bool flatback_deliver_nmi(flatback_vcpu *vcpu, enum flatback_entry *entry);
 void flatback_close_nmi_window(flatback_vcpu *vcpu);
 

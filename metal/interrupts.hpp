@@ -39,6 +39,22 @@ enum class NmiState : std::uint8_t {
 // metal/entry.S looks at it before each entry.
 extern volatile NmiState nmi_state;
 
+// An NMI exit leaves NMIs blocked. What blocks the guest's is in its VMCS; L0 takes the next one at once.
+inline void unblock_nmis() {
+    asm volatile(
+        "movq %%rsp, %%rax\n\t"
+        "pushq %0\n\t"
+        "pushq %%rax\n\t"
+        "pushfq\n\t"
+        "pushq %1\n\t"
+        "pushq $1f\n\t"
+        "iretq\n"
+        "1:"
+        :
+        : "i"(selector::data), "i"(selector::code)
+        : "rax", "memory", "cc");
+}
+
 // Opens the window for one instruction boundary (STI; NOP; CLI): the vector of the external interrupt that
 // was acknowledged there, if one was pending.
 [[nodiscard]] std::optional<std::uint8_t> take_external_interrupt();

@@ -191,6 +191,12 @@ void emulate_control_register(Cpu& cpu) {
            log::hex(get(vmx::field::guest_cr3)), ", RSP ", log::hex(get(vmx::field::guest_rsp)));
 }
 
+[[noreturn, gnu::cold]] void unexpected_exit(std::uint32_t exit_reason) {
+    panic("an exit of L1's that L0 did not ask for, reason ", exit_reason, " (",
+          name_of(vmx::ExitReasonField{exit_reason}.basic()), "), qualification ",
+          log::hex(get(vmx::field::exit_qualification)));
+}
+
 [[gnu::cold, gnu::noinline]] nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason);
 
 }  // namespace
@@ -282,7 +288,15 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
             }
             break;
         case interrupt_window:
+        case nmi_window:
             cpu.vcpu.close_nmi_window();  // the NMI that it was opened for is delivered now
+            break;
+        case exception_or_nmi:
+            if (vmx::InterruptionInformation{get(vmx::field::vm_exit_interruption_information)} !=
+                vmx::InterruptionInformation::nmi())
+                unexpected_exit(exit_reason);
+            cpu.vcpu.close_nmi_window();
+            cpu.port.return_nmi();  // one that came while another waits, which the processor keeps as one
             break;
         case triple_fault:
             l1_ended("at RIP ", log::hex(get(vmx::field::guest_rip)), ", CS ",
@@ -301,9 +315,7 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
                 cpu.vcpu.inject(invalid_opcode);
                 break;
             }
-            panic("an exit of L1's that L0 did not ask for, reason ", exit_reason, " (",
-                  name_of(reason.basic()), "), qualification ",
-                  log::hex(get(vmx::field::exit_qualification)));
+            unexpected_exit(exit_reason);
     }
     return nested::Entry::vmresume;
 }

@@ -116,7 +116,10 @@ public:
     bool handle_ept01_violation(std::uint64_t guest_physical);
     bool let_write_vanish();
 
-    void return_nmi() { nmi_state = NmiState::came; }
+    void return_nmi() {
+        nmi_state = NmiState::came;
+        unblock_nmis();
+    }
 
     unsigned cpu() { return 0; }
     void notice(nested::Notice what, std::uint64_t detail);

@@ -41,6 +41,41 @@ struct NmiGate {
     }
 };
 
+// The exit that tells when an NMI that waits can be given.
+enum class NmiWindow : std::uint8_t {
+    none,        // no exit tells it
+    interrupts,  // "interrupt-window exiting": the guest takes interrupts, and so nothing keeps out an NMI
+    nmis,        // "NMI-window exiting", with NMI exiting and virtual NMIs
+};
+
+// Where the guest's hypervisor asked for NMI exits, its choice of virtual NMIs is not L0's to change: with
+// them the window tells of those alone, and without them no IRET of the guest's unblocks NMIs (SDM 3C 26.3).
+[[nodiscard]] constexpr NmiWindow window_for(const NmiGate& gate, bool has_nmi_window) {
+    namespace bit = vmx::interruptibility;
+    const bool own = has_nmi_window && (gate.pin_based & vmx::pin::nmi_exiting) == 0;
+    switch (gate.way()) {
+        case NmiWay::injected:
+        case NmiWay::exit:
+            return NmiWindow::none;
+        case NmiWay::after_event:
+            return own ? NmiWindow::nmis : NmiWindow::interrupts;
+        case NmiWay::after_instruction:
+            // Where STI blocks, the NMI window may be open at once (SDM 3C 26.2).
+            return own && (gate.interruptibility & bit::blocking_by_sti) == 0 ? NmiWindow::nmis
+                                                                              : NmiWindow::interrupts;
+        case NmiWay::when_unblocked: {
+            // Without virtual NMIs an NMI may be injected although NMIs are blocked, with them not
+            // (27.3.1.5).
+            const bool injects_nmi =
+                gate.waiting.is_valid() && gate.waiting.type() == vmx::InterruptionType::nmi;
+            return own && gate.activity != vmx::ActivityState::wait_for_sipi && !injects_nmi
+                       ? NmiWindow::nmis
+                       : NmiWindow::none;
+        }
+    }
+    return NmiWindow::none;
+}
+
 // What becomes of an exception that arises while another event is delivered (SDM 3A tables 6-4 and 6-5).
 enum class Combined : std::uint8_t { the_exception, double_fault, shutdown };
 

@@ -93,6 +93,8 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.
     { port.handle_ept01_violation(value) } -> std::same_as<bool>;
     // The entry that was to deliver the NMI of NestedVcpu::deliver_nmi() failed: the NMI is the host's again.
+    // Or one made L2 exit while another waits: it is the same one, and NMIs are blocked as behind an NMI
+    // exit.
     {port.return_nmi()};
     // L1's virtual processor enters the shutdown state, as by a triple fault. Does not return.
     {port.l1_shutdown("")};

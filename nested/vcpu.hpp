@@ -27,6 +27,8 @@
 #include "entry/checks.hpp"
 #include "entry/msr_list.hpp"
 #include "ept/ept02.hpp"
+#include "events.hpp"
+#include "exit/routing.hpp"
 #include "notice.hpp"
 #include "port.hpp"
 #include "vmcs/newest.hpp"
@@ -141,8 +143,11 @@ public:
     // which it may change. False: the NMI cannot be delivered at this entry, and stays the host's. True: it
     // is the engine's, which gives it back (Port::return_nmi) where the entry fails.
     //
-    // Where only an instruction or another event is before it, the guest exits as soon as it can take
-    // interrupts: that exit of L1's (interrupt_window) is to be given to close_nmi_window().
+    // Then the guest exits, where some exit can tell it, as soon as it can take the NMI. Of L1 the host gets
+    // that exit: interrupt_window, nmi_window, or exception_or_nmi for an NMI that came meanwhile, which is
+    // the same one for the host (the processor keeps one). It calls close_nmi_window(), and this again. As
+    // long as the host has the NMI it calls this before each entry. The host's own pin-based controls of
+    // vmcs01 have no NMI exiting.
     [[nodiscard]] bool deliver_nmi(Entry& entry);
     void close_nmi_window();
     // L0 changed what EPT01 says: nothing that the engine made of it may be used any longer (rule 6 of
@@ -427,7 +432,9 @@ private:
     Entry reflect_nmi(Slot& slot);
     Entry reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
                        std::uint32_t error_code, vmx::InterruptionInformation vectoring);
-    void open_nmi_window();
+    void open_nmi_window(NmiWindow window);
+    [[nodiscard]] bool is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason);
+    [[nodiscard]] x86::Hpa current_vmcs() const { return in_l2_ ? current_->vmcs02 : vmcs01_; }
     void take_back_nmi(Slot& slot);
 
     [[nodiscard]] EntryRules rules() const {
@@ -511,7 +518,16 @@ private:
     bool in_vmx_operation_ = false;
     bool in_l2_ = false;
     bool entering_by_launch_ = false;
-    bool reentering_ = false;            // L0 resumed L2 by itself
+    bool reentering_ = false;  // L0 resumed L2 by itself
+    // The controls of the VMCS in which L0 waits for the moment to give an NMI, as they are without that.
+    struct {
+        bool open = false;
+        x86::Hpa vmcs{};
+        std::uint32_t pin_based = 0;
+        std::uint32_t primary = 0;
+    } nmi_window_;
+    // As the SDM's list has them, but for nmi_window_exits.
+    std::array<Route, exit_reason_count> routes_ = routes;
     bool l1_state_known_ = false;        // vmcs01's rarely changing guest state equals ...
     const Slot* l1_state_of_ = nullptr;  // ... this VMCS's host state
     bool shadowing_ = false;             // VMCS shadowing is in use for L1

@@ -87,6 +87,7 @@ Emulation::Emulation(TemporaryDirectory directory, Debugger debugger, ChildProce
                                                         .mark = loader_mark(request.plan)})},
       bytes_listener_{std::move(request.bytes_listener)},
       programs_{.l1 = request.plan.guest, .l0 = request.plan.l0, .vmcs01 = {}, .current_vmcs = {}},
+      watches_halts_{request.watches_halts},
       limit_{request.limit},
       start_{std::chrono::steady_clock::now()} {}
 
@@ -138,7 +139,7 @@ void Emulation::read_new_output() {
 }
 
 bool Emulation::has_halted_for_good() {
-    if (log_.halts_for_good() == 0 || quit_) return false;
+    if (!watches_halts_ || log_.halts_for_good() == 0 || quit_) return false;
     const auto now = std::chrono::steady_clock::now();
     if (examined_from_) {
         const std::string output = console();

@@ -26,9 +26,10 @@ struct EmulationRequest {
     std::string processor{usual_processor};
     unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
-    std::chrono::seconds limit{300};                             // of wall time in Bochs
-    bool guest_records = true;                                   // Speakers::guest_records
-    Transcript::Listener listener;                               // sees each line of COM1 as it comes
+    std::chrono::seconds limit{300};  // of wall time in Bochs
+    bool guest_records = true;        // Speakers::guest_records
+    bool watches_halts = true;        // the debugger's words come into the console, in the middle of a line
+    Transcript::Listener listener;    // sees each line of COM1 as it comes
     std::function<void(std::string_view bytes)> bytes_listener;  // sees all that COM1 sends, as it comes
 };
 
@@ -74,6 +75,7 @@ private:
     std::unique_ptr<Transcript> transcript_;
     std::function<void(std::string_view)> bytes_listener_;
     Programs programs_;
+    bool watches_halts_;
     HaltWatch halt_watch_;
     std::optional<std::size_t> examined_from_;  // where in the console the answer of an examination begins
     bool quit_ = false;                         // the debugger's next stop is its last

@@ -111,6 +111,7 @@ Result<Emulation> Comparer::start(const Cases& cases, bool with_l0, std::string*
     if (!options_.without.empty()) request.plan.guest_command_line += " without=" + options_.without;
     if (!with_l0) request.plan.guest_command_line += " promise=" + promise_;
     request.limit = std::chrono::hours{24};
+    request.watches_halts = false;  // the console is what is compared
     if (promise != nullptr) {
         request.listener = [promise](std::string_view, const SerialRecord* record) {
             const auto* text = record == nullptr ? nullptr : std::get_if<TextRecord>(record);

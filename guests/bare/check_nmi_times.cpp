@@ -9,17 +9,24 @@
 #include "guests/bare/ept12.hpp"
 #include "guests/bare/interrupts.hpp"
 #include "guests/bare/l2_programs.hpp"
+#include "guests/bare/local_apic.hpp"
 #include "guests/bare/one_shot_nmi.hpp"
 
 extern "C" {
 extern char l2_spin_for_nmi[];
+extern char l2_nmi_exit[];
 }
 
 asm(R"(
 .pushsection .text
-.globl l2_spin_for_nmi
+.globl l2_spin_for_nmi, l2_nmi_exit
 l2_spin_for_nmi:
     jmp l2_spin_for_nmi
+l2_nmi_exit:
+    movl $0x4400, (%rdi)
+    nop
+    nop
+    vmcall
 .popsection
 )");
 
@@ -28,6 +35,7 @@ namespace {
 
 constexpr std::uint64_t patience = 20'000;  // ticks; an exit and an entry take a tenth of it
 constexpr std::uint32_t msr_misc = 0x485;
+constexpr std::uint64_t interrupt_command = 0xFEE00300;
 
 std::uint64_t nmis() {
     return interrupt_count[vector_nmi];
@@ -98,6 +106,40 @@ void check_around_an_entry() {
     check.holds("NMIs that exited", exits != 0);
 }
 
+// Behind an NMI exit NMIs are blocked. Another is sent then, and an entry made that fails at an MSR: a
+// hypervisor beneath meets a fault there, whose end lets the NMI in.
+void check_behind_iret() {
+    if (!capabilities.pin.may_set(pin::nmi_exiting)) {
+        report_not_offered("NMI exiting");
+        return;
+    }
+    struct MsrEntry {
+        std::uint64_t index;
+        std::uint64_t value;
+    };
+    constexpr std::uint64_t msr_lstar = 0xC0000082;
+    constexpr std::uint64_t not_canonical = 0x8000'0000'0000;
+    auto* const list = reinterpret_cast<MsrEntry*>(allocate_page());
+    list[0] = {msr_lstar, not_canonical};
+    VmcsPlan plan = usual_plan(physical(l2_nmi_exit), usual_ept().pointer());
+    plan.pin |= pin::nmi_exiting;
+    L2 l2{plan};
+    l2.registers.rdi = interrupt_command;
+    Check check{"an-nmi-that-waits-for-an-iret-comes-at-it"};
+    check.runs_to(l2, reason::exception_or_nmi);
+    write(field::guest_interruptibility_state, 0);
+    write(field::vm_entry_msr_load_address, physical(list));
+    write(field::vm_entry_msr_load_count, 1);
+    const std::uint64_t before = nmis();
+    send_self_nmi();
+    check.equal("NMIs while they are blocked", nmis() - before, 0);
+    check.runs_to(l2, reason::entry_failure | reason::entry_failure_msr_loading);
+    unblock_nmi();
+    check.equal("NMIs behind the IRET", nmis() - before, 1);
+    leave_by_cpuid();
+    check.equal("NMIs behind another exit", nmis() - before, 1);
+}
+
 }  // namespace
 
 void check_nmi_times() {
@@ -106,6 +148,7 @@ void check_nmi_times() {
     check_around_an_exit();
     check_around_an_entry();
     one_shot_nmi::stop();
+    check_behind_iret();
 }
 
 }  // namespace flatback::guests

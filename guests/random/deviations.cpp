@@ -31,8 +31,13 @@ constexpr Known known[] = {
      "does not look"},
     {"stack-privilege", "SDM 3C 27.3.1.2",
      "CS of type 9 or 11: the DPL must equal SS's; of type 13 or 15: it cannot be greater", "does not look"},
+    {"code-selector-privilege", "SDM 3C 27.3.1.2",
+     "nothing is asked of CS's RPL but by an SS without unrestricted guest",
+     "refuses an RPL that is not CS's DPL"},
     {"long-mode-without-paging", "SDM 3C 27.3.1.1", "if the IA-32e mode guest control is 1, CR0.PG must be 1",
      "enters"},
+    {"paging-turned-off", "SDM 3C 26.3",
+     "without unrestricted guest a MOV to CR0 that clears PE or PG is #GP", "does it"},
     {"invalidation-reads-first", "SDM 3C 31.3", "INVEPT, INVVPID: a type that is not supported is VMfail",
      "reads the descriptor before, and may fault"},
 };

@@ -13,10 +13,12 @@ enum class Deviation : std::uint8_t {
     nmi_blocking_after_failure,
     single_step_while_blocking,
     stack_privilege,
+    code_selector_privilege,
     long_mode_without_paging,
+    paging_turned_off,
     invalidation_reads_first,
 };
-constexpr unsigned deviations = 8;
+constexpr unsigned deviations = 10;
 
 void set_aside(Deviation deviation);
 

@@ -5,6 +5,7 @@
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/vmx_instructions.hpp"
 #include "guests/random/deviations.hpp"
+#include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/world.hpp"
 #include "vmx/field_table.hpp"
@@ -65,8 +66,9 @@ bool has_register_operand(ExitReason basic) {
 }
 
 // Fields that this L1 may read and compare, beyond guest state that its processor may lack.
-constexpr bool is_compared(std::uint32_t encoding) {
+bool is_compared(std::uint32_t encoding) {
     if (vmx::kind(encoding) != vmx::FieldKind::guest_state) return false;
+    if (is_pdpte(encoding) && !has_ept()) return false;
     // Counts ticks, L0's too.
     if (encoding == field::vmx_preemption_timer_value.encoding) return false;
     // Not there without controls that are not offered; SMBASE is kept but never used.

@@ -1,6 +1,9 @@
 #include "guests/random/fields.hpp"
 
+#include "guests/bare/capabilities.hpp"
+#include "guests/bare/controls.hpp"
 #include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/world.hpp"
 #include "vmx/field_table.hpp"
 
 namespace flatback::guests {
@@ -43,6 +46,7 @@ bool may_be_read(std::uint64_t encoding) {
     if (vmx::kind(encoding) == vmx::FieldKind::exit_information && encoding != field::exit_reason.encoding &&
         encoding != field::vm_instruction_error.encoding)
         return false;
+    if (is_pdpte(encoding) && (current_vmcs() == vmcs_regions || !has_ept())) return false;
     return encoding != field::vmx_preemption_timer_value.encoding;
 }
 
@@ -63,6 +67,14 @@ bool may_be_written(std::uint64_t encoding) {
 }
 
 }  // namespace
+
+bool has_ept() {
+    return (read(field::secondary_processor_based_vm_execution_controls) & secondary::enable_ept) != 0;
+}
+
+bool is_pdpte(std::uint64_t encoding) {
+    return encoding >= field::guest_pdpte0.encoding && encoding <= (field::guest_pdpte3.encoding | 1);
+}
 
 std::uint64_t draw_field(Random& random, bool is_write) {
     for (;;) {

@@ -5,6 +5,7 @@
 #include "guests/bare/cpu.hpp"
 #include "guests/bare/enter_l2.hpp"
 #include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/deviations.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/l1_state.hpp"
 #include "guests/random/world.hpp"
@@ -22,6 +23,11 @@ constexpr bool has_paging(L2Mode mode) {
 }
 constexpr bool is_user(L2Mode mode) {
     return mode == L2Mode::user64 || mode == L2Mode::user32;
+}
+
+// What is added to the address of one of L2's paging structures where L2 is to find it.
+std::uint64_t table_base(bool with_ept) {
+    return with_ept ? 0 : physical(world.sandbox) + l2_memory::without_ept;
 }
 
 // Bits that are drawn, or 0 where this L1 was not promised one of them.
@@ -89,7 +95,14 @@ std::uint64_t slot_rip(L2Mode mode, std::uint64_t slot) {
     return (based ? 0 : l2_memory::code) + slot * slot_size;
 }
 
-void write_controls(Random& random, L2Mode mode) {
+L2Mode draw_mode(Random& random, bool with_ept) {
+    for (;;) {
+        const auto mode = static_cast<L2Mode>(random.below(l2_modes));
+        if (with_ept || has_paging(mode)) return mode;
+    }
+}
+
+void write_controls(Random& random, L2Mode mode, bool with_ept) {
     const Capabilities& can = capabilities;
     // Always: what ends an L2 that would go on for ever, and what would let it read the time or halt L1's
     // processor.
@@ -107,13 +120,15 @@ void write_controls(Random& random, L2Mode mode) {
     std::uint32_t primary_bits = draw(random, can.primary, always, primary::use_msr_bitmaps);
     primary_bits |= can.primary.adjust(static_cast<std::uint32_t>(random.some_of(rarely) & random.bits()));
     if (random.one_in(3)) primary_bits |= can.primary.adjust(primary::use_tpr_shadow);
+    // Where CR3 holds a physical address of L1's, L2 must not choose it.
+    if (!with_ept) primary_bits |= primary::cr3_load_exiting;
     // Ports are this machine's own: L2 reaches none but those that the bitmaps leave open.
     primary_bits |= random.one_in(3) ? primary::unconditional_io_exiting : primary::use_io_bitmaps;
     if ((pin_bits & pin::virtual_nmis) != 0 && random.one_in(4)) primary_bits |= primary::nmi_window_exiting;
     const std::uint32_t secondary_bits =
         draw(random, can.secondary,
-             secondary::enable_ept | secondary::unrestricted_guest | secondary::wbinvd_exiting |
-                 secondary::rdrand_exiting | secondary::rdseed_exiting,
+             (with_ept ? secondary::enable_ept | secondary::unrestricted_guest : 0) |
+                 secondary::wbinvd_exiting | secondary::rdrand_exiting | secondary::rdseed_exiting,
              secondary::enable_rdtscp | secondary::enable_invpcid | secondary::descriptor_table_exiting) |
         can.secondary.adjust(secondary::enable_vpid);
     write(field::pin_based_vm_execution_controls, pin_bits);
@@ -134,7 +149,8 @@ void write_controls(Random& random, L2Mode mode) {
     write(field::cr3_target_count, random.below(5));
     for (unsigned i = 0; i < 4; ++i)
         write_raw(field::cr3_target_value_0.encoding + 2 * i,
-                  random.number({l2_memory::pml4, l2_memory::pae_pdpt, l2_memory::directory32}));
+                  table_base(with_ept) +
+                      random.number({l2_memory::pml4, l2_memory::pae_pdpt, l2_memory::directory32}));
     write(field::vm_exit_msr_store_count, 0);
     write(field::vm_exit_msr_load_count, 0);
     write(field::vm_entry_msr_load_count, 0);
@@ -150,9 +166,15 @@ void write_controls(Random& random, L2Mode mode) {
     write(field::tsc_offset, random.bits());
     write(field::virtual_apic_address, physical(world.virtual_apic));
     write(field::tpr_threshold, 0);
-    write(field::cr0_guest_host_mask, random.one_in(2) ? 0 : random.bits() & random.bits());
+    std::uint64_t cr0_mask = random.one_in(2) ? 0 : random.bits() & random.bits();
+    if (!with_ept) {
+        // L2's physical addresses are L1's.
+        set_aside(Deviation::paging_turned_off);
+        cr0_mask |= 0x80000001;
+    }
+    write(field::cr0_guest_host_mask, cr0_mask);
     write(field::cr4_guest_host_mask, random.one_in(2) ? 0 : random.bits() & random.bits());
-    write(field::cr0_read_shadow, random.bits());
+    write(field::cr0_read_shadow, random.bits() | (with_ept ? 0 : 0x80000001));
     write(field::cr4_read_shadow, random.bits());
     if (can.secondary.may_set(secondary::enable_ept))
         write(field::ept_pointer, ept_pointer(random.one_in(4)));
@@ -191,7 +213,7 @@ void write_host_state(Random& random) {
     write(field::host_rip, physical(l2_exit));
 }
 
-void write_guest_state(Random& random, L2Mode mode) {
+void write_guest_state(Random& random, L2Mode mode, bool with_ept) {
     write_segments(mode);
     write(field::guest_gdtr_base, l2_memory::gdt);
     write(field::guest_gdtr_limit, 0x7F);
@@ -222,9 +244,9 @@ void write_guest_state(Random& random, L2Mode mode) {
     if (is_long(mode) || mode == L2Mode::pae) cr4 |= pae;
     cr4 |= random.some_of(0x6DF & ~pae) & capabilities.cr4_fixed1;
     write(field::guest_cr4, cr4);
-    write(field::guest_cr3, is_long(mode)         ? l2_memory::pml4
-                            : mode == L2Mode::pae ? l2_memory::pae_pdpt
-                                                  : l2_memory::directory32);
+    write(field::guest_cr3, table_base(with_ept) + (is_long(mode)         ? l2_memory::pml4
+                                                    : mode == L2Mode::pae ? l2_memory::pae_pdpt
+                                                                          : l2_memory::directory32));
     write(field::guest_dr7, 0x400);
     write(field::guest_rsp, (code_bits(mode) == 16 ? 0x7000U
                              : is_user(mode)       ? l2_memory::user_stack

@@ -25,15 +25,18 @@ constexpr unsigned code_bits(L2Mode mode) {
     return mode >= L2Mode::real ? 16 : 32;
 }
 
+// A mode for an L2 with EPT, or without, where it cannot be without paging (SDM 3C 27.3.1.1).
+L2Mode draw_mode(Random& random, bool with_ept);
+
 // Writes all controls of the current VMCS: legal ones, drawn at random among those that are safe for this L1.
-void write_controls(Random& random, L2Mode mode);
+void write_controls(Random& random, L2Mode mode, bool with_ept = true);
 
 // Writes host state: L1's own, with what may differ drawn at random.
 void write_host_state(Random& random);
 
 // Writes all guest state: legal, with what may differ drawn at random. L2 begins at the first slot of its
 // code.
-void write_guest_state(Random& random, L2Mode mode);
+void write_guest_state(Random& random, L2Mode mode, bool with_ept = true);
 
 // L2's code stands in slots of 32 bytes from l2_memory::code up.
 constexpr std::uint64_t slot_size = 32;

@@ -97,6 +97,13 @@ void reset_l1_state() {
     write_msr(msr_gs_base, 0);
     for (const std::uint32_t msr : shared_msrs) write_msr(msr, msr == msr_pat ? usual_pat : 0);
     asm volatile("sti; nop; nop; cli");
+    constexpr std::uint64_t os_xsave = 1U << 18;
+    if ((capabilities.cr4_fixed1 & os_xsave) == 0) return;
+    // XCR0 is what it was after reset.
+    const std::uint64_t usual = read_cr4();
+    write_cr4(usual | os_xsave);
+    asm volatile("xsetbv" : : "a"(1), "d"(0), "c"(0));
+    write_cr4(usual);
 }
 
 std::uint64_t l1_checksum() {

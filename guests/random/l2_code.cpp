@@ -87,6 +87,7 @@ void Snippet::memory() {
 }
 
 void Snippet::control_register() {
+    const std::uint64_t own_tables = physical(world.sandbox) + l2_memory::without_ept;
     static constexpr std::uint8_t reads[] = {0xC0, 0xE0};
     const bool is_cr4 = random_.one_in(2);
     switch (random_.below(5)) {
@@ -96,6 +97,7 @@ void Snippet::control_register() {
             break;
         case 1:
             load(eax, random_.number({l2_memory::pml4, l2_memory::pae_pdpt, l2_memory::directory32,
+                                      own_tables + l2_memory::pml4, own_tables + l2_memory::pae_pdpt,
                                       std::uint64_t{0x12345678}}));
             code_.bytes({0x0F, 0x22, 0xD8});
             break;
@@ -292,7 +294,8 @@ void Snippet::debug_register() {
 void Snippet::paging_structure() {
     // Changes one bit of a page-table entry of L2's own, of a page of data.
     const std::uint64_t entry = l2_memory::data / page_size + random_.below(7);
-    load(ebx, random_.one_in(3) ? l2_memory::table32 + entry * 4 : l2_memory::table + entry * 8);
+    const std::uint64_t base = random_.one_in(4) ? l2_memory::without_ept : 0;
+    load(ebx, base + (random_.one_in(3) ? l2_memory::table32 + entry * 4 : l2_memory::table + entry * 8));
     load(eax, random_.bit_of(0x7F));
     wide();
     at_ebx({0x31, 0x03});  // xor [ebx], eax

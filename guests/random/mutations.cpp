@@ -3,6 +3,7 @@
 #include "guests/bare/capabilities.hpp"
 #include "guests/bare/controls.hpp"
 #include "guests/bare/vmx_instructions.hpp"
+#include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/world.hpp"
 #include "vmx/field_table.hpp"
@@ -165,7 +166,8 @@ void Mutations::add(Random& random, bool alone, Line& line) {
     std::uint32_t encoding = 0;
     do {
         encoding = vmx::all_fields[random.below(vmx::field_count)].encoding;
-    } while (!may_be_changed(encoding));
+        // Without EPT it would lead L2 to any of L1's memory.
+    } while (!may_be_changed(encoding) || (encoding == field::guest_cr3.encoding && !has_ept()));
     const unsigned bits = vmx::width(encoding) == vmx::FieldWidth::bits16   ? 16
                           : vmx::width(encoding) == vmx::FieldWidth::bits32 ? 32
                                                                             : 64;
@@ -175,6 +177,36 @@ void Mutations::add(Random& random, bool alone, Line& line) {
     if (is_rip || !random.one_in(4)) return set(encoding, flipped, line);
     set(encoding, random.number({std::uint64_t{0}, everything, 0x800000000000ULL, 0x10000ULL, random.bits()}),
         line);
+}
+
+void Mutations::place_elsewhere(Random& random, Line& line) {
+    struct Structure {
+        std::uint32_t encoding;
+        const Page* usual;
+    };
+    // A list of exits in nothing is read as ones, which is a VMX abort: that of loads is never, that of
+    // stores only in the display's memory.
+    const Structure structures[] = {
+        {field::address_of_io_bitmap_a.encoding, world.io_bitmap_a},
+        {field::address_of_io_bitmap_b.encoding, world.io_bitmap_b},
+        {field::address_of_msr_bitmaps.encoding, world.msr_bitmap},
+        {field::vm_entry_msr_load_address.encoding, world.entry_load},
+        {field::vm_exit_msr_store_address.encoding, world.exit_store},
+        {field::virtual_apic_address.encoding, world.virtual_apic},
+        {field::ept_pointer.encoding, world.ept},
+    };
+    constexpr std::uint64_t nothing = 0xC0000000;
+    constexpr std::uint64_t last_page_of_all = 0xFFFFFFF000;
+    constexpr std::uint64_t display = 0xB8000;
+    const Structure& structure = structures[random.below(std::size(structures))];
+    const std::uint64_t place = structure.usual == world.exit_store
+                                    ? display
+                                    : random.number({nothing, last_page_of_all, display, display});
+    if (structure.encoding == field::ept_pointer.encoding && !has_ept()) return;
+    if (place == display)
+        *reinterpret_cast<Page*>(display) = *structure.usual;  // NOLINT(performance-no-int-to-ptr)
+    const bool is_ept = structure.encoding == field::ept_pointer.encoding;
+    set(structure.encoding, is_ept ? place | (read_raw(structure.encoding) & 0xFFF) : place, line);
 }
 
 void Mutations::undo() {

@@ -13,6 +13,9 @@ public:
     // Changes one more field of the current VMCS and says so on the line. `alone`: nothing else of this entry
     // is drawn that the SDM may forbid.
     void add(Random& random, bool alone, Line& line);
+    // Something that the processor reads or writes by itself lies where there is no memory, or in the
+    // display's.
+    void place_elsewhere(Random& random, Line& line);
     // Every changed field gets back what it had.
     void undo();
     // The next entries must not find it.

@@ -19,6 +19,7 @@ namespace {
 
 struct Guest {
     L2Mode mode;
+    bool with_ept;
     GuestRegisters registers;
 };
 Guest guests[vmcs_regions];
@@ -145,11 +146,11 @@ void move_on(const Guest& guest, std::uint64_t slot) {
 }
 
 void start_anew(Random& random, Guest& guest, Line& line) {
-    guest.mode = static_cast<L2Mode>(random.below(l2_modes));
+    guest.mode = draw_mode(random, guest.with_ept);
     std::uint32_t entry = read(field::vm_entry_controls) & ~entry_control::ia32e_mode_guest;
     if (guest.mode <= L2Mode::compatibility) entry |= entry_control::ia32e_mode_guest;
     write(field::vm_entry_controls, entry);
-    write_guest_state(random, guest.mode);
+    write_guest_state(random, guest.mode, guest.with_ept);
     guest.registers = {};
     write_l2_code(random, code_bits(guest.mode));
     put(line, "mode", static_cast<std::uint64_t>(guest.mode));
@@ -176,7 +177,7 @@ void settle_long_mode() {
     write(field::vm_entry_controls, entry & ~entry_control::ia32e_mode_guest);
 }
 
-void settle_stack_privilege() {
+void settle_privilege() {
     constexpr std::uint64_t virtual_8086 = 0x20000;
     constexpr std::uint64_t privilege = 0x60;
     constexpr std::uint64_t is_code = 0x8;
@@ -184,7 +185,14 @@ void settle_stack_privilege() {
     if ((read(field::guest_rflags) & virtual_8086) != 0) return;
     const std::uint64_t code = read(field::guest_cs_access_rights);
     const std::uint64_t stack = read(field::guest_ss_access_rights);
-    if ((code & is_code) == 0 || (code & privilege) == (stack & privilege)) return;
+    if ((code & is_code) == 0) return;
+    const std::uint64_t level = (code & privilege) >> 5;
+    const std::uint64_t selector = read(field::guest_cs_selector);
+    if ((selector & 3) != level) {
+        set_aside(Deviation::code_selector_privilege);
+        write(field::guest_cs_selector, (selector & ~std::uint64_t{3}) | level);
+    }
+    if ((code & privilege) == (stack & privilege)) return;
     if ((code & conforming) != 0 && (code & privilege) < (stack & privilege)) return;
     set_aside(Deviation::stack_privilege);
     write(field::guest_ss_access_rights, (stack & ~privilege) | (code & privilege));
@@ -220,7 +228,7 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
     const bool anew = random.one_in(3);
     if (anew) start_anew(random, guest, line);
     if (random.one_in(5)) {
-        write_controls(random, guest.mode);
+        write_controls(random, guest.mode, guest.with_ept);
         line << " controls";
     }
     if (random.one_in(5)) {
@@ -238,6 +246,7 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
     if (one_in(8)) draw_interruptibility(random, line);
     if (one_in(8)) draw_debugging(random, line);
     settle_single_step();
+    if (random.one_in(16)) mutations.place_elsewhere(random, line);
     const std::uint64_t count = random.number({0ULL, 0ULL, 0ULL, 1ULL, 1ULL, 2ULL});
     for (unsigned i = 0; i < count; ++i) mutations.add(random, alone, line);
 }
@@ -245,7 +254,7 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
 // One entry; false where L2 did not run, or cannot again.
 bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& line) {
     settle_long_mode();
-    settle_stack_privilege();
+    settle_privilege();
     settle_nmi();
     last_fault.taken = false;
     const std::uint64_t flags = enter_l2(&guest.registers, launch);
@@ -322,12 +331,15 @@ void prepare_guests(Random& random) {
     for (unsigned i = 0; i < 2; ++i) {
         const std::uint64_t address = physical(world.vmcs[i]);
         vmptrld(address);
-        guests[i].mode = static_cast<L2Mode>(random.below(l2_modes));
-        guests[i].registers = {};
-        write_controls(random, guests[i].mode);
+        Guest& guest = guests[i];
+        guest.with_ept = !random.one_in(5);
+        guest.mode = draw_mode(random, guest.with_ept);
+        guest.registers = {};
+        write_controls(random, guest.mode, guest.with_ept);
         write_host_state(random);
-        write_guest_state(random, guests[i].mode);
-        put(line, "mode", static_cast<std::uint64_t>(guests[i].mode));
+        write_guest_state(random, guest.mode, guest.with_ept);
+        put(line, "mode", static_cast<std::uint64_t>(guest.mode));
+        if (!guest.with_ept) line << " without EPT";
     }
     write_l2_code(random, code_bits(guests[1].mode));
     log_line(line);

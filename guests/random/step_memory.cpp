@@ -54,12 +54,16 @@ void change_l2_paging(Random& random, Line& line) {
         random.one_in(2) ? l2_memory::data / page_size + random.below(7) : random.below(sandbox_pages);
     const std::uint64_t table = random.number(
         {l2_memory::table, l2_memory::table, l2_memory::table32, l2_memory::directory, l2_memory::pae_pdpt});
-    auto* const entry = sandbox_bytes(table + (table == l2_memory::table32 ? page * 4
-                                               : table == l2_memory::table ? page * 8
-                                                                           : 0));
+    // Of those with L1's addresses only the last level: a bit that makes a page large makes it another one.
+    const bool last_level = table == l2_memory::table || table == l2_memory::table32;
+    const std::uint64_t base = last_level && random.one_in(4) ? l2_memory::without_ept : 0;
+    auto* const entry = sandbox_bytes(base + table +
+                                      (table == l2_memory::table32 ? page * 4
+                                       : table == l2_memory::table ? page * 8
+                                                                   : 0));
     const std::uint64_t bit = random.bit_of(0x1FF);
     *reinterpret_cast<std::uint32_t*>(entry) ^= static_cast<std::uint32_t>(bit);
-    put(line, "table", table);
+    put(line, "table", base + table);
     put(line, "page", page);
     put(line, "bit", bit);
     const InvalidationDescriptor everything{};

@@ -32,12 +32,45 @@ void finish(Line& line) {
     if (log_everything) print_l1_state();
 }
 
+// XSETBV exits always, whoever executes it: an L0 makes its checks.
+void set_extended_control(Random& random, Emitter& code, CodeRegisters& registers, Line& line) {
+    constexpr std::uint64_t os_xsave = 1U << 18;
+    if (!random.one_in(6) && (capabilities.cr4_fixed1 & os_xsave) != 0) write_cr4(read_cr4() | os_xsave);
+    registers.rcx = random.one_in(6) ? random.number({1ULL, 0x100000000ULL}) : 0;
+    const std::uint64_t value = random.one_in(4)
+                                    ? random.bits()
+                                    : random.number({0ULL, 1ULL, 2ULL, 3ULL, 5ULL, 7ULL, 0xE7ULL, 0x67ULL,
+                                                     0x1FULL, 0x207ULL, 0x8000000000000001ULL});
+    registers.rax = value & 0xFFFFFFFF;
+    registers.rdx = value >> 32;
+    code.bytes({0x0F, 0x01, 0xD1});
+    line << "xsetbv";
+    put(line, "index", registers.rcx);
+}
+
+void put_extended_control(Line& line) {
+    constexpr std::uint64_t os_xsave = 1U << 18;
+    if ((read_cr4() & os_xsave) == 0) return;
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    put(line, "xcr0", std::uint64_t{high} << 32 | low);
+}
+
 }  // namespace
 
 void step_control_register(Random& random) {
     CodeRegisters registers{};
     Emitter code{code_memory(), code_size};
     Line line;
+    if (random.one_in(6)) {
+        set_extended_control(random, code, registers, line);
+        put(line, "value", registers.rdx << 32 | registers.rax);
+        const CodeEnd end = run(code, registers);
+        put_end(line, end, registers);
+        put_extended_control(line);
+        return finish(line);
+    }
     if (random.one_in(2)) {
         // Bits with which this L1 can live, and now and then one that must fault.
         const std::uint64_t bits = random.one_in(4) ? random.bit_of(~0x60000000ULL) : random.some_of(0x5000E);

@@ -67,13 +67,8 @@ void step_storm(Random& random) {
         if (others++ == 0) first_other = reason;
     }
     route_timer(masked);
-    // What was sent has come by then. One that an L0 takes after its last look before it enters L1 may wait
-    // for L1's next exit, which is CPUID here.
+    // What was sent has come by then.
     for (unsigned i = 0; i < 3000; ++i) asm volatile("" : : : "memory");
-    for (unsigned i = 0; i < 2; ++i) {
-        std::uint32_t leaf = 0;
-        asm volatile("cpuid" : "+a"(leaf) : : "rbx", "rcx", "rdx", "memory");
-    }
     asm volatile("int $0x30" : : : "memory");
     nmi_count = 0;
     write(field::guest_rflags, rflags);

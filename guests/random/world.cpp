@@ -59,6 +59,34 @@ std::uint32_t& l2_dword(std::uint64_t guest_physical) {
     return *reinterpret_cast<std::uint32_t*>(sandbox_bytes(guest_physical));
 }
 
+// What the structures of the same linear addresses lead to is the same too. They are small enough to be read
+// and written by two halves.
+void make_l2_paging_without_ept() {
+    using namespace l2_memory;
+    const std::uint64_t sandbox = physical(world.sandbox);
+    const std::uint64_t tables = sandbox + without_ept;
+    const auto entry64 = [](std::uint64_t place) -> std::uint64_t& { return l2_word(place + without_ept); };
+    entry64(pml4) = l2_word(pml4) + tables;
+    entry64(pdpt) = l2_word(pdpt) + tables;
+    entry64(directory) = l2_word(directory) + tables;
+    entry64(pae_pdpt) = l2_word(pae_pdpt) + tables;
+    l2_dword(directory32 + without_ept) = l2_dword(directory32) + static_cast<std::uint32_t>(tables);
+    for (std::uint64_t page = 0; page < sandbox_pages; ++page) {
+        const std::uint64_t entry = l2_word(table + page * 8);
+        entry64(table + page * 8) = entry == 0 ? 0 : entry + sandbox;
+        const std::uint32_t entry32 = l2_dword(table32 + page * 4);
+        l2_dword(table32 + page * 4 + without_ept) =
+            entry32 == 0 ? 0 : entry32 + static_cast<std::uint32_t>(sandbox);
+    }
+    constexpr std::uint64_t all = present | page_writable | page_user;
+    const auto last = [&](std::uint64_t linear, std::uint64_t entry) {
+        entry64(table + linear / page_size * 8) = entry;
+        l2_dword(table32 + linear / page_size * 4 + without_ept) = static_cast<std::uint32_t>(entry);
+    };
+    last(nothing, 0xC0000000 | all);
+    last(alias, (sandbox + data) | all);
+}
+
 void make_l2_paging() {
     using namespace l2_memory;
     constexpr std::uint64_t all = present | page_writable | page_user;
@@ -83,6 +111,7 @@ void make_l2_paging() {
     l2_word(table + (first + 4) * 8) |= page_no_execute;
     l2_word(table + (first + 5) * 8) |= page_reserved;
     both(first + 6, all | page_global);
+    make_l2_paging_without_ept();
 }
 
 void make_l2_descriptors() {

@@ -30,6 +30,8 @@ constexpr std::uint64_t handlers16 = 0x19000;  // 16-bit
 constexpr std::uint64_t user_stack = 0x27000;
 constexpr std::uint64_t stack = 0x2F000;
 constexpr std::uint64_t data = 0x30000;  // and six pages mapped with something amiss, see world.cpp
+// The paging structures again, for an L2 without EPT: with L1's physical addresses, at those above plus this.
+constexpr std::uint64_t without_ept = 0x37000;
 // Past the sandbox: guest-physical pages that lead elsewhere.
 constexpr std::uint64_t local_apic = 0x40000;  // read-only
 constexpr std::uint64_t nothing = 0x41000;     // past the end of the machine's memory

@@ -205,31 +205,44 @@ bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
             return true;
         case NmiWay::after_event:
         case NmiWay::after_instruction:
-            open_nmi_window();
-            return false;
         case NmiWay::when_unblocked:
-            // The window may open before the IRET, and at every entry: L2 or L1 would not get on.
+            open_nmi_window(window_for(gate, capabilities_.nmi_window));
             return false;
     }
     return false;
 }
 
-// The guest that is current exits when it can take interrupts: then the event is delivered that was before
-// the NMI, and the instruction done. An entry of L1's writes vmcs02's controls without it.
+// The guest that is current exits when it can take the NMI: the event that was before it is delivered then,
+// the instruction done, or an IRET executed. Under virtual NMIs the bit "blocking by NMI" is as before the
+// guest's own blocking, but an NMI that comes meanwhile exits: the host has one already.
 template <Port P>
-void NestedVcpu<P>::open_nmi_window() {
+void NestedVcpu<P>::open_nmi_window(NmiWindow window) {
     namespace field = vmx::field;
-    put(field::primary_processor_based_vm_execution_controls,
-        get(field::primary_processor_based_vm_execution_controls) | vmx::primary::interrupt_window_exiting);
-    if (in_l2_) current_->primary_changed = true;
+    if (window == NmiWindow::none) return;
+    const std::uint32_t pin = get(field::pin_based_vm_execution_controls);
+    const std::uint32_t primary = get(field::primary_processor_based_vm_execution_controls);
+    nmi_window_ = {.open = true, .vmcs = current_vmcs(), .pin_based = pin, .primary = primary};
+    for (const auto exit : nmi_window_exits) routes_[static_cast<std::size_t>(exit)] = Route::by_nmi_window;
+    if (window == NmiWindow::interrupts) {
+        put(field::primary_processor_based_vm_execution_controls,
+            primary | vmx::primary::interrupt_window_exiting);
+        return;
+    }
+    put(field::pin_based_vm_execution_controls, pin | vmx::pin::nmi_exiting | vmx::pin::virtual_nmis);
+    put(field::primary_processor_based_vm_execution_controls, primary | vmx::primary::nmi_window_exiting);
 }
+// The guest that had it has exited; it may be another's turn.
 template <Port P>
 void NestedVcpu<P>::close_nmi_window() {
     namespace field = vmx::field;
-    const std::uint32_t own = in_l2_ ? current_->primary02 & vmx::primary::interrupt_window_exiting : 0;
-    const std::uint32_t controls = get(field::primary_processor_based_vm_execution_controls);
-    put(field::primary_processor_based_vm_execution_controls,
-        (controls & ~vmx::primary::interrupt_window_exiting) | own);
+    if (!nmi_window_.open) return;
+    nmi_window_.open = false;
+    for (const auto exit : nmi_window_exits) routes_[static_cast<std::size_t>(exit)] = Route::to_l1;
+    const bool is_current = nmi_window_.vmcs == current_vmcs();
+    if (!is_current) load(nmi_window_.vmcs);
+    put(field::pin_based_vm_execution_controls, nmi_window_.pin_based);
+    put(field::primary_processor_based_vm_execution_controls, nmi_window_.primary);
+    if (!is_current) load(current_vmcs());
 }
 
 // The exit that an NMI causes right behind the entry. vmcs02 is current, then vmcs01.

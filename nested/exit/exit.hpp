@@ -20,7 +20,7 @@ template <Port P>
     const auto basic = static_cast<std::size_t>(field.basic());
     if (field.is_entry_failure() || basic >= exit_reason_count) [[unlikely]]
         return handle_l0s_exit(slot, field);
-    const Route route = routes[basic];
+    const Route route = routes_[basic];
     if (route == Route::to_l1) [[likely]] {
         slot.vmcs02_launched = true;
         return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
@@ -47,7 +47,7 @@ template <Port P>
                            detail::invalid_opcode());
     }
     const std::uint32_t exit_reason = field.value;
-    switch (routes[basic]) {
+    switch (routes_[basic]) {
         case Route::to_l1:
         case Route::by_ept12:
             break;
@@ -63,12 +63,10 @@ template <Port P>
             if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
         }
-        case Route::by_interrupt_window:
-            if ((slot.vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
-                 vmx::primary::interrupt_window_exiting) != 0) {
-                break;
-            }
-            return reenter_l2(slot, basic);  // the host has an NMI to give, and calls deliver_nmi() now
+        case Route::by_nmi_window:
+            if (is_l0s_own_nmi_exit(slot, field.basic()))
+                return reenter_l2(slot, basic);  // the host has an NMI to give, and calls deliver_nmi() now
+            break;
         case Route::never:
             port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
     }
@@ -185,6 +183,31 @@ bool NestedVcpu<P>::tells_of_nmi_unblocking() {
     const std::uint32_t pin = in_l2_ ? current_->vmcs12.get(vmx::field::pin_based_vm_execution_controls) : 0;
     const bool physical = (pin & (vmx::pin::nmi_exiting | vmx::pin::virtual_nmis)) == vmx::pin::nmi_exiting;
     return !physical && !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
+}
+
+// --- NMIs ---
+
+// While L0's NMI window is open. L1 asked for none of the controls that L0 then adds, but for its own
+// interrupt window.
+template <Port P>
+bool NestedVcpu<P>::is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason) {
+    namespace field = vmx::field;
+    switch (reason) {
+        case vmx::ExitReason::interrupt_window:
+            return (slot.vmcs12.get(field::primary_processor_based_vm_execution_controls) &
+                    vmx::primary::interrupt_window_exiting) == 0;
+        case vmx::ExitReason::nmi_window:
+            return (slot.vmcs12.get(field::primary_processor_based_vm_execution_controls) &
+                    vmx::primary::nmi_window_exiting) == 0;
+        default:
+            break;
+    }
+    const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
+    if (!event.is_valid() || event.type() != vmx::InterruptionType::nmi) return false;
+    if ((slot.vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0) return false;
+    port_.return_nmi();
+    requeue_vectoring_event();
+    return true;
 }
 
 // --- CR4 ---

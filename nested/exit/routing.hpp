@@ -12,12 +12,12 @@
 namespace flatback::nested {
 
 enum class Route : std::uint8_t {
-    to_l1,                // L1 asked for it, or it is unconditional
-    by_ept12,             // L1 sees it only where its own EPT does not allow the access
-    by_msr_bitmap,        // L1 sees it where its bitmap, or having none, says so
-    by_cr4_mask,          // L1 sees it but where it is CR4 and only L0's mask made it
-    by_interrupt_window,  // L1 sees it where it asked for it; L0 waits for it with an NMI
-    never,                // cannot happen: nobody asked for it
+    to_l1,          // L1 asked for it, or it is unconditional
+    by_ept12,       // L1 sees it only where its own EPT does not allow the access
+    by_msr_bitmap,  // L1 sees it where its bitmap, or having none, says so
+    by_cr4_mask,    // L1 sees it but where it is CR4 and only L0's mask made it
+    by_nmi_window,  // L1 sees it but where L0 waits for it, or with it, to give an NMI
+    never,          // cannot happen: nobody asked for it
 };
 
 inline constexpr auto routes = [] {
@@ -32,7 +32,6 @@ inline constexpr auto routes = [] {
     set(rdmsr, Route::by_msr_bitmap);
     set(wrmsr, Route::by_msr_bitmap);
     set(control_register_access, Route::by_cr4_mask);
-    set(interrupt_window, Route::by_interrupt_window);
     // Not offered to L1 and not used by L0.
     set(monitor_trap_flag, Route::never);
     set(virtualized_eoi, Route::never);
@@ -40,5 +39,9 @@ inline constexpr auto routes = [] {
     set(spp_related_event, Route::never);
     return table;
 }();
+
+// Those that go by_nmi_window while L0 waits with an NMI, else to_l1.
+inline constexpr std::array nmi_window_exits{vmx::ExitReason::exception_or_nmi,
+                                             vmx::ExitReason::interrupt_window, vmx::ExitReason::nmi_window};
 
 }  // namespace flatback::nested

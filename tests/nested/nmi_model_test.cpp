@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <optional>
+
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
@@ -85,9 +87,16 @@ private:
         v.set(field::guest_interruptibility_state, state);
         const bool waited = l1_.port.nmi_pending;
         const unsigned before = l1_.nmis_in_l2;
-        if (window_is_open() && *rc::gen::arbitrary<bool>()) {
+        if (const auto window = open_window(); window && *rc::gen::arbitrary<bool>()) {
             v.set(field::guest_interruptibility_state, 0);
-            entered(l1_.l2_exits({.reason = ExitReason::interrupt_window}), 0, 0, waited, before);
+            entered(l1_.l2_exits({.reason = *window}), 0, 0, waited, before);
+            return;
+        }
+        if (open_window() == ExitReason::nmi_window && *rc::gen::arbitrary<bool>()) {
+            // Another, which the processor would have kept with the one that waits.
+            v.set(field::guest_interruptibility_state, state);
+            entered(l1_.l2_exits({.reason = ExitReason::exception_or_nmi, .interruption = nmi}), 0, state,
+                    waited, before);
             return;
         }
         if (*rc::gen::arbitrary<bool>()) {
@@ -119,7 +128,7 @@ private:
             const bool given = waited && open;
             RC_ASSERT(!given || (pin_ & vmx::pin::nmi_exiting) == 0U);
             RC_ASSERT(l1_.port.nmi_pending == (waited && !open));
-            RC_ASSERT(window_is_open() == (waited && !open && !by_nmi));
+            RC_ASSERT(open_window() == expected_window(waited && !open, own, state, by_nmi));
             if ((own & valid) != 0) {
                 RC_ASSERT(l1_.injected() == own);
             } else {
@@ -138,9 +147,25 @@ private:
         }
     }
 
-    bool window_is_open() {
-        return (l1_.vmcs02().get(field::primary_processor_based_vm_execution_controls) &
-                vmx::primary::interrupt_window_exiting) != 0;
+    // SDM 3C 26.2: which exit tells that the NMI can be given. L1 asks for neither window.
+    [[nodiscard]] std::optional<ExitReason> expected_window(bool waits, std::uint32_t own,
+                                                            std::uint32_t state, bool by_nmi) const {
+        if (!waits) return std::nullopt;
+        const bool l1_takes_nmis = (pin_ & vmx::pin::nmi_exiting) != 0;
+        if (by_nmi && (l1_takes_nmis || own == nmi)) return std::nullopt;
+        const bool by_sti = (own & valid) == 0 && (state & bit::blocking_by_sti) != 0;
+        return l1_takes_nmis || by_sti ? ExitReason::interrupt_window : ExitReason::nmi_window;
+    }
+
+    std::optional<ExitReason> open_window() {
+        const auto primary = l1_.vmcs02().get(field::primary_processor_based_vm_execution_controls);
+        const auto pin = l1_.vmcs02().get(field::pin_based_vm_execution_controls);
+        constexpr std::uint32_t both = vmx::pin::nmi_exiting | vmx::pin::virtual_nmis;
+        const bool for_nmis = (primary & vmx::primary::nmi_window_exiting) != 0;
+        RC_ASSERT((pin & both) == (for_nmis ? both : pin_));
+        if (for_nmis) return ExitReason::nmi_window;
+        if ((primary & vmx::primary::interrupt_window_exiting) != 0) return ExitReason::interrupt_window;
+        return std::nullopt;
     }
 
     void check_totals() {

@@ -28,9 +28,28 @@ protected:
         exit.reason = ExitReason::ept_violation;
         return l1.l2_exits(exit);
     }
-    static bool window_is_open(const FakeVmcs& v) {
+    static bool interrupt_window_is_open(const FakeVmcs& v) {
         return (v.get(field::primary_processor_based_vm_execution_controls) &
                 vmx::primary::interrupt_window_exiting) != 0;
+    }
+    static bool nmi_window_is_open(const FakeVmcs& v) {
+        const bool open = (v.get(field::primary_processor_based_vm_execution_controls) &
+                           vmx::primary::nmi_window_exiting) != 0;
+        constexpr std::uint32_t both = vmx::pin::nmi_exiting | vmx::pin::virtual_nmis;
+        EXPECT_EQ((v.get(field::pin_based_vm_execution_controls) & both) == both, open);
+        return open;
+    }
+    // L2 is in a handler of its own NMI, and there L0 handles an exit.
+    void l2_handles_an_nmi() {
+        ASSERT_EQ(l1.vmlaunch(), l2_runs);
+        l1.vmcs02().set(field::guest_interruptibility_state, bit::blocking_by_nmi);
+        nmi_comes();
+        ASSERT_EQ(l0_takes(), l2_runs);
+        ASSERT_TRUE(nmi_waits());
+    }
+    Outcome l2_executes_iret() {
+        l1.vmcs02().set(field::guest_interruptibility_state, 0);
+        return l1.l2_exits({.reason = ExitReason::nmi_window});
     }
     void nmi_comes() { l1.port.nmi_pending = true; }
     [[nodiscard]] bool nmi_waits() const { return l1.port.nmi_pending; }
@@ -140,20 +159,43 @@ TEST_P(Nmi, ComesAfterTheEventThatL1Injects) {
     EXPECT_FALSE(nmi_waits());
 }
 
-// --- the window: an interrupt-window exit of L0's own
+// --- the window: an exit of L0's own, when the guest can take the NMI
 
-TEST_P(Nmi, ThatAnotherEventKeepsOutComesWhenTheGuestCanTakeInterrupts) {
+TEST_P(Nmi, ThatAnotherEventKeepsOutComesRightBehindIt) {
     l1.write(field::vm_entry_interruption_information, external_30);
     nmi_comes();
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    ASSERT_TRUE(window_is_open(l1.vmcs02()));
-    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l2_runs) << "L1 did not ask for it";
+    ASSERT_TRUE(nmi_window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::nmi_window}), l2_runs) << "L1 did not ask for it";
     EXPECT_EQ(l1.injected(), nmi);
     EXPECT_FALSE(nmi_waits());
-    EXPECT_FALSE(window_is_open(l1.vmcs02()));
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, ThatAnotherEventKeepsOutOfAGuestWithNmiExitingComesWhenItCanTakeInterrupts) {
+    use_nmi_exiting(false);
+    l1.write(field::vm_entry_interruption_information, external_30);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_TRUE(interrupt_window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l1_sees(ExitReason::exception_or_nmi));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_FALSE(interrupt_window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, ThatStiKeepsOutComesWhenTheGuestCanTakeInterrupts) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_interruptibility_state, bit::blocking_by_sti);
+    l1.vmcs02().set(field::guest_rflags, 0x202);
+    nmi_comes();
+    ASSERT_EQ(l0_takes(), l2_runs);
+    EXPECT_TRUE(interrupt_window_is_open(l1.vmcs02()))
+        << "the NMI window may be open at once where STI blocks, and L2 would not get on";
+    EXPECT_EQ((l1.vmcs02().get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting), 0U);
 }
 
 TEST_P(Nmi, LeavesL1ItsOwnInterruptWindow) {
+    use_nmi_exiting(true);
     l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::interrupt_window_exiting);
     l1.write(field::vm_entry_interruption_information, external_30);
     nmi_comes();
@@ -161,37 +203,132 @@ TEST_P(Nmi, LeavesL1ItsOwnInterruptWindow) {
     ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l1_sees(ExitReason::interrupt_window));
     EXPECT_EQ(l1.nmis_in_l1, 1U);
     ASSERT_EQ(l1.vmresume(), l2_runs);
-    EXPECT_TRUE(window_is_open(l1.vmcs02()));
+    EXPECT_TRUE(interrupt_window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, LeavesL1ItsOwnNmiWindow) {
+    use_nmi_exiting(true);
+    l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::nmi_window_exiting);
+    l1.write(field::vm_entry_interruption_information, external_30);
     nmi_comes();
-    l1.vmcs01().set(field::guest_interruptibility_state, 0);
-    ASSERT_EQ(l0_takes(), l2_runs);
-    EXPECT_EQ(l1.injected(), nmi);
-    EXPECT_TRUE(window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::nmi_window}), l1_sees(ExitReason::nmi_window));
+    EXPECT_EQ(l1.nmis_in_l1, 1U);
 }
 
 TEST_P(Nmi, ThatL1GotLeavesNoWindowInL2) {
     l1.write(field::vm_entry_interruption_information, external_30);
     nmi_comes();
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    ASSERT_TRUE(window_is_open(l1.vmcs02()));
+    ASSERT_TRUE(nmi_window_is_open(l1.vmcs02()));
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     EXPECT_EQ(l1.nmis_in_l1, 1U);
     ASSERT_EQ(l1.vmresume(), l2_runs);
-    EXPECT_FALSE(window_is_open(l1.vmcs02()));
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, ThatL2GotLeavesNoWindowInL1) {
+    l1.vmcs01().set(field::guest_interruptibility_state, bit::blocking_by_nmi);
+    nmi_comes();
+    (void)l1.vmcall();
+    ASSERT_TRUE(nmi_window_is_open(l1.vmcs01()));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs) << "the entry ends the blocking: SDM 3C 27.7.1";
+    EXPECT_EQ(l1.injected(), nmi);
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs01()));
 }
 
 TEST_P(Nmi, WaitsInL1ForItsWindowToo) {
     l1.vmcs01().set(field::vm_entry_interruption_information, external_30);
     EXPECT_FALSE(l1.deliver_nmi());
-    EXPECT_TRUE(window_is_open(l1.vmcs01()));
+    EXPECT_TRUE(nmi_window_is_open(l1.vmcs01()));
     l1.close_nmi_window();
-    EXPECT_FALSE(window_is_open(l1.vmcs01()));
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs01()));
 }
 
-TEST_P(Nmi, ThatIsBlockedOpensNoWindow) {
+// --- blocking by NMI: the window is the guest's IRET
+
+TEST_P(Nmi, ThatIsBlockedComesAtTheIret) {
+    l2_handles_an_nmi();
+    EXPECT_EQ(l1.injected() & valid, 0U);
+    EXPECT_TRUE(nmi_window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l2_executes_iret(), l2_runs);
+    EXPECT_EQ(l1.injected(), nmi);
+    EXPECT_FALSE(nmi_waits());
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs02()));
+    EXPECT_EQ(l1.nmis_in_l2, 1U);
+}
+
+TEST_P(Nmi, ThatIsBlockedInL1ComesAtTheIret) {
     l1.vmcs01().set(field::guest_interruptibility_state, bit::blocking_by_nmi);
     EXPECT_FALSE(l1.deliver_nmi());
-    EXPECT_FALSE(window_is_open(l1.vmcs01())) << "before its IRET L1 would exit at every entry";
+    EXPECT_TRUE(nmi_window_is_open(l1.vmcs01()));
+    l1.vmcs01().set(field::guest_interruptibility_state, 0);
+    EXPECT_TRUE(l1.deliver_nmi());
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs01()));
+}
+
+TEST_P(Nmi, ThatComesWhileAnotherWaitsIsTheSame) {
+    l2_handles_an_nmi();
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi, .interruption = nmi}), l2_runs)
+        << "L1 did not ask for it";
+    EXPECT_TRUE(nmi_waits());
+    EXPECT_TRUE(nmi_window_is_open(l1.vmcs02()));
+    EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), bit::blocking_by_nmi);
+    ASSERT_EQ(l2_executes_iret(), l2_runs);
+    EXPECT_EQ(l1.nmis_in_l2, 1U);
+    EXPECT_FALSE(nmi_waits());
+}
+
+TEST_P(Nmi, ThatIsBlockedHidesNoExceptionOfL2s) {
+    constexpr std::uint32_t general_protection_fault = 0x8000'0b0d;
+    l1.write(field::exception_bitmap, 1U << 13);
+    l2_handles_an_nmi();
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi, .interruption = general_protection_fault}),
+              l1_sees(ExitReason::exception_or_nmi));
+    EXPECT_EQ(l1.read(field::guest_interruptibility_state), bit::blocking_by_nmi);
+    EXPECT_EQ(l1.read(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting, 0U) << "what L1 wrote";
+    EXPECT_TRUE(nmi_waits()) << "L1 has L2's blocking";
+    EXPECT_TRUE(nmi_window_is_open(l1.vmcs01()));
+    EXPECT_FALSE(nmi_window_is_open(l1.vmcs02()));
+}
+
+TEST_P(Nmi, WaitsForNoIretOfAGuestWhoseIretUnblocksNone) {
+    use_nmi_exiting(false);
+    l2_handles_an_nmi();
+    EXPECT_EQ(l1.vmcs02().get(field::primary_processor_based_vm_execution_controls) &
+                  (vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting),
+              0U)
+        << "SDM 3C 26.3: with NMI exiting and no virtual NMIs IRET leaves NMIs blocked";
+}
+
+TEST_P(Nmi, OpensNoWindowInWhichL1sOwnNmiWouldBeRefused) {
+    l1.write(field::guest_interruptibility_state, bit::blocking_by_nmi);
+    l1.write(field::vm_entry_interruption_information, nmi);
+    nmi_comes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs) << "SDM 3C 27.3.1.5 refuses it with virtual NMIs only";
+    EXPECT_EQ(l1.nmis_in_l2, 1U);
+    EXPECT_TRUE(nmi_waits());
+    ASSERT_EQ(l0_takes(), l2_runs);
+    EXPECT_TRUE(nmi_window_is_open(l1.vmcs02()));
+    ASSERT_EQ(l2_executes_iret(), l2_runs);
+    EXPECT_EQ(l1.nmis_in_l2, 2U);
+}
+
+TEST(NmiWithoutVirtualNmis, WaitsForTheInterruptWindowOrTheNextExit) {
+    VirtualCpu::Options options;
+    options.hardware.pin_based.allowed1 &= ~vmx::pin::virtual_nmis;
+    VirtualCpu l1{options};
+    l1.prepare();
+    l1.vmcs01().set(field::guest_interruptibility_state, bit::blocking_by_nmi);
+    EXPECT_FALSE(l1.deliver_nmi());
+    const auto primary = [&] {
+        return l1.vmcs01().get(field::primary_processor_based_vm_execution_controls);
+    };
+    EXPECT_EQ(primary() & (vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting), 0U);
+    l1.vmcs01().set(field::guest_interruptibility_state, bit::blocking_by_mov_ss);
+    EXPECT_FALSE(l1.deliver_nmi());
+    EXPECT_EQ(primary() & (vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting),
+              vmx::primary::interrupt_window_exiting);
 }
 
 // --- the decision alone
