@@ -26,7 +26,7 @@ compile() {
 
 # What the targets share, in an archive, so that each has only what it needs.
 for source in "$root"/machine/cpu/*.cpp "$root"/machine/geometric/*.cpp "$root"/machine/memory/*.cpp \
-    "$root"/machine/program/*.cpp "$root"/machine/retentive/*.cpp "$root"/machine/translation/*.cpp \
+    "$root"/machine/program/*.cpp "$root"/machine/retentive/*.cpp "$root"/machine/rules/*.cpp "$root"/machine/translation/*.cpp \
     "$root"/machine/trial/l1_space.cpp "$root"/machine/trial/machine_port.cpp "$root"/machine/trial/nested_world.cpp \
     "$root"/machine/trial/random_program.cpp "$root"/machine/trial/trial.cpp "$root"/fuzz/*.cpp; do
     case $source in *_fuzzer.cpp) continue ;; esac

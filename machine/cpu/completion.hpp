@@ -35,6 +35,8 @@ struct Completion {
     /// A VMX instruction's VMfail with a reason that a person can read: which check it did not pass; else
     /// null.
     const char* failed_check = nullptr;
+    /// After all of this an NMI was delivered, before the next instruction.
+    bool nmi = false;
 };
 
 }  // namespace flatback::machine

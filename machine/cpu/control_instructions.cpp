@@ -296,6 +296,7 @@ bool Machine::set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value) {
                 (value & ~x86::efer::long_mode_active) | (registers.efer & x86::efer::long_mode_active);
             return true;
         case x86::msr::ia32_pat:
+            if (!rules::is_page_attribute_table(value)) return false;
             registers.pat = value;
             return true;
         case x86::msr::ia32_debugctl:

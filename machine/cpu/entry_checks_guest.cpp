@@ -19,6 +19,7 @@ namespace {
 
 /// Exit qualifications of entry failures (SDM 3C 27.8).
 constexpr std::uint64_t bad_pdpte = 2;
+constexpr std::uint64_t nmi_under_sti = 3;
 constexpr std::uint64_t bad_link_pointer = 4;
 
 /// The guest's modes, as the checks below ask for them.
@@ -272,6 +273,8 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     if (sti && !interrupts) return {"blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"};
     if (injects_interrupt && (sti || mov_ss)) return {"an interrupt is injected under blocking (27.3.1.5)"};
     if (event.is(vmx::InterruptionType::nmi)) {
+        // A processor may ask for this one (27.3.1.5); this one does.
+        if (sti) return {"an NMI is injected under blocking by STI (27.3.1.5)", nmi_under_sti};
         if (mov_ss) return {"an NMI is injected under blocking by MOV SS (27.3.1.5)"};
         const bool virtual_nmis =
             (vmcs.get(field::pin_based_vm_execution_controls) & vmx::pin::virtual_nmis) != 0;

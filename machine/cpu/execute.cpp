@@ -10,6 +10,29 @@ namespace flatback::machine {
 using vmx::ExitReason;
 namespace field = vmx::field;
 
+namespace {
+
+namespace block = vmx::interruptibility;
+
+/// STI blocks where RFLAGS.IF was 0, MOV SS always, for one instruction: of several in a row only the first
+/// (SDM 2B "STI", "MOV").
+void block_after(Registers& registers, Opcode opcode, std::uint32_t before) {
+    const bool was_blocked = (before & (block::blocking_by_sti | block::blocking_by_mov_ss)) != 0;
+    if (opcode == Opcode::sti) {
+        if ((registers.rflags & x86::rflags::interrupt_enable) == 0 && !was_blocked)
+            registers.interruptibility |= block::blocking_by_sti;
+        registers.rflags |= x86::rflags::interrupt_enable;
+    }
+    if (opcode == Opcode::mov_to_ss && !was_blocked) registers.interruptibility |= block::blocking_by_mov_ss;
+}
+
+/// "NMI unblocking due to IRET" (SDM 3C 28.2.2).
+std::uint32_t of_iret(const Cpu& cpu, std::uint32_t information) {
+    return information | (cpu.iret_unblocks_nmis ? rules::EventInformation::nmi_unblocking : 0);
+}
+
+}  // namespace
+
 Completion Machine::execute(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
     if (cpu.registers.activity != vmx::ActivityState::active) return {.kind = Completion::Kind::idle};
@@ -20,11 +43,13 @@ Completion Machine::execute(unsigned number, const Instruction& instruction) {
     Completion completion = dispatch(number, instruction);
     // The image of RFLAGS that a fault saves has RF = 1; else RF lasts for one instruction (SDM 3B 18.3.1.1).
     if (completion.kind == Completion::Kind::event) cpu.registers.rflags |= x86::rflags::resume;
-    // So does blocking by STI and by MOV SS.
-    if (completion.kind == Completion::Kind::done) {
-        cpu.registers.rflags &= ~x86::rflags::resume;
-        cpu.registers.interruptibility &=
-            ~(vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss);
+    // So does blocking by STI and by MOV SS: until the next instruction is done, or delivery of its exception
+    // begins.
+    if (completion.kind == Completion::Kind::done || completion.kind == Completion::Kind::event) {
+        if (completion.kind == Completion::Kind::done) cpu.registers.rflags &= ~x86::rflags::resume;
+        const std::uint32_t before = cpu.registers.interruptibility;
+        cpu.registers.interruptibility &= ~(block::blocking_by_sti | block::blocking_by_mov_ss);
+        if (completion.kind == Completion::Kind::done) block_after(cpu.registers, instruction.opcode, before);
     }
     return completion;
 }
@@ -131,6 +156,12 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             return write_msr(number, instruction);
         case Opcode::out:
             return output(number, instruction);
+        case Opcode::sti:
+        case Opcode::mov_to_ss:
+            // What they block begins when they are done.
+            return done(cpu, instruction.opcode);
+        case Opcode::iret:
+            return iret(number, instruction);
         case Opcode::vmxon:
         case Opcode::vmxoff:
         case Opcode::vmclear:
@@ -149,6 +180,50 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
     return {};
 }
 
+bool Machine::can_take_nmi(unsigned number) const {
+    const Cpu& cpu = cpus_[number];
+    const vmx::ActivityState activity = cpu.registers.activity;
+    if (activity != vmx::ActivityState::active && activity != vmx::ActivityState::hlt) return false;
+    std::uint32_t blocking = block::blocking_by_sti | block::blocking_by_mov_ss | block::blocking_by_nmi;
+    // With virtual NMIs the bit is of those alone.
+    if (cpu.in_non_root() &&
+        (current(cpu).get(field::pin_based_vm_execution_controls) & vmx::pin::virtual_nmis) != 0) {
+        blocking &= ~block::blocking_by_nmi;
+    }
+    return (cpu.registers.interruptibility & blocking) == 0;
+}
+
+Completion Machine::take_nmi(unsigned number) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.in_non_root() &&
+        (current(cpu).get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0) {
+        return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
+                                .interruption_information = rules::EventInformation::nmi().value});
+    }
+    cpu.registers.activity = vmx::ActivityState::active;
+    cpu.registers.interruptibility |= block::blocking_by_nmi;
+    return {.kind = Completion::Kind::event, .event = Event{2, false, 0}};
+}
+
+/// SDM 3C 26.3: IRET ends blocking by NMI, but not where NMIs exit; there it ends that of virtual NMIs, if
+/// they are in use. It does so even if it faults.
+Completion Machine::iret(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    bool unblocks = true;
+    if (cpu.in_non_root()) {
+        const std::uint32_t pin = current(cpu).get(field::pin_based_vm_execution_controls);
+        unblocks = (pin & vmx::pin::nmi_exiting) == 0 || (pin & vmx::pin::virtual_nmis) != 0;
+    }
+    if (unblocks) {
+        cpu.iret_unblocks_nmis = (cpu.registers.interruptibility & block::blocking_by_nmi) != 0;
+        cpu.registers.interruptibility &= ~block::blocking_by_nmi;
+    }
+    std::uint64_t frame = 0;
+    const std::optional<Completion> fault = read_quadword(number, instruction.address, frame);
+    cpu.iret_unblocks_nmis = false;
+    return fault ? *fault : done(cpu, instruction.opcode);
+}
+
 Completion Machine::raise(unsigned number, x86::Vector vector, std::optional<std::uint32_t> error_code) {
     Cpu& cpu = cpus_[number];
     const auto index = static_cast<std::uint8_t>(vector);
@@ -158,7 +233,7 @@ Completion Machine::raise(unsigned number, x86::Vector vector, std::optional<std
             const auto information =
                 rules::EventInformation::hardware_exception(index, error_code.has_value());
             return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
-                                    .interruption_information = information.value,
+                                    .interruption_information = of_iret(cpu, information.value),
                                     .interruption_error_code = error_code.value_or(0)});
         }
     }
@@ -179,7 +254,7 @@ Completion Machine::raise_page_fault(unsigned number, std::uint64_t linear_addre
             const auto information = rules::EventInformation::hardware_exception(14, true);
             return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
                                     .qualification = linear_address,
-                                    .interruption_information = information.value,
+                                    .interruption_information = of_iret(cpu, information.value),
                                     .interruption_error_code = error_code});
         }
     }

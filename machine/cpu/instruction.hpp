@@ -29,6 +29,9 @@ enum class Opcode : std::uint8_t {
     rdmsr,
     wrmsr,
     out,  // AL to port DX
+    sti,
+    mov_to_ss,  // the selector that is there already
+    iret,       // to the same place; `address` is that of its frame, of which eight bytes are read
     // VMX. Pointers and descriptors are at `address`; INVEPT, INVVPID: general[b] is the type; VMREAD,
     // VMWRITE: general[b] is the encoding and general[a] the datum.
     vmxon,
@@ -64,12 +67,15 @@ struct Instruction {
         case Opcode::nop:
         case Opcode::hlt:
         case Opcode::out:
+        case Opcode::sti:
             return 1;
         case Opcode::cpuid:
         case Opcode::pause:
         case Opcode::rdtsc:
         case Opcode::rdmsr:
         case Opcode::wrmsr:
+        case Opcode::mov_to_ss:
+        case Opcode::iret:
             return 2;
         case Opcode::mov_to_cr0:
         case Opcode::mov_to_cr3:

@@ -33,6 +33,7 @@ struct Cpu {
     std::uint64_t current_vmcs = no_vmcs;
     std::unique_ptr<Tlb> tlb;
     // Where the VMCS at `found_pointer` is: VMCSs never go, so this holds while the pointers are equal.
+    bool iret_unblocks_nmis = false;  // the IRET that is being executed has done so
     mutable std::uint64_t found_pointer = no_vmcs;
     mutable Vmcs* found_vmcs = nullptr;
 
@@ -45,9 +46,9 @@ using Descriptor = std::array<std::uint64_t, 2>;
 /// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state.
 /// No instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
 ///
-/// Not modelled: interrupts from outside (no external interrupt, NMI, SMI or INIT ever comes), delivery
-/// through an IDT (an exception is handed to the driver), segmentation, and paging modes other than 4-level
-/// and none.
+/// NMIs come between instructions, where whoever drives the machine says so. Not modelled: other interrupts
+/// from outside (no external interrupt, SMI or INIT ever comes), delivery through an IDT (an exception is
+/// handed to the driver), segmentation, and paging modes other than 4-level and none.
 class Machine {
 public:
     enum class TlbKind : std::uint8_t { retentive };
@@ -71,6 +72,12 @@ public:
 
     /// Executes one instruction on a processor, VM exit included.
     Completion execute(unsigned cpu, const Instruction& instruction);
+
+    /// Would the processor take an NMI now, between two instructions? (SDM 3A 6.7.1, SDM 3C table
+    /// 25-3, 27.7.1.) On this one STI blocks NMIs as MOV SS does, which the SDM leaves to the processor.
+    [[nodiscard]] bool can_take_nmi(unsigned cpu) const;
+    /// An NMI arrives, which the processor can take: it is delivered (`event`), or exits.
+    Completion take_nmi(unsigned cpu);
 
     /// Bytes at a linear address, as the processor's current software reads them; an exception or VM exit
     /// otherwise. (What the operands in memory of VMX instructions are read by.)
@@ -143,6 +150,7 @@ private:
     }
     Completion raise_invalid_opcode(unsigned cpu) { return raise(cpu, x86::Vector::invalid_opcode); }
     std::optional<Completion> pending_exit(unsigned cpu);
+    Completion iret(unsigned cpu, const Instruction& instruction);
     Completion unconditional_exit(unsigned cpu, const Instruction& instruction, vmx::ExitReason reason,
                                   std::uint64_t qualification = 0, std::uint32_t information = 0);
 

@@ -62,10 +62,13 @@ Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_
         case Outcome::Kind::page_fault:
             return raise_page_fault(number, linear_address, outcome.error_code);
         case Outcome::Kind::ept_violation:
-            return vm_exit(number, {.reason = ExitReason::ept_violation,
-                                    .qualification = outcome.exit_qualification,
-                                    .guest_linear_address = linear_address,
-                                    .guest_physical_address = outcome.physical});
+            return vm_exit(
+                number,
+                {.reason = ExitReason::ept_violation,
+                 .qualification = outcome.exit_qualification |
+                                  (cpus_[number].iret_unblocks_nmis ? violation::nmi_unblocking_by_iret : 0),
+                 .guest_linear_address = linear_address,
+                 .guest_physical_address = outcome.physical});
         case Outcome::Kind::ept_misconfiguration:
             return vm_exit(number, {.reason = ExitReason::ept_misconfiguration,
                                     .guest_physical_address = outcome.physical});

@@ -1,5 +1,8 @@
 #include "machine/program/bare_world.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include "machine/program/layout.hpp"
 
 namespace flatback::machine {
@@ -20,8 +23,56 @@ Registers& BareWorld::registers(unsigned vm, unsigned vcpu) {
     return machines_[vm]->cpu(vcpu).registers;
 }
 
+std::optional<Completion> BareWorld::take(Machine& machine, unsigned vcpu, Completion& completion) {
+    if (!machine.can_take_nmi(vcpu)) {
+        permitted_ = false;
+        return std::nullopt;
+    }
+    const Completion nmi = machine.take_nmi(vcpu);
+    if (nmi.kind == Completion::Kind::vm_exit) return nmi;
+    completion.nmi = true;
+    return std::nullopt;
+}
+
 Completion BareWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
-    return machines_[vm]->execute(vcpu, instruction);
+    Machine& machine = *machines_[vm];
+    ++calls_;
+    const auto due = [&](bool early) {
+        return std::ranges::any_of(driven_nmis_, [&](const NmiPlace& place) {
+            return place.call == calls_ && place.early == early;
+        });
+    };
+    Completion before;
+    if (due(true)) {
+        if (const auto exit = take(machine, vcpu, before)) return *exit;
+    }
+    Completion completion = machine.execute(vcpu, instruction);
+    completion.nmi = before.nmi;
+    const bool waits = !driven_ && waiting_.contains({vm, vcpu}) && machine.can_take_nmi(vcpu);
+    if (waits) waiting_.erase({vm, vcpu});
+    if (waits || due(false)) {
+        if (const auto exit = take(machine, vcpu, completion)) return *exit;
+    }
+    return completion;
+}
+
+bool BareWorld::nmi(unsigned vm, unsigned vcpu, bool) {
+    Machine& machine = *machines_[vm];
+    Completion completion;
+    if (driven_) {
+        if (!driven_nmis_.empty()) static_cast<void>(take(machine, vcpu, completion));
+    } else if (machine.can_take_nmi(vcpu)) {
+        static_cast<void>(take(machine, vcpu, completion));
+    } else {
+        waiting_.insert({vm, vcpu});  // of several the processor keeps one
+    }
+    return true;
+}
+
+void BareWorld::drive(std::vector<NmiPlace> nmis) {
+    driven_ = true;
+    driven_nmis_ = std::move(nmis);
+    permitted_ = true;
 }
 
 std::uint64_t BareWorld::read(unsigned vm, std::uint64_t l1_physical) const {
@@ -61,6 +112,7 @@ bool BareWorld::take_page(unsigned, std::uint64_t) {
 }
 
 void BareWorld::set_step(std::uint64_t step) {
+    calls_ = 0;
     for (const auto& machine : machines_) {
         if (machine == nullptr) continue;
         for (unsigned cpu = 0; cpu < machine->cpu_count(); ++cpu) {

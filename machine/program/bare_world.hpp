@@ -3,6 +3,10 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include "machine/cpu/machine.hpp"
 #include "machine/program/program.hpp"
@@ -36,14 +40,29 @@ public:
     bool destroy_vm(unsigned vm) override;
     bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
     bool take_page(unsigned vm, std::uint64_t l1_physical) override;
+    bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) override;
     void set_step(std::uint64_t step) override;
+
+    /// For a comparison: NMIs come where the other world had them, and nowhere else. `nmis`: of the next
+    /// step.
+    void drive(std::vector<NmiPlace> nmis);
+    /// False: an NMI of the last step could not have been taken there.
+    [[nodiscard]] bool driven_nmis_were_permitted() const { return permitted_; }
 
     /// The machine that is VM `vm`, which must exist.
     [[nodiscard]] Machine& machine(unsigned vm = 0) { return *machines_[vm]; }
 
 private:
+    /// Takes an NMI; nothing: it was delivered, and `completion` says so.
+    std::optional<Completion> take(Machine& machine, unsigned vcpu, Completion& completion);
+
     Options options_;
     std::array<std::unique_ptr<Machine>, program_vm_limit> machines_{};
+    std::set<std::pair<unsigned, unsigned>> waiting_{};  // NMIs, by VM and virtual CPU
+    bool driven_ = false;
+    std::vector<NmiPlace> driven_nmis_{};
+    bool permitted_ = true;
+    unsigned calls_ = 0;  // of `execute` in this step
 };
 
 }  // namespace flatback::machine

@@ -187,6 +187,12 @@ Step decode(std::uint8_t what, std::uint8_t who, std::uint8_t a, std::uint8_t b)
         case StepKind::take_page:
             operands = {data_pages[a % 4]};
             break;
+        case StepKind::iret:
+            operands = {ordinary_address};
+            break;
+        case StepKind::nmi:
+            operands = {a % 2U};
+            break;
         default:
             break;
     }

@@ -6,6 +6,7 @@
 #include "machine/memory/structure_editor.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/prepare.hpp"
+#include "machine/rules/event.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
@@ -137,6 +138,10 @@ Observation Runner::environment(const Step& step) {
         case StepKind::take_page:
             done = world_.vcpu_count(step.vm) != 0 && world_.take_page(step.vm, step.operands[0]);
             break;
+        case StepKind::nmi:
+            done = step.vcpu < world_.vcpu_count(step.vm) &&
+                   world_.nmi(step.vm, step.vcpu, step.operands[0] != 0);
+            break;
         default:
             break;
     }
@@ -212,6 +217,7 @@ Completion Runner::run_instruction(const Step& step, Observation& observation) {
             return world_.execute(step.vm, step.vcpu, {opcode, rax, rbx, operands[0], operands[2] != 0});
         case StepKind::prefetch:
         case StepKind::invlpg:
+        case StepKind::iret:
             return operate(step, opcode, operands[0]);
         case StepKind::mov_to_cr0:
         case StepKind::mov_to_cr3:
@@ -277,6 +283,7 @@ std::uint64_t Runner::read_field(const Step& step, std::uint64_t encoding) {
 void Runner::observe(const Step& step, const Completion& completion, Observation& observation) {
     Registers& registers = world_.registers(step.vm, step.vcpu);
     observation.failed_check = completion.failed_check;
+    observation.nmi = completion.nmi;
     switch (completion.kind) {
         case Completion::Kind::idle:
             observation.status = Observation::Status::idle;
@@ -311,6 +318,7 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
                     exit.guest_physical_address = read_field(step, field::guest_physical_address.encoding);
                     return;
                 case vmx::ExitReason::exception_or_nmi:
+                    if ((exit.interruption_information & rules::EventInformation::error_code) == 0) return;
                     exit.interruption_error_code =
                         read_field(step, field::vm_exit_interruption_error_code.encoding);
                     return;
@@ -384,10 +392,15 @@ Observation Runner::prepare(const Step& step) {
 
 bool same_view(const Observation& a, const Observation& b) {
     return a.status == b.status && a.event == b.event && a.value == b.value && a.flags == b.flags &&
-           a.instruction_error == b.instruction_error && a.exit == b.exit;
+           a.instruction_error == b.instruction_error && a.exit == b.exit && a.nmi == b.nmi;
 }
 
 std::string describe(const Observation& observation) {
+    if (observation.nmi) {
+        Observation without = observation;
+        without.nmi = false;
+        return describe(without) + ", then an NMI";
+    }
     char text[256];
     using Status = Observation::Status;
     switch (observation.status) {

@@ -49,6 +49,8 @@ struct Observation {
     ExitRecord exit{};
     /// Loads, stores and fetches, if asked for: every outcome permitted before the step was made.
     PermittedOutcomes permitted{};
+    /// Behind all this an NMI was delivered.
+    bool nmi = false;
     /// Which check a failed VM entry did not pass; for the reader only.
     const char* failed_check = nullptr;
 };

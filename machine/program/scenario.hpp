@@ -67,6 +67,9 @@ public:
     Scenario& rdtsc() { return add(StepKind::rdtsc); }
     Scenario& rdmsr(std::uint64_t number) { return add(StepKind::rdmsr, number); }
     Scenario& wrmsr(std::uint64_t number, std::uint64_t value) { return add(StepKind::wrmsr, number, value); }
+    Scenario& sti() { return add(StepKind::sti); }
+    Scenario& mov_to_ss() { return add(StepKind::mov_to_ss); }
+    Scenario& iret(std::uint64_t frame) { return add(StepKind::iret, frame); }
     Scenario& out(std::uint64_t port) { return add(StepKind::out, port); }
 
     // VMX instructions.
@@ -141,6 +144,8 @@ public:
     Scenario& destroy_vm() { return add(StepKind::destroy_vm); }
     Scenario& move_vcpu(unsigned processor) { return add(StepKind::move_vcpu, processor); }
     Scenario& take_page(std::uint64_t physical) { return add(StepKind::take_page, physical); }
+    Scenario& nmi() { return add(StepKind::nmi, 0); }
+    Scenario& nmi_at_next_exit() { return add(StepKind::nmi, 1); }
 
     [[nodiscard]] const Program& program() const { return program_; }
 

@@ -28,6 +28,9 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
     {"rdmsr", {number}},
     {"wrmsr", {number, number}},
     {"out", {number}},
+    {"sti", {}},
+    {"mov_to_ss", {}},
+    {"iret", {address}},
     {"vmxon", {address}},
     {"vmxoff", {}},
     {"vmclear", {address}},
@@ -53,6 +56,7 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
     {"destroy_vm", {}},
     {"move_vcpu", {processor}},
     {"take_page", {address}},
+    {"nmi", {number}},
 }};
 
 }  // namespace

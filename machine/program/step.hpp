@@ -36,6 +36,9 @@ enum class StepKind : std::uint8_t {
     rdmsr,  // number
     wrmsr,  // number, value
     out,    // port
+    sti,
+    mov_to_ss,
+    iret,   // address of its frame
     vmxon,  // pointer
     vmxoff,
     vmclear,  // pointer
@@ -65,9 +68,10 @@ enum class StepKind : std::uint8_t {
     destroy_vm,
     move_vcpu,  // processor
     take_page,  // L1-physical address: L0 gives the page another frame, with the same content
+    nmi,        // 0: it comes now; 1: while L0 handles the virtual CPU's next exit, if there is an L0
 };
 
-inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::take_page) + 1;
+inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::nmi) + 1;
 
 /// One step of a program: who, on which virtual CPU of which VM, does what with which operands.
 struct Step {

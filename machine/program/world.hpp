@@ -12,6 +12,13 @@
 
 namespace flatback::machine {
 
+/// Where in a step an NMI reached the software: behind the instruction of the n-th call of `execute`, or
+/// `early`, before it. 0: before all of them.
+struct NmiPlace {
+    unsigned call = 0;
+    bool early = false;
+};
+
 /// Where a program runs: VMs with virtual CPUs, each of which runs L1 or one of its L2s. On the bare machine
 /// a virtual CPU is a processor; under a hypervisor it is what that hypervisor makes of one. Everything here
 /// is as L1 sees it: its physical memory, its exits, its registers.
@@ -46,6 +53,9 @@ public:
     virtual bool destroy_vm(unsigned vm) = 0;
     virtual bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) = 0;
     virtual bool take_page(unsigned vm, std::uint64_t l1_physical) = 0;
+    /// An NMI for a virtual CPU, which takes it as soon as it can. `meets_l0`: it comes while a hypervisor
+    /// below L1 handles the next exit.
+    virtual bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) = 0;
 
     /// Entries made from now on are made at this step.
     virtual void set_step(std::uint64_t step) = 0;

@@ -57,6 +57,8 @@ inline constexpr std::uint64_t final_translation = 1U << 8;
 inline constexpr std::uint64_t user_mode_address = 1U << 9;
 inline constexpr std::uint64_t writable_address = 1U << 10;
 inline constexpr std::uint64_t execute_disable_address = 1U << 11;
+/// Set by the processor, not by a walk.
+inline constexpr std::uint64_t nmi_unblocking_by_iret = 1U << 12;
 }  // namespace violation
 
 }  // namespace flatback::machine

@@ -101,6 +101,16 @@ public:
     }
     /// L0 took a page away. False: it does not tell the engine.
     virtual bool tells_of_taken_page() { return true; }
+    // NMIs. True, each: as it should be.
+    /// One met L0. False: it is forgotten.
+    virtual bool keeps_nmi() { return true; }
+    /// L0 gave one to the guest. False: it thinks that it still has it.
+    virtual bool gave_nmi() { return true; }
+    /// The entry that was to deliver one failed, and the engine gives it back. False: nobody takes it.
+    virtual bool takes_nmi_back() { return true; }
+    /// False: L0 writes it to the entry field by itself, whatever blocks, and whoever asked for an exit.
+    virtual bool asks_the_engine_about_nmis() { return true; }
+
     /// A VM is destroyed, with a virtual CPU in L2 or none. False: what it owned is kept.
     virtual bool gives_back(bool in_l2) {
         static_cast<void>(in_l2);

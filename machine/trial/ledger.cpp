@@ -68,6 +68,8 @@ public:
         contexts_of_ept();
         l0_moves();
         other_rules();
+        flushes_of_l0();
+        for (LedgerCase& each : nmi_cases()) cases.push_back(std::move(each));
     }
     std::vector<LedgerCase> cases;
 
@@ -758,6 +760,55 @@ private:
             together.vcpus = 2;
             together.processors = 1;
             add(2, "VirtualCpusOnOneProcessorShareNoTag", say, together);
+        }
+    }
+
+    /// Flushes that are L0's own affair (docs/tags.md).
+    void flushes_of_l0() {
+        {
+            // MOV to CR4 exits where VMXE changes, and L0 does what PGE does in the processor's place.
+            Scenario say = world();
+            say.edit().map(0, page_a, data(2), global_flags).l1().load(page_a);
+            say.edit().map(0, page_a, data(6), global_flags).l1();
+            say.mov_to_cr4(cr4_base & ~x86::cr4::page_global_enable & ~x86::cr4::vmx_enable).load(page_a);
+            add(0, "AMovToCr4ThatL0MakesDropsGlobalTranslations", say);
+        }
+        {
+            // More EPTPs than L0 keeps contexts of: the one that goes round maps something else than what it
+            // had.
+            Scenario say = world();
+            constexpr unsigned eptps = 16;
+            const auto root = [](unsigned index) { return data(30 + index); };
+            for (unsigned index = 0; index < eptps; ++index)
+                say.edit().poke(root(index), (layout::ept_root(0) + 0x1000) | 7);
+            say.l1().vmxon().prepare(vmcs_a, {.vpid = 1, .ept = 0, .tables = 1});
+            for (unsigned index = 0; index < eptps; ++index) {
+                say.vmwrite(field::ept_pointer, root(index) | 0x1E).vmlaunch().vmresume();
+                say.l2().load(page_a).vmcall().l1();
+            }
+            for (const unsigned index : {1U, 0U}) {
+                say.vmwrite(field::ept_pointer, layout::eptp(index)).vmresume();
+                say.l2().load(page_a).vmcall().l1();
+            }
+            add(0, "AnEptContextThatIsGivenToAnotherEptpIsEmpty", say);
+        }
+        {
+            // EPT02 has a few tables only: they go round among the pages that L2 touches.
+            Scenario say = world();
+            constexpr unsigned regions = 14;
+            for (unsigned index = 0; index < regions; ++index) {
+                const std::uint64_t guest_physical = (std::uint64_t{index} + 1) << 30;
+                say.edit().map(1, page_a + (2 + index) * 0x1000ULL, guest_physical);
+                say.ept_map(0, guest_physical, data(10 + index)).poke(data(10 + index), 0xE0 + index);
+            }
+            say.l1().vmxon().prepare(vmcs_a, {.vpid = 1, .ept = 0, .tables = 1}).vmlaunch();
+            for (unsigned round = 0; round < 3; ++round) {
+                for (unsigned index = 0; index < regions; ++index)
+                    say.l2().load(page_a + (2 + (round * 5 + index * 3) % regions) * 0x1000ULL);
+            }
+            NestedWorld::Options few;
+            few.l0_pages = 38;
+            add(0, "TablesThatEpt02TakesBackAreForgotten", say, few);
         }
     }
 

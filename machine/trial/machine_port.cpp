@@ -104,8 +104,11 @@ void MachinePort::flush(const HardwareFlush& flush) {
     host_.defect->flush(flush, vpid, [this](const HardwareFlush& it) { run(it); });
 }
 
-void MachinePort::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
-    flush({false, static_cast<std::uint64_t>(type), tag, linear_address, processor_});
+void MachinePort::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
+                          tag::FlushCause cause, std::uint16_t) {
+    HardwareFlush it{false, static_cast<std::uint64_t>(type), tag, linear_address, processor_};
+    it.cause = {cause};
+    flush(it);
 }
 
 void MachinePort::invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause) {

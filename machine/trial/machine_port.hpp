@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "machine/cpu/machine.hpp"
@@ -49,7 +50,8 @@ public:
     void clear_vmcs(x86::Hpa page);
     std::uint32_t hardware_vmcs_revision() { return host_.machine.model().vmx.revision(); }
     void write_host_state();
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
+    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
+                 tag::FlushCause cause = tag::FlushCause::unknown, std::uint16_t vpid12 = 0);
     void invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause = tag::FlushCause::unknown);
     std::byte* l1_page(x86::Gpa<x86::L1> address);
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
@@ -62,7 +64,7 @@ public:
     std::uint64_t ept01_pointer() { return space_.ept01_pointer(); }
     void set_cr2(std::uint64_t value) { registers().cr2 = value; }
     bool handle_ept01_violation(std::uint64_t) { return false; }
-    void return_nmi() {}  // no NMI is ever given
+    void return_nmi() { nmi_returned_ = host_.defect == nullptr || host_.defect->takes_nmi_back(); }
     [[noreturn]] void l1_shutdown(const char* why) {
         throw EngineFailure(std::string("L1 is shut down: ") + why);
     }
@@ -80,6 +82,8 @@ public:
     /// VMLAUNCH or VMRESUME, as the VMCS needs it; the engine's word is checked where the VMCS was not moved.
     Completion enter(bool engine_says_launch);
     void run(const HardwareFlush& flush);
+    /// The engine has given back the NMI since the last question.
+    [[nodiscard]] bool take_returned_nmi() { return std::exchange(nmi_returned_, false); }
 
 private:
     [[nodiscard]] Registers& registers() { return host_.machine.cpu(processor_).registers; }
@@ -89,6 +93,7 @@ private:
     L1Space& space_;
     unsigned processor_;
     x86::Hpa current_{};
+    bool nmi_returned_ = false;
     std::set<std::uint64_t> active_;   // VMCSs that were loaded
     std::set<std::uint64_t> cleared_;  // of these, what a move cleared and nothing has launched since
 };

@@ -10,6 +10,7 @@
 
 #include "machine/command/commands.hpp"
 #include "machine/trial/mutants.hpp"
+#include "machine/trial/source/run.hpp"
 
 namespace flatback::machine {
 
@@ -20,9 +21,29 @@ struct MutantsOptions {
     std::size_t random_programs = 200;
     std::uint64_t memory_megabytes = 256;
     std::size_t tlb_entries = std::size_t{1} << 20;
+    bool source = false;
+    SourceMutantsOptions of_source{};
+    std::string sources = ".";
+    std::string scratch;
 };
 
+// Mutants of the sources themselves, in a scratch copy.
+CommandStatus run_source(const MutantsOptions& options, CommandSetting& setting) {
+    SourceMutantsOptions of_source = options.of_source;
+    of_source.sources = options.sources;
+    of_source.scratch = options.scratch.empty() ? of_source.sources / "build" / "source-mutants"
+                                                : std::filesystem::path(options.scratch);
+    if (!std::filesystem::exists(of_source.sources / "nested/vcpu.hpp")) {
+        setting.error << "flatback machine: " << options.sources
+                      << ": no sources of Flatback are there (--sources)\n";
+        return CommandStatus::usage;
+    }
+    return try_source_mutants(of_source, setting.out).alive == 0 ? CommandStatus::success
+                                                                 : CommandStatus::failure;
+}
+
 CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
+    if (options.source) return run_source(options, setting);
     const TrialLimits limits{options.memory_megabytes << 20, options.tlb_entries};
     // A correct L0 passes all that a mutant is to fail.
     for (const LedgerCase& each : ledger()) {
@@ -85,6 +106,16 @@ void add_mutants_command(CLI::App& app, CommandSetting& setting) {
     command
         .add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
         ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
+    command.add_flag("--source", options->source,
+                     "mutants of the sources of tag/ and nested/ instead, each built and tested (minutes)");
+    command.add_option("--count", options->of_source.count, "--source: how many that compile (default 20)")
+        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
+    command.add_option("--seed", options->of_source.seed, "--source: which ones (default 1)");
+    command.add_option("--files", options->of_source.files,
+                       "--source: only files whose path has one of these in it");
+    command.add_option("--sources", options->sources, "--source: the repository (default: where you are)");
+    command.add_option("--scratch", options->scratch,
+                       "--source: where the copy is built (default: build/source-mutants)");
     command.callback(
         [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }

@@ -85,7 +85,8 @@ void fill_msr_bitmap(PhysicalMemory& memory, std::uint64_t bitmap) {
 
 struct NestedWorld::Host {
     Host(Machine& machine, const Options& options)
-        : pages(machine.memory(), options.memory_bytes),
+        : pages(machine.memory(),
+                std::min(options.memory_bytes / x86::page_size, options.l0_pages) * x86::page_size),
           pool(options.vpids),
           capabilities(capabilities_for(machine.model(), options.tags)),
           l0{.machine = machine,
@@ -124,6 +125,12 @@ struct NestedWorld::VirtualCpu {
     /// What no VMCS holds, while the virtual CPU is off its processor.
     Registers saved = kernel_registers(0);
     bool on_processor = false;
+    // An NMI of this virtual CPU's: still to come, at the next exit; with the processor, which cannot take
+    // it; with L0.
+    bool nmi_armed = false;
+    bool nmi_latched = false;
+    bool nmi_with_l0 = false;
+    bool nmi_owed = false;  // the same, whatever a defective L0 makes of it
 
     template <vmx::FieldWidth W, vmx::FieldKind K>
     vmx::field_value_t<W> get(vmx::Field<W, K> what) {
@@ -328,7 +335,40 @@ bool NestedWorld::take_page(unsigned vm, std::uint64_t l1_physical) {
     return true;
 }
 
+/// The processor takes what waits for it, in whatever guest that is.
+bool NestedWorld::takes_latched_nmi(VirtualCpu& guest) {
+    return guest.nmi_latched && machine_.can_take_nmi(guest.port.processor()) &&
+           std::exchange(guest.nmi_latched, false);
+}
+
+bool NestedWorld::nmi(unsigned vm, unsigned vcpu, bool meets_l0) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    if (meets_l0) {
+        guest.nmi_armed = true;
+        return true;
+    }
+    guest.nmi_latched = true;
+    if (!takes_latched_nmi(guest)) return true;
+    nmis_.push_back({});
+    const unsigned processor = guest.port.processor();
+    if (machine_.take_nmi(processor).kind == Completion::Kind::vm_exit) {
+        if (!guest.engine.in_l2()) throw EngineFailure("an NMI exits L1");
+        const std::uint64_t reflected = guest.engine.counters().exits_reflected;
+        const bool launch =
+            guest.engine.handle_l2_exit(static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi)) ==
+            nested::Entry::vmlaunch;
+        enter(guest, launch);
+        if (guest.engine.counters().exits_reflected == reflected)
+            throw EngineFailure("an NMI exit of L2's is not reflected");
+    }
+    return true;
+}
+
 void NestedWorld::set_step(std::uint64_t step) {
+    calls_ = 0;
+    nmis_.clear();
+    withheld_ = false;
+    unsent_ = false;
     for (unsigned cpu = 0; cpu < machine_.cpu_count(); ++cpu) machine_.retentive_tlb(cpu).set_step(step);
 }
 
@@ -362,8 +402,9 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     const bool launch = machine_.current_vmcs(processor)->launch_state == Vmcs::LaunchState::clear;
     guest.on_processor = true;
     running_[processor] = &guest;
-    const Completion entered = enter(guest, launch);
-    if (entered.event)
+    // What L0 has for the guest waits for the next exit, so that a step says where it came.
+    const Entered entered = enter(guest, launch, false);
+    if (entered.completion.event)
         throw EngineFailure("an event was left to be delivered when the guest was interrupted");
 }
 
@@ -373,11 +414,30 @@ NestedWorld::VirtualCpu& NestedWorld::on_processor(unsigned vm, unsigned vcpu) {
     return guest;
 }
 
+/// Right before an entry: the engine decides what becomes of an NMI that L0 has.
+void NestedWorld::give_nmi(VirtualCpu& guest, Entered& entered, bool& launch) {
+    const bool in_l2 = guest.engine.in_l2();
+    bool given = true;
+    if (options_.defect != nullptr && !options_.defect->asks_the_engine_about_nmis()) {
+        guest.put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
+    } else {
+        nested::Entry entry = launch ? nested::Entry::vmlaunch : nested::Entry::vmresume;
+        given = guest.engine.deliver_nmi(entry);
+        launch = entry == nested::Entry::vmlaunch;
+    }
+    if (!given) return;
+    guest.nmi_with_l0 = options_.defect != nullptr && !options_.defect->gave_nmi();
+    entered.nmi_exits = in_l2 && !guest.engine.in_l2();
+    entered.nmi_delivered = !entered.nmi_exits;
+}
+
 /// VM entries until one comes to stand: what the processor refuses is the engine's to deal with.
-Completion NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch) {
+NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch, bool may_give_nmi) {
     const unsigned processor = guest.port.processor();
+    Entered result;
     machine_.memory().note_direct_writes();
     for (bool launch = engine_says_launch;;) {
+        if (guest.nmi_with_l0 && may_give_nmi) give_nmi(guest, result, launch);
         if (options_.defect != nullptr) {
             const Vmcs& vmcs = *machine_.current_vmcs(processor);
             options_.defect->before_entry(guest.engine.in_l2(), vmcs.get(field::virtual_processor_identifier),
@@ -388,7 +448,10 @@ Completion NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch) {
             options_.defect->after_entry(entered.kind == Completion::Kind::vm_entry,
                                          [&](const HardwareFlush& it) { guest.port.run(it); });
         }
-        if (entered.kind == Completion::Kind::vm_entry) return entered;
+        if (entered.kind == Completion::Kind::vm_entry) {
+            result.completion = entered;
+            return result;
+        }
         nested::Entry next = nested::Entry::vmresume;
         if (entered.kind == Completion::Kind::vm_exit) {
             if (!guest.engine.in_l2())
@@ -396,6 +459,10 @@ Completion NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch) {
             next = guest.engine.handle_l2_exit(entered.exit_reason.value);
         } else if (!guest.engine.handle_failed_entry(guest.get(field::vm_instruction_error))) {
             throw EngineFailure(std::string("the VM entry into L1 fails: ") + name_of_check(entered));
+        }
+        if (guest.port.take_returned_nmi()) {
+            guest.nmi_with_l0 = true;
+            result.nmi_delivered = false;
         }
         machine_.memory().note_direct_writes();
         launch = next == nested::Entry::vmlaunch;
@@ -408,8 +475,11 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
     VirtualCpu& guest = on_processor(vm, vcpu);
     const unsigned processor = guest.port.processor();
     nested::Counters& counters = guest.engine.counters();
+    ++calls_;
+    withheld_ = false;
+    bool nmi_before = false;
     while (true) {
-        const bool from_l2 = guest.engine.in_l2();
+        bool from_l2 = guest.engine.in_l2();
         // A VMWRITE of L1's as a defect has it, whether it exits or goes to a shadow VMCS.
         const bool changed = options_.defect != nullptr && instruction.opcode == Opcode::vmwrite && !from_l2;
         std::uint64_t& source = machine_.cpu(processor).registers.general[instruction.a];
@@ -418,37 +488,88 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             const std::uint64_t encoding = machine_.cpu(processor).registers.general[instruction.b];
             source = options_.defect->written_by_l1(encoding, written);
         }
-        const Completion completion = machine_.execute(processor, instruction);
+        Completion completion = machine_.execute(processor, instruction);
+        completion.nmi = nmi_before;
+        bool done = true;  // the instruction is over, in whatever way
         if (completion.kind != Completion::Kind::vm_exit) {
             if (changed) source = written;
-            return completion;
+            if (!takes_latched_nmi(guest)) return completion;
+            nmis_.push_back({calls_, false});
+            const Completion nmi = machine_.take_nmi(processor);
+            if (nmi.kind != Completion::Kind::vm_exit) {
+                completion.nmi = true;
+                return completion;
+            }
+            completion = nmi;
         }
 
         const std::uint64_t reflected = counters.exits_reflected;
-        const vmx::ExitReason reason = completion.exit_reason.basic();
-        if (options_.defect != nullptr) {
-            const Vmcs& vmcs = *machine_.current_vmcs(processor);
-            options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
-                                        [&](const HardwareFlush& it) { guest.port.run(it); });
+        const bool l1_executed = !from_l2;
+        Entered entered;
+        bool nmi_now = nmi_before;
+        // Once, or again where an NMI that waited is an exit right behind the entry.
+        for (bool exited = true; std::exchange(exited, false);) {
+            const vmx::ExitReason reason = completion.exit_reason.basic();
+            if (options_.defect != nullptr) {
+                const Vmcs& vmcs = *machine_.current_vmcs(processor);
+                options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
+                                            [&](const HardwareFlush& it) { guest.port.run(it); });
+            }
+            // L0's own handler takes an NMI that comes now, if the guest did not leave NMIs blocked.
+            if (std::exchange(guest.nmi_armed, false)) guest.nmi_latched = true;
+            if (takes_latched_nmi(guest)) {
+                guest.nmi_owed = true;
+                guest.nmi_with_l0 = options_.defect == nullptr || options_.defect->keeps_nmi();
+            }
+
+            bool launch = false;
+            if (from_l2) {
+                launch = guest.engine.handle_l2_exit(completion.exit_reason.value) == nested::Entry::vmlaunch;
+            } else if (!handle_l1_exit(guest, reason)) {
+                launch = handle_vmx_instruction(guest, reason, instruction);
+            }
+            if (changed) source = written;
+            // The instruction is still to be executed: EPT02 has now what it lacked, or the window for an NMI
+            // is open, or VMXOFF begins again where L1 left many VMCSs active.
+            const bool of_l0 = counters.exits_reflected == reflected;
+            if ((of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
+                (of_l0 && reason == vmx::ExitReason::interrupt_window) ||
+                (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation())) {
+                done = false;
+            }
+            entered = enter(guest, launch);
+            if (entered.nmi_delivered || entered.nmi_exits) {
+                nmis_.push_back({calls_, !done});
+                unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
+            }
+            // What the processor says that it delivered.
+            if (entered.nmi_delivered && entered.completion.event == Event{2, false, 0}) {
+                nmi_now = true;
+                entered.completion.event.reset();
+            }
+            withheld_ = guest.nmi_owed && done && !entered.completion.event && nmi_now == nmi_before;
+            if (!takes_latched_nmi(guest)) continue;
+            nmis_.push_back({calls_, !done});
+            completion = machine_.take_nmi(processor);
+            exited = completion.kind == Completion::Kind::vm_exit;
+            nmi_now = nmi_now || !exited;
+            from_l2 = true;
         }
-        bool launch = false;
-        if (from_l2) {
-            launch = guest.engine.handle_l2_exit(completion.exit_reason.value) == nested::Entry::vmlaunch;
-        } else if (!handle_l1_exit(guest, reason)) {
-            launch = handle_vmx_instruction(guest, reason, instruction);
-        }
-        if (changed) source = written;
-        const Completion entered = enter(guest, launch);
+        Completion& entry = entered.completion;
         const bool into_l2 = guest.engine.in_l2();
         if (counters.exits_reflected != reflected) {
-            return {.kind = Completion::Kind::vm_exit, .exit_reason = completion.exit_reason};
+            return {.kind = Completion::Kind::vm_exit, .exit_reason = completion.exit_reason, .nmi = nmi_now};
         }
-        if (into_l2 && !from_l2) return entered;
-        if (entered.event) return {.kind = Completion::Kind::event, .event = entered.event};
-        // VMXOFF begins again where L1 left many VMCSs active.
-        if (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation()) continue;
-        // What EPT02 lacked is there now: the access is made again.
-        if (!from_l2 || reason != vmx::ExitReason::ept_violation) return {};
+        if (!done) {
+            nmi_before = nmi_now;
+            continue;
+        }
+        if (into_l2 && l1_executed) {
+            entry.nmi = nmi_now;
+            return entry;
+        }
+        if (entry.event) return {.kind = Completion::Kind::event, .event = entry.event, .nmi = nmi_now};
+        return {.nmi = nmi_now};
     }
 }
 
@@ -494,6 +615,10 @@ bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
             }
             return true;
         }
+        case vmx::ExitReason::exception_or_nmi:
+            throw EngineFailure("an NMI exits L1");
+        case vmx::ExitReason::interrupt_window:  // L0's own: the NMI that waits can go in now
+            return true;
         case vmx::ExitReason::ept_violation:  // beyond all of L1's memory
             guest.engine.inject(general_protection);
             return true;

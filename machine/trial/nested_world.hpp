@@ -28,6 +28,7 @@ public:
         std::uint16_t vpids = 65535;  // in the pool
         std::uint64_t memory_bytes = std::uint64_t{256} << 20;
         std::size_t entry_limit = std::size_t{1} << 20;
+        std::uint64_t l0_pages = ~std::uint64_t{0};  // that L0 may have; more are refused
         bool limit_is_error = false;  // a comparison that reaches a bound throws, and does not just end
         Defect* defect = nullptr;     // only in tests
         bool record_flushes = false;
@@ -52,6 +53,7 @@ public:
     bool destroy_vm(unsigned vm) override;
     bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
     bool take_page(unsigned vm, std::uint64_t l1_physical) override;
+    bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) override;
     void set_step(std::uint64_t step) override;
 
     /// The registers with CR0 and CR4 as the guest reads them.
@@ -64,6 +66,12 @@ public:
     [[nodiscard]] std::uint16_t running_tag(unsigned vm, unsigned vcpu);
     [[nodiscard]] std::uint16_t vpid01(unsigned vm, unsigned vcpu) const;
     [[nodiscard]] std::uint32_t tags_owned() const;
+    /// Where in the last step NMIs reached L1 or L2.
+    [[nodiscard]] const std::vector<NmiPlace>& nmis() const { return nmis_; }
+    /// ... of which one was not sent.
+    [[nodiscard]] bool gave_unsent_nmi() const { return unsent_; }
+    /// The last step ended with an entry by L0, which had an NMI for this virtual CPU and did not give it.
+    [[nodiscard]] bool withheld_nmi() const { return withheld_; }
     /// With `record_flushes`: all that L0 executed since the last call.
     [[nodiscard]] std::vector<HardwareFlush> take_flushes();
 
@@ -79,7 +87,14 @@ private:
     [[nodiscard]] VirtualCpu& on_processor(unsigned vm, unsigned vcpu);
     void take_off(VirtualCpu& vcpu);
     void put_on(VirtualCpu& vcpu);
-    Completion enter(VirtualCpu& vcpu, bool engine_says_launch);
+    struct Entered {
+        Completion completion{};
+        bool nmi_delivered = false;  // by L0, through the guest's IDT
+        bool nmi_exits = false;      // given by L0, and an exit to L1
+    };
+    Entered enter(VirtualCpu& vcpu, bool engine_says_launch, bool may_give_nmi = true);
+    void give_nmi(VirtualCpu& vcpu, Entered& entered, bool& launch);
+    [[nodiscard]] bool takes_latched_nmi(VirtualCpu& vcpu);
     bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
     bool handle_vmx_instruction(VirtualCpu& vcpu, vmx::ExitReason reason, const Instruction& instruction);
     [[nodiscard]] VirtualMachine& owner_of(const VirtualCpu& vcpu);
@@ -92,6 +107,10 @@ private:
     std::array<std::unique_ptr<VirtualMachine>, program_vm_limit> vms_;
     std::vector<std::unique_ptr<VirtualMachine>> kept_{};  // destroyed, if a defect says so
     std::vector<VirtualCpu*> running_;                     // by processor
+    unsigned calls_ = 0;                                   // of `execute` in this step
+    std::vector<NmiPlace> nmis_{};
+    bool withheld_ = false;
+    bool unsent_ = false;
 };
 
 }  // namespace flatback::machine

@@ -50,6 +50,7 @@ private:
         const Observation seen = runner_.step(step);
         ++reach_.steps;
         reach_.flushes += world_.take_flushes().size();
+        reach_.nmis += world_.nmis().size();
         using Status = Observation::Status;
         if (seen.status == Status::not_running || seen.status == Status::refused) {
             ++reach_.passed_over;
@@ -151,6 +152,7 @@ Reach& Reach::operator+=(const Reach& other) {
     under_two_vpids += other.under_two_vpids;
     with_ept_and_without += other.with_ept_and_without;
     flushes += other.flushes;
+    nmis += other.nmis;
     return *this;
 }
 
@@ -172,7 +174,8 @@ std::string describe(const Reach& reach) {
                 number(reach.invvpid_hits[type]) + ";";
     }
     return text + " INVEPTs " + number(reach.invepts) + ";\n" + number(reach.moves) + " moves, " +
-           number(reach.taken_pages) + " pages taken, " + number(reach.flushes) + " flushes by L0\n";
+           number(reach.taken_pages) + " pages taken, " + number(reach.flushes) + " flushes by L0, " +
+           number(reach.nmis) + " NMIs given\n";
 }
 
 }  // namespace flatback::machine

@@ -44,6 +44,8 @@ std::optional<StepAccess> access_of(const Step& step) {
             return StepAccess{operands[0] & ~std::uint64_t{7}, {AccessKind::fetch, operands[1] != 0}};
         case StepKind::store:
             return StepAccess{operands[0] & ~std::uint64_t{7}, {AccessKind::write, operands[2] != 0}};
+        case StepKind::iret:
+            return StepAccess{operands[0], {}};
         case StepKind::invept_at:
         case StepKind::invvpid_at:
             return StepAccess{operands[1], {}};
@@ -264,13 +266,23 @@ private:
         }
         undefined_ = bare_.is_undefined(step);
         if (undefined_) return std::nullopt;
-        const Observation bare = bare_.step(step);
+        // When an NMI comes is not the program's to say: the bare machine has it where the nested one had it.
         const Observation nested = nested_runner_.step(step);
+        bare_.world().drive(nested_.nmis());
+        const Observation bare = bare_.step(step);
+        if (!bare_.world().driven_nmis_were_permitted())
+            return Difference{.step = number, .text = "nested delivers an NMI where NMIs are blocked"};
+        if (nested_.gave_unsent_nmi())
+            return Difference{.step = number, .text = "nested delivers an NMI that nobody sent"};
         if (!same_view(bare, nested)) {
             return Difference{.step = number,
                               .text = "bare: " + describe(bare) + "; nested: " + describe(nested)};
         }
-        if (step.vcpu >= bare_.world().vcpu_count(step.vm) || step.actor == Actor::l0) return std::nullopt;
+        const bool is_nmi = step.kind == StepKind::nmi;
+        if (step.vcpu >= bare_.world().vcpu_count(step.vm) || (step.actor == Actor::l0 && !is_nmi))
+            return std::nullopt;
+        if (nested_.withheld_nmi() && bare_.world().machine(step.vm).can_take_nmi(step.vcpu))
+            return Difference{.step = number, .text = "nested withholds an NMI that could be taken"};
         if (bare_.world().running(step.vm, step.vcpu) != nested_.running(step.vm, step.vcpu)) {
             return Difference{.step = number, .text = "bare and nested differ in who runs"};
         }

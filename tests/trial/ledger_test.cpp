@@ -190,6 +190,15 @@ TEST(LedgerOwnRules, AnEvictedVpid12FindsNothingOfAnothers) {
 TEST(LedgerOwnRules, OneTagForAllVpid12) {
     expect_holds("OneTagForAllVpid12");
 }
+TEST(LedgerOwnRules, TablesThatEpt02TakesBackAreForgotten) {
+    expect_holds("TablesThatEpt02TakesBackAreForgotten");
+}
+TEST(LedgerOwnRules, AnEptContextThatIsGivenToAnotherEptpIsEmpty) {
+    expect_holds("AnEptContextThatIsGivenToAnotherEptpIsEmpty");
+}
+TEST(LedgerOwnRules, AMovToCr4ThatL0MakesDropsGlobalTranslations) {
+    expect_holds("AMovToCr4ThatL0MakesDropsGlobalTranslations");
+}
 TEST(LedgerOwnRules, AnEptViolationDropsEveryPieceOfItsPage) {
     expect_holds("AnEptViolationDropsEveryPieceOfItsPage");
 }

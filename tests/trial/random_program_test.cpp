@@ -63,6 +63,7 @@ TEST(RandomPrograms, ReachWhatTheyAreFor) {
     EXPECT_GE(reach.accesses, 5 * reach.programs);
     EXPECT_GE(2 * reach.faults, reach.programs);
     EXPECT_GE(reach.flushes, 10 * reach.programs);
+    EXPECT_GE(reach.nmis, reach.programs);
     EXPECT_GE(2 * reach.invepts, reach.programs);
     EXPECT_GE(reach.moves, reach.programs);
     EXPECT_GE(2 * reach.taken_pages, reach.programs);

@@ -266,7 +266,8 @@ TEST(Rules, VmwriteOfEachFieldKeepsItsWidth) {
 TEST(Rules, RegistersWithEachBitTheOtherWay) {
     constexpr std::uint64_t cr0 = 0x8001'0033;
     constexpr std::uint64_t cr4 = 0x20A0;
-    constexpr std::array<std::uint64_t, 6> msrs = {0xC000'0080, 0x1D9, 0x174, 0x175, 0x176, 0xC000'0103};
+    constexpr std::array<std::uint64_t, 7> msrs = {0x277, 0xC000'0080, 0x1D9,      0x174,
+                                                   0x175, 0x176,       0xC000'0103};
     for (const Actor who : {Actor::l1, Actor::l2}) {
         Scenario say = prepared();
         if (who == Actor::l2) say.vmlaunch().l2();

@@ -1,0 +1,82 @@
+// NMIs under the engine: where they come, no bare processor could tell (machine/trial/nmi_cases.cpp).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "machine/program/layout.hpp"
+#include "machine/program/runner.hpp"
+#include "machine/program/scenario.hpp"
+#include "machine/trial/ledger.hpp"
+#include "machine/trial/nested_world.hpp"
+#include "machine/trial/nmi_defects.hpp"
+#include "machine/trial/trial.hpp"
+
+namespace flatback::machine {
+namespace {
+
+TEST(Nmis, AreWhereABareProcessorCouldHaveThem) {
+    const std::vector<LedgerCase> cases = nmi_cases();
+    EXPECT_GT(cases.size(), 30U);
+    for (const LedgerCase& each : cases) {
+        const auto wrong = judge(each);
+        EXPECT_FALSE(wrong.has_value()) << each.name << "\n" << *wrong;
+    }
+}
+
+// What the cases are worth: NMIs that reach L1 and L2, early and late, and as exits.
+TEST(Nmis, ReachTheirGuests) {
+    std::size_t delivered = 0;
+    std::size_t early = 0;
+    std::size_t withheld = 0;
+    std::size_t exits = 0;
+    for (const LedgerCase& each : nmi_cases()) {
+        NestedWorld world(each.options);
+        Runner runner(world);
+        for (const Step& step : each.program.steps) {
+            const Observation seen = runner.step(step);
+            delivered += world.nmis().size();
+            early += static_cast<std::size_t>(std::ranges::count_if(world.nmis(), &NmiPlace::early));
+            withheld += world.withheld_nmi() ? 1U : 0U;
+            exits += seen.status == Observation::Status::exit &&
+                             (seen.exit.interruption_information & 0x7FF) == 0x202
+                         ? 1U
+                         : 0U;
+        }
+    }
+    EXPECT_GE(delivered, 60U);
+    EXPECT_GE(early, 8U);
+    EXPECT_GE(withheld, 2U);
+    EXPECT_GE(exits, 6U);
+}
+
+Program with_one(Scenario& (Scenario::*how)()) {
+    Scenario say;
+    (say.l1().vmxon().l0().*how)().l1().cpuid().cpuid();
+    return say.program();
+}
+
+TEST(Nmis, OneThatNobodySentIsADifference) {
+    // L0 believes that it still has the one that it gave.
+    defects::NmiDefect twice({.gave = false});
+    Scenario say;
+    say.l1().vmxon().l0().nmi_at_next_exit().l1().cpuid().iret(layout::scratch(7)).cpuid();
+    const auto difference = compare(say.program(), {.defect = &twice});
+    ASSERT_TRUE(difference.has_value());
+    EXPECT_EQ(difference->step, 4U) << difference->text;
+}
+
+TEST(Nmis, OneThatIsNotGivenIsADifference) {
+    defects::NmiDefect nothing({});
+    EXPECT_FALSE(compare(with_one(&Scenario::nmi_at_next_exit), {.defect = &nothing}).has_value());
+    EXPECT_FALSE(compare(with_one(&Scenario::nmi), {.defect = &nothing}).has_value());
+    defects::FieldDefect never(vmx::field::vm_entry_interruption_information,
+                               [](std::uint64_t) { return 0; });
+    const auto difference = compare(with_one(&Scenario::nmi_at_next_exit), {.defect = &never});
+    ASSERT_TRUE(difference.has_value());
+    EXPECT_EQ(difference->step, 2U) << difference->text;
+}
+
+}  // namespace
+}  // namespace flatback::machine
