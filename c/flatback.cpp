@@ -53,11 +53,11 @@ public:
     void write_host_state() {
         do_.write_host_state(host_);
     }
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
-        do_.invvpid(host_, static_cast<std::uint32_t>(type), tag, linear_address);
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address) {
+        do_.invvpid(host_, static_cast<std::uint32_t>(type), tag::raw(tag), linear_address.value());
     }
-    void invept(vmx::InveptType type, std::uint64_t eptp) {
-        do_.invept(host_, static_cast<std::uint32_t>(type), eptp);
+    void invept(vmx::InveptType type, vmx::Eptp eptp) {
+        do_.invept(host_, static_cast<std::uint32_t>(type), eptp.value);
     }
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         return static_cast<std::byte*>(do_.l1_page(host_, address.value()));
@@ -90,8 +90,8 @@ public:
     x86::Hpa l0_msr_bitmap() {
         return x86::Hpa{do_.l0_msr_bitmap(host_)};
     }
-    std::uint64_t ept01_pointer() {
-        return do_.ept01_pointer(host_);
+    vmx::Eptp ept01_pointer() {
+        return vmx::Eptp{do_.ept01_pointer(host_)};
     }
     void set_cr2(std::uint64_t value) {
         do_.set_cr2(host_, value);
@@ -110,8 +110,8 @@ public:
         do_.fatal(host_, why);
         __builtin_trap();
     }
-    unsigned cpu() {
-        return do_.cpu(host_);
+    tag::Cpu cpu() {
+        return tag::Cpu{do_.cpu(host_)};
     }
 
     bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
@@ -262,7 +262,7 @@ bool flatback_in_l2(const flatback_vcpu* vcpu) {
     return vcpu->engine.in_l2();
 }
 std::uint16_t flatback_vpid01(const flatback_vcpu* vcpu) {
-    return vcpu->engine.vpid01();
+    return tag::raw(vcpu->engine.vpid01());
 }
 bool flatback_is_vmx_instruction(std::uint32_t exit_reason) {
     const vmx::ExitReasonField reason{exit_reason};
@@ -276,7 +276,7 @@ void flatback_get_promise(const flatback_vcpu* vcpu, flatback_promise* promise) 
 flatback_error flatback_l1_ept_pointer(const flatback_vcpu* vcpu, std::uint64_t* ept_pointer) {
     const auto pointer = vcpu->engine.l1_ept_pointer();
     if (!pointer) return FLATBACK_NOTHING;
-    *ept_pointer = *pointer;
+    *ept_pointer = pointer->value;
     return FLATBACK_OK;
 }
 void flatback_get_counters(flatback_vcpu* vcpu, flatback_counters* counters) {

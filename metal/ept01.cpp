@@ -178,9 +178,8 @@ void Ept01::make_hole(std::uint64_t& leaf) {
     other_hole_ = &leaf;
 }
 
-std::uint64_t Ept01::pointer() const {
-    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, accessed_dirty_, levels_)
-        .value;
+vmx::Eptp Ept01::pointer() const {
+    return vmx::Eptp::make(physical_of(root_).value(), x86::MemoryType::write_back, accessed_dirty_, levels_);
 }
 
 std::optional<HostMapping> Ept01::lookup(x86::Gpa<x86::L1> address) const {

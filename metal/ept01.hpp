@@ -9,6 +9,7 @@
 #include "metal/boot_result.hpp"
 #include "metal/memory_map.hpp"
 #include "metal/memory_types.hpp"
+#include "vmx/ept.hpp"
 #include "x86/address.hpp"
 #include "x86/msr.hpp"
 
@@ -37,7 +38,7 @@ public:
     Ept01& operator=(const Ept01&) = delete;
 
     // The EPTP for a VMCS: WB, 4 or 5 levels, accessed and dirty flags where the processor has them.
-    [[nodiscard]] std::uint64_t pointer() const;
+    [[nodiscard]] vmx::Eptp pointer() const;
     // Where an address of L1's leads, as the hardware would walk once it was touched; absent from size() on,
     // and where the caller of leaf_of_4k took the page away. page_shift: of the page as it was before
     // leaf_of_4k split it.

@@ -136,7 +136,7 @@ void close(Cpu& cpu) {
     }
     if (step.through_ept01) {
         step.ept01->open_holes(false);
-        invept(vmx::InveptType::single_context, {step.ept01->pointer(), 0});
+        invept(vmx::InveptType::single_context, {step.ept01->pointer().value, 0});
     }
     step.through_ept01 = step.through_ept02 = false;
 }

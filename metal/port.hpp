@@ -71,16 +71,16 @@ public:
     std::uint32_t hardware_vmcs_revision() { return revision_; }
     void write_host_state();
 
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
-                 tag::FlushCause cause = tag::FlushCause::unknown, std::uint16_t vpid12 = 0) {
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                 tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none) {
         if (recorder::recording) [[unlikely]]
             recorder::record_flush_tag(cpu(), type, tag, linear_address, cause, vpid12);
-        metal::invvpid(type, vmx::InvvpidDescriptor::make(tag, linear_address));
+        metal::invvpid(type, vmx::InvvpidDescriptor::make(tag::raw(tag), linear_address.value()));
     }
-    void invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause = tag::FlushCause::unknown) {
+    void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown) {
         if (recorder::recording) [[unlikely]]
             recorder::record_flush_ept(cpu(), type, eptp, cause);
-        metal::invept(type, {eptp, 0});
+        metal::invept(type, {eptp.value, 0});
     }
 
     // L1's memory is the machine's, but for L0's region and what lies beyond the direct map: there it is a
@@ -112,7 +112,7 @@ public:
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
-    std::uint64_t ept01_pointer() { return ept01_pointer_; }
+    vmx::Eptp ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
     bool let_write_vanish();
 
@@ -121,7 +121,7 @@ public:
         unblock_nmis();
     }
 
-    unsigned cpu() { return 0; }
+    tag::Cpu cpu() { return tag::Cpu{0}; }
     void notice(nested::Notice what, std::uint64_t detail);
     void notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12);
     void notice(nested::Notice what, const nested::RefusedMsr& refused);
@@ -149,7 +149,7 @@ private:
     std::uint64_t direct_map_end_;
     std::uint64_t region_start_;
     std::uint64_t region_size_;
-    std::uint64_t ept01_pointer_;
+    vmx::Eptp ept01_pointer_;
     RealApic real_apic_;
     LocalApic<RealApic> apic_;
     MemoryTypeRegisters memory_type_registers_;

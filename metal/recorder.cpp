@@ -32,13 +32,13 @@ constinit trace::Ring ring;
     event.tsc = now();
     event.operand = operand;
     const bool leaves = kind != Kind::entry;
-    const unsigned number = cpu.port.cpu();
+    const auto number = static_cast<unsigned>(cpu.port.cpu());
     const auto what = [&](Level guest) {
         return trace::make_what(kind, number, leaves ? guest : Level::l0, leaves ? Level::l0 : guest, code,
-                                running.tag);
+                                tag::raw(running.tag));
     };
     event.what = what(l2 ? Level::l2 : Level::l1);
-    event.nested = l2 ? trace::make_nested(running.vpid12, running.vmcs12) : 0;
+    event.nested = l2 ? trace::make_nested(tag::raw(running.vpid12), running.vmcs12.value()) : 0;
 }
 
 [[gnu::always_inline]] inline void record_switch(Cpu& cpu, Kind kind, std::uint16_t code,
@@ -47,7 +47,7 @@ constinit trace::Ring ring;
     if (cpu.vcpu.in_l2()) {
         write_switch(cpu, kind, code, operand, true, cpu.vcpu.running());
     } else {
-        write_switch(cpu, kind, code, operand, false, {cpu.vcpu.vpid01(), 0, 0});
+        write_switch(cpu, kind, code, operand, false, {.tag = cpu.vcpu.vpid01()});
     }
 }
 
@@ -77,13 +77,14 @@ void stop() {
 }
 
 // Like the others, it has no call of its own: with six arguments that would be a third of its cost.
-[[gnu::always_inline]] inline void record_flush(unsigned cpu, Kind kind, std::uint8_t type, std::uint16_t tag,
-                                                std::uint64_t operand, tag::FlushCause cause,
-                                                std::uint16_t vpid12) {
+[[gnu::always_inline]] inline void record_flush(tag::Cpu cpu, Kind kind, std::uint8_t type,
+                                                tag::TagNumber tag, std::uint64_t operand,
+                                                tag::FlushCause cause, tag::Vpid12 vpid12) {
     Event& event = ring.next();
     event.tsc = now();
-    event.what = trace::make_what(kind, cpu, Level::l0, Level::l0, trace::flush_code(type, cause), tag);
-    event.nested = vpid12;
+    event.what = trace::make_what(kind, static_cast<unsigned>(cpu), Level::l0, Level::l0,
+                                  trace::flush_code(type, cause), tag::raw(tag));
+    event.nested = tag::raw(vpid12);
     event.operand = operand;
 }
 
@@ -154,15 +155,16 @@ void record_nmi_exit(Cpu& cpu, const Running& l2, std::uint64_t l2_rip) {
     record_entry_here(cpu);
 }
 
-void record_flush_tag(unsigned cpu, vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
-                      tag::FlushCause cause, std::uint16_t vpid12) {
+void record_flush_tag(tag::Cpu cpu, vmx::InvvpidType type, tag::TagNumber tag,
+                      x86::LinearAddress linear_address, tag::FlushCause cause, tag::Vpid12 vpid12) {
     const bool address = type == vmx::InvvpidType::individual_address;
-    record_flush(cpu, Kind::flush_tag, static_cast<std::uint8_t>(type), tag, address ? linear_address : 0,
-                 cause, vpid12);
+    record_flush(cpu, Kind::flush_tag, static_cast<std::uint8_t>(type), tag,
+                 address ? linear_address.value() : 0, cause, vpid12);
 }
 
-void record_flush_ept(unsigned cpu, vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause) {
-    record_flush(cpu, Kind::flush_ept, static_cast<std::uint8_t>(type), 0, eptp, cause, 0);
+void record_flush_ept(tag::Cpu cpu, vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause) {
+    record_flush(cpu, Kind::flush_ept, static_cast<std::uint8_t>(type), tag::TagNumber::none, eptp.value,
+                 cause, tag::Vpid12::none);
 }
 
 Answer answer(std::uint32_t subleaf) {

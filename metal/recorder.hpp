@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "nested/notice.hpp"
+#include "tag/cpu.hpp"
 #include "tag/flush_cause.hpp"
+#include "tag/numbers.hpp"
 #include "trace/ring.hpp"
 #include "vmx/invalidation.hpp"
 
@@ -27,10 +29,10 @@ extern constinit bool recording;
 void set_up(PagePool& pages);
 
 // Right before the instruction runs. Cold, for where nothing is recorded.
-[[gnu::cold]] void record_flush_tag(unsigned cpu, vmx::InvvpidType type, std::uint16_t tag,
-                                    std::uint64_t linear_address, tag::FlushCause cause,
-                                    std::uint16_t vpid12);
-[[gnu::cold]] void record_flush_ept(unsigned cpu, vmx::InveptType type, std::uint64_t eptp,
+[[gnu::cold]] void record_flush_tag(tag::Cpu cpu, vmx::InvvpidType type, tag::TagNumber tag,
+                                    x86::LinearAddress linear_address, tag::FlushCause cause,
+                                    tag::Vpid12 vpid12);
+[[gnu::cold]] void record_flush_ept(tag::Cpu cpu, vmx::InveptType type, vmx::Eptp eptp,
                                     tag::FlushCause cause);
 
 // What the usual way past the handler does not see. L0 is about to enter the guest that is current:

@@ -44,7 +44,7 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
                                            vmx::secondary::enable_xsaves_xrstors |
                                            vmx::secondary::enable_user_wait_and_pause |
                                            vmx::secondary::enable_pconfig;
-    const bool tagged = cpu.vcpu.vpid01() != 0;
+    const bool tagged = cpu.vcpu.vpid01() != tag::TagNumber::none;
     put(field::secondary_processor_based_vm_execution_controls,
         control("secondary processor-based controls", has.secondary_processor_based,
                 vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
@@ -62,8 +62,8 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
                     vmx::entry_control::load_ia32_efer |
                     (long_mode ? vmx::entry_control::ia32e_mode_guest : 0),
                 0));
-    put(field::virtual_processor_identifier, cpu.vcpu.vpid01());
-    put(field::ept_pointer, cpu.port.ept01_pointer());
+    put(field::virtual_processor_identifier, tag::raw(cpu.vcpu.vpid01()));
+    put(field::ept_pointer, cpu.port.ept01_pointer().value);
     put(field::address_of_msr_bitmaps, cpu.port.l0_msr_bitmap().value());
     put(field::vmcs_link_pointer, ~std::uint64_t{0});
     if (has.secondary_processor_based.may_set(vmx::secondary::enable_xsaves_xrstors))

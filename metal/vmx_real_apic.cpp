@@ -70,7 +70,7 @@ bool RealApic::place_page(std::optional<std::uint64_t> address) {
             *place = home_ | bits::permissions | bits::memory_type(x86::MemoryType::uncacheable);
         }
     }
-    invept(vmx::InveptType::single_context, {ept01.pointer(), 0});
+    invept(vmx::InveptType::single_context, {ept01.pointer().value, 0});
     changed_ = true;
     return true;
 }

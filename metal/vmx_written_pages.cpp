@@ -22,7 +22,7 @@ void WrittenPages::watch(x86::Gpa<x86::L1> page) {
 // The processor sets the flag again only once it has forgotten the translation.
 void WrittenPages::clear(Watched& watched) {
     __atomic_fetch_and(watched.leaf, ~dirty, __ATOMIC_RELAXED);
-    invept(vmx::InveptType::single_context, {ept01_.pointer(), 0});
+    invept(vmx::InveptType::single_context, {ept01_.pointer().value, 0});
 }
 
 }  // namespace flatback::metal

@@ -4,7 +4,10 @@
 #include <cstdint>
 
 #include "../tag/flush_cause.hpp"
+#include "../tag/numbers.hpp"
+#include "../vmx/ept.hpp"
 #include "../vmx/invalidation.hpp"
+#include "../x86/address.hpp"
 
 namespace flatback::nested {
 
@@ -16,19 +19,19 @@ enum class Notice : std::uint8_t {
     exit_msr_refused,         // of one for VM exits, which is a VMX abort; the detail is the same
 };
 
-// Under what a guest runs: the tag (0: none), and for an L2 the VPID that L1 gave it (0: none) and its VMCS.
+// Under what a guest runs: the tag, and for an L2 the VPID that L1 gave it and its VMCS.
 struct Running {
-    std::uint16_t tag;
-    std::uint16_t vpid12;
-    std::uint64_t vmcs12;
+    tag::TagNumber tag = tag::TagNumber::none;
+    tag::Vpid12 vpid12 = tag::Vpid12::none;
+    x86::Gpa<x86::L1> vmcs12{};
 };
 
 // A hardware INVVPID or INVEPT, and to a port that wants to know, why it comes. vpid12: whose translations
-// go; 0 where they are not those of one VPID of L1's.
+// go; none where they are not those of one VPID of L1's.
 template <typename P>
-[[gnu::always_inline]] inline void invvpid_because(P& port, vmx::InvvpidType type, std::uint16_t tag,
-                                                   std::uint64_t linear_address, tag::FlushCause cause,
-                                                   std::uint16_t vpid12) {
+[[gnu::always_inline]] inline void invvpid_because(P& port, vmx::InvvpidType type, tag::TagNumber tag,
+                                                   x86::LinearAddress linear_address, tag::FlushCause cause,
+                                                   tag::Vpid12 vpid12) {
     if constexpr (requires { port.invvpid(type, tag, linear_address, cause, vpid12); }) {
         port.invvpid(type, tag, linear_address, cause, vpid12);
     } else {
@@ -36,7 +39,7 @@ template <typename P>
     }
 }
 template <typename P>
-[[gnu::always_inline]] inline void invept_because(P& port, vmx::InveptType type, std::uint64_t eptp,
+[[gnu::always_inline]] inline void invept_because(P& port, vmx::InveptType type, vmx::Eptp eptp,
                                                   tag::FlushCause cause) {
     if constexpr (requires { port.invept(type, eptp, cause); }) {
         port.invept(type, eptp, cause);

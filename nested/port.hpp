@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "../tag/cpu.hpp"
+#include "../tag/numbers.hpp"
+#include "../vmx/ept.hpp"
 #include "../vmx/invalidation.hpp"
 #include "../x86/address.hpp"
 #include "../x86/msr.hpp"
@@ -44,7 +47,7 @@ struct HostMapping {
 //   std::uint32_t protection_key_rights()
 //       L1's PKRU; asked for only where L1 set CR4.PKE, which a host without this must not offer.
 // and for a trace, called instead of those below (nested/notice.hpp):
-//   void invvpid(type, tag, linear_address, tag::FlushCause, std::uint16_t vpid12)
+//   void invvpid(type, tag, linear_address, tag::FlushCause, tag::Vpid12)
 //       As below, and why it comes.
 //   void invept(type, eptp, tag::FlushCause)
 //       As below, and why it comes.
@@ -52,7 +55,8 @@ struct HostMapping {
 // All functions are called by the virtual CPU's own physical CPU, with interrupts disabled.
 template <typename P>
 concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x86::Hpa page,
-                        x86::Gpa<x86::L1> l1_physical, std::uint16_t tag, unsigned number) {
+                        x86::Gpa<x86::L1> l1_physical, x86::LinearAddress linear_address, tag::TagNumber tag,
+                        vmx::Eptp eptp, unsigned number) {
     // The current hardware VMCS. A field that the processor does not have is a bug of the engine: the port
     // stops.
     { port.vmread(encoding) } -> std::same_as<std::uint64_t>;
@@ -64,9 +68,9 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     // Writes every host-state field, and L0's own controls' addresses, of the current VMCS.
     {port.write_host_state()};
 
-    // Hardware invalidation. `value` is the linear address of type 0.
-    {port.invvpid(vmx::InvvpidType{}, tag, value)};
-    {port.invept(vmx::InveptType{}, value)};
+    // Hardware invalidation. The linear address is that of type 0.
+    {port.invvpid(vmx::InvvpidType{}, tag, linear_address)};
+    {port.invept(vmx::InveptType{}, eptp)};
 
     // L1's memory: the 4 KB page around an address, or null where L1 has no ordinary memory there (nor ever
     // L0's).
@@ -88,7 +92,7 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     { port.l0_msr_bitmap() } -> std::same_as<x86::Hpa>;
     // EPT01's EPTP: under it runs an L2 whose L1 uses no EPT for it. A host that changes EPT01 later executes
     // INVEPT for it itself, and calls NestedVcpu::ept01_changed() for what the engine made of it.
-    { port.ept01_pointer() } -> std::same_as<std::uint64_t>;
+    { port.ept01_pointer() } -> std::same_as<vmx::Eptp>;
     {port.set_cr2(value)};
     // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.
     { port.handle_ept01_violation(value) } -> std::same_as<bool>;
@@ -101,7 +105,7 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     // The engine cannot go on (out of memory, say): names what happened. Does not return.
     {port.fatal("")};
 
-    { port.cpu() } -> std::same_as<unsigned>;  // the physical CPU this runs on, from 0
+    { port.cpu() } -> std::same_as<tag::Cpu>;  // the physical CPU this runs on
 };
 
 }  // namespace flatback::nested

@@ -25,6 +25,8 @@
 #include "capabilities.hpp"
 #include "counters.hpp"
 #include "entry/checks.hpp"
+#include "entry/compose.hpp"
+#include "entry/msr_bitmap.hpp"
 #include "entry/msr_list.hpp"
 #include "ept/ept02.hpp"
 #include "events.hpp"
@@ -76,15 +78,13 @@ public:
     [[nodiscard]] bool in_l2() const { return in_l2_; }
     [[nodiscard]] const Capabilities& capabilities() const { return capabilities_; }
     [[nodiscard]] Counters& counters() { return counters_; }
-    [[nodiscard]] std::uint16_t vpid01() const { return tag::raw(vpid01_.number()); }
+    [[nodiscard]] tag::TagNumber vpid01() const { return vpid01_.number(); }
 
     // For a trace.
     [[nodiscard]] Running running() const {
-        if (!in_l2_) return {vpid01(), 0, 0};
+        if (!in_l2_) return {.tag = vpid01()};
         const Slot& slot = *current_;
-        const std::uint16_t vpid12 =
-            slot.l1_uses_vpid ? slot.vmcs12.get(vmx::field::virtual_processor_identifier) : std::uint16_t{0};
-        return {slot.vmcs02_tag, vpid12, slot.region.value()};
+        return {slot.vmcs02_tag, slot.l1_uses_vpid ? vpid12_of(slot) : tag::Vpid12::none, slot.region};
     }
 
     [[nodiscard]] bool shadows_vmcs() const {
@@ -125,9 +125,9 @@ public:
         }
     }
     // L1's EPTP for the L2 that is current. nullopt: none is, or L1 uses no EPT for it.
-    [[nodiscard]] std::optional<std::uint64_t> l1_ept_pointer() const {
+    [[nodiscard]] std::optional<vmx::Eptp> l1_ept_pointer() const {
         if (!in_l2_ || !current_->l1_uses_ept) return std::nullopt;
-        return current_->vmcs12.get(vmx::field::ept_pointer);
+        return ept_pointer12_of(*current_);
     }
     // L0 did for L1 what drops L1's own translations (a MOV to CR0 or CR4 that it emulated).
     void l1_translations_changed() {
@@ -182,17 +182,15 @@ private:
         bool primary_changed = false;       // primary02: to be written
         bool l1_uses_vpid = false;
         bool l1_uses_ept = false;
-        std::uint16_t vmcs02_tag = 0;
+        tag::TagNumber vmcs02_tag = tag::TagNumber::none;
         std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/entry/entry.hpp)
         std::uint32_t primary02 = 0;
         std::uint32_t secondary02 = 0;  // but for "enable VPID"
         std::uint64_t last_used = 0;
-        std::uint64_t vmcs02_ept_pointer = 0;
-        std::uint64_t merged_from = ~std::uint64_t{0};  // L1's MSR bitmap that msr_bitmap02 was made of ...
-        std::uint64_t merged_at = 0;                    // ... and bitmap_writes_ then
+        vmx::Eptp vmcs02_ept_pointer{};
         x86::Hpa vmcs02{};
         x86::Hpa shadow{};
-        x86::Hpa msr_bitmap02{};
+        MergedMsrBitmap msr_bitmap02;
         Newest newest;         // where each field's newest value is
         FieldSet pending;      // words to be written to vmcs02 at the next entry
         FieldSet overwritten;  // guest state in vmcs02 that this entry brought from elsewhere
@@ -213,10 +211,6 @@ private:
         std::uint64_t pat = 0;
         std::uint64_t efer = 0;
         friend bool operator==(const LoadedMsrs&, const LoadedMsrs&) = default;
-    };
-    struct MsrWord {
-        std::uint16_t word;
-        std::uint64_t bits;
     };
     using Checked = Expected<void, Fault>;
     static constexpr std::uint64_t cr0_fixed_in_vmx_operation =
@@ -308,15 +302,6 @@ private:
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
     [[nodiscard]] std::uint32_t protection_key_rights();
     void note_breakpoints(std::uint64_t linear, unsigned size, bool write);
-    // L0 itself wrote to L1's memory, which the port does not notice. A bit of the filter may stand for other
-    // pages too: then MSR bitmaps are merged once more than needed.
-    static std::uint64_t filter_bit(const std::byte* where) {
-        return std::uint64_t{1} << ((reinterpret_cast<std::uintptr_t>(where) >> 12) % 64);
-    }
-    void note_written(const std::byte* where) {
-        if ((merged_pages_ & filter_bit(where)) != 0) [[unlikely]]
-            ++bitmap_writes_;
-    }
 
     // nested/vmcs/active.hpp: which of L1's VMCSs are active and current.
     [[nodiscard]] Slot* find(x86::Gpa<x86::L1> region);
@@ -385,7 +370,12 @@ private:
     [[nodiscard]] std::optional<EntryFailure> judge_entry(Slot& slot, bool pdptes_are_good);
     [[nodiscard]] bool guest_state_is_valid(Slot& slot) { return !judge_entry(slot, true); }
     Entry fail_hardware_entry(Slot& slot);
-    void merge_msr_bitmap(Slot& slot);
+    [[nodiscard]] static tag::Vpid12 vpid12_of(const Slot& slot) {
+        return tag::Vpid12{slot.vmcs12.get(vmx::field::virtual_processor_identifier)};
+    }
+    [[nodiscard]] static vmx::Eptp ept_pointer12_of(const Slot& slot) {
+        return vmx::Eptp{slot.vmcs12.get(vmx::field::ept_pointer)};
+    }
     void select_ept(Slot& slot);
     void select_tag(Slot& slot);
     // The MSRs of the guest whose VMCS is current, for a list of L1's.
@@ -394,7 +384,7 @@ private:
         std::byte* l1_page(x86::Gpa<x86::L1> address) { return vcpu.port_.l1_page(address); }
         std::optional<std::uint64_t> read_msr(std::uint32_t msr) { return vcpu.read_guest_msr(msr); }
         bool write_msr(std::uint32_t msr, std::uint64_t value) { return vcpu.write_guest_msr(msr, value); }
-        void note_written(const std::byte* where) { vcpu.note_written(where); }
+        void note_written(const std::byte* where) { vcpu.msr_bitmaps_.note_written(where); }
     };
     [[nodiscard]] Expected<void, RefusedMsr> load_msrs(std::uint64_t list, std::uint32_t count);
     [[nodiscard]] Expected<void, RefusedMsr> store_msrs(std::uint64_t list, std::uint32_t count);
@@ -540,8 +530,8 @@ private:
     static constexpr std::uint8_t read_only = 2;
     static constexpr std::uint8_t shadowed = 4;
     const std::array<std::uint8_t, vmx::field_count> field_traits_;
-    const std::uint32_t invvpid_types_;             // bit n: L1 was promised type n
-    std::uint64_t valid_eptp_ = ~std::uint64_t{0};  // the EPTP that INVEPT last found valid
+    const std::uint32_t invvpid_types_;        // bit n: L1 was promised type n
+    vmx::Eptp valid_eptp_{~std::uint64_t{0}};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
     Slot* current_ = nullptr;
     unsigned slots_used_ = 0;  // of slots_, from the front; the others are not active
@@ -550,16 +540,13 @@ private:
 
     tag::Vpid01 vpid01_;
     tag::Vpid12Map<tag_slots> tags_;
+    MsrBitmaps<P> msr_bitmaps_;
     Ept02<P> ept02_;
 
     x86::Hpa vmread_bitmap_{};
     x86::Hpa vmwrite_bitmap_{};
     Inherited inherited_;
-    LoadedMsrs loaded_l1_msrs_;               // by the last exit that loaded all of L1's state
-    std::uint64_t bitmap_writes_ = 0;         // how often a write to one of L1's MSR bitmaps was noticed
-    std::uint64_t merged_pages_ = 0;          // where they lie, as a filter: see filter_bit()
-    std::array<MsrWord, 64> l0_msr_words_{};  // L0's own MSR bitmap, where it is not zero
-    unsigned l0_msr_words_used_ = 0;
+    LoadedMsrs loaded_l1_msrs_;  // by the last exit that loaded all of L1's state
     x86::Hpa no_virtual_apic_{};
 };
 

@@ -31,7 +31,7 @@ struct Subject {
     // As given to NestedVcpu; its hardware_fields say which fields there are.
     const nested::Capabilities& capabilities;
     x86::Hpa vmcs01;
-    std::uint16_t vpid01;  // NestedVcpu::vpid01()
+    tag::TagNumber vpid01;  // NestedVcpu::vpid01()
     // Two pages of L1's ordinary memory, in one block of EPT01's or not.
     x86::Gpa<x86::L1> memory;
     x86::Gpa<x86::L1> other_memory;
@@ -298,8 +298,8 @@ public:
     }
 
     const char* ept01() {
-        const std::uint64_t pointer = port_.ept01_pointer();
-        if (pointer != port_.ept01_pointer()) return "ept01_pointer() is another each time";
+        if (port_.ept01_pointer() != port_.ept01_pointer()) return "ept01_pointer() is another each time";
+        const std::uint64_t pointer = port_.ept01_pointer().value;
         if ((pointer & 7) != 6) return "ept01_pointer() is not write-back";
         if ((pointer >> 3 & 7) != 3) return "ept01_pointer() is not of a walk of four levels";
         if ((pointer >> subject_.capabilities.physical_address_width) != 0 || (pointer & 0xf00) != 0)
@@ -310,7 +310,7 @@ public:
     const char* invalidations() {
         // VMfail is the port's to stop at: these come back, or do not.
         if (ept01() == nullptr) port_.invept(vmx::InveptType::single_context, port_.ept01_pointer());
-        if (subject_.vpid01 != 0) {
+        if (subject_.vpid01 != tag::TagNumber::none) {
             invvpid(vmx::InvvpidType::individual_address, 0x7000);
             invvpid(vmx::InvvpidType::single_context, 0);
         }
@@ -324,7 +324,7 @@ public:
     const char* vmcs01() {
         namespace field = vmx::field;
         const auto has = [&](auto what, std::uint32_t bits) { return (get(what) & bits) == bits; };
-        if (get(field::ept_pointer) != port_.ept01_pointer())
+        if (get(field::ept_pointer) != port_.ept01_pointer().value)
             return "vmcs01 has another EPT pointer than ept01_pointer()";
         if (get(field::address_of_msr_bitmaps) != port_.l0_msr_bitmap().value())
             return "vmcs01 has another MSR bitmap than l0_msr_bitmap()";
@@ -334,8 +334,9 @@ public:
             return "vmcs01 lacks MSR bitmaps, secondary controls or EPT";
         }
         if (has(field::secondary_processor_based_vm_execution_controls, vmx::secondary::enable_vpid) !=
-                (subject_.vpid01 != 0) ||
-            (subject_.vpid01 != 0 && get(field::virtual_processor_identifier) != subject_.vpid01)) {
+                (subject_.vpid01 != tag::TagNumber::none) ||
+            (subject_.vpid01 != tag::TagNumber::none &&
+             get(field::virtual_processor_identifier) != tag::raw(subject_.vpid01))) {
             return "vmcs01 has another tag than vpid01()";
         }
         namespace exit = vmx::exit_control;
@@ -368,7 +369,7 @@ private:
     void back() { port_.load_vmcs(subject_.vmcs01); }
     template <typename Type>
     void invvpid(Type type, std::uint64_t address) {
-        port_.invvpid(type, subject_.vpid01, address);
+        port_.invvpid(type, subject_.vpid01, x86::LinearAddress{address});
     }
 
     std::optional<x86::Hpa> new_vmcs() {

@@ -10,7 +10,7 @@
 #include "cpu.hpp"
 #include "ept_mark.hpp"
 #include "flush_cause.hpp"
-#include "vpid_pool.hpp"
+#include "numbers.hpp"
 
 namespace flatback::tag {
 
@@ -22,7 +22,8 @@ struct FlushTarget {
     bool ept_contexts = false;  // INVEPT too: of every context that the mark stands for (rule: see EptMark)
     FlushCause cause = FlushCause::unknown;      // of the INVVPID
     FlushCause ept_cause = FlushCause::unknown;  // of the INVEPT
-    std::uint16_t vpid12 = 0;  // whose translations the INVVPID is for; 0: not those of one VPID of L1's
+    Vpid12 vpid12 =
+        Vpid12::none;  // whose translations the INVVPID is for; none: not those of one VPID of L1's
 };
 
 // Called where an owed flush is destroyed neither paid nor kept: a bug of the caller's. The default, in
@@ -97,7 +98,7 @@ struct [[nodiscard]] Entry {
 // What must be flushed before a guest runs under the tag on the CPU. Without a tag the processor flushes
 // linear and combined mappings itself at each VM entry and VM exit (SDM 3C 29.4.3.1).
 [[nodiscard]] inline std::optional<OwedFlush> owed_before_entry(TagNumber tag, Cpu cpu, ContentMark& content,
-                                                                EptMark& ept, std::uint16_t vpid12 = 0) {
+                                                                EptMark& ept, Vpid12 vpid12 = Vpid12::none) {
     ContentMark::Debt debt;
     if (tag != TagNumber::none) debt = content.debt_on(cpu);
     const bool ept_contexts = !ept.valid_on(cpu);

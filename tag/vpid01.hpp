@@ -13,10 +13,6 @@
 
 namespace flatback::tag {
 
-// The value L1 wrote in its VMCS's VPID field for its guest. Not 0 where "enable VPID" is set: the engine
-// fails that entry.
-enum class Vpid12 : std::uint16_t {};
-
 // One per virtual CPU, alive from its creation to its end. Allocates its tag when constructed; an exhausted
 // pool leaves it without one (number() is none), and L1 then runs untagged.
 //

@@ -88,11 +88,11 @@ public:
             return std::nullopt;
         }
         slot->content.invalidate_first(linear_address);
-        return std::optional<OwedFlush>{std::in_place,
-                                        FlushTarget{slot->tag.number(), cpu, Extent::address, linear_address,
-                                                    false, FlushCause::l1_invvpid_address,
-                                                    FlushCause::unknown, static_cast<std::uint16_t>(vpid12)},
-                                        &slot->content, nullptr};
+        return std::optional<OwedFlush>{
+            std::in_place,
+            FlushTarget{slot->tag.number(), cpu, Extent::address, linear_address, false,
+                        FlushCause::l1_invvpid_address, FlushCause::unknown, vpid12},
+            &slot->content, nullptr};
     }
     [[nodiscard]] std::optional<OwedFlush> invvpid_single(Vpid12 vpid12, Cpu cpu) {
         return invalidate_context(vpid12, Extent::single_context, FlushCause::l1_invvpid_single_context, cpu);
@@ -126,7 +126,7 @@ public:
         for (std::size_t i = 0; i < used_; ++i) {
             slots_[i].content.forget();
             slots_[i].tag.release();
-            slots_[i].vpid12 = Vpid12{0};
+            slots_[i].vpid12 = Vpid12::none;
         }
         used_ = 0;
         shares_ = false;
@@ -143,7 +143,7 @@ private:
 
     struct Slot {
         [[no_unique_address]] ContentMark content;  // its padding holds vpid12
-        Vpid12 vpid12{0};
+        Vpid12 vpid12 = Vpid12::none;
         std::uint64_t last_used = 0;
         Vpid tag;
     };
@@ -156,7 +156,7 @@ private:
     }
 
     [[gnu::noinline]] Entry enter_slowly(Vpid12 vpid12, Cpu cpu) {
-        if (capacity_ == 0 || vpid12 == Vpid12{0}) return enter_without_vpid(cpu);
+        if (capacity_ == 0 || vpid12 == Vpid12::none) return enter_without_vpid(cpu);
         Slot* slot = find(vpid12);
         if (slot != nullptr) {
             ++statistics_.hits;
@@ -173,8 +173,7 @@ private:
         slot->last_used = ++clock_;
         hints_[hint_of(vpid12)] = static_cast<std::uint8_t>(slot - slots_.data());
         return Entry{slot->tag.number(), false,
-                     owed_before_entry(slot->tag.number(), cpu, slot->content, ept02_,
-                                       static_cast<std::uint16_t>(vpid12))};
+                     owed_before_entry(slot->tag.number(), cpu, slot->content, ept02_, vpid12)};
     }
 
     // vpid12 is not 0, which marks a slot that is not in use.

@@ -8,16 +8,9 @@
 #include <optional>
 #include <utility>
 
+#include "numbers.hpp"
+
 namespace flatback::tag {
-
-// A VPID as the processor knows it (SDM 3C 29.1). Not an integer, so that the number L1 chose for its guest
-// (Vpid12) cannot be given to the hardware by mistake. `none` is VPID 0000H: run with "enable VPID" = 0.
-enum class TagNumber : std::uint16_t { none = 0 };
-
-// For VMWRITE and for the descriptor of INVVPID.
-[[nodiscard]] constexpr std::uint16_t raw(TagNumber tag) {
-    return static_cast<std::uint16_t>(tag);
-}
 
 class Snapshot;
 class VpidPool;

@@ -50,7 +50,7 @@ void Host::set_up_vmcs01() {
 
     // The controls. EFER, PAT and the debug controls are loaded and saved, because the engine keeps L1's in
     // vmcs01 while L2 runs; "enable VPID" and the tag only where the engine has one.
-    const std::uint16_t tag = vcpu_.vpid01();
+    const std::uint16_t tag = tag::raw(vcpu_.vpid01());
     put(field::pin_based_vm_execution_controls, has.pin_based.adjust(0));
     put(field::primary_processor_based_vm_execution_controls,
         has.primary_processor_based.adjust(vmx::primary::use_msr_bitmaps |
@@ -67,7 +67,7 @@ void Host::set_up_vmcs01() {
         has.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
                             vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
     put(field::virtual_processor_identifier, tag);
-    put(field::ept_pointer, port_.ept01_pointer());
+    put(field::ept_pointer, port_.ept01_pointer().value);
     put(field::address_of_msr_bitmaps, port_.l0_msr_bitmap().value());
     put(field::vmcs_link_pointer, ~std::uint64_t{0});
 

@@ -76,13 +76,15 @@ void Port::write_host_state() {
     put(field::host_rip, 0x10'0000);
 }
 
-void Port::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
-    if (processor_.invalidate_vpid(0, static_cast<std::uint64_t>(type), {tag, linear_address}))
+void Port::invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address) {
+    if (processor_.invalidate_vpid(0, static_cast<std::uint64_t>(type),
+                                   {tag::raw(tag), linear_address.value()}))
         fatal("INVVPID failed");
 }
 
-void Port::invept(vmx::InveptType type, std::uint64_t eptp) {
-    if (processor_.invalidate_ept(0, static_cast<std::uint64_t>(type), {eptp, 0})) fatal("INVEPT failed");
+void Port::invept(vmx::InveptType type, vmx::Eptp eptp) {
+    if (processor_.invalidate_ept(0, static_cast<std::uint64_t>(type), {eptp.value, 0}))
+        fatal("INVEPT failed");
 }
 
 std::byte* Port::l1_page(x86::Gpa<x86::L1> address) {

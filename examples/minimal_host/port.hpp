@@ -14,6 +14,7 @@ namespace minimal_host {
 
 namespace machine = flatback::machine;
 namespace nested = flatback::nested;
+namespace tag = flatback::tag;
 namespace vmx = flatback::vmx;
 namespace x86 = flatback::x86;
 
@@ -35,15 +36,13 @@ public:
     std::uint32_t hardware_vmcs_revision() { return processor_.model().vmx.revision(); }
     void write_host_state();
 
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
-    void invept(vmx::InveptType type, std::uint64_t eptp);
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address);
+    void invept(vmx::InveptType type, vmx::Eptp eptp);
 
     // L1's memory, as this program and as EPT01 reach it.
     std::byte* l1_page(x86::Gpa<x86::L1> address);
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
-    std::uint64_t ept01_pointer() {
-        return ept01_ | 0x1e;
-    }  // write-back, a walk of four levels (SDM 3C 25.6.11)
+    vmx::Eptp ept01_pointer() { return vmx::Eptp::make(ept01_, x86::MemoryType::write_back, false); }
     // EPT01 has all of L1's memory from the start: what is not there now never will be.
     bool handle_ept01_violation(std::uint64_t) { return false; }
 
@@ -61,7 +60,7 @@ public:
     void return_nmi() {}  // this host takes no NMIs
     [[noreturn]] void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
-    unsigned cpu() { return 0; }
+    tag::Cpu cpu() { return tag::Cpu{0}; }
 
 private:
     machine::Vmcs& current() { return *processor_.current_vmcs(0); }

@@ -104,15 +104,16 @@ void MachinePort::flush(const HardwareFlush& flush) {
     host_.defect->flush(flush, vpid, [this](const HardwareFlush& it) { run(it); });
 }
 
-void MachinePort::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
-                          tag::FlushCause cause, std::uint16_t) {
-    HardwareFlush it{false, static_cast<std::uint64_t>(type), tag, linear_address, processor_};
+void MachinePort::invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                          tag::FlushCause cause, tag::Vpid12) {
+    HardwareFlush it{false, static_cast<std::uint64_t>(type), tag::raw(tag), linear_address.value(),
+                     processor_};
     it.cause = {cause};
     flush(it);
 }
 
-void MachinePort::invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause) {
-    HardwareFlush it{true, static_cast<std::uint64_t>(type), 0, eptp, processor_};
+void MachinePort::invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause) {
+    HardwareFlush it{true, static_cast<std::uint64_t>(type), 0, eptp.value, processor_};
     it.cause = {cause};
     flush(it);
 }

@@ -50,9 +50,9 @@ public:
     void clear_vmcs(x86::Hpa page);
     std::uint32_t hardware_vmcs_revision() { return host_.machine.model().vmx.revision(); }
     void write_host_state();
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address,
-                 tag::FlushCause cause = tag::FlushCause::unknown, std::uint16_t vpid12 = 0);
-    void invept(vmx::InveptType type, std::uint64_t eptp, tag::FlushCause cause = tag::FlushCause::unknown);
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                 tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none);
+    void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown);
     std::byte* l1_page(x86::Gpa<x86::L1> address);
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
     std::optional<x86::Hpa> allocate_page();
@@ -61,7 +61,7 @@ public:
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return x86::Hpa{host_.msr_bitmap}; }
-    std::uint64_t ept01_pointer() { return space_.ept01_pointer(); }
+    vmx::Eptp ept01_pointer() { return vmx::Eptp{space_.ept01_pointer()}; }
     void set_cr2(std::uint64_t value) { registers().cr2 = value; }
     bool handle_ept01_violation(std::uint64_t) { return false; }
     void return_nmi() { nmi_returned_ = host_.defect == nullptr || host_.defect->takes_nmi_back(); }
@@ -71,7 +71,9 @@ public:
     [[noreturn]] void fatal(const char* why) {
         throw EngineFailure(std::string("the engine stopped: ") + why);
     }
-    unsigned cpu() { return host_.defect != nullptr ? host_.defect->processor(processor_) : processor_; }
+    tag::Cpu cpu() {
+        return tag::Cpu{host_.defect != nullptr ? host_.defect->processor(processor_) : processor_};
+    }
 
     // --- the host's own
     [[nodiscard]] unsigned processor() const { return processor_; }

@@ -179,7 +179,7 @@ unsigned NestedWorld::vcpu_count(unsigned vm) const {
 }
 
 Actor NestedWorld::running(unsigned vm, unsigned vcpu) const {
-    return vms_[vm]->vcpus[vcpu]->engine.in_l2() ? Actor::l2 : Actor::l1;
+    return tag::raw(vms_[vm]->vcpus[vcpu]->engine.in_l2() ? Actor::l2 : Actor::l1;
 }
 
 Registers& NestedWorld::registers(unsigned vm, unsigned vcpu) {
@@ -209,7 +209,7 @@ std::uint16_t NestedWorld::running_tag(unsigned vm, unsigned vcpu) {
 }
 
 std::uint16_t NestedWorld::vpid01(unsigned vm, unsigned vcpu) const {
-    return vms_[vm]->vcpus[vcpu]->engine.vpid01();
+    return tag::raw(vms_[vm]->vcpus[vcpu]->engine.vpid01());
 }
 
 std::uint32_t NestedWorld::tags_owned() const {
@@ -240,7 +240,7 @@ void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& spa
     put(field::secondary_processor_based_vm_execution_controls,
         has.secondary.nearest(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
                               vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
-                              (engine.vpid01() != 0 ? vmx::secondary::enable_vpid : 0)));
+                              (engine.vpid01() != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0)));
     put(field::vm_exit_controls,
         has.vm_exit.nearest(vmx::exit_control::host_address_space_size |
                             vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
@@ -249,7 +249,7 @@ void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& spa
     put(field::vm_entry_controls,
         has.vm_entry.nearest(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
                              vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
-    put(field::virtual_processor_identifier, engine.vpid01());
+    put(field::virtual_processor_identifier, tag::raw(engine.vpid01()));
     put(field::ept_pointer, space.ept01_pointer());
     put(field::address_of_msr_bitmaps, host.l0.msr_bitmap);
     put(field::vmcs_link_pointer, ~std::uint64_t{0});
@@ -724,9 +724,9 @@ std::optional<Outcome> NestedWorld::as_l1_sees(VirtualCpu& guest, const Outcome&
             break;
     }
     // As the engine will: EPT12 decides.
-    const std::optional<std::uint64_t> eptp = guest.engine.l1_ept_pointer();
+    const std::optional<vmx::Eptp> eptp = guest.engine.l1_ept_pointer();
     if (!eptp) return std::nullopt;
-    std::uint64_t table = vmx::Eptp{*eptp}.root();
+    std::uint64_t table = eptp->root();
     std::uint64_t rights = vmx::ept_entry::permissions;
     for (unsigned level = 4;; --level) {
         const auto place = space.host_of(table + 8 * ((outcome.physical >> (12 + 9 * (level - 1))) & 511));

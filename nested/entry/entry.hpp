@@ -10,6 +10,7 @@
 #include "../vcpu.hpp"
 #include "check_fields.hpp"
 #include "checks.hpp"
+#include "compose.hpp"
 
 namespace flatback::nested {
 
@@ -42,6 +43,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       }()),
       vpid01_(pool),
       tags_(pool, vpid01_, configuration.tags),
+      msr_bitmaps_(port),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,
                     .ept_vpid = capabilities.promised.ept_vpid,
                     .huge_pages = capabilities.huge_ept_pages}) {
@@ -65,12 +67,6 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     const auto no_virtual_apic = port_.allocate_page();
     if (!no_virtual_apic) port_.fatal("no memory for the page that stands for a virtual APIC");
     no_virtual_apic_ = *no_virtual_apic;
-    const std::uint64_t* bitmap = port_.page(port_.l0_msr_bitmap());
-    for (std::uint16_t word = 0; word < 512; ++word) {
-        if (bitmap[word] == 0) continue;
-        if (l0_msr_words_used_ == l0_msr_words_.size()) port_.fatal("L0 intercepts MSRs in too many places");
-        l0_msr_words_[l0_msr_words_used_++] = {word, bitmap[word]};
-    }
 }
 
 namespace detail {
@@ -126,11 +122,7 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
     if ((out & exit::load_ia32_efer) == 0) work |= pass_on_efer;
     const std::uint32_t primary = vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls);
     if ((primary & vmx::primary::use_msr_bitmaps) != 0) work |= msr_bitmap;
-    const bool secondary = (primary & vmx::primary::activate_secondary_controls) != 0;
-    if (!secondary || (vmcs12.get(vmx::field::secondary_processor_based_vm_execution_controls) &
-                       vmx::secondary::enable_ept) == 0) {
-        work |= paging_without_ept;
-    }
+    if ((secondary_controls_of(vmcs12) & vmx::secondary::enable_ept) == 0) work |= paging_without_ept;
     const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
     if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0) {
         work |= (out & exit::save_vmx_preemption_timer_value) == 0 ? rewrite_timer : saves_timer;
@@ -176,11 +168,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
         if (slot.controls_changed) slot.work = detail::work_of(vmcs12);
     }
-    const std::uint32_t secondary12 =
-        (vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
-         vmx::primary::activate_secondary_controls) != 0
-            ? vmcs12.get(vmx::field::secondary_processor_based_vm_execution_controls)
-            : 0;
+    const std::uint32_t secondary12 = secondary_controls_of(vmcs12);
     const bool uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
     if (uses_vpid && vmcs12.get(vmx::field::virtual_processor_identifier) == 0) {
         return refuse(InstructionError::entry_with_invalid_control_fields, EntryCheck::vpid_not_zero);
@@ -272,54 +260,35 @@ void NestedVcpu<P>::prepare_vmcs02(Slot& slot) {
     put(vmx::field::vm_exit_msr_store_count, 0);
     put(vmx::field::vm_exit_msr_load_count, 0);
     put(vmx::field::vm_entry_msr_load_count, 0);
-    put(vmx::field::address_of_msr_bitmaps, slot.msr_bitmap02.value());
-    slot.vmcs02_tag = 0;
-    slot.vmcs02_ept_pointer = 0;
+    put(vmx::field::address_of_msr_bitmaps, slot.msr_bitmap02.page.value());
+    slot.vmcs02_tag = tag::TagNumber::none;
+    slot.vmcs02_ept_pointer = {};
     slot.vmcs02_prepared = true;
 }
 
-// L1's controls with what L0 needs besides. L0 intercepts nothing of L2's for itself but MSRs and EPT
-// violations: every device is L1's, and so is every interrupt.
+// L1's controls with what L0 needs besides, into vmcs02, which is current.
 template <Port P>
 void NestedVcpu<P>::compose_controls(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
-    const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
-    const bool secondary = (primary12 & vmx::primary::activate_secondary_controls) != 0;
-    const std::uint32_t secondary12 =
-        secondary ? vmcs12.get(field::secondary_processor_based_vm_execution_controls) : 0;
-    slot.l1_uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
-    slot.l1_uses_ept = (secondary12 & vmx::secondary::enable_ept) != 0;
-
-    put(field::pin_based_vm_execution_controls, vmcs12.get(field::pin_based_vm_execution_controls));
-    slot.primary02 = primary12 | vmx::primary::activate_secondary_controls;
+    fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
+    const ComposedControls composed = compose(vmcs12, {.hidden_cr4 = capabilities_.unpromised_cr4});
+    slot.l1_uses_vpid = composed.l1_uses_vpid;
+    slot.l1_uses_ept = composed.l1_uses_ept;
+    put(field::pin_based_vm_execution_controls, composed.pin_based);
+    slot.primary02 = composed.primary;
     slot.primary_changed = true;
     const std::uint32_t before = slot.secondary02;
-    slot.secondary02 = (secondary12 & ~vmx::secondary::enable_vpid) | vmx::secondary::enable_ept;
+    slot.secondary02 = composed.secondary;
     if (((before ^ slot.secondary02) & vmx::secondary::virtualize_x2apic_mode) != 0)
-        slot.merged_from = ~std::uint64_t{0};  // the MSR bitmap is to be merged anew
+        slot.msr_bitmap02.merge_anew();
     // The VPID control goes with the tag: select_tag() writes both.
     put(field::secondary_processor_based_vm_execution_controls,
-        slot.secondary02 | (slot.vmcs02_tag != 0 ? vmx::secondary::enable_vpid : 0));
-    // The timer goes on where it stood when L0 took an exit for itself.
-    const bool timer =
-        (vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::activate_vmx_preemption_timer) != 0;
-    put(field::vm_exit_controls, vmcs12.get(field::vm_exit_controls) |
-                                     (timer ? vmx::exit_control::save_vmx_preemption_timer_value : 0) |
-                                     vmx::exit_control::host_address_space_size |
-                                     vmx::exit_control::save_debug_controls |
-                                     vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
-                                     vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer);
-    fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
-    put(field::vm_entry_controls, vmcs12.get(field::vm_entry_controls) |
-                                      vmx::entry_control::load_debug_controls |
-                                      vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer);
-
-    // Bits that L1 was not promised L2 finds clear, and faults when it sets them (is_l0s_own_cr4_exit()).
-    const std::uint64_t mask12 = vmcs12.get(field::cr4_guest_host_mask);
-    put(field::cr4_guest_host_mask, mask12 | capabilities_.unpromised_cr4);
-    put(field::cr4_read_shadow,
-        vmcs12.get(field::cr4_read_shadow) & ~(capabilities_.unpromised_cr4 & ~mask12));
+        slot.secondary02 | (slot.vmcs02_tag != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0));
+    put(field::vm_exit_controls, composed.exit);
+    put(field::vm_entry_controls, composed.entry);
+    put(field::cr4_guest_host_mask, composed.cr4_guest_host_mask);
+    put(field::cr4_read_shadow, composed.cr4_read_shadow);
 
     slot.work = detail::work_of(vmcs12);
     put_page_addresses(slot);
@@ -374,7 +343,13 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         if ((work & inherit_saved) != 0) keep_l1_word(slot, what.encoding);
         put(what, value);
     };
-    if ((work & msr_bitmap) != 0) merge_msr_bitmap(slot);
+    if ((work & msr_bitmap) != 0) {
+        const std::uint64_t address = vmcs12.get(field::address_of_msr_bitmaps);
+        if (!msr_bitmaps_.is_current(slot.msr_bitmap02, address)) [[unlikely]] {
+            msr_bitmaps_.merge(slot.msr_bitmap02, address,
+                               (slot.secondary02 & vmx::secondary::virtualize_x2apic_mode) != 0);
+        }
+    }
     if ((work & inherit_debug) != 0) {
         overwrite(field::guest_dr7, inherited_.dr7);
         overwrite(field::guest_ia32_debugctl, inherited_.debugctl);
@@ -502,51 +477,16 @@ bool NestedVcpu<P>::load_pdptes(std::uint64_t cr3) {
     return true;
 }
 
-// L1's bitmap with L0's own bits, in a page of L0's: the processor must not see what L1 writes after L0's
-// bits went in. Copied anew unless the port knows that L1 has not written to its page.
-template <Port P>
-void NestedVcpu<P>::merge_msr_bitmap(Slot& slot) {
-    const x86::Gpa<x86::L1> address{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)};
-    if constexpr (requires { port_.unwritten_since_last_asked(address); }) {
-        const bool unwritten = port_.unwritten_since_last_asked(address);
-        if (unwritten && slot.merged_from == address.value() && slot.merged_at == bitmap_writes_) [[likely]]
-            return;
-        // A write that this VMCS's merge has now taken in is news to every other VMCS with the same page.
-        if (!unwritten) ++bitmap_writes_;
-        slot.merged_at = bitmap_writes_;
-    }
-    auto* merged = port_.page(slot.msr_bitmap02);
-    if (const auto* page = port_.l1_page(address)) {
-        slot.merged_from = address.value();
-        merged_pages_ |= filter_bit(page);
-        std::memcpy(merged, page, x86::page_size);
-    } else {
-        std::memset(merged, 0xff, x86::page_size);
-        slot.merged_from = ~std::uint64_t{0};
-    }
-    for (unsigned i = 0; i < l0_msr_words_used_; ++i) merged[l0_msr_words_[i].word] |= l0_msr_words_[i].bits;
-    // With "virtualize x2APIC mode" L2's TPR is not L0's: the processor finds it in the virtual-APIC page
-    // (SDM 3C 30.5), unless L1 itself asked for the exit.
-    if ((slot.secondary02 & vmx::secondary::virtualize_x2apic_mode) != 0) {
-        constexpr std::uint32_t task_priority = 0x808;
-        constexpr std::uint64_t bit = std::uint64_t{1} << (task_priority % 64);
-        for (const std::uint32_t word : {task_priority / 64, 256 + task_priority / 64}) {
-            const bool wanted =
-                slot.merged_from == ~std::uint64_t{0} || l1_wants_msr(slot, task_priority, word >= 256);
-            if (!wanted) merged[word] &= ~bit;
-        }
-    }
-}
-
 template <Port P>
 void NestedVcpu<P>::select_ept(Slot& slot) {
-    std::uint64_t pointer = port_.ept01_pointer();
+    vmx::Eptp pointer = port_.ept01_pointer();
     if (slot.l1_uses_ept) {
-        pointer = ept02_.pointer_for(slot.vmcs12.get(vmx::field::ept_pointer));
-        if (pointer == 0) port_.fatal("no memory for the root of an EPT02; give L0 more (docs/metal.md)");
+        pointer = ept02_.pointer_for(ept_pointer12_of(slot));
+        if (pointer == Ept02<P>::no_pointer)
+            port_.fatal("no memory for the root of an EPT02; give L0 more (docs/metal.md)");
     }
     if (pointer != slot.vmcs02_ept_pointer) {
-        put(vmx::field::ept_pointer, pointer);
+        put(vmx::field::ept_pointer, pointer.value);
         slot.vmcs02_ept_pointer = pointer;
     }
 }
@@ -554,19 +494,16 @@ void NestedVcpu<P>::select_ept(Slot& slot) {
 // The tag to run L2 under, with what is owed to it paid: after this only the entry itself is left.
 template <Port P>
 void NestedVcpu<P>::select_tag(Slot& slot) {
-    const tag::Cpu cpu{port_.cpu()};
-    auto entry =
-        slot.l1_uses_vpid
-            ? tags_.enter(tag::Vpid12{slot.vmcs12.get(vmx::field::virtual_processor_identifier)}, cpu)
-            : tags_.enter_without_vpid(cpu);
-    const std::uint16_t number = tag::raw(entry.tag);
-    if (number != slot.vmcs02_tag) [[unlikely]] {
-        if ((number == 0) != (slot.vmcs02_tag == 0)) {
+    const tag::Cpu cpu = port_.cpu();
+    auto entry = slot.l1_uses_vpid ? tags_.enter(vpid12_of(slot), cpu) : tags_.enter_without_vpid(cpu);
+    if (entry.tag != slot.vmcs02_tag) [[unlikely]] {
+        constexpr auto none = tag::TagNumber::none;
+        if ((entry.tag == none) != (slot.vmcs02_tag == none)) {
             put(vmx::field::secondary_processor_based_vm_execution_controls,
-                slot.secondary02 | (number != 0 ? vmx::secondary::enable_vpid : 0));
+                slot.secondary02 | (entry.tag != none ? vmx::secondary::enable_vpid : 0));
         }
-        put(vmx::field::virtual_processor_identifier, number);
-        slot.vmcs02_tag = number;
+        put(vmx::field::virtual_processor_identifier, tag::raw(entry.tag));
+        slot.vmcs02_tag = entry.tag;
     }
     pay(std::move(entry.flush));
 }

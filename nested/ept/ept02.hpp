@@ -58,10 +58,12 @@ public:
     Ept02(const Ept02&) = delete;
     Ept02& operator=(const Ept02&) = delete;
 
-    // The hardware's EPTP for L1's; 0 where memory for a root is out. eptp12 has been checked.
-    [[gnu::always_inline]] std::uint64_t pointer_for(std::uint64_t eptp12) {
-        const std::uint64_t ep4ta = vmx::Eptp{eptp12}.root();
-        const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
+    static constexpr vmx::Eptp no_pointer{0};
+
+    // The hardware's EPTP for L1's; no_pointer where memory for a root is out. eptp12 has been checked.
+    [[gnu::always_inline]] vmx::Eptp pointer_for(vmx::Eptp eptp12) {
+        const std::uint64_t ep4ta = eptp12.root();
+        const bool accessed_dirty = eptp12.enables_accessed_dirty();
         ++clock_;
         // Mostly it is the last one.
         if (current_ != nullptr && current_->ep4ta12 == ep4ta && current_->accessed_dirty == accessed_dirty &&
@@ -73,7 +75,7 @@ public:
     }
 
     // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
-    EptOutcome resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+    EptOutcome resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
     // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor
     // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT. page_shift:
@@ -128,8 +130,8 @@ public:
     }
 
     // INVEPT of one EP4TA, and of all: what was filled is forgotten and the hardware's copies dropped.
-    void invalidate(std::uint64_t eptp12) {
-        const std::uint64_t root = vmx::Eptp{eptp12}.root();
+    void invalidate(vmx::Eptp eptp12) {
+        const std::uint64_t root = eptp12.root();
         if (current_ != nullptr && current_->ep4ta12 == root)
             return empty(*current_, tag::FlushCause::l1_invept_single_context);  // mostly it is this one
         for (unsigned i = 0; i < contexts_used_; ++i) {
@@ -253,18 +255,17 @@ private:
         std::uint8_t permissions_above = 0;  // of the levels above it
         bool wrote_flags = false;
     };
-    Walk12 walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+    Walk12 walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
-    std::uint64_t pointer(const Context& context) const {
-        return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty)
-            .value;
+    vmx::Eptp pointer(const Context& context) const {
+        return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty);
     }
-    [[gnu::noinline]] std::uint64_t pointer_for_another(std::uint64_t ep4ta, bool accessed_dirty) {
+    [[gnu::noinline]] vmx::Eptp pointer_for_another(std::uint64_t ep4ta, bool accessed_dirty) {
         Context& context = context_for(ep4ta, accessed_dirty);
         current_ = &context;
         if (context.root.value() == 0) {
             const auto root = take_page();
-            if (!root) return 0;
+            if (!root) return no_pointer;
             context.root = *root;
         }
         return pointer(context);
@@ -361,11 +362,11 @@ private:
 };
 
 template <Port P>
-typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical,
+typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
                                                std::uint8_t access) {
     using Kind = EptOutcome::Kind;
-    const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
-    std::uint64_t table = vmx::Eptp{eptp12}.root();
+    const bool accessed_dirty = eptp12.enables_accessed_dirty();
+    std::uint64_t table = eptp12.root();
     std::uint8_t permissions = 7;
     std::array<std::uint64_t*, 4> path{};
     for (unsigned level = 4;; --level) {
@@ -488,8 +489,8 @@ bool Ept02<P>::fill_recent(unsigned index, std::uint8_t access) {
 }
 
 template <Port P>
-EptOutcome Ept02<P>::resolve(std::uint64_t eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access) {
-    const bool accessed_dirty = vmx::Eptp{eptp12}.enables_accessed_dirty();
+EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access) {
+    const bool accessed_dirty = eptp12.enables_accessed_dirty();
     const unsigned index1 = x86::table_index(guest_physical, 1);
     const auto fill = [&](std::uint8_t accessed) {
         return accessed_dirty ? fill_recent<true>(index1, accessed) : fill_recent<false>(index1, accessed);

@@ -137,12 +137,11 @@ template <Port P>
     if (reason.basic() == vmx::ExitReason::ept_misconfiguration) port_.fatal("EPT02 is misconfigured");
 
     const vmx::EptViolation violation{get(vmx::field::exit_qualification)};
-    const auto outcome =
-        ept02_.resolve(slot.vmcs12.get(vmx::field::ept_pointer), x86::Gpa<x86::L2>{guest_physical},
-                       static_cast<std::uint8_t>(violation.access()));
+    const auto outcome = ept02_.resolve(ept_pointer12_of(slot), x86::Gpa<x86::L2>{guest_physical},
+                                        static_cast<std::uint8_t>(violation.access()));
     using Kind = EptOutcome::Kind;
     if (outcome.wrote_ept12) [[unlikely]]
-        ++bitmap_writes_;  // L1 may keep an MSR bitmap there
+        msr_bitmaps_.note_written_somewhere();  // L1 may keep an MSR bitmap there
     if (outcome.kind == Kind::filled) [[likely]] {
         repeat_access(violation.value);
         return reenter_l2(slot, basic);
@@ -232,17 +231,7 @@ bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
     if ((slot.work & detail::msr_bitmap) == 0) return true;
     const auto* page = port_.l1_page(x86::Gpa<x86::L1>{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)});
     if (page == nullptr) return true;
-    // SDM 3C 25.6.9: reads of low MSRs, reads of high ones, writes of low, writes of high; a kilobyte each.
-    std::uint32_t first = write ? 2048 : 0;
-    std::uint32_t bit = msr;
-    if (msr >= 0xc0000000) {
-        first += 1024;
-        bit -= 0xc0000000;
-    }
-    if (bit > 0x1fff) return true;
-    const auto byte =
-        __atomic_load_n(reinterpret_cast<const std::uint8_t*>(page) + first + bit / 8, __ATOMIC_RELAXED);
-    return ((byte >> (bit % 8)) & 1) != 0;
+    return msr_bitmap_has(page, msr, write);
 }
 
 // L1 lets L2 have the MSR but L0 does not: L0 does it as it would for L1. False: #GP(0). vmcs02 is current.
@@ -394,7 +383,7 @@ Entry NestedVcpu<P>::enter_l1(Slot& slot, std::uint32_t interruptibility) {
 
 template <Port P>
 void NestedVcpu<P>::enter_l1_tag() {
-    auto entry = vpid01_.enter_l1(tag::Cpu{port_.cpu()});
+    auto entry = vpid01_.enter_l1(port_.cpu());
     pay(std::move(entry.flush));
 }
 
@@ -541,8 +530,7 @@ void NestedVcpu<P>::ept01_changed() {
     for (unsigned i = 0; i < slots_used_; ++i) slots_[i].controls_changed = true;
     if (in_l2_) put_page_addresses(*current_);
     // Where L0 looks for its own writes to MSR bitmaps has moved too: each is merged anew.
-    ++bitmap_writes_;
-    merged_pages_ = 0;
+    msr_bitmaps_.forget();
     forget_walks();
 }
 

@@ -361,7 +361,7 @@ template <Port P>
                                                                 std::uint64_t value, unsigned narrow_bytes) {
     if (auto* found = plain_operand(information, 8, true)) [[likely]] {
         __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
-        note_written(found);
+        msr_bitmaps_.note_written(found);
         return true;
     }
     return write_any_operand(information, value, narrow_bytes);
@@ -397,7 +397,8 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
         .pdptes = {get_one(vmx::field::guest_pdpte0), get_one(vmx::field::guest_pdpte1),
                    get_one(vmx::field::guest_pdpte2), get_one(vmx::field::guest_pdpte3)},
         .protection_key_rights = protection_key_rights()};
-    ++bitmap_writes_;  // it may write to L1's paging structures too, and L1 may keep an MSR bitmap anywhere
+    msr_bitmaps_.note_written_somewhere();  // it may write to L1's paging structures too, and L1 may keep an
+                                            // MSR bitmap anywhere
     auto* bytes = static_cast<std::byte*>(buffer);
     std::byte* where[2] = {};
     unsigned pieces = 0;
@@ -577,7 +578,7 @@ Entry NestedVcpu<P>::vmclear() {
         if (slot == current_) make_current(nullptr);
     } else if (auto* page = port_.l1_page(region)) {
         reinterpret_cast<VmcsRegion*>(page)->launched = 0;
-        note_written(page);
+        msr_bitmaps_.note_written(page);
     }
     return succeed();
 }
@@ -685,20 +686,20 @@ Entry NestedVcpu<P>::invept() {
     if (!read_operand(information, words, sizeof words)) return Entry::vmresume;
     const vmx::InveptDescriptor descriptor{words[0], words[1]};
     if (static_cast<vmx::InveptType>(type) == vmx::InveptType::single_context) {
-        if (descriptor.eptp != valid_eptp_) [[unlikely]] {
-            if (!vmx::Eptp{descriptor.eptp}.is_valid(capabilities_.promised.ept_vpid,
-                                                     capabilities_.physical_address_width)) {
+        const vmx::Eptp eptp{descriptor.eptp};
+        if (eptp != valid_eptp_) [[unlikely]] {
+            if (!eptp.is_valid(capabilities_.promised.ept_vpid, capabilities_.physical_address_width)) {
                 return fail(vmx::InstructionError::invalid_operand_to_invept_invvpid);
             }
-            valid_eptp_ = descriptor.eptp;
+            valid_eptp_ = eptp;
         }
-        ept02_.invalidate(descriptor.eptp);
+        ept02_.invalidate(eptp);
     } else {
         ept02_.invalidate_all();
     }
     ++counters_.invept[type];
     // Entries that another physical CPU may still cache are flushed there before they can be used again.
-    if (tags_.ept02_cpu() != tag::Cpu{port_.cpu()}) tags_.ept02_contexts_stale();
+    if (tags_.ept02_cpu() != port_.cpu()) tags_.ept02_contexts_stale();
     return succeed();
 }
 
@@ -718,7 +719,7 @@ Entry NestedVcpu<P>::invvpid() {
     }
     ++counters_.invvpid[type];
     const tag::Vpid12 vpid12{descriptor.vpid()};
-    const tag::Cpu cpu{port_.cpu()};
+    const tag::Cpu cpu = port_.cpu();
     switch (static_cast<vmx::InvvpidType>(type)) {
         case vmx::InvvpidType::individual_address:
             // The one that runs the hardware's at once, and that a hypervisor without EPT executes most.
@@ -749,8 +750,8 @@ template <Port P>
 [[gnu::always_inline]] inline void NestedVcpu<P>::run_here(tag::OwedFlush&& flush) {
     const tag::FlushTarget& target = flush.target();
     if (target.extent != tag::Extent::nothing) {
-        invvpid_because(port_, static_cast<vmx::InvvpidType>(target.extent), tag::raw(target.tag),
-                        target.linear_address.value(), target.cause, target.vpid12);
+        invvpid_because(port_, static_cast<vmx::InvvpidType>(target.extent), target.tag,
+                        target.linear_address, target.cause, target.vpid12);
         if (target.tag == vpid01_.number()) {
             ++counters_.l1_tag_flushes;
         } else {

@@ -93,14 +93,14 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     }
     if (slot->active) write_back(*slot);
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
-    for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02}) {
+    for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02.page}) {
         if (page->value() != 0) continue;
         auto fresh_page = port_.allocate_page();
         // EPT02 may have taken all there was. What it gives back it fills again when L2 asks for it.
         if (!fresh_page) fresh_page = ept02_.give_page();
         if (!fresh_page) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
         *page = *fresh_page;
-        if (page == &slot->msr_bitmap02) continue;
+        if (page == &slot->msr_bitmap02.page) continue;
         const bool is_shadow = page == &slot->shadow;
         if (is_shadow && !shadowing_) continue;
         auto* revision = reinterpret_cast<std::uint32_t*>(port_.page(*page));
@@ -143,7 +143,7 @@ void NestedVcpu<P>::write_back(Slot& slot) {
         auto* stored = reinterpret_cast<VmcsRegion*>(page);
         stored->launched = slot.launched ? 1 : 0;
         for (std::size_t i = 0; i < vmx::field_count; ++i) stored->words[i] = slot.vmcs12.word(i);
-        note_written(page);
+        msr_bitmaps_.note_written(page);
     }
     slot.active = false;
     // What is left to be looked through by find().

@@ -136,21 +136,21 @@ void FakePort::write_host_state() {
     vmcs.has_host_state = true;
 }
 
-void FakePort::invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address) {
+void FakePort::invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address) {
     if (type == vmx::InvvpidType::all_contexts)
         throw std::logic_error("an INVVPID that hits other virtual machines");
-    if (tag == 0) throw std::logic_error("INVVPID of VPID 0");
+    if (tag == tag::TagNumber::none) throw std::logic_error("INVVPID of VPID 0");
     const bool address = type == vmx::InvvpidType::individual_address;
-    if (address && !x86::is_canonical(linear_address))
+    if (address && !x86::is_canonical(linear_address.value()))
         throw std::logic_error("INVVPID of a non-canonical address");
-    flushes.push_back({Flush::Kind::invvpid, static_cast<std::uint64_t>(type), tag,
-                       address ? linear_address : 0, physical_cpu});
+    flushes.push_back({Flush::Kind::invvpid, static_cast<std::uint64_t>(type), tag::raw(tag),
+                       address ? linear_address.value() : 0, physical_cpu});
 }
 
-void FakePort::invept(vmx::InveptType type, std::uint64_t eptp) {
+void FakePort::invept(vmx::InveptType type, vmx::Eptp eptp) {
     if (type == vmx::InveptType::all_contexts)
         throw std::logic_error("an INVEPT that hits other virtual machines");
-    flushes.push_back({Flush::Kind::invept, static_cast<std::uint64_t>(type), 0, eptp, physical_cpu});
+    flushes.push_back({Flush::Kind::invept, static_cast<std::uint64_t>(type), 0, eptp.value, physical_cpu});
 }
 
 nested::HostMapping FakePort::host_mapping(x86::Gpa<x86::L1> address) {

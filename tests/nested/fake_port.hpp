@@ -75,8 +75,8 @@ public:
     void clear_vmcs(x86::Hpa page);
     std::uint32_t hardware_vmcs_revision() { return revision; }
     void write_host_state();
-    void invvpid(vmx::InvvpidType type, std::uint16_t tag, std::uint64_t linear_address);
-    void invept(vmx::InveptType type, std::uint64_t eptp);
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address);
+    void invept(vmx::InveptType type, vmx::Eptp eptp);
     std::byte* l1_page(x86::Gpa<x86::L1> address) { return memory.page(address.value()); }
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
     bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) { return !memory.take_written(page.value()); }
@@ -86,7 +86,7 @@ public:
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return l0_msr_bitmap_; }
-    std::uint64_t ept01_pointer() { return ept01; }
+    vmx::Eptp ept01_pointer() { return {ept01}; }
     void set_cr2(std::uint64_t value) { cr2 = value; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
     bool let_write_vanish() {
@@ -97,7 +97,7 @@ public:
     void return_nmi() { nmi_pending = true; }
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
-    unsigned cpu() const { return physical_cpu; }
+    tag::Cpu cpu() const { return tag::Cpu{physical_cpu}; }
     std::uint64_t debug_address(unsigned number) const { return debug_addresses.at(number); }
     std::uint32_t protection_key_rights() const { return pkru; }
     void notice(nested::Notice what, std::uint64_t detail) { notices.emplace_back(what, detail); }

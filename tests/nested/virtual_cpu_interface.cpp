@@ -14,7 +14,8 @@ void VirtualCpu::prepare_reentry() {
     engine_->prepare_reentry();
 }
 std::optional<std::uint64_t> VirtualCpu::l1_ept_pointer() const {
-    return engine_->l1_ept_pointer();
+    const std::optional<vmx::Eptp> pointer = engine_->l1_ept_pointer();
+    return pointer ? std::optional{pointer->value} : std::nullopt;
 }
 void VirtualCpu::l1_translations_changed() {
     engine_->l1_translations_changed();
@@ -56,7 +57,7 @@ bool VirtualCpu::in_vmx_operation() const {
     return engine_->in_vmx_operation();
 }
 std::uint16_t VirtualCpu::vpid01() const {
-    return engine_->vpid01();
+    return tag::raw(engine_->vpid01());
 }
 std::size_t VirtualCpu::tag_capacity() const {
     return engine_->tag_capacity();

@@ -165,12 +165,12 @@ public:
     bool handle_ept01_violation(std::uint64_t address) {
         return is(Defect::ept01_violation_always_handled) || Good::handle_ept01_violation(address);
     }
-    std::uint64_t ept01_pointer() {
-        const std::uint64_t good = Good::ept01_pointer();
-        if (is(Defect::ept01_is_uncacheable)) return good & ~std::uint64_t{7};
-        return is(Defect::ept01_has_accessed_flags_in_reserved_bits) ? good | 1 << 8 : good;
+    vmx::Eptp ept01_pointer() {
+        const std::uint64_t good = Good::ept01_pointer().value;
+        if (is(Defect::ept01_is_uncacheable)) return {good & ~std::uint64_t{7}};
+        return {is(Defect::ept01_has_accessed_flags_in_reserved_bits) ? good | 1 << 8 : good};
     }
-    unsigned cpu() { return is(Defect::cpu_changes) ? cpu_++ : 0; }
+    tag::Cpu cpu() { return tag::Cpu{is(Defect::cpu_changes) ? cpu_++ : 0}; }
 
 private:
     [[nodiscard]] bool is(Defect defect) const { return defect_ == defect; }
@@ -209,7 +209,7 @@ std::vector<std::string> broken_guarantees(Defect defect) {
     const std::uint16_t tag = 7;
     namespace exit = vmx::exit_control;
     namespace entry = vmx::entry_control;
-    put(field::ept_pointer, port.ept01_pointer());
+    put(field::ept_pointer, port.ept01_pointer().value);
     put(field::address_of_msr_bitmaps, good.l0_msr_bitmap().value());
     put(field::primary_processor_based_vm_execution_controls,
         vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls);
@@ -236,7 +236,7 @@ std::vector<std::string> broken_guarantees(Defect defect) {
     const bool all = port_tests::run(port,
                                      {.capabilities = promised,
                                       .vmcs01 = vmcs01,
-                                      .vpid01 = tag,
+                                      .vpid01 = tag::TagNumber{tag},
                                       .memory = Gpa<L1>{0x2000},
                                       .other_memory = Gpa<L1>{0x40'3000},
                                       .nothing = Gpa<L1>{0x2000'0000},

@@ -20,8 +20,8 @@ public:
     void clear_vmcs(x86::Hpa) {}
     std::uint32_t hardware_vmcs_revision() { return 1; }
     void write_host_state() {}
-    void invvpid(vmx::InvvpidType, std::uint16_t, std::uint64_t) {}
-    void invept(vmx::InveptType, std::uint64_t) {}
+    void invvpid(vmx::InvvpidType, tag::TagNumber, x86::LinearAddress) {}
+    void invept(vmx::InveptType, vmx::Eptp) {}
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         return address.page_number() < 8 ? l1_memory[address.page_number()] : nullptr;
     }
@@ -39,13 +39,13 @@ public:
     }
     bool write_l1_msr(std::uint32_t, std::uint64_t) { return false; }
     x86::Hpa l0_msr_bitmap() { return x86::Hpa{0}; }
-    std::uint64_t ept01_pointer() { return 0x1e; }
+    vmx::Eptp ept01_pointer() { return {0x1e}; }
     void set_cr2(std::uint64_t) {}
     bool handle_ept01_violation(std::uint64_t) { return false; }
     void return_nmi() {}
     [[noreturn]] void l1_shutdown(const char*) { __builtin_trap(); }
     [[noreturn]] void fatal(const char*) { __builtin_trap(); }
-    unsigned cpu() { return 0; }
+    tag::Cpu cpu() { return tag::Cpu{0}; }
 
     template <typename Field>
     void put(Field which, std::uint64_t value) {

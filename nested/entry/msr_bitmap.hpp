@@ -1,0 +1,135 @@
+// The MSR bitmaps that the hardware uses for L2: L1's, with L0's own bits (SDM 3C 25.6.9).
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../../x86/address.hpp"
+#include "../../x86/paging.hpp"
+
+namespace flatback::nested {
+
+// Whether the bitmap has the bit of this MSR set: it exits. Reads of low MSRs, reads of high ones, writes of
+// low, writes of high: a kilobyte each. Others always exit.
+[[nodiscard]] inline bool msr_bitmap_has(const std::byte* bitmap, std::uint32_t msr, bool write) {
+    std::uint32_t first = write ? 2048 : 0;
+    std::uint32_t bit = msr;
+    if (msr >= 0xc0000000) {
+        first += 1024;
+        bit -= 0xc0000000;
+    }
+    if (bit > 0x1fff) return true;
+    const auto byte =
+        __atomic_load_n(reinterpret_cast<const std::uint8_t*>(bitmap) + first + bit / 8, __ATOMIC_RELAXED);
+    return ((byte >> (bit % 8)) & 1) != 0;
+}
+
+// What the bitmaps need of their host (nested/port.hpp, of which this is a part).
+template <typename H>
+concept MsrBitmapHost = requires(H& host, x86::Hpa page, x86::Gpa<x86::L1> l1_physical, const char* why) {
+    { host.page(page) } -> std::same_as<std::uint64_t*>;
+    { host.l1_page(l1_physical) } -> std::convertible_to<const std::byte*>;
+    { host.l0_msr_bitmap() } -> std::same_as<x86::Hpa>;
+    {host.fatal(why)};
+};
+
+// A page of L0's, and what it was made of.
+struct MergedMsrBitmap {
+    x86::Hpa page{};
+    std::uint64_t from = nothing;  // L1's bitmap that it was made of ...
+    std::uint64_t at = 0;          // ... and how many writes to such had been noticed then
+
+    static constexpr std::uint64_t nothing = ~std::uint64_t{0};
+    void merge_anew() { from = nothing; }
+};
+
+// L1's bitmap is copied because the processor must not see what L1 writes after L0's bits went in, and anew
+// only where somebody may have written to it: L1, as the host knows (unwritten_since_last_asked, where it has
+// that), or L0 for L1, as is noted here.
+template <MsrBitmapHost H>
+class MsrBitmaps final {
+public:
+    explicit MsrBitmaps(H& host) : host_(host) {
+        const std::uint64_t* bitmap = host_.page(host_.l0_msr_bitmap());
+        for (std::uint16_t word = 0; word < 512; ++word) {
+            if (bitmap[word] == 0) continue;
+            if (l0_words_used_ == l0_words_.size()) host_.fatal("L0 intercepts MSRs in too many places");
+            l0_words_[l0_words_used_++] = {word, bitmap[word]};
+        }
+    }
+    MsrBitmaps(const MsrBitmaps&) = delete;
+    MsrBitmaps& operator=(const MsrBitmaps&) = delete;
+
+    // L0 itself wrote to L1's memory, here or somewhere. A bit of the filter may stand for other pages too:
+    // then bitmaps are merged once more than needed.
+    void note_written(const std::byte* where) {
+        if ((merged_pages_ & filter_bit(where)) != 0) [[unlikely]]
+            ++writes_;
+    }
+    void note_written_somewhere() { ++writes_; }
+    // Where pages of L1's lie has changed.
+    void forget() {
+        ++writes_;
+        merged_pages_ = 0;
+    }
+
+    // Whether what was merged of L1's bitmap at this address is still right; if not, merge() is due.
+    [[nodiscard, gnu::always_inline]] inline bool is_current(const MergedMsrBitmap& merged,
+                                                             std::uint64_t address) {
+        if constexpr (requires(x86::Gpa<x86::L1> page) { host_.unwritten_since_last_asked(page); }) {
+            if (host_.unwritten_since_last_asked(x86::Gpa<x86::L1>{address})) [[likely]]
+                return merged.from == address && merged.at == writes_;
+            // A write that this VMCS's merge is to take in is news to every other VMCS with the same page.
+            ++writes_;
+        }
+        return false;
+    }
+
+    // address: of L1's bitmap. virtual_tpr: "virtualize x2APIC mode".
+    [[gnu::noinline]] void merge(MergedMsrBitmap& merged, std::uint64_t address, bool virtual_tpr) {
+        const x86::Gpa<x86::L1> l1_physical{address};
+        merged.at = writes_;
+        std::uint64_t* const words = host_.page(merged.page);
+        const std::byte* const l1s = host_.l1_page(l1_physical);
+        if (l1s != nullptr) {
+            merged.from = address;
+            merged_pages_ |= filter_bit(l1s);
+            std::memcpy(words, l1s, x86::page_size);
+        } else {
+            std::memset(words, 0xff, x86::page_size);
+            merged.from = MergedMsrBitmap::nothing;
+        }
+        for (unsigned i = 0; i < l0_words_used_; ++i) words[l0_words_[i].word] |= l0_words_[i].bits;
+        if (virtual_tpr) allow_task_priority(words, l1s);
+    }
+
+private:
+    struct Word {
+        std::uint16_t word;
+        std::uint64_t bits;
+    };
+    static std::uint64_t filter_bit(const std::byte* where) {
+        return std::uint64_t{1} << ((reinterpret_cast<std::uintptr_t>(where) >> 12) % 64);
+    }
+    // L2's TPR is then not L0's: the processor finds it in the virtual-APIC page (SDM 3C 30.5), unless L1
+    // itself asked for the exit.
+    static void allow_task_priority(std::uint64_t* words, const std::byte* l1s) {
+        constexpr std::uint32_t task_priority = 0x808;
+        constexpr std::uint64_t bit = std::uint64_t{1} << (task_priority % 64);
+        for (const bool write : {false, true}) {
+            if (l1s == nullptr || msr_bitmap_has(l1s, task_priority, write)) continue;
+            words[(write ? 256 : 0) + task_priority / 64] &= ~bit;
+        }
+    }
+
+    H& host_;
+    std::uint64_t writes_ = 0;         // how often a write to one of L1's bitmaps was noticed
+    std::uint64_t merged_pages_ = 0;   // where they lie, as a filter
+    std::array<Word, 64> l0_words_{};  // L0's own bitmap, where it is not zero
+    unsigned l0_words_used_ = 0;
+};
+
+}  // namespace flatback::nested
