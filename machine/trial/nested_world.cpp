@@ -179,7 +179,7 @@ unsigned NestedWorld::vcpu_count(unsigned vm) const {
 }
 
 Actor NestedWorld::running(unsigned vm, unsigned vcpu) const {
-    return tag::raw(vms_[vm]->vcpus[vcpu]->engine.in_l2() ? Actor::l2 : Actor::l1;
+    return vms_[vm]->vcpus[vcpu]->engine.in_l2() ? Actor::l2 : Actor::l1;
 }
 
 Registers& NestedWorld::registers(unsigned vm, unsigned vcpu) {
