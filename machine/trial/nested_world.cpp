@@ -349,19 +349,39 @@ bool NestedWorld::nmi(unsigned vm, unsigned vcpu, bool meets_l0) {
     }
     guest.nmi_latched = true;
     if (!takes_latched_nmi(guest)) return true;
-    nmis_.push_back({});
     const unsigned processor = guest.port.processor();
-    if (machine_.take_nmi(processor).kind == Completion::Kind::vm_exit) {
-        if (!guest.engine.in_l2()) throw EngineFailure("an NMI exits L1");
-        const std::uint64_t reflected = guest.engine.counters().exits_reflected;
-        const bool launch =
-            guest.engine.handle_l2_exit(static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi)) ==
-            nested::Entry::vmlaunch;
-        enter(guest, launch);
-        if (guest.engine.counters().exits_reflected == reflected)
-            throw EngineFailure("an NMI exit of L2's is not reflected");
+    if (machine_.take_nmi(processor).kind != Completion::Kind::vm_exit) {
+        nmis_.push_back({});
+        return true;
     }
+    const std::uint64_t reflected = guest.engine.counters().exits_reflected;
+    bool launch = false;
+    if (guest.engine.in_l2()) {
+        launch = guest.engine.handle_l2_exit(static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi)) ==
+                 nested::Entry::vmlaunch;
+    } else {
+        handle_l1_exit(guest, vmx::ExitReason::exception_or_nmi);
+    }
+    note_nmi_exit(guest, guest.engine.counters().exits_reflected != reflected, {});
+    const Entered entered = enter(guest, launch);
+    if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {});
     return true;
+}
+
+/// An NMI was the cause of an exit: of one that L1 asked for, or of L0's own, which waits to give another;
+/// then it has one NMI, as the processor keeps one.
+void NestedWorld::note_nmi_exit(VirtualCpu& guest, bool is_l1s, NmiPlace place) {
+    if (is_l1s) {
+        nmis_.push_back(place);
+    } else {
+        guest.nmi_owed = true;
+    }
+    if (guest.port.take_returned_nmi()) guest.nmi_with_l0 = true;
+}
+
+void NestedWorld::note_given_nmi(VirtualCpu& guest, NmiPlace place) {
+    nmis_.push_back(place);
+    unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
 }
 
 void NestedWorld::set_step(std::uint64_t step) {
@@ -491,16 +511,18 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         Completion completion = machine_.execute(processor, instruction);
         completion.nmi = nmi_before;
         bool done = true;  // the instruction is over, in whatever way
+        bool by_nmi = false;
         if (completion.kind != Completion::Kind::vm_exit) {
             if (changed) source = written;
             if (!takes_latched_nmi(guest)) return completion;
-            nmis_.push_back({calls_, false});
             const Completion nmi = machine_.take_nmi(processor);
             if (nmi.kind != Completion::Kind::vm_exit) {
+                nmis_.push_back({calls_, false});
                 completion.nmi = true;
                 return completion;
             }
             completion = nmi;
+            by_nmi = true;
         }
 
         const std::uint64_t reflected = counters.exits_reflected;
@@ -533,15 +555,14 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             // is open, or VMXOFF begins again where L1 left many VMCSs active.
             const bool of_l0 = counters.exits_reflected == reflected;
             if ((of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
-                (of_l0 && reason == vmx::ExitReason::interrupt_window) ||
+                (of_l0 &&
+                 (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window)) ||
                 (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation())) {
                 done = false;
             }
+            if (std::exchange(by_nmi, false)) note_nmi_exit(guest, !of_l0, {calls_, !done});
             entered = enter(guest, launch);
-            if (entered.nmi_delivered || entered.nmi_exits) {
-                nmis_.push_back({calls_, !done});
-                unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
-            }
+            if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {calls_, !done});
             // What the processor says that it delivered.
             if (entered.nmi_delivered && entered.completion.event == Event{2, false, 0}) {
                 nmi_now = true;
@@ -549,11 +570,15 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             }
             withheld_ = guest.nmi_owed && done && !entered.completion.event && nmi_now == nmi_before;
             if (!takes_latched_nmi(guest)) continue;
-            nmis_.push_back({calls_, !done});
-            completion = machine_.take_nmi(processor);
-            exited = completion.kind == Completion::Kind::vm_exit;
-            nmi_now = nmi_now || !exited;
-            from_l2 = true;
+            const Completion nmi = machine_.take_nmi(processor);
+            exited = by_nmi = nmi.kind == Completion::Kind::vm_exit;
+            if (exited) {
+                completion = nmi;
+                from_l2 = guest.engine.in_l2();
+            } else {
+                nmis_.push_back({calls_, !done});
+                nmi_now = true;
+            }
         }
         Completion& entry = entered.completion;
         const bool into_l2 = guest.engine.in_l2();
@@ -615,9 +640,13 @@ bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
             }
             return true;
         }
-        case vmx::ExitReason::exception_or_nmi:
-            throw EngineFailure("an NMI exits L1");
-        case vmx::ExitReason::interrupt_window:  // L0's own: the NMI that waits can go in now
+        case vmx::ExitReason::exception_or_nmi:  // another NMI, while L0 waits to give one
+            guest.engine.close_nmi_window();
+            guest.port.return_nmi();
+            return true;
+        case vmx::ExitReason::interrupt_window:
+        case vmx::ExitReason::nmi_window:  // L0's own: the NMI that waits can go in now
+            guest.engine.close_nmi_window();
             return true;
         case vmx::ExitReason::ept_violation:  // beyond all of L1's memory
             guest.engine.inject(general_protection);

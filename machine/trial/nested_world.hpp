@@ -95,6 +95,8 @@ private:
     Entered enter(VirtualCpu& vcpu, bool engine_says_launch, bool may_give_nmi = true);
     void give_nmi(VirtualCpu& vcpu, Entered& entered, bool& launch);
     [[nodiscard]] bool takes_latched_nmi(VirtualCpu& vcpu);
+    void note_nmi_exit(VirtualCpu& vcpu, bool is_l1s, NmiPlace place);
+    void note_given_nmi(VirtualCpu& vcpu, NmiPlace place);
     bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
     bool handle_vmx_instruction(VirtualCpu& vcpu, vmx::ExitReason reason, const Instruction& instruction);
     [[nodiscard]] VirtualMachine& owner_of(const VirtualCpu& vcpu);
