@@ -89,6 +89,27 @@ TEST(TablePages, GiveBackEachPageOnceAndZero) {
     EXPECT_TRUE(pages.empty()) << "list pages too";
 }
 
+TEST(TablePages, AListThatRanEmptyIsJoinedWhole) {
+    FakePort port;
+    Pages used{port};
+    Pages free{port};
+    std::set<std::uint64_t> pages;
+    const auto new_page = [&] {
+        const auto page = port.allocate_page();
+        pages.insert(page->value());
+        return page;
+    };
+    ASSERT_TRUE(used.push(*new_page(), new_page));
+    while (const auto page = used.pop()) pages.erase(page->value());
+    EXPECT_TRUE(pages.empty());
+    // The page that the emptied list began with is another's now.
+    ASSERT_TRUE(used.push(*new_page(), new_page));
+    ASSERT_TRUE(free.push(*new_page(), new_page));
+    free.join(used);
+    while (const auto page = free.pop()) EXPECT_EQ(pages.erase(page->value()), 1U);
+    EXPECT_TRUE(pages.empty()) << "what `free` had before is behind what joined it";
+}
+
 TEST(TablePages, RefusesATableWhereThereIsNoPageForTheList) {
     FakePort port;
     Pages pages{port};
