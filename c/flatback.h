@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* NOLINTBEGIN(modernize-use-using): this is C. */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -210,5 +212,7 @@ void flatback_close_nmi_window(flatback_vcpu *vcpu);
 #ifdef __cplusplus
 }
 #endif
+
+/* NOLINTEND(modernize-use-using) */
 
 #endif

@@ -20,6 +20,6 @@ head && !/^\/\// { head = 0; print "" }
 }
 # flatback.h, which is C.
 NR == 1 && /^\/\* / { sub(/\/\*/, "/** \\file\n *"); print; next }
-/^[ \t]*\/\* / && !/---/ { sub(/\/\*/, "/**"); print; next }
+/^[ \t]*\/\* / && !/---|NOLINT/ { sub(/\/\*/, "/**"); print; next }
 /[;,][ \t]*\/\* / { sub(/\/\*/, "/**<"); print; next }
 { print }
