@@ -532,6 +532,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         // Once, or again where an NMI that waited is an exit right behind the entry.
         for (bool exited = true; std::exchange(exited, false);) {
             const vmx::ExitReason reason = completion.exit_reason.basic();
+            const std::uint64_t reflected_before = counters.exits_reflected;
             if (options_.defect != nullptr) {
                 const Vmcs& vmcs = *machine_.current_vmcs(processor);
                 options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
@@ -553,7 +554,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             if (changed) source = written;
             // The instruction is still to be executed: EPT02 has now what it lacked, or the window for an NMI
             // is open, or VMXOFF begins again where L1 left many VMCSs active.
-            const bool of_l0 = counters.exits_reflected == reflected;
+            const bool of_l0 = counters.exits_reflected == reflected_before;
             if ((of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
                 (of_l0 &&
                  (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window)) ||

@@ -189,6 +189,15 @@ private:
             read_exit(say).iret(frame).vmresume().l2().vmcall();
             add("StiBlocksTheExitOfAnNmiToo", say);
         }
+        {
+            // L0 has one, the processor keeps another, and L2 leaves to L1 with NMIs blocked: L0's own window
+            // lets the second one out, and it is no exit of L1's.
+            Scenario say = world(nmis_exit);
+            say.vmwrite(field::guest_interruptibility_state, 8).l0().nmi_at_next_exit().l1().vmlaunch();
+            say.l0().nmi().l2().load(page_a + 0x40'0000).load(0x5000'0000).vmcall();
+            read_exit(say).cpuid().iret(frame).cpuid().iret(frame).cpuid();
+            add("TwoNmisMeetAnL2ThatBlocksThem", say);
+        }
     }
 
     void with_virtual_nmis() {
