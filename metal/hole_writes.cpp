@@ -247,6 +247,10 @@ void let_hole_write_through_ept02() {
     begin();
 }
 
+bool hole_write_is_under_way() {
+    return step.handler != nullptr;
+}
+
 void put_off_hole_write(Cpu& cpu) {
     if (step.handler == nullptr) return;
     disarm(false);

@@ -22,7 +22,10 @@ void prepare_hole_writes(BootResult& boot);
 // The same for an L2 with an EPT of L1's, whose EPT02 now allows the write (Port::let_write_vanish).
 void let_hole_write_through_ept02();
 
-// The next entry is to be another than that of the instruction: it comes again later.
+// The next entry is that of such an instruction: nothing else may be given to the guest at it.
+[[nodiscard]] bool hole_write_is_under_way();
+
+// That entry failed: the instruction comes again later.
 void put_off_hole_write(Cpu& cpu);
 
 }  // namespace flatback::metal

@@ -43,11 +43,16 @@ nested::Entry (*exit_handler)(ExitFrame&) = handle_exit;
 // An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
 nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     Cpu& cpu = *frame.cpu;
+    // One instruction, behind which L0 has the guest again: to put it off for an NMI that cannot be given
+    // would keep the guest there for ever.
+    if (hole_write_is_under_way()) {
+        nmi_state = NmiState::waits;
+        return entry;
+    }
     // What is entered now is no longer what the trace says: one exit and one entry more make it true.
     const bool from_l2 = cpu.vcpu.in_l2();
     const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
     const auto l2 = cpu.vcpu.running();
-    put_off_hole_write(cpu);
     // Cleared first: one that comes meanwhile is another, and is to wait for the first.
     bool delivered;
     do {
