@@ -111,6 +111,12 @@ public:
     [[nodiscard]] bool has_long_msr_list(const Step& step) {
         const Vmcs* vmcs = world_.machine(step.vm).current_vmcs(step.vcpu);
         if (vmcs == nullptr) return false;
+        // Whether an NMI that is injected under blocking by STI is refused before the list is loaded, or not
+        // at all, the SDM leaves to the processor (27.3.1.5), and L0 leaves it to its own.
+        const bool nmi_under_sti =
+            (vmcs->get(field::vm_entry_interruption_information) & 0x8000'0700) == 0x8000'0200 &&
+            (vmcs->get(field::guest_interruptibility_state) & 1) != 0;
+        if (nmi_under_sti && vmcs->get(field::vm_entry_msr_load_count) != 0) return true;
         const std::uint32_t longest = world_.model().vmx.msr_list_entries();
         return vmcs->get(field::vm_entry_msr_load_count) > longest ||
                vmcs->get(field::vm_exit_msr_load_count) > longest ||
