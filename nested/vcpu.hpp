@@ -35,6 +35,7 @@
 #include "port.hpp"
 #include "vmcs/newest.hpp"
 #include "vmcs/shadow_fields.hpp"
+#include "vmcs/slot.hpp"
 #include "vmcs/vmcs12.hpp"
 
 namespace flatback::nested {
@@ -84,7 +85,7 @@ public:
     [[nodiscard]] Running running() const {
         if (!in_l2_) return {.tag = vpid01()};
         const Slot& slot = *current_;
-        return {slot.vmcs02_tag, slot.l1_uses_vpid ? vpid12_of(slot) : tag::Vpid12::none, slot.region};
+        return {slot.vmcs02.tag, slot.l1_uses_vpid ? vpid12_of(slot) : tag::Vpid12::none, slot.region};
     }
 
     [[nodiscard]] bool shadows_vmcs() const {
@@ -169,33 +170,6 @@ public:
     void retry_l1();
 
 private:
-    struct Slot {
-        x86::Gpa<x86::L1> region{};
-        bool active = false;
-        bool launched = false;              // as L1 sees it
-        bool vmcs02_prepared = false;       // host state and what else never changes is written
-        bool vmcs02_launched = false;       // the hardware's launch state
-        bool controls_changed = true;       // composed controls: to be checked and composed anew
-        bool host_changed = true;           // host state: to be checked
-        bool judge = true;                  // something in guest state may be for L0 to judge
-        bool has_unpromised_state = false;  // an activity state or a bit of CR4
-        bool primary_changed = false;       // primary02: to be written
-        bool l1_uses_vpid = false;
-        bool l1_uses_ept = false;
-        tag::TagNumber vmcs02_tag = tag::TagNumber::none;
-        std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/entry/entry.hpp)
-        std::uint32_t primary02 = 0;
-        std::uint32_t secondary02 = 0;  // but for "enable VPID"
-        std::uint64_t last_used = 0;
-        vmx::Eptp vmcs02_ept_pointer{};
-        x86::Hpa vmcs02{};
-        x86::Hpa shadow{};
-        MergedMsrBitmap msr_bitmap02;
-        Newest newest;         // where each field's newest value is
-        FieldSet pending;      // words to be written to vmcs02 at the next entry
-        FieldSet overwritten;  // guest state in vmcs02 that this entry brought from elsewhere
-        Vmcs12 vmcs12;
-    };
     // nullopt reason: VMfail with error 7, for controls.
     struct EntryFailure {
         std::optional<vmx::ExitReason> reason;
@@ -424,7 +398,7 @@ private:
                        std::uint32_t error_code, vmx::InterruptionInformation vectoring);
     void open_nmi_window(NmiWindow window);
     [[nodiscard]] bool is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason);
-    [[nodiscard]] x86::Hpa current_vmcs() const { return in_l2_ ? current_->vmcs02 : vmcs01_; }
+    [[nodiscard]] x86::Hpa current_vmcs() const { return in_l2_ ? current_->vmcs02.page : vmcs01_; }
     void take_back_nmi(Slot& slot);
 
     [[nodiscard]] EntryRules rules() const {
@@ -459,7 +433,8 @@ private:
     template <vmx::FieldWidth W, vmx::FieldKind K>
     void put_event_field(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
         put(field, value);
-        if (in_l2_) current_->pending.insert(static_cast<std::size_t>(vmx::dense_index(field.encoding)));
+        if (in_l2_)
+            current_->vmcs02.pending.insert(static_cast<std::size_t>(vmx::dense_index(field.encoding)));
     }
     std::uint64_t get_raw(std::uint32_t encoding) {
         ++counters_.vmreads;

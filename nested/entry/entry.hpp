@@ -151,7 +151,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     }
 
     const bool ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
-    if (slot.controls_changed) slot.work = detail::work_of(slot.vmcs12);
+    if (slot.unchecked.controls) slot.work = detail::work_of(slot.vmcs12);
     if ((slot.work & detail::inherits) != 0) remember_l1_state(slot);
     if (shadowing_) collect_shadow(slot);
 
@@ -162,11 +162,12 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     };
     const Vmcs12& vmcs12 = slot.vmcs12;
     const vmx::InterruptionInformation event{vmcs12.get(vmx::field::vm_entry_interruption_information)};
-    if (slot.controls_changed || event.is_valid()) [[unlikely]] {
-        const auto checked = slot.controls_changed ? check_control_fields(NewestView{*this, slot}, rules())
-                                                   : check_event_injection(NewestView{*this, slot}, rules());
+    if (slot.unchecked.controls || event.is_valid()) [[unlikely]] {
+        const auto checked = slot.unchecked.controls
+                                 ? check_control_fields(NewestView{*this, slot}, rules())
+                                 : check_event_injection(NewestView{*this, slot}, rules());
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
-        if (slot.controls_changed) slot.work = detail::work_of(vmcs12);
+        if (slot.unchecked.controls) slot.work = detail::work_of(vmcs12);
     }
     const std::uint32_t secondary12 = secondary_controls_of(vmcs12);
     const bool uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
@@ -176,11 +177,11 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     // An L1 outside IA-32e mode may change its mode before the next entry, and L2 its own ("IA-32e mode
     // guest"): it is checked each time. An L1 in IA-32e mode cannot leave it in VMX operation but by a VM
     // exit of its guest to a 32-bit host, which such an entry is refused.
-    if (slot.host_changed || !ia32e_mode) {
+    if (slot.unchecked.host_state || !ia32e_mode) {
         const auto checked =
             check_host_state(NewestView{*this, slot}, rules(), EntryContext{.ia32e_mode = ia32e_mode});
         if (!checked) return refuse(InstructionError::entry_with_invalid_host_state_fields, checked.error());
-        slot.host_changed = !ia32e_mode;
+        slot.unchecked.host_state = !ia32e_mode;
     }
 
     // From here on a failure is a VM exit: L1 finds itself at its host RIP.
@@ -188,30 +189,30 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     entering_by_launch_ = launch;
     reentering_ = false;
     in_l2_ = true;
-    if ((slot.work & detail::overwrites) != 0) slot.overwritten.clear();
-    load(slot.vmcs02);
-    if (!slot.vmcs02_prepared) prepare_vmcs02(slot);
+    if ((slot.work & detail::overwrites) != 0) slot.vmcs02.overwritten.clear();
+    load(slot.vmcs02.page);
+    if (!slot.vmcs02.prepared) prepare_vmcs02(slot);
     // The processor has activity states and bits of CR4 that L1 was not promised.
     const auto is_pending = [&slot](auto field) {
-        return slot.pending.contains(detail::index_of(field.encoding));
+        return slot.vmcs02.pending.contains(detail::index_of(field.encoding));
     };
     if ((is_pending(vmx::field::guest_activity_state) && !activity_state_is_offered(slot)) ||
         (is_pending(vmx::field::guest_cr4) &&
          (vmcs12.get(vmx::field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) != 0)) [[unlikely]] {
-        slot.judge = slot.has_unpromised_state = true;
+        slot.unchecked.guest_state = slot.unchecked.unpromised = true;
     }
-    if (slot.controls_changed) {
+    if (slot.unchecked.controls) {
         compose_controls(slot);
-        slot.controls_changed = false;
+        slot.unchecked.controls = false;
     }
-    if (slot.primary_changed) {
-        put(vmx::field::primary_processor_based_vm_execution_controls, slot.primary02);
-        slot.primary_changed = false;
+    if (slot.vmcs02.primary_changed) {
+        put(vmx::field::primary_processor_based_vm_execution_controls, slot.vmcs02.primary);
+        slot.vmcs02.primary_changed = false;
     }
-    slot.pending.for_each(
+    slot.vmcs02.pending.for_each(
         [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
-    slot.pending.clear();
-    if (slot.work != 0 || slot.judge) [[unlikely]] {
+    slot.vmcs02.pending.clear();
+    if (slot.work != 0 || slot.unchecked.guest_state) [[unlikely]] {
         if (const auto failure = do_entry_work(slot)) {
             if (failure->reason) return reflect_failed_entry(slot, *failure->reason, failure->qualification);
             return fail_hardware_entry(slot);
@@ -220,7 +221,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     select_ept(slot);
     select_tag(slot);
     slot.launched = true;
-    return slot.vmcs02_launched ? Entry::vmresume : Entry::vmlaunch;
+    return slot.vmcs02.launched ? Entry::vmresume : Entry::vmlaunch;
 }
 
 // What of L1's own state L2 starts with where its VMCS loads none. vmcs01 is current.
@@ -260,10 +261,10 @@ void NestedVcpu<P>::prepare_vmcs02(Slot& slot) {
     put(vmx::field::vm_exit_msr_store_count, 0);
     put(vmx::field::vm_exit_msr_load_count, 0);
     put(vmx::field::vm_entry_msr_load_count, 0);
-    put(vmx::field::address_of_msr_bitmaps, slot.msr_bitmap02.page.value());
-    slot.vmcs02_tag = tag::TagNumber::none;
-    slot.vmcs02_ept_pointer = {};
-    slot.vmcs02_prepared = true;
+    put(vmx::field::address_of_msr_bitmaps, slot.msr_bitmap.page.value());
+    slot.vmcs02.tag = tag::TagNumber::none;
+    slot.vmcs02.ept_pointer = {};
+    slot.vmcs02.prepared = true;
 }
 
 // L1's controls with what L0 needs besides, into vmcs02, which is current.
@@ -276,15 +277,15 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     slot.l1_uses_vpid = composed.l1_uses_vpid;
     slot.l1_uses_ept = composed.l1_uses_ept;
     put(field::pin_based_vm_execution_controls, composed.pin_based);
-    slot.primary02 = composed.primary;
-    slot.primary_changed = true;
-    const std::uint32_t before = slot.secondary02;
-    slot.secondary02 = composed.secondary;
-    if (((before ^ slot.secondary02) & vmx::secondary::virtualize_x2apic_mode) != 0)
-        slot.msr_bitmap02.merge_anew();
+    slot.vmcs02.primary = composed.primary;
+    slot.vmcs02.primary_changed = true;
+    const std::uint32_t before = slot.vmcs02.secondary;
+    slot.vmcs02.secondary = composed.secondary;
+    if (((before ^ slot.vmcs02.secondary) & vmx::secondary::virtualize_x2apic_mode) != 0)
+        slot.msr_bitmap.merge_anew();
     // The VPID control goes with the tag: select_tag() writes both.
     put(field::secondary_processor_based_vm_execution_controls,
-        slot.secondary02 | (slot.vmcs02_tag != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0));
+        slot.vmcs02.secondary | (slot.vmcs02.tag != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0));
     put(field::vm_exit_controls, composed.exit);
     put(field::vm_entry_controls, composed.entry);
     put(field::cr4_guest_host_mask, composed.cr4_guest_host_mask);
@@ -294,7 +295,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     put_page_addresses(slot);
     // Of what exits did not save, L1's word is the newest; vmcs02 has another.
     slot.newest.not_saved().for_each([&](std::size_t index) {
-        if (copied_to_vmcs02_.contains(index)) slot.pending.insert(index);
+        if (copied_to_vmcs02_.contains(index)) slot.vmcs02.pending.insert(index);
     });
     // What they saved and will not save any longer is L1's word from now on.
     const FieldSet not_saved = detail::not_saved_at_exit(vmcs12);
@@ -326,7 +327,7 @@ void NestedVcpu<P>::put_page_addresses(Slot& slot) {
         slot.work = (slot.work & ~detail::no_virtual_apic) | (found.writable ? 0U : detail::no_virtual_apic);
         put(field::virtual_apic_address, found.writable ? found.address.value() : no_virtual_apic_.value());
     }
-    if ((slot.secondary02 & vmx::secondary::virtualize_apic_accesses) != 0) {
+    if ((slot.vmcs02.secondary & vmx::secondary::virtualize_apic_accesses) != 0) {
         put(field::apic_access_address, page_of(vmcs12.get(field::apic_access_address)));
     }
 }
@@ -345,9 +346,9 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     };
     if ((work & msr_bitmap) != 0) {
         const std::uint64_t address = vmcs12.get(field::address_of_msr_bitmaps);
-        if (!msr_bitmaps_.is_current(slot.msr_bitmap02, address)) [[unlikely]] {
-            msr_bitmaps_.merge(slot.msr_bitmap02, address,
-                               (slot.secondary02 & vmx::secondary::virtualize_x2apic_mode) != 0);
+        if (!msr_bitmaps_.is_current(slot.msr_bitmap, address)) [[unlikely]] {
+            msr_bitmaps_.merge(slot.msr_bitmap, address,
+                               (slot.vmcs02.secondary & vmx::secondary::virtualize_x2apic_mode) != 0);
         }
     }
     if ((work & inherit_debug) != 0) {
@@ -392,11 +393,11 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
     // What the link pointer names may change without L1's writing the field.
     const bool linked = names_linked_vmcs(slot);
-    if (linked || slot.has_unpromised_state || !pdptes_are_good || (work & entry_msr_list) != 0) {
+    if (linked || slot.unchecked.unpromised || !pdptes_are_good || (work & entry_msr_list) != 0) {
         if (const auto failure = judge_entry(slot, pdptes_are_good)) return failure;
-        slot.has_unpromised_state = false;
+        slot.unchecked.unpromised = false;
     }
-    slot.judge = linked;
+    slot.unchecked.guest_state = linked;
     if ((work & entry_msr_list) != 0) {
         for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
         const auto loaded = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
@@ -415,13 +416,13 @@ template <Port P>
 void NestedVcpu<P>::keep_l1_word(Slot& slot, std::uint32_t encoding) {
     const std::size_t index = detail::index_of(encoding);
     if (slot.newest.not_saved().contains(index)) return;  // its word here is the newest, whatever vmcs02 has
-    slot.overwritten.insert(index);
+    slot.vmcs02.overwritten.insert(index);
     fetch(slot, index);
 }
 // The entry failed: the next one starts from L1's words again.
 template <Port P>
 void NestedVcpu<P>::take_back_overwritten(Slot& slot) {
-    if ((slot.work & detail::overwrites) != 0) slot.pending.insert_all(slot.overwritten);
+    if ((slot.work & detail::overwrites) != 0) slot.vmcs02.pending.insert_all(slot.vmcs02.overwritten);
 }
 
 // The entry under way, by L0's own checks in the processor's place: the first rule that it breaks, in the
@@ -485,9 +486,9 @@ void NestedVcpu<P>::select_ept(Slot& slot) {
         if (pointer == Ept02<P>::no_pointer)
             port_.fatal("no memory for the root of an EPT02; give L0 more (docs/metal.md)");
     }
-    if (pointer != slot.vmcs02_ept_pointer) {
+    if (pointer != slot.vmcs02.ept_pointer) {
         put(vmx::field::ept_pointer, pointer.value);
-        slot.vmcs02_ept_pointer = pointer;
+        slot.vmcs02.ept_pointer = pointer;
     }
 }
 
@@ -496,14 +497,14 @@ template <Port P>
 void NestedVcpu<P>::select_tag(Slot& slot) {
     const tag::Cpu cpu = port_.cpu();
     auto entry = slot.l1_uses_vpid ? tags_.enter(vpid12_of(slot), cpu) : tags_.enter_without_vpid(cpu);
-    if (entry.tag != slot.vmcs02_tag) [[unlikely]] {
+    if (entry.tag != slot.vmcs02.tag) [[unlikely]] {
         constexpr auto none = tag::TagNumber::none;
-        if ((entry.tag == none) != (slot.vmcs02_tag == none)) {
+        if ((entry.tag == none) != (slot.vmcs02.tag == none)) {
             put(vmx::field::secondary_processor_based_vm_execution_controls,
-                slot.secondary02 | (entry.tag != none ? vmx::secondary::enable_vpid : 0));
+                slot.vmcs02.secondary | (entry.tag != none ? vmx::secondary::enable_vpid : 0));
         }
         put(vmx::field::virtual_processor_identifier, tag::raw(entry.tag));
-        slot.vmcs02_tag = entry.tag;
+        slot.vmcs02.tag = entry.tag;
     }
     pay(std::move(entry.flush));
 }

@@ -22,7 +22,7 @@ template <Port P>
         return handle_l0s_exit(slot, field);
     const Route route = routes_[basic];
     if (route == Route::to_l1) [[likely]] {
-        slot.vmcs02_launched = true;
+        slot.vmcs02.launched = true;
         return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
     }
     return route == Route::by_ept12 ? handle_ept_exit(slot, exit_reason) : handle_l0s_exit(slot, field);
@@ -37,7 +37,7 @@ template <Port P>
         if (reentering_) return reflect_failed_reentry(slot);
         return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
     }
-    slot.vmcs02_launched = true;
+    slot.vmcs02.launched = true;
     const auto basic = static_cast<std::size_t>(field.basic());
     if (basic >= exit_reason_count) [[unlikely]] {
         // An instruction that L0 does not know and that exits unasked, as SEAMCALL and TDCALL do where the
@@ -95,7 +95,7 @@ Entry NestedVcpu<P>::fail_hardware_entry(Slot& slot) {
     in_l2_ = false;
     if (entering_by_launch_) slot.launched = false;
     take_back_overwritten(slot);
-    slot.controls_changed = true;
+    slot.unchecked.controls = true;
     load(vmcs01_);
     enter_l1_tag();
     return fail_valid(vmx::InstructionError::entry_with_invalid_control_fields);
@@ -123,7 +123,7 @@ Entry NestedVcpu<P>::reenter_l2(Slot& slot, std::size_t basic_reason) {
 
 template <Port P>
 [[gnu::noinline]] Entry NestedVcpu<P>::handle_ept_exit(Slot& slot, std::uint32_t exit_reason) {
-    slot.vmcs02_launched = true;
+    slot.vmcs02.launched = true;
     const vmx::ExitReasonField reason{exit_reason};
     const std::uint64_t guest_physical = get(vmx::field::guest_physical_address);
     const auto basic = static_cast<std::size_t>(reason.basic());
@@ -527,7 +527,7 @@ template <Port P>
 void NestedVcpu<P>::ept01_changed() {
     ept02_.forget_host();
     tags_.ept_contexts_stale();
-    for (unsigned i = 0; i < slots_used_; ++i) slots_[i].controls_changed = true;
+    for (unsigned i = 0; i < slots_used_; ++i) slots_[i].unchecked.controls = true;
     if (in_l2_) put_page_addresses(*current_);
     // Where L0 looks for its own writes to MSR bitmaps has moved too: each is merged anew.
     msr_bitmaps_.forget();

@@ -35,26 +35,10 @@ inline constexpr FieldSet host_always_loaded =
 // The fields that L1 has: those of the engine and of the processor, less what belongs to controls that this
 // processor lacks.
 constexpr FieldSet supported_fields(const Capabilities& capabilities) {
-    const vmx::Capabilities& promised = capabilities.promised;
     FieldSet set = offered_fields(capabilities.hardware_fields);
-    const auto only_if = [&set](bool there, auto... fields) {
-        if (!there) (set.erase(index_of(fields.encoding)), ...);
-    };
-    namespace field = vmx::field;
-    const auto& secondary = promised.secondary_processor_based;
-    const auto& primary = promised.primary_processor_based;
-    only_if(secondary.may_set(vmx::secondary::enable_xsaves_xrstors), field::xss_exiting_bitmap);
-    only_if(secondary.may_set(vmx::secondary::pause_loop_exiting), field::ple_gap, field::ple_window);
-    only_if(secondary.may_set(vmx::secondary::virtualize_apic_accesses), field::apic_access_address);
-    only_if(secondary.may_set(vmx::secondary::enable_vpid), field::virtual_processor_identifier);
-    only_if(primary.may_set(vmx::primary::use_tpr_shadow), field::virtual_apic_address, field::tpr_threshold);
-    only_if(promised.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer),
-            field::vmx_preemption_timer_value);
-    const std::uint32_t targets = promised.misc.cr3_target_count();
-    only_if(targets > 0, field::cr3_target_value_0);
-    only_if(targets > 1, field::cr3_target_value_1);
-    only_if(targets > 2, field::cr3_target_value_2);
-    only_if(targets > 3, field::cr3_target_value_3);
+    for (std::size_t i = 0; i < vmx::field_count; ++i) {
+        if (!has_what_it_needs(field_sheet[i].needs, capabilities.promised)) set.erase(i);
+    }
     return set;
 }
 
@@ -72,7 +56,7 @@ constexpr FieldSet copied_to_vmcs02(const FieldSet& supported) {
 }  // namespace detail
 
 template <Port P>
-typename NestedVcpu<P>::Slot* NestedVcpu<P>::find(x86::Gpa<x86::L1> region) {
+Slot* NestedVcpu<P>::find(x86::Gpa<x86::L1> region) {
     for (unsigned i = 0; i < slots_used_; ++i) {
         if (slots_[i].region == region && slots_[i].active) return &slots_[i];
     }
@@ -81,7 +65,7 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::find(x86::Gpa<x86::L1> region) {
 
 // Makes L1's VMCS active: what its region holds is read, once, into a slot.
 template <Port P>
-typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
+Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
     Slot* slot = nullptr;
     for (Slot& candidate : slots_) {
         if (!candidate.active) {
@@ -93,14 +77,14 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     }
     if (slot->active) write_back(*slot);
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
-    for (x86::Hpa* page : {&slot->vmcs02, &slot->shadow, &slot->msr_bitmap02.page}) {
+    for (x86::Hpa* page : {&slot->vmcs02.page, &slot->shadow, &slot->msr_bitmap.page}) {
         if (page->value() != 0) continue;
         auto fresh_page = port_.allocate_page();
         // EPT02 may have taken all there was. What it gives back it fills again when L2 asks for it.
         if (!fresh_page) fresh_page = ept02_.give_page();
         if (!fresh_page) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
         *page = *fresh_page;
-        if (page == &slot->msr_bitmap02.page) continue;
+        if (page == &slot->msr_bitmap.page) continue;
         const bool is_shadow = page == &slot->shadow;
         if (is_shadow && !shadowing_) continue;
         auto* revision = reinterpret_cast<std::uint32_t*>(port_.page(*page));
@@ -112,10 +96,10 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
     slot->active = true;
     slot->launched = false;
     slot->newest.all_in_vmcs12();
-    slot->controls_changed = true;
-    slot->host_changed = true;
-    slot->primary_changed = false;
-    slot->pending = copied_to_vmcs02_;
+    slot->unchecked.controls = true;
+    slot->unchecked.host_state = true;
+    slot->vmcs02.primary_changed = false;
+    slot->vmcs02.pending = copied_to_vmcs02_;
     slot->vmcs12.clear();
     if (const auto* page = port_.l1_page(region)) {
         const auto* stored = reinterpret_cast<const VmcsRegion*>(page);
@@ -124,8 +108,8 @@ typename NestedVcpu<P>::Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) 
             slot->vmcs12.set_word(i, __atomic_load_n(&stored->words[i], __ATOMIC_RELAXED));
         }
     }
-    slot->judge = true;
-    slot->has_unpromised_state = false;
+    slot->unchecked.guest_state = true;
+    slot->unchecked.unpromised = false;
     if (l1_state_of_ == slot) l1_state_known_ = false;
     if (shadowing_) fill_shadow(*slot);
     return slot;
@@ -207,7 +191,7 @@ void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
 // Brings to vmcs12 all that is newest in vmcs02. vmcs01 is current, before and after.
 template <Port P>
 void NestedVcpu<P>::collect_all(Slot& slot) {
-    load(slot.vmcs02);
+    load(slot.vmcs02.page);
     supported_.for_each([&](std::size_t index) { fetch(slot, index); });
     load(vmcs01_);
     slot.newest.all_in_vmcs12();
@@ -232,7 +216,7 @@ template <Port P>
 void NestedVcpu<P>::fetch_for_l1(Slot& slot, std::size_t index) {
     const std::uint64_t bits = slot.newest.bits_in_vmcs02(index);
     if (bits == 0) return;
-    load(slot.vmcs02);
+    load(slot.vmcs02.page);
     fetch_bits(slot, index, bits);
     load(vmcs01_);
 }
@@ -259,33 +243,33 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
     switch (field_handling[index]) {
         case FieldHandling::direct_control:
         case FieldHandling::guest_state:
-            slot.pending.insert(index);
+            slot.vmcs02.pending.insert(index);
             return;
         case FieldHandling::composed_control:
             // Opening and closing the interrupt window is what L1 does most; it can break no rule.
             if (index ==
                     detail::index_of(vmx::field::primary_processor_based_vm_execution_controls.encoding) &&
                 ((before ^ value) & ~std::uint64_t{vmx::primary::interrupt_window_exiting}) == 0) {
-                slot.primary02 ^= static_cast<std::uint32_t>(before ^ value);
-                slot.primary_changed = true;
+                slot.vmcs02.primary ^= static_cast<std::uint32_t>(before ^ value);
+                slot.vmcs02.primary_changed = true;
                 return;
             }
             // The VPID field is looked at on every entry anyway.
             if (index != detail::index_of(vmx::field::virtual_processor_identifier.encoding)) {
                 // The rules of host state, and what an exit loads of it, depend on the exit and entry
                 // controls.
-                slot.controls_changed = slot.host_changed = true;
+                slot.unchecked.controls = slot.unchecked.host_state = true;
                 if (l1_state_of_ == &slot) l1_state_known_ = false;
             }
             return;
         case FieldHandling::host_state:
             // No rule is about RSP, and every exit loads it (SDM 3C 27.2.2, 27.2.3).
             if (index == detail::index_of(vmx::field::host_rsp.encoding)) return;
-            slot.host_changed = true;
+            slot.unchecked.host_state = true;
             if (l1_state_of_ == &slot && !detail::host_always_loaded.contains(index)) l1_state_known_ = false;
             return;
         case FieldHandling::kept:
-            slot.judge = true;
+            slot.unchecked.guest_state = true;
             return;
         default:
             return;

@@ -1,62 +1,42 @@
-// Which fields L1 may read or write without an exit where the processor shadows VMCSs, chosen by counting the
-// VMREADs and VMWRITEs of Linux's KVM (docs/engine.md). Also the fields that L0 reads at once when L2 exits.
+// Which fields L1 may read or write without an exit where the processor shadows VMCSs, and which L0 reads at
+// once when L2 exits: lists of the field sheet's last column.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
-#include "../../vmx/field.hpp"
-#include "vmcs12.hpp"
+#include "field_sheet.hpp"
 
 namespace flatback::nested {
 
+namespace detail {
+// The encodings of the rows whose shadow class is one of these.
+template <FieldShadow... Classes>
+inline constexpr auto fields_shadowed_as = [] {
+    constexpr auto is_one = [](const FieldRow& row) { return ((row.shadow == Classes) || ...); };
+    std::array<std::uint32_t, std::count_if(field_sheet.begin(), field_sheet.end(), is_one)> encodings{};
+    std::size_t used = 0;
+    for (const FieldRow& row : field_sheet) {
+        if (is_one(row)) encodings[used++] = row.encoding;
+    }
+    return encodings;
+}();
+}  // namespace detail
+
 // Read in vmcs02 at every exit that L1 will see, and written to the shadow VMCS where they changed.
-inline constexpr std::array exit_fields = {
-    vmx::field::exit_reason.encoding,
-    vmx::field::exit_qualification.encoding,
-    vmx::field::vm_exit_interruption_information.encoding,
-    vmx::field::idt_vectoring_information.encoding,
-    vmx::field::vm_exit_instruction_length.encoding,
-    vmx::field::guest_rip.encoding,
-    vmx::field::guest_rsp.encoding,
-    vmx::field::guest_rflags.encoding,
-    vmx::field::guest_interruptibility_state.encoding,
-    vmx::field::guest_cs_access_rights.encoding,  // KVM looks for 64-bit mode where user space is to help ...
-    vmx::field::guest_ss_access_rights.encoding,  // ... and for the privilege level
-};
-
+inline constexpr auto exit_fields =
+    detail::fields_shadowed_as<FieldShadow::read, FieldShadow::read_and_written>;
 // Defined only for some exits; read and shadowed there.
-inline constexpr std::array conditional_exit_fields = {
-    vmx::field::vm_exit_interruption_error_code.encoding,
-    vmx::field::idt_vectoring_error_code.encoding,
-    vmx::field::guest_physical_address.encoding,
-    vmx::field::guest_linear_address.encoding,
-};
-
+inline constexpr auto conditional_exit_fields = detail::fields_shadowed_as<FieldShadow::read_where_defined>;
 // L1 may write these in its shadow VMCS; L0 looks at every entry.
-inline constexpr std::array written_fields = {
-    vmx::field::guest_rip.encoding,
-    vmx::field::guest_rsp.encoding,
-    vmx::field::guest_rflags.encoding,
-    vmx::field::guest_interruptibility_state.encoding,
-    vmx::field::vm_entry_interruption_information.encoding,
-    vmx::field::primary_processor_based_vm_execution_controls.encoding,
-    vmx::field::virtual_processor_identifier.encoding,
-    vmx::field::host_rsp.encoding,  // another one with each system call, where kernel stacks are randomized
-};
-
-// The same, of controls that are in use: L0 looks only then. Linux's timer ticks and interrupts write them.
-inline constexpr std::array written_with_timer = {
-    vmx::field::vmx_preemption_timer_value.encoding,
-};
-inline constexpr std::array written_with_tpr_shadow = {
-    vmx::field::tpr_threshold.encoding,
-};
-
-// Written by L1 with an event to inject; L0 looks only where the interruption information is valid.
-inline constexpr std::array written_with_event = {
-    vmx::field::vm_entry_exception_error_code.encoding,
-    vmx::field::vm_entry_instruction_length.encoding,
-};
+inline constexpr auto written_fields =
+    detail::fields_shadowed_as<FieldShadow::written, FieldShadow::read_and_written>;
+// The same, of what is in use: L0 looks only then.
+inline constexpr auto written_with_timer = detail::fields_shadowed_as<FieldShadow::written_with_timer>;
+inline constexpr auto written_with_tpr_shadow =
+    detail::fields_shadowed_as<FieldShadow::written_with_tpr_shadow>;
+inline constexpr auto written_with_event = detail::fields_shadowed_as<FieldShadow::written_with_event>;
 
 }  // namespace flatback::nested

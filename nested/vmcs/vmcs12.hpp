@@ -8,73 +8,9 @@
 
 #include "../../vmx/field.hpp"
 #include "../../vmx/field_table.hpp"
+#include "field_sheet.hpp"
 
 namespace flatback::nested {
-
-// What L0 does with a field of L1's.
-enum class FieldHandling : std::uint8_t {
-    unsupported,       // L1 was not promised it: VMREAD and VMWRITE fail with error 12
-    kept,              // stored and given back; nothing of it reaches vmcs02
-    direct_control,    // checked where the SDM says so, then the same in vmcs02
-    composed_control,  // what vmcs02 gets is computed from it (nested/entry/entry.hpp)
-    guest_state,       // the same in vmcs02; the processor checks it on entry and saves it on exit
-    host_state,        // becomes L1's state when L2 exits
-    information,       // read-only to L1
-};
-
-namespace detail {
-constexpr bool is_one_of(std::uint32_t encoding, auto... fields) {
-    return ((encoding == fields.encoding) || ...);
-}
-
-constexpr FieldHandling handling_of(std::uint32_t encoding) {
-    namespace field = vmx::field;
-    // Fields of controls that L1 is not offered (nested/capabilities.hpp).
-    if (is_one_of(encoding, field::posted_interrupt_notification_vector, field::eptp_index,
-                  field::guest_interrupt_status, field::pml_index, field::pml_address,
-                  field::posted_interrupt_descriptor_address, field::vm_function_controls,
-                  field::eoi_exit_bitmap_0, field::eoi_exit_bitmap_1, field::eoi_exit_bitmap_2,
-                  field::eoi_exit_bitmap_3, field::eptp_list_address, field::vmread_bitmap_address,
-                  field::vmwrite_bitmap_address, field::virtualization_exception_information_address,
-                  field::encls_exiting_bitmap, field::tsc_multiplier, field::guest_ia32_perf_global_ctrl,
-                  field::host_ia32_perf_global_ctrl, field::guest_ia32_bndcfgs)) {
-        return FieldHandling::unsupported;
-    }
-    if (is_one_of(encoding, field::executive_vmcs_pointer, field::vmcs_link_pointer, field::guest_smbase)) {
-        return FieldHandling::kept;
-    }
-    if (is_one_of(encoding, field::virtual_processor_identifier, field::address_of_io_bitmap_a,
-                  field::address_of_io_bitmap_b, field::address_of_msr_bitmaps,
-                  field::vm_exit_msr_store_address, field::vm_exit_msr_load_address,
-                  field::vm_entry_msr_load_address, field::virtual_apic_address, field::apic_access_address,
-                  field::ept_pointer, field::cr4_guest_host_mask, field::cr4_read_shadow,
-                  field::pin_based_vm_execution_controls,
-                  field::primary_processor_based_vm_execution_controls,
-                  field::secondary_processor_based_vm_execution_controls, field::vm_exit_controls,
-                  field::vm_entry_controls, field::vm_exit_msr_store_count, field::vm_exit_msr_load_count,
-                  field::vm_entry_msr_load_count)) {
-        return FieldHandling::composed_control;
-    }
-    switch (vmx::kind(encoding)) {
-        case vmx::FieldKind::control:
-            return FieldHandling::direct_control;
-        case vmx::FieldKind::exit_information:
-            return FieldHandling::information;
-        case vmx::FieldKind::guest_state:
-            return FieldHandling::guest_state;
-        case vmx::FieldKind::host_state:
-            return FieldHandling::host_state;
-    }
-    return FieldHandling::unsupported;
-}
-}  // namespace detail
-
-inline constexpr auto field_handling = [] {
-    std::array<FieldHandling, vmx::field_count> table{};
-    for (std::size_t i = 0; i < vmx::field_count; ++i)
-        table[i] = detail::handling_of(vmx::all_fields[i].encoding);
-    return table;
-}();
 
 // A set of fields by dense index.
 class FieldSet {

@@ -1,6 +1,7 @@
 // Guest state that VM entry takes from elsewhere, and entries that L0 makes by itself.
 #include <gtest/gtest.h>
 
+#include "nested/notice.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
@@ -88,6 +89,17 @@ TEST_P(EntryState, OfALongMsrListIsRefused) {
     l1.write(field::vm_entry_msr_load_address, layout::msr_list);
     l1.write(field::vm_entry_msr_load_count, 100'000);
     EXPECT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_msr_loading));
+    EXPECT_EQ(l1.read(field::exit_qualification), 513U);
+}
+
+TEST_P(EntryState, ThatAnMsrListSpoilsIsTold) {
+    l1.write(field::vm_entry_msr_load_address, layout::msr_list);
+    l1.write(field::vm_entry_msr_load_count, 2);
+    l1.port.memory.write<std::uint64_t>(layout::msr_list, x86::msr::ia32_star);
+    l1.port.memory.write<std::uint64_t>(layout::msr_list + 16, x86::msr::ia32_fs_base);
+    EXPECT_EQ(l1.vmlaunch(), l1_sees(ExitReason::entry_failure_msr_loading));
+    ASSERT_FALSE(l1.port.notices.empty());
+    EXPECT_EQ(l1.port.notices.back(), std::pair(nested::Notice::entry_msr_refused, std::uint64_t{2}));
 }
 
 // --- the newest value (newest_property_test.cpp has the rest)

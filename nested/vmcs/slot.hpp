@@ -1,0 +1,53 @@
+// A place for one of L1's active VMCSs: what L1 wrote, and the hardware's VMCSs that stand for it.
+#pragma once
+
+#include <cstdint>
+
+#include "../../tag/numbers.hpp"
+#include "../../vmx/ept.hpp"
+#include "../../x86/address.hpp"
+#include "../entry/msr_bitmap.hpp"
+#include "newest.hpp"
+#include "vmcs12.hpp"
+
+namespace flatback::nested {
+
+// The VMCS under which the L2 runs, and what is known to be in it.
+struct Vmcs02 {
+    x86::Hpa page{};
+    bool prepared = false;         // host state and what else never changes is written
+    bool launched = false;         // the hardware's launch state
+    bool primary_changed = false;  // `primary` is to be written
+    tag::TagNumber tag = tag::TagNumber::none;
+    std::uint32_t primary = 0;    // processor-based controls
+    std::uint32_t secondary = 0;  // but for "enable VPID", which goes with the tag
+    vmx::Eptp ept_pointer{};
+    FieldSet pending;      // words of L1's to be written to it at the next entry
+    FieldSet overwritten;  // guest state in it that this entry brought from elsewhere
+};
+
+// What an entry has to look at, because it changed since it was last found good.
+struct Unchecked {
+    bool controls = true;  // and to be composed anew
+    bool host_state = true;
+    bool guest_state = true;  // there may be something for L0 to judge
+    bool unpromised = false;  // in guest state: an activity state, or a bit of CR4
+};
+
+struct Slot {
+    x86::Gpa<x86::L1> region{};
+    bool active = false;
+    bool launched = false;  // as L1 sees it
+    bool l1_uses_vpid = false;
+    bool l1_uses_ept = false;
+    Unchecked unchecked;
+    std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/entry/entry.hpp)
+    std::uint64_t last_used = 0;
+    Vmcs02 vmcs02;
+    x86::Hpa shadow{};  // where L1 reads and writes without an exit
+    MergedMsrBitmap msr_bitmap;
+    Newest newest;  // where each field's newest value is
+    Vmcs12 vmcs12;
+};
+
+}  // namespace flatback::nested
