@@ -2,6 +2,7 @@
 
 #include <type_traits>
 
+#include "metal/hidden_features.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/l1_control_registers.hpp"
@@ -39,44 +40,28 @@ constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::
                                  get(vmx::field::guest_rflags));
 }
 
-// What L1 does not find in CPUID: what L0 would have to emulate, or to switch between guests, or what writes
-// to memory past EPT (the debug store and processor trace).
-constexpr std::uint32_t hidden_features_ecx = x86::cpuid::features_ecx_smx |
-                                              x86::cpuid::features_ecx_osxsave | 1U << 2 /* DTES64 */ |
-                                              1U << 4 /* DS-CPL */;
-constexpr std::uint32_t hidden_features_edx = 1U << 21;  // DS
-constexpr std::uint32_t hidden_extended_ebx = x86::cpuid::extended_ebx_sgx | 1U << 25 /* processor trace */;
-constexpr std::uint32_t os_protection_keys = 1U << 4;
-constexpr std::uint32_t hidden_extended_ecx = os_protection_keys | 1U << 7 /* shadow stacks */ |
-                                              1U << 23 /* key locker */ | 1U << 16 /* LA57 */ |
-                                              1U << 30 /* SGX LC */ | 1U << 31 /* supervisor keys */;
-constexpr std::uint32_t hidden_extended_edx =
-    1U << 5 /* user interrupts */ | 1U << 18 /* PCONFIG */ | 1U << 20 /* indirect-branch tracking */;
-constexpr std::uint32_t hidden_extended_1_eax = 1U << 6 /* LASS */ | 1U << 27 /* MSR lists */ |
-                                                1U << 17 /* FRED */ | 1U << 18 /* LKGS */ |
-                                                1U << 26 /* LAM */;
-
 // The leaves of features, in L1's registers already.
 [[gnu::noinline]] void adjust_features(Cpu& cpu, std::uint32_t leaf, std::uint32_t subleaf) {
-    std::uint64_t& eax = cpu.frame.registers.by_number[0];
-    std::uint64_t& ebx = cpu.frame.registers.by_number[3];
-    std::uint64_t& ecx = cpu.frame.registers.by_number[1];
-    std::uint64_t& edx = cpu.frame.registers.by_number[2];
+    std::uint64_t* registers = cpu.frame.registers.by_number;
+    x86::CpuidResult answer{
+        .eax = static_cast<std::uint32_t>(registers[0]),
+        .ebx = static_cast<std::uint32_t>(registers[3]),
+        .ecx = static_cast<std::uint32_t>(registers[1]),
+        .edx = static_cast<std::uint32_t>(registers[2]),
+    };
+    hide_features(leaf, subleaf, answer);
     const std::uint64_t cr4 = get(vmx::field::guest_cr4);
     if (leaf == x86::cpuid::leaf_features) {
-        ecx &= ~std::uint64_t{hidden_features_ecx};
-        ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
-        if ((cr4 & x86::cr4::xsave_enable) != 0) ecx |= x86::cpuid::features_ecx_osxsave;
-        edx &= ~std::uint64_t{hidden_features_edx};
-        if (!cpu.port.apic_enabled()) edx &= ~std::uint64_t{x86::cpuid::features_edx_apic};
-    } else if (subleaf == 0) {
-        ebx &= ~std::uint64_t{hidden_extended_ebx};
-        ecx &= ~std::uint64_t{hidden_extended_ecx};
-        edx &= ~std::uint64_t{hidden_extended_edx};
-        if ((cr4 & x86::cr4::protection_key_enable) != 0) ecx |= os_protection_keys;
-    } else if (subleaf == 1) {
-        eax &= ~std::uint64_t{hidden_extended_1_eax};
+        answer.ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
+        if ((cr4 & x86::cr4::xsave_enable) != 0) answer.ecx |= x86::cpuid::features_ecx_osxsave;
+        if (!cpu.port.apic_enabled()) answer.edx &= ~x86::cpuid::features_edx_apic;
+    } else if (leaf == x86::cpuid::leaf_extended_features && subleaf == 0) {
+        if ((cr4 & x86::cr4::protection_key_enable) != 0) answer.ecx |= hidden::os_protection_keys;
     }
+    registers[0] = answer.eax;
+    registers[3] = answer.ebx;
+    registers[1] = answer.ecx;
+    registers[2] = answer.edx;
 }
 
 // CPUID: the processor's, but for what L1 has its own copy of and what L0 does not let it have.
@@ -99,9 +84,8 @@ constexpr std::uint32_t hidden_extended_1_eax = 1U << 6 /* LASS */ | 1U << 27 /*
     registers[3] = result.ebx;
     registers[1] = result.ecx;
     registers[2] = result.edx;
-    if (leaf == x86::cpuid::leaf_features || leaf == x86::cpuid::leaf_extended_features) [[unlikely]] {
+    if (is_adjusted(leaf)) [[unlikely]]
         adjust_features(cpu, leaf, subleaf);
-    }
 }
 
 // SDM 3C 25.4.1: DPL of SS is the current privilege level.

@@ -22,7 +22,7 @@ public:
     // NOLINTBEGIN(*-explicit-*): a function returns the one or the other
     constexpr Expected(const T& value) : value_(value), has_value_(true) {}
     template <typename F>
-    constexpr Expected(const Unexpected<F>& without) : error_(without.error), has_value_(false) {}
+    constexpr Expected(const Unexpected<F>& without) : error_(without.error) {}
     // NOLINTEND(*-explicit-*)
 
     [[nodiscard]] constexpr bool has_value() const { return has_value_; }
@@ -36,7 +36,7 @@ private:
         T value_;
         E error_;
     };
-    bool has_value_;
+    bool has_value_ = false;
 };
 
 template <typename E>
@@ -47,7 +47,7 @@ public:
     constexpr Expected() : nothing_{}, has_value_(true) {}
     // NOLINTNEXTLINE(*-explicit-*): a function returns the one or the other
     template <typename F>
-    constexpr Expected(const Unexpected<F>& without) : error_(without.error), has_value_(false) {}
+    constexpr Expected(const Unexpected<F>& without) : error_(without.error) {}
 
     [[nodiscard]] constexpr bool has_value() const { return has_value_; }
     [[nodiscard]] constexpr explicit operator bool() const { return has_value_; }
@@ -63,7 +63,7 @@ private:
         Nothing nothing_;
         E error_;
     };
-    bool has_value_;
+    bool has_value_ = false;
 };
 
 }  // namespace flatback
