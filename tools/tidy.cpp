@@ -26,8 +26,9 @@ constexpr std::chrono::seconds tidy_limit{1200};
 
 // Options that clang does not know, or (-mgeneral-regs-only) that its view of the standard library's headers
 // forbids.
-constexpr std::array<std::string_view, 3> gcc_options{
-    " -mgeneral-regs-only", " -fno-tree-loop-distribute-patterns", " -Wuseless-cast"};
+constexpr std::array<std::string_view, 4> gcc_options{" -mgeneral-regs-only",
+                                                      " -fno-tree-loop-distribute-patterns",
+                                                      " -Wuseless-cast", " -Wno-maybe-uninitialized"};
 
 std::string without_gcc_options(std::string command) {
     for (const std::string_view option : gcc_options) {
@@ -147,6 +148,10 @@ Result<std::string> reduced_database(std::string_view database, const std::files
             return fail(ExitStatus::input_file, "compile_commands.json has an entry without a file");
         }
         const std::string file = entry["file"].get<std::string>();
+        // clang takes the standard library's headers only from a GCC that links for the same width.
+        if (entry.contains("command") &&
+            entry["command"].get<std::string>().find(" -m32 ") != std::string::npos)
+            continue;
         if (counts(std::filesystem::path{file}.lexically_relative(sources)) && seen.insert(file).second) {
             reduced.push_back(entry);
             const auto command = reduced.back().find("command");

@@ -38,7 +38,7 @@ TEST(Tidy, TheDatabaseKeepsEachSourceOnceAndNoTests) {
     const auto reduced = reduced_database(
         R"([{"file": "/r/tag/a.cpp", "command": "g++ -O2 -mgeneral-regs-only -Wuseless-cast -c a"}, {"file": "/r/tag/a.cpp", "command": "second"},
             {"file": "/r/tests/tag/t.cpp"}, {"file": "/r/metal/boot.S"}, {"file": "/r/build/x.cpp"},
-            {"file": "/elsewhere/b.cpp"}, {"file": "/r/fuzz/f.cpp"}, {"file": "/r/vmx/c.cpp"}])",
+            {"file": "/r/guests/n.cpp", "command": "g++ -m32 -c n"}, {"file": "/elsewhere/b.cpp"}, {"file": "/r/fuzz/f.cpp"}, {"file": "/r/vmx/c.cpp"}])",
         "/r");
     ASSERT_TRUE(reduced.has_value());
     EXPECT_EQ(*reduced, R"([{"command":"g++ -O2 -c a","file":"/r/tag/a.cpp"},{"file":"/r/vmx/c.cpp"}])");
