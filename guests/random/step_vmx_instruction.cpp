@@ -142,7 +142,7 @@ void emit_memory(Emitter& code, Random& random, CodeRegisters& registers, std::u
     const auto scale = static_cast<unsigned>(random.below(4));
     const unsigned displacement_size = random.of({0U, 1U, 4U});
     std::int64_t displacement = 0;
-    if (displacement_size == 1) displacement = static_cast<std::int8_t>(random.bits());
+    if (displacement_size == 1) displacement = static_cast<std::int64_t>(random.bits() << 56) >> 56;
     if (displacement_size == 4) displacement = static_cast<std::int32_t>(random.bits());
     const std::uint8_t segment = random.one_in(4)
                                      ? random.of({std::uint8_t{0x64}, std::uint8_t{0x65}, std::uint8_t{0x36}})
@@ -161,7 +161,7 @@ void emit_memory(Emitter& code, Random& random, CodeRegisters& registers, std::u
     if (segment != 0) put_byte(segment);
     if (mandatory != 0) put_byte(mandatory);
     // REX: R, X, B of the three registers.
-    put_byte(0x40U | (reg >> 3) << 2 | (index >> 3U) << 1 | base >> 3U);
+    put_byte(0x40U | (reg >> 3U) << 2U | (unsigned{index} >> 3U) << 1U | unsigned{base} >> 3U);
     for (const std::uint8_t each : opcode) put_byte(each);
     // RBP and R13 as a base have no form without a displacement.
     const unsigned used_size = displacement_size == 0 && (base & 7) == 5 ? 1 : displacement_size;
