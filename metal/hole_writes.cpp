@@ -23,7 +23,7 @@ enum class Stop : std::uint8_t { monitor_trap, single_step, preemption_timer };
 // The one instruction that is let through, with what is changed in its VMCS.
 struct Step {
     Ept01* ept01 = nullptr;
-    bool has_monitor_trap = false;
+    bool has_preemption_timer = false;
     bool told = false;
     nested::Entry (*handler)(ExitFrame&) = nullptr;  // not null: under way
     bool armed = false;                              // its VMCS is changed
@@ -82,9 +82,11 @@ void arm_single_step() {
 void arm() {
     step.pin = get(field::pin_based_vm_execution_controls);
     step.primary = get(field::primary_processor_based_vm_execution_controls);
-    step.stop = step.has_monitor_trap ? Stop::monitor_trap
-                : is_delivering()     ? Stop::preemption_timer
-                                      : Stop::single_step;
+    // TF wherever it can be had: the monitor trap flag is offered by an emulator that does not stop by it,
+    // and what a guest writes must not stay.
+    step.stop = !is_delivering()            ? Stop::single_step
+                : step.has_preemption_timer ? Stop::preemption_timer
+                                            : Stop::monitor_trap;
     step.armed = true;
     switch (step.stop) {
         case Stop::monitor_trap:
@@ -229,8 +231,8 @@ void begin() {
 
 void prepare_hole_writes(BootResult& boot) {
     step.ept01 = boot.ept01;
-    step.has_monitor_trap =
-        boot.processor.capabilities.primary_processor_based.may_set(vmx::primary::monitor_trap_flag);
+    step.has_preemption_timer =
+        boot.processor.capabilities.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer);
 }
 
 bool let_hole_write_through(std::uint64_t guest_physical) {

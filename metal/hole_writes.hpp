@@ -2,9 +2,9 @@
 //
 // Such a hole is mapped read-only to a page of ones. A write exits; it is then let through, for one
 // instruction (or one delivery of an event), to that page, which is filled with ones again. The processor
-// stops behind it by the monitor trap flag; where it has none, by TF, with all that could see TF kept off,
-// and behind a delivery by the preemption timer. An exit for any other reason in between ends it as well:
-// what was not done then comes again.
+// stops behind it by TF, with all that could see TF kept off, and behind a delivery by the preemption timer;
+// where it has no such timer, by the monitor trap flag. An exit for any other reason in between ends it as
+// well: what was not done then comes again.
 #pragma once
 
 #include "metal/boot_result.hpp"

@@ -229,19 +229,37 @@ void add_bare_processors(std::vector<BootTest>& tests) {
     }
 }
 
-// The same under L0, on every processor of the emulator's that has what L0 needs. Minutes: by name only.
+// The same under L0, on every processor of the emulator's that has VT-x and EPT: the older ones lack what L0
+// needs, and L0 says what. A minute or two: by name only.
 constexpr std::string_view models_name = "boot.models";
 
 void add_models(std::vector<BootTest>& tests) {
-    for (const char* const processor :
-         {"corei5_lynnfield_750", "corei5_arrandale_m520", "corei7_sandy_bridge_2600k",
-          "corei7_ivy_bridge_3770k", "corei7_haswell_4770", "corei3_cnl", "corei7_icelake_u", "tigerlake"}) {
-        BootTest test{
-            bare_run(fmt::format("{}.{}", models_name, processor), "log=quiet", "check", bare_limit),
-            std::nullopt,
-            {},
-            {"l0", "l1-entry", "bare-l1"}};
-        test.run.request.processor = processor;
+    struct Case {
+        const char* processor;
+        const char* missing;  // null: nothing
+    };
+    constexpr std::array<Case, 8> cases{{
+        {"corei5_lynnfield_750", "unrestricted guest"},
+        {"corei5_arrandale_m520", "1 GB pages"},
+        {"corei7_sandy_bridge_2600k", "1 GB pages"},
+        {"corei7_ivy_bridge_3770k", "1 GB pages"},
+        {"corei7_haswell_4770", nullptr},
+        {"corei3_cnl", nullptr},
+        {"corei7_icelake_u", nullptr},
+        {"tigerlake", nullptr},
+    }};
+    for (const Case& each : cases) {
+        const std::string name = fmt::format("{}.{}", models_name, each.processor);
+        BootTest test{bare_run(name, "log=quiet", "check", bare_limit),
+                      std::nullopt,
+                      {},
+                      {"l0", "l1-entry", "bare-l1"}};
+        if (each.missing != nullptr) {
+            test.ending = Ending::l0_stopped;
+            test.word = each.missing;
+            test.stages.clear();
+        }
+        test.run.request.processor = each.processor;
         tests.push_back(std::move(test));
     }
 }
