@@ -39,10 +39,10 @@ private:
     void add(const char* name, std::optional<unsigned> row, DefectMaker make) {
         all.push_back({name, row, std::move(make)});
     }
-    void flush(const char* name, std::optional<unsigned> row, FlushDefect::Change change) {
+    void flush(const char* name, std::optional<unsigned> row, const FlushDefect::Change& change) {
         add(name, row, [change] { return std::make_unique<FlushDefect>(change); });
     }
-    void handler(const char* name, std::optional<unsigned> row, HandlerDefect::Handle handle,
+    void handler(const char* name, std::optional<unsigned> row, const HandlerDefect::Handle& handle,
                  Opcode opcode = Opcode::invvpid) {
         add(name, row, [handle, opcode] { return std::make_unique<HandlerDefect>(opcode, handle); });
     }
@@ -82,13 +82,13 @@ private:
         add("drops every second INVVPID", std::nullopt, [] {
             return std::make_unique<FlushDefect>(
                 [odd = false](const HardwareFlush& it, std::uint16_t, const Run& run) mutable {
-                    if (it.invept || (odd = !odd)) run(it);
+                    if (it.invept || !std::exchange(odd, !odd)) run(it);
                 });
         });
         add("drops every second INVEPT", std::nullopt, [] {
             return std::make_unique<FlushDefect>(
                 [odd = false](const HardwareFlush& it, std::uint16_t, const Run& run) mutable {
-                    if (!it.invept || (odd = !odd)) run(it);
+                    if (!it.invept || !std::exchange(odd, !odd)) run(it);
                 });
         });
         add("loses the flush that a move makes due", std::nullopt,
@@ -230,8 +230,8 @@ private:
 
     void tags() {
         const auto same = [](std::uint16_t tag) { return tag; };
-        const auto tag = [this](const char* name, std::optional<unsigned> row, TagDefect::Change written,
-                                TagDefect::Change flushed) {
+        const auto tag = [this](const char* name, std::optional<unsigned> row,
+                                const TagDefect::Change& written, const TagDefect::Change& flushed) {
             add(name, row, [written, flushed] { return std::make_unique<TagDefect>(written, flushed); });
         };
         const auto one_for_all = [](std::uint16_t it) { return static_cast<std::uint16_t>(it == 0 ? 0 : 1); };
@@ -359,7 +359,7 @@ private:
         tells("hides the INVVPID that it has", std::nullopt, x86::msr::ia32_vmx_ept_vpid_cap, 0,
               invvpid_types);
         const auto misreads = [this](const char* name, std::optional<unsigned> row,
-                                     MisreadsVpid12::Change change) {
+                                     const MisreadsVpid12::Change& change) {
             add(name, row, [change] { return std::make_unique<MisreadsVpid12>(change); });
         };
         misreads("accepts vpid12 = 0", 12, [](std::uint64_t it) { return it == 0 ? 1 : it; });
