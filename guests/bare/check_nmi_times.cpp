@@ -10,8 +10,8 @@
 #include "guests/bare/interrupts.hpp"
 #include "guests/bare/l2_programs.hpp"
 #include "guests/bare/local_apic.hpp"
-#include "guests/bare/one_shot_nmi.hpp"
 #include "guests/bare/reserved_memory.hpp"
+#include "guests/bare/timer_nmi.hpp"
 
 extern "C" {
 extern char l2_spin_for_nmi[];
@@ -65,7 +65,7 @@ void check_around_an_exit() {
     unsigned late = 0;
     for (unsigned trial = 0; trial < trials; ++trial) {
         const std::uint64_t before = nmis();
-        one_shot_nmi::send_in(4);
+        timer_nmi::send_in(4);
         delay(trial % 300);
         leave_by_cpuid();
         if (comes_soon(before)) continue;
@@ -91,7 +91,7 @@ void check_around_an_entry() {
     unsigned exits = 0;
     for (unsigned trial = 0; trial < trials; ++trial) {
         const std::uint64_t before = nmis();
-        one_shot_nmi::send_in(16);
+        timer_nmi::send_in(16);
         delay(trial % 700);
         if (nmis() != before) continue;
         write(field::vmx_preemption_timer_value, (patience >> rate) + 1);
@@ -154,7 +154,7 @@ void check_nmi_times() {
     count_interrupts(vector_nmi);
     check_around_an_exit();
     check_around_an_entry();
-    one_shot_nmi::stop();
+    timer_nmi::stop();
     check_behind_iret();
 }
 

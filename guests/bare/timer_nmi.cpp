@@ -1,10 +1,10 @@
-#include "guests/bare/one_shot_nmi.hpp"
+#include "guests/bare/timer_nmi.hpp"
 
 #include <initializer_list>
 
 #include "guests/bare/port.hpp"
 
-namespace flatback::guests::one_shot_nmi {
+namespace flatback::guests::timer_nmi {
 namespace {
 
 constexpr std::uint64_t io_apic = 0xFEC00000;
@@ -15,7 +15,9 @@ constexpr std::uint32_t masked = 0x10000;
 
 constexpr std::uint16_t channel_0 = 0x40;
 constexpr std::uint16_t command = 0x43;
-constexpr std::uint8_t interrupt_on_terminal_count = 0x30;  // mode 0 of channel 0, both bytes of the count
+// Modes 0 and 2 of channel 0, both bytes of the count.
+constexpr std::uint8_t interrupt_on_terminal_count = 0x30;
+constexpr std::uint8_t rate_generator = 0x34;
 
 volatile std::uint32_t& at(std::uint64_t address) {
     return *reinterpret_cast<volatile std::uint32_t*>(address);
@@ -34,17 +36,27 @@ void route(std::uint32_t how) {
     }
 }
 
+void count(std::uint16_t periods) {
+    out_byte(channel_0, static_cast<std::uint8_t>(periods));
+    out_byte(channel_0, static_cast<std::uint8_t>(periods >> 8));
+}
+
 }  // namespace
 
 void send_in(std::uint16_t periods) {
     out_byte(command, interrupt_on_terminal_count);
     route(delivery_nmi);
-    out_byte(channel_0, static_cast<std::uint8_t>(periods));
-    out_byte(channel_0, static_cast<std::uint8_t>(periods >> 8));
+    count(periods);
+}
+
+void send_every(std::uint16_t periods) {
+    out_byte(command, rate_generator);
+    count(periods);
+    route(delivery_nmi);
 }
 
 void stop() {
     route(masked);
 }
 
-}  // namespace flatback::guests::one_shot_nmi
+}  // namespace flatback::guests::timer_nmi
