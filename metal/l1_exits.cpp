@@ -2,10 +2,10 @@
 
 #include <type_traits>
 
-#include "metal/hidden_features.hpp"
+#include "host/control_registers.hpp"
+#include "host/cpuid.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
-#include "metal/l1_control_registers.hpp"
 #include "metal/log.hpp"
 #include "metal/panic.hpp"
 #include "nested/l1/complete_instruction.hpp"
@@ -49,14 +49,14 @@ constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::
         .ecx = static_cast<std::uint32_t>(registers[1]),
         .edx = static_cast<std::uint32_t>(registers[2]),
     };
-    hide_features(leaf, subleaf, answer);
+    host::hide_features(leaf, subleaf, answer);
     const std::uint64_t cr4 = get(vmx::field::guest_cr4);
     if (leaf == x86::cpuid::leaf_features) {
         answer.ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
         if ((cr4 & x86::cr4::xsave_enable) != 0) answer.ecx |= x86::cpuid::features_ecx_osxsave;
         if (!cpu.port.apic_enabled()) answer.edx &= ~x86::cpuid::features_edx_apic;
     } else if (leaf == x86::cpuid::leaf_extended_features && subleaf == 0) {
-        if ((cr4 & x86::cr4::protection_key_enable) != 0) answer.ecx |= hidden::os_protection_keys;
+        if ((cr4 & x86::cr4::protection_key_enable) != 0) answer.ecx |= host::hidden::os_protection_keys;
     }
     registers[0] = answer.eax;
     registers[3] = answer.ebx;
@@ -84,7 +84,7 @@ constexpr Fault invalid_opcode{.vector = static_cast<std::uint8_t>(x86::Vector::
     registers[3] = result.ebx;
     registers[1] = result.ecx;
     registers[2] = result.edx;
-    if (is_adjusted(leaf)) [[unlikely]]
+    if (host::is_adjusted(leaf)) [[unlikely]]
         adjust_features(cpu, leaf, subleaf);
 }
 
@@ -114,7 +114,7 @@ void emulate_msr(Cpu& cpu, bool write) {
     advance();
 }
 
-// What metal/l1_control_registers.hpp works on: vmcs01, which is current.
+// What host/control_registers.hpp works on: vmcs01, which is current.
 class L1ControlRegisters final {
 public:
     explicit L1ControlRegisters(Cpu& cpu) : cpu_(cpu) {}
@@ -139,7 +139,7 @@ public:
 private:
     Cpu& cpu_;
 };
-static_assert(ControlRegisterHost<L1ControlRegisters>);
+static_assert(host::ControlRegisterHost<L1ControlRegisters>);
 
 // Only MOV to CR0 that changes NE, and to CR4 that sets a bit of L0's mask, exit: the masks cover no bit that
 // CLTS or LMSW change.
@@ -156,9 +156,9 @@ void emulate_control_register(Cpu& cpu) {
     L1ControlRegisters host{cpu};
     bool done = false;
     if (access.kind == Kind::mov_to && access.control_register == 0) {
-        done = write_cr0(host, cpu.capabilities, source());
+        done = host::write_cr0(host, cpu.capabilities, source());
     } else if (access.kind == Kind::mov_to && access.control_register == 4) {
-        done = write_cr4(host, cpu.capabilities, source());
+        done = host::write_cr4(host, cpu.capabilities, source());
     } else {
         panic("an access of L1's to a control register that L0 does not intercept, qualification ",
               log::hex(get(vmx::field::exit_qualification)));

@@ -5,12 +5,12 @@
 #include <cstdint>
 #include <optional>
 
+#include "host/local_apic.hpp"
+#include "host/memory_type_registers.hpp"
 #include "metal/address_space.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
 #include "metal/interrupts.hpp"
-#include "metal/local_apic.hpp"
-#include "metal/memory_type_registers.hpp"
 #include "metal/recorder.hpp"
 #include "metal/vmx_instructions.hpp"
 #include "metal/written_pages.hpp"
@@ -56,7 +56,7 @@ private:
     std::size_t pages_taken_ = 0;
     bool changed_ = false;
 };
-static_assert(ApicHardware<RealApic>);
+static_assert(host::ApicHardware<RealApic>);
 
 class MetalPort final {
 public:
@@ -151,8 +151,8 @@ private:
     std::uint64_t region_size_;
     vmx::Eptp ept01_pointer_;
     RealApic real_apic_;
-    LocalApic<RealApic> apic_;
-    MemoryTypeRegisters memory_type_registers_;
+    host::LocalApic<RealApic> apic_;
+    host::MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
     x86::Hpa no_memory_{};  // what L0 finds for L1 where L1 has no memory

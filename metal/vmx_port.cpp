@@ -106,7 +106,7 @@ void MetalPort::fill_msr_bitmap() {
         }
     }
     for (std::uint32_t number = msr::ia32_mtrr_physbase0; number <= msr::ia32_mtrr_def_type; ++number) {
-        if (!MemoryTypeRegisters::may_contain(number)) continue;
+        if (!host::MemoryTypeRegisters::may_contain(number)) continue;
         set(number, false);
         set(number, true);
     }

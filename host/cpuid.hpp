@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-#include "x86/cpuid.hpp"
+#include "../x86/cpuid.hpp"
 
-namespace flatback::metal {
+namespace flatback::host {
 
 namespace hidden {
 // clang-format off
@@ -77,4 +77,4 @@ constexpr void hide_features(std::uint32_t leaf, std::uint32_t subleaf, x86::Cpu
     }
 }
 
-}  // namespace flatback::metal
+}  // namespace flatback::host

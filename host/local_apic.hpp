@@ -17,10 +17,10 @@
 #include <cstdint>
 #include <optional>
 
-#include "x86/local_apic.hpp"
-#include "x86/msr.hpp"
+#include "../x86/local_apic.hpp"
+#include "../x86/msr.hpp"
 
-namespace flatback::metal {
+namespace flatback::host {
 
 template <typename H>
 concept ApicHardware = requires(H& hardware, std::uint32_t number, std::uint64_t value,
@@ -269,4 +269,4 @@ void LocalApic<H>::send(std::uint32_t destination, std::uint32_t command) {
     hardware_.write_page(xapic::command_low, command);
 }
 
-}  // namespace flatback::metal
+}  // namespace flatback::host

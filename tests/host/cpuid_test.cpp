@@ -1,8 +1,8 @@
-#include "metal/hidden_features.hpp"
+#include "host/cpuid.hpp"
 
 #include <gtest/gtest.h>
 
-namespace flatback::metal {
+namespace flatback::host {
 namespace {
 
 constexpr std::uint32_t all = 0xFFFFFFFF;
@@ -48,4 +48,4 @@ TEST(HiddenFeatures, EveryOtherLeafIsTheProcessors) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::host

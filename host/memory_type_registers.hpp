@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <optional>
 
-#include "x86/msr.hpp"
+#include "../x86/msr.hpp"
 
-namespace flatback::metal {
+namespace flatback::host {
 
 class MemoryTypeRegisters final {
 public:
@@ -97,4 +97,4 @@ private:
     std::array<std::optional<std::uint64_t>, variable + fixed + 1> values_{};
 };
 
-}  // namespace flatback::metal
+}  // namespace flatback::host

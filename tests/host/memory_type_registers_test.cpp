@@ -1,9 +1,9 @@
 // L1's MTRRs take what SDM 3A 12.11 lets them take.
-#include "metal/memory_type_registers.hpp"
+#include "host/memory_type_registers.hpp"
 
 #include <gtest/gtest.h>
 
-namespace flatback::metal {
+namespace flatback::host {
 namespace {
 
 constexpr std::uint64_t eight_ranges = 8;
@@ -67,4 +67,4 @@ TEST(MemoryTypeRegisters, TakeNoReservedBit) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::host

@@ -1,11 +1,11 @@
 // MOV to CR0 and CR4 as L0 completes them, against SDM 2B "MOV-Move to/from Control Registers" and 3A 9.8.5.
-#include "metal/l1_control_registers.hpp"
+#include "host/control_registers.hpp"
 
 #include <gtest/gtest.h>
 
 #include <map>
 
-namespace flatback::metal {
+namespace flatback::host {
 namespace {
 
 namespace field = vmx::field;
@@ -78,10 +78,10 @@ public:
         return control;
     }
     [[nodiscard]] bool write_cr0(std::uint64_t value) {
-        return metal::write_cr0(*this, usual_capabilities(), value);
+        return host::write_cr0(*this, usual_capabilities(), value);
     }
     [[nodiscard]] bool write_cr4(std::uint64_t value) {
-        return metal::write_cr4(*this, usual_capabilities(), value);
+        return host::write_cr4(*this, usual_capabilities(), value);
     }
     // #GP(0), and nothing of L1 has changed.
     void expect_fault_of_cr0(std::uint64_t value) {
@@ -318,4 +318,4 @@ TEST(L1Cr4, PaePointersAreLoadedOrTheInstructionFaults) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::host

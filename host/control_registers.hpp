@@ -11,15 +11,15 @@
 #include <cstdint>
 #include <cstring>
 
-#include "nested/capabilities.hpp"
-#include "vmx/controls.hpp"
-#include "vmx/field.hpp"
-#include "x86/address.hpp"
-#include "x86/control_registers.hpp"
-#include "x86/paging.hpp"
-#include "x86/segment.hpp"
+#include "../nested/capabilities.hpp"
+#include "../vmx/controls.hpp"
+#include "../vmx/field.hpp"
+#include "../x86/address.hpp"
+#include "../x86/control_registers.hpp"
+#include "../x86/paging.hpp"
+#include "../x86/segment.hpp"
 
-namespace flatback::metal {
+namespace flatback::host {
 
 // What these instructions need: L1's VMCS, its memory, and the one part of CR0 that no VM entry loads.
 template <typename H>
@@ -143,4 +143,4 @@ template <ControlRegisterHost H>
     return true;
 }
 
-}  // namespace flatback::metal
+}  // namespace flatback::host

@@ -1,5 +1,5 @@
 // L1's local APIC: the transitions of SDM 3A 11.12.5, and the registers of x2APIC mode over the page.
-#include "metal/local_apic.hpp"
+#include "host/local_apic.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace flatback::metal {
+namespace flatback::host {
 namespace {
 
 namespace xapic = x86::xapic;
@@ -263,4 +263,4 @@ TEST(LocalApic, X2ApicModeOfTheFirmwareIsTheRealOneUntilItIsLeft) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::host
