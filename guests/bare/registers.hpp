@@ -1,6 +1,6 @@
 // Every register that an L0 may emulate for this guest, bit by bit: what is read, what a write of each single
 // bit does. Not a check by itself: the same records of two runs, with an L0 beneath and without, are compared
-// (tools/register_records.hpp).
+// (tools/check/register_records.hpp).
 #pragma once
 
 namespace flatback::guests {

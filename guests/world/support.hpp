@@ -1,4 +1,4 @@
-// What the checks share: the machine's instructions, records on COM1 (tools/serial_record.hpp), the
+// What the checks share: the machine's instructions, records on COM1 (tools/emulator/serial_record.hpp), the
 // firmware's calls. Compiled for 32 bits without a library.
 #pragma once
 

@@ -1,4 +1,4 @@
-#include "tools/about.hpp"
+#include "tools/ground/about.hpp"
 
 #include <gtest/gtest.h>
 

@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "tools/bench_report.hpp"
-#include "tools/bench_runs.hpp"
-#include "tools/bench_targets.hpp"
-#include "tools/primitives.hpp"
-#include "tools/stack_command.hpp"
+#include "tools/bench/bench_report.hpp"
+#include "tools/bench/bench_runs.hpp"
+#include "tools/bench/bench_targets.hpp"
+#include "tools/bench/primitives.hpp"
+#include "tools/measure/measured_runs.hpp"
 
 namespace flatback::tools {
 namespace {

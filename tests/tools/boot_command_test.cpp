@@ -1,12 +1,12 @@
 // What `run --l1` refuses before anything is booted.
-#include "tools/boot_command.hpp"
+#include "tools/command/boot_command.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "tools/files.hpp"
-#include "tools/temporary_directory.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/temporary_directory.hpp"
 
 namespace flatback::tools {
 namespace {

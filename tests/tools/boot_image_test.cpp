@@ -1,4 +1,4 @@
-#include "tools/boot_image.hpp"
+#include "tools/image/boot_image.hpp"
 
 #include <gtest/gtest.h>
 

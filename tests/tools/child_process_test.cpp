@@ -1,4 +1,4 @@
-#include "tools/child_process.hpp"
+#include "tools/ground/child_process.hpp"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -6,8 +6,8 @@
 #include <chrono>
 #include <thread>
 
-#include "tools/files.hpp"
-#include "tools/temporary_directory.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/temporary_directory.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/command_line.hpp"
+#include "tools/command/command_line.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "tools/coverage.hpp"
+#include "tools/check/coverage.hpp"
 
 #include <gtest/gtest.h>
 

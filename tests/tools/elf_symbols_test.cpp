@@ -1,4 +1,4 @@
-#include "tools/elf_symbols.hpp"
+#include "tools/emulator/elf_symbols.hpp"
 
 #include <elf.h>
 #include <gtest/gtest.h>

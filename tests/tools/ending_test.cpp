@@ -1,10 +1,10 @@
-#include "tools/ending.hpp"
+#include "tools/emulator/ending.hpp"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "tools/location.hpp"
+#include "tools/emulator/location.hpp"
 
 namespace flatback::tools {
 namespace {

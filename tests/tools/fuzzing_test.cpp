@@ -1,4 +1,4 @@
-#include "tools/fuzzing.hpp"
+#include "tools/check/fuzzing.hpp"
 
 #include <gtest/gtest.h>
 

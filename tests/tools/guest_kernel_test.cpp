@@ -1,4 +1,4 @@
-#include "tools/guest_kernel.hpp"
+#include "tools/image/guest_kernel.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>

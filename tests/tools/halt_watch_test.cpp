@@ -1,4 +1,4 @@
-#include "tools/halt_watch.hpp"
+#include "tools/emulator/halt_watch.hpp"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-#include "tools/command_line.hpp"
+#include "tools/command/command_line.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,10 +1,10 @@
-#include "tools/host_tests.hpp"
+#include "tools/check/host_tests.hpp"
 
 #include <gtest/gtest.h>
 
-#include "tools/debian_package.hpp"
-#include "tools/excerpt.hpp"
-#include "tools/tidy.hpp"
+#include "tools/check/tidy.hpp"
+#include "tools/ground/excerpt.hpp"
+#include "tools/image/debian_package.hpp"
 
 namespace flatback::tools {
 namespace {

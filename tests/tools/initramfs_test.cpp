@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "tools/linux_guest.hpp"
-#include "tools/temporary_directory.hpp"
+#include "tools/ground/temporary_directory.hpp"
+#include "tools/image/linux_guest.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/l1_kernel.hpp"
+#include "tools/image/l1_kernel.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -7,7 +7,7 @@
 
 #include <cstring>
 
-#include "tools/temporary_directory.hpp"
+#include "tools/ground/temporary_directory.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/lat_ctx.hpp"
+#include "tools/measure/lat_ctx.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "tests/tools/printed_values.hpp"
-#include "tools/targets.hpp"
+#include "tools/table/targets.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/measurements.hpp"
+#include "tools/measure/measurements.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -7,9 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/tools/printed_values.hpp"
-#include "tools/stack_json.hpp"
-#include "tools/table.hpp"
-#include "tools/targets.hpp"
+#include "tools/ground/format_number.hpp"
+#include "tools/table/stack_json.hpp"
+#include "tools/table/table.hpp"
+#include "tools/table/targets.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/printable.hpp"
+#include "tools/ground/printable.hpp"
 
 #include <gtest/gtest.h>
 

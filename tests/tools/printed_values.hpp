@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "tools/measurements.hpp"
+#include "tools/measure/measurements.hpp"
 
 namespace flatback::tools {
 

@@ -1,5 +1,5 @@
 // The log of the random L1: what is a line of it, and where two of them differ.
-#include "tools/random_log.hpp"
+#include "tools/check/random_log.hpp"
 
 #include <gtest/gtest.h>
 

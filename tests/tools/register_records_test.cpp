@@ -1,4 +1,4 @@
-#include "tools/register_records.hpp"
+#include "tools/check/register_records.hpp"
 
 #include <gtest/gtest.h>
 

@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tools/json_schema.hpp"
-#include "tools/paths.hpp"
-#include "tools/report_command.hpp"
-#include "tools/report_page.hpp"
+#include "tools/command/report_command.hpp"
+#include "tools/ground/paths.hpp"
+#include "tools/report/json_schema.hpp"
+#include "tools/report/report_page.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -10,10 +10,10 @@
 #include <set>
 #include <sstream>
 
-#include "tools/child_process.hpp"
-#include "tools/command_line.hpp"
-#include "tools/files.hpp"
-#include "tools/temporary_directory.hpp"
+#include "tools/command/command_line.hpp"
+#include "tools/ground/child_process.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/temporary_directory.hpp"
 
 namespace flatback::tools {
 namespace {

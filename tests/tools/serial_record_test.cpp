@@ -1,4 +1,4 @@
-#include "tools/serial_record.hpp"
+#include "tools/emulator/serial_record.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,11 +1,11 @@
-#include "tools/shared_libraries.hpp"
+#include "tools/image/shared_libraries.hpp"
 
 #include <gtest/gtest.h>
 
 #include <array>
 
-#include "tools/files.hpp"
-#include "tools/temporary_directory.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/temporary_directory.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/tidy_plan.hpp"
+#include "tools/check/tidy_plan.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "tools/trace_file.hpp"
+#include "tools/trace/trace_file.hpp"
 
 #include <gtest/gtest.h>
 

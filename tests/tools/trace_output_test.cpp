@@ -1,10 +1,10 @@
-#include "tools/trace_output.hpp"
+#include "tools/trace/trace_output.hpp"
 
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 
-#include "tools/trace_command.hpp"
+#include "tools/command/trace_command.hpp"
 
 namespace flatback::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/transcript.hpp"
+#include "tools/emulator/transcript.hpp"
 
 #include <gtest/gtest.h>
 

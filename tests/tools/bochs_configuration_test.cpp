@@ -1,0 +1,38 @@
+#include "tools/emulator/bochs_configuration.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+namespace flatback::tools {
+namespace {
+
+TEST(CmosImage, TellsTheFirmwareTheMemory) {
+    const auto word = [](const std::array<std::uint8_t, 128>& cmos, std::size_t index) {
+        return cmos[index] | cmos[index + 1] << 8;
+    };
+    for (const unsigned memory : {least_memory, 256U, 1024U, most_memory}) {
+        const auto cmos = cmos_image(memory);
+        EXPECT_EQ(word(cmos, 0x15), 640);
+        EXPECT_EQ(word(cmos, 0x30), 0xFC00);
+        // 16 MB and what is above, in units of 64 KB, is all of it.
+        EXPECT_EQ(static_cast<unsigned>(word(cmos, 0x34)) / 16 + 16, memory);
+        EXPECT_EQ(cmos[0x2E] << 8 | cmos[0x2F], std::accumulate(cmos.begin() + 0x10, cmos.begin() + 0x2E, 0));
+    }
+}
+
+TEST(BochsConfiguration, NeverListensAndNeverAsks) {
+    EmulatedPc pc;
+    pc.memory = 3000;
+    pc.processors = 4;
+    pc.cdrom = "/d/boot.iso";
+    const std::string text = bochs_configuration(pc);
+    EXPECT_EQ(text.find("rfb"), std::string::npos);
+    EXPECT_EQ(text.find("action=ask"), std::string::npos);
+    EXPECT_NE(text.find("cpu: model=corei7_skylake_x, count=4, "), std::string::npos);
+    EXPECT_NE(text.find("memory: guest=3000, host=2048\n"), std::string::npos);
+    EXPECT_NE(text.find("path=/d/boot.iso, "), std::string::npos);
+}
+
+}  // namespace
+}  // namespace flatback::tools

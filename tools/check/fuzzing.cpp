@@ -1,0 +1,125 @@
+#include "tools/check/fuzzing.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include "tools/ground/child_process.hpp"
+#include "tools/ground/excerpt.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/paths.hpp"
+#include "tools/ground/temporary_directory.hpp"
+
+namespace flatback::tools {
+namespace {
+
+struct FuzzTarget {
+    std::string_view name;
+    std::string_view dictionary;
+    std::chrono::seconds time;
+    unsigned runs;
+};
+
+// The times make a minute together. The runs are what a fast machine has done by then.
+constexpr std::array<FuzzTarget, 3> fuzz_targets{{
+    {"machine_text_fuzzer", "machine_text_fuzzer.dict", std::chrono::seconds{10}, 400'000},
+    {"machine_program_fuzzer", "machine_program_fuzzer.dict", std::chrono::seconds{15}, 40'000},
+    {"trial_program_fuzzer", "machine_program_fuzzer.dict", std::chrono::seconds{35}, 20'000},
+}};
+
+// A target is given up only long after its time: its last input, and on a slow machine its seeds, take what
+// they take.
+constexpr std::chrono::seconds patience{600};
+
+std::string text_option(std::string_view name, const std::filesystem::path& value) {
+    return fmt::format("-{}={}", name, value.string());
+}
+
+// The name of the input that stopped a target; empty: it wrote none.
+std::string reproducer_of(const std::filesystem::path& directory) {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator{directory, error}) {
+        // What was only slow, on a machine that is busy, stopped nothing.
+        if (!entry.path().filename().string().starts_with("slow-unit")) return entry.path().string();
+    }
+    return {};
+}
+
+Result<> run_target(const FuzzTarget& target, TestReport& report) {
+    const std::string test = fmt::format("fuzz.{}", target.name);
+    const std::filesystem::path program = build_directory() / "fuzz" / target.name;
+    if (!std::filesystem::exists(program)) {
+        report.fail(test, fmt::format("{} was not built: clang++ was missing when the build was configured",
+                                      program.string()));
+        return {};
+    }
+    // What the search finds new is of no use later: the same is found again.
+    const TemporaryDirectory found = TRY(TemporaryDirectory::create());
+    const std::filesystem::path kept = build_directory() / "fuzz" / "reproducers" / target.name;
+    std::error_code error;
+    std::filesystem::remove_all(kept, error);
+    TRY(make_directory(kept));
+    const std::filesystem::path folder = source_directory() / "fuzz";
+    CommandLine command;
+    command.arguments = {program.string(),
+                         fmt::format("-max_total_time={}", target.time.count()),
+                         fmt::format("-runs={}", target.runs),
+                         "-seed=1",
+                         fmt::format("-timeout={}", patience.count() / 2),
+                         "-print_final_stats=1",
+                         text_option("dict", folder / target.dictionary),
+                         text_option("artifact_prefix", kept / ""),
+                         found.path().string(),
+                         (folder / "corpus" / target.name).string()};
+    const Finished finished = TRY(run_to_end(std::move(command), target.time + patience));
+    const auto result = parse_fuzz_result(finished.output);
+    if (finished.status == 0 && result) {
+        fmt::print("        {}: {} inputs in {} s\n", test, result->runs, result->time.count());
+        report.pass(test);
+        return {};
+    }
+    const std::string reproducer = reproducer_of(kept);
+    report.fail(test,
+                fmt::format("{}\n{}",
+                            reproducer.empty() ? "it stopped without naming an input; its last lines:"
+                                               : fmt::format("{} {} stops it:", program.string(), reproducer),
+                            last_lines(finished.output)));
+    return {};
+}
+
+}  // namespace
+
+std::optional<FuzzResult> parse_fuzz_result(std::string_view output) {
+    constexpr std::string_view before = "\nDone ";
+    constexpr std::string_view between = " runs in ";
+    const std::size_t start = output.rfind(before);
+    if (start == std::string_view::npos) return std::nullopt;
+    output.remove_prefix(start + before.size());
+    const auto number = [&output](auto& value) {
+        const char* end = output.data() + output.size();
+        const auto [stopped, code] = std::from_chars(output.data(), end, value);
+        output.remove_prefix(static_cast<std::size_t>(stopped - output.data()));
+        return code == std::errc{};
+    };
+    FuzzResult result;
+    std::int64_t seconds = 0;
+    if (!number(result.runs) || !output.starts_with(between)) return std::nullopt;
+    output.remove_prefix(between.size());
+    if (!number(seconds)) return std::nullopt;
+    result.time = std::chrono::seconds{seconds};
+    return result;
+}
+
+Result<> run_fuzz_targets(TestReport& report) {
+    for (const FuzzTarget& target : fuzz_targets) {
+        if (report.selects(fmt::format("fuzz.{}", target.name))) TRY(run_target(target, report));
+    }
+    return {};
+}
+
+}  // namespace flatback::tools

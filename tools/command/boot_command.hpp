@@ -1,0 +1,32 @@
+// `flatback run --l1 FILE`: boots any bzImage, vmlinux or Multiboot 1 kernel as L1 and returns its serial
+// output.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/ground/error.hpp"
+
+namespace flatback::tools {
+
+struct BootOptions {
+    std::filesystem::path guest;
+    std::vector<std::string> modules;  // FILE, or FILE followed by a space and the string that goes with it
+    std::string guest_command_line;
+    std::string l0_command_line;
+    unsigned memory = 1024;  // MB
+    std::chrono::seconds limit{300};
+    std::optional<std::filesystem::path> serial_file;  // COM1's output goes there instead of standard output
+    std::optional<std::filesystem::path> json_file;
+    bool direct = false;   // without L0
+    bool records = false;  // what L1 prints are records (tools/emulator/serial_record.hpp), though it is no
+                           // guest of Flatback's
+};
+
+// Runs it; says on standard error how it ended. Error: what kept it from running.
+[[nodiscard]] Result<ExitStatus> boot_command(const BootOptions& options);
+
+}  // namespace flatback::tools

@@ -1,0 +1,369 @@
+#include "tools/command/command_line.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <set>
+
+#include "tools/emulator/bochs_configuration.hpp"
+#include "tools/measure/measurements.hpp"
+
+namespace flatback::tools {
+namespace {
+
+constexpr const char* exit_statuses =
+    "Exit status of run --l1: 0 the guest powered off, 10 it wrote Shutdown to port 0x8900, 11 the time was "
+    "up,\n"
+    "12 triple fault, 13 the guest reset the machine, 14 L0 stopped, 15 a guest of Flatback's own or with\n"
+    "--records reported an error, 17 it halted with interrupts off, for good;\n"
+    "of every command: 1 something failed or is missing, 2 wrong arguments, 3 a bad input file, 4 a program "
+    "is missing,\n"
+    "5 a file cannot be written, 16 Bochs failed, 130 interrupted.";
+
+constexpr const char* version_line = "flatback " FLATBACK_VERSION;
+
+// As CLI11's, but for the order of the options that one needs or excludes: that is of their addresses, and
+// the help texts are to be the same in every build.
+class StableFormatter final : public CLI::Formatter {
+public:
+    std::string make_option_opts(const CLI::Option* option) const override {
+        std::string text = CLI::Formatter::make_option_opts(option);
+        text.erase(std::min({text.find(" Needs:"), text.find(" Excludes:"), text.size()}));
+        const auto add = [&text](std::string_view label, const std::set<CLI::Option*>& others) {
+            std::set<std::string> names;
+            for (const CLI::Option* const other : others) names.insert(other->get_name());
+            if (!names.empty()) text += fmt::format(" {}: {}", label, fmt::join(names, " "));
+        };
+        add("Needs", option->get_needs());
+        add("Excludes", option->get_excludes());
+        return text;
+    }
+};
+
+constexpr unsigned longest_limit = 24 * 3600;
+constexpr std::uint64_t most_number = 1'000'000'000;
+
+// `report`: at least one file of a run, and where the page goes.
+CLI::App& add_report(CLI::App& app, ReportOptions& report) {
+    CLI::App& command = *app.add_subcommand("report", "make one HTML page from the JSON files of the runs");
+    command.add_option("--bench", report.bench, "what flatback bench --json wrote")->type_name("FILE");
+    command.add_option("--trace", report.trace, "what flatback trace --json wrote")->type_name("FILE");
+    command.add_option("--machine", report.machine, "what flatback machine lat_ctx --json wrote")
+        ->type_name("FILE");
+    command
+        .add_option("--price", report.price,
+                    "what flatback machine price --json wrote (default: it is made from --bench)")
+        ->type_name("FILE");
+    command
+        .add_option("--processor", report.processor,
+                    "on which it is priced: haswell, skylake-x (default) or ice-lake")
+        ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
+    command.add_option("--output", report.output, "the page")->type_name("FILE")->required();
+    return command;
+}
+
+// What needs more than being stored.
+struct TraceArguments {
+    std::string file;
+    std::string window;
+    std::string json;
+    std::string perfetto;
+    std::string raw;
+    std::uint64_t last = 0;
+    std::uint64_t tsc_khz = 0;
+    unsigned limit = 0;
+};
+
+CLI::App& add_trace(CLI::App& app, TraceOptions& options, TraceArguments& arguments) {
+    CLI::App& command = *app.add_subcommand(
+        "trace", "print what L0 recorded: exits, entries, flushes and why (docs/trace.md)");
+    CLI::Option* const file =
+        command.add_option("FILE", arguments.file, "a kept trace; without it the stack is booted");
+    command
+        .add_option("--modes", options.modes,
+                    "nested-vpid of the runs, by commas (default mapped): compare where flushes appear")
+        ->type_name("MODE,...")
+        ->delimiter(',')
+        ->check(CLI::IsMember(std::vector<std::string>{modes.begin(), modes.end()}))
+        ->excludes(file);
+    command
+        .add_option("--payloads", options.payloads,
+                    fmt::format("what L2 runs (default {}; l2-vmm --help lists all)", options.payloads))
+        ->type_name("NAME,...")
+        ->excludes(file);
+    CLI::Option* const window =
+        command.add_option("--window", arguments.window, "only from tick START on, before tick END")
+            ->type_name("START:END");
+    command.add_option("--last", arguments.last, "only the last events")
+        ->type_name("N")
+        ->check(CLI::Range(std::uint64_t{1}, most_number))
+        ->excludes(window);
+    command.add_option("--tsc-khz", arguments.tsc_khz, "the TSC's rate, where the file does not say it")
+        ->type_name("KHZ")
+        ->check(CLI::Range(std::uint64_t{1}, most_number))
+        ->needs(file);
+    command.add_option("--json", arguments.json, "write the events there (-: standard output)")
+        ->type_name("FILE");
+    command
+        .add_option("--perfetto", arguments.perfetto,
+                    "write a trace for https://ui.perfetto.dev there (or chrome://tracing)")
+        ->type_name("FILE");
+    command.add_option("--raw", arguments.raw, "keep the trace there, to be read again")->type_name("FILE");
+    command
+        .add_option("--timeout", arguments.limit, "seconds of wall time that each run may take (default 600)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit))
+        ->excludes(file);
+    return command;
+}
+
+Result<Command> trace_command_line(TraceOptions options, const TraceArguments& arguments) {
+    const auto path = [](const std::string& text) {
+        return text.empty() ? std::nullopt : std::optional<std::filesystem::path>{text};
+    };
+    options.file = path(arguments.file);
+    options.json_file = path(arguments.json);
+    options.perfetto_file = path(arguments.perfetto);
+    options.raw_file = path(arguments.raw);
+    if (options.modes.size() > 1 && (options.json_file || options.perfetto_file || options.raw_file))
+        return fail(ExitStatus::usage, "--json, --perfetto and --raw take one trace: give one of --modes");
+    // It becomes a word of the kernel's command line.
+    const std::string& payloads = options.payloads;
+    if (payloads.empty() ||
+        payloads.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_,") != std::string::npos)
+        return fail(ExitStatus::usage, fmt::format("--payloads: '{}' is no list of names", payloads));
+    if (!arguments.window.empty()) {
+        options.window = parse_window(arguments.window);
+        if (!options.window)
+            return fail(ExitStatus::usage, "--window takes START:END in ticks, END after START");
+    }
+    if (arguments.last != 0) options.last = arguments.last;
+    if (arguments.tsc_khz != 0) options.tsc_khz = arguments.tsc_khz;
+    if (arguments.limit != 0) options.limit = std::chrono::seconds{arguments.limit};
+    return options;
+}
+
+struct RandomArguments {
+    unsigned minutes = 0;
+    std::string l0;
+    std::string logs;
+    RandomOptions options;
+};
+
+// Options of `test`: nothing but random L1s.
+void add_random(CLI::App& tests, RandomArguments& arguments) {
+    CLI::Option* const random =
+        tests
+            .add_option(
+                "--random", arguments.minutes,
+                "instead, compare random L1s under L0 and without it, for some minutes (docs/random.md)")
+            ->type_name("MINUTES")
+            ->check(CLI::Range(1U, longest_limit / 60));
+    tests.add_option("--seed", arguments.options.seed, "of the random L1s (default 1)")
+        ->type_name("N")
+        ->needs(random);
+    tests.add_option("--first", arguments.options.first, "the first case (default 0)")
+        ->type_name("N")
+        ->needs(random);
+    tests
+        .add_option("--without", arguments.options.without,
+                    "a kind of steps that is left out: narrow, storm, ...")
+        ->type_name("KIND")
+        ->needs(random);
+    tests.add_option("--cases", arguments.options.most_cases, "no more than these")
+        ->type_name("N")
+        ->needs(random);
+    tests.add_option("--l0-cmdline", arguments.options.l0_command_line, "the words of L0's command line")
+        ->type_name("TEXT")
+        ->needs(random);
+    tests.add_option("--l0", arguments.l0, "another L0 than the one that was built")
+        ->type_name("FILE")
+        ->needs(random);
+    tests.add_option("--logs", arguments.logs, "a folder for the logs of all boots")
+        ->type_name("DIRECTORY")
+        ->needs(random);
+}
+
+std::optional<RandomOptions> random_options(const RandomArguments& arguments) {
+    if (arguments.minutes == 0) return std::nullopt;
+    RandomOptions options = arguments.options;
+    options.time = std::chrono::minutes{arguments.minutes};
+    if (!arguments.l0.empty()) options.l0 = arguments.l0;
+    if (!arguments.logs.empty()) options.logs = arguments.logs;
+    return options;
+}
+
+}  // namespace
+
+Result<Command> parse_command_line(std::span<char* const> arguments) {
+    // It has a command line of its own, in a program of its own.
+    if (arguments.size() > 1 && arguments[1] == std::string_view{"machine"})
+        return MachineOptions{{arguments.begin() + 2, arguments.end()}};
+    CLI::App app{"Flatback: nested VT-x with every guest hypervisor's VPIDs on real TLB tags.", "flatback"};
+    app.formatter(std::make_shared<StableFormatter>());
+    app.set_version_flag("--version", version_line);
+    app.require_subcommand(1);
+    app.footer(exit_statuses);
+
+    BootOptions boot;
+    StackOptions stack;
+    TestOptions test;
+    ReportOptions report;
+    std::string guest;
+    std::string serial;
+    std::string json;
+    unsigned limit = 0;
+
+    CLI::App& run = *app.add_subcommand(
+        "run", "boot the whole stack and print its table; with --l1, boot that kernel as L1");
+    run.footer(exit_statuses);
+    CLI::Option* const l1 =
+        run.add_option("--l1", guest,
+                       "a Linux bzImage or vmlinux of 64 bits or a Multiboot 1 kernel, compressed or not")
+            ->type_name("FILE");
+    run.add_option("--module", boot.modules,
+                   "a module of L1's: for Linux its initramfs; for Multiboot \"FILE TEXT\" works too")
+        ->type_name("FILE")
+        ->needs(l1)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    run.add_option(
+           "--cmdline", boot.guest_command_line,
+           "L1's command line. The emulated TSC runs at 100 MHz, which CPUID does not say: give a Linux "
+           "tsc_early_khz=100000, and console=ttyS0,115200 to see it")
+        ->type_name("TEXT")
+        ->needs(l1);
+    run.add_option("--l0-cmdline", boot.l0_command_line,
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off "
+                   "log=quiet|info|debug (default log=debug)")
+        ->type_name("TEXT")
+        ->needs(l1);
+    run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
+        ->type_name("MB")
+        ->needs(l1)
+        ->check(CLI::Range(least_memory, most_memory));
+    run.add_option("--timeout", limit,
+                   "seconds of wall time that each run may take (default 300; 900 without --l1)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit));
+    run.add_option("--serial", serial,
+                   "where the serial output goes, byte by byte as it comes (default: standard output, with "
+                   "control characters made visible)")
+        ->type_name("FILE")
+        ->needs(l1);
+    run.add_option("--json", json, "write what was measured there (-: standard output)")->type_name("FILE");
+    run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")
+        ->needs(l1);
+    run.add_flag(
+           "--records", boot.records,
+           "the lines FLATBACK … that L1 prints are records of what it measured and checked, as those of "
+           "Flatback's own guests are")
+        ->needs(l1);
+
+    BenchOptions bench;
+    std::string peer;
+    CLI::App& benchmark = *app.add_subcommand(
+        "bench", "lat_ctx in L2 Linux on the whole stack, beside bare Linux and, where asked for, a peer");
+    benchmark
+        .add_option("--peer", peer,
+                    "kvm: the same L1 and L2 on Debian's Linux with KVM as L0, in the same emulated machine")
+        ->type_name("NAME")
+        ->check(CLI::IsMember({"kvm"}));
+    benchmark.add_option("--json", json, "write what was measured there (-: standard output)")
+        ->type_name("FILE");
+    benchmark
+        .add_option("--only", bench.only,
+                    "only the runs whose name holds this text; prints their serial output, and no table")
+        ->type_name("TEXT");
+    benchmark.add_option("--timeout", limit, "seconds of wall time that each run may take (default 1500)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit));
+
+    CLI::App& tests = *app.add_subcommand("test", "run every test; the last line is N passed, N failed");
+    CLI::Option* const filter =
+        tests.add_option("--filter", test.filter, "only the tests whose name holds this text")
+            ->type_name("TEXT");
+    CLI::Option* const quick = tests.add_flag("--quick", test.quick, "without the Linux stack");
+    CLI::Option* const coverage =
+        tests
+            .add_flag(
+                "--coverage", test.coverage,
+                "instead, print which lines of tag/ and nested/ their hosted tests run; at least 90 % each")
+            ->excludes(filter)
+            ->excludes(quick);
+    tests
+        .add_flag(
+            "--foreign", test.foreign,
+            "instead, boot programs of others: Xen with its guests, memtest86+, other kernels of Debian's")
+        ->excludes(quick)
+        ->excludes(coverage);
+    tests.add_option("--json", json, "write the coverage there (-: standard output)")
+        ->type_name("FILE")
+        ->needs(coverage);
+    RandomArguments random;
+    add_random(tests, random);
+
+    const CLI::App& report_of = add_report(app, report);
+
+    TraceOptions trace;
+    TraceArguments trace_arguments;
+    CLI::App& traced = add_trace(app, trace, trace_arguments);
+
+    app.add_subcommand("machine",
+                       "a software VT-x processor whose TLB forgets nothing, and the engine on it");
+    const CLI::App& docs = *app.add_subcommand(
+        "docs",
+        "write the reference of the library's interface, by Doxygen, to docs/reference/ in the build folder");
+    const CLI::App& clean = *app.add_subcommand(
+        "clean", "remove the build folder with all that was downloaded and built; says how much it took");
+    for (CLI::App* const command : app.get_subcommands({}))
+        command->set_version_flag("--version", version_line);
+
+    try {
+        app.parse(static_cast<int>(arguments.size()), arguments.data());
+    } catch (const CLI::CallForHelp&) {
+        return Information{app.help()};
+    } catch (const CLI::CallForAllHelp&) {
+        return Information{app.help("", CLI::AppFormatMode::All)};
+    } catch (const CLI::CallForVersion&) {
+        return Information{fmt::format("{}\n", version_line)};
+    } catch (const CLI::ParseError& error) {
+        return fail(ExitStatus::usage, fmt::format("{} (see flatback --help)", error.what()));
+    }
+
+    if (docs.parsed()) return fail(ExitStatus::usage, "docs is for the script ./flatback");
+    if (clean.parsed())
+        return fail(ExitStatus::usage, "clean is for the script ./flatback: it removes this program too");
+    if (tests.parsed()) {
+        if (!json.empty()) test.json_file = json;
+        test.random = random_options(random);
+        return test;
+    }
+    if (report_of.parsed()) {
+        if (report.bench || report.trace || report.machine || report.price) return report;
+        return fail(ExitStatus::usage,
+                    "report needs at least one of --bench, --trace, --machine and --price (see flatback "
+                    "report --help)");
+    }
+    if (traced.parsed()) return trace_command_line(std::move(trace), trace_arguments);
+    if (benchmark.parsed()) {
+        bench.with_kvm = !peer.empty();
+        if (limit != 0) bench.limit = std::chrono::seconds{limit};
+        if (!json.empty()) bench.json_file = json;
+        return bench;
+    }
+    if (l1->count() == 0) {
+        if (limit != 0) stack.limit = std::chrono::seconds{limit};
+        if (!json.empty()) stack.json_file = json;
+        return stack;
+    }
+    boot.guest = guest;
+    if (limit != 0) boot.limit = std::chrono::seconds{limit};
+    if (!serial.empty()) boot.serial_file = serial;
+    if (!json.empty()) boot.json_file = json;
+    return boot;
+}
+
+}  // namespace flatback::tools

@@ -1,0 +1,56 @@
+// The arguments of `flatback`.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "tools/check/random_tests.hpp"
+#include "tools/command/boot_command.hpp"
+#include "tools/command/report_command.hpp"
+#include "tools/command/trace_command.hpp"
+#include "tools/ground/error.hpp"
+
+namespace flatback::tools {
+
+struct StackOptions {
+    std::optional<std::filesystem::path> json_file;
+    std::chrono::seconds limit{900};  // for each run in the emulator
+};
+
+struct BenchOptions {
+    bool with_kvm = false;  // the peer too
+    std::string only;       // the runs whose name holds this text, and what they print instead of tables
+    std::optional<std::filesystem::path> json_file;
+    std::chrono::seconds limit{1500};  // for each run in the emulator
+};
+
+struct TestOptions {
+    std::string filter;  // a test runs where its name holds this text
+    bool quick = false;  // without the Linux stack
+    bool coverage = false;
+    bool foreign = false;                            // only programs that are no part of this project
+    std::optional<std::filesystem::path> json_file;  // of the coverage
+    std::optional<RandomOptions> random;             // nothing but random L1s
+};
+
+// `flatback machine ARGUMENTS...`: for the program of that part.
+struct MachineOptions {
+    std::vector<std::string> arguments;
+};
+
+// Help or the version was asked for.
+struct Information {
+    std::string text;
+};
+
+using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ReportOptions,
+                             TraceOptions, MachineOptions, Information>;
+
+// Error: usage, with one line that says what is wrong.
+[[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);
+
+}  // namespace flatback::tools

@@ -1,0 +1,42 @@
+#include "tools/command/stack_command.hpp"
+
+#include <fmt/format.h>
+
+#include "tools/ground/about.hpp"
+#include "tools/ground/output.hpp"
+#include "tools/image/linux_guest.hpp"
+#include "tools/measure/lat_ctx.hpp"
+#include "tools/measure/measured_runs.hpp"
+#include "tools/stack/progress.hpp"
+#include "tools/table/stack_json.hpp"
+#include "tools/table/table.hpp"
+
+namespace flatback::tools {
+
+Result<ExitStatus> stack_command(const StackOptions& options) {
+    if (options.json_file) TRY(check_output(*options.json_file));
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    Progress progress;
+    const auto finished = TRY(run_all(measured_runs(guest, options.limit), progress.observer()));
+
+    std::string lacks = failures(finished, stages_of);
+    const Measurements measurements = collect(finished);
+    // What a run that failed did not measure, its failure explains.
+    if (lacks.empty()) {
+        auto missing = missing_values(measurements);
+        const auto more = missing_lat_ctx(measurements);
+        missing.insert(missing.end(), more.begin(), more.end());
+        for (const std::string& key : missing) lacks += fmt::format("flatback: not measured: {}\n", key);
+    }
+    if (!lacks.empty()) {
+        fmt::print(stderr, "\n{}", lacks);
+        return fail(ExitStatus::incomplete,
+                    "the run is not complete, so there is no table: what is above is missing or went wrong");
+    }
+    fmt::print(text_stream(options.json_file), "{}", render_table(measurements));
+    if (options.json_file) TRY(write_output(*options.json_file, with_about(stack_json(measurements))));
+    return ExitStatus::success;
+}
+
+}  // namespace flatback::tools

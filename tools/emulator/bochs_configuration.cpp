@@ -1,0 +1,86 @@
+#include "tools/emulator/bochs_configuration.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+
+namespace flatback::tools {
+namespace {
+
+// Bochs keeps more than this of the guest's memory out of its own: it swaps blocks to a file.
+constexpr unsigned most_host_memory = 2048;
+
+// The registers of the CMOS memory that Bochs' firmware reads.
+constexpr std::size_t equipment = 0x14;
+constexpr std::size_t base_memory = 0x15;      // KB, 2 bytes
+constexpr std::size_t extended_memory = 0x17;  // KB above 1 MB, 2 bytes
+constexpr std::size_t checksum_first = 0x10;
+constexpr std::size_t checksum_end = 0x2E;           // the checksum, high byte first, stands here
+constexpr std::size_t extended_memory_again = 0x30;  // as 0x17
+constexpr std::size_t memory_above_16_mb = 0x34;     // units of 64 KB, 2 bytes
+constexpr std::size_t boot_flags = 0x38;
+constexpr std::size_t boot_order = 0x3D;
+constexpr std::size_t firmware_flags = 0x3F;
+
+}  // namespace
+
+std::string bochs_configuration(const EmulatedPc& pc) {
+    return fmt::format(
+        "config_interface: textconfig\n"
+        "display_library: sdl2\n"
+        "plugin_ctrl: serial=1, unmapped=1, biosdev=1, speaker=0, e1000=0, sb16=0\n"
+        "romimage: file=/usr/share/bochs/BIOS-bochs-latest\n"
+        "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n"
+        "cpu: model={}, count={}, ips={}, reset_on_triple_fault=0, ignore_bad_msrs=1\n"
+        "memory: guest={}, host={}\n"
+        // Nothing of the host's clock reaches the guest: runs can be repeated.
+        "clock: sync=none, time0=1700000000\n"
+        "cmosimage: file={}, rtc_init=time0\n"
+        "pci: enabled=1, chipset=i440fx\n"
+        "boot: cdrom\n"
+        "ata0: enabled=1\n"
+        "ata0-master: type=cdrom, path={}, status=inserted\n"
+        "com1: enabled=1, mode=file, dev={}\n"
+        // Guests know by this port that Bochs is beneath them, and what it is known to do wrong.
+        "port_e9_hack: enabled=1\n"
+        "log: {}\n"
+        // A panic that Bochs can go on after is the guest's affair: the log tells.
+        "panic: action=report\n"
+        "error: action=report\n"
+        "info: action=report\n"
+        "debug: action=ignore\n",
+        pc.processor, pc.processors, pc.instructions_per_second, pc.memory,
+        std::min(pc.memory, most_host_memory), pc.cmos.string(), pc.cdrom.string(), pc.serial.string(),
+        pc.log.string());
+}
+
+std::array<std::uint8_t, 128> cmos_image(unsigned memory) {
+    std::array<std::uint8_t, 128> cmos = {};
+    const auto put = [&cmos](std::size_t index, unsigned value) {
+        cmos[index] = static_cast<std::uint8_t>(value);
+    };
+    const auto put_word = [&put](std::size_t index, unsigned value) {
+        put(index, value & 0xFF);
+        put(index + 1, value >> 8);
+    };
+    put(0x0A, 0x26);       // the clock's divider and rate
+    put(0x0B, 0x02);       // 24 hours
+    put(0x0D, 0x80);       // the battery is good
+    put(equipment, 0x06);  // a coprocessor and a mouse
+    put_word(base_memory, 640);
+    const unsigned extended = std::min(memory * 1024 - 1024, 0xFC00U);
+    put_word(extended_memory, extended);
+    put_word(extended_memory_again, extended);
+    put_word(memory_above_16_mb, std::min((memory - 16) * 16, 0xFFFFU));
+    put(boot_flags, 0x01);      // no check of a floppy disk's signature
+    put(boot_order, 0x03);      // CD-ROM first, nothing else
+    put(firmware_flags, 0x01);  // fast boot
+    unsigned sum = 0;
+    for (std::size_t index = checksum_first; index < checksum_end; ++index) sum += cmos[index];
+    put(checksum_end, sum >> 8);
+    put(checksum_end + 1, sum & 0xFF);
+    return cmos;
+}
+
+}  // namespace flatback::tools

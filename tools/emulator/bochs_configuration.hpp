@@ -1,0 +1,39 @@
+// The emulated PC that a run needs, as Bochs' configuration file and CMOS memory.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "tools/image/clock.hpp"
+
+namespace flatback::tools {
+
+// Memory, in MB: below 64 GRUB has no place for its modules; above 3072 Bochs' PCI hole begins.
+inline constexpr unsigned least_memory = 64;
+inline constexpr unsigned most_memory = 3072;
+
+// The model of Bochs' that has all of VT-x that Flatback needs.
+inline constexpr std::string_view usual_processor = "corei7_skylake_x";
+
+struct EmulatedPc {
+    std::string processor{usual_processor};  // one of Bochs' CPU models
+    unsigned memory = 1024;                  // MB
+    unsigned processors = 1;
+    std::uint64_t instructions_per_second = tools::instructions_per_second;
+    std::filesystem::path cdrom;   // the ISO image that it boots from
+    std::filesystem::path serial;  // COM1's output
+    std::filesystem::path log;     // Bochs' own log
+    std::filesystem::path cmos;    // the file that holds cmos_image()
+};
+
+// Bochs' configuration. Paths must hold no comma, quote or newline (they are in a temporary directory).
+[[nodiscard]] std::string bochs_configuration(const EmulatedPc& pc);
+
+// The CMOS memory at power-on: memory sizes, boot from CD, and the firmware's fast-boot flag, which spares
+// three emulated seconds of waiting for a key.
+[[nodiscard]] std::array<std::uint8_t, 128> cmos_image(unsigned memory);
+
+}  // namespace flatback::tools

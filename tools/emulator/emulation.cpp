@@ -1,0 +1,195 @@
+#include "tools/emulator/emulation.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <system_error>
+#include <thread>
+
+#include "tools/emulator/bochs_configuration.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/hexadecimal.hpp"
+#include "tools/ground/interruption.hpp"
+#include "tools/ground/paths.hpp"
+
+namespace flatback::tools {
+namespace {
+
+constexpr std::chrono::milliseconds poll_interval{50};
+constexpr std::string_view serial_name = "com1.txt";
+constexpr std::string_view console_name = "console.txt";
+constexpr std::string_view log_name = "bochs.log";
+constexpr std::string_view debugger_name = "debugger";
+constexpr std::string_view preloaded_name = "still-clock.so";
+
+// Gives `sink` what a growing file has more than at the last call.
+template <typename Sink>
+void read_more(std::ifstream& stream, const std::filesystem::path& path, const Sink& sink) {
+    if (!stream.is_open()) stream.open(path, std::ios::binary);
+    if (!stream.is_open()) return;
+    stream.clear();
+    std::array<char, 64 * 1024> buffer;
+    for (;;) {
+        stream.read(buffer.data(), buffer.size());
+        const auto count = static_cast<std::size_t>(stream.gcount());
+        if (count == 0) return;
+        sink(std::string_view{buffer.data(), count});
+    }
+}
+
+}  // namespace
+
+Result<Emulation> Emulation::start(EmulationRequest request) {
+    TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+    const std::filesystem::path& path = directory.path();
+    // Names without a folder, as Bochs runs in it: a path may hold what its configuration or LD_PRELOAD
+    // cannot.
+    EmulatedPc pc;
+    pc.processor = request.processor;
+    pc.memory = request.memory;
+    pc.processors = request.processors;
+    pc.instructions_per_second = request.instructions_per_second;
+    pc.cdrom = "boot.iso";
+    pc.serial = serial_name;
+    pc.log = log_name;
+    pc.cmos = "cmos.bin";
+    TRY(make_boot_image(request.plan, path, path / pc.cdrom));
+    const auto cmos = cmos_image(pc.memory);
+    TRY(write_file(path / pc.cmos, std::as_bytes(std::span{cmos})));
+    TRY(write_file(path / "bochsrc", bochs_configuration(pc)));
+    std::error_code error;
+    std::filesystem::create_symlink(still_clock_library(), path / preloaded_name, error);
+    if (error)
+        return fail(ExitStatus::output_file,
+                    fmt::format("cannot make a link in {}: {}", path.string(), error.message()));
+    Debugger debugger = TRY(Debugger::create(path / debugger_name));
+
+    CommandLine command;
+    command.arguments = {"bochs", "-q", "-f", "bochsrc", "-rc", std::string{debugger_name}};
+    command.directory = path;
+    command.output = path / console_name;
+    // A display that needs no terminal and listens nowhere; and a clock that stands still, so that runs
+    // repeat.
+    command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
+                           fmt::format("LD_PRELOAD=./{}", preloaded_name)};
+    ChildProcess bochs = TRY(ChildProcess::start(command));
+    return Emulation{std::move(directory), std::move(debugger), std::move(bochs), std::move(request)};
+}
+
+Emulation::Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs,
+                     EmulationRequest request)
+    : directory_{std::move(directory)},
+      debugger_{std::move(debugger)},
+      bochs_{std::move(bochs)},
+      transcript_{std::make_unique<Transcript>(std::move(request.listener),
+                                               Speakers{.l0 = request.plan.l0.has_value(),
+                                                        .guest_records = request.guest_records,
+                                                        .mark = loader_mark(request.plan)})},
+      bytes_listener_{std::move(request.bytes_listener)},
+      programs_{.l1 = request.plan.guest, .l0 = request.plan.l0, .vmcs01 = {}, .current_vmcs = {}},
+      watches_halts_{request.watches_halts},
+      limit_{request.limit},
+      start_{std::chrono::steady_clock::now()} {}
+
+const std::optional<Outcome>& Emulation::poll() {
+    if (outcome_) return outcome_;
+    // The status first: what is read after it is everything.
+    const bool ended = bochs_.poll().has_value();
+    read_new_output();
+    if (ended) {
+        transcript_->finish();
+        finish(judge(log_, *transcript_));
+    } else if (interrupted()) {
+        bochs_.stop();
+        finish({.ending = Ending::interrupted, .detail = {}});
+    } else if (log_.guest_reset()) {
+        bochs_.stop();
+        transcript_->finish();
+        finish(judge(log_, *transcript_));
+    } else if (log_.stopped() && !quit_) {
+        quit_ = true;
+        debugger_.examine_and_quit();
+    } else if (std::chrono::steady_clock::now() - start_ >= limit_) {
+        stop_and_examine();
+        finish({.ending = Ending::time_up, .detail = {}});
+    } else if (has_halted_for_good()) {
+        stop_and_examine();
+        finish({.ending = Ending::halted, .detail = {}});
+    }
+    return outcome_;
+}
+
+const Outcome& Emulation::wait() {
+    while (!poll()) std::this_thread::sleep_for(poll_interval);
+    return *outcome_;
+}
+
+std::string Emulation::console() const {
+    const auto bytes = read_file(directory_.path() / console_name);
+    return bytes ? std::string{text_of(*bytes)} : std::string{};
+}
+
+void Emulation::read_new_output() {
+    read_more(serial_file_, directory_.path() / serial_name, [this](std::string_view bytes) {
+        if (bytes_listener_) bytes_listener_(bytes);
+        transcript_->append(bytes);
+    });
+    read_more(log_file_, directory_.path() / log_name,
+              [this](std::string_view bytes) { log_.append(bytes); });
+}
+
+bool Emulation::has_halted_for_good() {
+    if (!watches_halts_ || log_.halts_for_good() == 0 || quit_) return false;
+    const auto now = std::chrono::steady_clock::now();
+    if (examined_from_) {
+        const std::string output = console();
+        const auto examination = read_examination(std::string_view{output}.substr(*examined_from_));
+        if (!examination) return false;
+        examined_from_.reset();
+        halt_watch_.examined(now, *examination);
+    }
+    switch (halt_watch_.look(now, log_.halts_for_good(), transcript_->text().size())) {
+        case HaltWatch::Verdict::halted:
+            return true;
+        case HaltWatch::Verdict::examine:
+            examined_from_ = console().size();
+            debugger_.examine_and_continue();
+            bochs_.signal_interrupt();
+            break;
+        case HaltWatch::Verdict::running:
+            break;
+    }
+    return false;
+}
+
+void Emulation::stop_and_examine() {
+    if (!quit_) debugger_.examine_and_quit();
+    quit_ = true;
+    bochs_.interrupt();
+    bochs_.stop();
+    read_new_output();
+    transcript_->finish();
+}
+
+void Emulation::finish(Outcome outcome) {
+    outcome.ticks = log_.ticks();
+    outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const bool somewhere = outcome.ending == Ending::time_up || outcome.ending == Ending::halted ||
+                           outcome.ending == Ending::triple_fault;
+    if (somewhere && outcome.detail.empty() && log_.processor()) {
+        const auto vmcs01 = transcript_->texts().find("l0.vmcs01");
+        if (vmcs01 != transcript_->texts().end()) programs_.vmcs01 = hexadecimal_number(vmcs01->second);
+        programs_.current_vmcs = current_vmcs(console());
+        outcome.detail = describe_location(*log_.processor(), programs_);
+    }
+    constexpr std::string_view by_l0 = "at RIP ";
+    if (outcome.ending == Ending::triple_fault && outcome.detail.starts_with(by_l0)) {
+        const std::string_view rip = std::string_view{outcome.detail}.substr(by_l0.size());
+        const auto symbol = symbol_in_file(programs_.l1, hexadecimal_number(rip).value_or(0));
+        if (symbol) outcome.detail.insert(outcome.detail.find(','), fmt::format(" ({})", *symbol));
+        outcome.detail.insert(0, "L1 was running, ");
+    }
+    outcome_ = std::move(outcome);
+}
+
+}  // namespace flatback::tools

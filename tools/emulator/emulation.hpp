@@ -1,0 +1,90 @@
+// One run of a machine in Bochs: started, watched, ended.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "tools/emulator/bochs_configuration.hpp"
+#include "tools/emulator/debugger.hpp"
+#include "tools/emulator/ending.hpp"
+#include "tools/emulator/halt_watch.hpp"
+#include "tools/emulator/location.hpp"
+#include "tools/emulator/transcript.hpp"
+#include "tools/ground/child_process.hpp"
+#include "tools/ground/temporary_directory.hpp"
+#include "tools/image/boot_image.hpp"
+
+namespace flatback::tools {
+
+struct EmulationRequest {
+    BootPlan plan;
+    unsigned memory = 1024;  // MB, least_memory to most_memory
+    std::string processor{usual_processor};
+    unsigned processors = 1;
+    std::uint64_t instructions_per_second = tools::instructions_per_second;
+    std::chrono::seconds limit{300};  // of wall time in Bochs
+    bool guest_records = true;        // Speakers::guest_records
+    bool watches_halts = true;        // the debugger's words come into the console, in the middle of a line
+    Transcript::Listener listener;    // sees each line of COM1 as it comes
+    std::function<void(std::string_view bytes)> bytes_listener;  // sees all that COM1 sends, as it comes
+};
+
+class Emulation final {
+public:
+    // Makes the boot image and starts Bochs. Error: those of make_boot_image; missing_program for Bochs.
+    [[nodiscard]] static Result<Emulation> start(EmulationRequest request);
+
+    Emulation(Emulation&&) = default;
+    Emulation& operator=(Emulation&&) = delete;
+    Emulation(const Emulation&) = delete;
+    Emulation& operator=(const Emulation&) = delete;
+    ~Emulation() = default;
+
+    // Reads what is new; the outcome once the run is over, and the same one from then on. Ends Bochs where
+    // the time is up, the guest has reset the machine or halted for good, or the command is interrupted.
+    [[nodiscard]] const std::optional<Outcome>& poll();
+
+    // Polls until the end.
+    [[nodiscard]] const Outcome& wait();
+
+    [[nodiscard]] const Transcript& transcript() const { return *transcript_; }
+
+    // What Bochs has written to its own output, which is where port 0xE9 leads: guests write there what is
+    // too much for COM1. Empty where it cannot be read.
+    [[nodiscard]] std::string console() const;
+
+    // What Bochs has used: unlike the time of day, no measure of how busy or how slow the machine is.
+    [[nodiscard]] std::chrono::nanoseconds processor_time() const { return bochs_.processor_time(); }
+
+private:
+    Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs, EmulationRequest request);
+
+    void read_new_output();
+    [[nodiscard]] bool has_halted_for_good();
+    // Ends Bochs so that its log tells where the processor was.
+    void stop_and_examine();
+    void finish(Outcome outcome);
+
+    TemporaryDirectory directory_;  // removed after the process that uses it has ended
+    Debugger debugger_;
+    ChildProcess bochs_;
+    std::unique_ptr<Transcript> transcript_;
+    std::function<void(std::string_view)> bytes_listener_;
+    Programs programs_;
+    bool watches_halts_;
+    HaltWatch halt_watch_;
+    std::optional<std::size_t> examined_from_;  // where in the console the answer of an examination begins
+    bool quit_ = false;                         // the debugger's next stop is its last
+    LogReader log_;
+    std::ifstream serial_file_;
+    std::ifstream log_file_;
+    std::chrono::seconds limit_;
+    std::chrono::steady_clock::time_point start_;
+    std::optional<Outcome> outcome_;
+};
+
+}  // namespace flatback::tools

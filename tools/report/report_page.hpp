@@ -1,0 +1,34 @@
+// The page of `flatback report`: the built template with the data of the runs in its gap.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tools/ground/error.hpp"
+#include "tools/report/json_schema.hpp"
+
+namespace flatback::tools {
+
+// What the page is made from. Where a part is missing, the page says that it was not measured.
+struct ReportData {
+    Json sources = Json::object();  // by part, the name of the file that it came from
+    std::optional<Json> bench;
+    std::optional<Json> trace;
+    std::optional<Json> machine;
+    std::optional<Json> price;
+    std::string price_missing;  // why there is none: a sentence for the reader
+};
+
+// Keeps the last events of a trace, as many as a page can hold, in the order of their ticks, and notes how
+// many were left out.
+void shorten_trace(Json& trace, std::size_t most_events);
+
+// The data as text that can stand inside a script element: nothing in it can end that element.
+[[nodiscard]] std::string data_for_html(const ReportData& data);
+
+// Error: incomplete where the template has no gap, or two.
+[[nodiscard]] Result<std::string> fill_page(std::string_view page_template, const ReportData& data);
+
+}  // namespace flatback::tools

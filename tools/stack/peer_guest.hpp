@@ -1,0 +1,31 @@
+// The peer: Debian's Linux with KVM as L0, in the same emulated machine, above it the L1 that Flatback boots.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "tools/image/linux_guest.hpp"
+#include "tools/stack/run_queue.hpp"
+
+namespace flatback::tools {
+
+// Memory of the machine, in MB: L1 gets what Flatback's L1 has, and L0 keeps its files in memory.
+inline constexpr unsigned peer_memory = 2048;
+
+struct PeerGuest {
+    std::filesystem::path kernel;
+    std::filesystem::path initramfs;  // QEMU, and L1's initramfs
+    std::string command_line;
+};
+
+// Makes the files anew, in the cache. Error: those of prepare_linux_guest and qemu_initramfs_entries;
+// missing_program where what the build makes is not there.
+[[nodiscard]] Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1);
+
+// One run; `words` are guests/peer/init's: peer.l1=bare,linux, l1.flatback.vpid=0, …
+[[nodiscard]] QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
+                                 std::chrono::seconds limit);
+
+}  // namespace flatback::tools

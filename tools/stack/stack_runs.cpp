@@ -1,0 +1,99 @@
+#include "tools/stack/stack_runs.hpp"
+
+#include <fmt/format.h>
+
+#include "tools/ground/paths.hpp"
+
+namespace flatback::tools {
+namespace {
+
+// Words of a kernel's command line from which its init makes lat-ctx's arguments.
+std::string lat_ctx_words(std::string_view prefix, std::string_view level, const LatCtxWords& words) {
+    std::string text = fmt::format(" {}records=lat_ctx.{}", prefix, level);
+    for (const std::string& word : words) text += fmt::format(" {}{}", prefix, word);
+    return text;
+}
+
+}  // namespace
+
+QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                    std::chrono::seconds limit) {
+    EmulationRequest request;
+    request.plan.l0 = l0_image();
+    request.plan.l0_command_line = l0_command_line;
+    request.plan.guest = guest.kernel;
+    request.plan.guest_kind = KernelKind::linux_elf64;
+    request.plan.guest_command_line = guest.command_line;
+    request.plan.modules.push_back({guest.initramfs, "initramfs"});
+    request.memory = linux_memory;
+    request.instructions_per_second = linux_instructions_per_second;
+    request.limit = limit;
+    return {std::move(name), std::move(request)};
+}
+
+QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                       std::chrono::seconds limit, std::string_view level, const LatCtxWords& words,
+                       std::string_view more) {
+    QueuedRun run = linux_run(std::move(name), l0_command_line, guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    plan.guest_command_line +=
+        lat_ctx_words("l2.lat_ctx.", level, words) + " l2.lat_ctx.counters=line:/dev/ttyS1";
+    if (!more.empty()) plan.guest_command_line += fmt::format(" {}", more);
+    return run;
+}
+
+QueuedRun linux_alone_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                          std::string_view level, const LatCtxWords& words) {
+    QueuedRun run = linux_run(std::move(name), "hypervisor=off log=quiet", guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.l2_initramfs;
+    plan.guest_command_line += lat_ctx_words("lat_ctx.", level, words) + " end=record";
+    return run;
+}
+
+QueuedRun traced_linux_run(std::string_view mode, std::string_view payloads, const LinuxGuest& guest,
+                           std::chrono::seconds limit) {
+    QueuedRun run = linux_run(fmt::format("trace, {}", mode),
+                              fmt::format("nested-vpid={} log=quiet trace=on", mode), guest, limit);
+    run.request.plan.guest_command_line += fmt::format(" l0trace={}", payloads);
+    return run;
+}
+
+QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
+                   std::chrono::seconds limit) {
+    EmulationRequest request;
+    if (l0_command_line != nullptr) {
+        request.plan.l0 = l0_image();
+        request.plan.l0_command_line = l0_command_line;
+    }
+    request.plan.guest = bare_l1_image();
+    request.plan.guest_kind = KernelKind::multiboot1;
+    request.plan.guest_command_line = command_line;
+    request.memory = bare_memory;
+    request.limit = limit;
+    return {std::move(name), std::move(request)};
+}
+
+std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<std::string>& stages) {
+    std::vector<std::string> lacks;
+    for (const std::string& stage : stages) {
+        if (!run.transcript.reached(stage))
+            lacks.push_back(fmt::format("{}: stage {} was not reached", run.name, stage));
+    }
+    for (const std::string& error : run.transcript.errors())
+        lacks.push_back(fmt::format("{}: {}", run.name, error));
+    const bool ended_well = run.outcome.ending == Ending::shutdown || run.outcome.ending == Ending::power_off;
+    if (!ended_well) {
+        lacks.push_back(fmt::format("{}: {}", run.name, describe(run.outcome, run.transcript)));
+    } else if (!run.transcript.ended()) {
+        lacks.push_back(fmt::format("{}: the guest's program did not come to its end", run.name));
+    }
+    for (const CheckRecord& check : run.transcript.checks()) {
+        if (!check.passed)
+            lacks.push_back(fmt::format("{}: check {} failed: {}", run.name, check.name, check.why));
+    }
+    return lacks;
+}
+
+}  // namespace flatback::tools

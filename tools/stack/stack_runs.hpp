@@ -1,0 +1,49 @@
+// The runs of the whole stack, as `flatback run` and `flatback test` make them.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/image/linux_guest.hpp"
+#include "tools/stack/run_queue.hpp"
+
+namespace flatback::tools {
+
+// Memory of the machine for Linux as L1, in MB.
+inline constexpr unsigned linux_memory = 1024;
+inline constexpr unsigned bare_memory = 256;
+
+// L0, Debian's Linux as L1 with KVM, and its L2 payloads.
+[[nodiscard]] QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                                  std::chrono::seconds limit);
+
+// How much of lat_ctx a run does: lat-ctx's words, as NAME=VALUE.
+using LatCtxWords = std::vector<std::string>;
+
+// The same, and then the same kernel as L2, which runs lat_ctx under the key lat_ctx.LEVEL. `more`: further
+// words of L1's command line.
+[[nodiscard]] QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line,
+                                     const LinuxGuest& guest, std::chrono::seconds limit,
+                                     std::string_view level, const LatCtxWords& words = {},
+                                     std::string_view more = {});
+
+// L2's kernel and initramfs without any hypervisor: lat_ctx's base line.
+[[nodiscard]] QueuedRun linux_alone_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                                        std::string_view level, const LatCtxWords& words = {});
+
+// linux_run with L0's trace on, and of the payloads (by commas) only these: what L0 recorded of them comes on
+// the run's console (tools/trace/trace_file.hpp).
+[[nodiscard]] QueuedRun traced_linux_run(std::string_view mode, std::string_view payloads,
+                                         const LinuxGuest& guest, std::chrono::seconds limit);
+
+// L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
+[[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
+                                 std::chrono::seconds limit);
+
+// What a run that should have gone through its stages and ended by itself lacks; empty where nothing.
+[[nodiscard]] std::vector<std::string> shortcomings(const FinishedRun& run,
+                                                    const std::vector<std::string>& stages);
+
+}  // namespace flatback::tools
