@@ -17,7 +17,7 @@ compile() {
     # The engine's std::expected asks GCC 12's library for a newer value of the concepts macro than clang has; not for
     # the rest, as clang before 16 can't build that library's std::variant with it.
     case $1 in
-        "$root"/machine/trial/*) concepts='-D__cpp_concepts=202002L -Wno-macro-redefined' ;;
+        "$root"/judge/*) concepts='-D__cpp_concepts=202002L -Wno-macro-redefined' ;;
         *) concepts= ;;
     esac
     # shellcheck disable=SC2086  # the flags are lists of words
@@ -27,8 +27,8 @@ compile() {
 # What the targets share, in an archive, so that each has only what it needs.
 for source in "$root"/machine/cpu/*.cpp "$root"/machine/geometric/*.cpp "$root"/machine/memory/*.cpp \
     "$root"/machine/program/*.cpp "$root"/machine/retentive/*.cpp "$root"/machine/rules/*.cpp "$root"/machine/translation/*.cpp \
-    "$root"/machine/trial/l1_space.cpp "$root"/machine/trial/machine_port.cpp "$root"/machine/trial/nested_world.cpp \
-    "$root"/machine/trial/random_program.cpp "$root"/machine/trial/trial.cpp "$root"/fuzz/*.cpp; do
+    "$root"/judge/trial/l1_space.cpp "$root"/judge/trial/machine_port.cpp "$root"/judge/trial/nested_world.cpp \
+    "$root"/judge/trial/random_program.cpp "$root"/judge/trial/trial.cpp "$root"/fuzz/*.cpp; do
     case $source in *_fuzzer.cpp) continue ;; esac
     compile "$source" "$work/$(echo "${source#"$root"/}" | tr / _).o"
 done

@@ -7,9 +7,9 @@
 #include <string>
 
 #include "fuzz/prologue.hpp"
+#include "judge/trial/random_program.hpp"
+#include "judge/trial/trial.hpp"
 #include "machine/program/bytes.hpp"
-#include "machine/trial/random_program.hpp"
-#include "machine/trial/trial.hpp"
 
 namespace flatback::fuzz {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "machine/command/command_line.hpp"
+#include "judge/command/command_line.hpp"
 
 namespace flatback::machine {
 namespace {

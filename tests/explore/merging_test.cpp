@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "machine/explore/manager.hpp"
-#include "machine/explore/stepper.hpp"
-#include "machine/explore/translations.hpp"
+#include "judge/explore/manager.hpp"
+#include "judge/explore/stepper.hpp"
+#include "judge/explore/translations.hpp"
 
 namespace flatback::machine::explore {
 namespace {

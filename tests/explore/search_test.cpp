@@ -1,13 +1,13 @@
 // The tag manager holds in every state that is visited, under each way to give out tags.
-#include "machine/explore/search.hpp"
+#include "judge/explore/search.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <string>
 
+#include "judge/explore/account.hpp"
 #include "machine/error.hpp"
-#include "machine/explore/account.hpp"
 
 namespace flatback::machine::explore {
 namespace {

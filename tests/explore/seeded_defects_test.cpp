@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "machine/explore/account.hpp"
-#include "machine/explore/search.hpp"
-#include "machine/explore/seeded_defect.hpp"
+#include "judge/explore/account.hpp"
+#include "judge/explore/search.hpp"
+#include "judge/explore/seeded_defect.hpp"
 
 namespace flatback::machine::explore {
 namespace {

@@ -1,5 +1,5 @@
 // The rows of the architecture's rules, on states that are made by hand.
-#include "machine/explore/translations.hpp"
+#include "judge/explore/translations.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "machine/command/command_line.hpp"
+#include "judge/command/command_line.hpp"
 
 #include <gtest/gtest.h>
 

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -16,9 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path source = FLATBACK_SOURCE_DIRECTORY;
-
-// Parts of machine/ that are about the engine, or only call the others.
-const std::set<std::string> judges_and_commands = {"trial", "explore", "command", "benchmark"};
 
 // Numbers and names. A header may come here only if it decides nothing.
 const std::set<std::string> layouts = {
@@ -38,9 +37,7 @@ std::vector<fs::path> files_of_the_machine() {
     std::vector<fs::path> files;
     for (const auto& entry : fs::recursive_directory_iterator(source / "machine")) {
         const std::string ending = entry.path().extension();
-        const std::string folder = *entry.path().lexically_relative(source / "machine").begin();
-        if ((ending == ".cpp" || ending == ".hpp") && !judges_and_commands.contains(folder))
-            files.push_back(entry.path());
+        if (ending == ".cpp" || ending == ".hpp") files.push_back(entry.path());
     }
     return files;
 }
@@ -62,17 +59,17 @@ std::string top_of(const std::string& path) {
     return path.substr(0, path.find('/'));
 }
 
+std::string room_of(const fs::path& path) {
+    return *std::next(path.begin());
+}
+
 TEST(Independence, TheMachineIncludesLayoutsAlone) {
     const std::vector<fs::path> files = files_of_the_machine();
     ASSERT_GT(files.size(), 50U);
     for (const fs::path& file : files) {
         for (const std::string& included : includes_of(file)) {
-            if (top_of(included) == "machine") {
-                const std::string folder = *fs::path(included).lexically_relative("machine").begin();
-                EXPECT_FALSE(judges_and_commands.contains(folder)) << file << " includes " << included;
-            } else {
-                EXPECT_TRUE(layouts.contains(included)) << file << " includes " << included;
-            }
+            EXPECT_TRUE(top_of(included) == "machine" || layouts.contains(included))
+                << file << " includes " << included;
         }
     }
 }
@@ -99,13 +96,36 @@ TEST(Independence, TheMachineTakesNoMaskOfWhatIsReserved) {
     }
 }
 
-// ... and nothing of the engine's has the machine's.
-TEST(Independence, TheEngineKnowsNoMachine) {
-    for (const char* folder : {"x86", "vmx", "tag", "nested"}) {
+// ... and nothing of the engine's has the machine's, or knows who judges it.
+TEST(Independence, TheEngineKnowsNoMachineAndNoJudge) {
+    for (const char* folder : {"x86", "vmx", "tag", "nested", "host"}) {
         for (const auto& entry : fs::recursive_directory_iterator(source / folder)) {
             if (entry.path().extension() != ".hpp" && entry.path().extension() != ".cpp") continue;
-            for (const std::string& included : includes_of(entry.path()))
+            for (const std::string& included : includes_of(entry.path())) {
                 EXPECT_NE(top_of(included), "machine") << entry.path() << " includes " << included;
+                EXPECT_NE(top_of(included), "judge") << entry.path() << " includes " << included;
+            }
+        }
+    }
+}
+
+TEST(Independence, TheRoomsOfTheJudgeStandAboveEachOther) {
+    const std::map<std::string, std::set<std::string>> beneath = {
+        {"trial", {}},
+        {"ledger", {"trial"}},
+        {"mutants", {"trial", "ledger"}},
+        {"explore", {}},
+        {"command", {"trial", "ledger", "mutants", "explore"}},
+        {"benchmark", {"explore"}},
+    };
+    for (const auto& entry : fs::recursive_directory_iterator(source / "judge")) {
+        if (entry.path().extension() != ".hpp" && entry.path().extension() != ".cpp") continue;
+        const std::string room = room_of(entry.path().lexically_relative(source));
+        for (const std::string& included : includes_of(entry.path())) {
+            if (top_of(included) != "judge") continue;
+            const std::string other = room_of(included);
+            EXPECT_TRUE(other == room || beneath.at(room).contains(other))
+                << entry.path() << " includes " << included;
         }
     }
 }

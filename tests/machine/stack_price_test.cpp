@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "machine/command/bench_counts.hpp"
-#include "machine/command/command_line.hpp"
+#include "judge/command/bench_counts.hpp"
+#include "judge/command/command_line.hpp"
 
 namespace flatback::machine {
 namespace {

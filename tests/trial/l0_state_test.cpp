@@ -4,11 +4,11 @@
 #include <set>
 #include <vector>
 
+#include "judge/ledger/ledger.hpp"
+#include "judge/trial/nested_world.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
-#include "machine/trial/ledger.hpp"
-#include "machine/trial/nested_world.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::machine {

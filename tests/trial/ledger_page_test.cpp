@@ -1,4 +1,4 @@
-// docs/ledger.md is made from the table of the ledger's rows (machine/trial/ledger_rows.cpp), the names of
+// docs/ledger.md is made from the table of the ledger's rows (judge/ledger/ledger_rows.cpp), the names of
 // tests in the sources, and the mutants. FLATBACK_WRITE_LEDGER=1 writes it anew; without it the page must be
 // what would be written.
 #include <gtest/gtest.h>
@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "machine/trial/ledger.hpp"
-#include "machine/trial/ledger_rows.hpp"
-#include "machine/trial/mutants.hpp"
+#include "judge/ledger/ledger.hpp"
+#include "judge/ledger/ledger_rows.hpp"
+#include "judge/mutants/mutants.hpp"
 
 namespace flatback::machine {
 namespace {
@@ -144,10 +144,10 @@ failed proves little.
     out << R"(
 ## A new row
 
-1. One line in `machine/trial/ledger_rows.cpp`: the year, where it was seen, what went wrong, the rule.
-2. A program in `machine/trial/ledger.cpp`, and `TEST(LedgerRowNN, ItsName)` in `tests/trial/ledger_test.cpp`; where only L0 can see it, a
+1. One line in `judge/ledger/ledger_rows.cpp`: the year, where it was seen, what went wrong, the rule.
+2. A program in `judge/ledger/ledger.cpp`, and `TEST(LedgerRowNN, ItsName)` in `tests/trial/ledger_test.cpp`; where only L0 can see it, a
    host test `Ledger.RowNN_ItsName`.
-3. The mistake itself: a line in `machine/trial/mutant_table.cpp` with the row's number.
+3. The mistake itself: a line in `judge/mutants/mutant_table.cpp` with the row's number.
 4. `FLATBACK_WRITE_LEDGER=1 build/tests/trial/trial_tests --gtest_filter='LedgerPage.*'` writes this page.
 
 A row without a test, without a mutant that its own test catches, or with a page that is not up to date fails the tests.

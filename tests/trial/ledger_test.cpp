@@ -1,6 +1,6 @@
 // The ledger of nested VPID's known defects (docs/trial.md), one test a row or more: the program that shows
 // the rule runs bare and under the engine, and both must be the same.
-#include "machine/trial/ledger.hpp"
+#include "judge/ledger/ledger.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Every defective L0 is caught, and a correct one is not.
-#include "machine/trial/mutants.hpp"
+#include "judge/mutants/mutants.hpp"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <sstream>
 #include <string>
 
-#include "machine/trial/ledger_rows.hpp"
+#include "judge/ledger/ledger_rows.hpp"
 
 namespace flatback::machine {
 namespace {

@@ -1,17 +1,17 @@
-// NMIs under the engine: where they come, no bare processor could tell (machine/trial/nmi_cases.cpp).
+// NMIs under the engine: where they come, no bare processor could tell (judge/ledger/nmi_cases.cpp).
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "judge/ledger/ledger.hpp"
+#include "judge/mutants/nmi_defects.hpp"
+#include "judge/trial/nested_world.hpp"
+#include "judge/trial/trial.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
-#include "machine/trial/ledger.hpp"
-#include "machine/trial/nested_world.hpp"
-#include "machine/trial/nmi_defects.hpp"
-#include "machine/trial/trial.hpp"
 
 namespace flatback::machine {
 namespace {

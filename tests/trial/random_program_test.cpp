@@ -1,5 +1,5 @@
 // Random programs, nested against bare; one that differs is shortened.
-#include "machine/trial/random_program.hpp"
+#include "judge/trial/random_program.hpp"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
@@ -9,10 +9,10 @@
 #include <random>
 #include <vector>
 
+#include "judge/trial/reach.hpp"
+#include "judge/trial/trial.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/scenario.hpp"
-#include "machine/trial/reach.hpp"
-#include "machine/trial/trial.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::machine {

@@ -9,12 +9,12 @@
 #include <utility>
 #include <vector>
 
+#include "judge/trial/nested_world.hpp"
+#include "judge/trial/trial.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/prepare.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
-#include "machine/trial/nested_world.hpp"
-#include "machine/trial/trial.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 #include "vmx/field_table.hpp"

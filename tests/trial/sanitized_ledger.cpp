@@ -2,7 +2,7 @@
 // (fuzz/CMakeLists.txt).
 #include <cstdio>
 
-#include "machine/trial/ledger.hpp"
+#include "judge/ledger/ledger.hpp"
 
 int main() {
     int failed = 0;

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "machine/trial/source/mutation.hpp"
-#include "machine/trial/source/run.hpp"
+#include "judge/mutants/source/mutation.hpp"
+#include "judge/mutants/source/run.hpp"
 
 namespace flatback::machine {
 namespace {

@@ -1,15 +1,15 @@
 // The comparison itself: it sees what is different, and says it so that a person understands.
-#include "machine/trial/trial.hpp"
+#include "judge/trial/trial.hpp"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
+#include "judge/trial/defect.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
-#include "machine/trial/defect.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::machine {

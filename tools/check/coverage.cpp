@@ -20,7 +20,7 @@ namespace flatback::tools {
 namespace {
 
 constexpr std::array<std::string_view, 2> folders{"tag", "nested"};
-// The tests that were written for the two folders; what the trial (machine/trial/) runs of them besides is
+// The tests that were written for the two folders; what the trial (judge/trial/) runs of them besides is
 // not counted, as it takes the whole machine to build.
 constexpr std::array<std::string_view, 5> programs{"nested_entry_checks_test", "nested_test",
                                                    "tag_model_test", "tag_test", "tag_threads_test"};

@@ -33,7 +33,7 @@ namespace flatback::tools {
 
 // The program of `flatback machine`, and what tools/report/ is built to.
 [[nodiscard]] inline std::filesystem::path machine_program() {
-    return build_directory() / "machine" / "flatback-machine";
+    return build_directory() / "judge" / "flatback-machine";
 }
 [[nodiscard]] inline std::filesystem::path report_page_template() {
     return build_directory() / "tools" / "report" / "page.html";

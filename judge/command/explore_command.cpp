@@ -1,0 +1,152 @@
+// `flatback machine explore`: every state that programs over a small alphabet can reach.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "judge/command/commands.hpp"
+#include "judge/explore/account.hpp"
+#include "judge/explore/search.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+struct ExploreOptions {
+    explore::Options search{};
+    std::string defect = "none";
+    std::string json_file;
+    std::size_t memory_megabytes = 1024;
+    bool list = false;
+};
+
+void list_defects(std::ostream& out) {
+    using explore::SeededDefect;
+    for (int number = 1; number < static_cast<int>(SeededDefect::count); ++number) {
+        out << name_of(static_cast<SeededDefect>(number)) << "\n";
+    }
+}
+
+/// The file is there when all of it is.
+bool write_whole(const std::string& path, const std::string& content) {
+    const std::string unfinished = path + ".unfinished";
+    std::ofstream file(unfinished);
+    file << content;
+    file.close();
+    if (file && std::rename(unfinished.c_str(), path.c_str()) == 0) return true;
+    std::remove(unfinished.c_str());
+    return false;
+}
+
+CommandStatus can_not_write(const ExploreOptions& options, CommandSetting& setting) {
+    setting.error << "flatback machine: " << options.json_file << ": cannot be written\n";
+    return CommandStatus::usage;
+}
+
+/// A run may take long: better to know before.
+bool may_write(const std::string& path) {
+    const std::string unfinished = path + ".unfinished";
+    const bool good = std::ofstream(unfinished).good();
+    std::remove(unfinished.c_str());
+    return good;
+}
+
+CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
+    std::ostream& out = setting.text(options.json_file);
+    if (options.list) {
+        list_defects(out);
+        return CommandStatus::success;
+    }
+    explore::Options& search = options.search;
+    const auto defect = explore::find_defect(options.defect);
+    if (!defect) {
+        setting.error << "flatback machine: explore: no defect is called \"" << options.defect
+                      << "\": --list-defects names them\n";
+        return CommandStatus::usage;
+    }
+    search.defect = *defect;
+    search.memory_bytes = options.memory_megabytes << 20;
+    if (!options.json_file.empty() && options.json_file != "-" && !may_write(options.json_file))
+        return can_not_write(options, setting);
+    const explore::Alphabet& alphabet = search.alphabet;
+    out << fmt::format("Programs of {} vpid12, {} tags, {} pages, {} PCIDs, {} EPTPs, {} processors\n",
+                       alphabet.vpids, alphabet.tags, alphabet.pages, alphabet.pcids, alphabet.eptps,
+                       alphabet.cpus)
+        << "depth         states            new\n";
+    search.progress = [&out](unsigned depth, std::size_t states, std::size_t fresh) {
+        out << fmt::format("{:5} {:14} {:14}\n", depth, states, fresh) << std::flush;
+    };
+    const auto start = std::chrono::steady_clock::now();
+    const explore::Result result = explore::explore(search);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::string verdict = result.broken ? "broken" : "holds";
+    const std::vector<std::string> account =
+        result.broken ? tell(search, result.program) : std::vector<std::string>{};
+    out << fmt::format("{} states, depth {}{}, {:.2f} seconds ({:.0f} states a second), {} MB\n",
+                       result.states, result.depth,
+                       result.closed ? " (closed: no program of any length leads to another state)" : "",
+                       seconds, static_cast<double>(result.states) / seconds, result.memory_bytes >> 20)
+        << "verdict: " << verdict << "\n";
+    for (const std::string& line : account) out << line << "\n";
+
+    if (!options.json_file.empty()) {
+        const nlohmann::json json = {
+            {"states", result.states},  {"depth", result.depth},   {"seconds", seconds},
+            {"verdict", verdict},       {"closed", result.closed}, {"account", account},
+            {"defect", options.defect},
+        };
+        if (options.json_file == "-") {
+            setting.out << json.dump(2) << "\n";
+        } else if (!write_whole(options.json_file, json.dump(2) + "\n")) {
+            return can_not_write(options, setting);
+        }
+    }
+    return result.broken ? CommandStatus::failure : CommandStatus::success;
+}
+
+}  // namespace
+
+void add_explore_command(CLI::App& app, CommandSetting& setting) {
+    auto options = std::make_shared<ExploreOptions>();
+    CLI::App& command = *app.add_subcommand(
+        "explore", "visit every state that programs over a small alphabet can reach, and judge each");
+    explore::Options& search = options->search;
+    search.depth = 10;
+    const auto number = [&command](const char* name, unsigned& value, const char* text, unsigned least,
+                                   unsigned most) {
+        command.add_option(name, value, text)->check(CLI::Range(least, most))->capture_default_str();
+    };
+    number("--depth", search.depth, "programs of up to so many steps", 1, 1000);
+    number("--vpids", search.alphabet.vpids, "vpid12s that L1 uses", 1, 2);
+    number("--tags", search.alphabet.tags, "tags that there are", 1, explore::most_tags);
+    number("--pages", search.alphabet.pages, "pages; the second is global", 1, 2);
+    number("--pcids", search.alphabet.pcids, "PCIDs of each L2", 1, 2);
+    number("--eptps", search.alphabet.eptps, "EPTPs of L1", 1, 2);
+    number("--cpus", search.alphabet.cpus, "processors", 1, 2);
+    const std::map<std::string, tag::Policy> policies = {
+        {"mapped", tag::Policy::mapped}, {"single", tag::Policy::single}, {"off", tag::Policy::off}};
+    command.add_option("--policy", search.alphabet.policy, "how tags are given out (default mapped)")
+        ->transform(CLI::CheckedTransformer(policies, CLI::ignore_case))
+        ->option_text("TEXT:{mapped,single,off}");
+    command
+        .add_option("--memory", options->memory_megabytes,
+                    "megabytes that the states may take; past it an error")
+        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+        ->capture_default_str();
+    command.add_option("--defect", options->defect, "give L0 this defect, to see it found");
+    command.add_flag("--list-defects", options->list, "list what --defect takes");
+    command.add_option("--json", options->json_file,
+                       "also write states, depth, seconds, verdict to this file (-: standard output)");
+    command.callback(
+        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,389 @@
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "judge/mutants/flush_defects.hpp"
+#include "judge/mutants/handler_defects.hpp"
+#include "judge/mutants/mutants.hpp"
+#include "judge/mutants/nmi_defects.hpp"
+#include "judge/trial/machine_port.hpp"
+#include "vmx/controls.hpp"
+#include "x86/msr.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+using namespace defects;
+
+std::uint64_t& type_of(const Defect::Handled& handled) {
+    return handled.registers.general[3];
+}
+
+class Table {
+public:
+    Table() {
+        dropped();
+        misdirected();
+        widened();
+        tags();
+        handlers();
+        nmis();
+    }
+    std::vector<Mutant> all;
+
+private:
+    void add(const char* name, std::optional<unsigned> row, DefectMaker make) {
+        all.push_back({name, row, std::move(make)});
+    }
+    void flush(const char* name, std::optional<unsigned> row, const FlushDefect::Change& change) {
+        add(name, row, [change] { return std::make_unique<FlushDefect>(change); });
+    }
+    void handler(const char* name, std::optional<unsigned> row, const HandlerDefect::Handle& handle,
+                 Opcode opcode = Opcode::invvpid) {
+        add(name, row, [handle, opcode] { return std::make_unique<HandlerDefect>(opcode, handle); });
+    }
+
+    void dropped() {
+        const auto drops = [this](const char* name, std::optional<unsigned> row, auto&& which) {
+            flush(name, row, [which](const HardwareFlush& it, std::uint16_t, const Run& run) {
+                if (!which(it)) run(it);
+            });
+        };
+        drops("drops every INVVPID", std::nullopt, [](const HardwareFlush& it) { return !it.invept; });
+        drops("drops every INVEPT", std::nullopt, [](const HardwareFlush& it) { return it.invept; });
+        drops("drops INVVPID of an address", std::nullopt,
+              [](const HardwareFlush& it) { return !it.invept && it.type == 0; });
+        drops("drops INVVPID of a context", std::nullopt,
+              [](const HardwareFlush& it) { return !it.invept && it.type == 1; });
+        drops("drops INVVPID that retains globals", std::nullopt,
+              [](const HardwareFlush& it) { return !it.invept && it.type == 3; });
+        drops("drops flushes of vpid01", 14,
+              [](const HardwareFlush& it) { return !it.invept && it.vpid == 1; });
+        drops("drops flushes on processor 1", std::nullopt,
+              [](const HardwareFlush& it) { return it.processor == 1; });
+        // Each flush that L0 owes, by its reason (docs/tags.md), but for two that nobody can see the absence
+        // of here: no root of EPT02 is used twice, and the flags that a context sets in EPT12 are not
+        // compared.
+        for (unsigned number = 1; number < tag::flush_cause_names.size(); ++number) {
+            const auto cause = static_cast<tag::FlushCause>(number);
+            if (cause == tag::FlushCause::ept_contexts_new ||
+                cause == tag::FlushCause::ept_context_flags_changed)
+                continue;
+            const std::string name = "leaves out: " + std::string(tag::name_of(cause));
+            drops(name.c_str(), std::nullopt,
+                  [cause](const HardwareFlush& it) { return it.cause.value == cause; });
+        }
+        drops("drops flushes of high-half addresses", std::nullopt,
+              [](const HardwareFlush& it) { return !it.invept && it.type == 0 && it.operand >> 63 != 0; });
+        add("drops every second INVVPID", std::nullopt, [] {
+            return std::make_unique<FlushDefect>(
+                [odd = false](const HardwareFlush& it, std::uint16_t, const Run& run) mutable {
+                    if (it.invept || !std::exchange(odd, !odd)) run(it);
+                });
+        });
+        add("drops every second INVEPT", std::nullopt, [] {
+            return std::make_unique<FlushDefect>(
+                [odd = false](const HardwareFlush& it, std::uint16_t, const Run& run) mutable {
+                    if (!it.invept || !std::exchange(odd, !odd)) run(it);
+                });
+        });
+        add("loses the flush that a move makes due", std::nullopt,
+            [] { return std::make_unique<LosesFlushOfAMove>(); });
+        add("takes a flush like the last one for done", std::nullopt,
+            [] { return std::make_unique<RunsNoFlushAgain>(); });
+        add("runs each INVVPID one flush late", std::nullopt,
+            [] { return std::make_unique<OneFlushLate>(); });
+        flush("takes a hardware INVVPID that fails for done", 33,
+              [](HardwareFlush it, std::uint16_t, const Run& run) {
+                  if (!it.invept) it.vpid = 0;
+                  try {
+                      run(it);
+                  } catch (const EngineFailure&) {
+                      // ... as success
+                  }
+              });
+        add("gives L2's context what L1's is owed", 23, [] { return std::make_unique<ConsumedInL2>(); });
+        flush("takes a flush that was raised elsewhere for done", std::nullopt,
+              [](const HardwareFlush& it, std::uint16_t current, const Run& run) {
+                  if (it.invept || it.vpid == current) run(it);
+              });
+        add("loses the flushes of a failed entry", 29,
+            [] { return std::make_unique<LostWithAFailedEntry>(); });
+        add("marks a tag valid and flushes it after the entry", std::nullopt,
+            [] { return std::make_unique<LateFlush>(false); });
+        add("runs INVEPT after the entry", std::nullopt, [] { return std::make_unique<LateFlush>(true); });
+    }
+
+    void misdirected() {
+        const auto changes = [this](const char* name, std::optional<unsigned> row, auto&& change) {
+            flush(name, row, [change](HardwareFlush it, std::uint16_t current, const Run& run) {
+                change(it, current);
+                run(it);
+            });
+        };
+        add("flushes the tag that ran last", 15, [] { return std::make_unique<FlushesWhatRanLast>(); });
+        changes("flushes the tag that is current", std::nullopt,
+                [](HardwareFlush& it, std::uint16_t current) {
+                    if (!it.invept && current != 0) it.vpid = current;
+                });
+        changes("flushes vpid01 always", 22, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept) it.vpid = 1;
+        });
+        changes("flushes the next tag", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept) ++it.vpid;
+        });
+        changes("runs INVVPID on processor 0", 28, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept) it.processor = 0;
+        });
+        changes("runs INVEPT on processor 0", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (it.invept) it.processor = 0;
+        });
+        changes("flushes the tag before", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept && it.vpid > 1) --it.vpid;
+        });
+        changes("takes one root of several", 19, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept && it.type == 1) it.only_pcid = 0;
+        });
+        changes("takes an address in PCID 0 only", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept && it.type == 0) it.only_pcid = 0;
+        });
+        add("takes one EPT context of several", 35, [] { return std::make_unique<OneEptContext>(); });
+        changes("takes the low half of an address", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept && it.type == 0) it.operand &= 0xFFFF'FFFF;
+        });
+        changes("flushes an address instead of a context", std::nullopt,
+                [](HardwareFlush& it, std::uint16_t) {
+                    if (!it.invept && it.type == 1) it.type = 0;
+                });
+        changes("retains globals always", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept && it.type == 1) it.type = 3;
+        });
+        changes("flushes the neighbour of an address", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (!it.invept && it.type == 0) it.operand ^= 0x1000;
+        });
+        changes("runs INVEPT of the next table", std::nullopt, [](HardwareFlush& it, std::uint16_t) {
+            if (it.invept && it.type == 1) it.operand += 0x1000;
+        });
+        flush("runs INVEPT where INVVPID is due", 13, [](HardwareFlush it, std::uint16_t, const Run& run) {
+            if (!it.invept) it = {true, 2, 0, 0, it.processor};
+            run(it);
+        });
+    }
+
+    void widened() {
+        const auto widens = [this](const char* name, std::optional<unsigned> row, auto&& change) {
+            flush(name, row, [change](HardwareFlush it, std::uint16_t, const Run& run) {
+                change(it);
+                run(it);
+            });
+        };
+        widens("widens an address to its context", 11, [](HardwareFlush& it) {
+            if (!it.invept && it.type == 0) it.type = 1;
+        });
+        widens("takes globals that may stay", std::nullopt, [](HardwareFlush& it) {
+            if (!it.invept && it.type == 3) it.type = 1;
+        });
+        widens("runs raw INVVPID of all contexts", 33, [](HardwareFlush& it) {
+            if (!it.invept) it.type = 2;
+        });
+        widens("runs raw INVEPT of all contexts", std::nullopt, [](HardwareFlush& it) {
+            if (it.invept) it.type = 2;
+        });
+        flush("flushes twice", std::nullopt, [](const HardwareFlush& it, std::uint16_t, const Run& run) {
+            run(it);
+            run(it);
+        });
+        flush("runs INVEPT beside each INVVPID", std::nullopt,
+              [](const HardwareFlush& it, std::uint16_t, const Run& run) {
+                  run(it);
+                  if (!it.invept) run({true, 2, 0, 0, it.processor});
+              });
+        flush("flushes every tag there is", std::nullopt,
+              [](HardwareFlush it, std::uint16_t, const Run& run) {
+                  const bool whole = !it.invept && it.type == 1;
+                  for (std::uint16_t tag = 1; whole && tag < 8; ++tag) {
+                      HardwareFlush other = it;
+                      other.vpid = tag;
+                      run(other);
+                  }
+                  run(it);
+              });
+        add("believes to have moved at every look", std::nullopt,
+            [] { return std::make_unique<BelievesToHaveMoved>(); });
+        using When = FlushAtTransition::When;
+        const auto at = [this](const char* name, std::optional<unsigned> row, When when, bool invept) {
+            add(name, row, [when, invept] {
+                return std::make_unique<FlushAtTransition>(when,
+                                                           HardwareFlush{invept, invept ? 2U : 1U, 0, 0, 0});
+            });
+        };
+        at("flushes at every entry of L2", 20, When::entry_of_l2, false);
+        at("flushes at every exit of L2", 16, When::exit_of_l2, false);
+        at("flushes vpid01 at every entry of L1", std::nullopt, When::entry_of_l1, false);
+        at("runs INVEPT at every entry of L2", std::nullopt, When::entry_of_l2, true);
+        at("runs INVEPT at every exit of L2", std::nullopt, When::exit_of_l2, true);
+    }
+
+    void tags() {
+        const auto same = [](std::uint16_t tag) { return tag; };
+        const auto tag = [this](const char* name, std::optional<unsigned> row,
+                                const TagDefect::Change& written, const TagDefect::Change& flushed) {
+            add(name, row, [written, flushed] { return std::make_unique<TagDefect>(written, flushed); });
+        };
+        const auto one_for_all = [](std::uint16_t it) { return static_cast<std::uint16_t>(it == 0 ? 0 : 1); };
+        const auto two = [](std::uint16_t it) { return static_cast<std::uint16_t>(it > 2 ? 2 : it); };
+        tag("gives every guest one tag", 2, one_for_all, one_for_all);
+        tag("gives every second owner the tag of the first", 2, two, two);
+        tag("runs L2 under vpid01 and flushes its own tag", 25, one_for_all, same);
+        tag(
+            "reuses a tag at once", std::nullopt,
+            [](std::uint16_t it) { return static_cast<std::uint16_t>(it > 3 ? 3 : it); }, same);
+        tag("keeps the last tag for a new vpid12", 24, two, same);
+        const auto swapped = [](std::uint16_t it) {
+            return static_cast<std::uint16_t>(it == 2 || it == 3 ? it ^ 1 : it);
+        };
+        tag("runs L2 under another tag than it flushes", std::nullopt, swapped, same);
+        tag(
+            "runs L2 under the tag that L1 named", 32,
+            [](std::uint16_t it) { return static_cast<std::uint16_t>(it > 1 ? it - 1 : it); }, same);
+        add("sets enable VPID without a tag", 30, [] { return std::make_unique<AlwaysEnablesVpid>(); });
+        add("keeps the tags of a VM that is destroyed", std::nullopt,
+            [] { return std::make_unique<KeepsWhatWasDestroyed>(false); });
+        add("keeps the tags of a VM that is destroyed in L2", 10,
+            [] { return std::make_unique<KeepsWhatWasDestroyed>(true); });
+        add("takes a tag that comes back for what it was", 27,
+            [] { return std::make_unique<KeepsMarksAcrossVmxoff>(); });
+        add("counts moves per virtual CPU", 37, [] { return std::make_unique<CountsMovesPerVirtualCpu>(); });
+        add("believes to be on processor 0", std::nullopt,
+            [] { return std::make_unique<BelievesProcessor0>(); });
+        add("does not tell of a taken page", 17, [] { return std::make_unique<KeepsTakenPages>(); });
+    }
+
+    void nmis() {
+        const auto answers = [this](const char* name, NmiDefect::Answers wrong) {
+            add(name, std::nullopt, [wrong] { return std::make_unique<NmiDefect>(wrong); });
+        };
+        answers("forgets an NMI that meets it", {.keeps = false});
+        answers("gives an NMI twice", {.gave = false});
+        answers("loses the NMI of an entry that fails", {.takes_back = false});
+        answers("injects NMIs whatever blocks them", {.asks_the_engine = false});
+        add("leaves an NMI in the entry field", std::nullopt,
+            [] { return std::make_unique<LeavesNmiInTheEntryField>(); });
+        const auto writes = [this](const char* name, auto which, FieldDefect::Change change) {
+            add(name, std::nullopt, [which, change] { return std::make_unique<FieldDefect>(which, change); });
+        };
+        namespace field = vmx::field;
+        constexpr std::uint64_t blocking = vmx::interruptibility::blocking_by_nmi;
+        writes("unblocks NMIs where one was the exit", field::guest_interruptibility_state,
+               [](std::uint64_t it) { return it & ~blocking; });
+        writes("blocks NMIs at every exit", field::guest_interruptibility_state,
+               [](std::uint64_t it) { return it == 0 ? blocking : it; });
+        writes("gives an NMI as an exception", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return it == 0x8000'0202 ? 0x8000'0302 : it; });
+        writes("lets no NMI exit", field::pin_based_vm_execution_controls, [](std::uint64_t it) {
+            return it & ~std::uint64_t{vmx::pin::nmi_exiting | vmx::pin::virtual_nmis};
+        });
+        writes("takes virtual NMIs for NMIs", field::pin_based_vm_execution_controls,
+               [](std::uint64_t it) { return it & ~std::uint64_t{vmx::pin::virtual_nmis}; });
+        writes("lets every NMI exit", field::pin_based_vm_execution_controls,
+               [](std::uint64_t it) { return it | vmx::pin::nmi_exiting; });
+        writes("does not say that an IRET unblocked NMIs", field::exit_qualification,
+               [](std::uint64_t it) { return it & ~(std::uint64_t{1} << 12); });
+    }
+
+    void handlers() {
+        handler("does not advance RIP at a bad type", 4, [](const Defect::Handled& it) {
+            return type_of(it) > 3 ? Handling::stay : Handling::engine;
+        });
+        handler("offers type 2 only", 5, [](const Defect::Handled& it) {
+            return type_of(it) == 2 ? Handling::engine : Handling::fail_28;
+        });
+        handler("looks at some bits of the type", std::nullopt, [](const Defect::Handled& it) {
+            type_of(it) &= 0xFFFF'FFFF;
+            return Handling::engine;
+        });
+        handler("takes the type modulo 64", 6, [](const Defect::Handled& it) {
+            type_of(it) &= 63;
+            return Handling::engine;
+        });
+        handler("accepts VPID 0", 7, [](const Defect::Handled& it) {
+            return it.operand[0] == 0 && type_of(it) < 4 ? Handling::succeed : Handling::engine;
+        });
+        handler("ignores the descriptor's reserved bits", 9, [](const Defect::Handled& it) {
+            it.operand[0] &= 0xFFFF;
+            return Handling::engine;
+        });
+        handler("reads four bytes of the descriptor", 9, [](const Defect::Handled& it) {
+            it.operand[0] &= 0xFFFF'FFFF;
+            return Handling::engine;
+        });
+        handler("succeeds where INVVPID is not offered", 1,
+                [](const Defect::Handled&) { return Handling::succeed; });
+        handler("refuses type 3", 31, [](const Defect::Handled& it) {
+            return type_of(it) == 3 ? Handling::fail_28 : Handling::engine;
+        });
+        handler("flushes nothing for type 2 with VPID 0", 34, [](const Defect::Handled& it) {
+            return type_of(it) == 2 && it.operand[0] == 0 ? Handling::succeed : Handling::engine;
+        });
+        handler("takes type 2 for the named VPID", 34, [](const Defect::Handled& it) {
+            if (type_of(it) == 2 && it.operand[0] != 0) type_of(it) = 1;
+            return Handling::engine;
+        });
+        handler("untags LAM addresses", 26, [](const Defect::Handled& it) {
+            constexpr std::uint64_t lam = 0x7E00'0000'0000'0000;
+            it.operand[1] = it.operand[1] >> 63 != 0 ? it.operand[1] | lam : it.operand[1] & ~lam;
+            return Handling::engine;
+        });
+        handler("refuses high-half addresses", 32, [](const Defect::Handled& it) {
+            return type_of(it) == 0 && it.operand[1] >> 63 != 0 ? Handling::fail_28 : Handling::engine;
+        });
+        handler("does not look at bit 47", 33, [](const Defect::Handled& it) {
+            const std::uint64_t above = it.operand[1] >> 48;
+            if (type_of(it) == 0 && (above == 0 || above == 0xFFFF)) it.operand[1] = 0x4000'0000;
+            return Handling::engine;
+        });
+        const auto tells = [this](const char* name, std::optional<unsigned> row, std::uint32_t msr,
+                                  std::uint64_t set, std::uint64_t clear) {
+            add(name, row, [=] { return std::make_unique<Tells>(msr, set, clear); });
+        };
+        constexpr std::uint64_t allowed_vpid = std::uint64_t{vmx::secondary::enable_vpid} << 32;
+        constexpr std::uint64_t invvpid_types = 0xF01ULL << 32;  // SDM 3D A.10
+        tells("offers the control without tags", 8, x86::msr::ia32_vmx_procbased_ctls2, allowed_vpid, 0);
+        tells("offers INVVPID without tags", 8, x86::msr::ia32_vmx_ept_vpid_cap, invvpid_types, 0);
+        tells("hides the control that it has", std::nullopt, x86::msr::ia32_vmx_procbased_ctls2, 0,
+              allowed_vpid);
+        tells("hides the INVVPID that it has", std::nullopt, x86::msr::ia32_vmx_ept_vpid_cap, 0,
+              invvpid_types);
+        const auto misreads = [this](const char* name, std::optional<unsigned> row,
+                                     const MisreadsVpid12::Change& change) {
+            add(name, row, [change] { return std::make_unique<MisreadsVpid12>(change); });
+        };
+        misreads("accepts vpid12 = 0", 12, [](std::uint64_t it) { return it == 0 ? 1 : it; });
+        misreads("keeps eight bits of vpid12", std::nullopt, [](std::uint64_t it) { return it & 0xFF; });
+        add("takes all contexts for the last one", 36,
+            [] { return std::make_unique<AllContextsAreTheLast>(); });
+        add("wants a current VMCS", 3, [] { return std::make_unique<WantsCurrentVmcs>(); });
+        handler(
+            "ignores INVEPT of one context", 18,
+            [](const Defect::Handled& it) { return type_of(it) == 1 ? Handling::succeed : Handling::engine; },
+            Opcode::invept);
+        handler(
+            "ignores INVEPT of all contexts", std::nullopt,
+            [](const Defect::Handled& it) { return type_of(it) == 2 ? Handling::succeed : Handling::engine; },
+            Opcode::invept);
+        add("compares EPTP, not EP4TA", 21, [] { return std::make_unique<ComparesWholeEptp>(); });
+    }
+};
+
+}  // namespace
+
+const std::vector<Mutant>& mutants() {
+    static const Table table;
+    return table.all;
+}
+
+}  // namespace flatback::machine

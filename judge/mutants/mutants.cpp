@@ -1,0 +1,66 @@
+#include "judge/mutants/mutants.hpp"
+
+#include <cstdio>
+#include <ostream>
+#include <random>
+
+#include "judge/trial/random_program.hpp"
+#include "judge/trial/trial.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+std::string test_name(const LedgerCase& which) {
+    char suite[24] = "LedgerOwnRules";
+    if (which.row != 0) std::snprintf(suite, sizeof suite, "LedgerRow%02u", which.row);
+    return std::string(suite) + "." + which.name;
+}
+
+}  // namespace
+
+MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const TrialLimits& limits) {
+    MutantResult result{mutant.name, mutant.ledger_row, {}};
+    // The case of its own row first: that one should do.
+    for (const bool of_its_row : {true, false}) {
+        for (const LedgerCase& each : ledger()) {
+            if ((mutant.ledger_row == each.row) != of_its_row || !judge(each, mutant.make, limits)) continue;
+            result.caught_by = test_name(each);
+            return result;
+        }
+    }
+    std::mt19937_64 random(1);
+    std::vector<std::uint8_t> bytes(400);
+    for (std::size_t number = 0; number < random_programs; ++number) {
+        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
+        const std::unique_ptr<Defect> defect = mutant.make();
+        const NestedWorld::Options options = limits.applied_to({.vcpus = 2, .defect = defect.get()});
+        if (!compare(random_program(bytes), options)) continue;
+        result.caught_by = "RandomPrograms.AreTheSameBareAndNested, program " + std::to_string(number);
+        return result;
+    }
+    return result;
+}
+
+void write_json(std::ostream& out, const std::vector<MutantResult>& results) {
+    out << "{\n  \"mutants\": [\n";
+    for (std::size_t index = 0; index < results.size(); ++index) {
+        const MutantResult& each = results[index];
+        out << "    {\"name\": \"" << each.name << "\", \"ledger_row\": ";
+        if (each.ledger_row) {
+            out << *each.ledger_row;
+        } else {
+            out << "null";
+        }
+        out << ", \"caught_by\": ";
+        if (each.caught_by.empty()) {
+            out << "null";
+        } else {
+            out << "\"" << each.caught_by << "\"";
+        }
+        out << "}" << (index + 1 < results.size() ? "," : "") << "\n";
+    }
+    out << "  ]\n}\n";
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <iosfwd>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "judge/ledger/ledger.hpp"
+
+namespace flatback::machine {
+
+/// A defective L0: the engine with one thing done wrong at its seams, where a nested hypervisor is known to
+/// go wrong or might.
+struct Mutant {
+    std::string name;
+    std::optional<unsigned> ledger_row{};
+    DefectMaker make;
+};
+
+[[nodiscard]] const std::vector<Mutant>& mutants();
+
+struct MutantResult {
+    std::string name;
+    std::optional<unsigned> ledger_row{};
+    /// The name of the first test that fails under it; empty: it lives.
+    std::string caught_by;
+};
+
+/// The ledger's programs in their order, then that many random ones.
+[[nodiscard]] MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs,
+                                      const TrialLimits& limits = {});
+
+void write_json(std::ostream& out, const std::vector<MutantResult>& results);
+
+}  // namespace flatback::machine

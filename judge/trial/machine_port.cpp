@@ -1,0 +1,185 @@
+#include "judge/trial/machine_port.hpp"
+
+#include <string>
+
+#include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/msr.hpp"
+
+namespace flatback::machine {
+
+namespace field = vmx::field;
+
+std::uint64_t MachinePort::vmread(std::uint32_t encoding) {
+    const Vmcs* vmcs = host_.machine.current_vmcs(processor_);
+    if (vmcs == nullptr || !host_.machine.model().has_field(encoding))
+        throw EngineFailure("L0's VMREAD fails");
+    return vmcs->read(encoding);
+}
+
+void MachinePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
+    Vmcs* vmcs = host_.machine.current_vmcs(processor_);
+    if (vmcs == nullptr || !host_.machine.model().has_field(encoding))
+        throw EngineFailure("L0's VMWRITE fails");
+    vmcs->write(encoding, host_.defect != nullptr ? host_.defect->written(encoding, value) : value);
+}
+
+void MachinePort::load_vmcs(x86::Hpa page) {
+    if (host_.machine.load_vmcs(processor_, page.value())) throw EngineFailure("L0's VMPTRLD fails");
+    active_.insert(page.value());
+    current_ = page;
+}
+
+void MachinePort::clear_vmcs(x86::Hpa page) {
+    // The revision identifier was written by a pointer.
+    host_.machine.memory().note_direct_writes();
+    if (host_.machine.clear_vmcs(processor_, page.value())) throw EngineFailure("L0's VMCLEAR fails");
+    active_.erase(page.value());
+}
+
+void MachinePort::move_to(unsigned processor) {
+    for (const std::uint64_t page : active_) {
+        if (host_.machine.clear_vmcs(processor_, page)) throw EngineFailure("L0's VMCLEAR fails");
+        cleared_.insert(page);
+    }
+    active_.clear();
+    processor_ = processor;
+}
+
+Completion MachinePort::enter(bool engine_says_launch) {
+    const bool launch = host_.machine.current_vmcs(processor_)->launch_state == Vmcs::LaunchState::clear;
+    if (launch != engine_says_launch && !cleared_.contains(current_.value())) {
+        throw EngineFailure("VMLAUNCH of a launched VMCS, or VMRESUME of a clear one");
+    }
+    const Completion entered = host_.machine.enter_guest(processor_, launch);
+    if (entered.kind == Completion::Kind::vm_entry) cleared_.erase(current_.value());
+    return entered;
+}
+
+void MachinePort::write_host_state() {
+    const auto put = [this](auto what, std::uint64_t value) { vmwrite(what.encoding, value); };
+    put(field::host_cr0, x86::cr0::protection_enable | x86::cr0::extension_type | x86::cr0::numeric_error |
+                             x86::cr0::write_protect | x86::cr0::paging);
+    put(field::host_cr3, 0);
+    put(field::host_cr4,
+        x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable);
+    put(field::host_ia32_efer, Registers{}.efer);
+    put(field::host_ia32_pat, Registers{}.pat);
+    put(field::host_cs_selector, 0x08);
+    for (const auto what : {field::host_ss_selector, field::host_ds_selector, field::host_es_selector})
+        put(what, 0x10);
+    put(field::host_fs_selector, 0);
+    put(field::host_gs_selector, 0);
+    put(field::host_tr_selector, 0x18);
+    for (const auto what :
+         {field::host_fs_base, field::host_gs_base, field::host_tr_base, field::host_gdtr_base,
+          field::host_idtr_base, field::host_ia32_sysenter_esp, field::host_ia32_sysenter_eip}) {
+        put(what, 0);
+    }
+    put(field::host_ia32_sysenter_cs, 0);
+    put(field::host_rsp, 0);
+    put(field::host_rip, 0x10'0000);
+}
+
+void MachinePort::run(const HardwareFlush& flush) {
+    Machine& machine = host_.machine;
+    if (host_.record_flushes) host_.flushes.push_back(flush);
+    if (flush.only_pcid || flush.only_ep4ta) {
+        machine.retentive_tlb(flush.processor)
+            .invalidate({.linear = LinearScope{.vpid = flush.vpid,
+                                               .pcid = flush.only_pcid,
+                                               .combined_only = flush.only_ep4ta.has_value(),
+                                               .ep4ta = flush.only_ep4ta}});
+        return;
+    }
+    const auto error =
+        flush.invept ? machine.invalidate_ept(flush.processor, flush.type, {flush.operand, 0})
+                     : machine.invalidate_vpid(flush.processor, flush.type, {flush.vpid, flush.operand});
+    if (error) throw EngineFailure(flush.invept ? "L0's INVEPT fails" : "L0's INVVPID fails");
+}
+
+void MachinePort::flush(const HardwareFlush& flush) {
+    if (host_.defect == nullptr) return run(flush);
+    const auto vpid = static_cast<std::uint16_t>(vmread(field::virtual_processor_identifier.encoding));
+    host_.defect->flush(flush, vpid, [this](const HardwareFlush& it) { run(it); });
+}
+
+void MachinePort::invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                          tag::FlushCause cause, tag::Vpid12) {
+    HardwareFlush it{false, static_cast<std::uint64_t>(type), tag::raw(tag), linear_address.value(),
+                     processor_};
+    it.cause = {cause};
+    flush(it);
+}
+
+void MachinePort::invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause) {
+    HardwareFlush it{true, static_cast<std::uint64_t>(type), 0, eptp.value, processor_};
+    it.cause = {cause};
+    flush(it);
+}
+
+std::byte* MachinePort::l1_page(x86::Gpa<x86::L1> address) {
+    const auto place = space_.host_of(address.value() & ~std::uint64_t{0xFFF});
+    if (!place) return nullptr;
+    return reinterpret_cast<std::byte*>(host_.machine.memory().direct_page(place->host));
+}
+
+nested::HostMapping MachinePort::host_mapping(x86::Gpa<x86::L1> address) {
+    const auto place = space_.host_of(address.value());
+    if (!place)
+        return {x86::Hpa{host_.nothing + address.page_offset()}, 12, x86::MemoryType::write_back, true};
+    return {x86::Hpa{place->host}, place->page_shift, x86::MemoryType::write_back, true};
+}
+
+std::optional<x86::Hpa> MachinePort::allocate_page() {
+    const auto page = host_.pages.allocate();
+    if (!page) return std::nullopt;
+    return x86::Hpa{*page};
+}
+
+std::optional<std::uint64_t> MachinePort::read_l1_msr(std::uint32_t msr) {
+    const Registers& now = registers();
+    switch (msr) {
+        case x86::msr::ia32_star:
+            return now.star;
+        case x86::msr::ia32_lstar:
+            return now.lstar;
+        case x86::msr::ia32_fmask:
+            return now.fmask;
+        case x86::msr::ia32_kernel_gs_base:
+            return now.kernel_gs_base;
+        case x86::msr::ia32_tsc_aux:
+            return now.tsc_aux;
+        case x86::msr::ia32_feature_control:
+            return now.feature_control;
+        default:
+            return host_.capabilities.promised.read_msr(msr);
+    }
+}
+
+bool MachinePort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
+    Registers& now = registers();
+    switch (msr) {
+        case x86::msr::ia32_debugctl:
+            return (value & ~x86::debugctl::defined_bits) == 0;  // it lives in the VMCS
+        case x86::msr::ia32_star:
+            now.star = value;
+            return true;
+        case x86::msr::ia32_fmask:
+            now.fmask = value;
+            return true;
+        case x86::msr::ia32_tsc_aux:
+            if (value >> 32 != 0) return false;
+            now.tsc_aux = value;
+            return true;
+        case x86::msr::ia32_lstar:
+        case x86::msr::ia32_kernel_gs_base:
+            if (!x86::is_canonical(value)) return false;
+            (msr == x86::msr::ia32_lstar ? now.lstar : now.kernel_gs_base) = value;
+            return true;
+        default:
+            return false;
+    }
+}
+
+}  // namespace flatback::machine

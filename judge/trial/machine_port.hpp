@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "judge/trial/defect.hpp"
+#include "judge/trial/l1_space.hpp"
+#include "machine/cpu/machine.hpp"
+#include "nested/capabilities.hpp"
+#include "nested/port.hpp"
+
+namespace flatback::machine {
+
+/// The engine under trial stopped, or did what a processor answers with an error: always a bug of L0's.
+class EngineFailure : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// What all virtual CPUs of an L0 share.
+struct L0Host {
+    Machine& machine;
+    L0Pages& pages;
+    const nested::Capabilities& capabilities;
+    std::uint64_t msr_bitmap;
+    std::uint64_t nothing;     // the page that EPT01 has where L1 has no memory
+    Defect* defect = nullptr;  // only in tests
+    bool record_flushes = false;
+    std::vector<HardwareFlush> flushes{};
+};
+
+/// What the software machine gives the engine (nested/port.hpp). L0 is a C++ program in VMX root operation of
+/// the machine's processors: its VMX instructions are the machine's.
+class MachinePort final {
+public:
+    MachinePort(L0Host& host, L1Space& space, unsigned processor)
+        : host_(host), space_(space), processor_(processor) {}
+    MachinePort(const MachinePort&) = delete;
+    MachinePort& operator=(const MachinePort&) = delete;
+
+    // --- nested::Port
+    std::uint64_t vmread(std::uint32_t encoding);
+    void vmwrite(std::uint32_t encoding, std::uint64_t value);
+    void load_vmcs(x86::Hpa page);
+    void clear_vmcs(x86::Hpa page);
+    std::uint32_t hardware_vmcs_revision() { return host_.machine.model().vmx.revision(); }
+    void write_host_state();
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                 tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none);
+    void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown);
+    std::byte* l1_page(x86::Gpa<x86::L1> address);
+    nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
+    std::optional<x86::Hpa> allocate_page();
+    std::uint64_t* page(x86::Hpa address) { return host_.machine.memory().direct_page(address.value()); }
+    std::uint64_t& general_register(unsigned number) { return registers().general[number]; }
+    std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
+    bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
+    x86::Hpa l0_msr_bitmap() { return x86::Hpa{host_.msr_bitmap}; }
+    vmx::Eptp ept01_pointer() { return vmx::Eptp{space_.ept01_pointer()}; }
+    void set_cr2(std::uint64_t value) { registers().cr2 = value; }
+    bool handle_ept01_violation(std::uint64_t) { return false; }
+    void return_nmi() { nmi_returned_ = host_.defect == nullptr || host_.defect->takes_nmi_back(); }
+    [[noreturn]] void l1_shutdown(const char* why) {
+        throw EngineFailure(std::string("L1 is shut down: ") + why);
+    }
+    [[noreturn]] void fatal(const char* why) {
+        throw EngineFailure(std::string("the engine stopped: ") + why);
+    }
+    tag::Cpu cpu() {
+        return tag::Cpu{host_.defect != nullptr ? host_.defect->processor(processor_) : processor_};
+    }
+
+    // --- the host's own
+    [[nodiscard]] unsigned processor() const { return processor_; }
+    /// The VMCS that the guest runs under, and is entered by again.
+    [[nodiscard]] x86::Hpa current() const { return current_; }
+    /// Leaves the processor: every VMCS that is active there is cleared.
+    void move_to(unsigned processor);
+    /// VMLAUNCH or VMRESUME, as the VMCS needs it; the engine's word is checked where the VMCS was not moved.
+    Completion enter(bool engine_says_launch);
+    void run(const HardwareFlush& flush);
+    /// The engine has given back the NMI since the last question.
+    [[nodiscard]] bool take_returned_nmi() { return std::exchange(nmi_returned_, false); }
+
+private:
+    [[nodiscard]] Registers& registers() { return host_.machine.cpu(processor_).registers; }
+    void flush(const HardwareFlush& flush);
+
+    L0Host& host_;
+    L1Space& space_;
+    unsigned processor_;
+    x86::Hpa current_{};
+    bool nmi_returned_ = false;
+    std::set<std::uint64_t> active_;   // VMCSs that were loaded
+    std::set<std::uint64_t> cleared_;  // of these, what a move cleared and nothing has launched since
+};
+
+static_assert(nested::Port<MachinePort>);
+
+}  // namespace flatback::machine

@@ -1,0 +1,792 @@
+#include "judge/trial/nested_world.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "judge/trial/l1_space.hpp"
+#include "judge/trial/machine_port.hpp"
+#include "machine/program/layout.hpp"
+#include "nested/l1/complete_instruction.hpp"
+#include "nested/vcpu.hpp"
+#include "vmx/controls.hpp"
+#include "vmx/ept.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/field.hpp"
+#include "vmx/field_table.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/msr.hpp"
+
+namespace flatback::tag {
+
+// An exception of the machine (a bound was reached) may pass through the engine.
+void unpaid_flush(const FlushTarget&) noexcept {
+    if (std::uncaught_exceptions() == 0) std::terminate();
+}
+
+}  // namespace flatback::tag
+
+namespace flatback::machine {
+
+namespace field = vmx::field;
+
+namespace {
+
+using Engine = nested::NestedVcpu<MachinePort>;
+
+constexpr nested::Fault general_protection{
+    .vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true};
+
+Machine::Options machine_options(const NestedWorld::Options& options) {
+    Machine::Options machine;
+    machine.cpus = options.processors;
+    machine.memory.limit_bytes = options.memory_bytes;
+    machine.retentive.entry_limit = options.entry_limit;
+    return machine;
+}
+
+/// As a host learns of them: by RDMSR, and by a VMREAD of each field.
+nested::Capabilities capabilities_for(const ProcessorModel& hardware, tag::Policy tags) {
+    const auto read = [&](std::uint32_t msr) { return hardware.vmx.read(msr).value_or(0); };
+    nested::FieldSet fields;
+    for (std::size_t index = 0; index < vmx::field_count; ++index) {
+        if (hardware.has_field(vmx::all_fields[index].encoding)) fields.insert(index);
+    }
+    return nested::make_capabilities(vmx::Capabilities::from_msrs(read), hardware.physical_address_bits,
+                                     tags != tag::Policy::off, fields);
+}
+
+const char* name_of_check(const Completion& completion) {
+    return completion.failed_check != nullptr ? completion.failed_check : "";
+}
+
+/// What L0 has to know of (as metal/): capabilities, and the MSRs that live in the VMCS.
+void fill_msr_bitmap(PhysicalMemory& memory, std::uint64_t bitmap) {
+    const auto set = [&](std::uint32_t number, bool write) {  // SDM 3C 25.6.9
+        const bool high = number >= 0xC000'0000;
+        const std::uint32_t bit = number & 0x1FFF;
+        const std::uint64_t byte = bitmap + (write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8;
+        memory.write(byte, memory.read(byte) | std::uint64_t{1} << (8 * (byte & 7) + bit % 8));
+    };
+    for (std::uint32_t number = x86::msr::ia32_vmx_basic; number <= x86::msr::ia32_vmx_procbased_ctls3;
+         ++number) {
+        set(number, false);
+        set(number, true);
+    }
+    set(x86::msr::ia32_feature_control, true);
+    for (const std::uint32_t number : {x86::msr::ia32_efer, x86::msr::ia32_pat, x86::msr::ia32_sysenter_cs,
+                                       x86::msr::ia32_sysenter_esp, x86::msr::ia32_sysenter_eip}) {
+        set(number, true);
+    }
+}
+
+}  // namespace
+
+struct NestedWorld::Host {
+    Host(Machine& machine, const Options& options)
+        : pages(machine.memory(),
+                std::min(options.memory_bytes / x86::page_size, options.l0_pages) * x86::page_size),
+          pool(options.vpids),
+          capabilities(capabilities_for(machine.model(), options.tags)),
+          l0{.machine = machine,
+             .pages = pages,
+             .capabilities = capabilities,
+             .msr_bitmap = pages.allocate().value_or(0),
+             .nothing = pages.allocate().value_or(0),
+             .defect = options.defect,
+             .record_flushes = options.record_flushes} {
+        fill_msr_bitmap(machine.memory(), l0.msr_bitmap);
+        for (unsigned cpu = 0; cpu < machine.cpu_count(); ++cpu) {
+            const std::uint64_t region = pages.allocate().value_or(0);
+            machine.memory().write(region, machine.model().vmx.revision());
+            machine.start_vmx_operation(cpu, region);
+        }
+    }
+
+    L0Pages pages;
+    tag::VpidPool pool;
+    nested::Capabilities capabilities;
+    L0Host l0;
+};
+
+struct NestedWorld::VirtualCpu {
+    VirtualCpu(Host& host, L1Space& space, const Options& options, unsigned of_vm, unsigned processor)
+        : vm(of_vm),
+          port(host.l0, space, processor),
+          vmcs01(*port.allocate_page()),
+          engine(port, host.capabilities, host.pool, vmcs01,
+                 {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs}) {}
+
+    unsigned vm;
+    MachinePort port;
+    x86::Hpa vmcs01;
+    Engine engine;
+    /// What no VMCS holds, while the virtual CPU is off its processor.
+    Registers saved = kernel_registers(0);
+    bool on_processor = false;
+    // An NMI of this virtual CPU's: still to come, at the next exit; with the processor, which cannot take
+    // it; with L0.
+    bool nmi_armed = false;
+    bool nmi_latched = false;
+    bool nmi_with_l0 = false;
+    bool nmi_owed = false;  // the same, whatever a defective L0 makes of it
+
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    vmx::field_value_t<W> get(vmx::Field<W, K> what) {
+        return static_cast<vmx::field_value_t<W>>(port.vmread(what.encoding));
+    }
+    void put(auto what, std::uint64_t value) { port.vmwrite(what.encoding, value); }
+    void advance() {
+        nested::complete_instruction([this](auto what) { return get(what); },
+                                     [this](auto what, std::uint64_t value) { put(what, value); },
+                                     get(field::guest_rflags));
+    }
+    void set_up_vmcs01(const Host& host, const L1Space& space);
+    [[nodiscard]] bool write_cr0(std::uint64_t value, const nested::Capabilities& capabilities);
+    [[nodiscard]] bool write_cr4(std::uint64_t value, const nested::Capabilities& capabilities);
+};
+
+struct NestedWorld::VirtualMachine {
+    VirtualMachine(PhysicalMemory& memory, L0Pages& pages, unsigned vm) : space(memory, pages, vm) {}
+
+    L1Space space;
+    std::vector<std::unique_ptr<VirtualCpu>> vcpus{};
+};
+
+ProcessorModel NestedWorld::l1_model(const Options& options) {
+    ProcessorModel model = full_processor_model();
+    const nested::Capabilities capabilities = capabilities_for(model, options.tags);
+    // What the promise means is for the machine's own rules to say.
+    model.vmx =
+        rules::capabilities_of([&](std::uint32_t msr) { return capabilities.promised.read_msr(msr); });
+    return model;
+}
+
+NestedWorld::NestedWorld(const Options& options)
+    : options_(options),
+      model_(l1_model(options)),
+      machine_(machine_options(options)),
+      host_(std::make_unique<Host>(machine_, options)),
+      running_(options.processors) {
+    create_vm(0, options.vcpus);
+}
+
+NestedWorld::~NestedWorld() = default;
+
+unsigned NestedWorld::vcpu_count(unsigned vm) const {
+    return vm < vms_.size() && vms_[vm] != nullptr ? static_cast<unsigned>(vms_[vm]->vcpus.size()) : 0;
+}
+
+Actor NestedWorld::running(unsigned vm, unsigned vcpu) const {
+    return vms_[vm]->vcpus[vcpu]->engine.in_l2() ? Actor::l2 : Actor::l1;
+}
+
+Registers& NestedWorld::registers(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    // The caller may change them.
+    machine_.registers_changed(guest.port.processor());
+    return machine_.cpu(guest.port.processor()).registers;
+}
+
+Registers NestedWorld::visible_registers(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    Registers seen = machine_.cpu(guest.port.processor()).registers;
+    const auto visible = [&](std::uint64_t real, auto mask, auto shadow) {
+        return (real & ~guest.get(mask)) | (guest.get(shadow) & guest.get(mask));
+    };
+    seen.cr0 = visible(seen.cr0, field::cr0_guest_host_mask, field::cr0_read_shadow);
+    seen.cr4 = visible(seen.cr4, field::cr4_guest_host_mask, field::cr4_read_shadow);
+    return seen;
+}
+
+unsigned NestedWorld::processor_of(unsigned vm, unsigned vcpu) const {
+    return vms_[vm]->vcpus[vcpu]->port.processor();
+}
+
+std::uint16_t NestedWorld::running_tag(unsigned vm, unsigned vcpu) {
+    return machine_.translation_context(on_processor(vm, vcpu).port.processor()).vpid;
+}
+
+std::uint16_t NestedWorld::vpid01(unsigned vm, unsigned vcpu) const {
+    return tag::raw(vms_[vm]->vcpus[vcpu]->engine.vpid01());
+}
+
+std::uint32_t NestedWorld::tags_owned() const {
+    return host_->pool.owned();
+}
+
+std::vector<HardwareFlush> NestedWorld::take_flushes() {
+    return std::exchange(host_->l0.flushes, {});
+}
+
+std::uint64_t NestedWorld::read(unsigned vm, std::uint64_t l1_physical) const {
+    const auto place = vms_[vm]->space.host_of(l1_physical);
+    return place ? machine_.memory().read(place->host) : 0;
+}
+
+void NestedWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) {
+    if (const auto place = vms_[vm]->space.host_of(l1_physical)) machine_.memory().write(place->host, value);
+}
+
+// --- virtual CPUs and processors ---
+
+void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space) {
+    const rules::Capabilities& has = host.l0.machine.model().vmx;
+    port.write_host_state();
+    put(field::pin_based_vm_execution_controls, has.pin_based.nearest(0));
+    put(field::primary_processor_based_vm_execution_controls,
+        has.primary.nearest(vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls));
+    put(field::secondary_processor_based_vm_execution_controls,
+        has.secondary.nearest(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
+                              vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
+                              (engine.vpid01() != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0)));
+    put(field::vm_exit_controls,
+        has.vm_exit.nearest(vmx::exit_control::host_address_space_size |
+                            vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
+                            vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
+                            vmx::exit_control::load_ia32_efer));
+    put(field::vm_entry_controls,
+        has.vm_entry.nearest(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
+                             vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
+    put(field::virtual_processor_identifier, tag::raw(engine.vpid01()));
+    put(field::ept_pointer, space.ept01_pointer());
+    put(field::address_of_msr_bitmaps, host.l0.msr_bitmap);
+    put(field::vmcs_link_pointer, ~std::uint64_t{0});
+
+    const Registers start = kernel_registers(0);
+    put(field::cr0_guest_host_mask, x86::cr0::numeric_error);
+    put(field::cr0_read_shadow, start.cr0);
+    put(field::guest_cr0, start.cr0);
+    // The boot loader leaves L1 with CR4.VMXE set (program/runner.cpp); the real one is set always.
+    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | ~nested::offered::cr4);
+    put(field::cr4_read_shadow, start.cr4 | x86::cr4::vmx_enable);
+    put(field::guest_cr4, start.cr4 | x86::cr4::vmx_enable);
+    put(field::guest_cr3, start.cr3);
+    put(field::guest_ia32_efer, start.efer);
+    put(field::guest_ia32_pat, start.pat);
+    put(field::guest_dr7, start.dr7);
+    put(field::guest_rip, start.rip);
+    put(field::guest_rflags, start.rflags);
+    for (std::uint32_t index = 0; index < start.segments.size(); ++index) {
+        const Segment& segment = start.segments[index];
+        port.vmwrite(field::guest_es_selector.encoding + 2 * index, segment.selector);
+        port.vmwrite(field::guest_es_base.encoding + 2 * index, segment.base);
+        port.vmwrite(field::guest_es_limit.encoding + 2 * index, segment.limit);
+        port.vmwrite(field::guest_es_access_rights.encoding + 2 * index, segment.access_rights);
+    }
+    put(field::guest_gdtr_limit, start.gdtr.limit);
+    put(field::guest_idtr_limit, start.idtr.limit);
+}
+
+bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
+    if (vm >= vms_.size() || vms_[vm] != nullptr || vcpus == 0 || vcpus > layout::vcpus) return false;
+    vms_[vm] = std::make_unique<VirtualMachine>(machine_.memory(), host_->pages, vm);
+    VirtualMachine& made = *vms_[vm];
+    for (unsigned index = 0; index < vcpus; ++index) {
+        const unsigned processor = index % options_.processors;
+        if (running_[processor] != nullptr) take_off(*running_[processor]);
+        auto guest = std::make_unique<VirtualCpu>(*host_, made.space, options_, vm, processor);
+        *guest->port.page(guest->vmcs01) = machine_.model().vmx.revision();
+        guest->port.clear_vmcs(guest->vmcs01);
+        guest->port.load_vmcs(guest->vmcs01);
+        guest->set_up_vmcs01(*host_, made.space);
+        made.vcpus.push_back(std::move(guest));
+    }
+    return true;
+}
+
+bool NestedWorld::destroy_vm(unsigned vm) {
+    if (vcpu_count(vm) == 0) return false;
+    bool in_l2 = false;
+    for (const auto& guest : vms_[vm]->vcpus) {
+        in_l2 = in_l2 || guest->engine.in_l2();
+        take_off(*guest);
+        guest->port.move_to(guest->port.processor());  // clears what is active
+    }
+    if (options_.defect != nullptr && !options_.defect->gives_back(in_l2))
+        kept_.push_back(std::move(vms_[vm]));
+    vms_[vm].reset();
+    return true;
+}
+
+bool NestedWorld::move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) {
+    if (processor >= options_.processors) return true;  // no bare machine can tell
+    VirtualCpu& guest = *vms_[vm]->vcpus[vcpu];
+    take_off(guest);
+    guest.port.move_to(processor);
+    return true;
+}
+
+/// The host's side of taking a page (rule 6): the EPT first, then each virtual CPU, which must leave its
+/// processor.
+bool NestedWorld::take_page(unsigned vm, std::uint64_t l1_physical) {
+    VirtualMachine& owner = *vms_[vm];
+    if (!owner.space.host_of(l1_physical)) return true;
+    if (!owner.space.move_page(l1_physical)) return false;
+    machine_.memory().note_direct_writes();
+    if (options_.defect != nullptr && !options_.defect->tells_of_taken_page()) return true;
+    for (const auto& guest : owner.vcpus) {
+        const unsigned processor = guest->port.processor();
+        if (running_[processor] != nullptr) take_off(*running_[processor]);
+        guest->port.load_vmcs(guest->port.current());
+        guest->engine.ept01_changed();
+    }
+    return true;
+}
+
+/// The processor takes what waits for it, in whatever guest that is.
+bool NestedWorld::takes_latched_nmi(VirtualCpu& guest) {
+    return guest.nmi_latched && machine_.can_take_nmi(guest.port.processor()) &&
+           std::exchange(guest.nmi_latched, false);
+}
+
+bool NestedWorld::nmi(unsigned vm, unsigned vcpu, bool meets_l0) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    if (meets_l0) {
+        guest.nmi_armed = true;
+        return true;
+    }
+    guest.nmi_latched = true;
+    if (!takes_latched_nmi(guest)) return true;
+    const unsigned processor = guest.port.processor();
+    if (machine_.take_nmi(processor).kind != Completion::Kind::vm_exit) {
+        nmis_.push_back({});
+        return true;
+    }
+    const std::uint64_t reflected = guest.engine.counters().exits_reflected;
+    bool launch = false;
+    if (guest.engine.in_l2()) {
+        launch = guest.engine.handle_l2_exit(static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi)) ==
+                 nested::Entry::vmlaunch;
+    } else {
+        handle_l1_exit(guest, vmx::ExitReason::exception_or_nmi);
+    }
+    note_nmi_exit(guest, guest.engine.counters().exits_reflected != reflected, {});
+    const Entered entered = enter(guest, launch);
+    if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {});
+    return true;
+}
+
+/// An NMI was the cause of an exit: of one that L1 asked for, or of L0's own, which waits to give another;
+/// then it has one NMI, as the processor keeps one.
+void NestedWorld::note_nmi_exit(VirtualCpu& guest, bool is_l1s, NmiPlace place) {
+    if (is_l1s) {
+        nmis_.push_back(place);
+    } else {
+        guest.nmi_owed = true;
+    }
+    if (guest.port.take_returned_nmi()) guest.nmi_with_l0 = true;
+}
+
+void NestedWorld::note_given_nmi(VirtualCpu& guest, NmiPlace place) {
+    nmis_.push_back(place);
+    unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
+}
+
+void NestedWorld::set_step(std::uint64_t step) {
+    calls_ = 0;
+    nmis_.clear();
+    withheld_ = false;
+    unsent_ = false;
+    for (unsigned cpu = 0; cpu < machine_.cpu_count(); ++cpu) machine_.retentive_tlb(cpu).set_step(step);
+}
+
+/// An external interrupt ends the guest's turn; L1 sees nothing of it.
+void NestedWorld::take_off(VirtualCpu& guest) {
+    if (!guest.on_processor) return;
+    const unsigned processor = guest.port.processor();
+    machine_.take_from_guest(processor);
+    guest.saved = machine_.cpu(processor).registers;
+    guest.on_processor = false;
+    running_[processor] = nullptr;
+}
+
+void NestedWorld::put_on(VirtualCpu& guest) {
+    const unsigned processor = guest.port.processor();
+    if (running_[processor] != nullptr) take_off(*running_[processor]);
+    Registers& now = machine_.cpu(processor).registers;
+    const Registers host = std::exchange(now, guest.saved);
+    // What VM entry loads is the host's until then.
+    now.cr0 = host.cr0;
+    now.cr3 = host.cr3;
+    now.cr4 = host.cr4;
+    now.efer = host.efer;
+    now.segments = host.segments;
+    now.rflags = host.rflags;
+    now.activity = vmx::ActivityState::active;
+    now.interruptibility = 0;
+    machine_.registers_changed(processor);
+    guest.port.load_vmcs(guest.port.current());
+    guest.engine.prepare_reentry();
+    const bool launch = machine_.current_vmcs(processor)->launch_state == Vmcs::LaunchState::clear;
+    guest.on_processor = true;
+    running_[processor] = &guest;
+    // What L0 has for the guest waits for the next exit, so that a step says where it came.
+    const Entered entered = enter(guest, launch, false);
+    if (entered.completion.event)
+        throw EngineFailure("an event was left to be delivered when the guest was interrupted");
+}
+
+NestedWorld::VirtualCpu& NestedWorld::on_processor(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = *vms_[vm]->vcpus[vcpu];
+    if (!guest.on_processor) put_on(guest);
+    return guest;
+}
+
+/// Right before an entry: the engine decides what becomes of an NMI that L0 has.
+void NestedWorld::give_nmi(VirtualCpu& guest, Entered& entered, bool& launch) {
+    const bool in_l2 = guest.engine.in_l2();
+    bool given = true;
+    if (options_.defect != nullptr && !options_.defect->asks_the_engine_about_nmis()) {
+        guest.put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
+    } else {
+        nested::Entry entry = launch ? nested::Entry::vmlaunch : nested::Entry::vmresume;
+        given = guest.engine.deliver_nmi(entry);
+        launch = entry == nested::Entry::vmlaunch;
+    }
+    if (!given) return;
+    guest.nmi_with_l0 = options_.defect != nullptr && !options_.defect->gave_nmi();
+    entered.nmi_exits = in_l2 && !guest.engine.in_l2();
+    entered.nmi_delivered = !entered.nmi_exits;
+}
+
+/// VM entries until one comes to stand: what the processor refuses is the engine's to deal with.
+NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch, bool may_give_nmi) {
+    const unsigned processor = guest.port.processor();
+    Entered result;
+    machine_.memory().note_direct_writes();
+    for (bool launch = engine_says_launch;;) {
+        if (guest.nmi_with_l0 && may_give_nmi) give_nmi(guest, result, launch);
+        if (options_.defect != nullptr) {
+            const Vmcs& vmcs = *machine_.current_vmcs(processor);
+            options_.defect->before_entry(guest.engine.in_l2(), vmcs.get(field::virtual_processor_identifier),
+                                          [&](const HardwareFlush& it) { guest.port.run(it); });
+        }
+        const Completion entered = guest.port.enter(launch);
+        if (options_.defect != nullptr) {
+            options_.defect->after_entry(entered.kind == Completion::Kind::vm_entry,
+                                         [&](const HardwareFlush& it) { guest.port.run(it); });
+        }
+        if (entered.kind == Completion::Kind::vm_entry) {
+            result.completion = entered;
+            return result;
+        }
+        nested::Entry next = nested::Entry::vmresume;
+        if (entered.kind == Completion::Kind::vm_exit) {
+            if (!guest.engine.in_l2())
+                throw EngineFailure(std::string("L1's state is refused: ") + name_of_check(entered));
+            next = guest.engine.handle_l2_exit(entered.exit_reason.value);
+        } else if (!guest.engine.handle_failed_entry(guest.get(field::vm_instruction_error))) {
+            throw EngineFailure(std::string("the VM entry into L1 fails: ") + name_of_check(entered));
+        }
+        if (guest.port.take_returned_nmi()) {
+            guest.nmi_with_l0 = true;
+            result.nmi_delivered = false;
+        }
+        machine_.memory().note_direct_writes();
+        launch = next == nested::Entry::vmlaunch;
+    }
+}
+
+// --- exits ---
+
+Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    const unsigned processor = guest.port.processor();
+    nested::Counters& counters = guest.engine.counters();
+    ++calls_;
+    withheld_ = false;
+    bool nmi_before = false;
+    while (true) {
+        bool from_l2 = guest.engine.in_l2();
+        // A VMWRITE of L1's as a defect has it, whether it exits or goes to a shadow VMCS.
+        const bool changed = options_.defect != nullptr && instruction.opcode == Opcode::vmwrite && !from_l2;
+        std::uint64_t& source = machine_.cpu(processor).registers.general[instruction.a];
+        const std::uint64_t written = source;
+        if (changed) {
+            const std::uint64_t encoding = machine_.cpu(processor).registers.general[instruction.b];
+            source = options_.defect->written_by_l1(encoding, written);
+        }
+        Completion completion = machine_.execute(processor, instruction);
+        completion.nmi = nmi_before;
+        bool done = true;  // the instruction is over, in whatever way
+        bool by_nmi = false;
+        if (completion.kind != Completion::Kind::vm_exit) {
+            if (changed) source = written;
+            if (!takes_latched_nmi(guest)) return completion;
+            const Completion nmi = machine_.take_nmi(processor);
+            if (nmi.kind != Completion::Kind::vm_exit) {
+                nmis_.push_back({calls_, false});
+                completion.nmi = true;
+                return completion;
+            }
+            completion = nmi;
+            by_nmi = true;
+        }
+
+        const std::uint64_t reflected = counters.exits_reflected;
+        const bool l1_executed = !from_l2;
+        Entered entered;
+        bool nmi_now = nmi_before;
+        // Once, or again where an NMI that waited is an exit right behind the entry.
+        for (bool exited = true; std::exchange(exited, false);) {
+            const vmx::ExitReason reason = completion.exit_reason.basic();
+            const std::uint64_t reflected_before = counters.exits_reflected;
+            if (options_.defect != nullptr) {
+                const Vmcs& vmcs = *machine_.current_vmcs(processor);
+                options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
+                                            [&](const HardwareFlush& it) { guest.port.run(it); });
+            }
+            // L0's own handler takes an NMI that comes now, if the guest did not leave NMIs blocked.
+            if (std::exchange(guest.nmi_armed, false)) guest.nmi_latched = true;
+            if (takes_latched_nmi(guest)) {
+                guest.nmi_owed = true;
+                guest.nmi_with_l0 = options_.defect == nullptr || options_.defect->keeps_nmi();
+            }
+
+            bool launch = false;
+            if (from_l2) {
+                launch = guest.engine.handle_l2_exit(completion.exit_reason.value) == nested::Entry::vmlaunch;
+            } else if (!handle_l1_exit(guest, reason)) {
+                launch = handle_vmx_instruction(guest, reason, instruction);
+            }
+            if (changed) source = written;
+            // The instruction is still to be executed: EPT02 has now what it lacked, or the window for an NMI
+            // is open, or VMXOFF begins again where L1 left many VMCSs active.
+            const bool of_l0 = counters.exits_reflected == reflected_before;
+            if ((of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
+                (of_l0 &&
+                 (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window)) ||
+                (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation())) {
+                done = false;
+            }
+            if (std::exchange(by_nmi, false)) note_nmi_exit(guest, !of_l0, {calls_, !done});
+            entered = enter(guest, launch);
+            if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {calls_, !done});
+            // What the processor says that it delivered.
+            if (entered.nmi_delivered && entered.completion.event == Event{2, false, 0}) {
+                nmi_now = true;
+                entered.completion.event.reset();
+            }
+            withheld_ = guest.nmi_owed && done && !entered.completion.event && nmi_now == nmi_before;
+            if (!takes_latched_nmi(guest)) continue;
+            const Completion nmi = machine_.take_nmi(processor);
+            exited = by_nmi = nmi.kind == Completion::Kind::vm_exit;
+            if (exited) {
+                completion = nmi;
+                from_l2 = guest.engine.in_l2();
+            } else {
+                nmis_.push_back({calls_, !done});
+                nmi_now = true;
+            }
+        }
+        Completion& entry = entered.completion;
+        const bool into_l2 = guest.engine.in_l2();
+        if (counters.exits_reflected != reflected) {
+            return {.kind = Completion::Kind::vm_exit, .exit_reason = completion.exit_reason, .nmi = nmi_now};
+        }
+        if (!done) {
+            nmi_before = nmi_now;
+            continue;
+        }
+        if (into_l2 && l1_executed) {
+            entry.nmi = nmi_now;
+            return entry;
+        }
+        if (entry.event) return {.kind = Completion::Kind::event, .event = entry.event, .nmi = nmi_now};
+        return {.nmi = nmi_now};
+    }
+}
+
+/// False: one of the VMX instructions, which are the engine's.
+bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
+    Registers& registers = machine_.cpu(guest.port.processor()).registers;
+    auto& general = registers.general;
+    ++guest.engine.counters().handled_by_l0[static_cast<std::size_t>(reason)];
+    switch (reason) {
+        case vmx::ExitReason::cpuid:
+            for (const unsigned index : {0U, 1U, 2U, 3U}) general[index] = 0;
+            guest.advance();
+            return true;
+        case vmx::ExitReason::rdmsr:
+            if (auto value = guest.engine.read_guest_msr(static_cast<std::uint32_t>(general[1]))) {
+                if (options_.defect != nullptr)
+                    value = options_.defect->told(static_cast<std::uint32_t>(general[1]), *value);
+                general[0] = *value & 0xFFFF'FFFF;
+                general[2] = *value >> 32;
+                guest.advance();
+            } else {
+                guest.engine.inject(general_protection);
+            }
+            return true;
+        case vmx::ExitReason::wrmsr:
+            if (guest.engine.write_guest_msr(static_cast<std::uint32_t>(general[1]),
+                                             general[2] << 32 | (general[0] & 0xFFFF'FFFF))) {
+                guest.engine.l1_msr_changed();
+                guest.advance();
+            } else {
+                guest.engine.inject(general_protection);
+            }
+            return true;
+        case vmx::ExitReason::control_register_access: {
+            const auto access = vmx::ControlRegisterAccess::decode(guest.get(field::exit_qualification));
+            const std::uint64_t value = general[access.general_register];
+            const bool written = access.control_register == 0 ? guest.write_cr0(value, host_->capabilities)
+                                                              : guest.write_cr4(value, host_->capabilities);
+            if (written) {
+                guest.advance();
+            } else {
+                guest.engine.inject(general_protection);
+            }
+            return true;
+        }
+        case vmx::ExitReason::exception_or_nmi:  // another NMI, while L0 waits to give one
+            guest.engine.close_nmi_window();
+            guest.port.return_nmi();
+            return true;
+        case vmx::ExitReason::interrupt_window:
+        case vmx::ExitReason::nmi_window:  // L0's own: the NMI that waits can go in now
+            guest.engine.close_nmi_window();
+            return true;
+        case vmx::ExitReason::ept_violation:  // beyond all of L1's memory
+            guest.engine.inject(general_protection);
+            return true;
+        default:
+            --guest.engine.counters()
+                  .handled_by_l0[static_cast<std::size_t>(reason)];  // the engine counts it
+            return false;
+    }
+}
+
+/// True: the guest must be entered by VMLAUNCH.
+bool NestedWorld::handle_vmx_instruction(VirtualCpu& guest, vmx::ExitReason reason,
+                                         const Instruction& instruction) {
+    using nested::Entry;
+    if (options_.defect == nullptr) return guest.engine.handle_vmx_instruction(reason) == Entry::vmlaunch;
+
+    // The operand as L1 has it in memory: programs put it where linear and L1-physical addresses are the
+    // same.
+    Registers& registers = machine_.cpu(guest.port.processor()).registers;
+    const std::array<std::uint64_t, 16> general = registers.general;
+    const auto place = owner_of(guest).space.host_of(instruction.address);
+    std::uint64_t* operand = nullptr;
+    std::array<std::uint64_t, 2> words{};
+    if (place && (place->host & 0xFFF) <= 0xFF0) {
+        operand = machine_.memory().direct_page(place->host) + (place->host & 0xFFF) / 8;
+        words = {operand[0], operand[1]};
+    }
+    bool launch = false;
+    switch (
+        options_.defect->handle({instruction.opcode, registers, operand, guest.engine.in_vmx_operation()})) {
+        case Defect::Handling::engine:
+            launch = guest.engine.handle_vmx_instruction(reason) == Entry::vmlaunch;
+            break;
+        case Defect::Handling::succeed:
+            guest.put(field::guest_rflags, guest.get(field::guest_rflags) & ~x86::rflags::arithmetic);
+            guest.advance();
+            break;
+        case Defect::Handling::fail_28:
+            // The engine's own way to say so: an INVVPID of no type.
+            registers.general[instruction.b] = ~std::uint64_t{0};
+            guest.engine.handle_vmx_instruction(vmx::ExitReason::invvpid);
+            break;
+        case Defect::Handling::stay:
+            break;
+    }
+    if (instruction.opcode == Opcode::invvpid || instruction.opcode == Opcode::invept) {
+        registers.general = general;
+        if (operand != nullptr) std::copy(words.begin(), words.end(), operand);
+    }
+    return launch;
+}
+
+/// MOV to CR0 exits where L1 changes CR0.NE, and in VMX operation CR0.PE and CR0.PG too.
+bool NestedWorld::VirtualCpu::write_cr0(std::uint64_t value, const nested::Capabilities& capabilities) {
+    using namespace x86::cr0;
+    if (value >> 32 != 0) return false;
+    value = (value & defined_bits) | extension_type;
+    if ((value & paging) != 0 && (value & protection_enable) == 0) return false;
+    if ((value & not_write_through) != 0 && (value & cache_disable) == 0) return false;
+    const std::uint64_t before = get(field::guest_cr0);
+    const bool clears_paging = (before & ~value & paging) != 0;
+    if (clears_paging) return false;  // L1 is in 64-bit mode
+    if (engine.in_vmx_operation() && !capabilities.promised.cr0.permits(value)) return false;
+    put(field::guest_cr0, value | numeric_error);
+    put(field::cr0_read_shadow, value);
+    return true;
+}
+
+bool NestedWorld::VirtualCpu::write_cr4(std::uint64_t value, const nested::Capabilities& capabilities) {
+    using namespace x86::cr4;
+    const std::uint64_t before = get(field::guest_cr4);
+    if ((value & ~capabilities.promised.cr4.fixed1) != 0) return false;
+    if (engine.in_vmx_operation() && !capabilities.promised.cr4.permits(value)) return false;
+    if ((value & physical_address_extension) == 0) return false;
+    if ((value & ~before & pcid_enable) != 0 && (get(field::guest_cr3) & x86::cr3::pcid_mask) != 0)
+        return false;
+    put(field::guest_cr4, value | vmx_enable);
+    put(field::cr4_read_shadow, value);
+    if (((value ^ before) & (page_global_enable | smep_enable | pcid_enable)) != 0)
+        engine.l1_translations_changed();
+    return true;
+}
+
+// --- permitted outcomes ---
+
+NestedWorld::VirtualMachine& NestedWorld::owner_of(const VirtualCpu& guest) {
+    return *vms_[guest.vm];
+}
+
+/// nullopt: an EPT violation that L0 deals with, after which the access is made again.
+std::optional<Outcome> NestedWorld::as_l1_sees(VirtualCpu& guest, const Outcome& outcome) {
+    const L1Space& space = owner_of(guest).space;
+    switch (outcome.kind) {
+        case Outcome::Kind::page_fault:
+            return outcome;
+        case Outcome::Kind::translated: {
+            const auto seen = space.l1_of(outcome.physical);
+            return Outcome::translated(seen ? *seen : outcome.physical | foreign);
+        }
+        case Outcome::Kind::ept_misconfiguration:
+            throw EngineFailure("L0 made an EPT entry that is misconfigured");
+        case Outcome::Kind::ept_violation:
+            break;
+    }
+    // As the engine will: EPT12 decides.
+    const std::optional<vmx::Eptp> eptp = guest.engine.l1_ept_pointer();
+    if (!eptp) return std::nullopt;
+    std::uint64_t table = eptp->root();
+    std::uint64_t rights = vmx::ept_entry::permissions;
+    for (unsigned level = 4;; --level) {
+        const auto place = space.host_of(table + 8 * ((outcome.physical >> (12 + 9 * (level - 1))) & 511));
+        const std::uint64_t entry = place ? machine_.memory().read(place->host) : 0;
+        rights &= entry;
+        if ((entry & vmx::ept_entry::permissions) == 0) break;
+        if (vmx::is_ept_misconfigured(entry, level, host_->capabilities.promised.ept_vpid,
+                                      host_->capabilities.physical_address_width)) {
+            return Outcome::ept_misconfiguration(outcome.physical);
+        }
+        if (level == 1 || (entry & vmx::ept_entry::page_size) != 0) break;
+        table = entry & vmx::ept_entry::address_mask;
+    }
+    const vmx::EptViolation violation{outcome.exit_qualification};
+    if ((violation.access() & ~rights) == 0) return std::nullopt;
+    return Outcome::ept_violation(outcome.physical,
+                                  violation.with_permissions(static_cast<std::uint8_t>(rights & 7)).value);
+}
+
+PermittedOutcomes NestedWorld::permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                         Access access) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    PermittedOutcomes seen;
+    for (const PermittedOutcome& each : machine_.permitted(guest.port.processor(), linear_address, access)) {
+        const std::optional<Outcome> outcome = as_l1_sees(guest, each.outcome);
+        if (!outcome) continue;
+        const auto is_it = [&](const PermittedOutcome& other) { return other.outcome == *outcome; };
+        if (std::ranges::none_of(seen, is_it)) seen.push_back({*outcome, each.provenance});
+    }
+    return seen;
+}
+
+}  // namespace flatback::machine

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "judge/trial/defect.hpp"
+#include "machine/cpu/machine.hpp"
+#include "machine/program/program.hpp"
+#include "machine/program/world.hpp"
+#include "tag/vpid12_map.hpp"
+#include "tag/vpid_pool.hpp"
+
+namespace flatback::machine {
+
+/// The world with a hypervisor: an L0 made of the engine (nested/, tag/) and of the little that a host adds
+/// runs on one machine, and each VM is an L1 of it. Virtual CPUs share the machine's processors; who is not
+/// running was taken off its processor by an interrupt, as a scheduler does.
+class NestedWorld final : public World {
+public:
+    struct Options {
+        unsigned vcpus = 1;       // of VM 0
+        unsigned processors = 2;  // of the machine; virtual CPU n starts on n mod this
+        tag::Policy tags = tag::Policy::mapped;
+        bool shadow_vmcs = true;
+        std::uint16_t vpids = 65535;  // in the pool
+        std::uint64_t memory_bytes = std::uint64_t{256} << 20;
+        std::size_t entry_limit = std::size_t{1} << 20;
+        std::uint64_t l0_pages = ~std::uint64_t{0};  // that L0 may have; more are refused
+        bool limit_is_error = false;  // a comparison that reaches a bound throws, and does not just end
+        Defect* defect = nullptr;     // only in tests
+        bool record_flushes = false;
+    };
+
+    explicit NestedWorld(const Options& options);
+    ~NestedWorld() override;
+
+    /// The processor that L1s under this L0 find: what a bare machine must be for a comparison.
+    [[nodiscard]] static ProcessorModel l1_model(const Options& options);
+
+    [[nodiscard]] unsigned vcpu_count(unsigned vm) const override;
+    [[nodiscard]] Actor running(unsigned vm, unsigned vcpu) const override;
+    [[nodiscard]] Registers& registers(unsigned vm, unsigned vcpu) override;
+    [[nodiscard]] const ProcessorModel& model() const override { return model_; }
+    Completion execute(unsigned vm, unsigned vcpu, const Instruction& instruction) override;
+    [[nodiscard]] std::uint64_t read(unsigned vm, std::uint64_t l1_physical) const override;
+    void write(unsigned vm, std::uint64_t l1_physical, std::uint64_t value) override;
+    [[nodiscard]] PermittedOutcomes permitted(unsigned vm, unsigned vcpu, std::uint64_t linear_address,
+                                              Access access) override;
+    bool create_vm(unsigned vm, unsigned vcpus) override;
+    bool destroy_vm(unsigned vm) override;
+    bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
+    bool take_page(unsigned vm, std::uint64_t l1_physical) override;
+    bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) override;
+    void set_step(std::uint64_t step) override;
+
+    /// The registers with CR0 and CR4 as the guest reads them.
+    [[nodiscard]] Registers visible_registers(unsigned vm, unsigned vcpu);
+
+    [[nodiscard]] Machine& machine() { return machine_; }
+    [[nodiscard]] const Machine& machine() const { return machine_; }
+    [[nodiscard]] unsigned processor_of(unsigned vm, unsigned vcpu) const;
+    /// The tag that the guest runs under now; 0: none.
+    [[nodiscard]] std::uint16_t running_tag(unsigned vm, unsigned vcpu);
+    [[nodiscard]] std::uint16_t vpid01(unsigned vm, unsigned vcpu) const;
+    [[nodiscard]] std::uint32_t tags_owned() const;
+    /// Where in the last step NMIs reached L1 or L2.
+    [[nodiscard]] const std::vector<NmiPlace>& nmis() const { return nmis_; }
+    /// ... of which one was not sent.
+    [[nodiscard]] bool gave_unsent_nmi() const { return unsent_; }
+    /// The last step ended with an entry by L0, which had an NMI for this virtual CPU and did not give it.
+    [[nodiscard]] bool withheld_nmi() const { return withheld_; }
+    /// With `record_flushes`: all that L0 executed since the last call.
+    [[nodiscard]] std::vector<HardwareFlush> take_flushes();
+
+    /// Set in the physical address of an outcome that reaches what is not this L1's memory: no bare machine
+    /// has it.
+    static constexpr std::uint64_t foreign = std::uint64_t{1} << 62;
+
+private:
+    struct Host;
+    struct VirtualCpu;
+    struct VirtualMachine;
+
+    [[nodiscard]] VirtualCpu& on_processor(unsigned vm, unsigned vcpu);
+    void take_off(VirtualCpu& vcpu);
+    void put_on(VirtualCpu& vcpu);
+    struct Entered {
+        Completion completion{};
+        bool nmi_delivered = false;  // by L0, through the guest's IDT
+        bool nmi_exits = false;      // given by L0, and an exit to L1
+    };
+    Entered enter(VirtualCpu& vcpu, bool engine_says_launch, bool may_give_nmi = true);
+    void give_nmi(VirtualCpu& vcpu, Entered& entered, bool& launch);
+    [[nodiscard]] bool takes_latched_nmi(VirtualCpu& vcpu);
+    void note_nmi_exit(VirtualCpu& vcpu, bool is_l1s, NmiPlace place);
+    void note_given_nmi(VirtualCpu& vcpu, NmiPlace place);
+    bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
+    bool handle_vmx_instruction(VirtualCpu& vcpu, vmx::ExitReason reason, const Instruction& instruction);
+    [[nodiscard]] VirtualMachine& owner_of(const VirtualCpu& vcpu);
+    [[nodiscard]] std::optional<Outcome> as_l1_sees(VirtualCpu& vcpu, const Outcome& outcome);
+
+    Options options_;
+    ProcessorModel model_;
+    Machine machine_;
+    std::unique_ptr<Host> host_;
+    std::array<std::unique_ptr<VirtualMachine>, program_vm_limit> vms_;
+    std::vector<std::unique_ptr<VirtualMachine>> kept_{};  // destroyed, if a defect says so
+    std::vector<VirtualCpu*> running_;                     // by processor
+    unsigned calls_ = 0;                                   // of `execute` in this step
+    std::vector<NmiPlace> nmis_{};
+    bool withheld_ = false;
+    bool unsent_ = false;
+};
+
+}  // namespace flatback::machine

@@ -1,0 +1,359 @@
+#include "judge/trial/random_program.hpp"
+
+#include <array>
+
+#include "machine/program/layout.hpp"
+#include "machine/program/scenario.hpp"
+#include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
+#include "x86/msr_numbers.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::machine {
+
+namespace {
+
+namespace field = vmx::field;
+
+constexpr std::array<std::uint64_t, 3> addresses = {0x4000'0000, 0x4000'1000, 0xFFFF'8000'4020'0000};
+constexpr std::array<std::uint64_t, 4> page_flag_sets = {0x07, 0x107, 0x05, 0x00};
+constexpr std::array<std::uint64_t, 4> ept_flag_sets = {0x37, 0x31, 0x33, 0x00};
+constexpr std::array<std::uint16_t, 4> vpids = {1, 2, 700, 0};
+constexpr unsigned guests = 4;
+
+Guest guest_of(unsigned index) {
+    Guest guest{.vpid = vpids[index], .tables = 1 + index % 2};
+    if (index < 2) guest.ept = index;
+    return guest;
+}
+
+std::uint64_t vmcs_of(unsigned vcpu, unsigned index) {
+    return layout::vmcs_region(vcpu * guests + index);
+}
+
+struct Bytes {
+    std::uint8_t what, a, b, c;
+};
+
+/// What L1 does, as often as it stands here: mostly what changes the VMCS, or flushes.
+enum class L1Step : std::uint8_t {
+    vmresume,
+    vmptrld,
+    invvpid_address,
+    invvpid_single,
+    invvpid,
+    invept,
+    load,
+    invlpg,
+    mov_to_cr3,
+    mov_to_cr4,
+    write_vpid,
+    write_eptp,
+    inject,
+    intercept,
+    fail,
+    vmclear,
+    prepare,
+    cpuid,
+    nmi_controls,
+    msr_list,
+    iret,
+    read_exit,
+};
+constexpr std::array<L1Step, 32> l1_steps = {L1Step::vmresume,
+                                             L1Step::inject,
+                                             L1Step::vmptrld,
+                                             L1Step::vmptrld,
+                                             L1Step::vmptrld,
+                                             L1Step::vmptrld,
+                                             L1Step::vmptrld,
+                                             L1Step::vmptrld,
+                                             L1Step::msr_list,
+                                             L1Step::nmi_controls,
+                                             L1Step::iret,
+                                             L1Step::read_exit,
+                                             L1Step::invvpid_single,
+                                             L1Step::invvpid_address,
+                                             L1Step::invvpid_address,
+                                             L1Step::invvpid_single,
+                                             L1Step::invvpid,
+                                             L1Step::invvpid,
+                                             L1Step::invept,
+                                             L1Step::intercept,
+                                             L1Step::invlpg,
+                                             L1Step::mov_to_cr3,
+                                             L1Step::mov_to_cr4,
+                                             L1Step::write_vpid,
+                                             L1Step::write_vpid,
+                                             L1Step::write_eptp,
+                                             L1Step::write_eptp,
+                                             L1Step::fail,
+                                             L1Step::vmclear,
+                                             L1Step::prepare,
+                                             L1Step::prepare,
+                                             L1Step::cpuid};
+constexpr std::array<std::uint64_t, 8> invvpid_types = {2, 3, 2, 3, 0, 1, 4, 5};
+
+std::uint64_t msr_of_a_list(std::uint8_t a) {
+    return x86::msr::ia32_star + a % 5U;
+}
+
+/// An entry that fails, in one of the ways, and what makes the VMCS good again.
+void fail(Scenario& say, const Bytes& it) {
+    switch (it.a % 4) {
+        case 0:
+            // Bit 1 must be 1: the entry fails after it has left L1.
+            say.vmwrite(field::guest_rflags, 0).vmresume();
+            say.vmwrite(field::guest_rflags, x86::rflags::fixed_one);
+            return;
+        case 1:
+            say.vmwrite(field::vmcs_link_pointer, layout::data_page(0)).vmresume();
+            say.vmwrite(field::vmcs_link_pointer, ~std::uint64_t{0});
+            return;
+        case 2:
+            say.vmwrite(field::cr3_target_count, 5).vmresume().vmwrite(field::cr3_target_count, 0);
+            return;
+        default:
+            say.vmwrite(field::guest_activity_state, 3).vmresume().vmwrite(field::guest_activity_state, 0);
+            return;
+    }
+}
+
+void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
+    const std::uint64_t address = addresses[it.a % addresses.size()];
+    const std::uint64_t vpid = vpids[it.b % vpids.size()];
+    const std::uint64_t flushed = it.b % 8 == 7 ? 0 : vpids[it.b % 3U];
+    constexpr std::uint64_t cr4 =
+        x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
+    // L1 can act only when L2 has ended; where L1 runs already this step is passed over, as L1's is below.
+    say.l2().vmcall().l1();
+    switch (l1_steps[it.what / 8U]) {
+        case L1Step::vmresume:
+            say.vmresume();
+            return;
+        case L1Step::vmptrld:
+            say.vmptrld(vmcs_of(vcpu, it.a % guests)).vmlaunch().vmresume();
+            return;
+        case L1Step::invvpid_address:
+            say.invvpid_address(flushed, address);
+            return;
+        case L1Step::invvpid_single:
+            say.invvpid_single(flushed);
+            return;
+        case L1Step::invvpid:
+            say.invvpid(invvpid_types[it.a % 8U], flushed | (it.c == 77 ? 0x1'0000U : 0U), address);
+            return;
+        case L1Step::invept:
+            say.invept(it.a % 4 == 0 ? 2 : 1, layout::eptp(it.b % 2U) | (it.c % 8 == 0 ? 0x40U : 0U));
+            return;
+        case L1Step::load:
+            say.load(address);
+            return;
+        case L1Step::invlpg:
+            say.invlpg(address);
+            return;
+        case L1Step::mov_to_cr3:
+            say.mov_to_cr3(layout::page_root(0));
+            return;
+        case L1Step::mov_to_cr4:
+            say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 & ~x86::cr4::page_global_enable);
+            return;
+        case L1Step::write_vpid:
+            // An entry that fails for its VPID, and then one that need not.
+            if (vpid == 0) say.vmwrite(field::virtual_processor_identifier, 0).vmresume();
+            say.vmwrite(field::virtual_processor_identifier, vpid == 0 ? vpids[it.a % 3U] : vpid);
+            return;
+        case L1Step::write_eptp:
+            say.vmwrite(field::ept_pointer, layout::eptp(it.a % 2U) | (it.c % 4 == 0 ? 0x40U : 0U));
+            return;
+        case L1Step::inject: {
+            // An exception at the next entry, with an error code if it has one; or an NMI.
+            constexpr std::array<std::uint64_t, 4> exceptions = {0x8000'0306, 0x8000'0B0D, 0x8000'0B0E,
+                                                                 0x8000'0202};
+            say.vmwrite(field::vm_entry_exception_error_code, it.c % 8U);
+            say.vmwrite(field::vm_entry_interruption_information, exceptions[it.a % 4U]).vmresume();
+            return;
+        }
+        case L1Step::intercept:
+            // L2's page faults exit, or some of them, or none.
+            say.vmwrite(field::exception_bitmap, it.a % 2U << 14);
+            say.vmwrite(field::page_fault_error_code_mask, it.b % 4U);
+            say.vmwrite(field::page_fault_error_code_match, it.c % 2U);
+            return;
+        case L1Step::fail:
+            fail(say, it);
+            return;
+        case L1Step::vmclear:
+            say.vmclear(vmcs_of(vcpu, it.a % guests)).vmptrld(vmcs_of(vcpu, it.b % guests));
+            return;
+        case L1Step::prepare:
+            if (it.c % 4 == 0) say.vmxoff().vmxon();
+            say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests)).vmlaunch();
+            return;
+        case L1Step::cpuid:
+            say.cpuid();
+            return;
+        case L1Step::nmi_controls: {
+            // NMIs exit or not, L2 has virtual ones or not, and is entered with them blocked or not.
+            constexpr std::array<std::uint64_t, 4> pin = {0x16, 0x1E, 0x3E, 0x36};
+            say.vmwrite(field::pin_based_vm_execution_controls, pin[it.a % 4U]);
+            say.vmwrite(field::guest_rflags, it.b % 4 == 0 ? 0x202 : 0x2);
+            say.vmwrite(field::guest_interruptibility_state,
+                        std::uint64_t{it.b} % 16 & (it.c % 2 == 0 ? 8U : 15U));
+            // Where the entry fails L1 goes on, and the next one need not.
+            say.vmresume().vmwrite(field::guest_interruptibility_state, 0);
+            if (it.a % 4 == 3) say.vmwrite(field::pin_based_vm_execution_controls, pin[1]);
+            return;
+        }
+        case L1Step::msr_list: {
+            constexpr std::array<std::uint64_t, 8> msrs = {
+                x86::msr::ia32_star,           x86::msr::ia32_lstar,   x86::msr::ia32_fmask,
+                x86::msr::ia32_kernel_gs_base, x86::msr::ia32_tsc_aux, x86::msr::ia32_efer,
+                x86::msr::ia32_fs_base,        x86::msr::ia32_pat};
+            constexpr std::uint64_t list = layout::data_page(20);
+            say.edit()
+                .poke(list, msrs[it.b % 8U])
+                .poke(list + 8, it.c % 4 == 0 ? ~std::uint64_t{it.c} : it.c);
+            say.l1().vmwrite(field::vm_entry_msr_load_address, list + (it.c == 99 ? 8 : 0));
+            say.vmwrite(field::vm_entry_msr_load_count, it.a % 2U);
+            // What an exit stores, and then loads, is a list that is good.
+            say.edit().poke(list + 16, x86::msr::ia32_lstar).poke(list + 32, x86::msr::ia32_star);
+            say.poke(list + 40, it.c).l1().vmwrite(field::vm_exit_msr_store_address, list + 16);
+            say.vmwrite(field::vm_exit_msr_store_count, it.a / 2U % 2)
+                .vmwrite(field::vm_exit_msr_load_address, list + 32);
+            say.vmwrite(field::vm_exit_msr_load_count, it.a / 4U % 2).vmresume();
+            say.vmwrite(field::vm_entry_msr_load_count, 0);
+            return;
+        }
+        case L1Step::iret:
+            if (it.b % 4 == 0) say.sti();
+            if (it.b % 4 == 1) say.mov_to_ss();
+            if (it.b % 8 == 2) say.l0().nmi().l1();
+            say.iret(layout::scratch(7)).cpuid();
+            return;
+        case L1Step::read_exit:
+            say.vmread(field::exit_reason).vmread(field::vm_exit_interruption_information);
+            say.vmread(field::guest_interruptibility_state).vmread(field::idt_vectoring_information);
+            say.vmread(field::vm_entry_interruption_information).rdmsr(msr_of_a_list(it.a));
+            return;
+    }
+}
+
+void l2_step(Scenario& say, const Bytes& it) {
+    const std::uint64_t address = addresses[it.a % addresses.size()];
+    constexpr std::uint64_t cr4 =
+        x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
+    // Whether the VMCS was launched already or not; what comes second is passed over, as L2 runs.
+    say.l1().vmresume().vmlaunch().l2();
+    switch (it.what / 8 % 16) {
+        case 0:
+            say.vmcall();
+            return;
+        case 1:
+        case 2:
+        case 3:
+            say.load(address);
+            return;
+        case 4:
+            say.store(address, it.c);
+            return;
+        case 5:
+            say.invlpg(address);
+            return;
+        case 6:
+            say.mov_to_cr3(layout::page_root(1 + it.a % 2U) | it.b % 3U |
+                           (it.c % 2 == 0 ? x86::cr3::no_flush : 0));
+            return;
+        case 7:
+            say.mov_to_cr3(layout::page_root(1 + it.a % 2U));
+            return;
+        case 8:
+            say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 & ~x86::cr4::page_global_enable);
+            return;
+        case 9:
+            say.mov_to_cr4(it.a % 2 == 0 ? cr4 : cr4 | x86::cr4::pcid_enable);
+            return;
+        case 10:
+            say.fetch(address);
+            return;
+        case 12:
+        case 13:
+            say.iret(address);
+            return;
+        case 14:
+            if (it.b % 2 == 0) {
+                say.sti();
+            } else {
+                say.mov_to_ss();
+            }
+            say.load(address);
+            return;
+        default:
+            say.load(address).vmcall();
+            return;
+    }
+}
+
+}  // namespace
+
+Program random_program(std::span<const std::uint8_t> bytes) {
+    Scenario say;
+    say.edit();
+    for (const unsigned hierarchy : {0U, 1U, 2U}) {
+        for (unsigned index = 0; index < addresses.size(); ++index) {
+            say.map(hierarchy, addresses[index], layout::data_page((hierarchy + index) % 6));
+        }
+    }
+    for (unsigned page = 0; page < 6; ++page) {
+        say.poke(layout::data_page(page), 0xD0 + page);
+        say.ept_map(0, layout::data_page(page), layout::data_page(page));
+        say.ept_map(1, layout::data_page(page), layout::data_page(5 - page));
+    }
+    for (const std::uint8_t vcpu : {std::uint8_t{1}, std::uint8_t{0}}) {
+        say.on(0, vcpu).l1().vmxon();
+        for (unsigned index = 0; index < guests; ++index) say.prepare(vmcs_of(vcpu, index), guest_of(index));
+        say.vmlaunch();
+    }
+    for (std::size_t at = 0; at + 4 <= bytes.size(); at += 4) {
+        const Bytes it{bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]};
+        const auto vcpu = static_cast<std::uint8_t>(it.c / 64 == 3 ? 1 : 0);
+        say.on(0, vcpu);
+        switch (it.what % 8) {
+            case 0:
+            case 1:
+            case 2:
+                l2_step(say, it);
+                break;
+            case 3:
+            case 4:
+            case 5:
+                l1_step(say, vcpu, it);
+                break;
+            case 6:
+                say.edit();
+                if (it.what / 8 % 2 == 0) {
+                    say.map(it.c % 3U, addresses[it.a % addresses.size()], layout::data_page(it.b % 6U),
+                            page_flag_sets[it.b / 8 % page_flag_sets.size()]);
+                } else {
+                    say.ept_map(it.c % 2U, layout::data_page(it.a % 6U), layout::data_page(it.b % 6U),
+                                ept_flag_sets[it.b / 8 % ept_flag_sets.size()]);
+                }
+                break;
+            default:
+                say.l0();
+                if (it.what / 8 % 8 == 0) {
+                    say.take_page(layout::data_page(it.a % 6U));
+                } else if (it.what / 8 % 8 == 1) {
+                    say.nmi();
+                } else if (it.what / 8 % 8 < 4) {
+                    say.nmi_at_next_exit();
+                } else {
+                    say.move_vcpu(it.a % 2U);
+                }
+                break;
+        }
+    }
+    return say.program();
+}
+
+}  // namespace flatback::machine
