@@ -1,7 +1,7 @@
 #include "guests/bare/catalogue.hpp"
 
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/controls.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/controls.hpp"
 
 namespace flatback::guests {
 namespace {

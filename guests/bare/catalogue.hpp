@@ -3,8 +3,8 @@
 
 #include <span>
 
-#include "guests/bare/multiboot.hpp"
-#include "guests/bare/part.hpp"
+#include "guests/bare/l1/multiboot.hpp"
+#include "guests/bare/l1/part.hpp"
 
 namespace flatback::guests {
 

@@ -1,19 +1,19 @@
 // The bare L1: a hypervisor without an operating system, for checks and timings of VMX.
 
-#include "guests/bare/bench.hpp"
-#include "guests/bare/capabilities.hpp"
+#include "guests/bare/benches/bench.hpp"
 #include "guests/bare/catalogue.hpp"
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/ept12.hpp"
-#include "guests/bare/forget.hpp"
-#include "guests/bare/interrupts.hpp"
-#include "guests/bare/local_apic.hpp"
-#include "guests/bare/multiboot.hpp"
-#include "guests/bare/options.hpp"
-#include "guests/bare/registers.hpp"
-#include "guests/bare/report.hpp"
-#include "guests/bare/serial.hpp"
-#include "guests/bare/vmcs.hpp"
+#include "guests/bare/checks/registers.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/forget.hpp"
+#include "guests/bare/l1/interrupts.hpp"
+#include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/multiboot.hpp"
+#include "guests/bare/l1/options.hpp"
+#include "guests/bare/l1/report.hpp"
+#include "guests/bare/l1/serial.hpp"
+#include "guests/bare/l1/vmcs.hpp"
 
 namespace flatback::guests {
 namespace {

@@ -1,6 +1,6 @@
 #include "guests/bare32/check.hpp"
 
-#include "guests/bare/port.hpp"
+#include "guests/bare/l1/port.hpp"
 #include "guests/bare32/cpu.hpp"
 
 namespace flatback::guests::bare32 {

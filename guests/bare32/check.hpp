@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "guests/bare/outcome.hpp"
-#include "guests/bare/report.hpp"
+#include "guests/bare/l1/outcome.hpp"
+#include "guests/bare/l1/report.hpp"
 
 namespace flatback::guests::bare32 {
 

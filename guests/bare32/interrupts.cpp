@@ -1,7 +1,7 @@
 #include "guests/bare32/interrupts.hpp"
 
-#include "guests/bare/interrupts.hpp"
-#include "guests/bare/report.hpp"
+#include "guests/bare/l1/interrupts.hpp"
+#include "guests/bare/l1/report.hpp"
 #include "guests/bare32/cpu.hpp"
 
 extern "C" {

@@ -1,5 +1,5 @@
 // GDT, TSS and IDT. Exceptions of instructions that say where to go on are values
-// (guests/bare/interrupts.hpp: last_fault); every other one ends the run.
+// (guests/bare/l1/interrupts.hpp: last_fault); every other one ends the run.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The bare L1 of 32 bits: VMX from 32-bit paging and from PAE paging, and what is left of it without paging.
 
-#include "guests/bare/multiboot.hpp"
-#include "guests/bare/serial.hpp"
+#include "guests/bare/l1/multiboot.hpp"
+#include "guests/bare/l1/serial.hpp"
 #include "guests/bare32/check.hpp"
 #include "guests/bare32/checks.hpp"
 #include "guests/bare32/cpu.hpp"

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "guests/bare/outcome.hpp"
+#include "guests/bare/l1/outcome.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::guests::bare32 {

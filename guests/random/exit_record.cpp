@@ -1,9 +1,9 @@
 #include "guests/random/exit_record.hpp"
 
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/controls.hpp"
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/controls.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/deviations.hpp"
 #include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"

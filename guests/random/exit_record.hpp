@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "guests/bare/enter_l2.hpp"
-#include "guests/bare/report.hpp"
+#include "guests/bare/l1/enter_l2.hpp"
+#include "guests/bare/l1/report.hpp"
 
 namespace flatback::guests {
 

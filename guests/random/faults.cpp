@@ -1,8 +1,8 @@
 #include "guests/random/faults.hpp"
 
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/local_apic.hpp"
-#include "guests/bare/report.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/report.hpp"
 #include "guests/random/code.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/world.hpp"

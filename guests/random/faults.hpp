@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "guests/bare/interrupts.hpp"
+#include "guests/bare/l1/interrupts.hpp"
 
 namespace flatback::guests {
 

@@ -1,8 +1,8 @@
 #include "guests/random/fields.hpp"
 
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/controls.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/controls.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/world.hpp"
 #include "vmx/field_table.hpp"
 

@@ -3,9 +3,9 @@
 #include <iterator>
 #include <string_view>
 
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/local_apic.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/local_apic.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/log.hpp"
 

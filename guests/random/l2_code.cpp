@@ -1,6 +1,6 @@
 #include "guests/random/l2_code.hpp"
 
-#include "guests/bare/cpu.hpp"
+#include "guests/bare/l1/cpu.hpp"
 #include "guests/random/code.hpp"
 #include "guests/random/l1_state.hpp"
 #include "guests/random/world.hpp"

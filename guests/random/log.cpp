@@ -1,7 +1,7 @@
 #include "guests/random/log.hpp"
 
-#include "guests/bare/port.hpp"
-#include "guests/bare/serial.hpp"
+#include "guests/bare/l1/port.hpp"
+#include "guests/bare/l1/serial.hpp"
 #include "guests/random/steps.hpp"
 
 namespace flatback::guests {

@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include "guests/bare/report.hpp"
+#include "guests/bare/l1/report.hpp"
 
 namespace flatback::guests {
 

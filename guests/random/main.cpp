@@ -1,11 +1,11 @@
 // The random L1: hypervisors made from seeds, whose every result can be compared with another machine's.
 
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/local_apic.hpp"
-#include "guests/bare/multiboot.hpp"
-#include "guests/bare/report.hpp"
-#include "guests/bare/serial.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/multiboot.hpp"
+#include "guests/bare/l1/report.hpp"
+#include "guests/bare/l1/serial.hpp"
 #include "guests/random/deviations.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/log.hpp"

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "guests/bare/report.hpp"
+#include "guests/bare/l1/report.hpp"
 #include "guests/random/random.hpp"
 
 namespace flatback::guests {

@@ -1,9 +1,9 @@
 // The emulator keeps the virtual-NMI blocking of an earlier guest (deviations.hpp), so that a case would
 // depend on those before it. A guest's IRET ends it.
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/controls.hpp"
-#include "guests/bare/enter_l2.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/controls.hpp"
+#include "guests/bare/l1/enter_l2.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/deviations.hpp"
 #include "guests/random/guest_state.hpp"
 #include "guests/random/log.hpp"

@@ -1,6 +1,6 @@
 #include "guests/random/promise.hpp"
 
-#include "guests/bare/capabilities.hpp"
+#include "guests/bare/l1/capabilities.hpp"
 #include "guests/random/options.hpp"
 
 namespace flatback::guests {

@@ -1,7 +1,7 @@
 // VMX instructions of a 32-bit L1: a VMWRITE there gives a 64-bit field 32 bits and zeros (SDM 3C 31.3), and
 // operands are found by the PDPTEs that MOV to CR3 loaded.
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"

@@ -1,8 +1,8 @@
 // NMIs at any tick, from the interval timer through the I/O APIC, while L1 does what takes an L0 some time.
 // How many came is no result; that none is left behind, and that none changed what the entries did, is one.
-#include "guests/bare/enter_l2.hpp"
-#include "guests/bare/timer_nmi.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/enter_l2.hpp"
+#include "guests/bare/l1/timer_nmi.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/steps.hpp"

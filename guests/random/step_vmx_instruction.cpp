@@ -1,8 +1,8 @@
 // A VMX instruction with each form of its memory operand, made at run time, and the pages where operands go
 // wrong.
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/code.hpp"
 #include "guests/random/deviations.hpp"
 #include "guests/random/fields.hpp"
@@ -30,7 +30,7 @@ enum class Instruction : std::uint8_t {
     vmresume,
 };
 // VMCALL is none of them: in root operation the emulator takes it for a call of a dual-monitor treatment that
-// it has not (guests/bare/check_launch.cpp).
+// it has not (guests/bare/checks/check_launch.cpp).
 constexpr unsigned instructions = 13;
 
 constexpr bool has_memory(Instruction instruction) {

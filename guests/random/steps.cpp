@@ -3,7 +3,7 @@
 #include <iterator>
 #include <string_view>
 
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/world.hpp"
 
 namespace flatback::guests {

@@ -1,9 +1,9 @@
 #include "guests/random/world.hpp"
 
-#include "guests/bare/capabilities.hpp"
-#include "guests/bare/cpu.hpp"
-#include "guests/bare/ept12.hpp"
-#include "guests/bare/vmx_instructions.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/l1_state.hpp"
 #include "guests/random/log.hpp"

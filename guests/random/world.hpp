@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "guests/bare/pages.hpp"
+#include "guests/bare/l1/pages.hpp"
 
 namespace flatback::guests {
 

@@ -1,4 +1,5 @@
-// The bare L1's records of its registers (guests/bare/registers.hpp), of a run on L0 against one without.
+// The bare L1's records of its registers (guests/bare/checks/registers.hpp), of a run on L0 against one
+// without.
 #pragma once
 
 #include <map>

@@ -1,0 +1,160 @@
+// I/O instructions of L2: unconditional exits, I/O bitmaps, qualification. SDM 3C 25.6.4, table 28-5.
+
+#include "guests/bare/catalogue.hpp"
+#include "guests/bare/l1/check.hpp"
+#include "guests/bare/l1/controls.hpp"
+#include "guests/bare/l1/ept12.hpp"
+
+extern "C" {
+extern char l2_port_program[];
+extern char l2_two_ports_program[];
+}
+
+asm(R"(
+.pushsection .text
+.globl l2_port_program, l2_two_ports_program
+l2_port_program:
+    outb %al, $0x80
+    movl $0x9E3C, %edx
+    inw (%dx), %ax
+    outl %eax, $0x84
+    cld
+    movl $3, %ecx
+    rep outsb
+    vmcall
+l2_two_ports_program:
+    inw (%dx), %ax
+    vmcall
+.popsection
+)");
+
+namespace flatback::guests {
+namespace {
+
+void set_primary(std::uint32_t controls) {
+    write(field::primary_processor_based_vm_execution_controls,
+          read(field::primary_processor_based_vm_execution_controls) | controls);
+}
+
+struct IoBitmaps {
+    std::uint8_t* a = reinterpret_cast<std::uint8_t*>(allocate_page());
+    std::uint8_t* b = reinterpret_cast<std::uint8_t*>(allocate_page());
+
+    // To be called while the VMCS that uses them is current.
+    void use() const {
+        write(field::address_of_io_bitmap_a, physical(a));
+        write(field::address_of_io_bitmap_b, physical(b));
+        set_primary(primary::use_io_bitmaps);
+    }
+
+    void intercept(unsigned port, bool exits) const {
+        std::uint8_t& byte = (port < 0x8000 ? a : b)[(port & 0x7FFF) / 8];
+        const auto bit = static_cast<std::uint8_t>(1U << (port % 8));
+        byte = static_cast<std::uint8_t>(exits ? byte | bit : byte & ~bit);
+    }
+};
+
+// SDM 3C table 28-5.
+constexpr std::uint64_t qualification(unsigned size, bool in, bool string, bool rep, bool immediate,
+                                      unsigned port) {
+    return (size - 1) | (in ? 8U : 0U) | (string ? 16U : 0U) | (rep ? 32U : 0U) | (immediate ? 64U : 0U) |
+           std::uint64_t{port} << 16;
+}
+
+void check_unconditional() {
+    L2 l2{usual_plan(physical(l2_port_program), usual_ept().pointer())};
+    set_primary(primary::unconditional_io_exiting);
+    Page* const text = allocate_page();
+    l2.registers.rsi = physical(text);
+    Check check{"unconditional-io-exiting-exits-with-size-direction-string-rep-and-port"};
+    check.runs_to(l2, reason::io_instruction);
+    check.equal("OUT imm8, AL", read(field::exit_qualification),
+                qualification(1, false, false, false, true, 0x80));
+    L2::skip_instruction();
+    check.runs_to(l2, reason::io_instruction);
+    check.equal("IN AX, DX", read(field::exit_qualification),
+                qualification(2, true, false, false, false, 0x9E3C));
+    L2::skip_instruction();
+    l2.registers.rax = 0;
+    check.runs_to(l2, reason::io_instruction);
+    check.equal("OUT imm8, EAX", read(field::exit_qualification),
+                qualification(4, false, false, false, true, 0x84));
+    L2::skip_instruction();
+    check.runs_to(l2, reason::io_instruction);
+    check.equal("REP OUTSB", read(field::exit_qualification),
+                qualification(1, false, true, true, false, 0x9E3C));
+    check.equal("linear address of the string", read(field::guest_linear_address), physical(text));
+    check.equal("RCX", l2.registers.rcx, 3);
+    L2::skip_instruction();
+    check.runs_to(l2, reason::vmcall);
+}
+
+void check_bitmaps() {
+    const IoBitmaps bitmaps;
+    L2 l2{usual_plan(physical(l2_port_program), usual_ept().pointer())};
+    bitmaps.use();
+    l2.registers.rsi = physical(allocate_page());
+    {
+        Check check{"with-empty-io-bitmaps-no-port-exits"};
+        check.runs_to(l2, reason::vmcall);
+    }
+    bitmaps.intercept(0x80, true);
+    bitmaps.intercept(0x9E3C, true);
+    {
+        Check check{"a-bit-set-in-the-io-bitmaps-later-is-seen-in-both-halves"};
+        write(field::guest_rip, physical(l2_port_program));
+        check.runs_to(l2, reason::io_instruction);
+        check.equal("port", read(field::exit_qualification) >> 16, 0x80);
+        L2::skip_instruction();
+        check.runs_to(l2, reason::io_instruction);
+        check.equal("port", read(field::exit_qualification) >> 16, 0x9E3C);
+    }
+    bitmaps.intercept(0x80, false);
+    {
+        Check check{"a-bit-cleared-in-the-io-bitmaps-later-is-seen"};
+        write(field::guest_rip, physical(l2_port_program));
+        check.runs_to(l2, reason::io_instruction);
+        check.equal("port", read(field::exit_qualification) >> 16, 0x9E3C);
+    }
+    {
+        Check check{"with-io-bitmaps-unconditional-io-exiting-is-ignored"};
+        bitmaps.intercept(0x9E3C, false);
+        set_primary(primary::unconditional_io_exiting);
+        write(field::guest_rip, physical(l2_port_program));
+        check.runs_to(l2, reason::vmcall);
+    }
+}
+
+void check_wide_accesses() {
+    const IoBitmaps bitmaps;
+    L2 l2{usual_plan(physical(l2_two_ports_program), usual_ept().pointer())};
+    bitmaps.use();
+    bitmaps.intercept(0x9E3D, true);
+    {
+        Check check{"a-two-byte-access-exits-when-only-its-second-port-is-intercepted"};
+        l2.registers.rdx = 0x9E3C;
+        check.runs_to(l2, reason::io_instruction);
+    }
+    {
+        Check check{"a-two-byte-access-across-the-two-io-bitmaps-exits-by-its-second-port"};
+        bitmaps.intercept(0x8000, true);
+        l2.registers.rdx = 0x7FFF;
+        check.runs_to(l2, reason::io_instruction);
+        check.equal("port", read(field::exit_qualification) >> 16, 0x7FFF);
+    }
+    Check check{"an-access-that-wraps-around-port-ffff-exits-with-empty-io-bitmaps"};
+    l2.registers.rdx = 0xFFFF;
+    check.runs_to(l2, reason::io_instruction);
+    check.equal("port", read(field::exit_qualification) >> 16, 0xFFFF);
+}
+
+}  // namespace
+
+void check_io_exits() {
+    const PageScope scope;
+    check_unconditional();
+    check_bitmaps();
+    check_wide_accesses();
+}
+
+}  // namespace flatback::guests

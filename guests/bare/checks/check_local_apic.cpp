@@ -1,0 +1,152 @@
+// The local APIC's modes: IA32_APIC_BASE, the page, the x2APIC registers. SDM 3A 11.4, 11.12.
+
+#include "guests/bare/catalogue.hpp"
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/check.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/interrupts.hpp"
+#include "guests/bare/l1/local_apic.hpp"
+
+namespace flatback::guests {
+namespace {
+
+constexpr std::uint32_t msr_apic_base = 0x1B;
+constexpr std::uint64_t x2apic_enable = 1U << 10;
+constexpr std::uint64_t global_enable = 1U << 11;
+constexpr std::uint64_t both = global_enable | x2apic_enable;
+constexpr std::uint64_t default_page = 0xFEE00000;
+constexpr std::uint32_t version = 0x30;
+constexpr std::uint32_t task_priority = 0x80;
+constexpr std::uint8_t vector = 0x61;
+
+std::uint32_t page_register(std::uint64_t page, std::uint32_t offset) {
+    return *reinterpret_cast<volatile std::uint32_t*>(page + offset);
+}
+
+bool try_write_base(std::uint64_t value) {
+    last_fault.taken = false;
+    asm volatile("1: wrmsr\n2:\n.pushsection .recovery, \"a\"\n.quad 1b, 2b\n.popsection"
+                 :
+                 : "c"(msr_apic_base), "a"(static_cast<std::uint32_t>(value)),
+                   "d"(static_cast<std::uint32_t>(value >> 32))
+                 : "memory");
+    return !last_fault.taken;
+}
+bool try_read_x2apic(std::uint32_t msr) {
+    last_fault.taken = false;
+    asm volatile("1: rdmsr\n2:\n.pushsection .recovery, \"a\"\n.quad 1b, 2b\n.popsection"
+                 :
+                 : "c"(msr)
+                 : "eax", "edx", "memory");
+    return !last_fault.taken;
+}
+
+void let_interrupts_in() {
+    asm volatile("sti; nop; nop; cli" ::: "memory");
+}
+
+// What belongs to a mode, seen from outside.
+void expect_mode(Check& check, std::uint64_t base, std::uint32_t page_version) {
+    const std::uint64_t mode = base & both;
+    check.equal("IA32_APIC_BASE", read_msr(msr_apic_base), base);
+    check.equal("version in the page", page_register(default_page, version),
+                mode == global_enable ? page_version : 0xFFFFFFFF);
+    if (mode != global_enable) {
+        *reinterpret_cast<volatile std::uint32_t*>(default_page + version) = 0;
+        check.equal("the same after a write", page_register(default_page, version), 0xFFFFFFFF);
+    }
+    check.equal("CPUID.01H:EDX.APIC", cpuid(1).edx >> 9 & 1, mode == 0 ? 0 : 1);
+    check.equal("x2APIC registers are there", try_read_x2apic(0x803) ? 1 : 0, mode == both ? 1 : 0);
+}
+
+void expect_refused(Check& check, std::uint64_t value) {
+    const std::uint64_t before = read_msr(msr_apic_base);
+    check.holds("#GP", !try_write_base(value) && last_fault.vector == vector_general_protection);
+    check.equal("IA32_APIC_BASE afterwards", read_msr(msr_apic_base), before);
+}
+
+}  // namespace
+
+void check_local_apic() {
+    const Deviation one_way{"IA32_APIC_BASE.EN, once 0, is 0 until reset", Deviation::Seen::panic};
+    if (shows(one_way)) {
+        report_deviation("local-apic-modes", one_way);
+        return;
+    }
+    if ((cpuid(1).ecx >> 21 & 1) == 0) return report_not_offered("x2apic");
+    const std::uint64_t start = read_msr(msr_apic_base);
+    const std::uint64_t disabled = start & ~both;
+    const std::uint64_t xapic = disabled | global_enable;
+    const std::uint64_t x2apic = disabled | both;
+    const std::uint32_t page_version = page_register(default_page, version);
+    count_interrupts(vector);
+    {
+        Check check{"every-legal-transition-of-the-local-apic-is-taken"};
+        for (const std::uint64_t base : {xapic, x2apic, x2apic, disabled, disabled, xapic, disabled, xapic}) {
+            check.holds("taken", try_write_base(base));
+            expect_mode(check, base, page_version);
+        }
+    }
+    {
+        Check check{"every-other-transition-of-the-local-apic-is-a-general-protection-fault"};
+        expect_refused(check, disabled | x2apic_enable);
+        try_write_base(x2apic);
+        expect_refused(check, xapic);
+        expect_refused(check, disabled | x2apic_enable);
+        try_write_base(disabled);
+        expect_refused(check, x2apic);
+        expect_refused(check, disabled | x2apic_enable);
+        try_write_base(xapic);
+    }
+    {
+        Check check{"x2apic-mode-takes-over-the-state-and-sends-interrupts"};
+        start_local_apic();
+        *reinterpret_cast<volatile std::uint32_t*>(default_page + task_priority) = 0x20;
+        try_write_base(x2apic);
+        use_x2apic(true);
+        check.equal("TPR", read_msr(0x808), 0x20);
+        check.equal("spurious vector", read_msr(0x80F), 0x1FF);
+        const std::uint64_t id = read_msr(0x802);
+        check.equal("logical ID", read_msr(0x80D), (id & 0xFFFF0) << 12 | 1U << (id & 15));
+        const std::uint64_t before = interrupt_count[vector];
+        write_msr(0x83F, vector);
+        check.equal("requested", read_msr(0x823) >> (vector - 0x60) & 1, 1);
+        let_interrupts_in();
+        check.equal("delivered by self IPI", interrupt_count[vector], before + 1);
+        write_msr(0x830, id << 32 | 0x4000 | vector);
+        let_interrupts_in();
+        check.equal("delivered by the command register", interrupt_count[vector], before + 2);
+        check.equal("in service after EOI", read_msr(0x813), 0);
+        write_msr(0x83F, vector);
+        use_x2apic(false);
+    }
+    {
+        Check check{"a-local-apic-enabled-again-is-as-after-reset-and-works"};
+        try_write_base(disabled);
+        try_write_base(xapic);
+        check.equal("TPR", page_register(default_page, task_priority), 0);
+        check.equal("spurious vector", page_register(default_page, 0xF0), 0xFF);
+        check.equal("destination format", page_register(default_page, 0xE0), 0xFFFFFFFF);
+        for (const std::uint32_t entry : {0x320U, 0x350U, 0x360U, 0x370U})
+            check.equal("local vector table", page_register(default_page, entry), 0x10000);
+        check.holds("nothing is requested", !interrupt_requested(vector));
+        start_local_apic();
+        const std::uint64_t before = interrupt_count[vector];
+        send_self_interrupt(vector);
+        let_interrupts_in();
+        check.equal("delivered", interrupt_count[vector], before + 1);
+    }
+    {
+        Check check{"the-local-apic-page-can-be-moved"};
+        constexpr std::uint64_t elsewhere = 0xFED40000;
+        check.holds("taken", try_write_base((xapic & 0xFFF) | elsewhere));
+        check.equal("version there", page_register(elsewhere, version), page_version);
+        check.equal("version in the old place", page_register(default_page, version), 0xFFFFFFFF);
+        check.holds("taken", try_write_base(xapic));
+        check.equal("version", page_register(default_page, version), page_version);
+    }
+    try_write_base(start);
+    start_local_apic();
+}
+
+}  // namespace flatback::guests

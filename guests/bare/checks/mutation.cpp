@@ -1,0 +1,47 @@
+#include "guests/bare/checks/mutation.hpp"
+
+#include "guests/bare/l1/capabilities.hpp"
+
+namespace flatback::guests {
+namespace {
+
+bool is_used(const Change& change) {
+    return (change.clear | change.set) != 0;
+}
+
+}  // namespace
+
+bool is_offered(const Mutation& mutation) {
+    bool offered = mutation.secondary == 0 || capabilities.secondary.may_set(mutation.secondary);
+    for (const Change& change : mutation.changes) {
+        std::uint64_t value = 0;
+        if (is_used(change) && try_vmread(change.encoding, value) != vm_succeed) offered = false;
+    }
+    if (!offered) report_not_offered(mutation.name);
+    return offered;
+}
+
+Mutated::Mutated(const Mutation& mutation) : mutation_{mutation} {
+    for (unsigned i = 0; i < 4; ++i) {
+        const Change& change = mutation.changes[i];
+        if (!is_used(change)) continue;
+        before_[i] = read_raw(change.encoding);
+        write_raw(change.encoding, (before_[i] & ~change.clear) | change.set);
+    }
+}
+
+Mutated::~Mutated() {
+    // Backwards: a field that was changed twice gets its first value back.
+    for (unsigned i = 4; i-- > 0;) {
+        if (is_used(mutation_.changes[i])) write_raw(mutation_.changes[i].encoding, before_[i]);
+    }
+}
+
+void make_clear() {
+    std::uint64_t address = 0;
+    vmptrst(address);
+    vmclear(address);
+    vmptrld(address);
+}
+
+}  // namespace flatback::guests

@@ -1,0 +1,86 @@
+#include "guests/bare/l1/report.hpp"
+
+#include "guests/bare/l1/port.hpp"
+#include "guests/bare/l1/serial.hpp"
+
+namespace flatback::guests {
+namespace {
+
+void print(const Line& line) {
+    for (const char character : line.text()) write_serial(character);
+    write_serial('\n');
+}
+
+}  // namespace
+
+Line& Line::operator<<(std::string_view text) {
+    for (const char character : text) {
+        if (size_ < sizeof text_) text_[size_++] = character;
+    }
+    return *this;
+}
+
+Line& Line::operator<<(std::uint64_t number) {
+    char digits[20];
+    std::size_t first = sizeof digits;
+    do {
+        digits[--first] = static_cast<char>('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    return *this << std::string_view{digits + first, sizeof digits - first};
+}
+
+Line& Line::hexadecimal(std::uint64_t number) {
+    char digits[16];
+    std::size_t first = sizeof digits;
+    do {
+        digits[--first] = "0123456789abcdef"[number & 15];
+        number >>= 4;
+    } while (number != 0);
+    return *this << "0x" << std::string_view{digits + first, sizeof digits - first};
+}
+
+void report_stage(std::string_view name) {
+    Line line;
+    print(line << "FLATBACK stage " << name);
+}
+
+void report_value(std::string_view key, std::uint64_t value) {
+    Line line;
+    print(line << "FLATBACK value " << key << " " << value);
+}
+
+void report_text(std::string_view key, std::string_view text) {
+    Line line;
+    print(line << "FLATBACK text " << key << " " << text);
+}
+
+void report_pass(std::string_view check) {
+    Line line;
+    print(line << "FLATBACK check " << check << " pass");
+}
+
+void report_fail(std::string_view check, std::string_view why) {
+    Line line;
+    print(line << "FLATBACK check " << check << " fail " << why);
+}
+
+void report_error(std::string_view where, std::string_view what) {
+    Line line;
+    print(line << "FLATBACK error " << where << ": " << what);
+}
+
+void report_end() {
+    Line line;
+    print(line << "FLATBACK end");
+}
+
+void power_off() {
+    drain_serial();
+    for (const char character : std::string_view{"Shutdown"}) {
+        out_byte(0x8900, static_cast<std::uint8_t>(character));
+    }
+    for (;;) asm volatile("cli; hlt");
+}
+
+}  // namespace flatback::guests
