@@ -12,6 +12,7 @@
 #include "guests/bare/l1/multiboot.hpp"
 #include "guests/bare/l1/options.hpp"
 #include "guests/bare/l1/report.hpp"
+#include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/serial.hpp"
 #include "guests/bare/l1/vmcs.hpp"
 
@@ -74,6 +75,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     if ((read_msr(msr_feature_control) & 5) != 5) refuse("IA32_FEATURE_CONTROL: VMXON not allowed");
     capabilities = read_capabilities();
     if (options.on_bochs()) tell_of_bochs();
+    if (options.rules()) tell_rules();
     report_beneath();
     start_local_apic();
     usual_ept();  // before any PageScope: it stays

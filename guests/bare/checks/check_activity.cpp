@@ -8,6 +8,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_idt.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -36,6 +37,7 @@ void start_backstop() {
 }
 
 void check_states_not_offered() {
+    const RuleScope rule{{"3C 27.3.1.5", "an activity state is one that IA32_VMX_MISC offers"}};
     Check check{"an-activity-state-that-is-not-offered-is-an-invalid-guest-state"};
     L2 l2{plan_with_backstop()};
     start_backstop();
@@ -51,6 +53,8 @@ void check_states_not_offered() {
 }
 
 void check_halted_entry() {
+    const RuleScope rule{
+        {"3C 27.7.2", "in the HLT state events that would end HLT end it, and others cannot be injected"}};
     if (!offers(halted)) {
         report_not_offered("activity state HLT");
         return;
@@ -86,6 +90,8 @@ void check_halted_entry() {
 }
 
 void check_shutdown_entry() {
+    const RuleScope rule{
+        {"3C 27.3.1.5", "into the shutdown state nothing is injected but an NMI or a machine check"}};
     if (!offers(shut_down)) {
         report_not_offered("activity state shutdown");
         return;

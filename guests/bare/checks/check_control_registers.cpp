@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_read_cr0_cr4[];
@@ -66,6 +67,8 @@ void start(const char* program) {
 }
 
 void check_reads(L2& l2) {
+    const RuleScope rule{
+        {"3C 26.3", "MOV from CR0 and CR4 returns the read shadow where the guest/host mask has a bit"}};
     write(field::cr0_guest_host_mask, cr0_ts | cr0_wp);
     write(field::cr0_read_shadow, cr0_ts);
     write(field::cr4_guest_host_mask, cr4_vmxe | cr4_tsd);
@@ -80,6 +83,9 @@ void check_reads(L2& l2) {
 }
 
 void check_cr0_writes(L2& l2) {
+    const RuleScope rule{
+        {"3C 26.1.3",
+         "a write of CR0 exits where it differs from the read shadow under the mask, and only there"}};
     const std::uint64_t cr0 = read_cr0();
     write(field::cr0_guest_host_mask, cr0_ts | cr0_wp);
     write(field::cr0_read_shadow, cr0_wp);
@@ -126,6 +132,9 @@ void check_cr0_writes(L2& l2) {
 }
 
 void check_cr4_writes(L2& l2) {
+    const RuleScope rule{
+        {"3C 26.1.3",
+         "a write of CR4 exits where it differs from the read shadow under the mask, and only there"}};
     const std::uint64_t cr4 = read_cr4();
     write(field::cr4_guest_host_mask, cr4_vmxe);
     write(field::cr4_read_shadow, 0);
@@ -163,6 +172,7 @@ void set_primary(std::uint32_t set, std::uint32_t clear) {
 }
 
 void check_cr3(L2& l2) {
+    const RuleScope rule{{"3C 26.1.3", "MOV to CR3 exits by CR3-load exiting, but for a CR3-target value"}};
     const std::uint64_t cr3 = read_cr3();
     l2.registers.r9 = cr3;
     {

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -39,7 +40,7 @@ constexpr Mutation bad_execution_controls[] = {
     {"entry-with-nmi-window-exiting-but-no-virtual-nmis-fails-with-error-7",
      {{primary_controls, 0, primary::nmi_window_exiting}}},
     {"entry-with-vpid-zero-while-vpid-is-enabled-fails-with-error-7",
-     {{secondary_controls, 0, secondary::enable_vpid}, {field::virtual_processor_identifier.encoding, all_bits, 0}}},
+     {{secondary_controls, 0, secondary::enable_vpid}, {field::virtual_processor_identifier.encoding, all_bits, 0}}, {}, 0, 12},
     {"entry-with-unrestricted-guest-but-no-ept-fails-with-error-7", {{secondary_controls, secondary::enable_ept, 0}},
      {}, secondary::unrestricted_guest | secondary::enable_ept},
     {"entry-with-an-uncached-reserved-ept-memory-type-fails-with-error-7", {{eptp, 7, 3}}},
@@ -92,8 +93,9 @@ constexpr Mutation bad_error_codes[] = {
 // clang-format on
 
 template <std::size_t Count>
-void check_all(const Mutation (&mutations)[Count]) {
+void check_all(const Rule& about, const Mutation (&mutations)[Count]) {
     for (const Mutation& mutation : mutations) {
+        const RuleScope rule{{about.section, about.words, mutation.ledger_row}};
         if (mutation.deviation.seen == Deviation::Seen::panic && shows(mutation.deviation)) {
             report_deviation(mutation.name, mutation.deviation);
             continue;
@@ -112,11 +114,14 @@ void check_all(const Mutation (&mutations)[Count]) {
 void check_entry_controls() {
     const PageScope scope;
     L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
-    check_all(bad_execution_controls);
-    check_all(bad_exit_and_entry_controls);
-    check_all(bad_injections);
+    check_all({"3C 27.2.1.1", "VM-execution controls that do not hold are VMfail with error 7"},
+              bad_execution_controls);
+    check_all({"3C 27.2.1.2, 27.2.1.3", "exit and entry controls that do not hold are VMfail with error 7"},
+              bad_exit_and_entry_controls);
+    const RuleScope rule{{"3C 27.2.1.3", "an event to inject that does not hold is VMfail with error 7"}};
+    check_all(current_rule(), bad_injections);
     if ((capabilities.basic >> 56 & 1) == 0) {
-        check_all(bad_error_codes);
+        check_all(current_rule(), bad_error_codes);
     } else {
         report_not_offered("the rule that an exception has its error code");
     }

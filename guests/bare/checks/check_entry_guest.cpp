@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -87,7 +88,8 @@ constexpr Mutation bad_rip_and_state[] = {
 constexpr std::uint32_t invalid_guest_state = reason::entry_failure_guest_state | reason::entry_failure;
 
 template <std::size_t Count>
-void check_all(const Mutation (&mutations)[Count]) {
+void check_all(std::string_view section, const Mutation (&mutations)[Count]) {
+    const RuleScope rule{{section, current_rule().words}};
     for (const Mutation& mutation : mutations) {
         if (!is_offered(mutation)) continue;
         const Mutated mutated{mutation};
@@ -101,6 +103,8 @@ void check_all(const Mutation (&mutations)[Count]) {
 }
 
 void check_link_pointer() {
+    const RuleScope rule{
+        {"3C 27.3.1.5", "a VMCS link pointer that does not hold is told by qualification 4"}};
     const Mutation misaligned{"entry-with-a-misaligned-link-pointer-fails-with-qualification-4",
                               {{field::vmcs_link_pointer.encoding, all_bits, 0x1234}}};
     const Mutated mutated{misaligned};
@@ -111,6 +115,8 @@ void check_link_pointer() {
 }
 
 void check_nothing_else_changes(L2& l2) {
+    const RuleScope rule{
+        {"3C 27.8", "a failed entry writes exit reason and qualification and no other exit information"}};
     constexpr std::uint64_t kept[] = {
         field::guest_rip.encoding,
         field::guest_rsp.encoding,
@@ -157,11 +163,13 @@ void check_nothing_else_changes(L2& l2) {
 }  // namespace
 
 void check_entry_guest() {
+    const RuleScope rule{
+        {"3C 27.3.1", "an entry with a guest state that does not hold is an exit with reason 33"}};
     const PageScope scope;
     L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
-    check_all(bad_control_registers);
-    check_all(bad_segments);
-    check_all(bad_rip_and_state);
+    check_all("3C 27.3.1.1", bad_control_registers);
+    check_all("3C 27.3.1.2", bad_segments);
+    check_all("3C 27.3.1.4, 27.3.1.5", bad_rip_and_state);
     check_link_pointer();
     {
         Check check{"a-failed-first-entry-leaves-the-vmcs-clear"};

@@ -5,6 +5,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -48,6 +49,8 @@ constexpr Mutation bad_host_states[] = {
 }  // namespace
 
 void check_entry_host() {
+    const RuleScope rule{
+        {"3C 27.2.2", "an entry with a host state that does not hold is VMfail with error 8"}};
     const PageScope scope;
     L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
     for (const Mutation& mutation : bad_host_states) {

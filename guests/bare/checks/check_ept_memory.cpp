@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/forget.hpp"
 #include "guests/bare/l1/memory_program.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -27,6 +28,8 @@ void expect_load(Check& check, L2& l2, std::uint64_t address, std::uint64_t want
 }
 
 void check_shuffled_pages(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{
+        {"3C 29.3.2", "a guest-physical address is translated by the EPT paging structures of the EPTP"}};
     Page* const memory = allocate_large_page();
     for (std::uint64_t i = 0; i < 512; ++i) {
         memory[i].words[0] = pattern(i);
@@ -67,6 +70,7 @@ void check_shuffled_pages(L2& l2, Ept12& hierarchy) {
 }
 
 void check_remapping(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{{"3C 29.4.3.1", "INVEPT makes a change of EPT entries take effect", 18}};
     Page* const first = allocate_page();
     Page* const second = allocate_page();
     first->words[0] = 0xAAAA;
@@ -111,6 +115,8 @@ void check_remapping(L2& l2, Ept12& hierarchy) {
 
 // Two hierarchies, one VPID: each entry sees its own, whatever the other left behind.
 void check_two_pointers(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{
+        {"3C 29.4.3.1", "translations belong to an EPTP; INVEPT reaches one that is not in use", 18}};
     Ept12 other;
     map_image(other);
     Page* const first = allocate_page();
@@ -138,6 +144,7 @@ void check_two_pointers(L2& l2, Ept12& hierarchy) {
 }
 
 void check_large_pages(L2& l2) {
+    const RuleScope rule{{"3C 29.3.2", "EPT maps pages of 2 MB and 1 GB"}};
     Page* const first = allocate_large_page();
     Page* const second = allocate_large_page();
     for (std::uint64_t i = 0; i < 512; ++i) {
@@ -184,6 +191,7 @@ void check_large_pages(L2& l2) {
 }
 
 void check_accessed_and_dirty(L2& l2) {
+    const RuleScope rule{{"3C 29.3.5", "with bit 6 of the EPTP, accessed and dirty flags are set"}};
     if ((capabilities.ept_vpid >> 21 & 1) == 0) {
         report_not_offered("accessed and dirty flags of EPT");
         return;

@@ -8,6 +8,7 @@
 #include "guests/bare/l1/forget.hpp"
 #include "guests/bare/l1/linear_window.hpp"
 #include "guests/bare/l1/memory_program.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -34,6 +35,9 @@ struct Violation {
 };
 
 void check_violations(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{
+        {"3C 29.3.3.2",
+         "an access that EPT does not allow is an EPT violation; the qualification says which"}};
     Page* const page = allocate_page();
     page->words[0] = 0xF4C1010F;  // vmcall; hlt
     const Violation violations[] = {
@@ -71,6 +75,7 @@ void check_violations(L2& l2, Ept12& hierarchy) {
 
 // L2-physical and linear addresses that differ, so that each field shows its own.
 void check_linear_apart_from_physical(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{{"3C 28.2.1", "guest-linear and guest-physical address are recorded"}};
     constexpr std::uint64_t target = free_window + 0x5000;
     map_linear(0, target | linear_page::present | linear_page::writable);
     hierarchy.entry(target, EptLevel::page_4k) = 0;
@@ -82,6 +87,7 @@ void check_linear_apart_from_physical(L2& l2, Ept12& hierarchy) {
 }
 
 void check_walk_of_guest_tables(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{{"3C 28.2.1", "bit 8 of the qualification: the final access, or the walk to it"}};
     // A page table of L2 at an L2-physical address that EPT12 lacks.
     constexpr std::uint64_t table = free_window + 0x9000;
     Page* const directory = allocate_page();
@@ -105,6 +111,7 @@ void check_walk_of_guest_tables(L2& l2, Ept12& hierarchy) {
 }
 
 void check_missing_upper_levels(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{{"3C 29.3.3.2", "an entry that is not present at any level is an EPT violation"}};
     Check check{"an-ept-violation-where-an-upper-level-is-missing-or-has-fewer-rights"};
     start(l2, l2_load, 3ULL << 30);
     check.runs_to(l2, reason::ept_violation);
@@ -129,6 +136,7 @@ struct Misconfiguration {
 };
 
 void check_misconfigurations(L2& l2) {
+    const RuleScope rule{{"3C 29.3.3.1", "an EPT entry that is not supported is an EPT misconfiguration"}};
     constexpr std::uint64_t good = ept::all_rights | ept::write_back;
     constexpr Misconfiguration bad[] = {
         {"an-ept-entry-for-writing-but-not-reading-is-a-misconfiguration", EptLevel::page_4k,
@@ -164,6 +172,7 @@ void check_misconfigurations(L2& l2) {
 }
 
 void check_execute_only(L2& l2, Ept12& hierarchy) {
+    const RuleScope rule{{"3C 29.3.3.1", "execute-only is a misconfiguration where it is not offered"}};
     Page* const page = allocate_page();
     page->words[0] = 0xF4C1010F;  // vmcall; hlt
     write(field::ept_pointer, hierarchy.pointer());

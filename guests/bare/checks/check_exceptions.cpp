@@ -7,6 +7,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_idt.hpp"
 #include "guests/bare/l1/linear_window.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_undefined[];
@@ -48,6 +49,7 @@ void intercept(std::uint32_t vectors) {
 }
 
 void check_intercepted(L2& l2) {
+    const RuleScope rule{{"3C 26.2", "an exception exits where its bit of the exception bitmap is 1"}};
     {
         Check check{"an-intercepted-undefined-opcode-exits"};
         intercept(1U << vector_invalid_opcode);
@@ -87,6 +89,7 @@ void check_intercepted(L2& l2) {
 }
 
 void check_page_faults(L2& l2) {
+    const RuleScope rule{{"3C 26.2", "a page fault exits by bitmap, error-code mask and match"}};
     map_linear(0, 0);
     {
         Check check{"an-intercepted-page-fault-exits-with-its-address-and-leaves-cr2-alone"};
@@ -123,6 +126,7 @@ void check_page_faults(L2& l2) {
 }
 
 void check_own_idt(L2& l2, std::uint64_t stack_top) {
+    const RuleScope rule{{"3C 26.2", "an exception that does not exit is delivered by the guest's IDT"}};
     intercept(0);
     {
         Check check{"a-page-fault-that-is-not-intercepted-goes-through-l2s-idt-with-cr2"};

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_cpuid_once[];
@@ -55,6 +56,7 @@ L2 usual_l2(const char* program) {
 }
 
 void check_cpuid() {
+    const RuleScope rule{{"3C 26.1.2", "CPUID exits always"}};
     L2 l2 = usual_l2(l2_cpuid_once);
     l2.registers = {.rax = 1,
                     .rbx = 2,
@@ -90,6 +92,7 @@ void check_cpuid() {
 }
 
 void check_vmx_in_l2() {
+    const RuleScope rule{{"3C 26.1.2", "VMX instructions exit always, each with its reason"}};
     L2 l2 = usual_l2(l2_vmx_instructions);
     l2.registers.rsi = physical(allocate_page());
     struct Expected {
@@ -116,6 +119,7 @@ void set_primary(std::uint32_t controls) {
 }
 
 void check_conditional_exits() {
+    const RuleScope rule{{"3C 26.1.3", "an instruction exits where its control is 1, and else does not"}};
     constexpr std::uint32_t wanted =
         primary::rdtsc_exiting | primary::invlpg_exiting | primary::mov_dr_exiting;
     constexpr std::uint32_t wanted_secondary =
@@ -156,6 +160,7 @@ void check_conditional_exits() {
 }
 
 void check_hlt() {
+    const RuleScope rule{{"3C 26.1.3", "HLT exits where HLT exiting is 1"}};
     L2 l2 = usual_l2(l2_halt);
     Check check{"hlt-in-l2-exits-and-l2-goes-on-behind-it"};
     check.runs_to(l2, reason::hlt);
@@ -167,6 +172,7 @@ void check_hlt() {
 
 // The CPU as L1 finds it after an exit: host state, all of it loaded. SDM 3C 28.5.
 void check_host_after_exit() {
+    const RuleScope rule{{"3C 28.5", "an exit loads the host state"}};
     L2 l2 = usual_l2(l2_cpuid_once);
     write(field::guest_cr0, read_cr0() & ~0x10000ULL);  // WP off in L2
     write(field::host_ia32_sysenter_esp, 0x1234);

@@ -9,6 +9,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/forget.hpp"
 #include "guests/bare/l1/memory_program.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern const char l2_real_begin[];
@@ -122,6 +123,7 @@ void enter_real_mode() {
 // After the INVEPT the delivery is the first to use the page of the interrupt vectors: an EPT violation that
 // this L1 never sees. Real-mode events have no error code. SDM 3C 27.2.1.3, 28.2.4.
 void check_real_mode_injection(L2& l2, const Ept12& hierarchy, Page& low) {
+    const RuleScope rule{{"3C 27.6.1.1", "an event is injected in real-address mode without an error code"}};
     constexpr std::uint64_t handler = 0x600;
     constexpr std::uint64_t stack = 0x708;
     low.words[13 * 4 / 8] = handler << 32;
@@ -141,6 +143,7 @@ void check_real_mode_injection(L2& l2, const Ept12& hierarchy, Page& low) {
 }
 
 void check_real_mode(Ept12& hierarchy) {
+    const RuleScope rule{{"3C 27.3.1.1", "an unrestricted guest runs with CR0.PE clear"}};
     Page* const low = allocate_page();
     Page* const code = allocate_page();
     auto* const bytes = reinterpret_cast<char*>(code->words);
@@ -187,6 +190,7 @@ void start_32(L2& l2, std::uint64_t address) {
 }
 
 void check_protected_mode(const Ept12& hierarchy, std::uint64_t data) {
+    const RuleScope rule{{"3C 27.3.1.1", "an unrestricted guest runs with CR0.PG clear"}};
     L2 l2{plan_for_32_bits(hierarchy)};
     write(field::guest_cr0, cr0_ne_et | cr0_pe);
     write(field::guest_cr4, cr4_vmxe);
@@ -199,6 +203,7 @@ void check_protected_mode(const Ept12& hierarchy, std::uint64_t data) {
 
 // Legacy 32-bit paging, L2's directory in 4 MB pages.
 void check_legacy_paging(const Ept12& hierarchy, std::uint64_t data) {
+    const RuleScope rule{{"3C 27.3.2", "a guest runs with 32-bit paging"}};
     auto* const directory = reinterpret_cast<std::uint32_t*>(allocate_page());
     for (std::uint32_t i = 0; i < 16; ++i) directory[i] = i << 22 | 0x83;
     auto* const table = reinterpret_cast<std::uint32_t*>(allocate_page());
@@ -216,6 +221,7 @@ void check_legacy_paging(const Ept12& hierarchy, std::uint64_t data) {
 
 // PAE paging under EPT: the four PDPTEs come from the VMCS, not from memory. SDM 3C 27.3.2.4.
 void check_pae_paging(const Ept12& hierarchy, std::uint64_t data) {
+    const RuleScope rule{{"3C 27.3.2.4", "with EPT the PDPTEs of PAE paging are those of the VMCS"}};
     Page* const directory = allocate_page();
     for (std::uint64_t i = 0; i < 32; ++i) directory->words[i] = i << 21 | 0x83;
     Page* const high = allocate_page();

@@ -8,6 +8,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_idt.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -75,6 +76,7 @@ private:
 };
 
 void check_arrivals(Injection& injection) {
+    const RuleScope rule{{"3C 27.6.1", "an injected event is delivered by the guest's IDT"}};
     injection.arrives("an-injected-external-interrupt-arrives-before-l2s-first-instruction",
                       event(Type::external, 0x60), 0, 0);
     injection.arrives("an-injected-undefined-opcode-arrives", event(Type::hardware, 6), 0, 0);
@@ -88,6 +90,7 @@ void check_arrivals(Injection& injection) {
 }
 
 void check_cr2(Injection& injection) {
+    const RuleScope rule{{"3C 27.6.1", "the injection of a page fault does not write CR2"}};
     injection.reset();
     Check check{"an-injected-page-fault-arrives-and-cr2-is-as-l1-left-it"};
     asm volatile("movq %0, %%cr2" : : "r"(0x4567ULL));
@@ -101,6 +104,9 @@ void check_cr2(Injection& injection) {
 // An injected exception never exits by the exception bitmap; one that its delivery causes does. SDM
 // 3C 27.6.2.
 void check_bitmap_is_ignored(Injection& injection) {
+    const RuleScope rule{
+        {"3C 27.6.1.2",
+         "an injected event does not exit by the exception bitmap; a fault in its delivery may"}};
     injection.reset();
     {
         Check check{"an-injected-exception-does-not-exit-by-the-exception-bitmap"};
@@ -126,6 +132,8 @@ void check_bitmap_is_ignored(Injection& injection) {
 }
 
 void check_ept_violation_in_delivery(Injection& injection) {
+    const RuleScope rule{
+        {"3C 28.2.4", "an exit during delivery records the event as IDT-vectoring information"}};
     injection.reset();
     Ept12 hierarchy;
     hierarchy.map_identity(0, 64 << 20, EptLevel::page_2m);
@@ -153,6 +161,7 @@ void check_ept_violation_in_delivery(Injection& injection) {
 }
 
 void check_nmi_blocking(Injection& injection) {
+    const RuleScope rule{{"3C 27.6.1.1", "an injected NMI blocks NMIs until IRET"}};
     if (!capabilities.pin.may_set(pin::nmi_exiting | pin::virtual_nmis)) {
         report_not_offered("virtual NMIs");
         return;
@@ -171,6 +180,7 @@ void check_nmi_blocking(Injection& injection) {
 }
 
 void check_failed_entry_keeps_event(Injection& injection) {
+    const RuleScope rule{{"3C 27.8", "a failed entry leaves the event to inject as it is"}};
     injection.reset();
     Check check{"an-event-of-a-failed-entry-is-still-there-for-the-next"};
     inject(event(Type::external, 0x61));

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_rdpmc[];
@@ -95,6 +96,7 @@ struct Exiting {
 
 // A control alone decides whether the instruction exits.
 void check_exiting(L2& l2, const Exiting& each, std::uint64_t operand) {
+    const RuleScope rule{{"3C 26.1.3", "an instruction exits where its control is 1"}};
     if (!capabilities.primary.may_set(each.primary) || !capabilities.secondary.may_set(each.secondary)) {
         report_not_offered(each.name);
         return;
@@ -113,6 +115,7 @@ void check_exiting(L2& l2, const Exiting& each, std::uint64_t operand) {
 // Without the control the instruction is undefined in L2, with it L2 has it.
 void check_enabling(L2& l2, std::string_view name, const char* program, std::uint32_t control,
                     std::uint64_t operand) {
+    const RuleScope rule{{"3C 26.3", "an instruction is undefined where its enable control is 0"}};
     if (!capabilities.secondary.may_set(control)) {
         report_not_offered(name);
         return;
@@ -129,6 +132,7 @@ void check_enabling(L2& l2, std::string_view name, const char* program, std::uin
 }
 
 void check_pause_loop(L2& l2) {
+    const RuleScope rule{{"3C 26.1.3", "PAUSE exits by PAUSE-loop exiting at CPL 0 after gap and window"}};
     if (!capabilities.secondary.may_set(secondary::pause_loop_exiting)) {
         report_not_offered("PAUSE-loop exiting");
         return;

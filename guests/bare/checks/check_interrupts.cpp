@@ -10,6 +10,7 @@
 #include "guests/bare/l1/l2_idt.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
 #include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_interrupt_in_sti_hlt[];
@@ -60,6 +61,7 @@ VmcsPlan plan_with(std::uint32_t pin_controls, std::uint32_t exit_controls) {
 }
 
 void check_without_acknowledge() {
+    const RuleScope rule{{"3C 26.2", "with external-interrupt exiting an interrupt exits and stays pending"}};
     L2 l2{plan_with(pin::external_interrupt_exiting, 0)};
     write(field::guest_rflags, interrupts_on);
     const std::uint64_t before = interrupt_count[vector];
@@ -76,6 +78,7 @@ void check_without_acknowledge() {
 }
 
 void check_with_acknowledge() {
+    const RuleScope rule{{"3C 28.2.2", "with acknowledge on exit the vector is recorded"}};
     L2 l2{plan_with(pin::external_interrupt_exiting, exit_control::acknowledge_interrupt_on_exit)};
     write(field::guest_rflags, interrupts_on);
     const std::uint64_t before = interrupt_count[vector];
@@ -93,6 +96,7 @@ void check_with_acknowledge() {
 }
 
 void check_masked_in_l2() {
+    const RuleScope rule{{"3C 26.2", "external-interrupt exiting does not ask RFLAGS.IF"}};
     L2 l2{plan_with(pin::external_interrupt_exiting, 0)};
     send_self_interrupt(vector);
     {
@@ -105,6 +109,7 @@ void check_masked_in_l2() {
 
 // Without external-interrupt exiting the interrupt is L2's own.
 void check_delivered_to_l2() {
+    const RuleScope rule{{"3C 26.2", "without external-interrupt exiting the guest takes the interrupt"}};
     const std::uint64_t stack_top = physical(allocate_page()) + page_size - 64;
     L2 l2{plan_with(0, 0)};
     use_l2_idt(stack_top);
@@ -125,6 +130,7 @@ void check_delivered_to_l2() {
 }
 
 void check_in_halt() {
+    const RuleScope rule{{"3C 26.2", "an interrupt exits out of the HLT state"}};
     VmcsPlan plan = plan_with(pin::external_interrupt_exiting, exit_control::acknowledge_interrupt_on_exit);
     plan.primary &= ~primary::hlt_exiting;
     plan.rip = physical(l2_interrupt_in_sti_hlt);
@@ -142,6 +148,7 @@ void check_in_halt() {
 }
 
 void check_nmi_exit() {
+    const RuleScope rule{{"3C 26.2", "with NMI exiting an NMI exits"}};
     VmcsPlan plan = plan_with(pin::nmi_exiting, 0);
     plan.rip = physical(l2_send_nmi);
     L2 l2{plan};
@@ -166,6 +173,7 @@ void check_nmi_exit() {
 }
 
 void check_nmi_to_l2() {
+    const RuleScope rule{{"3C 26.2", "without NMI exiting the guest takes the NMI"}};
     VmcsPlan plan = plan_with(0, 0);
     plan.rip = physical(l2_send_nmi);
     L2 l2{plan};

@@ -7,6 +7,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/linear_window.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -17,6 +18,8 @@ const Outcome bad_operand = vm_fail_valid(28);
 
 // Every type that fits in a signed byte, as a 64-bit register holds it, and some that only 64 bits hold.
 void check_every_type(std::string_view name, Try instruction, bool (*offered)(std::uint64_t)) {
+    const RuleScope rule{
+        {"3C 31.3 INVEPT, INVVPID", "a type that is not offered is VMfail with error 28", 31}};
     const InvalidationDescriptor good{usual_ept().pointer(), 0};
     const InvalidationDescriptor good_vpid{1, 0};
     const bool is_invvpid = instruction == try_invvpid;
@@ -46,6 +49,7 @@ bool invvpid_type_offered(std::uint64_t type) {
 
 // A descriptor whose second half is on an unmapped page, or which is on one whole.
 void check_descriptor_faults(std::string_view name, Try instruction, std::uint64_t low) {
+    const RuleScope rule{{"3C 31.3 INVEPT, INVVPID", "the descriptor is read whole, with its faults", 9}};
     Page* const page = allocate_page();
     map_linear(0, physical(page) | linear_page::present);
     map_linear(1, 0);
@@ -64,6 +68,7 @@ void check_descriptor_faults(std::string_view name, Try instruction, std::uint64
 }
 
 void check_type_before_descriptor() {
+    const RuleScope rule{{"3C 31.3 INVEPT, INVVPID", "the type is looked at before or after the descriptor"}};
     map_linear(1, 0);
     const void* const hole = window_address(page_size);
     Check check{"an-unsupported-invalidation-type-is-found-before-the-descriptors-fault"};
@@ -73,6 +78,7 @@ void check_type_before_descriptor() {
 }
 
 void check_descriptor_across_pages(std::string_view name, Try instruction, std::uint64_t low) {
+    const RuleScope rule{{"3C 31.3 INVEPT, INVVPID", "the descriptor is read whole, with its faults", 9}};
     Page* const first = allocate_page();
     Page* const second = allocate_page();
     map_linear(0, physical(first) | linear_page::present);
@@ -86,6 +92,8 @@ void check_descriptor_across_pages(std::string_view name, Try instruction, std::
 }
 
 void check_invvpid_descriptors() {
+    const RuleScope rule{
+        {"3C 31.3 INVVPID", "reserved bits, VPID 0000H and a non-canonical address are error 28", 7}};
     {
         Check check{"invvpid-with-a-reserved-descriptor-bit-fails-with-error-28"};
         for (std::uint64_t type = 0; type <= 3; ++type) {
@@ -136,6 +144,8 @@ void check_invvpid_descriptors() {
 }
 
 void check_invept_descriptors() {
+    const RuleScope rule{
+        {"3C 31.3 INVEPT", "reserved bits of the descriptor and an EPTP that no entry takes are error 28"}};
     const std::uint64_t good = usual_ept().pointer();
     {
         Check check{"invept-single-context-with-an-eptp-that-would-fail-entry-fails-with-error-28"};
@@ -155,6 +165,7 @@ void check_invept_descriptors() {
 
 // Ledger: these instructions use no VMCS, and need none.
 void check_without_current_vmcs() {
+    const RuleScope rule{{"3C 31.3 INVEPT, INVVPID", "no current VMCS is needed", 3}};
     const InvalidationDescriptor vpid{1, 0};
     const InvalidationDescriptor vpid_0{0, 0};
     const InvalidationDescriptor eptp{usual_ept().pointer(), 0};

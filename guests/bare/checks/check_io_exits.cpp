@@ -4,6 +4,7 @@
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_port_program[];
@@ -62,6 +63,7 @@ constexpr std::uint64_t qualification(unsigned size, bool in, bool string, bool 
 }
 
 void check_unconditional() {
+    const RuleScope rule{{"3C 26.1.3", "without I/O bitmaps unconditional I/O exiting decides"}};
     L2 l2{usual_plan(physical(l2_port_program), usual_ept().pointer())};
     set_primary(primary::unconditional_io_exiting);
     Page* const text = allocate_page();
@@ -90,6 +92,7 @@ void check_unconditional() {
 }
 
 void check_bitmaps() {
+    const RuleScope rule{{"3C 25.6.4", "with I/O bitmaps the bit of the port decides"}};
     const IoBitmaps bitmaps;
     L2 l2{usual_plan(physical(l2_port_program), usual_ept().pointer())};
     bitmaps.use();
@@ -126,6 +129,7 @@ void check_bitmaps() {
 }
 
 void check_wide_accesses() {
+    const RuleScope rule{{"3C 25.6.4", "an access exits where the bit of any of its ports is 1"}};
     const IoBitmaps bitmaps;
     L2 l2{usual_plan(physical(l2_two_ports_program), usual_ept().pointer())};
     bitmaps.use();

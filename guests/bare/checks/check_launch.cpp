@@ -7,6 +7,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -29,6 +30,7 @@ Outcome try_vmlaunch_behind_mov_ss() {
 }
 
 void check_launch_state() {
+    const RuleScope rule{{"3C 27.1", "VMLAUNCH takes a clear VMCS, VMRESUME a launched one"}};
     L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
     {
         Check check{"vmresume-of-a-clear-vmcs-fails-with-error-5"};
@@ -60,6 +62,8 @@ void check_launch_state() {
 }
 
 void check_root_calls() {
+    const RuleScope rule{
+        {"3C 31.3 VMCALL, VMFUNC", "in root operation VMCALL is error 1 and VMFUNC undefined"}};
     {
         Check check{"vmfunc-in-root-operation-is-undefined"};
         check.outcome("VMFUNC", try_vmfunc(), fault(vector_invalid_opcode));

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/interrupts.hpp"
 #include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -68,6 +69,7 @@ void expect_refused(Check& check, std::uint64_t value) {
 }  // namespace
 
 void check_local_apic() {
+    const RuleScope rule{{"3A 11.4, 11.12", "the local APIC's modes by IA32_APIC_BASE"}};
     const Deviation one_way{"IA32_APIC_BASE.EN, once 0, is 0 until reset", Deviation::Seen::panic};
     if (shows(one_way)) {
         report_deviation("local-apic-modes", one_way);

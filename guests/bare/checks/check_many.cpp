@@ -7,6 +7,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
 #include "guests/bare/l1/memory_program.hpp"
+#include "guests/bare/l1/rule.hpp"
 #include "vmx/field_table.hpp"
 
 namespace flatback::guests {
@@ -42,6 +43,7 @@ void each_writable_field(Visit visit) {
 }
 
 void check_round_trips() {
+    const RuleScope rule{{"3C 25.11", "each field of each VMCS keeps what was written"}};
     std::uint64_t addresses[3];
     for (std::uint64_t& address : addresses) {
         address = physical(new_vmcs_region());
@@ -70,6 +72,7 @@ void check_round_trips() {
 }
 
 void check_many_vmcss() {
+    const RuleScope rule{{"3C 25.1", "each VMCS keeps its own state"}};
     std::uint64_t addresses[vmcs_count];
     bool launched[vmcs_count] = {};
     Ept12& hierarchy = usual_ept();
@@ -110,6 +113,7 @@ void check_many_vmcss() {
 }
 
 void check_vpids_in_turn() {
+    const RuleScope rule{{"3C 29.1", "any VPID from 1 to FFFFH may be used"}};
     if (!capabilities.secondary.may_set(secondary::enable_vpid)) {
         report_not_offered("VPIDs");
         return;
@@ -139,6 +143,7 @@ void check_vpids_in_turn() {
 
 // VMXOFF forgets which VMCS is current, and nothing that VMCLEAR had saved.
 void check_vmxoff_between() {
+    const RuleScope rule{{"3C 25.11.1", "what VMCLEAR saved outlives VMXOFF"}};
     const std::uint64_t vmxon = physical(vmxon_region());
     const std::uint64_t address = physical(new_vmcs_region());
     vmclear(address);

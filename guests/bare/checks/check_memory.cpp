@@ -8,6 +8,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/memory_program.hpp"
 #include "guests/bare/l1/reserved_memory.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -148,6 +149,7 @@ void check_as_operand(const Range& range) {
 }  // namespace
 
 void check_memory() {
+    const RuleScope rule{{"", "the memory of a hypervisor beneath can neither be read nor written"}};
     if (!under_flatback()) {
         report_not_offered("an L0 whose memory could be looked for");
         return;

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_read_msr[];
@@ -58,6 +59,7 @@ void start(L2& l2, const char* program, std::uint32_t msr) {
 }
 
 void check_without_bitmaps() {
+    const RuleScope rule{{"3C 26.1.3", "without MSR bitmaps every RDMSR and WRMSR exits"}};
     L2 l2{usual_plan(0, usual_ept().pointer())};
     Check check{"without-msr-bitmaps-every-rdmsr-and-wrmsr-exits"};
     for (const std::uint32_t msr : {msr_sysenter_cs, msr_lstar, 0x10U, 0x1234567U}) {
@@ -75,6 +77,7 @@ void check_without_bitmaps() {
 }
 
 void check_bitmaps() {
+    const RuleScope rule{{"3C 25.6.9", "with MSR bitmaps the bit of the MSR and direction decides"}};
     MsrBitmaps bitmaps;
     L2 l2{plan_with(bitmaps)};
     const std::uint64_t lstar = read_msr(msr_lstar);
@@ -127,6 +130,7 @@ void check_bitmaps() {
 
 // An L1 cannot hand L2 what it does not have: MSRs that L0 keeps for itself stay L0's.
 void check_l0_keeps_its_msrs() {
+    const RuleScope rule{{"3C 26.3", "RDMSR without an exit returns the guest's MSR"}};
     MsrBitmaps bitmaps;
     L2 l2{plan_with(bitmaps)};
     constexpr std::uint32_t msr_vmx_basic = 0x480;

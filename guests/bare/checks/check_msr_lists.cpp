@@ -5,6 +5,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_swap_msrs[];
@@ -57,6 +58,7 @@ VmcsPlan plan_with_own_msrs() {
 }
 
 void check_lists() {
+    const RuleScope rule{{"3C 27.4, 28.4, 28.6", "lists are loaded at entries, stored and loaded at exits"}};
     MsrEntry* const load = new_list();
     MsrEntry* const store = new_list();
     MsrEntry* const load_host = new_list();
@@ -86,6 +88,7 @@ void check_lists() {
 
 // The list is processed in order: the last entry of an MSR wins.
 void check_order() {
+    const RuleScope rule{{"3C 27.4", "a list is loaded in its order"}};
     MsrEntry* const load = new_list();
     for (unsigned i = 0; i < 8; ++i) load[i] = {msr_lstar, 0, 0x1000 + i};
     L2 l2{plan_with_own_msrs()};
@@ -103,6 +106,8 @@ struct BadEntry {
 };
 
 void check_failures() {
+    const RuleScope rule{
+        {"3C 27.4", "an entry of a list that cannot be loaded is an exit with reason 34 and its number"}};
     constexpr BadEntry bad[] = {
         {"an-entry-that-loads-fs-base-by-its-msr-list-fails", {msr_fs_base, 0, 0}},
         {"an-entry-whose-msr-list-has-a-reserved-bit-fails", {msr_lstar, 1, 0}},

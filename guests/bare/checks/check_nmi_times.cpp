@@ -11,6 +11,7 @@
 #include "guests/bare/l1/l2_programs.hpp"
 #include "guests/bare/l1/local_apic.hpp"
 #include "guests/bare/l1/reserved_memory.hpp"
+#include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/timer_nmi.hpp"
 
 extern "C" {
@@ -60,6 +61,7 @@ void leave_by_cpuid() {
 }
 
 void check_around_an_exit() {
+    const RuleScope rule{{"3C 26.2", "an NMI is taken at once where nothing blocks it"}};
     Check check{"an-nmi-at-any-tick-of-an-exit-and-its-entry-comes-without-another-exit"};
     constexpr unsigned trials = 600;
     unsigned late = 0;
@@ -76,6 +78,7 @@ void check_around_an_exit() {
 }
 
 void check_around_an_entry() {
+    const RuleScope rule{{"3C 26.2", "an NMI that comes around an entry exits from the guest"}};
     if (!capabilities.pin.may_set(pin::nmi_exiting | pin::activate_vmx_preemption_timer)) {
         report_not_offered("NMI exiting beside the preemption timer");
         return;
@@ -110,6 +113,7 @@ void check_around_an_entry() {
 // Behind an NMI exit NMIs are blocked. Another is sent then, and an entry made that fails at an MSR: a
 // hypervisor beneath meets a fault there, whose end lets the NMI in.
 void check_behind_iret() {
+    const RuleScope rule{{"3A 7.7.1", "IRET ends blocking by NMI, and the NMI that waits comes"}};
     if (!capabilities.pin.may_set(pin::nmi_exiting)) {
         report_not_offered("NMI exiting");
         return;

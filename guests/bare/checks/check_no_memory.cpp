@@ -17,6 +17,7 @@
 #include "guests/bare/l1/local_apic.hpp"
 #include "guests/bare/l1/memory_program.hpp"
 #include "guests/bare/l1/reserved_memory.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_exchange_16_bytes[];
@@ -359,6 +360,7 @@ void check_by_l1(std::uint64_t nothing, std::string_view name) {
 }  // namespace
 
 void check_no_memory() {
+    const RuleScope rule{{"", "where there is no memory reads give ones and writes vanish"}};
     count_interrupts(vector);
     const MemoryHole reserved = top_reserved_range();
     const unsigned width = cpuid(0x80000008).eax & 0xFF;

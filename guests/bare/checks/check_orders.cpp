@@ -11,6 +11,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
 #include "guests/bare/l1/linear_window.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -64,6 +65,7 @@ Outcome try_enter_behind_mov_ss(bool launch) {
 }
 
 void check_vmcs_instructions() {
+    const RuleScope rule{{"3C 31.3", "the checks of an instruction come in the SDM's order"}};
     map_linear(0, 0);
     const void* const hole = window_address(0);
     std::uint64_t value = 0;
@@ -97,6 +99,7 @@ void check_vmcs_instructions() {
 }
 
 void check_invalidations() {
+    const RuleScope rule{{"3C 31.3 INVVPID", "one failure, whatever else is wrong"}};
     if (!capabilities.has_invvpid()) return;
     const L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
     const InvalidationDescriptor all_wrong{0xFFFF'0000, not_canonical};
@@ -113,6 +116,7 @@ struct Order {
 };
 
 void check_entries(L2& l2) {
+    const RuleScope rule{{"3C 27.1, 27.2", "the checks of an entry come in the SDM's order"}};
     const Order orders[] = {
         {"a-bad-control-is-found-before-bad-guest-state", {"", {bad_control, bad_guest}}, vm_fail_valid(7)},
         {"bad-host-state-is-found-before-bad-guest-state", {"", {bad_host, bad_guest}}, vm_fail_valid(8)},
@@ -167,6 +171,7 @@ struct MsrEntry {
 
 // A list with two bad entries behind a good one; the good one is a write that would be seen.
 void check_msr_list() {
+    const RuleScope rule{{"3C 27.4", "MSRs are loaded behind all checks"}};
     constexpr std::uint32_t msr_lstar = 0xC0000082;
     constexpr std::uint32_t msr_fs_base = 0xC0000100;
     constexpr std::uint64_t before = 0x1234'5678;

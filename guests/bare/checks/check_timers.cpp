@@ -7,6 +7,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_spin[];
@@ -40,6 +41,7 @@ namespace {
 constexpr std::uint32_t msr_misc = 0x485;
 
 void check_preemption_timer() {
+    const RuleScope rule{{"3C 26.5.1", "the preemption timer counts down from its value in the VMCS"}};
     VmcsPlan plan = usual_plan(physical(l2_spin), usual_ept().pointer());
     plan.pin |= pin::activate_vmx_preemption_timer;
     L2 l2{plan};
@@ -107,6 +109,7 @@ std::uint64_t low_high(std::uint64_t low, std::uint64_t high) {
 }
 
 void check_tsc_offset() {
+    const RuleScope rule{{"3C 26.3", "RDTSC and RDMSR of the TSC add the TSC offset"}};
     VmcsPlan plan = usual_plan(physical(l2_read_tsc), usual_ept().pointer());
     plan.primary |= primary::use_msr_bitmaps;
     plan.msr_bitmaps = physical(allocate_page());

@@ -8,6 +8,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/trace_reader.hpp"
 
 namespace flatback::guests {
@@ -245,6 +246,7 @@ void check_wrap() {
 }  // namespace
 
 void check_trace() {
+    const RuleScope rule{{"", "L0's own trace tells what happened"}};
     if (!trace_reader::available()) {
         report_not_offered("L0's trace (trace=on)");
         return;

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_write_cr8[];
@@ -58,6 +59,7 @@ volatile std::uint32_t& virtual_tpr(Page* page) {
 }
 
 void check_cr8_exiting() {
+    const RuleScope rule{{"3C 26.1.3", "MOV CR8 exits by its controls"}};
     constexpr std::uint32_t wanted = primary::cr8_load_exiting | primary::cr8_store_exiting;
     if (!capabilities.primary.may_set(wanted)) {
         report_not_offered("CR8 exiting");
@@ -75,6 +77,7 @@ void check_cr8_exiting() {
 }
 
 void check_tpr_shadow() {
+    const RuleScope rule{{"3C 30.3", "with the TPR shadow MOV CR8 accesses the virtual TPR"}};
     Page* const virtual_apic = allocate_page();
     VmcsPlan plan = usual_plan(physical(l2_write_cr8), usual_ept().pointer());
     L2 l2{plan};
@@ -118,6 +121,7 @@ void check_tpr_shadow() {
 }
 
 void check_apic_access() {
+    const RuleScope rule{{"3C 30.4", "an access to the APIC-access page exits or is virtualized"}};
     if (!capabilities.secondary.may_set(secondary::virtualize_apic_accesses)) {
         report_not_offered("the APIC-access page");
         return;
@@ -175,6 +179,7 @@ void check_apic_access() {
 }
 
 void check_virtual_x2apic() {
+    const RuleScope rule{{"3C 30.5", "in virtual x2APIC mode MSR 808H is the virtual TPR"}};
     if (!capabilities.secondary.may_set(secondary::virtualize_x2apic_mode)) {
         report_not_offered("virtual x2APIC mode");
         return;

@@ -7,6 +7,7 @@
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/linear_window.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -17,6 +18,7 @@ constexpr std::uint64_t untouched = 0x5555'AAAA'5555'AAAA;
 constexpr std::uint64_t may_write_all_fields = 1U << 29;
 
 void check_without_current_vmcs() {
+    const RuleScope rule{{"3C 31.3 VMREAD, VMWRITE", "without a current VMCS: VMfailInvalid"}};
     std::uint64_t value = untouched;
     Check check{"vmread-and-vmwrite-without-a-current-vmcs-fail-invalid"};
     check.outcome("VMREAD", try_vmread(guest_rip, value), vm_fail_invalid);
@@ -26,6 +28,7 @@ void check_without_current_vmcs() {
 }
 
 void check_unsupported_fields() {
+    const RuleScope rule{{"3C 31.3 VMREAD, VMWRITE", "a field that there is not is error 12"}};
     // No field: a reserved bit 12, an index past any, bits 63:15, a high half of a natural-width field.
     constexpr std::uint64_t encodings[] = {
         0x1000, 0x01FE, 0x7FFE, 0x1'0000'681E, 0x681F, 0x8000'0000'0000'681E, 0x0801};
@@ -50,6 +53,7 @@ void check_unsupported_fields() {
 }
 
 void check_read_only_fields() {
+    const RuleScope rule{{"3C 31.3 VMWRITE", "a read-only field is error 13 where IA32_VMX_MISC[29] is 0"}};
     constexpr std::uint64_t encodings[] = {field::exit_reason.encoding, field::exit_qualification.encoding,
                                            field::guest_physical_address.encoding,
                                            field::vm_instruction_error.encoding,
@@ -71,6 +75,7 @@ void check_read_only_fields() {
 }
 
 void check_values() {
+    const RuleScope rule{{"3C 25.11.2", "a field keeps what was written, in its width"}};
     std::uint64_t value = 0;
     {
         Check check{"vmwrite-then-vmread-gives-the-value-back-in-every-width"};
@@ -106,6 +111,8 @@ void check_values() {
 }
 
 void check_memory_operands() {
+    const RuleScope rule{
+        {"3C 31.3 VMREAD, VMWRITE", "a memory operand is read or written whole, with its faults"}};
     Page* const low = allocate_page();
     Page* const high = allocate_page();
     const std::uint64_t hole = linear_window + page_size;

@@ -6,6 +6,7 @@
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/linear_window.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -18,6 +19,7 @@ std::uint64_t beyond_width(std::uint64_t address) {
 
 // The errors, in the form they take with this current VMCS or without one.
 void check_bad_pointers(std::string_view suffix, bool has_current) {
+    const RuleScope rule{{"3C 31.3 VMCLEAR, VMPTRLD", "a pointer that does not hold is an error of its own"}};
     const auto fails = [&](std::uint32_t number) {
         return has_current ? vm_fail_valid(number) : vm_fail_invalid;
     };
@@ -44,6 +46,7 @@ void check_bad_pointers(std::string_view suffix, bool has_current) {
 }
 
 void check_faults() {
+    const RuleScope rule{{"3C 31.3 VMCLEAR, VMPTRLD, VMPTRST", "the operand is accessed with its faults"}};
     std::uint64_t value = 0;
     map_linear(0, physical(allocate_page()) | linear_page::present);
     map_linear(1, 0);
@@ -76,6 +79,8 @@ void check_faults() {
 }
 
 void check_current_pointer(std::uint64_t first, std::uint64_t second) {
+    const RuleScope rule{
+        {"3C 31.3 VMPTRST", "the current-VMCS pointer is what VMPTRLD loaded until VMCLEAR"}};
     std::uint64_t stored = 0;
     {
         Check check{"vmptrst-stores-the-pointer-that-vmptrld-loaded"};
@@ -120,6 +125,7 @@ void check_current_pointer(std::uint64_t first, std::uint64_t second) {
 }  // namespace
 
 void check_vmcs_pointer() {
+    const RuleScope rule{{"3C 31.3 VMCLEAR, VMPTRLD", "VMCLEAR and VMPTRLD of a good region"}};
     const PageScope scope;
     Page* const first_page = new_vmcs_region();
     const std::uint64_t first = physical(first_page);

@@ -5,6 +5,7 @@
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/linear_window.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 const Outcome undefined = fault(vector_invalid_opcode);
 
 void check_outside_vmx_operation() {
+    const RuleScope rule{{"3C 31.3", "outside VMX operation: undefined"}};
     const std::uint64_t address = physical(vmxon_region());
     const InvalidationDescriptor descriptor{1, 0};
     std::uint64_t value = 0;
@@ -36,6 +38,7 @@ void check_outside_vmx_operation() {
 }
 
 void check_vmxon_operands() {
+    const RuleScope rule{{"3C 31.3 VMXON", "a region that does not hold is VMfailInvalid"}};
     Page* const region = new_vmcs_region();
     std::uint64_t address = physical(region) + 8;
     Check{"vmxon-of-a-misaligned-address-fails-invalid"}.outcome("VMXON", try_vmxon(&address),
@@ -66,6 +69,7 @@ void check_vmxon_operands() {
 }
 
 void check_in_vmx_operation() {
+    const RuleScope rule{{"3C 31.3 VMXON", "VMXON in VMX operation fails"}};
     const std::uint64_t address = physical(vmxon_region());
     std::uint64_t current = 0;
     {
@@ -96,6 +100,7 @@ void check_in_vmx_operation() {
 }  // namespace
 
 void check_vmx_operation() {
+    const RuleScope rule{{"3C 31.3 VMXON, VMXOFF", "VMX operation is entered and left"}};
     const PageScope scope;
     const std::uint64_t address = physical(vmxon_region());
     Check{"vmxoff-succeeds"}.outcome("VMXOFF", try_vmxoff(), vm_succeed);

@@ -7,6 +7,7 @@
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/l2_idt.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_open_window[];
@@ -38,6 +39,7 @@ constexpr std::uint64_t by_mov_ss = 2;
 constexpr std::uint64_t by_nmi = 8;
 
 void check_interrupt_window() {
+    const RuleScope rule{{"3C 27.7.5", "an exit as soon as the guest can take an interrupt"}};
     VmcsPlan plan = usual_plan(physical(l2_open_window), usual_ept().pointer());
     plan.primary |= primary::interrupt_window_exiting;
     L2 l2{plan};
@@ -74,6 +76,7 @@ void check_interrupt_window() {
 }
 
 void check_window_after_injection() {
+    const RuleScope rule{{"3C 27.7.5", "an exit as soon as the guest can take an interrupt"}};
     VmcsPlan plan = usual_plan(physical(l2_plain), usual_ept().pointer());
     plan.primary |= primary::interrupt_window_exiting;
     L2 l2{plan};
@@ -89,6 +92,7 @@ void check_window_after_injection() {
 }
 
 void check_nmi_window() {
+    const RuleScope rule{{"3C 27.7.6", "an exit as soon as nothing blocks an NMI"}};
     if (!capabilities.pin.may_set(pin::nmi_exiting | pin::virtual_nmis) ||
         !capabilities.primary.may_set(primary::nmi_window_exiting)) {
         report_not_offered("NMI-window exiting");

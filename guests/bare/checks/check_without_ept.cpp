@@ -2,6 +2,7 @@
 // INVVPID. SDM 3C 29.4.
 
 #include "guests/bare/catalogue.hpp"
+#include "guests/bare/checks/stale.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/controls.hpp"
@@ -55,33 +56,14 @@ constexpr std::uint64_t accessed = 1U << 5;
 constexpr std::uint64_t dirty = 1U << 6;
 constexpr std::uint64_t address = free_window;
 
-VmcsPlan plan_without_ept(std::uint64_t cr3, std::uint16_t vpid) {
-    VmcsPlan plan = usual_plan(0, 0);
-    plan.secondary &= ~(secondary::enable_ept | secondary::unrestricted_guest);
-    plan.cr3 = cr3;
-    plan.vpid = vpid;
-    if (vpid == 0) plan.secondary &= ~secondary::enable_vpid;
-    return plan;
-}
-
-Page* page_with(std::uint64_t word) {
-    Page* const page = allocate_page();
-    page->words[0] = word;
-    return page;
-}
-
-void expect_load(Check& check, L2& l2, std::uint64_t want) {
-    start(l2, l2_load, address);
-    if (check.runs_to(l2, reason::vmcall)) check.equal("what L2 read", l2.registers.rax, want);
-}
-
 void check_l1_edits(L2& l2, LinearTables& tables) {
+    const RuleScope rule{{"3C 29.4.3.1", "INVVPID makes a change of paging structures take effect", 19}};
     Page* const first = page_with(0x1111);
     Page* const second = page_with(0x2222);
     tables.entry(address) = physical(first) | present | writable;
     {
         Check check{"without-ept-l2-sees-l1s-memory-through-its-page-tables"};
-        expect_load(check, l2, 0x1111);
+        expect_word(check, l2, 0x1111);
         start(l2, l2_store, address + 8, 0x3333);
         check.runs_to(l2, reason::vmcall);
         check.equal("L1's page", first->words[1], 0x3333);
@@ -94,10 +76,10 @@ void check_l1_edits(L2& l2, LinearTables& tables) {
             if (!capabilities.has_invvpid_type(static_cast<unsigned>(type))) continue;
             tables.entry(address) = physical(first) | present | writable;
             forget_vpid(1);
-            expect_load(check, l2, 0x1111);
+            expect_word(check, l2, 0x1111);
             tables.entry(address) = physical(second) | present | writable;
             invvpid(type, {1, address});
-            expect_load(check, l2, 0x2222);
+            expect_word(check, l2, 0x2222);
         }
     }
     {
@@ -116,6 +98,7 @@ void check_l1_edits(L2& l2, LinearTables& tables) {
 }
 
 void check_l2_edits(L2& l2, LinearTables& tables) {
+    const RuleScope rule{{"3C 29.4.3.1", "the guest's own invalidations reach its VPID"}};
     Page* const first = page_with(0x4444);
     Page* const second = page_with(0x5555);
     struct Way {
@@ -140,6 +123,7 @@ void check_l2_edits(L2& l2, LinearTables& tables) {
 }
 
 void check_cr3_switches(L2& l2, LinearTables& tables) {
+    const RuleScope rule{{"3C 29.4.3.1", "MOV to CR3 and a new CR3 in the VMCS take effect", 19}};
     LinearTables other;
     other.map_image();
     tables.entry(address) = physical(page_with(0x6666)) | present;
@@ -181,6 +165,7 @@ void check_cr3_switches(L2& l2, LinearTables& tables) {
 }
 
 void check_own_page_faults(L2& l2, LinearTables& tables) {
+    const RuleScope rule{{"3C 26.2", "a page fault that does not exit is the guest's"}};
     tables.entry(address) = 0;
     forget_vpid(1);
     use_l2_idt(physical(allocate_page()) + page_size - 64);
@@ -201,36 +186,38 @@ void check_own_page_faults(L2& l2, LinearTables& tables) {
 
 // Two VPIDs by turns on one set of page tables: an edit made while the other one ran is seen after INVVPID.
 void check_vpids_in_turn(LinearTables& tables) {
+    const RuleScope rule{{"3C 29.4.3.1", "a VPID that comes back shows what was invalidated since", 24}};
     Page* const first = page_with(0xA1);
     Page* const second = page_with(0xA2);
     tables.entry(address) = physical(first) | present;
-    L2 one{plan_without_ept(tables.root(), 1)};
+    L2 one{paged_plan(tables.root(), 1, false)};
     forget_vpid(1);
     forget_vpid(2);
     Check check{"without-ept-vpids-1-2-1-with-edits-between-see-the-edits"};
-    expect_load(check, one, 0xA1);
+    expect_word(check, one, 0xA1);
     write(field::virtual_processor_identifier, 2);
-    expect_load(check, one, 0xA1);
+    expect_word(check, one, 0xA1);
     tables.entry(address) = physical(second) | present;
     forget_vpid(1);
     write(field::virtual_processor_identifier, 1);
-    expect_load(check, one, 0xA2);
+    expect_word(check, one, 0xA2);
     forget_vpid(2);
     write(field::virtual_processor_identifier, 2);
-    expect_load(check, one, 0xA2);
+    expect_word(check, one, 0xA2);
 }
 
 // Without VPIDs every entry and exit flushes: no INVVPID is owed.
 void check_without_vpid(LinearTables& tables) {
+    const RuleScope rule{{"3C 29.4.3.1", "without VPIDs every entry and exit invalidates", 25}};
     Page* const first = page_with(0xB1);
     Page* const second = page_with(0xB2);
-    L2 l2{plan_without_ept(tables.root(), 0)};
+    L2 l2{paged_plan(tables.root(), 0, false)};
     Check check{"without-ept-and-without-vpid-an-edit-is-seen-at-the-next-entry"};
     for (unsigned i = 0; i < 3; ++i) {
         tables.entry(address) = physical(first) | present;
-        expect_load(check, l2, 0xB1);
+        expect_word(check, l2, 0xB1);
         tables.entry(address) = physical(second) | present;
-        expect_load(check, l2, 0xB2);
+        expect_word(check, l2, 0xB2);
     }
 }
 
@@ -241,7 +228,7 @@ void check_without_ept() {
     LinearTables tables;
     tables.map_image();
     if (capabilities.has_invvpid()) {
-        L2 l2{plan_without_ept(tables.root(), 1)};
+        L2 l2{paged_plan(tables.root(), 1, false)};
         check_l1_edits(l2, tables);
         check_l2_edits(l2, tables);
         check_cr3_switches(l2, tables);

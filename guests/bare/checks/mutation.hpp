@@ -24,6 +24,7 @@ struct Mutation {
     Deviation deviation = {};
     // The secondary control that the rule is about, where a processor need not have it.
     std::uint32_t secondary = 0;
+    unsigned ledger_row = 0;
 };
 
 // True where the processor has every field that is changed, and the control. Says so where it has not.

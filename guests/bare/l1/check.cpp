@@ -1,6 +1,8 @@
 #include "guests/bare/l1/check.hpp"
 
 #include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/controls.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -17,6 +19,7 @@ bool shows(const Deviation& deviation) {
 void report_deviation(std::string_view name, const Deviation& deviation) {
     Line line;
     report_text("bare_l1.known_deviation", (line << name << ": " << deviation.what).text());
+    report_result(name, Verdict::platform_fault, {}, deviation.what);
 }
 
 Check::Check(std::string_view name) : name_{name} {
@@ -35,12 +38,17 @@ Check::~Check() {
     open_name = {};
     if (assertions_ == 0) {
         report_fail(name_, "asserted nothing");
+        report_result(name_, Verdict::failed, "an assertion", "none");
     } else if (!failed_) {
         report_pass(name_);
+        report_result(name_, Verdict::passed);
     } else if (shows(deviation_)) {
         report_deviation(name_, deviation_);
     } else {
-        report_fail(name_, why_.text());
+        Line why;
+        why << seen_.text() << ", expected " << expected_.text();
+        report_fail(name_, why.text());
+        report_result(name_, Verdict::failed, expected_.text(), seen_.text());
     }
 }
 
@@ -52,28 +60,38 @@ bool Check::failed_first(bool condition) {
 }
 
 Check& Check::outcome(std::string_view what, const Outcome& got, const Outcome& want) {
-    if (failed_first(got == want)) why_ << what << ": " << got << ", expected " << want;
+    if (failed_first(got == want)) {
+        seen_ << what << ": " << got;
+        expected_ << want;
+    }
     return *this;
 }
 
 Check& Check::equal(std::string_view what, std::uint64_t got, std::uint64_t want) {
     if (failed_first(got == want)) {
-        why_ << what << ": ";
-        why_.hexadecimal(got) << ", expected ";
-        why_.hexadecimal(want);
+        seen_ << what << ": ";
+        seen_.hexadecimal(got);
+        expected_.hexadecimal(want);
     }
     return *this;
 }
 
 Check& Check::holds(std::string_view what, bool condition) {
-    if (failed_first(condition)) why_ << "not so: " << what;
+    if (failed_first(condition)) {
+        seen_ << "not so";
+        expected_ << what;
+    }
     return *this;
 }
 
-bool Check::runs_to(L2& l2, std::uint32_t reason) {
+bool Check::runs_to(L2& l2, std::uint32_t wanted) {
     Line why;
-    const bool right = l2.run_to(reason, why);
-    if (failed_first(right)) why_ << why.text();
+    const bool right = l2.run_to(wanted, why);
+    if (failed_first(right)) {
+        seen_ << why.text();
+        expected_ << "exit reason " << std::uint64_t{wanted & 0xFFFF};
+        if ((wanted & reason::entry_failure) != 0) expected_ << " (entry failure)";
+    }
     return right;
 }
 
@@ -90,6 +108,7 @@ Check& Check::known(const Deviation& deviation) {
 
 void report_not_offered(std::string_view name) {
     report_text("bare_l1.not_offered", name);
+    report_result(name, Verdict::not_offered);
 }
 
 }  // namespace flatback::guests

@@ -58,7 +58,9 @@ private:
 
     std::string_view name_;
     Deviation deviation_;
-    Line why_;
+    // Of the first assertion that failed.
+    Line seen_;
+    Line expected_;
     unsigned assertions_ = 0;
     bool failed_ = false;
 };

@@ -18,6 +18,11 @@ void L2::make_current() {
     if (try_vmptrld(&vmcs_address_) != vm_succeed) leave_part("VMPTRLD of a good VMCS failed");
 }
 
+void L2::clear() {
+    try_vmclear(&vmcs_address_);
+    launched_ = false;
+}
+
 std::uint32_t L2::run() {
     last_fault.taken = false;
     const std::uint64_t flags = enter_l2(&registers, !launched_);
@@ -42,7 +47,7 @@ bool L2::run_to(std::uint32_t reason, Line& why) {
         why << "no entry: " << failure;
     } else {
         why << "exit reason " << std::uint64_t{got & 0xFFFF} << ((got >> 31) != 0 ? " (entry failure)" : "");
-        why << " in place of " << std::uint64_t{reason} << ", qualification ";
+        why << ", qualification ";
         why.hexadecimal(read(field::exit_qualification)) << " guest rip ";
         why.hexadecimal(read(field::guest_rip)) << " interruption ";
         why.hexadecimal(read(field::vm_exit_interruption_information));

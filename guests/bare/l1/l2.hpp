@@ -21,6 +21,9 @@ public:
 
     void make_current();
 
+    // VMCLEAR: it is no longer current, and clear: what must be before VMXOFF.
+    void clear();
+
     // Enters L2 and returns the exit reason (with its entry-failure flag). Where the entry did not happen at
     // all, returns no_exit and tells in `failure`.
     std::uint32_t run();

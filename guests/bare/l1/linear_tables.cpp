@@ -31,8 +31,8 @@ void LinearTables::map_image() {
     }
 }
 
-volatile std::uint64_t& LinearTables::entry(std::uint64_t linear_address) {
-    return table_of(linear_address, 1)[index_of(linear_address, 1)];
+volatile std::uint64_t& LinearTables::entry(std::uint64_t linear_address, unsigned level) {
+    return table_of(linear_address, level)[index_of(linear_address, level)];
 }
 
 }  // namespace flatback::guests

@@ -16,8 +16,9 @@ public:
     // Maps the first 48 MB, this image in it, onto themselves in 2 MB pages.
     void map_image();
 
-    // The page-table entry of a 4 KB page; makes the tables on the way.
-    volatile std::uint64_t& entry(std::uint64_t linear_address);
+    // The entry that translates the address at a level (1: of a 4 KB page, to 4); makes the tables on the
+    // way.
+    volatile std::uint64_t& entry(std::uint64_t linear_address, unsigned level = 1);
 
 private:
     std::uint64_t* table_of(std::uint64_t linear_address, unsigned level);

@@ -19,6 +19,9 @@ constexpr std::uint64_t linear_window = 5ULL << 30;
 // included. `entry` is a physical page with linear_page bits, or 0 for no page.
 void map_linear(unsigned index, std::uint64_t entry);
 
+// Writes it and drops nothing.
+void edit_linear(unsigned index, std::uint64_t entry);
+
 inline void* window_address(std::uint64_t offset) {
     return reinterpret_cast<void*>(linear_window + offset);
 }

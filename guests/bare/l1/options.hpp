@@ -1,5 +1,5 @@
 // The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`,
-// `limit=SECONDS`, `skip=NAME,NAME`, `emulator=bochs`; or `registers`, which is neither.
+// `limit=SECONDS`, `skip=NAME,NAME`, `emulator=bochs`, `rules`; or `registers`, which is neither.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,9 @@ public:
     // Seconds that a part may take.
     unsigned limit() const { return limit_; }
 
+    // Each result with the rule that it is about.
+    bool rules() const { return rules_; }
+
     // Told, where another hypervisor hides it, that Bochs emulates the processor.
     bool on_bochs() const { return on_bochs_; }
 
@@ -48,6 +51,7 @@ private:
     std::uint64_t iterations_ = 0;
     unsigned limit_ = 4;
     bool on_bochs_ = false;
+    bool rules_ = false;
 };
 
 }  // namespace flatback::guests

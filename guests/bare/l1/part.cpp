@@ -4,6 +4,7 @@
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/vmcs.hpp"
 #include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/bare/l1/watchdog.hpp"
@@ -81,7 +82,9 @@ void run_part(const Part& part, unsigned seconds) {
     why << (left ? reason().text() : took_too_long);
     if (!Check::open().empty()) why << ", in " << Check::open();
     report_fail(check.text(), why.text());
+    report_result(check.text(), Verdict::failed, "the part comes to its end", why.text());
     Check::forget_open();
+    forget_rules();
 }
 
 void leave_part(std::string_view why) {
