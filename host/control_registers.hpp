@@ -81,11 +81,12 @@ template <ControlRegisterHost H>
     const std::uint64_t efer = host.get(field::guest_ia32_efer);
     const std::uint64_t cr4 = host.get(field::guest_cr4);
     const bool pae = (cr4 & x86::cr4::physical_address_extension) != 0;
-    const bool code_is_64_bit = x86::AccessRights{host.get(field::guest_cs_access_rights)}.is_long_mode();
+    const x86::AccessRights code{host.get(field::guest_cs_access_rights)};
     bool long_mode = (efer & x86::efer::long_mode_active) != 0;
     if ((changed & paging) != 0) {
-        if (code_is_64_bit) return false;
+        if (x86::is_64_bit_mode(efer, code)) return false;
         long_mode = has(paging) && (efer & x86::efer::long_mode_enable) != 0;
+        if (long_mode && code.is_long_mode()) return false;  // SDM 3A 9.8.5.4
         if (!has(paging) && (cr4 & x86::cr4::pcid_enable) != 0) return false;
         // SDM 3A 9.8.5.4: TR must not hold a 16-bit TSS. (VM entry takes only the busy 32-bit type, which in
         // IA-32e mode is the 64-bit one.)

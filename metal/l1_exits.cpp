@@ -150,7 +150,10 @@ void emulate_control_register(Cpu& cpu) {
         std::uint64_t value = access.general_register == 4
                                   ? get(vmx::field::guest_rsp)
                                   : cpu.frame.registers.by_number[access.general_register];
-        if (!x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode()) value &= 0xffffffff;
+        if (!x86::is_64_bit_mode(get(vmx::field::guest_ia32_efer),
+                                 x86::AccessRights{get(vmx::field::guest_cs_access_rights)})) {
+            value &= 0xffffffff;
+        }
         return value;
     };
     L1ControlRegisters host{cpu};

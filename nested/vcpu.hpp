@@ -221,8 +221,10 @@ private:
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
     [[nodiscard]] std::uint64_t l1_operand(unsigned number, std::uint32_t most);
     void set_l1_register(unsigned number, std::uint64_t value);
+    // While it executes a VMX instruction other than VMCALL: those exit in no compatibility mode, so that
+    // IA-32e mode is 64-bit mode.
     [[nodiscard]] bool l1_is_64_bit() {
-        return x86::AccessRights{get_one(vmx::field::guest_cs_access_rights)}.is_long_mode();
+        return (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
     }
     [[nodiscard]] std::uint64_t l1_cr0() {
         return l1_control_register(vmx::field::guest_cr0, vmx::field::cr0_guest_host_mask,

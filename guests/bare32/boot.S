@@ -41,6 +41,7 @@ boot_gdt:
     .quad 0x00CF93000000FFFF            # 10: data
     .quad 0                             # 18: the TSS, filled in by interrupts.cpp
     .quad 0                             # 20: the segment that a check describes
+    .quad 0x00EF9B000000FFFF            # 28: 32-bit code with L, which is reserved outside IA-32e mode
 boot_gdt_end:
 boot_gdt_pointer:
     .word boot_gdt_end - boot_gdt - 1

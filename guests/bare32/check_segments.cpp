@@ -93,12 +93,28 @@ void check_types() {
                   fault(vector_stack_fault));
 }
 
+// SDM 3A 3.4.5: L is reserved outside IA-32e mode, where a processor takes no notice of it.
+void check_long_bit() {
+    Check check{"the-l-bit-of-a-code-segment-means-nothing-outside-ia-32e-mode"};
+    load_cs(long_bit_selector);
+    load_described_fs(segment(0x27, writable_data));
+    memory[4] = 0;
+    const Outcome at_the_limit = try_vmptrst_fs(0x20);
+    const Outcome beyond = try_vmptrst_fs(0x21);
+    const Outcome four_bytes = try_vmread_to_fs(field::guest_rip.encoding, 0x24);
+    load_cs(code_selector);
+    check.outcome("VMPTRST at the limit", at_the_limit, vm_succeed);
+    check.outcome("VMPTRST one byte beyond", beyond, protection);
+    check.outcome("VMREAD, four bytes at the limit", four_bytes, vm_succeed);
+}
+
 }  // namespace
 
 void check_segments() {
     start_vmcs(0, {});
     check_limits();
     check_types();
+    check_long_bit();
     load_null_fs();
 }
 

@@ -11,6 +11,7 @@ constexpr std::uint16_t code_selector = 0x08;
 constexpr std::uint16_t data_selector = 0x10;
 constexpr std::uint16_t task_selector = 0x18;
 constexpr std::uint16_t described_selector = 0x20;
+constexpr std::uint16_t long_bit_selector = 0x28;
 
 // The linear address of the TSS.
 std::uint32_t task_state_base();

@@ -14,6 +14,10 @@ void load_null_fs() {
     asm volatile("movl %0, %%fs" : : "r"(0) : "memory");
 }
 
+void load_cs(std::uint16_t selector) {
+    asm volatile("pushl %0\n\tpushl $1f\n\tlret\n1:" : : "r"(std::uint32_t{selector}) : "memory");
+}
+
 Outcome try_vmptrst_fs(std::uint32_t offset) {
     std::uint32_t flags;
     last_fault.taken = false;

@@ -11,6 +11,9 @@ namespace flatback::guests::bare32 {
 void load_described_fs(std::uint64_t descriptor);
 void load_null_fs();
 
+// Goes on in that code segment.
+void load_cs(std::uint16_t selector);
+
 // The operand at this offset in FS.
 Outcome try_vmptrst_fs(std::uint32_t offset);
 Outcome try_vmptrld_fs(std::uint32_t offset);

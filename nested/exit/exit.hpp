@@ -217,7 +217,8 @@ template <Port P>
 bool NestedVcpu<P>::is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification) {
     const auto access = vmx::ControlRegisterAccess::decode(qualification);
     if (access.control_register != 4 || access.kind != vmx::ControlRegisterAccess::Kind::mov_to) return false;
-    const bool is_64_bit = x86::AccessRights{get(vmx::field::guest_cs_access_rights)}.is_long_mode();
+    const bool is_64_bit = x86::is_64_bit_mode(get(vmx::field::guest_ia32_efer),
+                                               x86::AccessRights{get(vmx::field::guest_cs_access_rights)});
     const std::uint64_t value =
         l1_register(access.general_register) & (is_64_bit ? ~std::uint64_t{0} : 0xffffffff);
     return ((value ^ slot.vmcs12.get(vmx::field::cr4_read_shadow)) &

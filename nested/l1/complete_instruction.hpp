@@ -21,7 +21,8 @@ template <typename Read, typename Write>
     std::uint64_t next = rip + read(field::vm_exit_instruction_length);
     // Outside 64-bit mode RIP wraps at 4 GB.
     if (((next ^ rip) >> 32) != 0) [[unlikely]] {
-        if (!x86::AccessRights{read(field::guest_cs_access_rights)}.is_long_mode()) next &= 0xffffffff;
+        const x86::AccessRights code{read(field::guest_cs_access_rights)};
+        if (!x86::is_64_bit_mode(read(field::guest_ia32_efer), code)) next &= 0xffffffff;
     }
     write(field::guest_rip, next);
     const std::uint32_t state = read(field::guest_interruptibility_state);

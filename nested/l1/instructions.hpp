@@ -91,10 +91,11 @@ template <Port P>
         (reason != vmxon || (get_one(vmx::field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0)) {
         return refuse(detail::invalid_opcode());
     }
-    if (reason == vmcall && !l1_is_64_bit()) {
+    if (reason == vmcall) {
+        const x86::AccessRights code{get_one(vmx::field::guest_cs_access_rights)};
         const bool virtual_8086 = (get_one(vmx::field::guest_rflags) & x86::rflags::virtual_8086) != 0;
-        const bool compatibility = (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
-        if (virtual_8086 || compatibility) return refuse(detail::invalid_opcode());
+        const bool ia32e_mode = (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
+        if (virtual_8086 || (ia32e_mode && !code.is_long_mode())) return refuse(detail::invalid_opcode());
     }
     if (x86::AccessRights{get_one(vmx::field::guest_ss_access_rights)}.privilege_level() != 0) {
         const bool unknown = reason == invvpid && !offers_invvpid();

@@ -200,6 +200,17 @@ TEST(L1Cr0, ASixteenBitTaskIsNoHindranceOutsideIa32eMode) {
     EXPECT_FALSE(guest.in_long_mode());
 }
 
+// CS.L is reserved outside IA-32e mode (SDM 3A 3.4.5): it keeps nobody from anything there but from that
+// mode.
+TEST(L1Cr0, TheLongBitOfCodeIsNoHindranceOutsideIa32eMode) {
+    Guest guest;
+    guest.put(field::guest_cs_access_rights, code_64);
+    ASSERT_TRUE(guest.write_cr0(with_paging));
+    EXPECT_FALSE(guest.in_long_mode());
+    ASSERT_TRUE(guest.write_cr0(protected_mode));
+    EXPECT_EQ(guest.flushes, 1U);
+}
+
 TEST(L1Cr0, LeavesIa32eModeAndDropsTranslations) {
     Guest guest;
     guest.set_long_mode(code_32);

@@ -213,6 +213,15 @@ TEST_P(UnpromisedCr4, AreLookedForIn32BitsOutside64BitMode) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_EQ(l2_moves_to_cr4(0xf'0000'0000 | 0x26a0 | x86::cr4::smx_enable), l2_runs);
     EXPECT_EQ(l1.injected(), 0x8000'0b0dU);
+    l1.vmcs02().set(field::vm_entry_interruption_information, 0);
+    // L2 leaves IA-32e mode; its code segment has L, which is reserved there.
+    l1.vmcs02().set(field::guest_cr4, 0x2680);
+    l1.vmcs02().set(field::guest_ia32_efer, 0x801);
+    l1.vmcs02().set(field::vm_entry_controls,
+                    l1.vmcs02().get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
+    l1.vmcs02().set(field::guest_cs_access_rights, 0xe09b);
+    EXPECT_EQ(l2_moves_to_cr4(0xf'0000'0000 | 0x26a0 | x86::cr4::smx_enable), l2_runs);
+    EXPECT_EQ(l1.injected(), 0x8000'0b0dU);
 }
 
 // --- fields that the processor lacks

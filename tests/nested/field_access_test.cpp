@@ -112,14 +112,16 @@ TEST(FieldAccess, FaultsWhereItsMemoryOperandDoes) {
     EXPECT_EQ(l1.read(field::guest_cr3), 0x1000U);
 }
 
-TEST(FieldAccess, OutsideSixtyFourBitModeHas32Bits) {
+class NarrowFieldAccess : public ::testing::TestWithParam<std::uint32_t> {};
+// L, which is reserved outside IA-32e mode, means nothing there.
+INSTANTIATE_TEST_SUITE_P(CodeAccessRights, NarrowFieldAccess, ::testing::Values(0xc09b, 0xe09b));
+
+TEST_P(NarrowFieldAccess, Has32BitsOutside64BitMode) {
     VirtualCpu l1;
     l1.prepare();
     l1.write(field::guest_cr3, 0x1234'5678'9abc'd000);
     l1.write(field::tsc_offset, 0x1111'2222'3333'4444);
-    // As the engine sees an L1 outside 64-bit mode; the page tables stay as they are.
-    l1.vmcs01().set(field::guest_cs_access_rights, 0xc09b);
-    l1.vmcs01().set(field::guest_rip, 0x10'0000);
+    l1.leave_64_bit_mode(GetParam());
     l1.port.registers.at(2) = 0xffff'ffff'0000'0000 | field::guest_cr3.encoding;
     EXPECT_EQ(l1.execute(ExitReason::vmread, register_operand(0)), vm_succeed);
     EXPECT_EQ(l1.value_read(), 0x9abc'd000U);
@@ -135,7 +137,7 @@ TEST(FieldAccess, OutsideSixtyFourBitModeHas32Bits) {
     l1.port.memory.write<std::uint64_t>(layout::operand, 0x5555'6666'7777'8888);
     EXPECT_EQ(l1.execute(ExitReason::vmwrite, memory_operand(3)), vm_succeed);
 
-    l1.vmcs01().set(field::guest_cs_access_rights, 0xa09b);
+    l1.return_to_64_bit_mode();
     EXPECT_EQ(l1.read(field::guest_cr3), 0x7000U) << "the rest of a natural-width field is cleared";
     EXPECT_EQ(l1.read(field::tsc_offset), 0x7777'8888U) << "and of a 64-bit field";
 }

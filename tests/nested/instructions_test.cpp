@@ -270,6 +270,22 @@ TEST(Vmptrst, FaultsWhereItsOperandCannotBeWritten) {
     EXPECT_EQ(l1.port.cr2, layout::operand);
 }
 
+TEST(InstructionPointer, WrapsAt4GbOutside64BitModeAlone) {
+    for (const std::uint32_t code : {0xc09bU, 0xe09bU}) {  // L is reserved there and means nothing
+        VirtualCpu l1;
+        l1.prepare();
+        l1.leave_64_bit_mode(code);
+        l1.vmcs01().set(field::guest_rip, 0xffff'fffe);
+        EXPECT_EQ(l1.vmptrst(), vm_succeed);
+        EXPECT_LT(l1.vmcs01().get(field::guest_rip), 16U);
+    }
+    VirtualCpu l1;
+    l1.prepare();
+    l1.vmcs01().set(field::guest_rip, 0xffff'fffe);
+    EXPECT_EQ(l1.vmptrst(), vm_succeed);
+    EXPECT_GT(l1.vmcs01().get(field::guest_rip), 0xffff'ffffU);
+}
+
 TEST(Vmcall, InVmxRootOperationIsError1) {
     VirtualCpu l1;
     l1.enter_vmx_operation();

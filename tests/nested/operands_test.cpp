@@ -168,11 +168,10 @@ TEST_F(Operand, ThatMeetsADataBreakpointOfL1sTrapsWhenItsInstructionIsDone) {
 
 // --- outside 64-bit mode
 
-class SegmentedOperand : public Operand {
+class SegmentedOperand : public Operand, public ::testing::WithParamInterface<std::uint32_t> {
 protected:
     SegmentedOperand() {
-        l1.vmcs01().set(field::guest_cs_access_rights, 0xc09b);
-        l1.vmcs01().set(field::guest_rip, 0x10'0000);
+        l1.leave_64_bit_mode(GetParam());
         operands.address_bits = 32;
         operands.register2 = 2;
     }
@@ -185,13 +184,16 @@ protected:
     vmx::InstructionOperands operands;
 };
 
-TEST_F(SegmentedOperand, HasABaseInEverySegment) {
+// With and without L, which is reserved outside IA-32e mode and means nothing there.
+INSTANTIATE_TEST_SUITE_P(CodeAccessRights, SegmentedOperand, ::testing::Values(0xc09b, 0xe09b));
+
+TEST_P(SegmentedOperand, HasABaseInEverySegment) {
     set(SegmentRegister::ds, 0xffff'f000, 0xffff'ffff, 0xc093);
     EXPECT_EQ(store(operands, 0x9000), vm_succeed) << "the sum wraps at 4 GB";
     EXPECT_EQ(at(0x8000), stored);
 }
 
-TEST_F(SegmentedOperand, MustEndWithinTheLimit) {
+TEST_P(SegmentedOperand, MustEndWithinTheLimit) {
     set(SegmentRegister::ds, 0, 0x8007, 0x4093);
     EXPECT_EQ(store(operands, 0x8000), vm_succeed);
     EXPECT_EQ(store(operands, 0x8001), general_protection);
@@ -206,7 +208,7 @@ TEST_F(SegmentedOperand, MustEndWithinTheLimit) {
     EXPECT_EQ(l1.execute(ExitReason::invvpid, operands, 0x8000), general_protection) << "sixteen";
 }
 
-TEST_F(SegmentedOperand, MayLieInAnExpandDownSegmentAboveItsLimit) {
+TEST_P(SegmentedOperand, MayLieInAnExpandDownSegmentAboveItsLimit) {
     set(SegmentRegister::ds, 0, 0x7fff, 0x4097);
     EXPECT_EQ(store(operands, 0x8000), vm_succeed);
     EXPECT_EQ(store(operands, 0x7ffc), general_protection);
@@ -215,7 +217,7 @@ TEST_F(SegmentedOperand, MayLieInAnExpandDownSegmentAboveItsLimit) {
     EXPECT_EQ(store(operands, 0xfffc), general_protection);
 }
 
-TEST_F(SegmentedOperand, NeedsASegmentThatIsUsableAndOfTheRightKind) {
+TEST_P(SegmentedOperand, NeedsASegmentThatIsUsableAndOfTheRightKind) {
     set(SegmentRegister::ds, 0, 0xffff'ffff, 0x1'0000);
     EXPECT_EQ(store(operands, 0x8000), general_protection);
     set(SegmentRegister::ds, 0, 0xffff'ffff, 0xc091);  // read-only data
@@ -229,7 +231,7 @@ TEST_F(SegmentedOperand, NeedsASegmentThatIsUsableAndOfTheRightKind) {
     EXPECT_EQ(l1.execute(ExitReason::vmptrld, operands, 0x8000), general_protection);
 }
 
-TEST_F(SegmentedOperand, Uses32BitsOfTheTypeRegister) {
+TEST_P(SegmentedOperand, Uses32BitsOfTheTypeRegister) {
     l1.port.memory.write<std::uint64_t>(0x8000, 0);
     l1.port.memory.write<std::uint64_t>(0x8008, 0);
     l1.port.registers.at(2) = 0xffff'ffff'0000'0002;

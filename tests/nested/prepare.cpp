@@ -68,6 +68,22 @@ void VirtualCpu::set_up_l1_state() {
     }
 }
 
+void VirtualCpu::leave_64_bit_mode(std::uint32_t code_rights) {
+    FakeVmcs& v = vmcs01();
+    v.set(field::guest_cs_access_rights, code_rights);
+    v.set(field::guest_ia32_efer, 0x801);
+    v.set(field::vm_entry_controls, v.get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
+    v.set(field::guest_rip, 0x10'0000);
+    v.set(field::guest_pdpte0, (layout::page_tables + 0x2000) | 1);
+}
+
+void VirtualCpu::return_to_64_bit_mode() {
+    FakeVmcs& v = vmcs01();
+    v.set(field::guest_cs_access_rights, 0xa09b);
+    v.set(field::guest_ia32_efer, 0xd01);
+    v.set(field::vm_entry_controls, v.get(field::vm_entry_controls) | vmx::entry_control::ia32e_mode_guest);
+}
+
 void VirtualCpu::enter_vmx_operation() {
     ASSERT_EQ(vmxon(), vm_succeed);
 }

@@ -59,7 +59,7 @@ Outcome VirtualCpu::execute(ExitReason reason, const vmx::InstructionOperands& o
     if (operands.register2 != 4 && type != 0) port.registers.at(operands.register2) = type;
     // No mode but the 64-bit one has 64-bit addresses.
     vmx::InstructionOperands encoded = operands;
-    if (!x86::AccessRights{vmcs01().get(field::guest_cs_access_rights)}.is_long_mode())
+    if ((vmcs01().get(field::guest_ia32_efer) & x86::efer::long_mode_active) == 0)
         encoded.address_bits = std::min(encoded.address_bits, 32U);
     return execute_raw(reason, encoded.encode().value, displacement);
 }
@@ -257,7 +257,8 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
                 event.has_error_code() ? std::optional{v.get(field::vm_entry_exception_error_code)}
                                        : std::nullopt};
     }
-    if (rip == rip_before + instruction_length) {
+    const bool ia32e_mode = (v.get(field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
+    if (rip == ((rip_before + instruction_length) & (ia32e_mode ? ~0ULL : 0xffff'ffff))) {
         const std::uint64_t rflags = v.get(field::guest_rflags);
         EXPECT_EQ(rflags & ~x86::rflags::arithmetic, x86::rflags::fixed_one | extra_rflags);
         switch (rflags & x86::rflags::arithmetic) {

@@ -137,6 +137,9 @@ public:
         make_vmcs(0);
     }
     void prepare_and_launch();
+    // L1 in 32-bit code with PAE paging, by the same page tables; and in 64-bit code again.
+    void leave_64_bit_mode(std::uint32_t code_rights = 0xc09b);
+    void return_to_64_bit_mode();
 
     // --- L2
     Outcome l2_exits(const L2Exit& exit);
