@@ -1,9 +1,7 @@
 #include "metal/l1_exits.hpp"
 
-#include <type_traits>
-
-#include "host/control_registers.hpp"
 #include "host/cpuid.hpp"
+#include "host/l1.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
@@ -114,63 +112,26 @@ void emulate_msr(Cpu& cpu, bool write) {
     advance();
 }
 
-// What host/control_registers.hpp works on: vmcs01, which is current.
-class L1ControlRegisters final {
-public:
-    explicit L1ControlRegisters(Cpu& cpu) : cpu_(cpu) {}
-
-    template <vmx::FieldWidth W, vmx::FieldKind K>
-    [[nodiscard]] vmx::field_value_t<W> get(vmx::Field<W, K> what) const {
-        return metal::get(what);
-    }
-    template <vmx::FieldWidth W, vmx::FieldKind K>
-    void put(vmx::Field<W, K> what, std::type_identity_t<vmx::field_value_t<W>> value) {
-        metal::put(what, value);
-    }
-    [[nodiscard]] const std::byte* l1_page(x86::Gpa<x86::L1> address) { return cpu_.port.l1_page(address); }
-    [[nodiscard]] bool in_vmx_operation() const { return cpu_.vcpu.in_vmx_operation(); }
-    void set_cache_control(std::uint64_t bits) {
+// What host/ asks of the processor itself.
+struct ThisProcessor {
+    static void set_cache_control(std::uint64_t bits) {
         constexpr std::uint64_t all = x86::cr0::cache_disable | x86::cr0::not_write_through;
-        metal::write_cr0((read_cr0() & ~all) | bits);
+        write_cr0((read_cr0() & ~all) | bits);
     }
-    void translations_changed() { cpu_.vcpu.l1_translations_changed(); }
-    void efer_changed() { cpu_.vcpu.l1_msr_changed(); }
-
-private:
-    Cpu& cpu_;
 };
-static_assert(host::ControlRegisterHost<L1ControlRegisters>);
+static_assert(host::Processor<ThisProcessor>);
 
 // Only MOV to CR0 that changes NE, and to CR4 that sets a bit of L0's mask, exit: the masks cover no bit that
 // CLTS or LMSW change.
 void emulate_control_register(Cpu& cpu) {
-    const auto access = vmx::ControlRegisterAccess::decode(get(vmx::field::exit_qualification));
-    using Kind = vmx::ControlRegisterAccess::Kind;
-    const auto source = [&] {
-        std::uint64_t value = access.general_register == 4
-                                  ? get(vmx::field::guest_rsp)
-                                  : cpu.frame.registers.by_number[access.general_register];
-        if (!x86::is_64_bit_mode(get(vmx::field::guest_ia32_efer),
-                                 x86::AccessRights{get(vmx::field::guest_cs_access_rights)})) {
-            value &= 0xffffffff;
-        }
-        return value;
-    };
-    L1ControlRegisters host{cpu};
-    bool done = false;
-    if (access.kind == Kind::mov_to && access.control_register == 0) {
-        done = host::write_cr0(host, cpu.capabilities, source());
-    } else if (access.kind == Kind::mov_to && access.control_register == 4) {
-        done = host::write_cr4(host, cpu.capabilities, source());
-    } else {
+    ThisProcessor processor;
+    host::L1 l1{cpu.vcpu, cpu.port, processor};
+    const host::Outcome outcome = host::emulate_control_register_access(l1);
+    if (outcome == host::Outcome::not_handled) {
         panic("an access of L1's to a control register that L0 does not intercept, qualification ",
               log::hex(get(vmx::field::exit_qualification)));
     }
-    if (done) {
-        advance();
-    } else {
-        cpu.vcpu.inject(general_protection);
-    }
+    l1.conclude(outcome);
 }
 
 [[noreturn, gnu::cold]] void l1_died(const char* how) {

@@ -31,6 +31,7 @@
 #include "ept/ept02.hpp"
 #include "events.hpp"
 #include "exit/routing.hpp"
+#include "fault.hpp"
 #include "notice.hpp"
 #include "port.hpp"
 #include "vmcs/newest.hpp"
@@ -42,15 +43,6 @@ namespace flatback::nested {
 
 // How the host must enter the guest that is current after a call.
 enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1 };
-
-// A fault that L1's instruction raises.
-struct Fault {
-    static constexpr std::uint8_t none = 0xff;  // no fault: the instruction is executed again
-    std::uint8_t vector;
-    bool has_error_code = false;
-    std::uint32_t error_code = 0;
-    std::uint64_t page_fault_address = 0;  // CR2, for #PF
-};
 
 struct Configuration {
     tag::Policy tags = tag::Policy::mapped;

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "host/l1.hpp"
 #include "judge/trial/l1_space.hpp"
 #include "judge/trial/machine_port.hpp"
 #include "machine/program/layout.hpp"
@@ -37,6 +38,17 @@ using Engine = nested::NestedVcpu<MachinePort>;
 
 constexpr nested::Fault general_protection{
     .vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true};
+
+/// What host/ asks of the processor itself.
+struct TrialProcessor {
+    Registers& registers;
+
+    void set_cache_control(std::uint64_t bits) {
+        constexpr std::uint64_t all = x86::cr0::cache_disable | x86::cr0::not_write_through;
+        registers.cr0 = (registers.cr0 & ~all) | bits;
+    }
+};
+static_assert(host::Processor<TrialProcessor>);
 
 Machine::Options machine_options(const NestedWorld::Options& options) {
     Machine::Options machine;
@@ -143,8 +155,6 @@ struct NestedWorld::VirtualCpu {
                                      get(field::guest_rflags));
     }
     void set_up_vmcs01(const Host& host, const L1Space& space);
-    [[nodiscard]] bool write_cr0(std::uint64_t value, const nested::Capabilities& capabilities);
-    [[nodiscard]] bool write_cr4(std::uint64_t value, const nested::Capabilities& capabilities);
 };
 
 struct NestedWorld::VirtualMachine {
@@ -630,15 +640,12 @@ bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
             }
             return true;
         case vmx::ExitReason::control_register_access: {
-            const auto access = vmx::ControlRegisterAccess::decode(guest.get(field::exit_qualification));
-            const std::uint64_t value = general[access.general_register];
-            const bool written = access.control_register == 0 ? guest.write_cr0(value, host_->capabilities)
-                                                              : guest.write_cr4(value, host_->capabilities);
-            if (written) {
-                guest.advance();
-            } else {
-                guest.engine.inject(general_protection);
-            }
+            TrialProcessor here{machine_.cpu(guest.port.processor()).registers};
+            host::L1 l1{guest.engine, guest.port, here};
+            const host::Outcome outcome = host::emulate_control_register_access(l1);
+            if (outcome == host::Outcome::not_handled)
+                throw EngineFailure("an access of L1's to a control register that L0 did not ask for");
+            l1.conclude(outcome);
             return true;
         }
         case vmx::ExitReason::exception_or_nmi:  // another NMI, while L0 waits to give one
@@ -699,37 +706,6 @@ bool NestedWorld::handle_vmx_instruction(VirtualCpu& guest, vmx::ExitReason reas
         if (operand != nullptr) std::copy(words.begin(), words.end(), operand);
     }
     return launch;
-}
-
-/// MOV to CR0 exits where L1 changes CR0.NE, and in VMX operation CR0.PE and CR0.PG too.
-bool NestedWorld::VirtualCpu::write_cr0(std::uint64_t value, const nested::Capabilities& capabilities) {
-    using namespace x86::cr0;
-    if (value >> 32 != 0) return false;
-    value = (value & defined_bits) | extension_type;
-    if ((value & paging) != 0 && (value & protection_enable) == 0) return false;
-    if ((value & not_write_through) != 0 && (value & cache_disable) == 0) return false;
-    const std::uint64_t before = get(field::guest_cr0);
-    const bool clears_paging = (before & ~value & paging) != 0;
-    if (clears_paging) return false;  // L1 is in 64-bit mode
-    if (engine.in_vmx_operation() && !capabilities.promised.cr0.permits(value)) return false;
-    put(field::guest_cr0, value | numeric_error);
-    put(field::cr0_read_shadow, value);
-    return true;
-}
-
-bool NestedWorld::VirtualCpu::write_cr4(std::uint64_t value, const nested::Capabilities& capabilities) {
-    using namespace x86::cr4;
-    const std::uint64_t before = get(field::guest_cr4);
-    if ((value & ~capabilities.promised.cr4.fixed1) != 0) return false;
-    if (engine.in_vmx_operation() && !capabilities.promised.cr4.permits(value)) return false;
-    if ((value & physical_address_extension) == 0) return false;
-    if ((value & ~before & pcid_enable) != 0 && (get(field::guest_cr3) & x86::cr3::pcid_mask) != 0)
-        return false;
-    put(field::guest_cr4, value | vmx_enable);
-    put(field::cr4_read_shadow, value);
-    if (((value ^ before) & (page_global_enable | smep_enable | pcid_enable)) != 0)
-        engine.l1_translations_changed();
-    return true;
 }
 
 // --- permitted outcomes ---

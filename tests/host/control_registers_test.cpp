@@ -1,9 +1,11 @@
-// MOV to CR0 and CR4 as L0 completes them, against SDM 2B "MOV-Move to/from Control Registers" and 3A 9.8.5.
-#include "host/control_registers.hpp"
-
+// The instructions that load control registers as L0 completes them, against SDM 2B "MOV-Move to/from Control
+// Registers", 2A "CLTS" and "LMSW", and 3A 9.8.5.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
+
+#include "host/control_register_access.hpp"
 
 namespace flatback::host {
 namespace {
@@ -77,22 +79,32 @@ public:
         EXPECT_EQ((get(field::guest_ia32_efer) & efer::long_mode_active) != 0, control);
         return control;
     }
-    [[nodiscard]] bool write_cr0(std::uint64_t value) {
-        return host::write_cr0(*this, usual_capabilities(), value);
-    }
-    [[nodiscard]] bool write_cr4(std::uint64_t value) {
-        return host::write_cr4(*this, usual_capabilities(), value);
+    [[nodiscard]] const nested::Capabilities& capabilities() const { return promised; }
+    [[nodiscard]] std::uint64_t& general_register(unsigned number) { return general[number]; }
+
+    // False: #GP(0).
+    [[nodiscard]] bool write_cr0(std::uint64_t value) { return is_done(host::write_cr0(*this, value)); }
+    [[nodiscard]] bool write_cr3(std::uint64_t value) { return is_done(host::write_cr3(*this, value)); }
+    [[nodiscard]] bool write_cr4(std::uint64_t value) { return is_done(host::write_cr4(*this, value)); }
+    [[nodiscard]] Outcome exit(const vmx::ControlRegisterAccess& access) {
+        put(field::exit_qualification, access.encode());
+        return emulate_control_register_access(*this);
     }
     // #GP(0), and nothing of L1 has changed.
     void expect_fault_of_cr0(std::uint64_t value) {
         expect_fault([&] { return write_cr0(value); });
+    }
+    void expect_fault_of_cr3(std::uint64_t value) {
+        expect_fault([&] { return write_cr3(value); });
     }
     void expect_fault_of_cr4(std::uint64_t value) {
         expect_fault([&] { return write_cr4(value); });
     }
 
     static constexpr std::uint64_t page_address = 0x7000;
+    nested::Capabilities promised = usual_capabilities();
     std::map<std::uint32_t, std::uint64_t> words;
+    std::array<std::uint64_t, 16> general{};
     alignas(4096) std::uint64_t page[512] = {};
     bool vmx_operation = false;
     std::uint64_t cache_control = 0;
@@ -100,6 +112,10 @@ public:
     unsigned efer_changes = 0;
 
 private:
+    static bool is_done(Outcome outcome) {
+        EXPECT_TRUE(outcome == Outcome::done || outcome == Outcome::general_protection);
+        return outcome == Outcome::done;
+    }
     void expect_fault(auto&& instruction) {
         const auto before = words;
         const std::uint64_t cache_before = cache_control;
@@ -113,7 +129,7 @@ private:
         EXPECT_EQ(efer_changes, 0U);
     }
 };
-static_assert(ControlRegisterHost<Guest>);
+static_assert(ControlRegisterExitHost<Guest>);
 
 TEST(L1Cr0, NumericErrorIsTheReadersOnly) {
     Guest guest;
@@ -326,6 +342,141 @@ TEST(L1Cr4, PaePointersAreLoadedOrTheInstructionFaults) {
     EXPECT_EQ(guest.get(field::guest_pdpte1), 0x3001U);
     ASSERT_TRUE(guest.write_cr4(cr4::physical_address_extension | cr4::page_global_enable));
     EXPECT_EQ(guest.get(field::guest_pdpte1), 0x4001U);
+}
+
+// SDM 2B: with CR4.CET set CR0.WP cannot be cleared, nor CR4.CET be set without it.
+TEST(L1Cr0, ControlFlowEnforcementHoldsWriteProtect) {
+    Guest guest;
+    guest.promised.promised.cr4.fixed1 |= cr4::control_flow_enforcement;
+    guest.set_cr0(protected_mode | cr0::write_protect);
+    guest.set_cr4(cr4::control_flow_enforcement);
+    guest.expect_fault_of_cr0(protected_mode | cr0::numeric_error);
+    EXPECT_TRUE(guest.write_cr0(protected_mode | cr0::write_protect | cr0::numeric_error));
+}
+TEST(L1Cr4, ControlFlowEnforcementNeedsWriteProtect) {
+    Guest guest;
+    guest.promised.promised.cr4.fixed1 |= cr4::control_flow_enforcement;
+    guest.expect_fault_of_cr4(cr4::control_flow_enforcement);
+    guest.set_cr0(protected_mode | cr0::write_protect);
+    EXPECT_TRUE(guest.write_cr4(cr4::control_flow_enforcement));
+}
+
+TEST(L1Cr4, Ia32eModeKeepsTheDepthOfPaging) {
+    Guest guest;
+    guest.promised.promised.cr4.fixed1 |= cr4::five_level_paging;
+    ASSERT_TRUE(guest.write_cr4(cr4::five_level_paging));
+    guest.set_long_mode(code_64);
+    guest.expect_fault_of_cr4(cr4::physical_address_extension | cr4::five_level_paging);
+    guest.set_cr4(cr4::physical_address_extension | cr4::five_level_paging);
+    guest.expect_fault_of_cr4(cr4::physical_address_extension);
+}
+
+// SDM 3A 3.4.5: outside IA-32e mode CS.L is reserved, so that code with it is no 64-bit code.
+TEST(L1Cr0, CodeWithLOutsideIa32eModeLeavesPaging) {
+    Guest guest;
+    guest.set_cr0(with_paging);
+    guest.put(field::guest_cs_access_rights, code_64);
+    EXPECT_TRUE(guest.write_cr0(protected_mode | cr0::numeric_error));
+    guest.set_cr0(protected_mode);
+    EXPECT_TRUE(guest.write_cr0(with_paging));
+}
+
+TEST(L1Cr3, ReservedBitsFault) {
+    Guest guest;
+    guest.set_long_mode(code_64);
+    guest.expect_fault_of_cr3(1ULL << 40);
+    guest.expect_fault_of_cr3(0x1000 | 1ULL << 63);  // without PCIDE the bit means nothing
+    ASSERT_TRUE(guest.write_cr3(0xff'ffff'f018));
+    EXPECT_EQ(guest.get(field::guest_cr3), 0xff'ffff'f018U);
+    EXPECT_EQ(guest.flushes, 1U);
+}
+
+// SDM 3A 4.10.4.1: bit 63 says that nothing is to be dropped, and is not stored.
+TEST(L1Cr3, WithPcidsBit63KeepsTranslations) {
+    Guest guest;
+    guest.set_long_mode(code_64);
+    guest.set_cr4(cr4::physical_address_extension | cr4::pcid_enable);
+    ASSERT_TRUE(guest.write_cr3(0x1003 | 1ULL << 63));
+    EXPECT_EQ(guest.get(field::guest_cr3), 0x1003U);
+    EXPECT_EQ(guest.flushes, 0U);
+    ASSERT_TRUE(guest.write_cr3(0x1004));
+    EXPECT_EQ(guest.flushes, 1U);
+}
+
+TEST(L1Cr3, PaePointersAreLoadedOrTheInstructionFaults) {
+    Guest guest;
+    guest.set_cr4(cr4::physical_address_extension);
+    ASSERT_TRUE(guest.write_cr3(0x9000)) << "without paging nothing is read";
+    guest.set_cr0(with_paging);
+    guest.flushes = 0;
+    guest.page[2] = 0x5003;
+    guest.expect_fault_of_cr3(Guest::page_address);
+    EXPECT_EQ(guest.get(field::guest_cr3), 0x9000U);
+    guest.page[2] = 0x5001;
+    ASSERT_TRUE(guest.write_cr3(Guest::page_address));
+    EXPECT_EQ(guest.get(field::guest_pdpte2), 0x5001U);
+    EXPECT_EQ(guest.get(field::guest_cr3), Guest::page_address);
+}
+
+// What L1 reads is the shadow where the mask has the bit, and the register elsewhere.
+TEST(L1MachineStatus, ClearsTaskSwitchedAlone) {
+    Guest guest;
+    guest.put(field::cr0_guest_host_mask, held_cr0 | cr0::task_switched);
+    guest.set_cr0(protected_mode | cr0::task_switched);
+    guest.put(field::guest_cr0, guest.get(field::guest_cr0) | cr0::write_protect);
+    ASSERT_EQ(guest.exit({.kind = vmx::ControlRegisterAccess::Kind::clts}), Outcome::done);
+    EXPECT_EQ(guest.get(field::guest_cr0), protected_mode | cr0::write_protect | held_cr0);
+    EXPECT_EQ(guest.get(field::cr0_read_shadow), protected_mode | cr0::write_protect);
+}
+
+TEST(L1MachineStatus, IsLoadedFromFourBits) {
+    using Kind = vmx::ControlRegisterAccess::Kind;
+    Guest guest;
+    guest.put(field::cr0_guest_host_mask, held_cr0);
+    guest.set_cr0(cr0::extension_type | cr0::task_switched);
+    ASSERT_EQ(guest.exit({.kind = Kind::lmsw, .lmsw_source = 0xfff7}), Outcome::done);
+    EXPECT_EQ(guest.get(field::cr0_read_shadow), cr0::extension_type | 7);
+    ASSERT_EQ(guest.exit({.kind = Kind::lmsw, .lmsw_source = 0x8}), Outcome::done);
+    EXPECT_EQ(guest.get(field::cr0_read_shadow), protected_mode | cr0::task_switched) << "PE stays";
+    EXPECT_EQ(guest.get(field::guest_cr0), protected_mode | cr0::task_switched | held_cr0);
+}
+
+TEST(L1ControlRegisterAccess, TakesTheOperandInTheWidthOfTheMode) {
+    using Kind = vmx::ControlRegisterAccess::Kind;
+    Guest guest;
+    guest.general[9] = 0xffff'ffff'0000'0000 | cr4::page_global_enable;
+    const vmx::ControlRegisterAccess access{
+        .control_register = 4, .kind = Kind::mov_to, .general_register = 9};
+    ASSERT_EQ(guest.exit(access), Outcome::done);
+    EXPECT_EQ(guest.get(field::cr4_read_shadow), cr4::page_global_enable);
+    guest.put(field::guest_cs_access_rights, code_64);
+    EXPECT_EQ(guest.exit(access), Outcome::done) << "CS.L alone is no 64-bit mode";
+    guest.set_long_mode(code_64);
+    EXPECT_EQ(guest.exit(access), Outcome::general_protection);
+}
+
+TEST(L1ControlRegisterAccess, KnowsRsp) {
+    using Kind = vmx::ControlRegisterAccess::Kind;
+    Guest guest;
+    guest.set_long_mode(code_64);
+    guest.put(field::guest_rsp, 0x3000);
+    ASSERT_EQ(guest.exit({.control_register = 3, .kind = Kind::mov_to, .general_register = 4}),
+              Outcome::done);
+    EXPECT_EQ(guest.get(field::guest_cr3), 0x3000U);
+    guest.put(field::guest_cr3, 0x4000);
+    ASSERT_EQ(guest.exit({.control_register = 3, .kind = Kind::mov_from, .general_register = 4}),
+              Outcome::done);
+    EXPECT_EQ(guest.get(field::guest_rsp), 0x4000U);
+    ASSERT_EQ(guest.exit({.control_register = 3, .kind = Kind::mov_from, .general_register = 15}),
+              Outcome::done);
+    EXPECT_EQ(guest.general[15], 0x4000U);
+}
+
+TEST(L1ControlRegisterAccess, LeavesTheTaskPriorityToTheHost) {
+    using Kind = vmx::ControlRegisterAccess::Kind;
+    Guest guest;
+    for (const Kind kind : {Kind::mov_to, Kind::mov_from})
+        EXPECT_EQ(guest.exit({.control_register = 8, .kind = kind}), Outcome::not_handled);
 }
 
 }  // namespace

@@ -1,0 +1,53 @@
+// L1 while it runs: what the other headers of this folder work on, over the engine, the host's Port and its
+// processor. Holds nothing itself, so that one is made for an exit and forgotten. vmcs01 is current.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../nested/l1/complete_instruction.hpp"
+#include "../nested/vcpu.hpp"
+#include "control_register_access.hpp"
+#include "current_vmcs.hpp"
+#include "outcome.hpp"
+#include "processor.hpp"
+
+namespace flatback::host {
+
+template <nested::Port P, Processor M>
+class L1 final : public CurrentVmcs<P> {
+public:
+    L1(nested::NestedVcpu<P>& vcpu, P& port, M& processor)
+        : CurrentVmcs<P>(port), vcpu_(vcpu), processor_(processor) {}
+
+    [[nodiscard]] const nested::Capabilities& capabilities() const { return vcpu_.capabilities(); }
+    [[nodiscard]] bool in_vmx_operation() const { return vcpu_.in_vmx_operation(); }
+    [[nodiscard]] std::uint64_t& general_register(unsigned number) {
+        return this->port_.general_register(number);
+    }
+    [[nodiscard]] const std::byte* l1_page(x86::Gpa<x86::L1> address) { return this->port_.l1_page(address); }
+    void translations_changed() { vcpu_.l1_translations_changed(); }
+    void efer_changed() { vcpu_.l1_msr_changed(); }
+    void set_cache_control(std::uint64_t bits) { processor_.set_cache_control(bits); }
+
+    // The instruction is over: RIP moves on and what goes with it, or L1 gets its fault.
+    void conclude(Outcome outcome) {
+        if (outcome == Outcome::done) {
+            complete();
+        } else {
+            vcpu_.inject(fault_of(outcome));
+        }
+    }
+
+    [[gnu::always_inline]] void complete() {
+        nested::complete_instruction([this](auto what) { return this->get(what); },
+                                     [this](auto what, auto value) { this->put(what, value); },
+                                     this->get(vmx::field::guest_rflags));
+    }
+
+private:
+    nested::NestedVcpu<P>& vcpu_;
+    M& processor_;
+};
+
+}  // namespace flatback::host
