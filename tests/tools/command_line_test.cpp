@@ -150,5 +150,22 @@ TEST(CommandLine, DocsAndCleanAreTheScripts) {
     EXPECT_NE(error_of({"clean"}).find("./flatback"), std::string::npos);
 }
 
+TEST(CommandLine, ConformTakesWhatIsCheckedAndWhereTheResultsGo) {
+    const auto parsed =
+        parse({"conform", "--under", "kvm", "--only", "stale*", "--no-costs", "--json", "j", "--junit", "x"});
+    ASSERT_TRUE(parsed);
+    const auto& options = std::get<ConformOptions>(*parsed);
+    EXPECT_EQ(options.under, "kvm");
+    EXPECT_EQ(options.only, "stale*");
+    EXPECT_FALSE(options.costs);
+    EXPECT_EQ(options.json_file, "j");
+    EXPECT_EQ(options.junit_file, "x");
+    EXPECT_NE(error_of({"conform", "--under", "hyper-v"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--only", "a b"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--under", "kvm", "--l0-cmdline", "trace=on"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--l0-cmdline", "colour=red"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--json", "j", "--junit", "j"}), "accepted");
+}
+
 }  // namespace
 }  // namespace flatback::tools

@@ -46,21 +46,6 @@ Result<BootModule> module_from(const std::string& argument) {
     return module;
 }
 
-// L0 refuses a word that it does not know, but only once it has been booted.
-Result<> check_l0_words(std::string_view command_line) {
-    constexpr std::string_view blanks = " \t\r\n";
-    for (;;) {
-        const std::size_t start = command_line.find_first_not_of(blanks);
-        if (start == std::string_view::npos) return {};
-        command_line.remove_prefix(start);
-        const std::string_view word = command_line.substr(0, command_line.find_first_of(blanks));
-        if (!interface::is_l0_word(word))
-            return fail(ExitStatus::usage, fmt::format("--l0-cmdline: L0 has no word {}; there are: {}",
-                                                       printable(word), interface::l0_words));
-        command_line.remove_prefix(word.size());
-    }
-}
-
 // `directory`: for an unpacked kernel.
 Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::path& directory) {
     TRY(check_l0_words(options.l0_command_line));
@@ -94,6 +79,20 @@ Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::pa
 }
 
 }  // namespace
+
+Result<> check_l0_words(std::string_view command_line) {
+    constexpr std::string_view blanks = " \t\r\n";
+    for (;;) {
+        const std::size_t start = command_line.find_first_not_of(blanks);
+        if (start == std::string_view::npos) return {};
+        command_line.remove_prefix(start);
+        const std::string_view word = command_line.substr(0, command_line.find_first_of(blanks));
+        if (!interface::is_l0_word(word))
+            return fail(ExitStatus::usage, fmt::format("--l0-cmdline: L0 has no word {}; there are: {}",
+                                                       printable(word), interface::l0_words));
+        command_line.remove_prefix(word.size());
+    }
+}
 
 Result<ExitStatus> boot_command(const BootOptions& options) {
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tools/ground/error.hpp"
@@ -25,6 +26,9 @@ struct BootOptions {
     bool records = false;  // what L1 prints are records (tools/emulator/serial_record.hpp), though it is no
                            // guest of Flatback's
 };
+
+// L0 refuses a word that it does not know, but only once it has been booted. Error: usage.
+[[nodiscard]] Result<> check_l0_words(std::string_view command_line);
 
 // Runs it; says on standard error how it ended. Error: what kept it from running.
 [[nodiscard]] Result<ExitStatus> boot_command(const BootOptions& options);

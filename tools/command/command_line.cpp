@@ -145,6 +145,62 @@ Result<Command> trace_command_line(TraceOptions options, const TraceArguments& a
     return options;
 }
 
+struct ConformArguments {
+    ConformOptions options;
+    bool no_costs = false;
+    std::string l0;
+    std::string json;
+    std::string junit;
+    unsigned limit = 0;
+};
+
+CLI::App& add_conform(CLI::App& app, ConformArguments& arguments) {
+    CLI::App& command = *app.add_subcommand(
+        "conform", "check and time a hypervisor's nested VT-x, by section of the SDM (docs/conformance.md)");
+    command
+        .add_option("--under", arguments.options.under,
+                    "what is checked: flatback (default), kvm of Debian's Linux, or direct, the emulator "
+                    "itself")
+        ->check(CLI::IsMember({"flatback", "kvm", "direct"}));
+    command
+        .add_option("--only", arguments.options.only,
+                    "one part of the checks, or with a * at its end all whose names begin so: stale*")
+        ->type_name("PART");
+    command
+        .add_option("--l0-cmdline", arguments.options.l0_command_line,
+                    "the words of Flatback's L0: nested-vpid=single, ...")
+        ->type_name("TEXT");
+    command.add_flag("--no-costs", arguments.no_costs, "checks alone, without timings");
+    command.add_option("--l0", arguments.l0, "another L0 of Flatback's than the one that was built")
+        ->type_name("FILE");
+    command.add_option("--json", arguments.json, "write the results there (-: standard output)")
+        ->type_name("FILE");
+    command.add_option("--junit", arguments.junit, "write them there as JUnit's XML, for a CI system")
+        ->type_name("FILE");
+    command.add_option("--timeout", arguments.limit, "seconds of wall time that it may take (default 1800)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit));
+    return command;
+}
+
+Result<Command> conform_command_line(const ConformArguments& arguments) {
+    ConformOptions options = arguments.options;
+    options.costs = !arguments.no_costs;
+    if (!arguments.l0.empty()) options.l0 = arguments.l0;
+    if (!arguments.json.empty()) options.json_file = arguments.json;
+    if (!arguments.junit.empty()) options.junit_file = arguments.junit;
+    if (options.json_file == options.junit_file && options.json_file)
+        return fail(ExitStatus::usage, "--json and --junit name the same file");
+    if (options.under != "flatback" && (!options.l0_command_line.empty() || options.l0))
+        return fail(ExitStatus::usage, "--l0 and --l0-cmdline are for --under flatback");
+    TRY(check_l0_words(options.l0_command_line));
+    // It becomes a word of the guest's command line.
+    if (options.only.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-*") != std::string::npos)
+        return fail(ExitStatus::usage, fmt::format("--only: '{}' is no name of a part", options.only));
+    if (arguments.limit != 0) options.limit = std::chrono::seconds{arguments.limit};
+    return options;
+}
+
 struct RandomArguments {
     unsigned minutes = 0;
     std::string l0;
@@ -305,6 +361,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     RandomArguments random;
     add_random(tests, random);
 
+    ConformArguments conform;
+    const CLI::App& conforms = add_conform(app, conform);
     const CLI::App& report_of = add_report(app, report);
 
     TraceOptions trace;
@@ -341,6 +399,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         test.random = random_options(random);
         return test;
     }
+    if (conforms.parsed()) return conform_command_line(conform);
     if (report_of.parsed()) {
         if (report.bench || report.trace || report.machine || report.price) return report;
         return fail(ExitStatus::usage,

@@ -10,6 +10,7 @@
 
 #include "tools/check/random_tests.hpp"
 #include "tools/command/boot_command.hpp"
+#include "tools/command/conform_command.hpp"
 #include "tools/command/report_command.hpp"
 #include "tools/command/trace_command.hpp"
 #include "tools/ground/error.hpp"
@@ -47,8 +48,8 @@ struct Information {
     std::string text;
 };
 
-using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ReportOptions,
-                             TraceOptions, MachineOptions, Information>;
+using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ConformOptions,
+                             ReportOptions, TraceOptions, MachineOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

@@ -38,6 +38,7 @@ struct Execute {
     Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
     Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
+    Result<ExitStatus> operator()(const ConformOptions& options) const { return conform_command(options); }
     Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
     Result<ExitStatus> operator()(const TraceOptions& options) const { return trace_command(options); }
     Result<ExitStatus> operator()(const MachineOptions& options) const { return machine_command(options); }
