@@ -48,7 +48,7 @@ alignas(16) Gate idt[256];
 alignas(4096) TaskState task_state;
 alignas(16) char fault_stack[8192];
 alignas(16) char user_stack[8192];  // for exceptions of user mode
-alignas(16) std::uint64_t gdt[8];
+alignas(16) std::uint64_t gdt[9];
 
 constexpr std::uint64_t trap_flag = 0x100;
 
@@ -86,6 +86,10 @@ void leave_code(InterruptFrame& frame) {
 
 }  // namespace
 
+void set_drawn_descriptor(std::uint64_t descriptor) {
+    gdt[selector::drawn / 8] = descriptor;
+}
+
 std::uint64_t gdt_base() {
     return reinterpret_cast<std::uint64_t>(gdt);
 }
@@ -109,6 +113,7 @@ void load_descriptor_tables(std::uint32_t tss_limit) {
     gdt[5] = 0x00CF9B000000FFFF;
     gdt[6] = 0x00CFF3000000FFFF;
     gdt[7] = 0x00AFFB000000FFFF;
+    gdt[8] = 0;
     for (unsigned vector = 0; vector < 256; ++vector) {
         const auto stub = reinterpret_cast<std::uint64_t>(vector_stubs) + std::uint64_t{vector} * 16;
         // Double fault on a stack of its own: the stack may be what was wrong.

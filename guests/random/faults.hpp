@@ -17,6 +17,7 @@ constexpr std::uint16_t tss = 0x18;
 constexpr std::uint16_t code32 = 0x28;
 constexpr std::uint16_t user_data = 0x33;
 constexpr std::uint16_t user_code64 = 0x3B;
+constexpr std::uint16_t drawn = 0x40;
 }  // namespace selector
 
 // Software interrupts: one that returns at once, and one that user mode may use to end its code.
@@ -33,6 +34,9 @@ extern volatile std::uint64_t last_external_vector;
 // whole_tss has one that permits every port.
 constexpr std::uint32_t whole_tss = 0x68 + 8192;
 void load_descriptor_tables(std::uint32_t tss_limit = whole_tss);
+
+// What selector::drawn names until the next load_descriptor_tables().
+void set_drawn_descriptor(std::uint64_t descriptor);
 
 std::uint64_t gdt_base();
 std::uint64_t idt_base();

@@ -128,19 +128,24 @@ void Mutations::set(std::uint32_t encoding, std::uint64_t value, Line& line) {
     const std::uint64_t before = read_raw(encoding);
     changes_[count_++] = {encoding, before};
     write_raw(encoding, value);
+    world.guest_written[current_vmcs()] = true;
     line << " " << vmx::name_of(encoding);
     put(line, "is", read_raw(encoding));
 }
 
 void Mutations::add(Random& random, bool alone, Line& line) {
     std::uint64_t kind = random.below(16);
-    if (uses_pdptes() && random.one_in(3)) kind = 7;
+    if (uses_pdptes() && has_ept() && random.one_in(3)) kind = 7;
+    // Which of a bad control and a bad host is found, and told by the error number, is the processor's choice
+    // (SDM 3C 27.2).
+    if (kind < 5 && count_ != 0) kind = 15;
     // What the link pointer and the PDPTEs get as the exit qualification depends on the order of the checks,
     // which is the processor's (SDM 3C 27.3): there is nothing else to fail.
     const bool has_qualification = kind == 5 || kind == 7;
-    if (must_be_undone_) return;
-    if (has_qualification && (!alone || count_ != 0)) kind = 15;
-    must_be_undone_ = kind == 5 || kind == 7;
+    if (is_complete_) return;
+    if (has_qualification && (!alone || count_ != 0 || (kind == 7 && !has_ept()))) kind = 15;
+    is_complete_ = kind == 5 || kind == 7;
+    must_be_undone_ |= is_complete_ || kind < 5;
     if (kind < 3) {
         const Value& value = bad_controls[random.below(std::size(bad_controls))];
         if (!is_there(value.encoding)) return;
@@ -163,11 +168,18 @@ void Mutations::add(Random& random, bool alone, Line& line) {
         const auto encoding = static_cast<std::uint32_t>(field::guest_pdpte0.encoding + 2 * number);
         return set(encoding, random.number({0x3ULL, 0x1E7ULL, beyond | 1, 0x3001ULL, 2ULL}), line);
     }
+    if (kind < 11) return add_to_segment(random, line);
+    add_to_guest_state(random, line);
+}
+
+void Mutations::add_to_guest_state(Random& random, Line& line) {
     std::uint32_t encoding = 0;
     do {
         encoding = vmx::all_fields[random.below(vmx::field_count)].encoding;
         // Without EPT it would lead L2 to any of L1's memory.
-    } while (!may_be_changed(encoding) || (encoding == field::guest_cr3.encoding && !has_ept()));
+        // Nor has it PDPTEs in the VMCS.
+    } while (!may_be_changed(encoding) ||
+             (!has_ept() && (encoding == field::guest_cr3.encoding || is_pdpte(encoding))));
     const unsigned bits = vmx::width(encoding) == vmx::FieldWidth::bits16   ? 16
                           : vmx::width(encoding) == vmx::FieldWidth::bits32 ? 32
                                                                             : 64;
@@ -177,6 +189,43 @@ void Mutations::add(Random& random, bool alone, Line& line) {
     if (is_rip || !random.one_in(4)) return set(encoding, flipped, line);
     set(encoding, random.number({std::uint64_t{0}, everything, 0x800000000000ULL, 0x10000ULL, random.bits()}),
         line);
+}
+
+// Segments as the rules of SDM 3C 27.3.1.2 part them: what is legal of it, L2 runs with.
+void Mutations::add_to_segment(Random& random, Line& line) {
+    constexpr unsigned registers = 8;  // ES, CS, SS, DS, FS, GS, LDTR, TR
+    const auto number = static_cast<std::uint32_t>(2 * random.below(registers));
+    const std::uint32_t limit = field::guest_es_limit.encoding + number;
+    const std::uint32_t rights = field::guest_es_access_rights.encoding + number;
+    const std::uint32_t base = field::guest_es_base.encoding + number;
+    const std::uint64_t rights_now = read_raw(rights);
+    constexpr std::uint64_t unusable = 0x10000;
+    constexpr std::uint64_t granularity = 0x8000;
+    switch (random.below(6)) {
+        case 0:
+            // With G and without it.
+            set(limit,
+                random.number({0xFFFULL, 0xFFFFULL, 0xFFFFFULL, 0x100FFFULL, 0x37FFFULL, 0x31000ULL, 0ULL}),
+                line);
+            if (random.one_in(2)) set(rights, rights_now ^ granularity, line);
+            return;
+        case 1:
+            // Its type.
+            return set(rights, (rights_now & ~0xFULL) | random.below(16), line);
+        case 2:
+            return set(rights, rights_now ^ random.bit_of(0xF0 | 0x6000 | 0xF00 | 0xFFFE0000), line);
+        case 3:
+            return set(rights, random.one_in(2) ? unusable : rights_now | unusable | random.some_of(0xFFFF),
+                       line);
+        case 4:
+            return set(field::guest_es_selector.encoding + number,
+                       read_raw(field::guest_es_selector.encoding + number) ^ random.bit_of(7), line);
+        default:
+            set(base,
+                random.number({read_raw(base) + 0x1000, read_raw(base) ^ 0x100000000, 0x7FFFFFFFF000ULL,
+                               0x800000000000ULL, 0xFFFFFFFF00000000ULL}),
+                line);
+    }
 }
 
 void Mutations::place_elsewhere(Random& random, Line& line) {
@@ -213,6 +262,7 @@ void Mutations::undo() {
     while (count_ > 0) {
         --count_;
         write_raw(changes_[count_].encoding, changes_[count_].before);
+        world.guest_written[current_vmcs()] = true;
     }
 }
 

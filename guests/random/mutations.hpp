@@ -13,6 +13,8 @@ public:
     // Changes one more field of the current VMCS and says so on the line. `alone`: nothing else of this entry
     // is drawn that the SDM may forbid.
     void add(Random& random, bool alone, Line& line);
+    // Changes a field of guest state that may hold anything.
+    void add_to_guest_state(Random& random, Line& line);
     // Something that the processor reads or writes by itself lies where there is no memory, or in the
     // display's.
     void place_elsewhere(Random& random, Line& line);
@@ -22,6 +24,7 @@ public:
     bool must_be_undone() const { return must_be_undone_; }
 
 private:
+    void add_to_segment(Random& random, Line& line);
     void set(std::uint32_t encoding, std::uint64_t value, Line& line);
 
     struct Change {
@@ -32,6 +35,7 @@ private:
     Change changes_[most] = {};
     unsigned count_ = 0;
     bool must_be_undone_ = false;
+    bool is_complete_ = false;  // nothing is added
 };
 
 }  // namespace flatback::guests

@@ -1,9 +1,11 @@
+#include <iterator>
+
+#include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/enter_l2.hpp"
 #include "guests/bare/l1/local_apic.hpp"
 #include "guests/bare/l1/vmx_instructions.hpp"
-#include "guests/random/deviations.hpp"
 #include "guests/random/exit_record.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/guest_state.hpp"
@@ -11,8 +13,10 @@
 #include "guests/random/l2_code.hpp"
 #include "guests/random/log.hpp"
 #include "guests/random/mutations.hpp"
+#include "guests/random/settle.hpp"
 #include "guests/random/steps.hpp"
 #include "guests/random/world.hpp"
+#include "vmx/field_table.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -156,71 +160,31 @@ void start_anew(Random& random, Guest& guest, Line& line) {
     put(line, "mode", static_cast<std::uint64_t>(guest.mode));
 }
 
-void settle_single_step() {
-    constexpr std::uint64_t single_step = 1U << 14;
-    if ((read(field::guest_interruptibility_state) & 3) == 0) return;
-    const std::uint64_t pending = read(field::guest_pending_debug_exceptions) & ~single_step;
-    const bool trap_flag = (read(field::guest_rflags) & 0x100) != 0;
-    const std::uint64_t legal = trap_flag ? pending | single_step : pending;
-    if (legal == read(field::guest_pending_debug_exceptions)) return;
-    set_aside(Deviation::single_step_while_blocking);
-    write(field::guest_pending_debug_exceptions, legal);
-}
-
-// A guest that left long mode and a field that was changed can make it together.
-void settle_long_mode() {
-    constexpr std::uint64_t paging = 0x80000000;
-    if ((read(field::guest_cr0) & paging) != 0) return;
-    const std::uint32_t entry = read(field::vm_entry_controls);
-    if ((entry & entry_control::ia32e_mode_guest) == 0) return;
-    set_aside(Deviation::long_mode_without_paging);
-    write(field::vm_entry_controls, entry & ~entry_control::ia32e_mode_guest);
-}
-
-void settle_privilege() {
-    constexpr std::uint64_t virtual_8086 = 0x20000;
-    constexpr std::uint64_t privilege = 0x60;
-    constexpr std::uint64_t is_code = 0x8;
-    constexpr std::uint64_t conforming = 0x4;
-    if ((read(field::guest_rflags) & virtual_8086) != 0) return;
-    const std::uint64_t code = read(field::guest_cs_access_rights);
-    const std::uint64_t stack = read(field::guest_ss_access_rights);
-    if ((code & is_code) == 0) return;
-    const std::uint64_t level = (code & privilege) >> 5;
-    const std::uint64_t selector = read(field::guest_cs_selector);
-    if ((selector & 3) != level) {
-        set_aside(Deviation::code_selector_privilege);
-        write(field::guest_cs_selector, (selector & ~std::uint64_t{3}) | level);
-    }
-    if ((code & privilege) == (stack & privilege)) return;
-    if ((code & conforming) != 0 && (code & privilege) < (stack & privilege)) return;
-    set_aside(Deviation::stack_privilege);
-    write(field::guest_ss_access_rights, (stack & ~privilege) | (code & privilege));
-}
-
-constexpr std::uint64_t blocking_by_nmi = 8;
-
-bool has_virtual_nmis() {
-    return (read(field::pin_based_vm_execution_controls) & pin::virtual_nmis) != 0;
-}
-
-void settle_nmi() {
-    constexpr std::uint64_t valid_nmi = 0x80000200;
-    const std::uint64_t state = read(field::guest_interruptibility_state);
-    if ((read(field::vm_entry_interruption_information) & 0x80000700) != valid_nmi ||
-        (state & blocking_by_nmi) == 0 || !has_virtual_nmis())
-        return;
-    set_aside(Deviation::nmi_while_blocked);
-    write(field::guest_interruptibility_state, state & ~blocking_by_nmi);
-}
-
-void settle_after_failure(std::uint32_t reason) {
-    constexpr std::uint32_t msr_loading = 34;
-    if (reason != (reason::entry_failure | msr_loading) || has_virtual_nmis() ||
-        (read(field::guest_interruptibility_state) & blocking_by_nmi) == 0)
-        return;
-    set_aside(Deviation::nmi_blocking_after_failure);
-    asm volatile("int $0x30" : : : "memory");
+// One control, as hypervisors change them between two entries: nothing else is written, and nothing is read
+// of what L2 did.
+void change_a_control(Random& random, Line& line) {
+    struct Toggle {
+        std::uint32_t encoding;
+        std::uint32_t bit;
+        const vmx::ControlCapability& capability;
+    };
+    const Capabilities& can = capabilities;
+    const Toggle toggles[] = {
+        {field::pin_based_vm_execution_controls.encoding, pin::external_interrupt_exiting, can.pin},
+        {field::primary_processor_based_vm_execution_controls.encoding, primary::invlpg_exiting, can.primary},
+        {field::primary_processor_based_vm_execution_controls.encoding, primary::pause_exiting, can.primary},
+        {field::secondary_processor_based_vm_execution_controls.encoding, secondary::descriptor_table_exiting,
+         can.secondary},
+        {field::secondary_processor_based_vm_execution_controls.encoding, secondary::enable_rdtscp,
+         can.secondary},
+        {field::vm_exit_controls.encoding, exit_control::save_ia32_pat, can.exit},
+        {field::vm_exit_controls.encoding, exit_control::load_ia32_efer, can.exit},
+    };
+    const Toggle& toggle = toggles[random.below(std::size(toggles))];
+    if (!toggle.capability.may_set(toggle.bit)) return;
+    write_raw(toggle.encoding, read_raw(toggle.encoding) ^ toggle.bit);
+    line << " control " << vmx::name_of(toggle.encoding);
+    put(line, "bit", toggle.bit);
 }
 
 // What L1 does before an entry.
@@ -229,7 +193,10 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
     if (anew) start_anew(random, guest, line);
     if (random.one_in(5)) {
         write_controls(random, guest.mode, guest.with_ept);
+        world.guest_written[current_vmcs()] = true;
         line << " controls";
+    } else if (random.one_in(4)) {
+        change_a_control(random, line);
     }
     if (random.one_in(5)) {
         write_host_state(random);
@@ -253,9 +220,7 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
 
 // One entry; false where L2 did not run, or cannot again.
 bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& line) {
-    settle_long_mode();
-    settle_privilege();
-    settle_nmi();
+    settle_before_entry(vmcs);
     last_fault.taken = false;
     const std::uint64_t flags = enter_l2(&guest.registers, launch);
     if (flags != 0) {
@@ -287,6 +252,7 @@ bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& 
     // The processor clears the valid bit at every exit, failed entries excepted (SDM 3C 28.2.5).
     if ((reason & reason::entry_failure) != 0) return false;
     world.launched[vmcs] = true;
+    world.guest_written[vmcs] = false;
     return reason != reason::triple_fault;
 }
 
@@ -345,6 +311,19 @@ void prepare_guests(Random& random) {
     log_line(line);
 }
 
+void refill_current_guest(Random& random) {
+    const unsigned vmcs = current_vmcs();
+    Guest& guest = guests[vmcs];
+    guest.with_ept = !random.one_in(5);
+    guest.mode = draw_mode(random, guest.with_ept);
+    guest.registers = {};
+    write_controls(random, guest.mode, guest.with_ept);
+    write_host_state(random);
+    write_guest_state(random, guest.mode, guest.with_ept);
+    write_l2_code(random, code_bits(guest.mode));
+    world.guest_written[vmcs] = true;
+}
+
 void step_entry(Random& random) {
     make_a_guest_current();
     const unsigned vmcs = current_vmcs();
@@ -367,6 +346,7 @@ void step_entry(Random& random) {
         launch = false;
         if (random.one_in(6)) draw_event(random, line);
         if (random.one_in(12)) draw_lists(random, line);
+        if (random.one_in(4)) change_a_control(random, line);
         if (random.one_in(12)) draw_debugging(random, line);
         settle_single_step();
     }

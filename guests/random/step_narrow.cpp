@@ -2,9 +2,13 @@
 // operands are found by the PDPTEs that MOV to CR3 loaded.
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/vmx_instructions.hpp"
+// A 32-bit L1: a VMWRITE there gives a 64-bit field 32 bits and zeros (SDM 3C 31.3), operands are found by
+// the PDPTEs that MOV to CR3 loaded, and through segments; an exit comes to a host that is no 64-bit one.
 #include "guests/random/faults.hpp"
 #include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"
+#include "guests/random/narrow.hpp"
+#include "guests/random/narrow_parts.hpp"
 #include "guests/random/steps.hpp"
 #include "guests/random/world.hpp"
 
@@ -13,29 +17,23 @@ extern "C" std::uint64_t boot_pdpt[];
 namespace flatback::guests {
 namespace {
 
-struct Move {
-    std::uint32_t encoding, value, read, flags;
-};
-constexpr unsigned moves = 3;
-
-// The offsets are known to narrow.S.
-struct NarrowScript {
-    std::uint32_t cr3, cr4, return_cr3, return_cr4;
-    std::uint32_t vmxon, vmcs;  // linear addresses of the pointers
-    std::uint32_t count, flags;
-    std::uint32_t pdpte;  // the address of the table whose second entry is cleared, or 0
-    Move move[moves];
-};
 extern "C" {
-void run_narrow(NarrowScript* script);
 void narrow_nmi();
+void narrow_undefined();
+void narrow_not_present();
+void narrow_stack_fault();
+void narrow_protection();
+void narrow_page_fault();
 extern char vector_stubs[];
-extern std::uint64_t narrow_gates[6];
 extern volatile std::uint64_t narrow_nmis;
 }
 
+constexpr unsigned moves = NarrowScript::moves;
+
 Page* tables;
 Page* pointers;
+// Of what is read or written through a segment, in the page of pointers.
+constexpr std::uint32_t operand_place = 0x800;
 
 constexpr std::uint32_t page_size_extensions = 0x10;
 constexpr std::uint32_t pae = 0x20;
@@ -68,7 +66,15 @@ void step_narrow(Random& random) {
         tables = allocate_page();
         pointers = allocate_page();
         constexpr std::uint64_t nmi = 2;
-        narrow_gates[2] = gate(reinterpret_cast<std::uint64_t>(&narrow_nmi), selector::code32);
+        const auto fill = [](unsigned vector, void (*handler)()) {
+            narrow_gates[vector] = gate(reinterpret_cast<std::uint64_t>(handler), selector::code32);
+        };
+        fill(2, narrow_nmi);
+        fill(6, narrow_undefined);
+        fill(11, narrow_not_present);
+        fill(12, narrow_stack_fault);
+        fill(13, narrow_protection);
+        fill(14, narrow_page_fault);
         narrow_gates[4] = gate(reinterpret_cast<std::uint64_t>(vector_stubs) + nmi * 16, selector::code64);
     }
     make_a_guest_current();
@@ -85,6 +91,11 @@ void step_narrow(Random& random) {
         script.move[i].value = static_cast<std::uint32_t>(random.bits());
         before[i] = read_raw(encoding & ~std::uint64_t{1});
     }
+    const bool enters = random.one_in(2);
+    const bool with_code = random.one_in(2);
+    NarrowOperand operand{};
+    if (with_code) operand = draw_narrow_operand(random);
+    const std::uint64_t operand_before = operand.written != 0 ? read_raw(operand.written & ~1U) : 0;
     // What VMXOFF finds active may be lost (SDM 3C 31.3, VMXOFF).
     const std::uint64_t address = physical(world.vmcs[vmcs]);
     vmclear(address);
@@ -95,7 +106,8 @@ void step_narrow(Random& random) {
     Line line;
     line << "narrow";
     const bool with_pae = random.one_in(2);
-    const bool through_alias = random.one_in(2);
+    // An exit loads the PDPTEs anew, so that an alias would be gone behind it.
+    const bool through_alias = !enters && random.one_in(2);
     make_tables(with_pae);
     pointers->words[0] = physical(world.vmxon);
     pointers->words[1] = address;
@@ -111,6 +123,17 @@ void step_narrow(Random& random) {
     script.vmcs = low(&pointers->words[1]) + alias;
     script.count = moves;
     script.pdpte = with_pae && through_alias ? low(tables) : 0;
+    script.vector = NarrowScript::no_exception;
+    if (with_code) script.code = write_narrow_code(operand, low(pointers) + operand_place);
+    if (enters) {
+        // Filled in 64-bit mode, with what only a 32-bit L1 may have.
+        make_a_guest_current();
+        vmptrld(address);
+        fill_narrow_guest(random, script, line);
+        vmclear(address);
+        try_vmxoff();
+        world.in_vmx_operation = false;
+    }
     narrow_nmis = 0;
     run_narrow(&script);
     nmi_count = nmi_count + narrow_nmis;
@@ -120,7 +143,7 @@ void step_narrow(Random& random) {
     put(line, "flags", script.flags & arithmetic_flags);
     make_a_guest_current();
     vmptrld(address);
-    for (const Move& move : script.move) {
+    for (const NarrowScript::Move& move : script.move) {
         put(line, "field", move.encoding);
         put(line, "value", move.value);
         put(line, "flags", move.flags & arithmetic_flags);
@@ -128,8 +151,14 @@ void step_narrow(Random& random) {
         put(line, "read", move.read);
         put(line, "is", read_raw(move.encoding & ~1U));
     }
-    for (unsigned i = moves; i-- > 0;) write_raw(script.move[i].encoding & ~1U, before[i]);
     log_line(line);
+    if (with_code) put_narrow_operand(operand, script, pointers->words[operand_place / 8]);
+    if (enters) put_narrow_exits(script);
+    if (operand.written != 0) write_raw(operand.written & ~1U, operand_before);
+    for (unsigned i = moves; i-- > 0;) write_raw(script.move[i].encoding & ~1U, before[i]);
+    world.guest_written[vmcs] = true;
+    // Its mode, its controls and its host were others.
+    if (enters) refill_current_guest(random);
 }
 
 }  // namespace flatback::guests

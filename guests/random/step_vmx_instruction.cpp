@@ -249,6 +249,32 @@ void learn(Instruction instruction, std::uint64_t pointer, bool succeeded) {
     }
 }
 
+// What L1's debug registers have beside an instruction of its own: SDM 3B 18.2.
+struct Debugging {
+    bool single_step = false;
+    std::uint64_t address = 0;  // of a breakpoint, or 0
+    std::uint64_t dr7 = 0x400;
+};
+
+Debugging draw_debugging(Random& random, std::uint64_t operand, Line& line) {
+    Debugging debugging;
+    debugging.single_step = random.one_in(12);
+    if (debugging.single_step) line << " stepped";
+    if (operand == 0 || !random.one_in(8)) return debugging;
+    // Data written, or written or read; of 1, 2, 8 and 4 bytes; near the operand's first or last byte.
+    debugging.address = operand + random.number({0ULL, 0ULL, 4ULL, 7ULL, 8ULL, 16ULL}) - random.below(2) * 8;
+    debugging.dr7 = 0x401 | random.number({1ULL, 3ULL, 3ULL}) << 16 | random.below(4) << 18;
+    put(line, "dr7", debugging.dr7);
+    put(line, "dr0", debugging.address - operand);
+    return debugging;
+}
+
+void set_debugging(const Debugging& debugging) {
+    asm volatile("movq %0, %%dr0" : : "r"(debugging.address));
+    asm volatile("movq %0, %%dr6" : : "r"(0xFFFF0FF0UL));
+    asm volatile("movq %0, %%dr7" : : "r"(debugging.dr7));
+}
+
 }  // namespace
 
 void step_vmx_instruction(Random& random) {
@@ -269,6 +295,13 @@ void step_vmx_instruction(Random& random) {
     Line line;
     line << names[static_cast<unsigned>(instruction)];
     Emitter code{code_memory(), code_size};
+    const Debugging debugging = draw_debugging(random, has_memory(instruction) ? place.linear : 0, line);
+    if (debugging.single_step) {
+        // pushfq; or dword [rsp], 100H; popfq: the trap comes behind the next instruction.
+        code.bytes({0x9C});
+        code.with_immediate({0x81, 0x0C, 0x24}, 0x100, 4);
+        code.bytes({0x9D});
+    }
     emit(code, random, registers, instruction, place.linear, line);
     // The flags that a VMX instruction defines are set before it.
     registers.rflags = arithmetic_flags;
@@ -277,16 +310,26 @@ void step_vmx_instruction(Random& random) {
         put(line, window_operand ? "window" : "linear",
             window_operand ? place.linear - window : place.linear);
     }
+    const bool writes = instruction == Instruction::vmwrite || instruction == Instruction::vmwrite_register;
+    if (writes && current_vmcs() < vmcs_regions) world.guest_written[current_vmcs()] = true;
+    set_debugging(debugging);
     const CodeEnd end = run(code, registers);
-    if (end.vector == CodeEnd::none) {
+    set_debugging({});
+    constexpr std::uint64_t debug = 1;
+    if (end.vector == CodeEnd::none || end.vector == debug) {
+        if (end.vector == debug) {
+            put(line, "dr6", end.dr6);
+            put(line, "offset", end.offset);
+            put(line, "rflags", end.rflags);
+            // Past the instruction.
+            registers.rflags = end.rflags;
+        }
         const std::uint64_t flags = registers.rflags & arithmetic_flags;
         put(line, "flags", flags);
         learn(instruction, pointer, (flags & (flag_carry | flag_zero)) == 0);
         if (flags == flag_zero && world.in_vmx_operation)
             put(line, "number", read(field::vm_instruction_error));
-        if (instruction == Instruction::vmread_register) {
-            if (flags == 0) put(line, "value", registers.rax);
-        }
+        if (instruction == Instruction::vmread_register && flags == 0) put(line, "value", registers.rax);
     } else {
         put(line, "vector", end.vector);
         put(line, "error", end.error_code);

@@ -39,4 +39,7 @@ void step_narrow(Random& random);     // VMX instructions in 32-bit code
 // Makes one of the filled VMCSs current, in VMX operation; what was undone to get there is not logged.
 void make_a_guest_current();
 
+// Fills the current VMCS anew, controls, host and guest, with an L2 in a mode that is drawn.
+void refill_current_guest(Random& random);
+
 }  // namespace flatback::guests

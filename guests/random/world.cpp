@@ -296,6 +296,7 @@ bool reset_world() {
         const std::uint64_t address = physical(world.vmcs[i]);
         try_vmclear(&address);
         world.launched[i] = false;
+        world.guest_written[i] = false;
     }
     nmi_count = 0;
     external_count = 0;

@@ -82,6 +82,7 @@ struct World {
     // What this L1 knows of itself.
     bool in_vmx_operation;
     bool launched[vmcs_regions];
+    bool guest_written[vmcs_regions];  // L1 changed a field since L2 last ran
     unsigned
         favorite_page;  // of the window: half of the operands are there, so that what an L0 remembers is used
     bool case_over;     // nothing that follows could be compared
