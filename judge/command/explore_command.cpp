@@ -1,12 +1,9 @@
 // `flatback machine explore`: every state that programs over a small alphabet can reach.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
-#include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
@@ -19,14 +16,6 @@
 namespace flatback::machine {
 
 namespace {
-
-struct ExploreOptions {
-    explore::Options search{};
-    std::string defect = "none";
-    std::string json_file;
-    std::size_t memory_megabytes = 1024;
-    bool list = false;
-};
 
 void list_defects(std::ostream& out) {
     using explore::SeededDefect;
@@ -59,13 +48,15 @@ bool may_write(const std::string& path) {
     return good;
 }
 
-CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
+}  // namespace
+
+CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
     std::ostream& out = setting.text(options.json_file);
     if (options.list) {
         list_defects(out);
         return CommandStatus::success;
     }
-    explore::Options& search = options.search;
+    explore::Options search = options.search;
     const auto defect = explore::find_defect(options.defect);
     if (!defect) {
         setting.error << "flatback machine: explore: no defect is called \"" << options.defect
@@ -110,43 +101,6 @@ CommandStatus run(ExploreOptions& options, CommandSetting& setting) {
         }
     }
     return result.broken ? CommandStatus::failure : CommandStatus::success;
-}
-
-}  // namespace
-
-void add_explore_command(CLI::App& app, CommandSetting& setting) {
-    auto options = std::make_shared<ExploreOptions>();
-    CLI::App& command = *app.add_subcommand(
-        "explore", "visit every state that programs over a small alphabet can reach, and judge each");
-    explore::Options& search = options->search;
-    search.depth = 10;
-    const auto number = [&command](const char* name, unsigned& value, const char* text, unsigned least,
-                                   unsigned most) {
-        command.add_option(name, value, text)->check(CLI::Range(least, most))->capture_default_str();
-    };
-    number("--depth", search.depth, "programs of up to so many steps", 1, 1000);
-    number("--vpids", search.alphabet.vpids, "vpid12s that L1 uses", 1, 2);
-    number("--tags", search.alphabet.tags, "tags that there are", 1, explore::most_tags);
-    number("--pages", search.alphabet.pages, "pages; the second is global", 1, 2);
-    number("--pcids", search.alphabet.pcids, "PCIDs of each L2", 1, 2);
-    number("--eptps", search.alphabet.eptps, "EPTPs of L1", 1, 2);
-    number("--cpus", search.alphabet.cpus, "processors", 1, 2);
-    const std::map<std::string, tag::Policy> policies = {
-        {"mapped", tag::Policy::mapped}, {"single", tag::Policy::single}, {"off", tag::Policy::off}};
-    command.add_option("--policy", search.alphabet.policy, "how tags are given out (default mapped)")
-        ->transform(CLI::CheckedTransformer(policies, CLI::ignore_case))
-        ->option_text("TEXT:{mapped,single,off}");
-    command
-        .add_option("--memory", options->memory_megabytes,
-                    "megabytes that the states may take; past it an error")
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
-        ->capture_default_str();
-    command.add_option("--defect", options->defect, "give L0 this defect, to see it found");
-    command.add_flag("--list-defects", options->list, "list what --defect takes");
-    command.add_option("--json", options->json_file,
-                       "also write states, depth, seconds, verdict to this file (-: standard output)");
-    command.callback(
-        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine

@@ -1,8 +1,6 @@
 // `flatback machine lat_ctx`: the price list of the ways in which L0 may give out tags.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iomanip>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
@@ -19,14 +17,6 @@ namespace {
 using price::Policy;
 using price::Price;
 
-struct LatCtxOptions {
-    std::string geometry = "skylake-x";
-    std::vector<std::string> policies;
-    std::string json_file;
-    std::string ept_page = "4k";
-    price::Assumptions assumptions{};
-};
-
 nlohmann::json to_json(const Price& it) {
     return {{"misses", it.misses}, {"walk_references", it.walk_references}, {"cycles", it.cycles}};
 }
@@ -39,6 +29,8 @@ void print_row(std::ostream& out, std::string_view name, const std::vector<Price
     }
     out << "\n";
 }
+
+}  // namespace
 
 CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
     const TlbGeometry* geometry = find_geometry(options.geometry);
@@ -102,45 +94,6 @@ CommandStatus run(const LatCtxOptions& options, CommandSetting& setting) {
     out << "\n";
     if (options.json_file.empty()) return CommandStatus::success;
     return write_json_file(options.json_file, json, setting);
-}
-
-}  // namespace
-
-void add_lat_ctx_command(CLI::App& app, CommandSetting& setting) {
-    auto options = std::make_shared<LatCtxOptions>();
-    CLI::App& command =
-        *app.add_subcommand("lat_ctx", "what each way of giving out tags costs lat_ctx in an L2, by a model");
-    std::vector<std::string> geometries;
-    for (const TlbGeometry& geometry : known_geometries()) geometries.emplace_back(geometry.name);
-    std::vector<std::string> policies;
-    for (const Policy policy : price::all_policies) policies.emplace_back(name_of(policy));
-    command.add_option("--tlb", options->geometry, "the processor (default skylake-x)")
-        ->check(CLI::IsMember(geometries));
-    command.add_option("--policy", options->policies, "some of mapped,single,shared,bare (default all)")
-        ->delimiter(',')
-        ->check(CLI::IsMember(policies));
-    price::Assumptions& assume = options->assumptions;
-    command.add_option("--exits-per-switch", assume.exits_per_switch, "exits that L1 handles (default 0.02)")
-        ->check(CLI::Range(0.0, 100.0));
-    command.add_option("--ept-page", options->ept_page, "pages of the L2s' EPT: 4k (default) or 2m")
-        ->check(CLI::IsMember({"4k", "2m"}));
-    const auto pages = [&command](const char* name, unsigned& value, const char* text, unsigned least,
-                                  unsigned most) {
-        command.add_option(name, value, text)->check(CLI::Range(least, most));
-    };
-    pages("--kernel-code", assume.kernel_code, "pages of L2's kernel code a switch (default 24)", 0, 512);
-    pages("--kernel-data", assume.kernel_data, "pages of its shared data (default 16)", 0, 512);
-    pages("--kernel-per-process", assume.kernel_per_process, "pages of each process (default 4)", 0, 64);
-    pages("--l1-code", assume.l1_code, "pages of L1's code an exit (default 24)", 0, 512);
-    pages("--l1-data", assume.l1_data, "pages of L1's data an exit (default 24)", 0, 512);
-    pages("--l0-pages", assume.l0_pages, "large pages of L0 a visit (default 3)", 0, 64);
-    pages("--l0-visits", assume.l0_visits_per_exit, "visits to L0 for one exit to L1 (default 5)", 2, 64);
-    pages("--slots", assume.slots, "mapped: VPIDs with a tag of their own (default 32)", 1, 1024);
-    pages("--switches-per-turn", assume.switches_per_turn, "with several L2s (default 8)", 1, 10000);
-    command.add_option("--json", options->json_file,
-                       "also write the figures to this file (-: standard output)");
-    command.callback(
-        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine

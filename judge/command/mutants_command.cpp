@@ -1,8 +1,6 @@
 // `flatback machine mutants`: runs the trial on each defective L0 and says which test caught it.
-#include <CLI/CLI.hpp>
 #include <fstream>
 #include <iomanip>
-#include <memory>
 #include <ostream>
 #include <set>
 #include <string>
@@ -15,17 +13,6 @@
 namespace flatback::machine {
 
 namespace {
-
-struct MutantsOptions {
-    std::string json;
-    std::size_t random_programs = 200;
-    std::uint64_t memory_megabytes = 256;
-    std::size_t tlb_entries = std::size_t{1} << 20;
-    bool source = false;
-    SourceMutantsOptions of_source{};
-    std::string sources = ".";
-    std::string scratch;
-};
 
 // Mutants of the sources themselves, in a scratch copy.
 CommandStatus run_source(const MutantsOptions& options, CommandSetting& setting) {
@@ -41,6 +28,8 @@ CommandStatus run_source(const MutantsOptions& options, CommandSetting& setting)
     return try_source_mutants(of_source, setting.out).alive == 0 ? CommandStatus::success
                                                                  : CommandStatus::failure;
 }
+
+}  // namespace
 
 CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
     if (options.source) return run_source(options, setting);
@@ -86,38 +75,6 @@ CommandStatus run(const MutantsOptions& options, CommandSetting& setting) {
         }
     }
     return caught == results.size() ? CommandStatus::success : CommandStatus::failure;
-}
-
-}  // namespace
-
-void add_mutants_command(CLI::App& app, CommandSetting& setting) {
-    auto options = std::make_shared<MutantsOptions>();
-    CLI::App& command = *app.add_subcommand(
-        "mutants", "run the trial on each defective variant of L0 and say which test caught it");
-    command.add_option("--json", options->json, "write the results to this file (-: standard output)");
-    command
-        .add_option("--random", options->random_programs,
-                    "random programs for what the ledger lets pass (default 200)")
-        ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 32));
-    command
-        .add_option("--memory", options->memory_megabytes,
-                    "megabytes that may be written in one run (default 256)")
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20));
-    command
-        .add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
-    command.add_flag("--source", options->source,
-                     "mutants of the sources of tag/ and nested/ instead, each built and tested (minutes)");
-    command.add_option("--count", options->of_source.count, "--source: how many that compile (default 20)")
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
-    command.add_option("--seed", options->of_source.seed, "--source: which ones (default 1)");
-    command.add_option("--files", options->of_source.files,
-                       "--source: only files whose path has one of these in it");
-    command.add_option("--sources", options->sources, "--source: the repository (default: where you are)");
-    command.add_option("--scratch", options->scratch,
-                       "--source: where the copy is built (default: build/source-mutants)");
-    command.callback(
-        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine

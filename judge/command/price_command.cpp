@@ -1,10 +1,8 @@
 // `flatback machine price`: what an emulator that charges for instructions only did not charge for a run.
-#include <CLI/CLI.hpp>
 #include <fstream>
 #include <iomanip>
 #include <iterator>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <sstream>
@@ -22,12 +20,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using price::Range;
-
-struct PriceOptions {
-    std::string counts;
-    std::string processor = "skylake-x";
-    std::string json_file;
-};
 
 Json to_json(const Range& range) {
     return {{"low", range.low}, {"high", range.high}};
@@ -158,6 +150,8 @@ Json to_json(const Pricing& pricing, Json lat_ctx) {
     return json;
 }
 
+}  // namespace
+
 CommandStatus run(const PriceOptions& options, CommandSetting& setting) {
     std::ifstream file(options.counts, std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
@@ -180,23 +174,6 @@ CommandStatus run(const PriceOptions& options, CommandSetting& setting) {
     }
     if (options.json_file.empty()) return CommandStatus::success;
     return write_json_file(options.json_file, to_json(pricing, std::move(lat_ctx)), setting);
-}
-
-}  // namespace
-
-void add_price_command(CLI::App& app, CommandSetting& setting) {
-    auto options = std::make_shared<PriceOptions>();
-    CLI::App& command = *app.add_subcommand(
-        "price", "what exits and flushes that a run counted would cost a real processor, as a range");
-    std::vector<std::string> processors;
-    for (const price::ProcessorCosts& each : price::known_costs()) processors.emplace_back(each.name);
-    command.add_option("--counts", options->counts, "what flatback bench --json wrote")->required();
-    command.add_option("--processor", options->processor, "haswell, skylake-x (default) or ice-lake")
-        ->check(CLI::IsMember(processors));
-    command.add_option("--json", options->json_file,
-                       "also write the figures to this file (-: standard output)");
-    command.callback(
-        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine

@@ -1,8 +1,6 @@
 // `flatback machine run FILE`: makes the steps of a program on the bare machine and says what each one saw.
-#include <CLI/CLI.hpp>
 #include <fstream>
 #include <iomanip>
-#include <memory>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -16,17 +14,6 @@
 namespace flatback::machine {
 
 namespace {
-
-struct RunOptions {
-    std::string file;
-    bool bytes = false;
-    bool print = false;
-    bool entries = false;
-    bool oldest = false;
-    unsigned vcpus = 2;
-    std::uint64_t memory_megabytes = 256;
-    std::size_t tlb_entries = std::size_t{1} << 20;
-};
 
 /// No program that is not refused for its steps is longer; a device gives bytes for ever.
 constexpr std::size_t longest_file = std::size_t{128} << 20;
@@ -71,6 +58,8 @@ Result<Program, std::string> read_file(const RunOptions& options) {
     return *program;
 }
 
+}  // namespace
+
 CommandStatus run(const RunOptions& options, CommandSetting& setting) {
     const Result<Program, std::string> program = read_file(options);
     if (!program) {
@@ -111,30 +100,6 @@ CommandStatus run(const RunOptions& options, CommandSetting& setting) {
         }
     }
     return CommandStatus::success;
-}
-
-}  // namespace
-
-void add_run_command(CLI::App& app, CommandSetting& setting) {
-    auto options = std::make_shared<RunOptions>();
-    CLI::App& command =
-        *app.add_subcommand("run", "run a program of an L1 on the bare machine, step by step");
-    command.add_option("file", options->file, "the program (docs/machine.md says how one is written)")
-        ->required();
-    command.add_flag("--bytes", options->bytes, "the file is in the byte form");
-    command.add_flag("--print", options->print, "only print the program in the text form");
-    command.add_flag("--entries", options->entries, "at the end, list what each TLB holds");
-    command.add_flag("--oldest", options->oldest,
-                     "let each access use the oldest entry it may, not what memory says");
-    command.add_option("--vcpus", options->vcpus, "virtual CPUs of VM 0 (default 2)")
-        ->check(CLI::Range(1U, 8U));
-    command.add_option("--memory", options->memory_megabytes, "megabytes that may be written (default 256)")
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20));
-    command
-        .add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
-    command.callback(
-        [options, &setting] { setting.run = [options, &setting] { return run(*options, setting); }; });
 }
 
 }  // namespace flatback::machine
