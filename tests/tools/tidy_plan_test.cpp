@@ -20,8 +20,9 @@ TEST(TidyPlan, ASourceBringsInWhatItsHeadersInclude) {
                                                    {"b/b.hpp", "#include \"c.hpp\"\n#include \"a/a.hpp\"\n"},
                                                    {"b/c.hpp", ""},
                                                    {"c.hpp", ""}};
-    EXPECT_EQ(brought_in("a/a.cpp", texts), (Files{"a/a.cpp", "a/a.hpp", "b/b.hpp", "b/c.hpp"}));
-    EXPECT_EQ(brought_in("none.cpp", texts), Files{});
+    const Includes includes{texts};
+    EXPECT_EQ(includes.brought_in("a/a.cpp"), (Files{"a/a.cpp", "a/a.hpp", "b/b.hpp", "b/c.hpp"}));
+    EXPECT_EQ(includes.brought_in("none.cpp"), Files{});
 }
 
 const std::map<std::string, Files> three_sources{

@@ -119,10 +119,11 @@ Result<Tree> Tree::read() {
 
 std::map<std::string, std::set<std::string>> Tree::sources(std::string_view database) const {
     std::map<std::string, std::set<std::string>> found;
+    const Includes includes{texts_};
     for (const auto& entry : nlohmann::json::parse(database)) {
         const std::filesystem::path file{entry["file"].get<std::string>()};
         const std::string path = file.lexically_relative(source_directory()).string();
-        if (texts_.contains(path)) found[path] = brought_in(path, texts_);
+        if (texts_.contains(path)) found[path] = includes.brought_in(path);
     }
     return found;
 }

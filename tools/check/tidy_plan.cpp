@@ -33,17 +33,24 @@ std::vector<std::string> quoted_includes(std::string_view text) {
     return names;
 }
 
-std::set<std::string> brought_in(const std::string& source, const std::map<std::string, std::string>& texts) {
+Includes::Includes(const std::map<std::string, std::string>& texts) {
+    for (const auto& [file, text] : texts) {
+        std::vector<std::string>& direct = direct_[file];
+        for (const std::string& name : quoted_includes(text)) {
+            if (auto path = find(file, name, texts)) direct.push_back(std::move(*path));
+        }
+    }
+}
+
+std::set<std::string> Includes::brought_in(const std::string& source) const {
     std::set<std::string> found;
     std::vector<std::string> open{source};
     while (!open.empty()) {
         const std::string file = std::move(open.back());
         open.pop_back();
-        const auto text = texts.find(file);
-        if (text == texts.end() || !found.insert(file).second) continue;
-        for (const std::string& name : quoted_includes(text->second)) {
-            if (auto path = find(file, name, texts)) open.push_back(std::move(*path));
-        }
+        const auto direct = direct_.find(file);
+        if (direct == direct_.end() || !found.insert(file).second) continue;
+        open.insert(open.end(), direct->second.begin(), direct->second.end());
     }
     return found;
 }

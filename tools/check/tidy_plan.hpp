@@ -16,10 +16,19 @@ namespace flatback::tools {
 // The names between quotation marks that a source includes, as they stand there.
 [[nodiscard]] std::vector<std::string> quoted_includes(std::string_view text);
 
-// `source` and all that it brings in, of the files of `texts` (a path relative to the top, and the file's
-// text): by the folder of the file that includes, then from the top, as a compiler looks for them.
-[[nodiscard]] std::set<std::string> brought_in(const std::string& source,
-                                               const std::map<std::string, std::string>& texts);
+// Which file includes which, read once a file, however many sources bring it in.
+class Includes final {
+public:
+    // `texts`: a path relative to the top, and the file's text. A name is looked for in the folder of the
+    // file that includes, then from the top, as a compiler does; what is not there is left out.
+    explicit Includes(const std::map<std::string, std::string>& texts);
+
+    // `source` and all that it brings in.
+    [[nodiscard]] std::set<std::string> brought_in(const std::string& source) const;
+
+private:
+    std::map<std::string, std::vector<std::string>> direct_;
+};
 
 // A few of `sources` (path: what it brings in, itself with it) that bring in every file of `changed` that any
 // of them does; a source that is itself changed is always among them. Not more than `most`.
