@@ -3,7 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <flatback/nested/l1/complete_instruction.hpp>
+#include <flatback/host/current_vmcs.hpp>
+#include <flatback/host/l1_exits.hpp>
+#include <flatback/host/l1_state.hpp>
+#include <flatback/host/msrs.hpp>
+#include <flatback/host/vmcs01.hpp>
 #include <flatback/nested/vcpu.hpp>
 #include <flatback/vmx/field_table.hpp>
 #include <new>
@@ -79,13 +83,10 @@ public:
         return *do_.general_register(host_, number);
     }
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr) {
-        if (is_capability(msr)) return promised_->read_msr(msr);
-        std::uint64_t value = 0;
-        if (!do_.read_l1_msr(host_, msr, &value)) return std::nullopt;
-        return value;
+        return host::read_msr(*this, msr);
     }
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value) {
-        return !is_capability(msr) && do_.write_l1_msr(host_, msr, value);
+        return host::write_msr(*this, msr, value);
     }
     x86::Hpa l0_msr_bitmap() {
         return x86::Hpa{do_.l0_msr_bitmap(host_)};
@@ -139,9 +140,54 @@ public:
         promised_ = &promised;
     }
 
+    // For host/msrs.hpp.
+    [[nodiscard]] const vmx::Capabilities* promise() const {
+        return promised_;
+    }
+    [[nodiscard]] host::MsrBitmap msr_bitmap() {
+        return host::MsrBitmap{page(l0_msr_bitmap())};
+    }
+    [[nodiscard]] std::optional<std::uint64_t> read_processor_msr(std::uint32_t msr) {
+        std::uint64_t value = 0;
+        if (!do_.read_l1_msr(host_, msr, &value)) return std::nullopt;
+        return value;
+    }
+    [[nodiscard]] bool write_processor_msr(std::uint32_t msr, std::uint64_t value) {
+        return do_.write_l1_msr(host_, msr, value);
+    }
+    [[nodiscard]] bool takes_debugctl(std::uint64_t value) {
+        return do_.write_l1_msr(host_, x86::msr::ia32_debugctl, value);
+    }
+
+    // For host/l1_exits.hpp.
+    [[nodiscard]] host::CpuidRegisters cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
+        return do_.cpuid != nullptr ? wide(do_.cpuid(host_, leaf, subleaf)) : host::CpuidRegisters{};
+    }
+    [[nodiscard]] host::CpuidRegisters hypervisor_leaf(std::uint32_t leaf, std::uint32_t subleaf) {
+        return do_.hypervisor_leaf != nullptr ? wide(do_.hypervisor_leaf(host_, leaf, subleaf))
+                                              : host::CpuidRegisters{};
+    }
+    [[nodiscard]] bool apic_enabled() {
+        return do_.apic_enabled == nullptr || do_.apic_enabled(host_);
+    }
+    void set_cache_control(std::uint64_t bits) {
+        if (do_.set_cache_control != nullptr) do_.set_cache_control(host_, bits);
+    }
+    [[nodiscard]] bool write_xcr0(std::uint64_t value) {
+        return do_.write_xcr0 != nullptr && do_.write_xcr0(host_, value);
+    }
+    void write_back_caches() {
+        if (do_.write_back_caches != nullptr) do_.write_back_caches(host_);
+    }
+
+    [[nodiscard]] vmx::Capabilities capabilities_of_processor() {
+        return vmx::Capabilities::from_msrs(
+            [this](std::uint32_t msr) { return do_.read_capability_msr(host_, msr); });
+    }
+
 private:
-    static constexpr bool is_capability(std::uint32_t msr) {
-        return msr >= x86::msr::ia32_vmx_basic && msr <= x86::msr::ia32_vmx_procbased_ctls3;
+    static host::CpuidRegisters wide(const flatback_cpuid& answer) {
+        return {answer.eax, answer.ebx, answer.ecx, answer.edx};
     }
 
     const flatback_operations do_;
@@ -149,7 +195,7 @@ private:
     const vmx::Capabilities* promised_ = nullptr;
 };
 
-static_assert(nested::Port<TablePort>);
+static_assert(nested::Port<TablePort> && host::MsrHost<TablePort> && host::Processor<TablePort>);
 
 nested::Capabilities capabilities(const flatback_operations& operations, void* host,
                                   const flatback_configuration& configuration) {
@@ -217,6 +263,49 @@ flatback_entry c_entry(nested::Entry entry) {
     return entry == nested::Entry::vmlaunch ? FLATBACK_VMLAUNCH : FLATBACK_VMRESUME;
 }
 
+host::L1<c::TablePort, c::TablePort> l1_of(flatback_vcpu& vcpu) {
+    return {vcpu.engine, vcpu.port, vcpu.port};
+}
+
+flatback_l1_state c_state(const host::L1State& state) {
+    flatback_l1_state all{};
+    all.cr0 = state.cr0;
+    all.cr3 = state.cr3;
+    all.cr4 = state.cr4;
+    all.efer = state.efer;
+    all.pat = state.pat;
+    all.dr7 = state.dr7;
+    all.rip = state.rip;
+    all.rsp = state.rsp;
+    all.rflags = state.rflags;
+    for (std::size_t i = 0; i < state.segments.size(); ++i) {
+        const host::L1Segment& segment = state.segments[i];
+        all.segments[i] = {segment.selector, segment.base, segment.limit, segment.access_rights};
+    }
+    all.gdtr = {state.gdtr.base, state.gdtr.limit};
+    all.idtr = {state.idtr.base, state.idtr.limit};
+    return all;
+}
+
+host::L1State cxx_state(const flatback_l1_state& all) {
+    host::L1State state{.cr0 = all.cr0,
+                        .cr3 = all.cr3,
+                        .cr4 = all.cr4,
+                        .efer = all.efer,
+                        .pat = all.pat,
+                        .dr7 = all.dr7,
+                        .rip = all.rip,
+                        .rsp = all.rsp,
+                        .rflags = all.rflags,
+                        .gdtr = {all.gdtr.base, all.gdtr.limit},
+                        .idtr = {all.idtr.base, all.idtr.limit}};
+    for (std::size_t i = 0; i < state.segments.size(); ++i) {
+        const flatback_segment& segment = all.segments[i];
+        state.segments[i] = {segment.selector, segment.base, segment.limit, segment.access_rights};
+    }
+    return state;
+}
+
 }  // namespace
 
 extern "C" {
@@ -253,6 +342,31 @@ flatback_error flatback_vcpu_create(void* storage, std::size_t size, const flatb
 }
 void flatback_vcpu_destroy(flatback_vcpu* vcpu) {
     vcpu->~flatback_vcpu();
+}
+
+void flatback_fill_msr_bitmap(std::uint64_t* page) {
+    host::fill_msr_bitmap(host::MsrBitmap{page});
+}
+flatback_l1_state flatback_state_at_reset() {
+    return c_state(host::state_at_reset());
+}
+flatback_l1_state flatback_state_in_protected_mode(std::uint16_t code, std::uint16_t data,
+                                                   std::uint64_t rip) {
+    return c_state(host::state_in_protected_mode(code, data, rip));
+}
+flatback_l1_state flatback_state_in_long_mode(std::uint16_t code, std::uint16_t data, std::uint64_t rip,
+                                              std::uint64_t cr3) {
+    return c_state(host::state_in_long_mode(code, data, rip, cr3));
+}
+flatback_error flatback_set_up_vmcs01(flatback_vcpu* vcpu, const flatback_l1_state* start) {
+    c::TablePort& port = vcpu->port;
+    port.write_host_state();
+    host::CurrentVmcs vmcs{port};
+    const host::Vmcs01Places places{.ept01_pointer = port.ept01_pointer(),
+                                    .msr_bitmap = port.l0_msr_bitmap(),
+                                    .tag = vcpu->engine.vpid01()};
+    const auto done = host::set_up_vmcs01(vmcs, port.capabilities_of_processor(), places, cxx_state(*start));
+    return done ? FLATBACK_OK : FLATBACK_NOTHING;
 }
 
 bool flatback_in_vmx_operation(const flatback_vcpu* vcpu) {
@@ -302,6 +416,10 @@ void flatback_prepare_reentry(flatback_vcpu* vcpu) {
     vcpu->engine.prepare_reentry();
 }
 
+bool flatback_handle_l1_exit(flatback_vcpu* vcpu, std::uint32_t exit_reason) {
+    auto l1 = l1_of(*vcpu);
+    return host::handle_l1_exit(l1, vmx::ExitReasonField{exit_reason}.basic());
+}
 flatback_error flatback_read_guest_msr(flatback_vcpu* vcpu, std::uint32_t msr, std::uint64_t* value) {
     const auto read = vcpu->engine.read_guest_msr(msr);
     if (!read) return FLATBACK_GENERAL_PROTECTION;
@@ -321,11 +439,7 @@ void flatback_ept01_changed(flatback_vcpu* vcpu) {
     vcpu->engine.ept01_changed();
 }
 void flatback_complete_instruction(flatback_vcpu* vcpu) {
-    c::TablePort& port = vcpu->port;
-    nested::complete_instruction(
-        [&](auto field) { return static_cast<typename decltype(field)::Value>(port.vmread(field.encoding)); },
-        [&](auto field, std::uint64_t value) { port.vmwrite(field.encoding, value); },
-        port.vmread(vmx::field::guest_rflags.encoding));
+    l1_of(*vcpu).complete();
 }
 void flatback_inject(flatback_vcpu* vcpu, const flatback_fault* fault) {
     vcpu->engine.inject({.vector = fault->vector,

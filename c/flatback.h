@@ -43,6 +43,10 @@ struct flatback_mapping {
     bool writable;
 };
 
+struct flatback_cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+
 /* What the host gives. `host` is the pointer that flatback_vcpu_create() was given. The table is copied. */
 struct flatback_operations {
     size_t size; /* sizeof(struct flatback_operations) */
@@ -72,10 +76,12 @@ struct flatback_operations {
 
     /* 0 RAX, 1 RCX, ... 15 R15, but for 4, RSP. The pointer holds until the next entry. */
     uint64_t *(*general_register)(void *host, unsigned number);
-    /* False: #GP(0). The VMX capability MSRs are answered without asking. */
+    /* False: #GP(0). What is answered without asking: the VMX capability MSRs; and of what the MSR bitmap has exit
+     * IA32_FEATURE_CONTROL, IA32_SMM_MONITOR_CTL, IA32_BIOS_UPDT_TRIG, and the MSRs of features that L1 does not have. The x2APIC
+     * registers are not there. IA32_DEBUGCTL is written as a question: whether the processor would take the value. */
     bool (*read_l1_msr)(void *host, uint32_t msr, uint64_t *value);
     bool (*write_l1_msr)(void *host, uint32_t msr, uint64_t value);
-    /* Read once, by flatback_vcpu_create(). */
+    /* A page that flatback_fill_msr_bitmap() has filled; never changes. */
     uint64_t (*l0_msr_bitmap)(void *host);
     uint64_t (*ept01_pointer)(void *host);
     void (*set_cr2)(void *host, uint64_t value);
@@ -86,7 +92,8 @@ struct flatback_operations {
     void (*fatal)(void *host, const char *why);
     unsigned (*cpu)(void *host);
 
-    /* A VMX capability MSR (480H to 491H) of the processor itself; called by flatback_vcpu_create() only. */
+    /* A VMX capability MSR (480H to 491H) of the processor itself; called by flatback_vcpu_create() and
+     * flatback_set_up_vmcs01() only. */
     uint64_t (*read_capability_msr)(void *host, uint32_t msr);
 
     /* The following may be null. */
@@ -102,6 +109,14 @@ struct flatback_operations {
      * processor refused vmcs02 (the VM-instruction error), 2 the processor refused guest state (the exit reason), 3 and 4 an
      * entry of an MSR list for VM entry and exit was refused (its number, from 1). */
     void (*notice)(void *host, uint32_t what, uint64_t detail);
+
+    /* What flatback_handle_l1_exit() asks of the processor; the following may be null too. */
+    struct flatback_cpuid (*cpuid)(void *host, uint32_t leaf, uint32_t subleaf); /* the instruction; null: all zero */
+    struct flatback_cpuid (*hypervisor_leaf)(void *host, uint32_t leaf, uint32_t subleaf); /* 4000_0000H to 4000_00FFH */
+    bool (*apic_enabled)(void *host);                    /* IA32_APIC_BASE.EN of L1's; null: it is */
+    void (*set_cache_control)(void *host, uint64_t cr0); /* CR0.CD and CR0.NW of the processor; null: L1's mean nothing */
+    bool (*write_xcr0)(void *host, uint64_t value);      /* false: the processor does not take it; null: XSETBV is #GP(0) */
+    void (*write_back_caches)(void *host);               /* WBINVD, for L1's INVD; null: no device reads past the caches */
 };
 
 struct flatback_configuration {
@@ -111,7 +126,24 @@ struct flatback_configuration {
     bool shadow_vmcs; /* used only where the processor has it */
 };
 
-/* What L1 is promised, for MOV to CR0 and CR4: bits that must be 1 in VMX operation, bits that may be 1 at all. */
+/* The registers with which L1 starts, of those that vmcs01 holds; CR0 and CR4 as L1 is to read them. */
+struct flatback_segment {
+    uint16_t selector;
+    uint64_t base;
+    uint32_t limit;
+    uint32_t access_rights; /* as in the VMCS */
+};
+struct flatback_descriptor_table {
+    uint64_t base;
+    uint32_t limit;
+};
+struct flatback_l1_state {
+    uint64_t cr0, cr3, cr4, efer, pat, dr7, rip, rsp, rflags;
+    struct flatback_segment segments[8]; /* ES, CS, SS, DS, FS, GS, LDTR, TR */
+    struct flatback_descriptor_table gdtr, idtr;
+};
+
+/* What L1 is promised, of CR0 and CR4: bits that must be 1 in VMX operation, bits that may be 1 at all. */
 struct flatback_promise {
     uint64_t cr0_fixed0, cr0_fixed1;
     uint64_t cr4_fixed0, cr4_fixed1;
@@ -160,6 +192,20 @@ enum flatback_error flatback_vcpu_create(void *storage, size_t size, const struc
 /* Gives its tags back. Its pages stay the host's; what VMCSs are active the host clears before. */
 void flatback_vcpu_destroy(flatback_vcpu *vcpu);
 
+/* --- how L1 starts --- */
+
+/* page: 4 KB of zeros, for the MSR bitmap; what more the host keeps it adds. Before flatback_vcpu_create(). */
+void flatback_fill_msr_bitmap(uint64_t *page);
+/* After reset: real mode at FFFF_FFF0H. CR0.CD and NW are the host's to set in the processor. */
+struct flatback_l1_state flatback_state_at_reset(void);
+/* Multiboot 1: 32-bit flat segments, CR0.PE. */
+struct flatback_l1_state flatback_state_in_protected_mode(uint16_t code, uint16_t data, uint64_t rip);
+/* Linux's 64-bit protocol: paging by the tables at cr3. */
+struct flatback_l1_state flatback_state_in_long_mode(uint16_t code, uint16_t data, uint64_t rip, uint64_t cr3);
+/* Fills vmcs01, which is current, and its host state (write_host_state). FLATBACK_NOTHING: the processor lacks a control
+ * without which L1 cannot run; vmcs01 is unchanged but for its host state. */
+enum flatback_error flatback_set_up_vmcs01(flatback_vcpu *vcpu, const struct flatback_l1_state *start);
+
 /* --- questions --- */
 
 bool flatback_in_vmx_operation(const flatback_vcpu *vcpu);
@@ -186,6 +232,11 @@ void flatback_prepare_first_entry(flatback_vcpu *vcpu);
 void flatback_prepare_reentry(flatback_vcpu *vcpu);
 
 /* --- for the host's own exits of L1's --- */
+
+/* An exit of L1's that is no VMX instruction's and no failed entry: CPUID, RDMSR, WRMSR, control registers, XSETBV, INVD, GETSEC, EPT
+ * violations, the windows of deliver_nmi. Then VMRESUME. False: nothing was done, the exit is the host's (triple fault, INIT, task switch, what
+ * it has exit for itself). A host that calls this needs few of the following. */
+bool flatback_handle_l1_exit(flatback_vcpu *vcpu, uint32_t exit_reason);
 
 enum flatback_error flatback_read_guest_msr(flatback_vcpu *vcpu, uint32_t msr, uint64_t *value);
 enum flatback_error flatback_write_guest_msr(flatback_vcpu *vcpu, uint32_t msr, uint64_t value);

@@ -3,14 +3,15 @@
 #
 #   flatback::headers  the include folder that has flatback/ and nothing else; C++23
 #   flatback::engine   the engine, freestanding: headers, and one source that a host's own definition replaces
-#   flatback::c        the same for hosts in C or Rust: flatback.h, and one source in C++
+#   flatback::host     what a host emulates for L1 beside VMX: headers over the engine
+#   flatback::c        both for hosts in C or Rust: flatback.h, and one source in C++
 #   flatback::port_tests  tests of a Port by its guarantees, for who writes one
 #   flatback::machine  the software VT-x processor, for hosts of user space and for tests
 
 include(GNUInstallDirs)
 
 set(flatback_include ${PROJECT_BINARY_DIR}/include)
-set(flatback_engine_folders x86 vmx tag nested trace c port_tests)
+set(flatback_engine_folders x86 vmx tag nested host trace c port_tests)
 set(flatback_machine_folders machine/cpu machine/memory machine/retentive machine/rules machine/translation)
 
 file(MAKE_DIRECTORY ${flatback_include}/flatback/machine)
@@ -33,9 +34,12 @@ target_sources(flatback_engine INTERFACE
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/tag/unpaid_flush.cpp>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/flatback/tag/unpaid_flush.cpp>)
 
+add_library(flatback_host INTERFACE)
+target_link_libraries(flatback_host INTERFACE flatback_engine)
+
 # The host compiles it too: its project has C++ as a language, if only for this.
 add_library(flatback_c INTERFACE)
-target_link_libraries(flatback_c INTERFACE flatback_engine)
+target_link_libraries(flatback_c INTERFACE flatback_host)
 target_sources(flatback_c INTERFACE
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/c/flatback.cpp>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/flatback/c/flatback.cpp>)
@@ -57,10 +61,12 @@ endif()
 
 set_target_properties(flatback_headers PROPERTIES EXPORT_NAME headers)
 set_target_properties(flatback_engine PROPERTIES EXPORT_NAME engine)
+set_target_properties(flatback_host PROPERTIES EXPORT_NAME host)
 set_target_properties(flatback_c PROPERTIES EXPORT_NAME c)
 set_target_properties(flatback_port_tests PROPERTIES EXPORT_NAME port_tests)
 add_library(flatback::headers ALIAS flatback_headers)
 add_library(flatback::engine ALIAS flatback_engine)
+add_library(flatback::host ALIAS flatback_host)
 add_library(flatback::c ALIAS flatback_c)
 add_library(flatback::port_tests ALIAS flatback_port_tests)
 add_library(flatback::machine ALIAS flatback_machine_cpu)
@@ -87,7 +93,7 @@ endforeach()
 install(FILES c/flatback.cpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flatback/c COMPONENT engine)
 install(FILES tag/unpaid_flush.cpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flatback/tag COMPONENT engine)
 install(FILES ${flatback_include}/flatback/version.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flatback COMPONENT engine)
-flatback_install(engine flatback_headers flatback_engine flatback_c flatback_port_tests)
+flatback_install(engine flatback_headers flatback_engine flatback_host flatback_c flatback_port_tests)
 
 foreach(folder IN LISTS flatback_machine_folders)
     install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/flatback/machine COMPONENT machine

@@ -1,10 +1,15 @@
-// What L1 does not find in CPUID: what L0 would have to emulate, or to switch between guests, or what writes
-// to memory past EPT (the debug store and processor trace). As on a processor without it, a leaf that only
-// tells of such a feature is zero.
+// CPUID as L1 is promised: the processor's, without what L0 would have to emulate, or to switch between
+// guests, or what writes to memory past EPT (the debug store and processor trace). As on a processor without
+// it, a leaf that only tells of such a feature is zero.
+//
+// Touches no hardware by itself: see CpuidHost.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 
+#include "../vmx/field.hpp"
+#include "../x86/control_registers.hpp"
 #include "../x86/cpuid.hpp"
 
 namespace flatback::host {
@@ -75,6 +80,80 @@ constexpr void hide_features(std::uint32_t leaf, std::uint32_t subleaf, x86::Cpu
         default:
             break;
     }
+}
+
+// The four registers as the instruction leaves them: their upper halves are 0.
+struct CpuidRegisters {
+    std::uint64_t rax = 0;
+    std::uint64_t rbx = 0;
+    std::uint64_t rcx = 0;
+    std::uint64_t rdx = 0;
+};
+
+template <typename H>
+concept CpuidHost = requires(H& host, std::uint32_t leaf, unsigned number) {
+    // L1's; 0 RAX, 1 RCX, 2 RDX, 3 RBX.
+    { host.general_register(number) } -> std::same_as<std::uint64_t&>;
+    { host.get(vmx::field::guest_cr4) } -> std::same_as<std::uint64_t>;
+    // The processor's answer.
+    { host.cpuid(leaf, leaf) } -> std::same_as<CpuidRegisters>;
+    // Leaves 4000_0000H to 4000_00FFH are the hypervisor's own.
+    { host.hypervisor_leaf(leaf, leaf) } -> std::same_as<CpuidRegisters>;
+    // IA32_APIC_BASE.EN of L1's.
+    { host.apic_enabled() } -> std::same_as<bool>;
+};
+
+namespace detail {
+
+template <CpuidHost H>
+[[gnu::always_inline]] inline void put_cpuid(H& host, const CpuidRegisters& answer) {
+    host.general_register(0) = answer.rax;
+    host.general_register(3) = answer.rbx;
+    host.general_register(1) = answer.rcx;
+    host.general_register(2) = answer.rdx;
+}
+
+// The leaves of features, in L1's registers already.
+template <CpuidHost H>
+[[gnu::noinline]] void adjust_features(H host, std::uint32_t leaf, std::uint32_t subleaf) {
+    x86::CpuidResult answer{
+        .eax = static_cast<std::uint32_t>(host.general_register(0)),
+        .ebx = static_cast<std::uint32_t>(host.general_register(3)),
+        .ecx = static_cast<std::uint32_t>(host.general_register(1)),
+        .edx = static_cast<std::uint32_t>(host.general_register(2)),
+    };
+    hide_features(leaf, subleaf, answer);
+    const std::uint64_t cr4 = host.get(vmx::field::guest_cr4);
+    if (leaf == x86::cpuid::leaf_features) {
+        answer.ecx |= x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
+        if ((cr4 & x86::cr4::xsave_enable) != 0) answer.ecx |= x86::cpuid::features_ecx_osxsave;
+        if (!host.apic_enabled()) answer.edx &= ~x86::cpuid::features_edx_apic;
+    } else if (leaf == x86::cpuid::leaf_extended_features && subleaf == 0) {
+        if ((cr4 & x86::cr4::protection_key_enable) != 0) answer.ecx |= hidden::os_protection_keys;
+    }
+    put_cpuid(host, {answer.eax, answer.ebx, answer.ecx, answer.edx});
+}
+
+template <CpuidHost H>
+[[gnu::noinline]] void answer_hypervisor_leaf(H host, std::uint32_t leaf, std::uint32_t subleaf) {
+    put_cpuid(host, host.hypervisor_leaf(leaf, subleaf));
+}
+
+}  // namespace detail
+
+// The instruction, but for RIP. Of a hypervisor's exits it is the most frequent, so that it is inlined; and
+// the host is a view, taken by value to stay in registers.
+template <CpuidHost H>
+[[gnu::always_inline]] inline void emulate_cpuid(H host) {
+    const auto leaf = static_cast<std::uint32_t>(host.general_register(0));
+    const auto subleaf = static_cast<std::uint32_t>(host.general_register(1));
+    if (leaf - x86::cpuid::leaf_hypervisor < 0x100) [[unlikely]] {
+        detail::answer_hypervisor_leaf(host, leaf, subleaf);
+        return;
+    }
+    detail::put_cpuid(host, host.cpuid(leaf, subleaf));
+    if (is_adjusted(leaf)) [[unlikely]]
+        detail::adjust_features(host, leaf, subleaf);
 }
 
 }  // namespace flatback::host

@@ -30,6 +30,8 @@ public:
                                     std::type_identity_t<vmx::field_value_t<W>> value) {
         port_.vmwrite(field.encoding, value);
     }
+    // A field of a series: guest_es_selector and its seven neighbours.
+    void put_encoded(std::uint32_t encoding, std::uint64_t value) { port_.vmwrite(encoding, value); }
 
 protected:
     P& port_;

@@ -28,11 +28,24 @@ public:
     [[nodiscard]] const std::byte* l1_page(x86::Gpa<x86::L1> address) { return this->port_.l1_page(address); }
     void translations_changed() { vcpu_.l1_translations_changed(); }
     void efer_changed() { vcpu_.l1_msr_changed(); }
+
+    [[nodiscard]] CpuidRegisters cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
+        return processor_.cpuid(leaf, subleaf);
+    }
+    [[nodiscard]] CpuidRegisters hypervisor_leaf(std::uint32_t leaf, std::uint32_t subleaf) {
+        return processor_.hypervisor_leaf(leaf, subleaf);
+    }
+    [[nodiscard]] bool apic_enabled() { return processor_.apic_enabled(); }
     void set_cache_control(std::uint64_t bits) { processor_.set_cache_control(bits); }
+    [[nodiscard]] bool write_xcr0(std::uint64_t value) { return processor_.write_xcr0(value); }
+    void write_back_caches() { processor_.write_back_caches(); }
+
+    [[nodiscard]] P& port() { return this->port_; }
+    [[nodiscard]] nested::NestedVcpu<P>& vcpu() { return vcpu_; }
 
     // The instruction is over: RIP moves on and what goes with it, or L1 gets its fault.
-    void conclude(Outcome outcome) {
-        if (outcome == Outcome::done) {
+    [[gnu::always_inline]] void conclude(Outcome outcome) {
+        if (outcome == Outcome::done) [[likely]] {
             complete();
         } else {
             vcpu_.inject(fault_of(outcome));

@@ -30,7 +30,7 @@ void look_again(InterruptFrame& frame) {
     if (at > address(entry_tests_flag) && at <= address(entry_launches))
         frame.rax = (frame.rflags & x86::rflags::zero) == 0 ? 1 : 0;
     // HOST_RSP is the end of the exit frame's registers, where the top of L0's stack stands.
-    frame.rsp = *reinterpret_cast<const std::uint64_t*>(vmread(vmx::field::host_rsp.encoding));
+    frame.rsp = *reinterpret_cast<const std::uint64_t*>(get(vmx::field::host_rsp));
     frame.rip = address(enter_guest);
 }
 

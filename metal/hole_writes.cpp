@@ -53,13 +53,8 @@ constexpr std::uint64_t pending_enabled_breakpoint = 1ULL << 12;
 constexpr std::uint64_t breakpoints = 0xF;
 
 template <vmx::FieldWidth W, vmx::FieldKind K>
-vmx::field_value_t<W> get(vmx::Field<W, K> what) {
-    return static_cast<vmx::field_value_t<W>>(vmread(what.encoding));
-}
-void put(auto what, std::uint64_t value) {
-    vmwrite(what.encoding, value);
-}
-void change(auto what, std::uint64_t mask, std::uint64_t to) {
+void change(vmx::Field<W, K> what, std::type_identity_t<vmx::field_value_t<W>> mask,
+            std::type_identity_t<vmx::field_value_t<W>> to) {
     put(what, (get(what) & ~mask) | to);
 }
 

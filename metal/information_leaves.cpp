@@ -73,14 +73,9 @@ std::optional<std::uint64_t> counter(Cpu& cpu, std::uint32_t number) {
 
 }  // namespace
 
-void information_leaf(Cpu& cpu, std::uint32_t leaf) {
-    std::uint64_t* registers = cpu.frame.registers.by_number;
-    const auto index = static_cast<std::uint32_t>(registers[1]);
-    const auto answer = [&](std::uint64_t eax, std::uint64_t ebx, std::uint64_t ecx, std::uint64_t edx) {
-        registers[0] = eax & 0xffffffff;
-        registers[3] = ebx & 0xffffffff;
-        registers[1] = ecx & 0xffffffff;
-        registers[2] = edx & 0xffffffff;
+host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_t index) {
+    const auto answer = [](std::uint64_t eax, std::uint64_t ebx, std::uint64_t ecx, std::uint64_t edx) {
+        return host::CpuidRegisters{eax & 0xffffffff, ebx & 0xffffffff, ecx & 0xffffffff, edx & 0xffffffff};
     };
     const nested::Counters& counters = cpu.vcpu.counters();
     switch (leaf & 0xff) {

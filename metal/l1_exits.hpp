@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "host/cpuid.hpp"
 #include "metal/cpu.hpp"
 #include "vmx/exit_reason.hpp"
 
@@ -11,7 +12,7 @@ namespace flatback::metal {
 // vmcs01 is current, and stays so unless L1 entered L2.
 nested::Entry handle_l1_exit(Cpu& cpu, std::uint32_t exit_reason);
 
-// The leaves 4000_0000H to 4000_00FFH (docs/counters.md), answered in L1's registers.
-void information_leaf(Cpu& cpu, std::uint32_t leaf);
+// The leaves 4000_0000H to 4000_00FFH (docs/counters.md).
+[[nodiscard]] host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_t index);
 
 }  // namespace flatback::metal

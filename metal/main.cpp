@@ -33,7 +33,7 @@ void vm_first_entry(ExitFrame& frame, bool launch);
 
 nested::Entry handle_exit(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
-    const auto reason = static_cast<std::uint32_t>(vmread(vmx::field::exit_reason.encoding));
+    const std::uint32_t reason = get(vmx::field::exit_reason);
     if (cpu.vcpu.in_l2()) return cpu.vcpu.handle_l2_exit(reason);
     return handle_l1_exit(cpu, reason);
 }
@@ -51,7 +51,7 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     }
     // What is entered now is no longer what the trace says: one exit and one entry more make it true.
     const bool from_l2 = cpu.vcpu.in_l2();
-    const auto l2_rip = vmread(vmx::field::guest_rip.encoding);
+    const std::uint64_t l2_rip = get(vmx::field::guest_rip);
     const auto l2 = cpu.vcpu.running();
     // Cleared first: one that comes meanwhile is another, and is to wait for the first.
     bool delivered;
@@ -66,7 +66,7 @@ nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
 
 nested::Entry handle_failed_entry(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
-    const auto error = static_cast<std::uint32_t>(vmread(vmx::field::vm_instruction_error.encoding));
+    const std::uint32_t error = get(vmx::field::vm_instruction_error);
     recorder::record_refused_entry(cpu, error);
     put_off_hole_write(cpu);
     if (!cpu.vcpu.handle_failed_entry(error))

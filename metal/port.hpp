@@ -7,6 +7,7 @@
 
 #include "host/local_apic.hpp"
 #include "host/memory_type_registers.hpp"
+#include "host/msr_bitmap.hpp"
 #include "metal/address_space.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
@@ -135,12 +136,18 @@ public:
     void set_promise(const vmx::Capabilities* promised) { promised_ = promised; }
     [[nodiscard]] bool apic_enabled() const { return apic_.enabled(); }
 
+    // For host/msrs.hpp.
+    [[nodiscard]] const vmx::Capabilities* promise() const { return promised_; }
+    [[nodiscard]] host::MsrBitmap msr_bitmap() { return host::MsrBitmap{page(msr_bitmap_)}; }
+    [[nodiscard]] host::LocalApic<RealApic>& local_apic() { return apic_; }
+    [[nodiscard]] host::MemoryTypeRegisters& memory_types() { return memory_type_registers_; }
+    [[nodiscard]] static std::optional<std::uint64_t> read_processor_msr(std::uint32_t msr);
+    [[nodiscard]] static bool write_processor_msr(std::uint32_t msr, std::uint64_t value);
+    [[nodiscard]] static bool takes_debugctl(std::uint64_t value);
+
 private:
     // A page of ones, anew at each call.
     std::byte* no_memory();
-    void fill_msr_bitmap();
-    [[nodiscard]] bool keeps(std::uint32_t msr, bool write);
-    [[nodiscard]] std::optional<std::uint64_t> read_kept_msr(std::uint32_t msr);
 
     GuestRegisters& registers_;
     BootResult& boot_;

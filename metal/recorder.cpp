@@ -52,13 +52,13 @@ constinit trace::Ring ring;
 }
 
 [[gnu::always_inline]] inline void record_entry_here(Cpu& cpu) {
-    record_switch(cpu, Kind::entry, 0, vmread(vmx::field::vm_entry_interruption_information.encoding));
+    record_switch(cpu, Kind::entry, 0, get(vmx::field::vm_entry_interruption_information));
 }
 
 nested::Entry record_and_handle_exit(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
-    record_switch(cpu, Kind::exit, static_cast<std::uint16_t>(vmread(vmx::field::exit_reason.encoding)),
-                  vmread(vmx::field::guest_rip.encoding));
+    record_switch(cpu, Kind::exit, static_cast<std::uint16_t>(get(vmx::field::exit_reason)),
+                  get(vmx::field::guest_rip));
     const nested::Entry entry = handle_exit(frame);
     if (recording) [[likely]]  // that exit may have been the one that stops it
         record_entry_here(cpu);

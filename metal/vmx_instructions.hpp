@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <type_traits>
 
+#include "vmx/field.hpp"
 #include "vmx/invalidation.hpp"
 #include "x86/address.hpp"
 
@@ -58,6 +60,17 @@ extern "C" {
         : "r"(encoding), "r"(value)
         : "cc");
 }
+// By typed fields: a value has its field's width.
+template <vmx::FieldWidth W, vmx::FieldKind K>
+[[nodiscard, gnu::always_inline]] inline vmx::field_value_t<W> get(vmx::Field<W, K> field) {
+    return static_cast<vmx::field_value_t<W>>(vmread(field.encoding));
+}
+template <vmx::FieldWidth W, vmx::FieldKind K>
+[[gnu::always_inline]] inline void put(vmx::Field<W, K> field,
+                                       std::type_identity_t<vmx::field_value_t<W>> value) {
+    vmwrite(field.encoding, value);
+}
+
 inline void vmptrld(x86::Hpa vmcs) {
     const std::uint64_t address = vmcs.value();
     asm goto volatile("vmptrld %0; jbe %l[failed]" : : "m"(address) : "cc", "memory" : failed);

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "host/msrs.hpp"
 #include "metal/entry_explanation.hpp"
 #include "metal/hole_writes.hpp"
 #include "metal/instructions.hpp"
@@ -44,99 +45,11 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       written_pages_(*boot.ept01, *boot.pages) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
-    fill_msr_bitmap();
-}
-
-namespace {
-
-// MSRs of what CPUID does not tell L1 of: as on a processor without it they are not there.
-constexpr struct {
-    std::uint32_t first, last;
-} not_offered[] = {
-    {0x08c, 0x08f},                  // SGX launch control
-    {0x1cc, 0x1d4},                  // FRED
-    {0x3f1, 0x3f1},                  // PEBS, the debug store ...
-    {0x560, 0x571},                  // ... and processor trace, which write to memory past EPT
-    {0x600, 0x600}, {0x6a0, 0x6a8},  // shadow stacks and indirect-branch tracking
-    {0x6e1, 0x6e1},                  // supervisor protection keys
-    {0x985, 0x98a},                  // user interrupts
-    {0x990, 0x991},                  // key locker
-};
-
-constexpr bool is_kept_from_l1(std::uint32_t msr) {
-    for (const auto& [first, last] : not_offered) {
-        if (msr >= first && msr <= last) return true;
-    }
-    return false;
-}
-
-constexpr bool is_x2apic(std::uint32_t msr) {
-    return msr >= x86::msr::x2apic_first && msr <= x86::msr::x2apic_last;
-}
-
-// IA32_MISC_ENABLE (SDM vol. 4, 1A0H).
-constexpr std::uint64_t branch_trace_storage_unavailable = 1ULL << 11;
-constexpr std::uint64_t pebs_unavailable = 1ULL << 12;
-constexpr std::uint64_t execute_disable_off = 1ULL << 34;
-
-}  // namespace
-
-// What L0 keeps to itself or must know of. Everything else L1 has as the processor gives it.
-void MetalPort::fill_msr_bitmap() {
-    namespace msr = x86::msr;
-    auto* bits = reinterpret_cast<std::uint8_t*>(page(msr_bitmap_));
-    const auto set = [&](std::uint32_t number, bool write) {  // SDM 3C 25.6.9
-        const bool high = number >= 0xc0000000;
-        const std::uint32_t bit = high ? number - 0xc0000000 : number;
-        std::uint8_t& byte = bits[(write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8];
-        byte = static_cast<std::uint8_t>(byte | (1U << (bit % 8)));
-    };
-    for (std::uint32_t number = msr::ia32_vmx_basic; number <= msr::ia32_vmx_procbased_ctls3; ++number) {
-        set(number, false);
-        set(number, true);
-    }
-    for (std::uint32_t number : {msr::ia32_feature_control, msr::ia32_apic_base, msr::ia32_smm_monitor_ctl}) {
-        set(number, false);
-        set(number, true);
-    }
-    for (const auto& [first, last] : not_offered) {
-        for (std::uint32_t number = first; number <= last; ++number) {
-            set(number, false);
-            set(number, true);
-        }
-    }
-    for (std::uint32_t number = msr::ia32_mtrr_physbase0; number <= msr::ia32_mtrr_def_type; ++number) {
-        if (!host::MemoryTypeRegisters::may_contain(number)) continue;
-        set(number, false);
-        set(number, true);
-    }
-    for (std::uint32_t number = msr::x2apic_first; number <= msr::x2apic_last; ++number) {
-        set(number, false);
-        set(number, true);
-    }
-    set(msr::ia32_misc_enable, false);
-    set(msr::ia32_misc_enable, true);
-    // A microcode update would change the processor under L0. The rest live in the VMCS: L0 has to know when
-    // they change.
-    for (std::uint32_t number : {msr::ia32_bios_updt_trig, msr::ia32_efer, msr::ia32_pat,
-                                 msr::ia32_sysenter_cs, msr::ia32_sysenter_esp, msr::ia32_sysenter_eip}) {
-        set(number, true);
-    }
-}
-
-// Whether the MSR may be one of these (SDM 3C 25.6.9: outside both ranges it exits). For the others nothing
-// is to be looked up.
-bool MetalPort::keeps(std::uint32_t msr, bool write) {
-    const bool high = msr >= 0xc0000000;
-    const std::uint32_t bit = high ? msr - 0xc0000000 : msr;
-    if (bit > 0x1fff) return true;
-    const auto* bits = reinterpret_cast<const std::uint8_t*>(page(msr_bitmap_));
-    return (bits[(write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8] >> (bit % 8) & 1) != 0;
+    host::fill_msr_bitmap(msr_bitmap());
 }
 
 void MetalPort::write_host_state() {
     namespace field = vmx::field;
-    const auto put = [](auto what, std::uint64_t value) { metal::vmwrite(what.encoding, value); };
     put(field::host_cr0, read_cr0());
     put(field::host_cr3, read_cr3());
     put(field::host_cr4, read_cr4());
@@ -213,69 +126,22 @@ std::optional<x86::Hpa> MetalPort::allocate_page() {
 }
 
 std::optional<std::uint64_t> MetalPort::read_l1_msr(std::uint32_t msr) {
-    namespace number = x86::msr;
-    if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) {
-        return promised_ != nullptr ? promised_->read_msr(msr) : std::nullopt;
-    }
-    return keeps(msr, false) ? read_kept_msr(msr) : try_read_msr(msr);
+    return host::read_msr(*this, msr);
 }
-
-std::optional<std::uint64_t> MetalPort::read_kept_msr(std::uint32_t msr) {
-    namespace number = x86::msr;
-    if (is_kept_from_l1(msr)) return std::nullopt;
-    if (is_x2apic(msr)) return apic_.read(msr);
-    if (memory_type_registers_.contains(msr)) {
-        if (const auto written = memory_type_registers_.read(msr)) return written;
-        return try_read_msr(msr);
-    }
-    switch (msr) {
-        case number::ia32_misc_enable: {
-            const auto real = try_read_msr(msr);
-            if (!real) return real;
-            return *real | branch_trace_storage_unavailable | pebs_unavailable;
-        }
-        case number::ia32_feature_control:
-            return x86::feature_control::locked | x86::feature_control::vmx_outside_smx;
-        case number::ia32_apic_base:
-            return apic_.base();
-        case number::ia32_smm_monitor_ctl:
-            return 0;
-        default:
-            return try_read_msr(msr);
-    }
-}
-
 bool MetalPort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
-    namespace number = x86::msr;
-    // IA32_DEBUGCTL exits for nobody, but only the engine writes it here.
-    if (msr != number::ia32_debugctl && !keeps(msr, true)) return try_write_msr(msr, value);
-    if (msr >= number::ia32_vmx_basic && msr <= number::ia32_vmx_procbased_ctls3) return false;
-    if (is_kept_from_l1(msr)) return false;
-    if (memory_type_registers_.contains(msr)) return memory_type_registers_.write(msr, value);
-    if (is_x2apic(msr)) return apic_.write(msr, value);
-    switch (msr) {
-        case number::ia32_misc_enable:
-            // L0's own pages are not executable by "execute disable", so that it stays on, and reads as that;
-            // the two flags are read-only.
-            return try_write_msr(
-                msr, value & ~(branch_trace_storage_unavailable | pebs_unavailable | execute_disable_off));
-        case number::ia32_debugctl: {
-            // It lives in the VMCS; here the processor only says whether it takes the value.
-            if ((value & x86::debugctl::always_reserved) != 0) return false;
-            const bool taken = try_write_msr(msr, value);
-            write_msr(msr, 0);
-            return taken;
-        }
-        case number::ia32_feature_control:  // locked
-        case number::ia32_smm_monitor_ctl:
-            return false;
-        case number::ia32_bios_updt_trig:  // taken, and without effect
-            return true;
-        case number::ia32_apic_base:
-            return apic_.write_base(value);
-        default:
-            return try_write_msr(msr, value);
-    }
+    return host::write_msr(*this, msr, value);
+}
+std::optional<std::uint64_t> MetalPort::read_processor_msr(std::uint32_t msr) {
+    return try_read_msr(msr);
+}
+bool MetalPort::write_processor_msr(std::uint32_t msr, std::uint64_t value) {
+    return try_write_msr(msr, value);
+}
+// L0 itself runs without any of its features.
+bool MetalPort::takes_debugctl(std::uint64_t value) {
+    const bool taken = try_write_msr(x86::msr::ia32_debugctl, value);
+    write_msr(x86::msr::ia32_debugctl, 0);
+    return taken;
 }
 
 bool MetalPort::let_write_vanish() {

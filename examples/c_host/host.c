@@ -7,31 +7,17 @@
 
 /* VMCS fields (SDM 3D appendix B), exit reasons and MSRs; a hypervisor has its own names for them. */
 enum {
-    VPID = 0x0000, GUEST_ES_SELECTOR = 0x0800, HOST_ES_SELECTOR = 0x0c00, HOST_CS_SELECTOR = 0x0c02, HOST_TR_SELECTOR = 0x0c0c,
-    MSR_BITMAP = 0x2004, EPT_POINTER = 0x201a, LINK_POINTER = 0x2800, GUEST_PAT = 0x2804, GUEST_EFER = 0x2806,
-    HOST_PAT = 0x2c00, HOST_EFER = 0x2c02, PIN_CONTROLS = 0x4000, PRIMARY_CONTROLS = 0x4002, EXIT_CONTROLS = 0x400c,
-    ENTRY_CONTROLS = 0x4012, SECONDARY_CONTROLS = 0x401e, INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402,
-    GUEST_ES_LIMIT = 0x4800, GUEST_GDTR_LIMIT = 0x4810, GUEST_IDTR_LIMIT = 0x4812, GUEST_ES_RIGHTS = 0x4814,
-    HOST_SYSENTER_CS = 0x4c00,
-    CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0x6006, QUALIFICATION = 0x6400,
-    GUEST_CR0 = 0x6800, GUEST_CR3 = 0x6802, GUEST_CR4 = 0x6804, GUEST_DR7 = 0x681a, GUEST_RIP = 0x681e,
-    GUEST_RFLAGS = 0x6820, HOST_CR0 = 0x6c00, HOST_CR4 = 0x6c04, HOST_RIP = 0x6c16
+    HOST_ES_SELECTOR = 0x0c00, HOST_CS_SELECTOR = 0x0c02, HOST_TR_SELECTOR = 0x0c0c, HOST_PAT = 0x2c00, HOST_EFER = 0x2c02,
+    INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402, HOST_SYSENTER_CS = 0x4c00, HOST_CR0 = 0x6c00, HOST_CR4 = 0x6c04,
+    HOST_RIP = 0x6c16
 };
-enum { EXIT_CPUID = 10, EXIT_CONTROL_REGISTER = 28, EXIT_RDMSR = 31, EXIT_WRMSR = 32, EXIT_EPT_VIOLATION = 48 };
-enum {
-    IA32_FEATURE_CONTROL = 0x3a, IA32_VMX_BASIC = 0x480, IA32_VMX_LAST = 0x492, IA32_VMX_PROCBASED_CTLS2 = 0x48b,
-    IA32_VMX_TRUE_PINBASED_CTLS = 0x48d, IA32_VMX_TRUE_PROCBASED_CTLS = 0x48e, IA32_VMX_TRUE_EXIT_CTLS = 0x48f,
-    IA32_VMX_TRUE_ENTRY_CTLS = 0x490
-};
+enum { EXIT_EPT_VIOLATION = 48, IA32_VMX_BASIC = 0x480 };
 #define CR0_PE (UINT64_C(1) << 0)
 #define CR0_NE (UINT64_C(1) << 5)
 #define CR0_WP (UINT64_C(1) << 16)
 #define CR0_PG (UINT64_C(1) << 31)
 #define CR4_PAE (UINT64_C(1) << 5)
-#define CR4_PGE (UINT64_C(1) << 7)
 #define CR4_VMXE (UINT64_C(1) << 13)
-#define CR4_PCIDE (UINT64_C(1) << 17)
-#define CR4_SMEP (UINT64_C(1) << 20)
 #define EFER_LONG_MODE UINT64_C(0xd01) /* SCE, LME, LMA, NXE */
 #define PAT UINT64_C(0x0007040600070406)
 
@@ -107,11 +93,10 @@ static bool op_allocate_page(void *it, uint64_t *page) {
     return true;
 }
 static uint64_t *op_general_register(void *it, unsigned number) { return processor_register(HOST(it)->cpu, number); }
+/* L1's MSRs that this host gives it beside those that are answered without asking: none. */
 static bool op_read_l1_msr(void *it, uint32_t msr, uint64_t *value) {
-    (void)it;
-    if (msr != IA32_FEATURE_CONTROL) return false;
-    *value = 5; /* locked, VMXON outside SMX allowed */
-    return true;
+    (void)it, (void)msr, (void)value;
+    return false;
 }
 static bool op_write_l1_msr(void *it, uint32_t msr, uint64_t value) {
     (void)it, (void)msr, (void)value;
@@ -156,138 +141,23 @@ static void make_ept01(struct host *host) {
     for (at = 0; at < l1_memory_size; at += 2 << 20) op_page(host, third)[at >> 21] = (l1_memory + at) | 0xb7;
 }
 
-static void intercept_msr(struct host *host, uint32_t number, bool write) {
-    const uint32_t bit = (write ? 0x4000 : 0) + (number >= 0xc0000000 ? 0x2000 : 0) + (number & 0x1fff);
-    op_page(host, host->msr_bitmap)[bit / 64] |= UINT64_C(1) << bit % 64;
-}
-
-static void make_msr_bitmap(struct host *host) {
-    static const uint32_t writes[] = {IA32_FEATURE_CONTROL, 0xc0000080, 0x277, 0x174, 0x175, 0x176};
-    uint32_t number;
-    host->msr_bitmap = new_page(host);
-    for (number = IA32_VMX_BASIC; number <= IA32_VMX_LAST; ++number) {
-        intercept_msr(host, number, false);
-        intercept_msr(host, number, true);
-    }
-    intercept_msr(host, IA32_FEATURE_CONTROL, false);
-    for (number = 0; number < sizeof writes / sizeof *writes; ++number) intercept_msr(host, writes[number], true);
-}
-
 /* --- step 3: the start --- */
 
-static uint64_t control(struct host *host, uint32_t capability_msr, uint32_t wanted) {
-    const uint64_t allowed = op_read_capability_msr(host, capability_msr);
-    return (wanted | (uint32_t)allowed) & (uint32_t)(allowed >> 32);
-}
-
 static void set_up_vmcs01(struct host *host) {
-    static const uint32_t rights[8] = {0xc093, 0xa09b, 0xc093, 0xc093, 0x10000, 0x10000, 0x10000, 0x8b};
-    const uint64_t cr0 = CR0_PE | 1 << 4 | CR0_NE | CR0_WP | CR0_PG, cr4 = CR4_PAE | CR4_PGE;
-    const uint16_t tag = flatback_vpid01(host->vcpu);
-    struct flatback_promise promise;
-    uint32_t i;
-    flatback_get_promise(host->vcpu, &promise);
-    op_write_host_state(host);
-    op_vmwrite(host, PIN_CONTROLS, control(host, IA32_VMX_TRUE_PINBASED_CTLS, 0));
-    /* use MSR bitmaps, activate secondary controls */
-    op_vmwrite(host, PRIMARY_CONTROLS, control(host, IA32_VMX_TRUE_PROCBASED_CTLS, 1U << 28 | 1U << 31));
-    /* enable EPT, unrestricted guest, enable VPID */
-    op_vmwrite(host, SECONDARY_CONTROLS,
-               control(host, IA32_VMX_PROCBASED_CTLS2, 1U << 1 | 1U << 7 | (tag != 0 ? 1U << 5 : 0)));
-    /* save debug controls, host address-space size, save and load PAT and EFER */
-    op_vmwrite(host, EXIT_CONTROLS, control(host, IA32_VMX_TRUE_EXIT_CTLS, 1U << 2 | 1U << 9 | 0xfU << 18));
-    /* load debug controls, IA-32e mode guest, load PAT and EFER */
-    op_vmwrite(host, ENTRY_CONTROLS, control(host, IA32_VMX_TRUE_ENTRY_CTLS, 1U << 2 | 1U << 9 | 3U << 14));
-    op_vmwrite(host, VPID, tag);
-    op_vmwrite(host, EPT_POINTER, op_ept01_pointer(host));
-    op_vmwrite(host, MSR_BITMAP, host->msr_bitmap);
-    op_vmwrite(host, LINK_POINTER, ~UINT64_C(0));
-    op_vmwrite(host, CR0_MASK, CR0_NE);
-    op_vmwrite(host, CR0_SHADOW, cr0);
-    op_vmwrite(host, GUEST_CR0, cr0);
-    op_vmwrite(host, CR4_MASK, CR4_VMXE | promise.unpromised_cr4);
-    op_vmwrite(host, CR4_SHADOW, cr4);
-    op_vmwrite(host, GUEST_CR4, cr4 | CR4_VMXE);
-    op_vmwrite(host, GUEST_CR3, 0x1000);
-    op_vmwrite(host, GUEST_EFER, EFER_LONG_MODE);
-    op_vmwrite(host, GUEST_PAT, PAT);
-    op_vmwrite(host, GUEST_DR7, 0x400);
-    op_vmwrite(host, GUEST_RIP, 0x100000);
-    op_vmwrite(host, GUEST_RFLAGS, 2);
-    for (i = 0; i < 8; ++i) { /* ES, CS, SS, DS, FS, GS, LDTR, TR */
-        op_vmwrite(host, GUEST_ES_SELECTOR + 2 * i, i == 1 ? 0x08 : i == 7 ? 0x18 : i < 4 ? 0x10 : 0);
-        op_vmwrite(host, GUEST_ES_LIMIT + 2 * i, i == 7 ? 0x67 : 0xffffffff);
-        op_vmwrite(host, GUEST_ES_RIGHTS + 2 * i, rights[i]);
-    }
-    op_vmwrite(host, GUEST_GDTR_LIMIT, 0xffff);
-    op_vmwrite(host, GUEST_IDTR_LIMIT, 0xffff);
-}
-
-/* --- step 6: what L1 does beside VMX; false is #GP(0) --- */
-
-static bool write_cr0(struct host *host, uint64_t value) {
-    struct flatback_promise may;
-    flatback_get_promise(host->vcpu, &may);
-    if (value >> 32 != 0 || (value & CR0_PG) == 0) return false;
-    if (flatback_in_vmx_operation(host->vcpu) && ((value & ~may.cr0_fixed1) != 0 || (~value & may.cr0_fixed0) != 0))
-        return false;
-    op_vmwrite(host, GUEST_CR0, value | CR0_NE);
-    op_vmwrite(host, CR0_SHADOW, value);
-    return true;
-}
-
-static bool write_cr4(struct host *host, uint64_t value) {
-    const uint64_t changed = value ^ op_vmread(host, GUEST_CR4);
-    struct flatback_promise may;
-    flatback_get_promise(host->vcpu, &may);
-    if ((value & ~may.cr4_fixed1) != 0 || (value & CR4_PAE) == 0) return false;
-    if (flatback_in_vmx_operation(host->vcpu) && (~value & may.cr4_fixed0) != 0) return false;
-    op_vmwrite(host, GUEST_CR4, value | CR4_VMXE);
-    op_vmwrite(host, CR4_SHADOW, value);
-    if ((changed & (CR4_PGE | CR4_SMEP | CR4_PCIDE)) != 0) flatback_l1_translations_changed(host->vcpu);
-    return true;
-}
-
-static bool emulate(struct host *host, uint32_t reason) {
-    uint64_t *rax = op_general_register(host, 0), *rcx = op_general_register(host, 1);
-    uint64_t *rdx = op_general_register(host, 2), *rbx = op_general_register(host, 3);
-    uint64_t value, access;
-    switch (reason) {
-        case EXIT_CPUID:
-            *rax = *rbx = *rcx = *rdx = 0;
-            return true;
-        case EXIT_RDMSR:
-            if (flatback_read_guest_msr(host->vcpu, (uint32_t)*rcx, &value) != FLATBACK_OK) return false;
-            *rax = (uint32_t)value;
-            *rdx = value >> 32;
-            return true;
-        case EXIT_WRMSR:
-            value = *rdx << 32 | (uint32_t)*rax;
-            if (flatback_write_guest_msr(host->vcpu, (uint32_t)*rcx, value) != FLATBACK_OK) return false;
-            flatback_l1_msr_changed(host->vcpu);
-            return true;
-        case EXIT_CONTROL_REGISTER: /* MOV to CR0 or CR4 (SDM 3C table 28-3) */
-            access = op_vmread(host, QUALIFICATION);
-            value = *op_general_register(host, access >> 8 & 15);
-            return (access & 15) == 0 ? write_cr0(host, value) : write_cr4(host, value);
-        default:
-            op_fatal(host, "an exit of L1's that this host does not know");
-            return false;
-    }
+    struct flatback_l1_state start = flatback_state_in_long_mode(0x08, 0x10, 0x100000, 0x1000);
+    start.cr0 |= CR0_NE | CR0_WP;
+    start.efer = EFER_LONG_MODE;
+    must(flatback_set_up_vmcs01(host->vcpu, &start) == FLATBACK_OK, "the processor lacks what L1 needs");
 }
 
 /* --- step 4: which exit is whose --- */
 
 static enum flatback_entry handle_exit(struct host *host, uint32_t reason) {
-    static const struct flatback_fault general_protection = {13, true, 0, 0};
     if (flatback_in_l2(host->vcpu)) return flatback_handle_l2_exit(host->vcpu, reason);
     must(reason >> 31 == 0, "vmcs01 is refused: a bug of this host");
     if (flatback_is_vmx_instruction(reason)) return flatback_handle_vmx_instruction(host->vcpu, reason);
-    if (emulate(host, reason & 0xffff)) {
-        flatback_complete_instruction(host->vcpu);
-    } else {
-        flatback_inject(host->vcpu, &general_protection);
-    }
+    /* what L1 does beside VMX: step 6 */
+    must(flatback_handle_l1_exit(host->vcpu, reason), "an exit of L1's that this host does not know");
     return FLATBACK_VMRESUME;
 }
 
@@ -342,7 +212,8 @@ int main(void) {
     host.cpu = processor_create();
     host.next_page = l0_pages;
     host.nothing = new_page(&host);
-    make_msr_bitmap(&host);
+    host.msr_bitmap = new_page(&host);
+    flatback_fill_msr_bitmap(op_page(&host, host.msr_bitmap));
     make_ept01(&host);
     vmxon_region = new_page(&host);
     vmcs01 = new_page(&host);

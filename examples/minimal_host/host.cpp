@@ -1,9 +1,8 @@
 #include "host.hpp"
 
+#include <flatback/host/l1_exits.hpp>
+#include <flatback/host/vmcs01.hpp>
 #include <flatback/machine/cpu/registers.hpp>
-#include <flatback/nested/l1/complete_instruction.hpp>
-#include <flatback/vmx/controls.hpp>
-#include <flatback/vmx/exit_qualification.hpp>
 #include <flatback/vmx/field.hpp>
 #include <flatback/x86/control_registers.hpp>
 
@@ -13,7 +12,21 @@ namespace field = vmx::field;
 
 namespace {
 
-constexpr nested::Fault general_protection{.vector = 13, .has_error_code = true};
+// The parts of the processor that no VMCS holds (flatback/host/processor.hpp). The software machine has no
+// CPUID leaves, caches or extended states; on real VT-x these are CPUID, MOV to CR0, XSETBV and WBINVD.
+struct ThisProcessor {
+    machine::Registers& registers;
+
+    static flatback::host::CpuidRegisters cpuid(std::uint32_t, std::uint32_t) { return {}; }
+    static flatback::host::CpuidRegisters hypervisor_leaf(std::uint32_t, std::uint32_t) { return {}; }
+    static bool apic_enabled() { return true; }
+    void set_cache_control(std::uint64_t bits) {
+        constexpr std::uint64_t all = x86::cr0::cache_disable | x86::cr0::not_write_through;
+        registers.cr0 = (registers.cr0 & ~all) | bits;
+    }
+    static bool write_xcr0(std::uint64_t) { return false; }
+    static void write_back_caches() {}
+};
 
 // What the processor can do, by RDMSR.
 vmx::Capabilities capabilities_of(const machine::Machine& processor) {
@@ -44,59 +57,20 @@ Host::Host(machine::Machine& processor)
     enter(nested::Entry::vmlaunch);
 }
 
+// L1 starts as a 64-bit kernel with flat segments; CR3: its paging, made in l1.cpp. CR0.NE and CR4.VMXE,
+// which the processor needs, are set in vmcs01 whatever L1 has: it reads shadows, and a write that differs
+// exits.
 void Host::set_up_vmcs01() {
-    const vmx::Capabilities has = capabilities_of(processor_);
     port_.write_host_state();
-
-    // The controls. EFER, PAT and the debug controls are loaded and saved, because the engine keeps L1's in
-    // vmcs01 while L2 runs; "enable VPID" and the tag only where the engine has one.
-    const std::uint16_t tag = tag::raw(vcpu_.vpid01());
-    put(field::pin_based_vm_execution_controls, has.pin_based.adjust(0));
-    put(field::primary_processor_based_vm_execution_controls,
-        has.primary_processor_based.adjust(vmx::primary::use_msr_bitmaps |
-                                           vmx::primary::activate_secondary_controls));
-    put(field::secondary_processor_based_vm_execution_controls,
-        has.secondary_processor_based.adjust(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
-                                             (tag != 0 ? vmx::secondary::enable_vpid : 0)));
-    put(field::vm_exit_controls,
-        has.vm_exit.adjust(vmx::exit_control::host_address_space_size |
-                           vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
-                           vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
-                           vmx::exit_control::load_ia32_efer));
-    put(field::vm_entry_controls,
-        has.vm_entry.adjust(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
-                            vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
-    put(field::virtual_processor_identifier, tag);
-    put(field::ept_pointer, port_.ept01_pointer().value);
-    put(field::address_of_msr_bitmaps, port_.l0_msr_bitmap().value());
-    put(field::vmcs_link_pointer, ~std::uint64_t{0});
-
-    // L1 believes that CR4.VMXE is its own, and the processor needs it set always; so with CR0.NE. L1 reads
-    // the shadow, and a write that differs from it exits.
-    const machine::Registers start = machine::kernel_registers(0x1000);  // CR3: L1's paging, made in l1.cpp
-    put(field::cr0_guest_host_mask, x86::cr0::numeric_error);
-    put(field::cr0_read_shadow, start.cr0);
-    put(field::guest_cr0, start.cr0 | x86::cr0::numeric_error);
-    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | promised_.unpromised_cr4);
-    put(field::cr4_read_shadow, start.cr4);
-    put(field::guest_cr4, start.cr4 | x86::cr4::vmx_enable);
-
-    // The rest of L1's registers: those of a 64-bit kernel with flat segments.
-    put(field::guest_cr3, start.cr3);
-    put(field::guest_ia32_efer, start.efer);
-    put(field::guest_ia32_pat, start.pat);
-    put(field::guest_dr7, start.dr7);
-    put(field::guest_rip, start.rip);
-    put(field::guest_rflags, start.rflags);
-    for (std::uint32_t index = 0; index < start.segments.size(); ++index) {
-        const machine::Segment& segment = start.segments[index];
-        port_.vmwrite(field::guest_es_selector.encoding + 2 * index, segment.selector);
-        port_.vmwrite(field::guest_es_base.encoding + 2 * index, segment.base);
-        port_.vmwrite(field::guest_es_limit.encoding + 2 * index, segment.limit);
-        port_.vmwrite(field::guest_es_access_rights.encoding + 2 * index, segment.access_rights);
-    }
-    put(field::guest_gdtr_limit, start.gdtr.limit);
-    put(field::guest_idtr_limit, start.idtr.limit);
+    flatback::host::L1State start = flatback::host::state_in_long_mode(0x08, 0x10, 0x10'0000, 0x1000);
+    start.cr0 |= x86::cr0::numeric_error | x86::cr0::write_protect;
+    start.efer |= x86::efer::execute_disable_enable;
+    flatback::host::CurrentVmcs vmcs{port_};
+    const auto done = flatback::host::set_up_vmcs01(
+        vmcs, capabilities_of(processor_),
+        {.ept01_pointer = port_.ept01_pointer(), .msr_bitmap = port_.l0_msr_bitmap(), .tag = vcpu_.vpid01()},
+        start);
+    if (!done) port_.fatal(done.error().name);
 }
 
 // Step 4: the loop. Execute until an exit; let the engine or this host handle it; enter whoever is current
@@ -145,73 +119,14 @@ machine::Completion Host::enter(nested::Entry how) {
     }
 }
 
-// Step 6: what L1 does that is no VMX instruction, and that the controls above make exit.
+// Step 6: what L1 does that is no VMX instruction, and that vmcs01 makes exit. All of it is in
+// flatback/host/; this hypervisor only says what its processor is.
 nested::Entry Host::handle_l1_exit(vmx::ExitReason reason) {
-    auto& general = processor_.cpu(0).registers.general;
-    bool good = true;  // false: #GP(0)
-    switch (reason) {
-        case vmx::ExitReason::cpuid:  // of a real processor's CPUID a host passes on what its controls let
-                                      // work
-            for (const unsigned number : {0U, 1U, 2U, 3U}) general[number] = 0;
-            break;
-        case vmx::ExitReason::rdmsr: {
-            const auto value = vcpu_.read_guest_msr(static_cast<std::uint32_t>(general[1]));
-            good = value.has_value();
-            if (!good) break;
-            general[0] = *value & 0xffff'ffff;
-            general[2] = *value >> 32;
-            break;
-        }
-        case vmx::ExitReason::wrmsr:
-            good = vcpu_.write_guest_msr(static_cast<std::uint32_t>(general[1]),
-                                         general[2] << 32 | (general[0] & 0xffff'ffff));
-            if (good) vcpu_.l1_msr_changed();  // EFER, PAT and SYSENTER_* live in vmcs01
-            break;
-        case vmx::ExitReason::control_register_access: {
-            const auto access = vmx::ControlRegisterAccess::decode(get(field::exit_qualification));
-            const std::uint64_t value = general[access.general_register];
-            good = access.control_register == 0 ? write_cr0(value) : write_cr4(value);
-            break;
-        }
-        default:
-            port_.fatal("an exit of L1's that this host does not know");
-    }
-    if (good) {
-        advance();
-    } else {
-        vcpu_.inject(general_protection);
-    }
+    ThisProcessor here{processor_.cpu(0).registers};
+    flatback::host::L1 l1{vcpu_, port_, here};
+    if (!flatback::host::handle_l1_exit(l1, reason))
+        port_.fatal("an exit of L1's that this host does not know");
     return nested::Entry::vmresume;
-}
-
-// Only a change of CR0.NE exits, and in VMX operation one of what must be set there (SDM 3C 24.8). This L1
-// stays in 64-bit mode.
-bool Host::write_cr0(std::uint64_t value) {
-    if (value >> 32 != 0 || (value & x86::cr0::paging) == 0) return false;
-    if (vcpu_.in_vmx_operation() && !promised_.promised.cr0.permits(value)) return false;
-    put(field::guest_cr0, value | x86::cr0::numeric_error);
-    put(field::cr0_read_shadow, value);
-    return true;
-}
-
-bool Host::write_cr4(std::uint64_t value) {
-    using namespace x86::cr4;
-    if ((value & ~promised_.promised.cr4.fixed1) != 0) return false;
-    if ((value & physical_address_extension) == 0) return false;  // in 64-bit mode
-    if (vcpu_.in_vmx_operation() && (value & vmx_enable) == 0) return false;
-    const std::uint64_t before = get(field::guest_cr4);
-    put(field::guest_cr4, value | vmx_enable);
-    put(field::cr4_read_shadow, value);
-    // What a MOV to CR4 drops of L1's translations, the processor does not drop where L0 writes the VMCS.
-    if (((value ^ before) & (page_global_enable | smep_enable | pcid_enable)) != 0)
-        vcpu_.l1_translations_changed();
-    return true;
-}
-
-void Host::advance() {
-    nested::complete_instruction(
-        [this](auto what) { return static_cast<typename decltype(what)::Value>(get(what)); },
-        [this](auto what, std::uint64_t value) { put(what, value); }, get(field::guest_rflags));
 }
 
 std::uint64_t* Host::l1_page(std::uint64_t address) {

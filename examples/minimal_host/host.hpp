@@ -27,13 +27,9 @@ private:
     void set_up_vmcs01();
     nested::Entry handle_exit(vmx::ExitReasonField reason);
     nested::Entry handle_l1_exit(vmx::ExitReason reason);
-    bool write_cr0(std::uint64_t value);
-    bool write_cr4(std::uint64_t value);
-    void advance();
     machine::Completion enter(nested::Entry how);
 
     std::uint64_t get(auto field) { return port_.vmread(field.encoding); }
-    void put(auto field, std::uint64_t value) { port_.vmwrite(field.encoding, value); }
 
     machine::Machine& processor_;
     // The engine keeps references to these: they live as long as it does.

@@ -2,10 +2,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <flatback/host/msrs.hpp>
 #include <flatback/vmx/field.hpp>
 #include <flatback/vmx/field_table.hpp>
 #include <flatback/x86/control_registers.hpp>
-#include <flatback/x86/msr.hpp>
 
 namespace minimal_host {
 
@@ -13,28 +13,8 @@ Port::Port(machine::Machine& processor, const nested::Capabilities& promised)
     : processor_(processor), promised_(promised) {
     nothing_ = *allocate_page();
     msr_bitmap_ = *allocate_page();
-    fill_msr_bitmap();
+    flatback::host::fill_msr_bitmap(msr_bitmap());
     make_ept01();
-}
-
-// What this host answers itself, of L1's MSRs: reads and writes of the VMX capabilities and of
-// IA32_FEATURE_CONTROL, and the writes of what lives in vmcs01. The bitmap is in four parts: reads of low and
-// of high numbers, writes of both (SDM 3C 25.6.9).
-void Port::fill_msr_bitmap() {
-    namespace msr = x86::msr;
-    const auto intercept = [this](std::uint32_t number, bool write) {
-        const std::uint32_t bit =
-            (write ? 0x4000U : 0U) + (number >= 0xc000'0000 ? 0x2000U : 0U) + (number & 0x1fff);
-        page(msr_bitmap_)[bit / 64] |= std::uint64_t{1} << bit % 64;
-    };
-    for (std::uint32_t number = msr::ia32_vmx_basic; number <= msr::ia32_vmx_procbased_ctls3; ++number) {
-        intercept(number, false);
-        intercept(number, true);
-    }
-    intercept(msr::ia32_feature_control, false);
-    for (const std::uint32_t number : {msr::ia32_feature_control, msr::ia32_efer, msr::ia32_pat,
-                                       msr::ia32_sysenter_cs, msr::ia32_sysenter_esp, msr::ia32_sysenter_eip})
-        intercept(number, true);
 }
 
 // 2 MB pages, write-back; beyond L1's memory there is nothing.
@@ -105,9 +85,13 @@ std::optional<x86::Hpa> Port::allocate_page() {
     return x86::Hpa{next_page_ - x86::page_size};
 }
 
+// The VMX capabilities as promised, IA32_FEATURE_CONTROL, and what else no host has to think of is answered
+// there.
 std::optional<std::uint64_t> Port::read_l1_msr(std::uint32_t msr) {
-    if (msr == x86::msr::ia32_feature_control) return 5;  // locked, VMXON outside SMX allowed
-    return promised_.promised.read_msr(msr);              // a VMX capability, as promised; else #GP(0)
+    return flatback::host::read_msr(*this, msr);
+}
+bool Port::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
+    return flatback::host::write_msr(*this, msr, value);
 }
 
 void Port::l1_shutdown(const char* why) {

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <flatback/host/msr_bitmap.hpp>
 #include <flatback/machine/cpu/machine.hpp>
 #include <flatback/nested/capabilities.hpp>
 #include <flatback/nested/port.hpp>
@@ -54,7 +55,7 @@ public:
     std::uint64_t& general_register(unsigned number) { return processor_.cpu(0).registers.general[number]; }
     void set_cr2(std::uint64_t value) { processor_.cpu(0).registers.cr2 = value; }
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
-    bool write_l1_msr(std::uint32_t, std::uint64_t) { return false; }  // none that L1 here could write
+    bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
 
     void return_nmi() {}  // this host takes no NMIs
@@ -62,9 +63,15 @@ public:
     [[noreturn]] void fatal(const char* why);
     tag::Cpu cpu() { return tag::Cpu{0}; }
 
+    // For flatback/host/msrs.hpp: L1's MSRs that this host gives it beside those. Here there are none.
+    const vmx::Capabilities* promise() const { return &promised_.promised; }
+    flatback::host::MsrBitmap msr_bitmap() { return flatback::host::MsrBitmap{page(msr_bitmap_)}; }
+    static std::optional<std::uint64_t> read_processor_msr(std::uint32_t) { return std::nullopt; }
+    static bool write_processor_msr(std::uint32_t, std::uint64_t) { return false; }
+    static bool takes_debugctl(std::uint64_t value) { return value == 0; }
+
 private:
     machine::Vmcs& current() { return *processor_.current_vmcs(0); }
-    void fill_msr_bitmap();
     void make_ept01();
 
     machine::Machine& processor_;

@@ -116,8 +116,9 @@ void add_mutants(CLI::App& app, Chosen& chosen) {
     command
         .add_option("--tlb-entries", options->tlb_entries, "entries that one TLB may hold (default 1048576)")
         ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
-    command.add_flag("--source", options->source,
-                     "mutants of the sources of tag/ and nested/ instead, each built and tested (minutes)");
+    command.add_flag(
+        "--source", options->source,
+        "mutants of the sources of tag/, nested/ and host/ instead, each built and tested (minutes)");
     command.add_option("--count", options->of_source.count, "--source: how many that compile (default 20)")
         ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
     command.add_option("--seed", options->of_source.seed, "--source: which ones (default 1)");

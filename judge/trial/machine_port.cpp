@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "host/msrs.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/msr.hpp"
@@ -138,6 +139,20 @@ std::optional<x86::Hpa> MachinePort::allocate_page() {
 }
 
 std::optional<std::uint64_t> MachinePort::read_l1_msr(std::uint32_t msr) {
+    const auto value = host::read_msr(*this, msr);
+    if (!value || host_.defect == nullptr) return value;
+    return host_.defect->told(msr, *value);
+}
+
+bool MachinePort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
+    return host::write_msr(*this, msr, value);
+}
+
+bool MachinePort::takes_debugctl(std::uint64_t value) const {
+    return (value & ~x86::debugctl::defined_bits) == 0;
+}
+
+std::optional<std::uint64_t> MachinePort::read_processor_msr(std::uint32_t msr) {
     const Registers& now = registers();
     switch (msr) {
         case x86::msr::ia32_star:
@@ -150,18 +165,14 @@ std::optional<std::uint64_t> MachinePort::read_l1_msr(std::uint32_t msr) {
             return now.kernel_gs_base;
         case x86::msr::ia32_tsc_aux:
             return now.tsc_aux;
-        case x86::msr::ia32_feature_control:
-            return now.feature_control;
         default:
-            return host_.capabilities.promised.read_msr(msr);
+            return std::nullopt;
     }
 }
 
-bool MachinePort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
+bool MachinePort::write_processor_msr(std::uint32_t msr, std::uint64_t value) {
     Registers& now = registers();
     switch (msr) {
-        case x86::msr::ia32_debugctl:
-            return (value & ~x86::debugctl::defined_bits) == 0;  // it lives in the VMCS
         case x86::msr::ia32_star:
             now.star = value;
             return true;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/msr_bitmap.hpp"
 #include "judge/trial/defect.hpp"
 #include "judge/trial/l1_space.hpp"
 #include "machine/cpu/machine.hpp"
@@ -74,6 +75,15 @@ public:
     tag::Cpu cpu() {
         return tag::Cpu{host_.defect != nullptr ? host_.defect->processor(processor_) : processor_};
     }
+
+    // --- host/msrs.hpp
+    [[nodiscard]] const vmx::Capabilities* promise() const { return &host_.capabilities.promised; }
+    [[nodiscard]] host::MsrBitmap msr_bitmap() {
+        return host::MsrBitmap{host_.machine.memory().direct_page(host_.msr_bitmap)};
+    }
+    [[nodiscard]] std::optional<std::uint64_t> read_processor_msr(std::uint32_t msr);
+    [[nodiscard]] bool write_processor_msr(std::uint32_t msr, std::uint64_t value);
+    [[nodiscard]] bool takes_debugctl(std::uint64_t value) const;
 
     // --- the host's own
     [[nodiscard]] unsigned processor() const { return processor_; }

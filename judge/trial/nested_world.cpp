@@ -5,11 +5,11 @@
 #include <string>
 #include <utility>
 
-#include "host/l1.hpp"
+#include "host/l1_exits.hpp"
+#include "host/vmcs01.hpp"
 #include "judge/trial/l1_space.hpp"
 #include "judge/trial/machine_port.hpp"
 #include "machine/program/layout.hpp"
-#include "nested/l1/complete_instruction.hpp"
 #include "nested/vcpu.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/ept.hpp"
@@ -36,19 +36,46 @@ namespace {
 
 using Engine = nested::NestedVcpu<MachinePort>;
 
-constexpr nested::Fault general_protection{
-    .vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true};
-
-/// What host/ asks of the processor itself.
+/// What host/ asks of the processor itself, of which the machine models little: of CPUID no leaf, no caches
+/// and no XCR0.
 struct TrialProcessor {
     Registers& registers;
 
+    static host::CpuidRegisters cpuid(std::uint32_t, std::uint32_t) { return {}; }
+    static host::CpuidRegisters hypervisor_leaf(std::uint32_t, std::uint32_t) { return {}; }
+    static bool apic_enabled() { return true; }
     void set_cache_control(std::uint64_t bits) {
         constexpr std::uint64_t all = x86::cr0::cache_disable | x86::cr0::not_write_through;
         registers.cr0 = (registers.cr0 & ~all) | bits;
     }
+    static bool write_xcr0(std::uint64_t) { return false; }
+    static void write_back_caches() {}
 };
 static_assert(host::Processor<TrialProcessor>);
+
+/// As the boot loader leaves them; it sets CR4.VMXE (machine/program/runner.cpp).
+host::L1State state_of(const Registers& start) {
+    host::L1State state{.cr0 = start.cr0,
+                        .cr3 = start.cr3,
+                        .cr4 = start.cr4 | x86::cr4::vmx_enable,
+                        .efer = start.efer,
+                        .pat = start.pat,
+                        .dr7 = start.dr7,
+                        .rip = start.rip,
+                        .rflags = start.rflags,
+                        .gdtr = {start.gdtr.base, start.gdtr.limit},
+                        .idtr = {start.idtr.base, start.idtr.limit}};
+    for (std::size_t index = 0; index < start.segments.size(); ++index) {
+        const Segment& segment = start.segments[index];
+        state.segments[index] = {segment.selector, segment.base, segment.limit, segment.access_rights};
+    }
+    return state;
+}
+
+vmx::Capabilities capabilities_of(const ProcessorModel& hardware) {
+    return vmx::Capabilities::from_msrs(
+        [&](std::uint32_t msr) { return hardware.vmx.read(msr).value_or(0); });
+}
 
 Machine::Options machine_options(const NestedWorld::Options& options) {
     Machine::Options machine;
@@ -60,37 +87,16 @@ Machine::Options machine_options(const NestedWorld::Options& options) {
 
 /// As a host learns of them: by RDMSR, and by a VMREAD of each field.
 nested::Capabilities capabilities_for(const ProcessorModel& hardware, tag::Policy tags) {
-    const auto read = [&](std::uint32_t msr) { return hardware.vmx.read(msr).value_or(0); };
     nested::FieldSet fields;
     for (std::size_t index = 0; index < vmx::field_count; ++index) {
         if (hardware.has_field(vmx::all_fields[index].encoding)) fields.insert(index);
     }
-    return nested::make_capabilities(vmx::Capabilities::from_msrs(read), hardware.physical_address_bits,
+    return nested::make_capabilities(capabilities_of(hardware), hardware.physical_address_bits,
                                      tags != tag::Policy::off, fields);
 }
 
 const char* name_of_check(const Completion& completion) {
     return completion.failed_check != nullptr ? completion.failed_check : "";
-}
-
-/// What L0 has to know of (as metal/): capabilities, and the MSRs that live in the VMCS.
-void fill_msr_bitmap(PhysicalMemory& memory, std::uint64_t bitmap) {
-    const auto set = [&](std::uint32_t number, bool write) {  // SDM 3C 25.6.9
-        const bool high = number >= 0xC000'0000;
-        const std::uint32_t bit = number & 0x1FFF;
-        const std::uint64_t byte = bitmap + (write ? 2048U : 0U) + (high ? 1024U : 0U) + bit / 8;
-        memory.write(byte, memory.read(byte) | std::uint64_t{1} << (8 * (byte & 7) + bit % 8));
-    };
-    for (std::uint32_t number = x86::msr::ia32_vmx_basic; number <= x86::msr::ia32_vmx_procbased_ctls3;
-         ++number) {
-        set(number, false);
-        set(number, true);
-    }
-    set(x86::msr::ia32_feature_control, true);
-    for (const std::uint32_t number : {x86::msr::ia32_efer, x86::msr::ia32_pat, x86::msr::ia32_sysenter_cs,
-                                       x86::msr::ia32_sysenter_esp, x86::msr::ia32_sysenter_eip}) {
-        set(number, true);
-    }
 }
 
 }  // namespace
@@ -108,7 +114,8 @@ struct NestedWorld::Host {
              .nothing = pages.allocate().value_or(0),
              .defect = options.defect,
              .record_flushes = options.record_flushes} {
-        fill_msr_bitmap(machine.memory(), l0.msr_bitmap);
+        host::fill_msr_bitmap(host::MsrBitmap{machine.memory().direct_page(l0.msr_bitmap)});
+        machine.memory().note_direct_writes();
         for (unsigned cpu = 0; cpu < machine.cpu_count(); ++cpu) {
             const std::uint64_t region = pages.allocate().value_or(0);
             machine.memory().write(region, machine.model().vmx.revision());
@@ -149,11 +156,6 @@ struct NestedWorld::VirtualCpu {
         return static_cast<vmx::field_value_t<W>>(port.vmread(what.encoding));
     }
     void put(auto what, std::uint64_t value) { port.vmwrite(what.encoding, value); }
-    void advance() {
-        nested::complete_instruction([this](auto what) { return get(what); },
-                                     [this](auto what, std::uint64_t value) { put(what, value); },
-                                     get(field::guest_rflags));
-    }
     void set_up_vmcs01(const Host& host, const L1Space& space);
 };
 
@@ -168,6 +170,7 @@ ProcessorModel NestedWorld::l1_model(const Options& options) {
     ProcessorModel model = full_processor_model();
     const nested::Capabilities capabilities = capabilities_for(model, options.tags);
     // What the promise means is for the machine's own rules to say.
+    model.under_hypervisor = true;
     model.vmx =
         rules::capabilities_of([&](std::uint32_t msr) { return capabilities.promised.read_msr(msr); });
     return model;
@@ -242,51 +245,14 @@ void NestedWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t va
 // --- virtual CPUs and processors ---
 
 void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space) {
-    const rules::Capabilities& has = host.l0.machine.model().vmx;
     port.write_host_state();
-    put(field::pin_based_vm_execution_controls, has.pin_based.nearest(0));
-    put(field::primary_processor_based_vm_execution_controls,
-        has.primary.nearest(vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls));
-    put(field::secondary_processor_based_vm_execution_controls,
-        has.secondary.nearest(vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |
-                              vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
-                              (engine.vpid01() != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0)));
-    put(field::vm_exit_controls,
-        has.vm_exit.nearest(vmx::exit_control::host_address_space_size |
-                            vmx::exit_control::save_debug_controls | vmx::exit_control::save_ia32_pat |
-                            vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
-                            vmx::exit_control::load_ia32_efer));
-    put(field::vm_entry_controls,
-        has.vm_entry.nearest(vmx::entry_control::load_debug_controls | vmx::entry_control::load_ia32_pat |
-                             vmx::entry_control::load_ia32_efer | vmx::entry_control::ia32e_mode_guest));
-    put(field::virtual_processor_identifier, tag::raw(engine.vpid01()));
-    put(field::ept_pointer, space.ept01_pointer());
-    put(field::address_of_msr_bitmaps, host.l0.msr_bitmap);
-    put(field::vmcs_link_pointer, ~std::uint64_t{0});
-
-    const Registers start = kernel_registers(0);
-    put(field::cr0_guest_host_mask, x86::cr0::numeric_error);
-    put(field::cr0_read_shadow, start.cr0);
-    put(field::guest_cr0, start.cr0);
-    // The boot loader leaves L1 with CR4.VMXE set (program/runner.cpp); the real one is set always.
-    put(field::cr4_guest_host_mask, x86::cr4::vmx_enable | ~nested::offered::cr4);
-    put(field::cr4_read_shadow, start.cr4 | x86::cr4::vmx_enable);
-    put(field::guest_cr4, start.cr4 | x86::cr4::vmx_enable);
-    put(field::guest_cr3, start.cr3);
-    put(field::guest_ia32_efer, start.efer);
-    put(field::guest_ia32_pat, start.pat);
-    put(field::guest_dr7, start.dr7);
-    put(field::guest_rip, start.rip);
-    put(field::guest_rflags, start.rflags);
-    for (std::uint32_t index = 0; index < start.segments.size(); ++index) {
-        const Segment& segment = start.segments[index];
-        port.vmwrite(field::guest_es_selector.encoding + 2 * index, segment.selector);
-        port.vmwrite(field::guest_es_base.encoding + 2 * index, segment.base);
-        port.vmwrite(field::guest_es_limit.encoding + 2 * index, segment.limit);
-        port.vmwrite(field::guest_es_access_rights.encoding + 2 * index, segment.access_rights);
-    }
-    put(field::guest_gdtr_limit, start.gdtr.limit);
-    put(field::guest_idtr_limit, start.idtr.limit);
+    host::CurrentVmcs vmcs{port};
+    const host::Vmcs01Places places{.ept01_pointer = vmx::Eptp{space.ept01_pointer()},
+                                    .msr_bitmap = x86::Hpa{host.l0.msr_bitmap},
+                                    .tag = engine.vpid01()};
+    const auto done = host::set_up_vmcs01(vmcs, capabilities_of(host.l0.machine.model()), places,
+                                          state_of(kernel_registers(0)));
+    if (!done) throw EngineFailure(std::string("the processor lacks ") + done.error().name);
 }
 
 bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
@@ -611,59 +577,12 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
 
 /// False: one of the VMX instructions, which are the engine's.
 bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
-    Registers& registers = machine_.cpu(guest.port.processor()).registers;
-    auto& general = registers.general;
+    if (vmx::is_vmx_instruction(reason)) return false;
     ++guest.engine.counters().handled_by_l0[static_cast<std::size_t>(reason)];
-    switch (reason) {
-        case vmx::ExitReason::cpuid:
-            for (const unsigned index : {0U, 1U, 2U, 3U}) general[index] = 0;
-            guest.advance();
-            return true;
-        case vmx::ExitReason::rdmsr:
-            if (auto value = guest.engine.read_guest_msr(static_cast<std::uint32_t>(general[1]))) {
-                if (options_.defect != nullptr)
-                    value = options_.defect->told(static_cast<std::uint32_t>(general[1]), *value);
-                general[0] = *value & 0xFFFF'FFFF;
-                general[2] = *value >> 32;
-                guest.advance();
-            } else {
-                guest.engine.inject(general_protection);
-            }
-            return true;
-        case vmx::ExitReason::wrmsr:
-            if (guest.engine.write_guest_msr(static_cast<std::uint32_t>(general[1]),
-                                             general[2] << 32 | (general[0] & 0xFFFF'FFFF))) {
-                guest.engine.l1_msr_changed();
-                guest.advance();
-            } else {
-                guest.engine.inject(general_protection);
-            }
-            return true;
-        case vmx::ExitReason::control_register_access: {
-            TrialProcessor here{machine_.cpu(guest.port.processor()).registers};
-            host::L1 l1{guest.engine, guest.port, here};
-            const host::Outcome outcome = host::emulate_control_register_access(l1);
-            if (outcome == host::Outcome::not_handled)
-                throw EngineFailure("an access of L1's to a control register that L0 did not ask for");
-            l1.conclude(outcome);
-            return true;
-        }
-        case vmx::ExitReason::exception_or_nmi:  // another NMI, while L0 waits to give one
-            guest.engine.close_nmi_window();
-            guest.port.return_nmi();
-            return true;
-        case vmx::ExitReason::interrupt_window:
-        case vmx::ExitReason::nmi_window:  // L0's own: the NMI that waits can go in now
-            guest.engine.close_nmi_window();
-            return true;
-        case vmx::ExitReason::ept_violation:  // beyond all of L1's memory
-            guest.engine.inject(general_protection);
-            return true;
-        default:
-            --guest.engine.counters()
-                  .handled_by_l0[static_cast<std::size_t>(reason)];  // the engine counts it
-            return false;
-    }
+    TrialProcessor here{machine_.cpu(guest.port.processor()).registers};
+    host::L1 l1{guest.engine, guest.port, here};
+    if (!host::handle_l1_exit(l1, reason)) throw EngineFailure("an exit of L1's that L0 did not ask for");
+    return true;
 }
 
 /// True: the guest must be entered by VMLAUNCH.
@@ -689,10 +608,12 @@ bool NestedWorld::handle_vmx_instruction(VirtualCpu& guest, vmx::ExitReason reas
         case Defect::Handling::engine:
             launch = guest.engine.handle_vmx_instruction(reason) == Entry::vmlaunch;
             break;
-        case Defect::Handling::succeed:
+        case Defect::Handling::succeed: {
             guest.put(field::guest_rflags, guest.get(field::guest_rflags) & ~x86::rflags::arithmetic);
-            guest.advance();
+            TrialProcessor here{registers};
+            host::L1{guest.engine, guest.port, here}.complete();
             break;
+        }
         case Defect::Handling::fail_28:
             // The engine's own way to say so: an INVVPID of no type.
             registers.general[instruction.b] = ~std::uint64_t{0};

@@ -26,6 +26,25 @@ void block_after(Registers& registers, Opcode opcode, std::uint32_t before) {
     if (opcode == Opcode::mov_to_ss && !was_blocked) registers.interruptibility |= block::blocking_by_mov_ss;
 }
 
+/// Of CPUID's leaves only the bits are modelled that tell of VMX and of CR4 (SDM 2A "CPUID"); the rest is
+/// zero.
+void execute_cpuid(Registers& registers, const ProcessorModel& model) {
+    constexpr std::uint64_t vmx = 1U << 5;
+    constexpr std::uint64_t os_uses_xsave = 1U << 27;
+    constexpr std::uint64_t hypervisor = 1U << 31;
+    constexpr std::uint64_t os_uses_protection_keys = 1U << 4;
+    const auto leaf = static_cast<std::uint32_t>(registers.general[0]);
+    const auto subleaf = static_cast<std::uint32_t>(registers.general[1]);
+    std::uint64_t rcx = 0;
+    if (leaf == 1) {
+        rcx = vmx | (model.under_hypervisor ? hypervisor : 0) |
+              ((registers.cr4 & x86::cr4::xsave_enable) != 0 ? os_uses_xsave : 0);
+    } else if (leaf == 7 && subleaf == 0 && (registers.cr4 & x86::cr4::protection_key_enable) != 0) {
+        rcx = os_uses_protection_keys;
+    }
+    for (const unsigned index : {0U, 1U, 2U, 3U}) registers.general[index] = index == 1 ? rcx : 0;
+}
+
 /// "NMI unblocking due to IRET" (SDM 3C 28.2.2).
 std::uint32_t of_iret(const Cpu& cpu, std::uint32_t information) {
     return information | (cpu.iret_unblocks_nmis ? rules::EventInformation::nmi_unblocking : 0);
@@ -117,8 +136,7 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             return invpcid(number, instruction);
         case Opcode::cpuid:
             if (cpu.in_non_root()) return unconditional_exit(number, instruction, ExitReason::cpuid);
-            // Leaves are not modelled: the four registers read as zero.
-            for (const unsigned index : {0U, 1U, 2U, 3U}) registers.general[index] = 0;
+            execute_cpuid(registers, model_);
             return done(cpu, instruction.opcode);
         case Opcode::hlt:
             if (registers.privilege_level() != 0) return raise_general_protection(number);

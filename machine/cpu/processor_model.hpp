@@ -16,6 +16,7 @@ struct ProcessorModel {
     bool invpcid = true;
     bool smep = true;
     bool smap = true;
+    bool under_hypervisor = false;  // CPUID says so
 
     [[nodiscard]] bool has_field(std::uint64_t encoding) const { return vmx.has_field(encoding); }
 };

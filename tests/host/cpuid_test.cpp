@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 namespace flatback::host {
 namespace {
 
@@ -45,6 +47,71 @@ TEST(HiddenFeatures, TheirBitsAreClear) {
 TEST(HiddenFeatures, EveryOtherLeafIsTheProcessors) {
     for (const std::uint32_t leaf : {0U, 2U, 4U, 0xAU, 0xBU, 0x15U, 0x16U, 0x1FU, 0x27U, 0x80000001U})
         EXPECT_FALSE(is_adjusted(leaf)) << leaf;
+}
+
+// L1 before a processor that has everything.
+struct Guest {
+    [[nodiscard]] std::uint64_t& general_register(unsigned number) { return (*general)[number]; }
+    [[nodiscard]] std::uint64_t get(vmx::field::NaturalGuest) const { return cr4; }
+    [[nodiscard]] static CpuidRegisters cpuid(std::uint32_t, std::uint32_t) { return {all, all, all, all}; }
+    [[nodiscard]] static CpuidRegisters hypervisor_leaf(std::uint32_t leaf, std::uint32_t subleaf) {
+        return {leaf, subleaf, 3, 4};
+    }
+    [[nodiscard]] bool apic_enabled() const { return apic; }
+    // ECX of the answer.
+    [[nodiscard]] std::uint64_t ecx_of(std::uint32_t leaf, std::uint32_t subleaf = 0) {
+        general_register(0) = 0xdead'0000'0000'0000 | leaf;
+        general_register(1) = 0xdead'0000'0000'0000 | subleaf;
+        emulate_cpuid(*this);
+        return general_register(1);
+    }
+
+    std::array<std::uint64_t, 16>* general;
+    std::uint64_t cr4 = 0;
+    bool apic = true;
+};
+static_assert(CpuidHost<Guest>);
+
+TEST(Cpuid, SaysThatThereIsVmxUnderAHypervisor) {
+    std::array<std::uint64_t, 16> general{};
+    Guest guest{.general = &general};
+    constexpr std::uint64_t both = x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor;
+    EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_features) & both, both);
+    EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_features) & x86::cpuid::features_ecx_smx, 0U);
+    EXPECT_EQ(general[0], all) << "EAX";
+}
+
+// SDM 2A "CPUID": OSXSAVE and OSPKE say what CR4 has, of L1 and not of L0.
+TEST(Cpuid, FollowsL1sControlRegister) {
+    std::array<std::uint64_t, 16> general{};
+    Guest guest{.general = &general};
+    EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_features) & x86::cpuid::features_ecx_osxsave, 0U);
+    EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_extended_features) & hidden::os_protection_keys, 0U);
+    guest.cr4 = x86::cr4::xsave_enable | x86::cr4::protection_key_enable;
+    EXPECT_NE(guest.ecx_of(x86::cpuid::leaf_features) & x86::cpuid::features_ecx_osxsave, 0U);
+    EXPECT_NE(guest.ecx_of(x86::cpuid::leaf_extended_features) & hidden::os_protection_keys, 0U);
+    EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_extended_features, 1), all) << "another subleaf";
+}
+
+TEST(Cpuid, FollowsL1sApic) {
+    std::array<std::uint64_t, 16> general{};
+    Guest guest{.general = &general};
+    static_cast<void>(guest.ecx_of(x86::cpuid::leaf_features));
+    EXPECT_NE(general[2] & x86::cpuid::features_edx_apic, 0U);
+    guest.apic = false;
+    static_cast<void>(guest.ecx_of(x86::cpuid::leaf_features));
+    EXPECT_EQ(general[2] & x86::cpuid::features_edx_apic, 0U);
+}
+
+TEST(Cpuid, HypervisorLeavesAreTheHosts) {
+    std::array<std::uint64_t, 16> general{};
+    Guest guest{.general = &general};
+    EXPECT_EQ(guest.ecx_of(0x4000'0001, 9), 3U);
+    EXPECT_EQ(general[0], 0x4000'0001U);
+    EXPECT_EQ(general[3], 9U);
+    EXPECT_EQ(general[2], 4U);
+    EXPECT_EQ(guest.ecx_of(0x4000'0100), all);
+    EXPECT_EQ(guest.ecx_of(0x3fff'ffff), all);
 }
 
 }  // namespace

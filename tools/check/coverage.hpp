@@ -26,9 +26,9 @@ struct FileCoverage {
 [[nodiscard]] FileCoverage folder_coverage(const std::vector<FileCoverage>& files, std::string_view folder);
 [[nodiscard]] double percent(const FileCoverage& coverage);
 
-// Builds the hosted tests of tag/ and nested/ so that they count, in a build directory of their own, runs
-// them, and prints the lines they ran by file and by folder. `incomplete` where a test fails or a folder is
-// under 90 %. Error: a build that fails, a program that is missing, a file that cannot be written.
+// Builds the hosted tests of tag/, nested/ and host/ so that they count, in a build directory of their own,
+// runs them, and prints the lines they ran by file and by folder. `incomplete` where a test fails or a folder
+// is under 90 %. Error: a build that fails, a program that is missing, a file that cannot be written.
 [[nodiscard]] Result<ExitStatus> coverage_command(const std::optional<std::filesystem::path>& json_file);
 
 }  // namespace flatback::tools

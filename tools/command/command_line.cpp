@@ -342,13 +342,12 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         tests.add_option("--filter", test.filter, "only the tests whose name holds this text")
             ->type_name("TEXT");
     CLI::Option* const quick = tests.add_flag("--quick", test.quick, "without the Linux stack");
-    CLI::Option* const coverage =
-        tests
-            .add_flag(
-                "--coverage", test.coverage,
-                "instead, print which lines of tag/ and nested/ their hosted tests run; at least 90 % each")
-            ->excludes(filter)
-            ->excludes(quick);
+    CLI::Option* const coverage = tests
+                                      .add_flag("--coverage", test.coverage,
+                                                "instead, print which lines of tag/, nested/ and host/ their "
+                                                "hosted tests run; at least 90 % each")
+                                      ->excludes(filter)
+                                      ->excludes(quick);
     tests
         .add_flag(
             "--foreign", test.foreign,

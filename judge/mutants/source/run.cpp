@@ -44,9 +44,9 @@ int shell(const std::string& command) {
 /// Only what changed is copied, so that little is built again.
 void copy_sources(const fs::path& from, const fs::path& to) {
     constexpr std::array folders = {
-        "x86",       "vmx",         "tag",   "nested",       "machine",
-        "host",      "judge",       "trace", "tests/nested", "tests/nested_entry_checks",
-        "tests/tag", "tests/trial", "docs"};
+        "x86",        "vmx",       "tag",         "nested",       "machine",
+        "host",       "judge",     "trace",       "tests/nested", "tests/nested_entry_checks",
+        "tests/host", "tests/tag", "tests/trial", "docs"};
     for (const char* folder : folders) {
         if (!fs::exists(from / folder)) continue;
         for (const auto& entry : fs::recursive_directory_iterator(from / folder)) {
@@ -59,8 +59,8 @@ void copy_sources(const fs::path& from, const fs::path& to) {
     }
 }
 
-constexpr std::array programs = {"tag_mutant", "checks_mutant", "nested_mutant", "trial_mutant",
-                                 "model_mutant"};
+constexpr std::array programs = {"tag_mutant",  "checks_mutant", "nested_mutant",
+                                 "host_mutant", "trial_mutant",  "model_mutant"};
 
 class Scratch {
 public:
@@ -113,7 +113,7 @@ private:
 
 std::vector<SourceMutation> all_mutations(const SourceMutantsOptions& options) {
     std::vector<std::string> files;
-    for (const char* folder : {"tag", "nested"}) {
+    for (const char* folder : {"tag", "nested", "host"}) {
         for (const auto& entry : fs::recursive_directory_iterator(options.sources / folder)) {
             const std::string name = entry.path().lexically_relative(options.sources).lexically_normal();
             const auto is_part = [&](const std::string& part) {

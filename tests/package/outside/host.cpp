@@ -1,6 +1,9 @@
-// The smallest host there can be: one virtual CPU whose L1 executes VMXON and VMXOFF. Freestanding.
+// The smallest host there can be: one virtual CPU whose L1 executes VMXON, VMXOFF, and what a host emulates.
+// Freestanding.
 #include "host.hpp"
 
+#include <flatback/host/l1_exits.hpp>
+#include <flatback/host/vmcs01.hpp>
 #include <flatback/nested/capabilities.hpp>
 #include <flatback/nested/vcpu.hpp>
 #include <flatback/version.hpp>
@@ -39,6 +42,39 @@ void set_up_l1(Port& port, std::uint32_t revision) {
     port.put(field::vm_exit_instruction_length, 4);
 }
 
+struct Processor {
+    static host::CpuidRegisters cpuid(std::uint32_t, std::uint32_t) { return {}; }
+    static host::CpuidRegisters hypervisor_leaf(std::uint32_t, std::uint32_t) { return {}; }
+    static bool apic_enabled() { return true; }
+    static void set_cache_control(std::uint64_t) {}
+    static bool write_xcr0(std::uint64_t) { return false; }
+    static void write_back_caches() {}
+};
+
+// The host's half: vmcs01, which needs no more than VMX's must-be-1 controls here, and exits of L1's own.
+int use_the_hosts_half(nested::NestedVcpu<Port>& vcpu, Port& port) {
+    vmx::Capabilities all;
+    const vmx::ControlCapability any{0, 0xffffffff};
+    all.pin_based = all.primary_processor_based = all.secondary_processor_based = all.vm_exit = all.vm_entry =
+        any;
+    host::CurrentVmcs vmcs{port};
+    const host::Vmcs01Places places{.ept01_pointer = port.ept01_pointer(),
+                                    .msr_bitmap = port.l0_msr_bitmap()};
+    if (!host::set_up_vmcs01(vmcs, all, places, host::state_in_long_mode(8, 16, 0x1000, 0x1000))) return 20;
+
+    Processor processor;
+    host::L1 l1{vcpu, port, processor};
+    port.general_register(0) = 1;
+    if (!host::handle_l1_exit(l1, vmx::ExitReason::cpuid)) return 21;
+    if ((port.general_register(1) & x86::cpuid::features_ecx_vmx) == 0) return 22;
+    // MOV to CR4 from RAX: VMXE is L1's.
+    port.general_register(0) = x86::cr4::physical_address_extension | x86::cr4::vmx_enable;
+    port.put(field::exit_qualification, 4);
+    if (!host::handle_l1_exit(l1, vmx::ExitReason::control_register_access)) return 23;
+    if ((vmcs.get(field::cr4_read_shadow) & x86::cr4::vmx_enable) == 0) return 24;
+    return host::handle_l1_exit(l1, vmx::ExitReason::triple_fault) ? 25 : 0;
+}
+
 tag::VpidPool vpids;
 
 }  // namespace
@@ -59,6 +95,7 @@ int use_the_engine() {
     (void)vcpu.handle_vmx_instruction(vmx::ExitReason::vmptrld);
     (void)vcpu.handle_vmx_instruction(vmx::ExitReason::vmxoff);
     if (vcpu.in_vmx_operation()) return 4;
+    if (const int wrong = use_the_hosts_half(vcpu, port)) return wrong;
     // Never here: what it is linked with is the matter.
     if (vcpu.in_l2()) return static_cast<int>(vcpu.handle_l2_exit(10));
     return FLATBACK_VERSION_MAJOR < 0 ? 5 : 0;
