@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "tests/tools/printed_values.hpp"
 #include "tools/table/targets.hpp"
