@@ -73,11 +73,19 @@ template <nested::Port P, Processor M>
             break;
         case ept_violation:
             if (l1.port().handle_ept01_violation(l1.get(vmx::field::guest_physical_address))) {
+                l1.vcpu().l1_writes_noticed_page();
                 l1.vcpu().retry_l1();
                 return true;
             }
             outcome = Outcome::general_protection;
             break;
+        case io_instruction:
+            if constexpr (requires { l1.port().handle_io(); }) {
+                outcome = l1.port().handle_io() ? Outcome::done : Outcome::general_protection;
+                break;
+            } else {
+                return false;
+            }
         case interrupt_window:
         case nmi_window:
             l1.vcpu().close_nmi_window();  // the NMI that it was opened for is delivered now

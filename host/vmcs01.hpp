@@ -1,5 +1,6 @@
 // The VMCS under which L1 runs: L1's interrupts, ports and instructions are its own; L0 keeps to itself
-// memory (by EPT), MSRs (by the bitmap), and the bits of CR0 and CR4 that VMX operation holds.
+// memory (by EPT), MSRs (by the bitmap), the ports of I/O bitmaps where it has any, and the bits of CR0 and
+// CR4 that VMX operation holds.
 //
 // The engine relies on what is set here: docs/porting.md, "vmcs01".
 #pragma once
@@ -30,6 +31,7 @@ struct Vmcs01Places {
     vmx::Eptp ept01_pointer;
     x86::Hpa msr_bitmap;
     tag::TagNumber tag = tag::TagNumber::none;
+    bool io_bitmaps = false;  // there are, at the addresses that Port::write_host_state() wrote
 };
 
 namespace detail {
@@ -99,7 +101,8 @@ template <typename V>
     const auto pin = detail::control("pin-based controls", processor.pin_based, 0);
     const auto primary =
         detail::control("primary processor-based controls", processor.primary_processor_based,
-                        vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls);
+                        vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls |
+                            (places.io_bitmaps ? vmx::primary::use_io_bitmaps : 0));
     const auto secondary =
         detail::control("secondary processor-based controls", processor.secondary_processor_based,
                         vmx::secondary::enable_ept | vmx::secondary::unrestricted_guest |

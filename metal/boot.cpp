@@ -134,6 +134,18 @@ void keep_this_processor_only() {
 
 void hide_sleep() {
     if (!state.result.options.hypervisor) return;
+    state.result.sleep = find_sleep_control(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
+                                            direct_map_size(), state.multiboot.rsdp);
+    if (state.result.sleep.in_memory)
+        log::info(
+            "warning: ACPI's sleep registers are in memory, where L0 does not watch them; L1 must not "
+            "suspend the machine");
+    if (!state.result.sleep.requests().empty() && !state.result.sleep.tells_power_off()) {
+        log::info(
+            "warning: ACPI's tables do not tell how the machine is switched off, so that L0 does not "
+            "watch its sleep registers; L1 must not suspend it");
+        state.result.sleep = {};
+    }
     const auto hidden = hide_sleep_states(static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(),
                                           state.multiboot.rsdp);
     if (!hidden)

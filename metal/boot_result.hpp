@@ -6,6 +6,7 @@
 
 #include "metal/memory_map.hpp"
 #include "metal/options.hpp"
+#include "metal/sleep_requests.hpp"
 #include "vmx/capability.hpp"
 #include "x86/address.hpp"
 
@@ -52,6 +53,7 @@ struct BootResult {
     Options options;
     Processor processor;
     L1Start l1;
+    SleepControl sleep;
     x86::Hpa rsdp;  // 0 if the firmware has no ACPI
 };
 

@@ -228,6 +228,18 @@ std::uint64_t* Ept01::leaf_of_4k(x86::Gpa<x86::L1> address, Use use) {
     return &table[x86::table_index(address, 1)];
 }
 
+std::uint64_t* Ept01::found_leaf_of_4k(x86::Gpa<x86::L1> address) const {
+    if (address.value() >= std::min(size_, permanent_size) || l0_region_.contains(address.value()))
+        return nullptr;
+    std::uint64_t* table = pml4_;
+    for (unsigned level = x86::paging_levels; level > 1; --level) {
+        const std::uint64_t entry = table[x86::table_index(address, level)];
+        if (!bits::is_present(entry) || bits::is_leaf(entry, level)) return nullptr;
+        table = direct_map_as<std::uint64_t>(x86::Hpa{bits::table_address(entry)});
+    }
+    return &table[x86::table_index(address, 1)];
+}
+
 // The same mapping by a table of the level below.
 bool Ept01::split(std::uint64_t& entry, unsigned level) {
     auto* table = static_cast<std::uint64_t*>(pages_.allocate_page());

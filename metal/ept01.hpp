@@ -73,6 +73,8 @@ public:
     // are split first. Null if the address lies in L0's region or above the first 512 GB, or if no page is
     // left for a table.
     [[nodiscard]] std::uint64_t* leaf_of_4k(x86::Gpa<x86::L1> address, Use use = Use::to_change);
+    // The same, but null where it is not split to 4 KB.
+    [[nodiscard]] std::uint64_t* found_leaf_of_4k(x86::Gpa<x86::L1> address) const;
     [[nodiscard]] bool sets_dirty_flags() const { return accessed_dirty_; }
     // The end of the guest-physical addresses that are mapped, or will be when they are touched.
     [[nodiscard]] std::uint64_t size() const { return size_; }

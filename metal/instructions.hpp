@@ -12,6 +12,28 @@ namespace flatback::metal {
 inline void write_port_8(std::uint16_t port, std::uint8_t value) {
     asm volatile("outb %0, %1" ::"a"(value), "Nd"(port) : "memory");
 }
+// size: 1, 2 or 4 bytes.
+inline void write_port(std::uint16_t port, unsigned size, std::uint32_t value) {
+    if (size == 1) {
+        write_port_8(port, static_cast<std::uint8_t>(value));
+    } else if (size == 2) {
+        asm volatile("outw %w0, %1" ::"a"(value), "Nd"(port) : "memory");
+    } else {
+        asm volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
+    }
+}
+// Into the low bytes; the others are 0.
+[[nodiscard]] inline std::uint32_t read_port(std::uint16_t port, unsigned size) {
+    std::uint32_t value = 0;
+    if (size == 1) {
+        asm volatile("inb %1, %b0" : "+a"(value) : "Nd"(port) : "memory");
+    } else if (size == 2) {
+        asm volatile("inw %1, %w0" : "+a"(value) : "Nd"(port) : "memory");
+    } else {
+        asm volatile("inl %1, %0" : "+a"(value) : "Nd"(port) : "memory");
+    }
+    return value;
+}
 [[nodiscard]] inline std::uint8_t read_port_8(std::uint16_t port) {
     std::uint8_t value;
     asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");

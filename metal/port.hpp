@@ -1,6 +1,7 @@
 // What real VT-x gives the engine (nested/port.hpp).
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -113,6 +114,11 @@ public:
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
+    // The ports by which a guest could ask for a sleep state (metal/sleep_requests.hpp).
+    x86::Hpa l0_io_bitmap(unsigned half) { return io_bitmaps_[half]; }
+    [[nodiscard]] bool keeps_ports() const { return !boot_.sleep.requests().empty(); }
+    bool handle_io();
+    bool keep_unwritten(x86::Gpa<x86::L1> page) { return written_pages_.keep_unwritten(page); }
     vmx::Eptp ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
     bool let_write_vanish();
@@ -148,6 +154,7 @@ public:
 private:
     // A page of ones, anew at each call.
     std::byte* no_memory();
+    void make_io_bitmaps();
 
     GuestRegisters& registers_;
     BootResult& boot_;
@@ -162,6 +169,8 @@ private:
     host::MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
+    std::array<x86::Hpa, 2> io_bitmaps_{};
+    bool told_of_sleep_request_ = false;
     x86::Hpa no_memory_{};  // what L0 finds for L1 where L1 has no memory
 };
 

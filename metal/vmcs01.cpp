@@ -28,7 +28,8 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
     host::CurrentVmcs vmcs{cpu.port};
     const host::Vmcs01Places places{.ept01_pointer = cpu.port.ept01_pointer(),
                                     .msr_bitmap = cpu.port.l0_msr_bitmap(),
-                                    .tag = cpu.vcpu.vpid01()};
+                                    .tag = cpu.vcpu.vpid01(),
+                                    .io_bitmaps = cpu.port.keeps_ports()};
     const auto done = host::set_up_vmcs01(vmcs, boot.processor.capabilities, places, state_of(boot.l1));
     if (!done) {
         refuse("this processor lacks ", done.error().name, " ", log::hex(done.error().controls),

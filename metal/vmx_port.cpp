@@ -46,6 +46,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
     host::fill_msr_bitmap(msr_bitmap());
+    make_io_bitmaps();
 }
 
 void MetalPort::write_host_state() {
@@ -54,10 +55,11 @@ void MetalPort::write_host_state() {
     put(field::host_cr3, read_cr3());
     put(field::host_cr4, read_cr4());
     put(field::host_cs_selector, selector::code);
-    for (auto what : {field::host_ss_selector, field::host_ds_selector, field::host_es_selector,
-                      field::host_fs_selector, field::host_gs_selector}) {
-        put(what, what.encoding == field::host_ss_selector.encoding ? selector::data : 0);
-    }
+    put(field::host_ss_selector, selector::data);
+    put(field::host_ds_selector, 0);
+    put(field::host_es_selector, 0);
+    put(field::host_fs_selector, 0);
+    put(field::host_gs_selector, 0);
     put(field::host_tr_selector, selector::task);
     put(field::host_fs_base, 0);
     put(field::host_gs_base, 0);
@@ -71,6 +73,8 @@ void MetalPort::write_host_state() {
     put(field::host_ia32_pat, read_msr(x86::msr::ia32_pat));
     put(field::host_rsp, reinterpret_cast<std::uint64_t>(&registers_ + 1));
     put(field::host_rip, reinterpret_cast<std::uint64_t>(&vm_exit_entry));
+    put(field::address_of_io_bitmap_a, io_bitmaps_[0].value());
+    put(field::address_of_io_bitmap_b, io_bitmaps_[1].value());
 }
 
 nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
@@ -151,6 +155,7 @@ bool MetalPort::let_write_vanish() {
 
 bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
     if (let_hole_write_through(guest_physical)) return true;
+    if (written_pages_.let_write(x86::Gpa<x86::L1>{guest_physical})) return true;
     switch (boot_.ept01->touch(guest_physical)) {
         case Ept01::Touched::filled:
             return true;

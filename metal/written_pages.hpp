@@ -33,12 +33,18 @@ public:
         return false;
     }
 
+    // True: the next write of L1's there is an EPT violation, which let_write() takes.
+    [[nodiscard]] bool keep_unwritten(x86::Gpa<x86::L1> page);
+    // For an EPT violation of L1's: whether it is such a write, which then goes through.
+    [[nodiscard]] bool let_write(x86::Gpa<x86::L1> address);
+
 private:
     static constexpr std::uint64_t dirty = 1ULL << 9;  // SDM 3C table 29-7
     struct Watched {
         std::uint64_t page = ~std::uint64_t{0};
         std::uint64_t* leaf = nullptr;
     };
+    [[nodiscard]] std::uint64_t* leaf_to_watch(x86::Gpa<x86::L1> page);
     void watch(x86::Gpa<x86::L1> page);
     void clear(Watched& watched);
 

@@ -41,6 +41,17 @@ struct HostMapping {
 //       L2, whose VMCS is current, is about to write there, and EPT02 now lets it. True: the host enters L2
 //       for no more than this instruction (or this delivery of an event), makes the page again what it was,
 //       and calls NestedVcpu::write_vanished() before any guest runs on. False, or without it: #GP(0).
+// and where the host keeps I/O ports from its guests:
+//   x86::Hpa l0_io_bitmap(unsigned half)
+//       I/O bitmap A (half 0) or B (SDM 3C 25.6.4) with those ports; read once, by the engine's constructor.
+//       At most 8 of the 1,024 quadwords of both are not zero. write_host_state() writes their addresses.
+//   bool handle_io()
+//       L2, whose VMCS is current, has exited at such a port, and L1 did not ask for it. True: the host has
+//       executed the instruction. False, or without it: #GP(0).
+//   bool keep_unwritten(x86::Gpa<x86::L1> page)
+//       For speed. True: L1, and an L2 under EPT01, will exit by an EPT violation before the next write to
+//       the page. When it does, the host lets it, and calls NestedVcpu::l1_writes_noticed_page() (L2's
+//       violations pass through the engine, which needs no call). The engine knows of its own writes.
 // and as the processor has what they serve:
 //   std::uint64_t debug_address(unsigned number)
 //       L1's DR0 to DR3. Without it a data breakpoint does not see the operands of L1's VMX instructions.

@@ -26,6 +26,7 @@
 #include "counters.hpp"
 #include "entry/checks.hpp"
 #include "entry/compose.hpp"
+#include "entry/io_bitmaps.hpp"
 #include "entry/msr_bitmap.hpp"
 #include "entry/msr_list.hpp"
 #include "ept/ept02.hpp"
@@ -156,6 +157,8 @@ public:
     [[nodiscard]] Entry pass_exception_on();
     // The write that Port::let_write_vanish() let through is over: EPT02 is as before it.
     void write_vanished() { ept02_.close_unwritable(); }
+    // L1 is about to write to a page for which Port::keep_unwritten() was asked, and was let do so.
+    void l1_writes_noticed_page() { msr_bitmaps_.note_written_somewhere(); }
     // L1, whose VMCS is current, goes on where an EPT violation under EPT01 stopped it, whose cause the host
     // has removed: an event that was being delivered is delivered again, and NMIs stay blocked behind an IRET
     // that did not complete.
@@ -344,6 +347,8 @@ private:
     [[nodiscard]] static vmx::Eptp ept_pointer12_of(const Slot& slot) {
         return vmx::Eptp{slot.vmcs12.get(vmx::field::ept_pointer)};
     }
+    void put_io_bitmaps(Slot& slot);
+    [[nodiscard]] x86::Hpa page_for_vmcs02(const char* what);
     void select_ept(Slot& slot);
     void select_tag(Slot& slot);
     // The MSRs of the guest whose VMCS is current, for a list of L1's.
@@ -364,6 +369,8 @@ private:
     [[nodiscard]] bool let_write_vanish();
     [[nodiscard]] bool is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification);
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
+    [[nodiscard]] bool l1_wants_io(const Slot& slot, vmx::IoAccess access);
+    Entry handle_io_exit(Slot& slot, std::uint32_t exit_reason);
     [[nodiscard]] bool handle_msr_for_l2(bool write);
     Entry reenter_l2(Slot& slot, std::size_t basic_reason);
     Entry reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_t qualification);
@@ -510,6 +517,7 @@ private:
     tag::Vpid01 vpid01_;
     tag::Vpid12Map<tag_slots> tags_;
     MsrBitmaps<P> msr_bitmaps_;
+    IoBitmaps<P> io_bitmaps_;
     Ept02<P> ept02_;
 
     x86::Hpa vmread_bitmap_{};

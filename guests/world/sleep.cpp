@@ -38,6 +38,11 @@ void check_sleep() {
     check("sleep-off-is-offered", off, "the DSDT has no _S5_");
     check("sleep-to-memory-is-not-offered", !to_memory, "the DSDT has _S3_");
     check("sleep-checksums", has_checksum(dsdt) && has_checksum(fadt), "the DSDT's or the FADT's is wrong");
+    // Type 1 is this machine's S3, whatever the tables say.
+    const u16 control = static_cast<u16>(memory<u32>(fadt + 64));
+    out16(control, 1 << 10 | 1 << 13 | 1);
+    check("sleep-request-is-refused-and-the-rest-of-the-write-is-not",
+          (in16(control) & 0xFFFD) == (1 << 10 | 1), "the register reads otherwise");
     check("sleep-s4bios-is-not-offered", memory<u8>(fadt + 54) == 0, "the FADT has S4BIOS_REQ");
 }
 

@@ -21,6 +21,11 @@ inline void out8(u16 port, u8 value) {
 inline void out16(u16 port, u16 value) {
     asm volatile("outw %0, %1" ::"a"(value), "Nd"(port) : "memory");
 }
+inline u16 in16(u16 port) {
+    u16 value;
+    asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+    return value;
+}
 inline void out32(u16 port, u32 value) {
     asm volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
 }

@@ -10,8 +10,8 @@
 
 namespace flatback::nested {
 
-// What the host wants of an L2 whatever L1 asked for. L0 intercepts nothing of L2's for itself but MSRs and
-// EPT violations: every device is L1's, and so is every interrupt.
+// What the host wants of an L2 whatever L1 asked for. L0 intercepts nothing of L2's for itself but MSRs, EPT
+// violations and the few ports that a host may keep: every device is L1's, and so is every interrupt.
 struct HostControls {
     std::uint32_t primary = vmx::primary::activate_secondary_controls;
     std::uint32_t secondary = vmx::secondary::enable_ept;
@@ -23,6 +23,8 @@ struct HostControls {
                           vmx::entry_control::load_ia32_efer;
     // Bits that L2 finds clear, and faults when it sets them, but where L1's own mask comes first.
     std::uint64_t hidden_cr4 = 0;
+    // The host has I/O bitmaps of its own. Where all I/O of L2's exits, they add nothing.
+    bool keeps_ports = false;
 };
 
 struct ComposedControls {
@@ -56,6 +58,8 @@ struct ComposedControls {
     composed.l1_uses_ept = (secondary12 & vmx::secondary::enable_ept) != 0;
     composed.pin_based = vmcs12.get(field::pin_based_vm_execution_controls);
     composed.primary = vmcs12.get(field::primary_processor_based_vm_execution_controls) | host.primary;
+    if (host.keeps_ports && (composed.primary & vmx::primary::unconditional_io_exiting) == 0)
+        composed.primary |= vmx::primary::use_io_bitmaps;
     composed.secondary = (secondary12 & ~vmx::secondary::enable_vpid) | host.secondary;
     // The timer goes on where it stood when the host took an exit for itself.
     const bool timer = (composed.pin_based & vmx::pin::activate_vmx_preemption_timer) != 0;

@@ -44,6 +44,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       vpid01_(pool),
       tags_(pool, vpid01_, configuration.tags),
       msr_bitmaps_(port),
+      io_bitmaps_(port),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,
                     .ept_vpid = capabilities.promised.ept_vpid,
                     .huge_pages = capabilities.huge_ept_pages}) {
@@ -67,6 +68,8 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     const auto no_virtual_apic = port_.allocate_page();
     if (!no_virtual_apic) port_.fatal("no memory for the page that stands for a virtual APIC");
     no_virtual_apic_ = *no_virtual_apic;
+    if (io_bitmaps_.keeps_ports())
+        routes_[static_cast<std::size_t>(vmx::ExitReason::io_instruction)] = Route::by_io_bitmap;
 }
 
 namespace detail {
@@ -89,6 +92,7 @@ enum Work : std::uint32_t {
     inherit_saved = 1U << 14,    // what is inherited is saved by exits: L1's word may be newest in vmcs02
     saves_timer = 1U << 15,      // the exit leaves its value where L1's VMREAD finds it
     no_virtual_apic = 1U << 16,  // L1's address leads to no memory
+    io_bitmaps = 1U << 17,       // to be merged, and not with every stale MSR bitmap
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
@@ -273,7 +277,8 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
     fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
-    const ComposedControls composed = compose(vmcs12, {.hidden_cr4 = capabilities_.unpromised_cr4});
+    const ComposedControls composed = compose(
+        vmcs12, {.hidden_cr4 = capabilities_.unpromised_cr4, .keeps_ports = io_bitmaps_.keeps_ports()});
     slot.l1_uses_vpid = composed.l1_uses_vpid;
     slot.l1_uses_ept = composed.l1_uses_ept;
     put(field::pin_based_vm_execution_controls, composed.pin_based);
@@ -316,11 +321,7 @@ void NestedVcpu<P>::put_page_addresses(Slot& slot) {
     const auto page_of = [&](std::uint64_t address) {
         return port_.host_mapping(x86::Gpa<x86::L1>{address}).address.value();
     };
-    if ((primary12 & vmx::primary::use_io_bitmaps) != 0) {
-        // L0 keeps no port from L1, so that L1's own bitmaps say it all.
-        put(field::address_of_io_bitmap_a, page_of(vmcs12.get(field::address_of_io_bitmap_a)));
-        put(field::address_of_io_bitmap_b, page_of(vmcs12.get(field::address_of_io_bitmap_b)));
-    }
+    if ((primary12 & vmx::primary::use_io_bitmaps) != 0 || slot.io_bitmaps.in_vmcs02) put_io_bitmaps(slot);
     if ((primary12 & vmx::primary::use_tpr_shadow) != 0) {
         const HostMapping found =
             port_.host_mapping(x86::Gpa<x86::L1>{vmcs12.get(field::virtual_apic_address)});
@@ -330,6 +331,43 @@ void NestedVcpu<P>::put_page_addresses(Slot& slot) {
     if ((slot.vmcs02.secondary & vmx::secondary::virtualize_apic_accesses) != 0) {
         put(field::apic_access_address, page_of(vmcs12.get(field::apic_access_address)));
     }
+}
+
+// L1's own say it all but for the ports that the host keeps. Where L1 uses none vmcs02 has the host's, from
+// the beginning (Port::write_host_state). vmcs02 is current.
+template <Port P>
+void NestedVcpu<P>::put_io_bitmaps(Slot& slot) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    MergedIoBitmaps& merged = slot.io_bitmaps;
+    const std::array addresses{field::address_of_io_bitmap_a, field::address_of_io_bitmap_b};
+    merged.in_vmcs02 = (vmcs12.get(field::primary_processor_based_vm_execution_controls) &
+                        vmx::primary::use_io_bitmaps) != 0;
+    merged.in_use = merged.in_vmcs02 && io_bitmaps_.keeps_ports();
+    slot.work &= ~detail::io_bitmaps;
+    for (unsigned half = 0; half < 2; ++half) {
+        x86::Hpa page = io_bitmaps_.own(half);
+        if (merged.in_vmcs02) {
+            merged.from[half] = vmcs12.get(addresses[half]);
+            page = port_.host_mapping(x86::Gpa<x86::L1>{merged.from[half]}).address;
+            if (io_bitmaps_.keeps_ports(half)) {
+                if (merged.pages[half].value() == 0)
+                    merged.pages[half] = page_for_vmcs02("no memory for an I/O bitmap");
+                page = merged.pages[half];
+            }
+        }
+        put(addresses[half], page.value());
+    }
+    if (!merged.in_use) return;
+    const bool tells = io_bitmaps_.merge(merged, msr_bitmaps_);
+    if (!tells || (slot.work & detail::msr_bitmap) == 0) slot.work |= detail::io_bitmaps;
+}
+template <Port P>
+x86::Hpa NestedVcpu<P>::page_for_vmcs02(const char* what) {
+    auto fresh_page = port_.allocate_page();
+    if (!fresh_page) fresh_page = ept02_.give_page();
+    if (!fresh_page) port_.fatal(what);
+    return *fresh_page;
 }
 
 // The rare parts of an entry, those that cannot be kept from one entry to the next. vmcs02 is current.
@@ -349,6 +387,9 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         if (!msr_bitmaps_.is_current(slot.msr_bitmap, address)) [[unlikely]] {
             msr_bitmaps_.merge(slot.msr_bitmap, address,
                                (slot.vmcs02.secondary & vmx::secondary::virtualize_x2apic_mode) != 0);
+            // What made the one stale may have made the others so.
+            if (slot.io_bitmaps.in_use && !io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_))
+                slot.work |= io_bitmaps;
         }
     }
     if ((work & inherit_debug) != 0) {
@@ -385,7 +426,9 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
             pdptes_are_good = load_pdptes(get(field::guest_cr3));
         }
     }
-    if ((work & (rewrite_timer | no_virtual_apic)) != 0) {
+    if ((work & (rewrite_timer | no_virtual_apic | io_bitmaps)) != 0) {
+        if ((work & io_bitmaps) != 0 && !io_bitmaps_.is_current(slot.io_bitmaps, msr_bitmaps_))
+            static_cast<void>(io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_));
         if ((work & rewrite_timer) != 0)
             put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
         if ((work & no_virtual_apic) != 0) std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);

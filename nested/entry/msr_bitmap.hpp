@@ -76,6 +76,11 @@ public:
         merged_pages_ = 0;
     }
 
+    // For what else is copied of L1's memory: how often a write was noticed by now, and a page where writes
+    // are to be noticed.
+    [[nodiscard]] std::uint64_t noticed() const { return writes_; }
+    void notice_writes_to(const std::byte* page) { merged_pages_ |= filter_bit(page); }
+
     // Whether what was merged of L1's bitmap at this address is still right; if not, merge() is due.
     [[nodiscard, gnu::always_inline]] inline bool is_current(const MergedMsrBitmap& merged,
                                                              std::uint64_t address) {

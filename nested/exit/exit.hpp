@@ -58,6 +58,8 @@ template <Port P>
                 return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
             return reenter_l2(slot, basic);
         }
+        case Route::by_io_bitmap:
+            return handle_io_exit(slot, exit_reason);
         case Route::by_cr4_mask: {
             const std::uint64_t qualification = get(vmx::field::exit_qualification);
             if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);
@@ -131,6 +133,7 @@ template <Port P>
         // L2 runs under EPT01, which lacks only what lies beyond all memory: L1 sent it there.
         if (!port_.handle_ept01_violation(guest_physical))
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
+        l1_writes_noticed_page();  // L2 writes to L1's own memory
         repeat_access(get(vmx::field::exit_qualification));
         return reenter_l2(slot, basic);
     }
@@ -233,6 +236,38 @@ bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
     const auto* page = port_.l1_page(x86::Gpa<x86::L1>{slot.vmcs12.get(vmx::field::address_of_msr_bitmaps)});
     if (page == nullptr) return true;
     return msr_bitmap_has(page, msr, write);
+}
+
+// --- I/O ports ---
+
+template <Port P>
+bool NestedVcpu<P>::l1_wants_io(const Slot& slot, vmx::IoAccess access) {
+    namespace field = vmx::field;
+    if (!io_bitmaps_.keeps(access)) return true;
+    const std::uint32_t primary12 = slot.vmcs12.get(field::primary_processor_based_vm_execution_controls);
+    if ((primary12 & vmx::primary::use_io_bitmaps) == 0)
+        return (primary12 & vmx::primary::unconditional_io_exiting) != 0;
+    return io_bitmaps_have(
+        [&](std::uint32_t half) {
+            return port_.l1_page(x86::Gpa<x86::L1>{
+                slot.vmcs12.get(half == 0 ? field::address_of_io_bitmap_a : field::address_of_io_bitmap_b)});
+        },
+        access);
+}
+
+template <Port P>
+[[gnu::noinline]] Entry NestedVcpu<P>::handle_io_exit(Slot& slot, std::uint32_t exit_reason) {
+    const std::uint64_t qualification = get(vmx::field::exit_qualification);
+    if (l1_wants_io(slot, vmx::IoAccess::decode(qualification)))
+        return reflect(slot, exit_reason, qualification);
+    constexpr auto basic = static_cast<std::size_t>(vmx::ExitReason::io_instruction);
+    if constexpr (requires { port_.handle_io(); }) {
+        if (port_.handle_io()) {
+            advance(get(vmx::field::guest_rflags));
+            return reenter_l2(slot, basic);
+        }
+    }
+    return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
 }
 
 // L1 lets L2 have the MSR but L0 does not: L0 does it as it would for L1. False: #GP(0). vmcs02 is current.

@@ -16,6 +16,7 @@ enum class Route : std::uint8_t {
     by_ept12,       // L1 sees it only where its own EPT does not allow the access
     by_msr_bitmap,  // L1 sees it where its bitmap, or having none, says so
     by_cr4_mask,    // L1 sees it but where it is CR4 and only L0's mask made it
+    by_io_bitmap,   // as by_msr_bitmap, where the host keeps ports
     by_nmi_window,  // L1 sees it but where L0 waits for it, or with it, to give an NMI
     never,          // cannot happen: nobody asked for it
 };

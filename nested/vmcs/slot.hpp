@@ -6,6 +6,7 @@
 #include "../../tag/numbers.hpp"
 #include "../../vmx/ept.hpp"
 #include "../../x86/address.hpp"
+#include "../entry/io_bitmaps.hpp"
 #include "../entry/msr_bitmap.hpp"
 #include "newest.hpp"
 #include "vmcs12.hpp"
@@ -46,6 +47,7 @@ struct Slot {
     Vmcs02 vmcs02;
     x86::Hpa shadow{};  // where L1 reads and writes without an exit
     MergedMsrBitmap msr_bitmap;
+    MergedIoBitmaps io_bitmaps;
     Newest newest;  // where each field's newest value is
     Vmcs12 vmcs12;
 };

@@ -43,8 +43,14 @@ std::uint64_t l0_host_state(std::uint32_t encoding) {
     }
 }
 
+void FakePort::keep_port(std::uint16_t number) {
+    kept_ports.insert(number);
+    page(l0_io_bitmaps_.at(number >> 15))[(number & 0x7fff) / 64] |= 1ULL << number % 64;
+}
+
 FakePort::FakePort() {
     l0_msr_bitmap_ = *allocate_page();
+    for (x86::Hpa& half : l0_io_bitmaps_) half = *allocate_page();
     nothing_ = *allocate_page();
     // L0 keeps IA32_APIC_BASE, IA32_FEATURE_CONTROL and the x2APIC TPR and EOI (reads and writes), and writes
     // of IA32_EFER.
@@ -133,6 +139,8 @@ void FakePort::write_host_state() {
             vmcs.word(named.encoding) = l0_host_state(named.encoding);
         }
     }
+    vmcs.set(vmx::field::address_of_io_bitmap_a, l0_io_bitmaps_[0].value());
+    vmcs.set(vmx::field::address_of_io_bitmap_b, l0_io_bitmaps_[1].value());
     vmcs.has_host_state = true;
 }
 

@@ -86,6 +86,15 @@ public:
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return l0_msr_bitmap_; }
+    x86::Hpa l0_io_bitmap(unsigned half) { return l0_io_bitmaps_.at(half); }
+    bool handle_io() {
+        ++io_handled;
+        return io_is_done;
+    }
+    bool keep_unwritten(x86::Gpa<x86::L1> page) {
+        if (notices_writes) memory.keep_unwritten(page.value());
+        return notices_writes;
+    }
     vmx::Eptp ept01_pointer() { return {ept01}; }
     void set_cr2(std::uint64_t value) { cr2 = value; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
@@ -103,6 +112,7 @@ public:
     void notice(nested::Notice what, std::uint64_t detail) { notices.emplace_back(what, detail); }
 
     // --- for the tests
+    void keep_port(std::uint16_t number);  // for the host; before the engine looks
     [[nodiscard]] FakeVmcs& vmcs(x86::Hpa page) { return vmcss_.at(page.value()); }
     [[nodiscard]] FakeVmcs& current_vmcs();
     [[nodiscard]] x86::Hpa current() const { return current_; }
@@ -138,6 +148,10 @@ public:
     bool nmi_pending = false;         // as the host has it
     bool lets_writes_vanish = true;   // let_write_vanish()'s answer
     unsigned writes_let_through = 0;
+    std::set<std::uint16_t> kept_ports;
+    bool notices_writes = true;  // keep_unwritten()'s answer
+    bool io_is_done = true;      // handle_io()'s answer
+    unsigned io_handled = 0;
     bool shutdown_returns = false;
     unsigned shutdowns = 0;
     // L1-physical ranges that EPT01 maps otherwise.
@@ -154,6 +168,7 @@ private:
     std::map<std::uint64_t, FakeVmcs> vmcss_;
     x86::Hpa current_{};
     x86::Hpa l0_msr_bitmap_{};
+    std::array<x86::Hpa, 2> l0_io_bitmaps_{};
     x86::Hpa nothing_{};  // what EPT01 has where L1 has no memory
 };
 

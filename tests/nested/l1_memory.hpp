@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -40,9 +41,13 @@ public:
     // A write of L1's.
     template <typename T>
     void write(std::uint64_t address, T value) {
+        if (kept_unwritten_.erase(address / x86::page_size) != 0) before_noticed_write();
         std::memcpy(page(address) + address % x86::page_size, &value, sizeof value);
         written_.insert(address / x86::page_size);
     }
+    // The next write of L1's there is noticed before it is done.
+    void keep_unwritten(std::uint64_t address) { kept_unwritten_.insert(address / x86::page_size); }
+    std::function<void()> before_noticed_write = [] {};
     // Since it was last asked about, as EPT01's dirty flags would tell.
     [[nodiscard]] bool take_written(std::uint64_t address) {
         const bool first = watched_.insert(address / x86::page_size).second;
@@ -54,6 +59,7 @@ private:
     std::map<std::uint64_t, std::unique_ptr<Page>> pages_;
     std::set<std::uint64_t> written_;
     std::set<std::uint64_t> watched_;
+    std::set<std::uint64_t> kept_unwritten_;
 };
 
 }  // namespace flatback::nested_test

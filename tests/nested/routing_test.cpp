@@ -23,6 +23,7 @@ std::vector<std::uint16_t> reasons_by(Route route) {
 TEST(Routing, OnlyFewReasonsAreNotL1s) {
     EXPECT_EQ(reasons_by(Route::by_ept12), (std::vector<std::uint16_t>{48, 49}));
     EXPECT_EQ(reasons_by(Route::by_msr_bitmap), (std::vector<std::uint16_t>{31, 32}));
+    EXPECT_EQ(reasons_by(Route::by_io_bitmap), (std::vector<std::uint16_t>{})) << "of a host that keeps none";
     EXPECT_EQ(reasons_by(Route::never), (std::vector<std::uint16_t>{37, 45, 62, 66}));
 }
 

@@ -40,6 +40,8 @@ VirtualCpu::VirtualCpu(const Options& options)
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
       pool_(options.pool == nullptr ? own_pool_.get() : options.pool) {
     port.lacking_fields = options.lacking_fields;
+    for (const std::uint16_t number : options.kept_ports) port.keep_port(number);
+    port.memory.before_noticed_write = [this] { engine_->l1_writes_noticed_page(); };
     vmcs01_ = *port.allocate_page();
     (*port.page(vmcs01_)) = FakePort::revision;
     port.clear_vmcs(vmcs01_);
@@ -318,8 +320,21 @@ void VirtualCpu::expect_vmcs02_is_safe() {
                 << vmx::name_of(which.encoding);
         }
     };
-    expect_not_l0s((primary & vmx::primary::use_io_bitmaps) != 0, field::address_of_io_bitmap_a);
-    expect_not_l0s((primary & vmx::primary::use_io_bitmaps) != 0, field::address_of_io_bitmap_b);
+    const bool io_bitmaps = (primary & vmx::primary::use_io_bitmaps) != 0;
+    EXPECT_TRUE(port.kept_ports.empty() || io_bitmaps ||
+                (primary & vmx::primary::unconditional_io_exiting) != 0);
+    for (unsigned half = 0; half < 2; ++half) {
+        const auto which = half == 0 ? field::address_of_io_bitmap_a : field::address_of_io_bitmap_b;
+        // The host's own, or a copy.
+        const bool is_l0s = !port.kept_ports.empty() && port.has_page(v.get(which));
+        expect_not_l0s(io_bitmaps && !is_l0s, which);
+        for (const std::uint16_t number : port.kept_ports) {
+            if (!io_bitmaps || number >> 15 != half) continue;
+            ASSERT_TRUE(is_l0s);
+            const std::uint64_t word = port.page(x86::Hpa{v.get(which)})[(number & 0x7fff) / 64];
+            EXPECT_NE(word & 1ULL << number % 64, 0U) << "port " << number << " is the host's";
+        }
+    }
     expect_not_l0s((primary & vmx::primary::use_tpr_shadow) != 0, field::virtual_apic_address);
     expect_not_l0s((secondary & vmx::secondary::virtualize_apic_accesses) != 0, field::apic_access_address);
     if (vpid01() != 0) {

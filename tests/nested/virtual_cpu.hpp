@@ -87,6 +87,7 @@ public:
         tag::VpidPool* pool = nullptr;  // its own where there is none
         vmx::Capabilities hardware = processor();
         std::set<std::uint32_t> lacking_fields{};
+        std::set<std::uint16_t> kept_ports{};  // by the host
     };
 
     explicit VirtualCpu(const Options& options);

@@ -1,19 +1,23 @@
 // I/O instructions of L2: unconditional exits, I/O bitmaps, qualification. SDM 3C 25.6.4, table 28-5.
 
 #include "guests/bare/catalogue.hpp"
+#include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/controls.hpp"
+#include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/rule.hpp"
 
 extern "C" {
 extern char l2_port_program[];
 extern char l2_two_ports_program[];
+extern char l2_write_and_read_port[];
+extern char l2_write_string_to_port[];
 }
 
 asm(R"(
 .pushsection .text
-.globl l2_port_program, l2_two_ports_program
+.globl l2_port_program, l2_two_ports_program, l2_write_and_read_port, l2_write_string_to_port
 l2_port_program:
     outb %al, $0x80
     movl $0x9E3C, %edx
@@ -25,6 +29,13 @@ l2_port_program:
     vmcall
 l2_two_ports_program:
     inw (%dx), %ax
+    vmcall
+l2_write_and_read_port:
+    outw %ax, (%dx)
+    inw (%dx), %ax
+    vmcall
+l2_write_string_to_port:
+    outsw
     vmcall
 .popsection
 )");
@@ -152,6 +163,70 @@ void check_wide_accesses() {
     check.equal("port", read(field::exit_qualification) >> 16, 0xFFFF);
 }
 
+// ACPI's PM1a control register; 0 where there is none.
+std::uint16_t sleep_port() {
+    const auto word = [](std::uint64_t address) {
+        return *reinterpret_cast<volatile std::uint32_t*>(address);
+    };
+    for (std::uint64_t rsdp = 0xE0000; rsdp < 0x100000; rsdp += 16) {
+        if (word(rsdp) != 0x20445352 || word(rsdp + 4) != 0x20525450) continue;  // "RSD PTR "
+        const std::uint64_t rsdt = word(rsdp + 16);
+        for (std::uint64_t at = rsdt + 36; at < rsdt + word(rsdt + 4); at += 4) {
+            if (word(word(at)) == 0x50434146)
+                return static_cast<std::uint16_t>(word(word(at) + 64));  // "FACP"
+        }
+    }
+    return 0;
+}
+
+// The machine would come back from it without the L0: whoever asks, at the port itself, gets no sleep.
+void check_sleep_requests() {
+    const std::uint16_t port = sleep_port();
+    if (!under_flatback() || !beneath_is_bochs() || port == 0)
+        return report_not_offered("an L0 that keeps the machine from sleeping");
+    constexpr std::uint64_t request = 1U << 13 | 1U << 10 | 1;  // SLP_EN, this machine's S3, SCI_EN
+    constexpr std::uint64_t without = 1U << 10 | 1;
+    constexpr std::uint64_t reserved = 2;
+    const auto ask = [port](L2& l2) {
+        write(field::guest_rip, physical(l2_write_and_read_port));
+        l2.registers.rdx = port;
+        l2.registers.rax = request;
+    };
+    {
+        Check check{"a-sleep-request-of-an-l2-without-io-exits-is-refused"};
+        L2 l2{usual_plan(0, usual_ept().pointer())};
+        ask(l2);
+        check.runs_to(l2, reason::vmcall);
+        check.equal("the register", l2.registers.rax & 0xFFFF & ~reserved, without);
+        write(field::exception_bitmap, 1U << vector_general_protection);
+        write(field::guest_rip, physical(l2_write_string_to_port));
+        l2.registers.rsi = physical(allocate_page());
+        check.runs_to(l2, reason::exception_or_nmi);
+    }
+    {
+        Check check{"a-sleep-request-of-an-l2-with-io-bitmaps-is-refused-where-l1-does-not-intercept-it"};
+        L2 l2{usual_plan(0, usual_ept().pointer())};
+        const IoBitmaps bitmaps;
+        bitmaps.use();
+        for (unsigned round = 0; round < 2; ++round) {
+            ask(l2);
+            check.runs_to(l2, reason::vmcall);
+            check.equal("the register", l2.registers.rax & 0xFFFF & ~reserved, without);
+            bitmaps.intercept(port + 1, true);
+            ask(l2);
+            check.runs_to(l2, reason::io_instruction);
+            check.equal("qualification", read(field::exit_qualification),
+                        qualification(2, false, false, false, false, port));
+            bitmaps.intercept(port + 1, false);
+        }
+    }
+    Check check{"a-sleep-request-of-an-l2-whose-io-all-exits-is-l1s"};
+    L2 l2{usual_plan(0, usual_ept().pointer())};
+    set_primary(primary::unconditional_io_exiting);
+    ask(l2);
+    check.runs_to(l2, reason::io_instruction);
+}
+
 }  // namespace
 
 void check_io_exits() {
@@ -159,6 +234,7 @@ void check_io_exits() {
     check_unconditional();
     check_bitmaps();
     check_wide_accesses();
+    check_sleep_requests();
 }
 
 }  // namespace flatback::guests

@@ -1,0 +1,52 @@
+// The ports that L0 keeps from its guests, and what it does of an instruction at one of them.
+#include "metal/instructions.hpp"
+#include "metal/log.hpp"
+#include "metal/page_pool.hpp"
+#include "metal/port.hpp"
+#include "metal/sleep_requests.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/field.hpp"
+
+namespace flatback::metal {
+
+void MetalPort::make_io_bitmaps() {
+    for (x86::Hpa& half : io_bitmaps_)
+        half = physical_of(boot_.pages->allocate_page_or_panic("an I/O bitmap"));
+    for (const std::uint16_t number : boot_.sleep.requests()) {  // SDM 3C 25.6.4
+        auto* bits = reinterpret_cast<std::uint8_t*>(page(io_bitmaps_[number >> 15]));
+        std::uint8_t& byte = bits[(number & 0x7FFF) / 8];
+        byte = static_cast<std::uint8_t>(byte | 1U << (number % 8));
+    }
+}
+
+// IN and OUT of the guest whose VMCS is current. The processor looked at the privilege level and the task's
+// permission bitmap before the exit (SDM 3C 26.1.1). False: #GP(0).
+bool MetalPort::handle_io() {
+    const auto access = vmx::IoAccess::decode(metal::vmread(vmx::field::exit_qualification.encoding));
+    std::uint64_t& rax = registers_.by_number[0];
+    auto value = static_cast<std::uint32_t>(rax);
+    switch (answer_io(boot_.sleep, access, rax)) {
+        case IoAnswer::fault:
+            return false;
+        case IoAnswer::refused:
+            if (!told_of_sleep_request_)
+                log::info("a guest asks for a sleep state from which it would wake without L0: refused, port ",
+                          log::hex(access.port), ", ", log::hex(value));
+            told_of_sleep_request_ = true;
+            value = without_request(boot_.sleep, access, rax);
+            break;
+        case IoAnswer::let_through:
+            break;
+    }
+    if (!access.is_in) {
+        write_port(access.port, access.size, value);
+        return true;
+    }
+    value = read_port(access.port, access.size);
+    // Four bytes clear the upper half of RAX; fewer leave the rest as it is (SDM 1 3.4.1.1).
+    const std::uint64_t kept = access.size == 4 ? 0 : rax & (~std::uint64_t{0} << (8 * access.size));
+    rax = kept | value;
+    return true;
+}
+
+}  // namespace flatback::metal

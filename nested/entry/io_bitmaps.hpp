@@ -1,0 +1,139 @@
+// The I/O bitmaps that the hardware uses for L2 where the host keeps ports for itself: L1's, with the host's
+// own bits (SDM 3C 25.6.4).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../../vmx/exit_qualification.hpp"
+#include "../../x86/address.hpp"
+#include "../../x86/paging.hpp"
+#include "msr_bitmap.hpp"
+
+namespace flatback::nested {
+
+// Bitmap A has ports 0 to 7FFFH, bitmap B the others.
+inline constexpr std::uint32_t ports_per_io_bitmap = 0x8000;
+
+// Whether the two bitmaps make an access exit. half(n): bitmap A (0) or B, null where L1 has no memory for
+// it. One that wraps around the end of the ports exits whatever they have (SDM 3C 26.1.3).
+template <typename Half>
+[[nodiscard]] bool io_bitmaps_have(Half&& half, vmx::IoAccess access) {
+    const std::uint32_t end = std::uint32_t{access.port} + access.size;
+    if (end > 2 * ports_per_io_bitmap) return true;
+    for (std::uint32_t port = access.port; port < end; ++port) {
+        const std::byte* const bitmap = half(port / ports_per_io_bitmap);
+        if (bitmap == nullptr) return true;
+        const std::uint32_t bit = port % ports_per_io_bitmap;
+        const auto byte =
+            __atomic_load_n(reinterpret_cast<const std::uint8_t*>(bitmap) + bit / 8, __ATOMIC_RELAXED);
+        if ((byte >> (bit % 8) & 1) != 0) return true;
+    }
+    return false;
+}
+
+// A copy of each half in which the host keeps a port; of the other one L1's page itself is used.
+struct MergedIoBitmaps {
+    std::array<x86::Hpa, 2> pages{};
+    std::array<std::uint64_t, 2> from{};  // L1's
+    std::uint64_t at = nothing;           // how many writes to L1's bitmaps had been noticed then
+    bool in_use = false;
+    bool in_vmcs02 = false;  // its addresses are these, or L1's own, and not the host's
+
+    static constexpr std::uint64_t nothing = ~std::uint64_t{0};
+};
+
+// Copied as MSR bitmaps are, and for the same reason. But a host that can have L1 exit at the next write to a
+// page (Port::keep_unwritten) tells of it, so that an entry only has to compare what was noticed; with MSR
+// bitmaps in use that is the very comparison which they need.
+template <MsrBitmapHost H>
+class IoBitmaps final {
+public:
+    explicit IoBitmaps(H& host) : host_(host) {
+        if constexpr (requires { host_.l0_io_bitmap(0U); }) {
+            for (unsigned half = 0; half < 2; ++half) {
+                const std::uint64_t* bitmap = host_.page(host_.l0_io_bitmap(half));
+                for (std::uint16_t word = 0; word < 512; ++word) {
+                    if (bitmap[word] == 0) continue;
+                    if (words_used_ == words_.size()) host_.fatal("L0 keeps I/O ports in too many places");
+                    words_[words_used_++] = {static_cast<std::uint16_t>(half), word, bitmap[word]};
+                    halves_ |= 1U << half;
+                }
+            }
+        }
+    }
+    IoBitmaps(const IoBitmaps&) = delete;
+    IoBitmaps& operator=(const IoBitmaps&) = delete;
+
+    [[nodiscard]] bool keeps_ports() const { return halves_ != 0; }
+    [[nodiscard]] bool keeps_ports(unsigned half) const { return (halves_ >> half & 1) != 0; }
+    // Whether the host keeps one of the ports of an access.
+    [[nodiscard]] bool keeps(vmx::IoAccess access) const {
+        for (unsigned i = 0; i < words_used_; ++i) {
+            const Word& word = words_[i];
+            const std::uint32_t first = word.half * ports_per_io_bitmap + word.word * 64U;
+            for (unsigned n = 0; n < access.size; ++n) {
+                const std::uint32_t bit = access.port + n - first;
+                if (bit < 64 && (word.bits >> bit & 1) != 0) return true;
+            }
+        }
+        return false;
+    }
+    // The host's own, for a guest whose hypervisor uses no I/O bitmaps.
+    [[nodiscard]] x86::Hpa own(unsigned half) {
+        if constexpr (requires { host_.l0_io_bitmap(half); }) {
+            return host_.l0_io_bitmap(half);
+        } else {
+            return {};
+        }
+    }
+
+    [[nodiscard]] static bool is_current(const MergedIoBitmaps& merged, const MsrBitmaps<H>& writes) {
+        return merged.at == writes.noticed();
+    }
+    // False: the host cannot tell when L1 writes to one of the pages, and merge() is due at each entry.
+    [[gnu::noinline]] bool merge(MergedIoBitmaps& merged, MsrBitmaps<H>& writes) {
+        bool watched = true;
+        for (unsigned half = 0; half < 2; ++half) {
+            if (!keeps_ports(half)) continue;
+            const x86::Gpa<x86::L1> address{merged.from[half]};
+            // Before the page is read: what L1 writes from then on is noticed.
+            watched = keep_unwritten(address) && watched;
+            std::uint64_t* const words = host_.page(merged.pages[half]);
+            if (const std::byte* const l1s = host_.l1_page(address)) {
+                writes.notice_writes_to(l1s);
+                std::memcpy(words, l1s, x86::page_size);
+            } else {
+                std::memset(words, 0xff, x86::page_size);
+            }
+            for (unsigned i = 0; i < words_used_; ++i) {
+                if (words_[i].half == half) words[words_[i].word] |= words_[i].bits;
+            }
+        }
+        merged.at = watched ? writes.noticed() : MergedIoBitmaps::nothing;
+        return watched;
+    }
+
+private:
+    struct Word {
+        std::uint16_t half;
+        std::uint16_t word;
+        std::uint64_t bits;
+    };
+    bool keep_unwritten(x86::Gpa<x86::L1> page) {
+        if constexpr (requires { host_.keep_unwritten(page); }) {
+            return host_.keep_unwritten(page);
+        } else {
+            return false;
+        }
+    }
+
+    H& host_;
+    std::array<Word, 8> words_{};  // the host's own bitmaps, where they are not zero
+    unsigned words_used_ = 0;
+    unsigned halves_ = 0;  // a bit for each half that has any
+};
+
+}  // namespace flatback::nested

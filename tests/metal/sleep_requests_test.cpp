@@ -1,0 +1,122 @@
+#include "metal/sleep_requests.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+#include "metal/acpi_tables.hpp"
+#include "test_bytes.hpp"
+
+namespace flatback::metal {
+namespace {
+
+using namespace std::string_view_literals;
+
+constexpr std::uint32_t rsdt_at = 0x1000;
+constexpr std::uint32_t fadt_at = 0x2000;
+constexpr std::uint32_t dsdt_at = 0x3000;
+
+// Memory with an RSDT, this FADT and a DSDT of this body.
+SleepControl found(TestBytes fadt, std::string_view dsdt) {
+    TestBytes memory(0x10000);
+    TestBytes rsdp(36);
+    const auto put_table = [&](std::uint32_t at, std::string_view signature, TestBytes table) {
+        for (std::size_t index = 0; index < 4; ++index) table.put(index, signature[index]);
+        table.put<std::uint32_t>(4, static_cast<std::uint32_t>(table.size()));
+        table.put(9, static_cast<std::uint8_t>(0 - acpi_sum(table.view())));
+        std::memcpy(memory.data() + at, table.view().data(), table.size());
+    };
+    TestBytes rsdt(36);
+    rsdt.append(fadt_at);
+    put_table(rsdt_at, "RSDT", rsdt);
+    fadt.put(40, dsdt_at);
+    put_table(fadt_at, "FACP", fadt);
+    TestBytes body(36);
+    for (const char letter : dsdt) body.append(letter);
+    put_table(dsdt_at, "DSDT", body);
+    for (std::size_t at = 0; at < 8; ++at) rsdp.put(at, "RSD PTR "[at]);
+    rsdp.put(16, rsdt_at);
+    rsdp.put(8, static_cast<std::uint8_t>(0 - acpi_sum(rsdp.view().first(20))));
+    return find_sleep_control(memory.data(), memory.size(), rsdp.view());
+}
+
+std::vector<std::uint16_t> ports(const SleepControl& control) {
+    return {control.requests().begin(), control.requests().end()};
+}
+
+// S3 is type 5, S4 type 6, S5 type 7 for PM1a and 4 for PM1b.
+constexpr std::string_view tables =
+    "\x08_S3_\x12\x06\x04\x0A\x05\x0A\x05\x00\x00"
+    "\x08_S4_\x12\x06\x02\x0A\x06\x0A\x06"
+    "\x08_S5_\x12\x47\x00\x04\x0B\x07\x00\x0A\x04\x00\x00"sv;
+
+TestBytes pc_fadt() {
+    TestBytes fadt(268);
+    fadt.put<std::uint32_t>(64, 0xB004);
+    return fadt;
+}
+
+TEST(SleepRequests, ComeBySecondByteOfEachPm1ControlRegister) {
+    TestBytes fadt = pc_fadt();
+    fadt.put<std::uint32_t>(68, 0x1804);
+    fadt.put<std::uint8_t>(172, 1);
+    fadt.put<std::uint64_t>(176, 0xB004);  // the first once more
+    fadt.put<std::uint8_t>(184, 1);
+    fadt.put<std::uint64_t>(188, 0x404);
+    const SleepControl control = found(fadt, tables);
+    EXPECT_EQ(ports(control), (std::vector<std::uint16_t>{0xB005, 0x1805, 0x405}));
+    EXPECT_FALSE(control.in_memory);
+}
+
+TEST(SleepRequests, ComeByTheSleepControlRegisterItself) {
+    TestBytes fadt(268);
+    fadt.put<std::uint8_t>(244, 1);
+    fadt.put<std::uint64_t>(248, 0x604);
+    EXPECT_EQ(ports(found(fadt, tables)), (std::vector<std::uint16_t>{0x604}));
+}
+
+TEST(SleepRequests, InMemoryAreTold) {
+    TestBytes fadt(268);
+    fadt.put<std::uint64_t>(176, 0xFED8'0800);
+    const SleepControl control = found(fadt, tables);
+    EXPECT_TRUE(control.in_memory);
+    EXPECT_TRUE(ports(control).empty());
+}
+
+TEST(SleepRequests, TablesThatAreShortOrCorruptHaveNone) {
+    EXPECT_TRUE(ports(found(TestBytes(60), tables)).empty());
+    std::byte nothing{};
+    EXPECT_TRUE(ports(find_sleep_control(&nothing, 1, {})).empty());
+    for (const std::string_view dsdt :
+         {"\x08_S5_"sv, "\x08_S5_\x12"sv, "\x08_S5_\x12\xC6"sv, "_S5_\x0A\x07"sv,
+          "\x08_S5_\x12\x06\x04\x0A"sv, "\x08_S5_\x12\x06\x04\x70"sv}) {
+        EXPECT_EQ(found(pc_fadt(), dsdt).allowed_types, 0);
+    }
+}
+
+TEST(SleepRequests, OnlyTypesOfStatesThatBeginAnewAreLetThrough) {
+    const SleepControl control = found(pc_fadt(), tables);
+    EXPECT_EQ(control.allowed_types, 1U << 4 | 1U << 6 | 1U << 7);
+    for (std::uint64_t type = 0; type < 8; ++type) {
+        const std::uint64_t value = type << 10 | 1U << 13 | 1;
+        const auto want = type == 4 || type >= 6 ? IoAnswer::let_through : IoAnswer::refused;
+        EXPECT_EQ(answer_io(control, {.size = 2, .port = 0xB004}, value), want) << type;
+        EXPECT_EQ(answer_io(control, {.size = 1, .port = 0xB005}, value >> 8), want) << type;
+        EXPECT_EQ(answer_io(control, {.size = 4, .port = 0xB002}, value << 16), want) << type;
+        EXPECT_EQ(answer_io(control, {.size = 2, .port = 0xB004}, value & ~(1U << 13)), IoAnswer::let_through)
+            << "without SLP_EN";
+    }
+    EXPECT_EQ(without_request(control, {.size = 2, .port = 0xB004}, 0x3401), 0x1401U);
+    EXPECT_EQ(without_request(control, {.size = 1, .port = 0xB005}, 0x34), 0x14U);
+    EXPECT_EQ(without_request(control, {.size = 4, .port = 0xB002}, 0x3401'0000), 0x1401'0000U);
+    EXPECT_EQ(answer_io(control, {.size = 2, .is_in = true, .port = 0xB004}, 0x3401), IoAnswer::let_through);
+    for (const bool in : {false, true})
+        EXPECT_EQ(answer_io(control, {.size = 2, .is_in = in, .is_string = true, .port = 0xB004}, 0),
+                  IoAnswer::fault);
+}
+
+}  // namespace
+}  // namespace flatback::metal
