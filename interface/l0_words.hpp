@@ -7,7 +7,8 @@
 namespace flatback::interface {
 
 inline constexpr std::string_view l0_words =
-    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off log=quiet|info|debug";
+    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off huge-pages=on|off "
+    "trace=on|off log=quiet|info|debug";
 
 // Whether `word` is one of them.
 [[nodiscard]] constexpr bool is_l0_word(std::string_view word) {

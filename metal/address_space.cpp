@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "metal/boot_result.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
 #include "metal/relocate.hpp"
@@ -59,13 +60,16 @@ void map_image(PagePool& pages, std::uint64_t* root, std::uint64_t destination) 
     }
 }
 
-void map_physical_memory(PagePool& pages, std::uint64_t* root, std::uint64_t size) {
+// leaf_level: 3 for pages of 1 GB, 2 for pages of 2 MB.
+void map_physical_memory(PagePool& pages, std::uint64_t* root, std::uint64_t size, unsigned leaf_level) {
     namespace bit = x86::page_entry;
-    for (std::uint64_t address = 0; address < size; address += x86::page_size_1g) {
+    for (std::uint64_t address = 0; address < size; address += x86::bytes_per_entry(leaf_level)) {
         const std::uint64_t linear = direct_map_base + address;
-        std::uint64_t* table = child_table(pages, root[x86::table_index(linear, 4)]);
-        table[x86::table_index(linear, 3)] = address | bit::present | bit::writable | bit::accessed |
-                                             bit::dirty | bit::page_size | bit::execute_disable;
+        std::uint64_t* table = root;
+        for (unsigned level = x86::paging_levels; level > leaf_level; --level)
+            table = child_table(pages, table[x86::table_index(linear, level)]);
+        table[x86::table_index(linear, leaf_level)] = address | bit::present | bit::writable | bit::accessed |
+                                                      bit::dirty | bit::page_size | bit::execute_disable;
     }
 }
 
@@ -103,15 +107,25 @@ PhysicalRange loaded_image() {
     return {start, start + image_size()};
 }
 
-void relocate(std::uint64_t destination, PagePool& pages, unsigned physical_address_width,
+void relocate(std::uint64_t destination, PagePool& pages, const Processor& processor,
               std::uint64_t direct_size) {
     constexpr std::uint64_t usual_size = std::uint64_t{1} << 39;
+    if (!processor.has_1g_pages && direct_size > usual_size) {
+        refuse("this processor has no 1 GB pages, and the machine more than ", usual_size >> 30,
+               " GB of memory: L0's page tables would be too large; start it with less");
+    }
     const std::uint64_t gigabytes = (direct_size + x86::page_size_1g - 1) / x86::page_size_1g;
-    const std::uint64_t size = std::min({std::max(usual_size, gigabytes * x86::page_size_1g),
-                                         std::uint64_t{1} << physical_address_width, largest_direct_map});
+    const std::uint64_t size =
+        std::min({std::max(usual_size, gigabytes * x86::page_size_1g),
+                  std::uint64_t{1} << processor.physical_address_width, largest_direct_map});
     auto* root = static_cast<std::uint64_t*>(pages.allocate_page_or_panic("L0's page tables"));
     map_image(pages, root, destination);
-    map_physical_memory(pages, root, size);
+    const std::size_t free_before = pages.free_pages();
+    map_physical_memory(pages, root, size, processor.has_1g_pages ? 3 : 2);
+    if (!processor.has_1g_pages) {
+        log::info("this processor has no 1 GB pages: ", size >> 30, " GB of physical addresses take ",
+                  4 * (free_before - pages.free_pages()), " KB of L0's memory for its page tables");
+    }
     const std::uint64_t new_cr3 = physical_of(root).value();
 
     // Written before the copy, because the copy is what lives on.

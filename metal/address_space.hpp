@@ -12,7 +12,8 @@ inline constexpr std::uint64_t kernel_base = 0xFFFFFFFF80000000;
 inline constexpr std::uint64_t direct_map_base = 0xFFFF800000000000;
 
 // Physical memory as L0 sees it: the first 512 GB (or 2^MAXPHYADDR), and more where there is RAM above, up to
-// 64 TB; read-write, not executable, write-back as far as the MTRRs allow. Panics on an address beyond it.
+// 64 TB (512 GB where the processor has no 1 GB pages); read-write, not executable, write-back as far as the
+// MTRRs allow. Panics on an address beyond it.
 [[nodiscard]] void* direct_map(x86::Hpa address);
 template <typename T>
 [[nodiscard]] T* direct_map_as(x86::Hpa address) {

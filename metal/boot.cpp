@@ -197,15 +197,14 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     BootResult& result = state.result;
     read_multiboot(magic, information);
     result.options = read_options();
-    result.processor = check_processor();
+    result.processor = check_processor(result.options);
     if (!result.processor.has_vpid) result.options.nested_vpid = NestedVpid::off;
     result.region = choose_region();
     log::info("L0 lives at ", log::hex(result.region.start), " to ", log::hex(result.region.end), ", ",
               image_size() / 1024, " KB of image");
 
     state.pages.add({result.region.start + image_size(), result.region.end});
-    relocate(result.region.start, state.pages, result.processor.physical_address_width,
-             state.memory.end_of_memory());
+    relocate(result.region.start, state.pages, result.processor, state.memory.end_of_memory());
 
     const MemoryTypes types = read_memory_types(result.processor.physical_address_width);
     result.memory = &state.memory;

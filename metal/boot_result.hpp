@@ -19,7 +19,8 @@ class Ept01;
 struct Processor {
     unsigned physical_address_width = 0;  // CPUID.80000008H:EAX[7:0]
     vmx::Capabilities capabilities;
-    bool has_vpid = true;  // "enable VPID" and all types of INVVPID; else `capabilities` has none of them
+    bool has_1g_pages = true;  // for L0's own paging; for EPT `capabilities` tells
+    bool has_vpid = true;      // "enable VPID" and all types of INVVPID; else `capabilities` has none of them
 };
 
 // The registers and tables L1 starts with. All selectors not named are null or flat as its boot protocol

@@ -19,6 +19,14 @@ bool apply(std::string_view word, Options& options) {
         options.hypervisor = true;
     } else if (word == "hypervisor=off") {
         options.hypervisor = false;
+    } else if (word == "vpid=on") {
+        options.vpid = true;
+    } else if (word == "vpid=off") {
+        options.vpid = false;
+    } else if (word == "huge-pages=on") {
+        options.huge_pages = true;
+    } else if (word == "huge-pages=off") {
+        options.huge_pages = false;
     } else if (word == "trace=on") {
         options.trace = true;
     } else if (word == "trace=off") {

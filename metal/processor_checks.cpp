@@ -87,7 +87,7 @@ void check_vpid(Processor& processor) {
 
 }  // namespace
 
-Processor check_processor() {
+Processor check_processor(const Options& options) {
     namespace leaf = x86::cpuid;
     const x86::CpuidResult features = cpuid(leaf::leaf_features);
     require((features.ecx & leaf::features_ecx_vmx) != 0, "VT-x (CPUID.01H:ECX.VMX)");
@@ -104,11 +104,14 @@ Processor check_processor() {
     });
     check_controls(processor.capabilities);
     check_ept(processor.capabilities.ept_vpid);
+    if (!options.vpid)
+        processor.capabilities.secondary_processor_based.allowed1 &= ~vmx::secondary::enable_vpid;
     check_vpid(processor);
 
     const x86::CpuidResult extended = cpuid(leaf::leaf_amd_features);
-    require((extended.edx & leaf::amd_edx_page_1g) != 0, "1 GB pages");
     require((extended.edx & leaf::amd_edx_execute_disable) != 0, "execute-disable paging");
+    processor.has_1g_pages = options.huge_pages && (extended.edx & leaf::amd_edx_page_1g) != 0;
+    if (!options.huge_pages) processor.capabilities.ept_vpid.value &= ~vmx::EptVpidCapability::page_1g;
     return processor;
 }
 

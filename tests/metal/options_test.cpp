@@ -12,17 +12,21 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_TRUE(options->shadow_vmcs);
     EXPECT_TRUE(options->hypervisor);
     EXPECT_FALSE(options->trace);
+    EXPECT_TRUE(options->vpid);
+    EXPECT_TRUE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::info);
 }
 
 TEST(L0CommandLine, EveryOptionIsTaken) {
-    const auto options =
-        parse_options("nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on ");
+    const auto options = parse_options(
+        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vpid=off huge-pages=off ");
     ASSERT_TRUE(options);
     EXPECT_EQ(options->nested_vpid, NestedVpid::single);
     EXPECT_FALSE(options->shadow_vmcs);
     EXPECT_FALSE(options->hypervisor);
     EXPECT_TRUE(options->trace);
+    EXPECT_FALSE(options->vpid);
+    EXPECT_FALSE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::debug);
 }
 
@@ -58,7 +62,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 12u);  // 3 + 2 + 2 + 2 + 3 values
+    EXPECT_EQ(parsed, 16u);  // 3 + 2 + 2 + 2 + 2 + 2 + 3 values
 }
 
 }  // namespace

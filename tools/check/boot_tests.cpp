@@ -138,6 +138,17 @@ void add_bare(std::vector<BootTest>& tests) {
     }
 }
 
+// As on a processor that has neither VPIDs nor 1 GB pages.
+void add_bare_without(std::vector<BootTest>& tests) {
+    BootTest test{
+        bare_run("boot.bare.old-processor", "vpid=off huge-pages=off log=info", "check", bare_limit),
+        std::nullopt,
+        {},
+        {"l0", "l1-entry", "bare-l1"}};
+    test.printed = {"[L0] this processor has no VPIDs", "[L0] this processor has no 1 GB pages"};
+    tests.push_back(std::move(test));
+}
+
 // What the bare L1 finds in each register, bit by bit, with and without L0.
 constexpr std::string_view registers_name = "boot.bare.registers";
 constexpr std::string_view registers_direct_name = "boot.bare.registers-direct";
@@ -240,9 +251,9 @@ void add_models(std::vector<BootTest>& tests) {
     };
     constexpr std::array<Case, 8> cases{{
         {"corei5_lynnfield_750", "unrestricted guest"},
-        {"corei5_arrandale_m520", "1 GB pages"},
-        {"corei7_sandy_bridge_2600k", "1 GB pages"},
-        {"corei7_ivy_bridge_3770k", "1 GB pages"},
+        {"corei5_arrandale_m520", nullptr},
+        {"corei7_sandy_bridge_2600k", nullptr},
+        {"corei7_ivy_bridge_3770k", nullptr},
         {"corei7_haswell_4770", nullptr},
         {"corei3_cnl", nullptr},
         {"corei7_icelake_u", nullptr},
@@ -599,6 +610,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_endings(tests);
     add_refusals(tests, damaged_guest);
     add_bare(tests);
+    add_bare_without(tests);
     add_bare_registers(tests);
     add_bare_hangs(tests);
     add_bare_processors(tests);

@@ -292,8 +292,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--l0-cmdline", boot.l0_command_line,
-                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off trace=on|off "
-                   "log=quiet|info|debug (default log=debug)")
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
+                   "huge-pages=on|off trace=on|off log=quiet|info|debug (default log=debug)")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
