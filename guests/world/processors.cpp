@@ -21,9 +21,34 @@ void send(u32 command) {
     }
 }
 
+// How many the MultiProcessor Specification's table has enabled; 0 where there is none.
+u32 listed_processors() {
+    for (u32 pointer = 0xF0000; pointer < 0x100000; pointer += 16) {
+        if (memory<u32>(pointer) != 0x5F504D5F) continue;  // "_MP_"
+        const u32 table = memory<u32>(pointer + 4);
+        const u32 length = memory<u16>(table + 4);
+        u32 enabled = 0;
+        u8 sum = 0;
+        for (u32 at = 0; at < length; ++at) sum = static_cast<u8>(sum + memory<u8>(table + at));
+        check("processors-table-checksum", sum == 0,
+              "that of the MultiProcessor Specification's table is wrong");
+        for (u32 at = 44; at < length;) {
+            const bool processor = memory<u8>(table + at) == 0;
+            if (processor && (memory<u8>(table + at + 3) & 1) != 0) ++enabled;
+            at += processor ? 20 : 8;
+        }
+        return enabled;
+    }
+    return 0;
+}
+
 }  // namespace
 
 void check_processors(u32 running) {
+    const u32 listed = listed_processors();
+    Line{"FLATBACK text world.processors_listed "} << u64{listed};
+    check("processors-table-lists-those-that-there-are", listed == 1 + running,
+          "the MultiProcessor Specification's table has others");
     for (u32 at = 0; other_processor + at != other_processor_end; ++at)
         memory<u8>(code + at) = static_cast<u8>(other_processor[at]);
     memory<u16>(started) = 0;
