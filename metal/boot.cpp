@@ -6,14 +6,17 @@
 
 #include "metal/address_space.hpp"
 #include "metal/bare_start.hpp"
+#include "metal/boot_apic.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/ept01.hpp"
 #include "metal/firmware_memory_calls.hpp"
+#include "metal/firmware_shadow.hpp"
 #include "metal/instructions.hpp"
 #include "metal/interrupts.hpp"
 #include "metal/loader.hpp"
 #include "metal/log.hpp"
 #include "metal/multiboot2.hpp"
+#include "metal/multiprocessor_table.hpp"
 #include "metal/other_processors.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
@@ -23,6 +26,7 @@
 #include "metal/relocate.hpp"
 #include "metal/serial.hpp"
 #include "metal/sleep_states.hpp"
+#include "metal/smm_base.hpp"
 #include "metal/smram.hpp"
 #include "x86/cpuid.hpp"
 #include "x86/paging.hpp"
@@ -104,15 +108,6 @@ PhysicalRange choose_region() {
     return *region;
 }
 
-std::uint32_t own_apic_id() {
-    constexpr std::uint32_t topology_leaf = 0xB;
-    if (cpuid(x86::cpuid::leaf_vendor).eax >= topology_leaf) {
-        const x86::CpuidResult topology = cpuid(topology_leaf);
-        if (topology.ebx != 0) return topology.edx;
-    }
-    return cpuid(x86::cpuid::leaf_features).ebx >> 24;
-}
-
 void keep_this_processor_only() {
     const auto change = keep_one_processor(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
                                            direct_map_size(), state.multiboot.rsdp, own_apic_id());
@@ -123,6 +118,15 @@ void keep_this_processor_only() {
         log::info("this machine has ", change->processors,
                   " processors; L1 gets one, the others are marked absent in ACPI");
     }
+    {
+        const WritableFirmwareShadow writable;
+        const auto older = keep_one_processor_in_multiprocessor_table(
+            static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(), own_apic_id());
+        if (older.read_only)
+            log::info(
+                "warning: the MultiProcessor Specification's table cannot be written; it still lists "
+                "processors that L1 does not have");
+    }
     // Without a table there may be others all the same.
     if (!state.result.options.hypervisor || (change && change->listed == 1)) return;
     InlineVector<PhysicalRange, Multiboot2Information::most_modules> occupied;
@@ -130,6 +134,16 @@ void keep_this_processor_only() {
         static_cast<void>(occupied.push_back(module.range));
     park_other_processors(change ? change->disabled : 0, state.result.processor, state.pages, state.memory,
                           occupied.items());
+}
+
+// Before anything is loaded below 1 MB.
+void close_system_management() {
+    lock_smram();
+    const BootApic apic;
+    if (!state.result.options.hypervisor || !apic.is_enabled()) return;
+    const std::array this_processor{own_apic_id()};
+    if (move_system_management_bases(apic, this_processor, state.pages) != 0)
+        log::info("the firmware has no handler of system-management interrupts: they do nothing");
 }
 
 void hide_sleep() {
@@ -213,7 +227,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     log::info("EPT of L1: ", result.ept01->size() >> 30, " GB, ",
               state.pages.total_pages() - state.pages.free_pages(), " pages of L0's pool used, ",
               state.pages.free_pages(), " free");
-    lock_smram();
+    close_system_management();
     keep_this_processor_only();
     hide_sleep();
     load_l1_image();

@@ -2,6 +2,7 @@
 
 #include "metal/address_space.hpp"
 #include "metal/instructions.hpp"
+#include "x86/cpuid.hpp"
 #include "x86/msr.hpp"
 
 namespace flatback::metal {
@@ -29,18 +30,34 @@ BootApic::BootApic() {
 }
 
 void BootApic::send_to_all_others(std::uint32_t command) const {
-    command |= all_but_self;
-    if (x2apic_) return write_msr(x2apic_command, command);
+    send(0, command | all_but_self);
+}
+
+void BootApic::send_to(std::uint32_t apic_id, std::uint32_t command) const {
+    send(apic_id, command);
+}
+
+void BootApic::send(std::uint32_t destination, std::uint32_t command) const {
+    if (x2apic_) return write_msr(x2apic_command, std::uint64_t{destination} << 32 | command);
     const std::uint32_t spurious = page_[spurious_vector];
-    const std::uint32_t destination = page_[command_high];
+    const std::uint32_t before = page_[command_high];
     page_[spurious_vector] = spurious | software_enabled;
-    page_[command_high] = 0;
+    page_[command_high] = destination << 24;
     page_[command_low] = command;
     for (unsigned tries = 0; tries < longest_wait && (page_[command_low] & delivery_pending) != 0; ++tries) {
         asm volatile("pause");
     }
-    page_[command_high] = destination;
+    page_[command_high] = before;
     page_[spurious_vector] = spurious;
+}
+
+std::uint32_t own_apic_id() {
+    constexpr std::uint32_t topology_leaf = 0xB;
+    if (cpuid(x86::cpuid::leaf_vendor).eax >= topology_leaf) {
+        const x86::CpuidResult topology = cpuid(topology_leaf);
+        if (topology.ebx != 0) return topology.edx;
+    }
+    return cpuid(x86::cpuid::leaf_features).ebx >> 24;
 }
 
 void wait_microseconds(unsigned microseconds) {

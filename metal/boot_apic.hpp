@@ -11,12 +11,18 @@ public:
     [[nodiscard]] bool is_enabled() const { return enabled_; }
     // Interrupt command (SDM 3A 11.6.1), bits 31:0, without a destination; returns when it was sent.
     void send_to_all_others(std::uint32_t command) const;
+    void send_to(std::uint32_t apic_id, std::uint32_t command) const;
 
 private:
+    void send(std::uint32_t destination, std::uint32_t command) const;
+
     bool enabled_;
     bool x2apic_;
     volatile std::uint32_t* page_ = nullptr;
 };
+
+// This processor's identifier, whatever the mode of its APIC.
+[[nodiscard]] std::uint32_t own_apic_id();
 
 // The delay that INIT and SIPI want, by the timer of every PC; where it does not count, about so long by the
 // time that reads of a port take.

@@ -1,6 +1,7 @@
 #include "metal/other_processors.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <span>
 
@@ -11,6 +12,7 @@
 #include "metal/interrupts.hpp"
 #include "metal/log.hpp"
 #include "metal/page_pool.hpp"
+#include "metal/smm_base.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/msr.hpp"
 #include "x86/paging.hpp"
@@ -37,6 +39,7 @@ constexpr std::uint32_t command_init = 0x4500;  // INIT, assert (SDM 3A 11.6.1)
 constexpr std::uint32_t command_start = 0x4600;
 
 constinit volatile std::uint32_t parked = 0;
+constinit std::array<std::uint32_t, most_places> apic_ids{};
 constinit vmx::Capabilities capabilities{};
 
 bool try_vmxon(x86::Hpa region) {
@@ -114,6 +117,7 @@ extern "C" [[noreturn]] void park_this_processor(std::uint32_t place) {
     std::byte* region = other_processors_memory + place * place_size;
     const std::uint32_t revision = capabilities.basic.revision();
     std::memcpy(region, &revision, sizeof revision);
+    apic_ids[place] = own_apic_id();
     if (try_vmxon(physical_of(region))) __atomic_fetch_add(&parked, 1, __ATOMIC_SEQ_CST);
     halt_forever();
 }
@@ -161,6 +165,8 @@ void park_other_processors(unsigned expected, const Processor& processor, PagePo
     if (parked < expected) apic.send_to_all_others(command_init);
     std::memcpy(low, before, page_size);
     pages.free_page(before);
+    const auto arrived = std::min<std::uint32_t>(std::uint32_t{other_processors_arrived}, places);
+    static_cast<void>(move_system_management_bases(apic, std::span{apic_ids}.first(arrived), pages));
 
     const std::uint32_t in_place = parked;
     const std::uint32_t seen = std::max<std::uint32_t>(expected, std::uint32_t{other_processors_arrived});

@@ -1,6 +1,6 @@
 // A kernel that asks the machine around it: what a boot loader, the firmware and the chipset say to an L1.
 // The words of its command line choose: memory, smram, processors=N (how many more may start), information,
-// hole, sleep.
+// hole, sleep, smi.
 #include "guests/world/support.hpp"
 
 namespace world {
@@ -29,6 +29,7 @@ extern "C" void world_main(u32 loader, u32 information) {
         if (word(line, "information") != nullptr) print_information(information);
         if (word(line, "memory") != nullptr) check_memory(information);
         if (word(line, "smram") != nullptr) check_smram();
+        if (word(line, "smi") != nullptr) check_smi();
         if (const char* count = word(line, "processors=")) check_processors(static_cast<u32>(*count - '0'));
         if (word(line, "hole") != nullptr) check_hole(information);
         if (word(line, "sleep") != nullptr) check_sleep();

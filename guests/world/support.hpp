@@ -78,5 +78,6 @@ void check_processors(u32 running);
 void print_information(u32 information);
 void check_hole(u32 information);
 void check_sleep();
+void check_smi();
 
 }  // namespace world

@@ -291,7 +291,7 @@ void add_world(std::vector<BootTest>& tests) {
         {"boot.world.chipset", "log=info", "smram sleep hole", 1},
         {information_name.data(), "log=info", "information  memory", 1},
         {information_direct_name.data(), nullptr, "information  memory", 1},
-        {"boot.world.two-processors", "log=info", "processors=0", 2},
+        {"boot.world.two-processors", "log=info", "smi processors=0", 2},
         {"boot.world.four-processors", "log=info", "processors=0 memory", 4},
         {"boot.world.two-processors-direct", nullptr, "processors=1", 2},
     }};

@@ -116,6 +116,7 @@ const std::vector<RegisterDifference>& deliberate_register_differences() {
         {"msr-0x82f", "value", "not there: the version has no entry for it"},
         {"msr-0x82f", "faults", "not there: the version has no entry for it"},
         {"msr-0x82f", "kept", "not there: the version has no entry for it"},
+        {"msr-0x830", "value", "L0 sent the last one: a system-management interrupt, before L1 ran"},
         {"msr-0x830", "faults", "reserved bits (SDM 3A 11.12.1.3), which the emulator takes"},
         {"msr-0x830", "kept", "it can be read back (SDM 3A table 11-6), but not in the emulator"},
         {"msr-0x83*", "faults", "reserved bits (SDM 3A 11.12.1.3), which the emulator takes"},
