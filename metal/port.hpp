@@ -42,6 +42,8 @@ public:
     [[nodiscard]] bool has_x2apic() const;
     [[nodiscard]] bool place_page(std::optional<std::uint64_t> address);
     [[nodiscard]] bool take_interrupt() const;
+    // Where the real page lies.
+    [[nodiscard]] std::uint64_t home() const { return home_; }
     // Whether EPT01 has changed since this was last asked.
     [[nodiscard]] bool take_change() {
         const bool changed = changed_;
@@ -85,13 +87,14 @@ public:
         metal::invept(type, {eptp.value, 0});
     }
 
-    // L1's memory is the machine's, but for L0's region and what lies beyond the direct map: there it is a
-    // page of ones, and what is written to it is gone at the next call. Devices' registers are reachable too:
-    // an L1 that keeps its tables there gets what it asked for.
+    // L1's memory is the machine's, but for L0's region, what lies beyond the direct map, and the page of a
+    // local APIC that L1 has switched off or moved: there it is a page of ones, and what is written to it is
+    // gone at the next call. Devices' registers are reachable too: an L1 that keeps its tables there gets
+    // what it asked for.
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
-        if (page >= direct_map_end_ || page - region_start_ < region_size_) [[unlikely]]
-            return no_memory();
+        if (page >= direct_map_end_ || page - special_start_ < special_size_) [[unlikely]]
+            return special_page(x86::Gpa<x86::L1>{page});
         auto* found = reinterpret_cast<std::byte*>(direct_map_base + page);
         if (found == nullptr) __builtin_unreachable();  // so that callers' tests for null cost nothing
         return found;
@@ -136,7 +139,12 @@ public:
     [[noreturn]] void fatal(const char* why);
 
     // Optional of the engine's: an MSR that L1 wrote has moved a page in EPT01.
-    [[nodiscard]] bool take_ept01_change() { return real_apic_.take_change(); }
+    [[nodiscard]] bool take_ept01_change() {
+        if (!real_apic_.take_change()) return false;
+        widen_special_pages(real_apic_.home());
+        widen_special_pages(apic_.base() & x86::apic_base::address_mask);
+        return true;
+    }
 
     // What L1's capability MSRs say; set once the engine's promise is made.
     void set_promise(const vmx::Capabilities* promised) { promised_ = promised; }
@@ -154,6 +162,8 @@ public:
 private:
     // A page of ones, anew at each call.
     std::byte* no_memory();
+    std::byte* special_page(x86::Gpa<x86::L1> page);
+    void widen_special_pages(std::uint64_t page);
     void make_io_bitmaps();
 
     GuestRegisters& registers_;
@@ -161,8 +171,10 @@ private:
     const vmx::Capabilities* promised_ = nullptr;
     std::uint32_t revision_;
     std::uint64_t direct_map_end_;
-    std::uint64_t region_start_;
-    std::uint64_t region_size_;
+    // What is not as it is everywhere lies within: L0's region, and the APIC's pages once L1 has changed
+    // them. Never narrowed again; what it holds besides is found as EPT01 has it.
+    std::uint64_t special_start_;
+    std::uint64_t special_size_;
     vmx::Eptp ept01_pointer_;
     RealApic real_apic_;
     host::LocalApic<RealApic> apic_;

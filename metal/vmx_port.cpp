@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "host/msrs.hpp"
@@ -35,8 +36,8 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       boot_(boot),
       revision_(boot.processor.capabilities.basic.revision()),
       direct_map_end_(direct_map_size()),
-      region_start_(boot.region.start),
-      region_size_(boot.region.end - boot.region.start),
+      special_start_(boot.region.start),
+      special_size_(boot.region.end - boot.region.start),
       ept01_pointer_(boot.ept01->pointer()),
       real_apic_(boot),
       apic_(real_apic_, boot.processor.physical_address_width),
@@ -88,6 +89,18 @@ std::byte* MetalPort::no_memory() {
     auto* ones = reinterpret_cast<std::byte*>(page(no_memory_));
     std::memset(ones, 0xff, x86::page_size);
     return ones;
+}
+
+std::byte* MetalPort::special_page(x86::Gpa<x86::L1> page) {
+    const auto found = boot_.ept01->lookup(page);
+    if (!found || found->is_hole || found->address.value() >= direct_map_end_) return no_memory();
+    return reinterpret_cast<std::byte*>(direct_map_base + found->address.value());
+}
+
+void MetalPort::widen_special_pages(std::uint64_t page) {
+    const std::uint64_t end = std::max(special_start_ + special_size_, page + x86::page_size_4k);
+    special_start_ = std::min(special_start_, page);
+    special_size_ = end - special_start_;
 }
 
 // Neither VM exits nor L0 change these.

@@ -3,10 +3,13 @@
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
+#include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/ept12.hpp"
 #include "guests/bare/l1/interrupts.hpp"
 #include "guests/bare/l1/local_apic.hpp"
 #include "guests/bare/l1/rule.hpp"
+#include "guests/bare/l1/vmx_instructions.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -40,6 +43,10 @@ bool try_read_x2apic(std::uint32_t msr) {
                  : "c"(msr)
                  : "eax", "edx", "memory");
     return !last_fault.taken;
+}
+
+void* in_page(std::uint32_t offset) {
+    return reinterpret_cast<void*>(default_page + offset);
 }
 
 void let_interrupts_in() {
@@ -137,6 +144,23 @@ void check_local_apic() {
         send_self_interrupt(vector);
         let_interrupts_in();
         check.equal("delivered", interrupt_count[vector], before + 1);
+    }
+    {
+        Check check{"operands-of-vmx-instructions-find-no-local-apic-where-it-has-no-page"};
+        L2 l2{usual_plan(0, usual_ept().pointer())};
+        try_write_base(x2apic);
+        const std::uint64_t priority = read_msr(0x808);
+        for (const std::uint64_t base : {x2apic, disabled}) {
+            try_write_base(base);
+            check.outcome("VMWRITE",
+                          try_vmwrite_from(field::guest_ia32_sysenter_esp.encoding, in_page(version)),
+                          vm_succeed);
+            check.equal("what it read", read(field::guest_ia32_sysenter_esp), ~std::uint64_t{0});
+            check.outcome("VMPTRST", try_vmptrst(in_page(task_priority)), vm_succeed);
+            if (base == x2apic) check.equal("TPR", read_msr(0x808), priority);
+            try_write_base(disabled);
+        }
+        try_write_base(xapic);
     }
     {
         Check check{"the-local-apic-page-can-be-moved"};
