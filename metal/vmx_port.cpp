@@ -47,6 +47,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
     host::fill_msr_bitmap(msr_bitmap());
+    msr_bitmap().intercept(x86::msr::ia32_debugctl, host::MsrBitmap::Access::write);
     make_io_bitmaps();
 }
 
@@ -154,8 +155,10 @@ std::optional<std::uint64_t> MetalPort::read_processor_msr(std::uint32_t msr) {
 bool MetalPort::write_processor_msr(std::uint32_t msr, std::uint64_t value) {
     return try_write_msr(msr, value);
 }
-// L0 itself runs without any of its features.
+// L0 itself runs without any of its features. Without a debug store, whose area L1 could not choose, the bits
+// of that are reserved.
 bool MetalPort::takes_debugctl(std::uint64_t value) {
+    if ((value & x86::debugctl::branch_trace_store) != 0) return false;
     const bool taken = try_write_msr(x86::msr::ia32_debugctl, value);
     write_msr(x86::msr::ia32_debugctl, 0);
     return taken;

@@ -101,6 +101,7 @@ inline constexpr std::uint64_t reset_value     = 0x400;
 namespace debugctl {
 inline constexpr std::uint64_t last_branch_record        = 1ULL << 0;   // LBR
 inline constexpr std::uint64_t branch_single_step        = 1ULL << 1;   // BTF
+inline constexpr std::uint64_t branch_trace_store        = 0xfULL << 7; // BTS, BTINT, BTS_OFF_OS, BTS_OFF_USR
 inline constexpr std::uint64_t freeze_while_in_smm       = 1ULL << 14;
 inline constexpr std::uint64_t rtm_debug                 = 1ULL << 15;  // RTM
 // Bits that a Skylake-X class processor defines: LBR, BTF, TR, BTS, BTINT, BTS_OFF_OS, BTS_OFF_USR,

@@ -85,6 +85,7 @@ const std::vector<RegisterDifference>& deliberate_register_differences() {
         {"msr-0x1a0", "value", "the debug store is not offered: unavailable"},
         {"msr-0x3f1", "value", "PEBS is not offered"},
         {"msr-0x3f1", "faults", "PEBS is not offered"},
+        {"msr-0x1d9", "faults", "the debug store is not offered: its bits are reserved"},
         {"msr-0x300.present", "all", "PEBS (3F1H) is not offered"},
         {"msr-0x56*", "value", "processor trace is not offered"},
         {"msr-0x56*", "faults", "processor trace is not offered"},
