@@ -1,0 +1,149 @@
+#include <fmt/format.h>
+
+#include <array>
+
+#include "tools/check/boot_test.hpp"
+#include "tools/emulator/bochs_configuration.hpp"
+#include "tools/ground/paths.hpp"
+
+namespace flatback::tools {
+
+// The bare L1's checks of every VMX instruction, on L0 in each of its modes and on the emulated processor
+// itself: the same program must find the same rules.
+void add_bare(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* l0_command_line;  // none: no L0
+    };
+    constexpr std::array<Case, 5> cases{{
+        {"boot.bare.mapped", "nested-vpid=mapped shadow-vmcs=on log=quiet"},
+        {"boot.bare.mapped-no-shadow-vmcs", "nested-vpid=mapped shadow-vmcs=off log=quiet"},
+        {"boot.bare.single", "nested-vpid=single log=quiet"},
+        {"boot.bare.off", "nested-vpid=off log=quiet"},
+        {bare_direct_name.data(), nullptr},
+    }};
+    for (const Case& each : cases) {
+        std::vector<std::string> stages{"bare-l1"};
+        if (each.l0_command_line != nullptr) stages.insert(stages.begin(), {"l0", "l1-entry"});
+        tests.push_back({bare_run(each.name, each.l0_command_line, "check", bare_limit),
+                         std::nullopt,
+                         {},
+                         std::move(stages)});
+    }
+}
+
+// As on a processor that has neither VPIDs nor 1 GB pages.
+void add_bare_without(std::vector<BootTest>& tests) {
+    BootTest test{
+        bare_run("boot.bare.old-processor", "vpid=off huge-pages=off log=info", "check", bare_limit),
+        std::nullopt,
+        {},
+        {"l0", "l1-entry", "bare-l1"}};
+    test.printed = {"[L0] this processor has no VPIDs", "[L0] this processor has no 1 GB pages"};
+    tests.push_back(std::move(test));
+}
+
+void add_bare_registers(std::vector<BootTest>& tests) {
+    tests.push_back(
+        {bare_run(std::string{registers_name}, "nested-vpid=mapped log=quiet", "registers", bare_limit),
+         std::nullopt,
+         {},
+         {"l0", "l1-entry", "bare-l1"}});
+    tests.push_back({bare_run(std::string{registers_direct_name}, nullptr, "registers", bare_limit),
+                     std::nullopt,
+                     {},
+                     {"bare-l1"}});
+}
+
+// A part of the bare L1 that hangs is told and left, whoever is beneath.
+void add_bare_hangs(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* l0_command_line;
+    };
+    constexpr std::array<Case, 2> cases{{{"boot.hangs.mapped", "log=quiet"}, {"boot.hangs.direct", nullptr}}};
+    for (const Case& each : cases) {
+        BootTest test{bare_run(each.name, each.l0_command_line, "check only=hangs* limit=2", bare_limit),
+                      {},
+                      {},
+                      {"bare-l1"}};
+        test.failing = {"part-hangs-in-l1-comes-to-its-end", "part-hangs-in-l2-comes-to-its-end",
+                        "part-hangs-in-a-halted-l2-comes-to-its-end",
+                        "part-hangs-by-an-exception-comes-to-its-end"};
+        tests.push_back(std::move(test));
+    }
+}
+
+// The bare L1's checks on other processors of the emulator's, which offer less or more than the usual one.
+void add_bare_processors(std::vector<BootTest>& tests) {
+    for (const char* const processor :
+         {"core2_penryn_t9600", "corei5_lynnfield_750", "corei7_haswell_4770"}) {
+        BootTest test{bare_run(fmt::format("boot.bare.direct.{}", processor), nullptr, "check", bare_limit),
+                      {},
+                      {},
+                      {"bare-l1"}};
+        test.run.request.processor = processor;
+        tests.push_back(std::move(test));
+    }
+}
+
+void add_models(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* processor;
+        const char* missing;  // null: nothing
+    };
+    constexpr std::array<Case, 8> cases{{
+        {"corei5_lynnfield_750", "unrestricted guest"},
+        {"corei5_arrandale_m520", nullptr},
+        {"corei7_sandy_bridge_2600k", nullptr},
+        {"corei7_ivy_bridge_3770k", nullptr},
+        {"corei7_haswell_4770", nullptr},
+        {"corei3_cnl", nullptr},
+        {"corei7_icelake_u", nullptr},
+        {"tigerlake", nullptr},
+    }};
+    for (const Case& each : cases) {
+        const std::string name = fmt::format("{}.{}", models_name, each.processor);
+        BootTest test{bare_run(name, "log=quiet", "check", bare_limit),
+                      std::nullopt,
+                      {},
+                      {"l0", "l1-entry", "bare-l1"}};
+        if (each.missing != nullptr) {
+            test.ending = Ending::l0_stopped;
+            test.word = each.missing;
+            test.stages.clear();
+        }
+        test.run.request.processor = each.processor;
+        tests.push_back(std::move(test));
+    }
+}
+
+// The bare L1 of 32 bits: its checks directly and under L0.
+void add_bare32(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        const char* l0_command_line;
+    };
+    constexpr std::array<Case, 3> cases{{{"boot.bare32.mapped", "log=quiet"},
+                                         {"boot.bare32.mapped-no-shadow-vmcs", "shadow-vmcs=off log=quiet"},
+                                         {"boot.bare32.direct", nullptr}}};
+    for (const Case& each : cases) {
+        BootTest test{bare_run(each.name, each.l0_command_line, "", bare_limit), {}, {}, {"bare32-l1"}};
+        test.run.request.plan.guest = bare32_l1_image();
+        tests.push_back(std::move(test));
+    }
+}
+
+// The bare L1 against L0's trace: no exit missing, each flush with its cause, by mode.
+void add_bare_trace(std::vector<BootTest>& tests) {
+    for (const std::string_view mode : modes) {
+        tests.push_back({bare_run(fmt::format("boot.trace.{}", mode),
+                                  fmt::format("nested-vpid={} trace=on log=quiet", mode).c_str(),
+                                  "check only=trace", bare_limit),
+                         std::nullopt,
+                         {},
+                         {"l0", "l1-entry", "bare-l1"}});
+    }
+}
+
+}  // namespace flatback::tools

@@ -1,0 +1,98 @@
+#include <fmt/format.h>
+
+#include "tools/check/boot_test.hpp"
+#include "tools/stack/peer_guest.hpp"
+
+namespace flatback::tools {
+namespace {
+
+// What holds of any lat_ctx on Flatback with mapped tags, however short: a timer interrupt of L2's makes a
+// few exits, and none of them flushes a tag of L2's.
+std::string check_short_lat_ctx(const RunValues& values) {
+    std::string wrong;
+    const auto check = [&](std::string_view key, double least, double most) {
+        const auto value = values.value(key);
+        if (value && *value >= least && *value <= most) return;
+        wrong += fmt::format("{}{} is {}, not from {} to {}", wrong.empty() ? "" : "; ", key,
+                             values.number(key).value_or("missing"), least, most);
+    };
+    for (const std::string_view column : {"2p/0K", "8p/16K"}) {
+        const std::string prefix = fmt::format("lat_ctx.flatback.mapped.{}.", column);
+        check(prefix + "ticks", 1'000, 100'000);
+        check(prefix + "switch_ticks", 100, 100'000);
+        check(prefix + "l2_entries", 0.0001, 1);
+        check(prefix + "l0_exits", 0.0001, 10);
+        check(prefix + "l2_tag_flushes", 0, 0);
+    }
+    check("boot.l2", 1e7, 2e9);
+    return wrong;
+}
+
+// Above the peer's KVM the bare L1 has measured what a reflected exit takes.
+std::string check_bare_on_peer(const RunValues& values) {
+    constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
+    const auto ticks = values.value(key);
+    if (!ticks) return fmt::format("{} is missing", key);
+    // More than the round's own few dozen instructions, or nobody was beneath.
+    constexpr double least = 1'000;
+    constexpr double most = 1'000'000;
+    return *ticks > least && *ticks < most ? "" : fmt::format("{} is {}", key, *ticks);
+}
+
+}  // namespace
+
+// Debian's Linux with KVM and its L2 guests: with EPT, and without it in L1's KVM; and started from Debian's
+// own file, which unpacks itself.
+Result<> add_linux(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    for (const std::string_view name : linux_names) {
+        if (name == linux_trace_name) {
+            QueuedRun traced =
+                traced_linux_run("mapped", "l2_cpuid,l2_alternating_vpid12", guest, linux_limit);
+            traced.name = name;
+            tests.push_back({std::move(traced), std::nullopt, {}, {"l0", "l1-entry", "l1-user", "trace"}});
+            continue;
+        }
+        QueuedRun run = linux_run(std::string{name}, "nested-vpid=mapped log=quiet", guest, linux_limit);
+        BootPlan& plan = run.request.plan;
+        if (name.ends_with("no-ept")) plan.guest_command_line += " flatback.ept=0";
+        if (name.ends_with("bzimage")) {
+            plan.guest = guest.bzimage;
+            plan.guest_kind = KernelKind::linux_bzimage;
+        }
+        tests.push_back({std::move(run), std::nullopt, {}, {"l0", "l1-entry", "l1-user", "l2"}});
+    }
+    return {};
+}
+
+// Linux as L2, which runs a short lat_ctx and asks for L0's counters.
+Result<> add_linux_l2(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    const LatCtxWords words{"columns=2p/0K,8p/16K", "switches=400"};
+    QueuedRun run = linux_l2_run(std::string{linux_l2_name}, "nested-vpid=mapped log=quiet", guest,
+                                 linux_limit, "flatback.mapped", words, "payloads=off");
+    tests.push_back({std::move(run),
+                     std::nullopt,
+                     {},
+                     {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
+                     check_short_lat_ctx});
+    return {};
+}
+
+// The peer, Debian's Linux with KVM as L0, and Debian's QEMU, with the L1 that starts soonest.
+Result<> add_peer(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    const PeerGuest peer = TRY(prepare_peer_guest(guest));
+    tests.push_back({peer_run(std::string{peer_name}, peer, "peer.l1=bare", linux_limit),
+                     std::nullopt,
+                     {},
+                     {"peer-l0", "bare-l1"},
+                     check_bare_on_peer,
+                     {}});
+    return {};
+}
+
+}  // namespace flatback::tools

@@ -1,0 +1,84 @@
+// A test that boots something in Bochs: the run, and what makes it a success.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/check/test_report.hpp"
+#include "tools/ground/error.hpp"
+#include "tools/measure/measurements.hpp"
+#include "tools/stack/stack_runs.hpp"
+
+namespace flatback::tools {
+
+// A run, and what makes it a success.
+struct BootTest {
+    QueuedRun run;
+    // Where it must end in one way, and (for L0's refusals) with a word in what was said; otherwise the guest
+    // must come to its end, with `stages` reached, at least one check reported, and no error.
+    std::optional<Ending> ending;
+    std::string_view word;
+    std::vector<std::string> stages;
+    // Where the run's values are judged too: what is wrong with them; empty where nothing. Instead of checks
+    // that the guest reports.
+    std::string (*judge_values)(const RunValues& values) = nullptr;
+    // The checks of this run that must fail, and no others.
+    std::vector<std::string_view> failing = {};
+    // L1 shuts its processor down, which is a triple fault with L0 and without.
+    bool shuts_down = false;
+    // What must stand in the serial output.
+    std::vector<std::string_view> printed = {};
+};
+
+inline constexpr std::chrono::seconds short_limit{30};
+inline constexpr std::chrono::seconds bare_limit{240};
+inline constexpr std::chrono::seconds linux_limit{600};
+
+// Runs that are judged by more than what each says.
+inline constexpr std::string_view bare_direct_name = "boot.bare.direct";
+inline constexpr std::string_view registers_name = "boot.bare.registers";
+inline constexpr std::string_view registers_direct_name = "boot.bare.registers-direct";
+inline constexpr std::string_view information_name = "boot.world.l0";
+inline constexpr std::string_view information_direct_name = "boot.world.direct";
+inline constexpr std::string_view linux_trace_name = "boot.linux.trace";
+
+// Those that are made only where the filter asks for them.
+inline constexpr std::string_view models_name = "boot.models";
+inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
+inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
+                                                             "boot.linux.bzimage", linux_trace_name};
+inline constexpr std::string_view peer_name = "boot.peer.bare";
+
+// tools/check/boot_cases.cpp
+void add_endings(std::vector<BootTest>& tests);
+void add_refusals(std::vector<BootTest>& tests, const std::filesystem::path& damaged_guest);
+void add_broken(std::vector<BootTest>& tests);
+void add_world(std::vector<BootTest>& tests);
+void add_explanations(std::vector<BootTest>& tests);
+// tools/check/boot_cases_bare.cpp
+void add_bare(std::vector<BootTest>& tests);
+void add_bare_without(std::vector<BootTest>& tests);
+void add_bare_registers(std::vector<BootTest>& tests);
+void add_bare_hangs(std::vector<BootTest>& tests);
+void add_bare_processors(std::vector<BootTest>& tests);
+void add_models(std::vector<BootTest>& tests);
+void add_bare32(std::vector<BootTest>& tests);
+void add_bare_trace(std::vector<BootTest>& tests);
+// tools/check/boot_cases_linux.cpp
+[[nodiscard]] Result<> add_linux(std::vector<BootTest>& tests);
+[[nodiscard]] Result<> add_linux_l2(std::vector<BootTest>& tests);
+[[nodiscard]] Result<> add_peer(std::vector<BootTest>& tests);
+
+// tools/check/boot_judgement.cpp: a run by itself; and several beside each other, where they were made.
+void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run);
+void judge_registers(TestReport& report, const std::vector<FinishedRun>& runs);
+void compare_information(TestReport& report, std::span<const FinishedRun> runs);
+void compare_orders(TestReport& report, std::span<const FinishedRun> runs);
+
+}  // namespace flatback::tools
