@@ -20,6 +20,7 @@
 #include "metal/other_processors.hpp"
 #include "metal/page_pool.hpp"
 #include "metal/panic.hpp"
+#include "metal/pci.hpp"
 #include "metal/processor_checks.hpp"
 #include "metal/processor_table.hpp"
 #include "metal/read_memory_types.hpp"
@@ -146,6 +147,29 @@ void close_system_management() {
         log::info("the firmware has no handler of system-management interrupts: they do nothing");
 }
 
+// Where the chipset keeps the base of the ports: PMBASE, at the same place in Intel's PIIX4 (290562, 6.2.16)
+// and in the ISA bridge of its later chipsets (ICH9: 316972, 13.1.13). 0: not there, or it has another value.
+std::uint32_t find_port_base(const SleepControl& control) {
+    constexpr std::uint32_t intel = 0x8086;
+    constexpr std::uint32_t piix4_power_management = 0x7113;
+    constexpr std::uint32_t isa_bridge = 0x0601;
+    constexpr std::uint32_t base_offset = 0x40;
+    constexpr std::uint32_t request_offset = 5;  // of the second byte of PM1a control
+    for (std::uint32_t number = 0; number < 32 * 8; ++number) {
+        const pci::Function function{.device = number / 8, .function = number % 8};
+        const std::uint32_t identifier = pci::read_32(function, 0);
+        if ((identifier & 0xFFFF) != intel) continue;
+        const bool known = identifier >> 16 == piix4_power_management ||
+                           (number == 31 * 8 && pci::read_32(function, 8) >> 16 == isa_bridge);
+        if (!known) continue;
+        const std::uint32_t base = pci::read_32(function, base_offset) & 0xFFC0;
+        for (const std::uint16_t port : control.requests()) {
+            if (port == base + request_offset) return pci::address_of(function, base_offset);
+        }
+    }
+    return 0;
+}
+
 void hide_sleep() {
     if (!state.result.options.hypervisor) return;
     state.result.sleep = find_sleep_control(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
@@ -160,6 +184,7 @@ void hide_sleep() {
             "watch its sleep registers; L1 must not suspend it");
         state.result.sleep = {};
     }
+    state.result.sleep.base_register = find_port_base(state.result.sleep);
     const auto hidden = hide_sleep_states(static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(),
                                           state.multiboot.rsdp);
     if (!hidden)

@@ -16,9 +16,13 @@ struct Function {
     std::uint32_t function = 0;  // 0 to 7
 };
 
-inline void select(Function where, std::uint32_t offset) {
+// What CONFIG_ADDRESS holds for a double word.
+[[nodiscard]] constexpr std::uint32_t address_of(Function where, std::uint32_t offset) {
     constexpr std::uint32_t enable = 1U << 31;
-    write_port_32(address_port, enable | where.device << 11 | where.function << 8 | (offset & 0xFC));
+    return enable | where.device << 11 | where.function << 8 | (offset & 0xFC);
+}
+inline void select(Function where, std::uint32_t offset) {
+    write_port_32(address_port, address_of(where, offset));
 }
 // offset: 0 to 255. All ones where there is no such function.
 [[nodiscard]] inline std::uint32_t read_32(Function where, std::uint32_t offset) {

@@ -183,6 +183,7 @@ private:
     x86::Hpa msr_bitmap_{};
     std::array<x86::Hpa, 2> io_bitmaps_{};
     bool told_of_sleep_request_ = false;
+    bool told_of_moved_ports_ = false;
     x86::Hpa no_memory_{};  // what L0 finds for L1 where L1 has no memory
 };
 

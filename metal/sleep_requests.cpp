@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "metal/acpi_tables.hpp"
+#include "metal/pci.hpp"
 
 namespace flatback::metal {
 namespace {
@@ -132,6 +133,13 @@ IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint6
             return IoAnswer::refused;
     }
     return IoAnswer::let_through;
+}
+
+bool reaches_base(const SleepControl& control, vmx::IoAccess access, std::uint32_t configuration_address) {
+    constexpr std::uint32_t selects_nothing = 0x7F00'0003;  // reserved, and below the double word
+    return control.base_register != 0 && !access.is_in && access.port < pci::data_port + 4 &&
+           access.port + access.size > pci::data_port &&
+           (configuration_address & ~selects_nothing) == control.base_register;
 }
 
 std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access, std::uint64_t rax) {

@@ -4,8 +4,9 @@
 // A request is a write of SLP_EN with a type to a PM1 control register, or to the sleep control register of
 // hardware-reduced ACPI (ACPI 6.5, sections 4.8.3.2.1 and 4.8.3.7). Types that the firmware's tables name for
 // S1 (the processor goes on), S4 and S5 (it begins anew) are let through; every other one is refused.
-// Not watched: a register that is in memory, one that L1 moves in the chipset, and the S4BIOS command, which
-// is a request to system-management mode.
+// Where the chipset's configuration space has the ports' base in a register that L0 knows, it stays where the
+// firmware put it. Not watched: a register that is in memory, configuration space in memory, and the S4BIOS
+// command, which is a request to system-management mode.
 #pragma once
 
 #include <array>
@@ -24,6 +25,8 @@ struct SleepControl {
     std::size_t request_ports_used = 0;
     std::uint8_t allowed_types = 0;  // bit n: SLP_TYP n
     bool in_memory = false;          // one of the registers is
+    // Where the base of the ports stands, as CONFIG_ADDRESS selects it; 0: not known.
+    std::uint32_t base_register = 0;
 
     [[nodiscard]] std::span<const std::uint16_t> requests() const {
         return std::span{request_ports}.first(request_ports_used);
@@ -44,6 +47,9 @@ enum class IoAnswer : std::uint8_t {
 };
 // rax: what an OUT writes.
 [[nodiscard]] IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint64_t rax);
+// Whether an OUT at CONFIG_DATA, with this in CONFIG_ADDRESS, reaches the base of the ports.
+[[nodiscard]] bool reaches_base(const SleepControl& control, vmx::IoAccess access,
+                                std::uint32_t configuration_address);
 // A refused request without SLP_EN.
 [[nodiscard]] std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access,
                                             std::uint64_t rax);

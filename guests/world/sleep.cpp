@@ -43,6 +43,24 @@ void check_sleep() {
     out16(control, 1 << 10 | 1 << 13 | 1);
     check("sleep-request-is-refused-and-the-rest-of-the-write-is-not",
           (in16(control) & 0xFFFD) == (1 << 10 | 1), "the register reads otherwise");
+    // PMBASE of the PIIX4, wherever it is on the bus.
+    for (u32 function = 0; function < 32 * 8; ++function) {
+        const u32 address = 0x80000000 | function << 8;
+        out32(0xCF8, address);
+        if (in32(0xCFC) != 0x71138086) continue;
+        out32(0xCF8, address | 0x40);
+        const u32 base = in32(0xCFC);
+        out32(0xCFC, base ^ 0x1000);
+        out16(0xCFC, static_cast<u16>(base ^ 0x1000));
+        out8(0xCFD, static_cast<u8>(base >> 8 ^ 0x10));
+        check("sleep-ports-stay-where-they-are", in32(0xCFC) == base, "their base was moved");
+        out32(0xCFC, base);
+        out32(0xCF8, address | 0x3C);
+        const u8 line = in8(0xCFC);
+        out8(0xCFC, 5);
+        check("sleep-other-configuration-registers-are-written", in8(0xCFC) == 5, "one was not");
+        out8(0xCFC, line);
+    }
     check("sleep-s4bios-is-not-offered", memory<u8>(fadt + 54) == 0, "the FADT has S4BIOS_REQ");
 }
 

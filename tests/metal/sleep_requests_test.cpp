@@ -118,5 +118,22 @@ TEST(SleepRequests, OnlyTypesOfStatesThatBeginAnewAreLetThrough) {
                   IoAnswer::fault);
 }
 
+TEST(SleepRequests, TheBaseOfThePortsIsReachedByEachWriteToItsDoubleWord) {
+    SleepControl control;
+    control.base_register = 0x8000'0B40;
+    const auto reaches = [&](std::uint16_t port, std::uint8_t size, std::uint32_t address) {
+        return reaches_base(control, {.size = size, .port = port}, address);
+    };
+    EXPECT_TRUE(reaches(0xCFC, 4, 0x8000'0B40));
+    EXPECT_TRUE(reaches(0xCFD, 1, 0x8000'0B40));
+    EXPECT_TRUE(reaches(0xCFB, 2, 0x8000'0B40)) << "from below";
+    EXPECT_TRUE(reaches(0xCFC, 1, 0xFF00'0B43)) << "bits that select nothing";
+    EXPECT_FALSE(reaches(0xCFC, 4, 0x8000'0B44));
+    EXPECT_FALSE(reaches(0xCFC, 4, 0x0000'0B40)) << "not enabled";
+    EXPECT_FALSE(reaches(0xCF8, 4, 0x8000'0B40));
+    EXPECT_FALSE(reaches_base(control, {.size = 4, .is_in = true, .port = 0xCFC}, 0x8000'0B40));
+    EXPECT_FALSE(reaches_base({}, {.size = 4, .port = 0xCFC}, 0));
+}
+
 }  // namespace
 }  // namespace flatback::metal
