@@ -34,5 +34,13 @@ TEST(BochsConfiguration, NeverListensAndNeverAsks) {
     EXPECT_NE(text.find("path=/d/boot.iso, "), std::string::npos);
 }
 
+TEST(BochsConfiguration, HasADiskWhereOneIsGiven) {
+    EmulatedPc pc;
+    EXPECT_EQ(bochs_configuration(pc).find("type=disk"), std::string::npos);
+    pc.disk = "disk.img";
+    EXPECT_NE(bochs_configuration(pc).find("\nata0-slave: type=disk, mode=flat, path=disk.img\n"),
+              std::string::npos);
+}
+
 }  // namespace
 }  // namespace flatback::tools

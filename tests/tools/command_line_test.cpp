@@ -68,6 +68,19 @@ TEST(CommandLine, AGuestWithEverything) {
     EXPECT_FALSE(options.direct);
 }
 
+TEST(CommandLine, RunTakesAMachineOfAnotherKind) {
+    const auto command =
+        parse({"run", "--l1", "k", "--cpu", "corei7_haswell_4770", "--cpus", "2", "--disk", "d"});
+    ASSERT_TRUE(command.has_value()) << command.error().message;
+    const auto& options = std::get<BootOptions>(*command);
+    EXPECT_EQ(options.processor, "corei7_haswell_4770");
+    EXPECT_EQ(options.processors, 2U);
+    EXPECT_EQ(options.disk, "d");
+    EXPECT_NE(error_of({"run", "--l1", "k", "--cpu", "pentium"}), "accepted");
+    EXPECT_NE(error_of({"run", "--l1", "k", "--cpus", "0"}), "accepted");
+    EXPECT_NE(error_of({"run", "--cpus", "2"}), "accepted");
+}
+
 TEST(CommandLine, RunWithoutAGuestIsTheWholeStack) {
     const auto command = parse({"run", "--json", "j"});
     ASSERT_TRUE(command.has_value());

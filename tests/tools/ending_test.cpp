@@ -82,6 +82,16 @@ TEST(Ending, AnUnknownPanicIsBochsOwnAndIsQuoted) {
     EXPECT_EQ(outcome.detail, "No bootable device.");
 }
 
+TEST(Ending, OfALongLastLineTheEndIsShown) {
+    Transcript transcript;
+    transcript.append("begin" + std::string(5000, 'x') + "end\n");
+    const Outcome outcome{.ending = Ending::time_up, .detail = {}, .ticks = 0, .seconds = 1};
+    const std::string text = describe(outcome, transcript);
+    EXPECT_LT(text.size(), 400U);
+    EXPECT_TRUE(text.ends_with("xend"));
+    EXPECT_EQ(text.find("begin"), std::string::npos);
+}
+
 TEST(Ending, TicksAreThoseOfTheLastLine) {
     LogReader log;
     log.append("00000000000i[SYS   ] start\n00396088712i[CPU0  ] CPU is");

@@ -46,6 +46,21 @@ Result<BootModule> module_from(const std::string& argument) {
     return module;
 }
 
+// Bochs says of a bad image only that it panicked.
+Result<> check_disk(const std::filesystem::path& disk) {
+    constexpr std::uintmax_t sector = 512;
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(disk, error);
+    if (error)
+        return fail(ExitStatus::input_file,
+                    fmt::format("cannot read {}: {}", disk.string(), error.message()));
+    if (size == 0 || size % sector != 0)
+        return fail(ExitStatus::input_file,
+                    fmt::format("{} is no disk image: {} bytes are no number of 512-byte sectors",
+                                disk.string(), size));
+    return check_writable(disk);
+}
+
 // `directory`: for an unpacked kernel.
 Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::path& directory) {
     TRY(check_l0_words(options.l0_command_line));
@@ -99,6 +114,12 @@ Result<ExitStatus> boot_command(const BootOptions& options) {
     EmulationRequest request;
     request.plan = TRY(plan_from(options, directory.path()));
     request.memory = options.memory;
+    request.processor = options.processor;
+    request.processors = options.processors;
+    if (options.disk) {
+        TRY(check_disk(*options.disk));
+        request.disk = options.disk;
+    }
     request.limit = options.limit;
     request.guest_records = options.records || is_own_guest(options.guest);
     // Before the minutes of the run, not after them.

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/error.hpp"
 
 namespace flatback::tools {
@@ -22,7 +23,10 @@ struct BootOptions {
     std::chrono::seconds limit{300};
     std::optional<std::filesystem::path> serial_file;  // COM1's output goes there instead of standard output
     std::optional<std::filesystem::path> json_file;
-    bool direct = false;   // without L0
+    std::string processor{usual_processor};  // one of processor_models
+    unsigned processors = 1;
+    std::optional<std::filesystem::path> disk;  // a raw image, which the guest may write
+    bool direct = false;                        // without L0
     bool records = false;  // what L1 prints are records (tools/emulator/serial_record.hpp), though it is no
                            // guest of Flatback's
 };

@@ -269,6 +269,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     ReportOptions report;
     std::string guest;
     std::string serial;
+    std::string disk;
     std::string json;
     unsigned limit = 0;
 
@@ -300,6 +301,17 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("MB")
         ->needs(l1)
         ->check(CLI::Range(least_memory, most_memory));
+    run.add_option("--cpu", boot.processor, "the model of the emulated processor (default corei7_skylake_x)")
+        ->needs(l1)
+        ->check(CLI::IsMember(std::vector<std::string>{processor_models.begin(), processor_models.end()}));
+    run.add_option("--cpus", boot.processors,
+                   "how many processors the machine has (default 1); L0 gives L1 one of them")
+        ->type_name("N")
+        ->needs(l1)
+        ->check(CLI::Range(1U, most_processors));
+    run.add_option("--disk", disk, "a raw image as the second drive, behind the CD; L1 may write to it")
+        ->type_name("FILE")
+        ->needs(l1);
     run.add_option("--timeout", limit,
                    "seconds of wall time that each run may take (default 300; 900 without --l1)")
         ->type_name("S")
@@ -420,6 +432,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     boot.guest = guest;
     if (limit != 0) boot.limit = std::chrono::seconds{limit};
     if (!serial.empty()) boot.serial_file = serial;
+    if (!disk.empty()) boot.disk = disk;
     if (!json.empty()) boot.json_file = json;
     return boot;
 }

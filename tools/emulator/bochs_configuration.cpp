@@ -23,6 +23,12 @@ constexpr std::size_t boot_flags = 0x38;
 constexpr std::size_t boot_order = 0x3D;
 constexpr std::size_t firmware_flags = 0x3F;
 
+// Its geometry is what Bochs makes of its size.
+std::string disk_line(const EmulatedPc& pc) {
+    if (!pc.disk) return {};
+    return fmt::format("ata0-slave: type=disk, mode=flat, path={}\n", pc.disk->string());
+}
+
 }  // namespace
 
 std::string bochs_configuration(const EmulatedPc& pc) {
@@ -41,6 +47,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "boot: cdrom\n"
         "ata0: enabled=1\n"
         "ata0-master: type=cdrom, path={}, status=inserted\n"
+        "{}"
         "com1: enabled=1, mode=file, dev={}\n"
         // Guests know by this port that Bochs is beneath them, and what it is known to do wrong.
         "port_e9_hack: enabled=1\n"
@@ -51,8 +58,8 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "info: action=report\n"
         "debug: action=ignore\n",
         pc.processor, pc.processors, pc.instructions_per_second, pc.memory,
-        std::min(pc.memory, most_host_memory), pc.cmos.string(), pc.cdrom.string(), pc.serial.string(),
-        pc.log.string());
+        std::min(pc.memory, most_host_memory), pc.cmos.string(), pc.cdrom.string(), disk_line(pc),
+        pc.serial.string(), pc.log.string());
 }
 
 std::array<std::uint8_t, 128> cmos_image(unsigned memory) {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,15 +19,39 @@ inline constexpr unsigned most_memory = 3072;
 // The model of Bochs' that has all of VT-x that Flatback needs.
 inline constexpr std::string_view usual_processor = "corei7_skylake_x";
 
+// The models that a run may name: those of Bochs' that are of 64 bits.
+inline constexpr std::array<std::string_view, 18> processor_models{
+    "athlon64_clawhammer",
+    "athlon64_venice",
+    "turion64_tyler",
+    "phenom_8650_toliman",
+    "zambezi",
+    "trinity_apu",
+    "ryzen",
+    "core2_penryn_t9600",
+    "corei5_lynnfield_750",
+    "corei5_arrandale_m520",
+    "corei7_sandy_bridge_2600k",
+    "corei7_ivy_bridge_3770k",
+    "corei7_haswell_4770",
+    "broadwell_ult",
+    usual_processor,
+    "corei3_cnl",
+    "corei7_icelake_u",
+    "tigerlake",
+};
+inline constexpr unsigned most_processors = 8;
+
 struct EmulatedPc {
     std::string processor{usual_processor};  // one of Bochs' CPU models
     unsigned memory = 1024;                  // MB
     unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
-    std::filesystem::path cdrom;   // the ISO image that it boots from
-    std::filesystem::path serial;  // COM1's output
-    std::filesystem::path log;     // Bochs' own log
-    std::filesystem::path cmos;    // the file that holds cmos_image()
+    std::filesystem::path cdrom;                // the ISO image that it boots from
+    std::filesystem::path serial;               // COM1's output
+    std::filesystem::path log;                  // Bochs' own log
+    std::optional<std::filesystem::path> disk;  // a raw image, the second drive; it is written to
+    std::filesystem::path cmos;                 // the file that holds cmos_image()
 };
 
 // Bochs' configuration. Paths must hold no comma, quote or newline (they are in a temporary directory).

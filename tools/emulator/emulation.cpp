@@ -20,6 +20,7 @@ constexpr std::string_view serial_name = "com1.txt";
 constexpr std::string_view console_name = "console.txt";
 constexpr std::string_view log_name = "bochs.log";
 constexpr std::string_view debugger_name = "debugger";
+constexpr std::string_view disk_name = "disk.img";
 constexpr std::string_view preloaded_name = "still-clock.so";
 
 // Gives `sink` what a growing file has more than at the last call.
@@ -35,6 +36,15 @@ void read_more(std::ifstream& stream, const std::filesystem::path& path, const S
         if (count == 0) return;
         sink(std::string_view{buffer.data(), count});
     }
+}
+
+Result<> make_link(const std::filesystem::path& to, const std::filesystem::path& link) {
+    std::error_code error;
+    std::filesystem::create_symlink(to, link, error);
+    if (error)
+        return fail(ExitStatus::output_file,
+                    fmt::format("cannot make the link {}: {}", link.string(), error.message()));
+    return {};
 }
 
 }  // namespace
@@ -53,15 +63,15 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     pc.serial = serial_name;
     pc.log = log_name;
     pc.cmos = "cmos.bin";
+    if (request.disk) {
+        pc.disk = disk_name;
+        TRY(make_link(std::filesystem::absolute(*request.disk), path / disk_name));
+    }
     TRY(make_boot_image(request.plan, path, path / pc.cdrom));
     const auto cmos = cmos_image(pc.memory);
     TRY(write_file(path / pc.cmos, std::as_bytes(std::span{cmos})));
     TRY(write_file(path / "bochsrc", bochs_configuration(pc)));
-    std::error_code error;
-    std::filesystem::create_symlink(still_clock_library(), path / preloaded_name, error);
-    if (error)
-        return fail(ExitStatus::output_file,
-                    fmt::format("cannot make a link in {}: {}", path.string(), error.message()));
+    TRY(make_link(still_clock_library(), path / preloaded_name));
     Debugger debugger = TRY(Debugger::create(path / debugger_name));
 
     CommandLine command;

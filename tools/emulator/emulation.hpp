@@ -25,6 +25,7 @@ struct EmulationRequest {
     unsigned memory = 1024;  // MB, least_memory to most_memory
     std::string processor{usual_processor};
     unsigned processors = 1;
+    std::optional<std::filesystem::path> disk;  // a raw image, which the guest may write
     std::uint64_t instructions_per_second = tools::instructions_per_second;
     std::chrono::seconds limit{300};  // of wall time in Bochs
     bool guest_records = true;        // Speakers::guest_records

@@ -153,8 +153,13 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
     const auto with_last_line = [&transcript](std::string_view what) {
         if (transcript.last_line().empty())
             return fmt::format("{}; nothing was printed on the serial port", what);
-        return fmt::format("{}; the last line on the serial port: {}", what,
-                           printable(transcript.last_line()));
+        // A program that draws on the screen prints for ever in one line: its end is the newest.
+        constexpr std::size_t most = 200;
+        std::string_view line = transcript.last_line();
+        const bool cut = line.size() > most;
+        if (cut) line.remove_prefix(line.size() - most);
+        return fmt::format("{}; the last line on the serial port: {}{}", what, cut ? "... " : "",
+                           printable(line));
     };
     switch (outcome.ending) {
         case Ending::power_off:
