@@ -40,6 +40,14 @@ constexpr Known known[] = {
      "without unrestricted guest a MOV to CR0 that clears PE or PG is #GP", "does it"},
     {"invalidation-reads-first", "SDM 3C 31.3", "INVEPT, INVVPID: a type that is not supported is VMfail",
      "reads the descriptor before, and may fault"},
+    {"invalidation-type-of-32-bits", "SDM 3C 31.3",
+     "INVEPT, INVVPID: in 64-bit mode the operand with the type has 64 bits", "without REX.W looks at 32"},
+    {"null-stack-segment", "SDM 3C 27.3.1.2",
+     "SS is checked unless it is unusable: base, type, DPL, P, limit and granularity",
+     "checks nothing of a null SS beside 64-bit code"},
+    {"error-code-without-protection", "SDM 3C 27.2.1.3",
+     "an error code is delivered only where bit 0, CR0.PE, is set in the guest's CR0",
+     "has the older text: wherever unrestricted guest is 0"},
 };
 static_assert(std::size(known) == deviations);
 

@@ -17,8 +17,11 @@ enum class Deviation : std::uint8_t {
     long_mode_without_paging,
     paging_turned_off,
     invalidation_reads_first,
+    invalidation_type_of_32_bits,
+    null_stack_segment,
+    error_code_without_protection,
 };
-constexpr unsigned deviations = 10;
+constexpr unsigned deviations = 13;
 
 void set_aside(Deviation deviation);
 

@@ -233,8 +233,6 @@ void Mutations::place_elsewhere(Random& random, Line& line) {
         std::uint32_t encoding;
         const Page* usual;
     };
-    // A list of exits in nothing is read as ones, which is a VMX abort: that of loads is never, that of
-    // stores only in the display's memory.
     const Structure structures[] = {
         {field::address_of_io_bitmap_a.encoding, world.io_bitmap_a},
         {field::address_of_io_bitmap_b.encoding, world.io_bitmap_b},
@@ -244,18 +242,42 @@ void Mutations::place_elsewhere(Random& random, Line& line) {
         {field::virtual_apic_address.encoding, world.virtual_apic},
         {field::ept_pointer.encoding, world.ept},
     };
-    constexpr std::uint64_t nothing = 0xC0000000;
     constexpr std::uint64_t last_page_of_all = 0xFFFFFFF000;
     constexpr std::uint64_t display = 0xB8000;
+    constexpr std::uint64_t firmware = 0xFF000;
     const Structure& structure = structures[random.below(std::size(structures))];
-    const std::uint64_t place = structure.usual == world.exit_store
-                                    ? display
-                                    : random.number({nothing, last_page_of_all, display, display});
-    if (structure.encoding == field::ept_pointer.encoding && !has_ept()) return;
-    if (place == display)
-        *reinterpret_cast<Page*>(display) = *structure.usual;  // NOLINT(performance-no-int-to-ptr)
     const bool is_ept = structure.encoding == field::ept_pointer.encoding;
-    set(structure.encoding, is_ept ? place | (read_raw(structure.encoding) & 0xFFF) : place, line);
+    const bool is_loaded = structure.usual == world.entry_load;
+    if (is_ept && !has_ept()) return;
+    // Nothing reads as ones. In a list of exits that is a VMX abort: they lie in memory, if not in this L1's.
+    constexpr std::uint64_t hidden = 1;
+    const std::uint64_t last_page = places.end - page_size;
+    std::uint64_t place = structure.usual == world.exit_store
+                              ? random.number({display, last_page})
+                              : random.number({no_memory, last_page_of_all, hidden, hidden, last_page,
+                                               last_page, display, display});
+    // What the firmware's bytes permit or map, nobody knows; as a list or a virtual APIC they do no harm.
+    if ((is_loaded || structure.usual == world.virtual_apic) && random.one_in(4)) place = firmware;
+    // Of a list only the first entry is in memory.
+    if (is_loaded && place == last_page) {
+        place = places.end - 2 * sizeof(std::uint64_t);
+        auto* const entry = reinterpret_cast<std::uint64_t*>(place);  // NOLINT(performance-no-int-to-ptr)
+        for (unsigned i = 0; i < 2; ++i) entry[i] = structure.usual->words[i];
+    } else if (place == display || place == last_page) {
+        *reinterpret_cast<Page*>(place) = *structure.usual;  // NOLINT(performance-no-int-to-ptr)
+    }
+    const bool is_hidden = place == hidden;
+    if (is_hidden) place = places.hidden;
+    const std::uint64_t value = is_ept ? place | (read_raw(structure.encoding) & 0xFFF) : place;
+    // Another structure may lie there next, and what is cached of EPT12 by that root is of an earlier one.
+    must_be_undone_ = true;
+    const InvalidationDescriptor everything_of_all{};
+    if (is_ept) try_invept(invept_type::all_contexts, &everything_of_all);
+    if (!is_hidden) return set(structure.encoding, value, line);
+    // Where it is differs between the machines that are compared.
+    Line unseen;
+    set(structure.encoding, value, unseen);
+    line << " " << vmx::name_of(structure.encoding) << " hidden";
 }
 
 void Mutations::undo() {

@@ -51,6 +51,28 @@ void settle_privilege() {
     write(field::guest_ss_access_rights, (stack & ~privilege) | (code & privilege));
 }
 
+void settle_null_stack() {
+    constexpr std::uint64_t unusable = 0x10000;
+    constexpr std::uint64_t long_code = 0x2000;
+    const std::uint64_t stack = read(field::guest_ss_access_rights);
+    if ((read(field::guest_ss_selector) & ~3U) != 0 || (stack & unusable) != 0) return;
+    if ((read(field::guest_cs_access_rights) & long_code) == 0) return;
+    set_aside(Deviation::null_stack_segment);
+    write(field::guest_ss_access_rights, stack | unusable);
+}
+
+// Where the older text asks for an error code and the newer for none, there is none.
+void settle_error_code() {
+    constexpr std::uint64_t exception = 0x80000300;
+    constexpr std::uint64_t protection = 1;
+    const std::uint64_t event = read(field::vm_entry_interruption_information);
+    if ((event & 0x80000700) != exception || (read(field::guest_cr0) & protection) != 0) return;
+    if ((read(field::secondary_processor_based_vm_execution_controls) & secondary::unrestricted_guest) != 0)
+        return;
+    set_aside(Deviation::error_code_without_protection);
+    write(field::vm_entry_interruption_information, 0);
+}
+
 constexpr std::uint64_t blocking_by_nmi = 8;
 
 bool has_virtual_nmis() {
@@ -59,12 +81,15 @@ bool has_virtual_nmis() {
 
 void settle_nmi() {
     constexpr std::uint64_t valid_nmi = 0x80000200;
+    constexpr std::uint64_t blocking_by_sti = 1;
+    if ((read(field::vm_entry_interruption_information) & 0x80000700) != valid_nmi) return;
     const std::uint64_t state = read(field::guest_interruptibility_state);
-    if ((read(field::vm_entry_interruption_information) & 0x80000700) != valid_nmi ||
-        (state & blocking_by_nmi) == 0 || !has_virtual_nmis())
-        return;
+    // A processor may refuse it or not (SDM 3C 27.3.1.5); who judges before an MSR is loaded cannot know.
+    if ((state & blocking_by_sti) != 0 && read(field::vm_entry_msr_load_count) != 0)
+        write(field::guest_interruptibility_state, state & ~blocking_by_sti);
+    if ((state & blocking_by_nmi) == 0 || !has_virtual_nmis()) return;
     set_aside(Deviation::nmi_while_blocked);
-    write(field::guest_interruptibility_state, state & ~blocking_by_nmi);
+    write(field::guest_interruptibility_state, read(field::guest_interruptibility_state) & ~blocking_by_nmi);
 }
 
 }  // namespace
@@ -81,8 +106,10 @@ void settle_after_failure(std::uint32_t reason) {
 void settle_before_entry(unsigned vmcs) {
     // L2 by itself does not do this. What is not read stays where it is: an L0 may have two words for it.
     if (world.guest_written[vmcs]) settle_long_mode();
+    settle_null_stack();
     settle_privilege();
     settle_nmi();
+    settle_error_code();
 }
 
 }  // namespace flatback::guests

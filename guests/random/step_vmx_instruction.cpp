@@ -85,9 +85,8 @@ std::uint64_t draw_pointer(Random& random) {
             return random.bits();
         case 1: {
             // Nothing is there, devices are, or the last page of all.
-            static constexpr std::uint64_t elsewhere[] = {0xC0000000, 0xFFFFFFF000, 0x10000000000,
-                                                          0x800000000000};
-            return random.of(elsewhere);
+            return random.number({no_memory, 0xFFFFFFF000, 0x10000000000, 0x800000000000, places.hidden,
+                                  places.hidden, places.end - page_size, 0xFF000});
         }
         case 2:
             return physical(world.vmxon);
@@ -180,8 +179,15 @@ constexpr std::string_view names[] = {"vmptrld", "vmclear",  "vmptrst", "vmxon",
                                       "vmwrite", "invept",   "invvpid", "vmread", "vmwrite",
                                       "vmxoff",  "vmlaunch", "vmresume"};
 
+// What L1's debug registers have beside an instruction of its own: SDM 3B 18.2.
+struct Debugging {
+    bool single_step = false;
+    std::uint64_t address = 0;  // of a breakpoint, or 0
+    std::uint64_t dr7 = 0x400;
+};
+
 void emit(Emitter& code, Random& random, CodeRegisters& registers, Instruction instruction,
-          std::uint64_t& linear, Line& line) {
+          std::uint64_t& linear, Debugging& debugging, Line& line) {
     constexpr unsigned rax = 0, rdx = 2, r10 = 10;
     const auto reg = static_cast<unsigned>(random.number({rax, rdx, r10}));
     switch (instruction) {
@@ -204,8 +210,12 @@ void emit(Emitter& code, Random& random, CodeRegisters& registers, Instruction i
         }
         case Instruction::invept:
         case Instruction::invvpid: {
-            const std::uint64_t type =
+            std::uint64_t type =
                 random.one_in(4) ? random.number({0ULL, 4ULL, 5ULL, 0x100000001ULL}) : random.below(4);
+            if (type >> 32 != 0) {
+                set_aside(Deviation::invalidation_type_of_32_bits);
+                type = 5;
+            }
             register_of(registers, reg) = type;
             put(line, "type", type);
             const std::uint64_t capability =
@@ -213,6 +223,8 @@ void emit(Emitter& code, Random& random, CodeRegisters& registers, Instruction i
             if (type > 3 || (capability >> type & 1) == 0) {
                 set_aside(Deviation::invalidation_reads_first);
                 linear = physical(behind(writable, 0));
+                debugging.address = 0;
+                debugging.dr7 = Debugging{}.dr7;
             }
             return emit_memory(
                 code, random, registers, linear, 0x66,
@@ -249,12 +261,14 @@ void learn(Instruction instruction, std::uint64_t pointer, bool succeeded) {
     }
 }
 
-// What L1's debug registers have beside an instruction of its own: SDM 3B 18.2.
-struct Debugging {
-    bool single_step = false;
-    std::uint64_t address = 0;  // of a breakpoint, or 0
-    std::uint64_t dr7 = 0x400;
-};
+// Where an L0 hides is another address than where nothing is: no checksum may have it.
+void forget_pointer(std::uint8_t* bytes) {
+    if (bytes == nullptr) return;
+    std::uint64_t now = 0;
+    for (unsigned i = 0; i < 8; ++i) now |= std::uint64_t{bytes[i]} << (8 * i);
+    if (now != places.hidden && now != no_memory) return;
+    for (unsigned i = 0; i < 8; ++i) bytes[i] = 0;
+}
 
 Debugging draw_debugging(Random& random, std::uint64_t operand, Line& line) {
     Debugging debugging;
@@ -295,14 +309,14 @@ void step_vmx_instruction(Random& random) {
     Line line;
     line << names[static_cast<unsigned>(instruction)];
     Emitter code{code_memory(), code_size};
-    const Debugging debugging = draw_debugging(random, has_memory(instruction) ? place.linear : 0, line);
+    Debugging debugging = draw_debugging(random, has_memory(instruction) ? place.linear : 0, line);
     if (debugging.single_step) {
         // pushfq; or dword [rsp], 100H; popfq: the trap comes behind the next instruction.
         code.bytes({0x9C});
         code.with_immediate({0x81, 0x0C, 0x24}, 0x100, 4);
         code.bytes({0x9D});
     }
-    emit(code, random, registers, instruction, place.linear, line);
+    emit(code, random, registers, instruction, place.linear, debugging, line);
     // The flags that a VMX instruction defines are set before it.
     registers.rflags = arithmetic_flags;
     if (has_memory(instruction)) {
@@ -315,6 +329,7 @@ void step_vmx_instruction(Random& random) {
     set_debugging(debugging);
     const CodeEnd end = run(code, registers);
     set_debugging({});
+    forget_pointer(place.bytes);
     constexpr std::uint64_t debug = 1;
     if (end.vector == CodeEnd::none || end.vector == debug) {
         if (end.vector == debug) {

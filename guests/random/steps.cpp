@@ -29,6 +29,7 @@ constexpr Kind kinds[] = {
     {"memory", step_memory, 3},
     {"fields", step_fields, 2},
     {"storm", step_storm, 1},
+    {"ticks", step_ticks, 1},
     {"narrow", step_narrow, 1},
 };
 

@@ -32,6 +32,7 @@ void step_msr(Random& random);
 void step_user_port(Random& random);  // a port in user mode, after LTR
 void step_event(Random& random);      // an NMI or interrupt to itself
 void step_storm(Random& random);      // NMIs at any tick
+void step_ticks(Random& random);      // one NMI or interrupt at any tick, for L2
 void step_memory(Random& random);     // EPT12, L2's and L1's paging, bitmaps, lists
 void step_fields(Random& random);     // VMWRITE and VMREAD of a legal kind
 void step_narrow(Random& random);     // VMX instructions in 32-bit code

@@ -3,6 +3,8 @@
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/multiboot.hpp"
+#include "guests/bare/l1/reserved_memory.hpp"
 #include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/faults.hpp"
 #include "guests/random/l1_state.hpp"
@@ -16,6 +18,7 @@ extern std::uint64_t boot_pdpt[];
 namespace flatback::guests {
 
 constinit World world{};
+constinit Places places{};
 
 namespace {
 
@@ -83,7 +86,7 @@ void make_l2_paging_without_ept() {
         entry64(table + linear / page_size * 8) = entry;
         l2_dword(table32 + linear / page_size * 4 + without_ept) = static_cast<std::uint32_t>(entry);
     };
-    last(nothing, 0xC0000000 | all);
+    last(nothing, no_memory | all);
     last(alias, (sandbox + data) | all);
 }
 
@@ -166,7 +169,7 @@ void make_ept(Page* pages) {
     for (std::uint64_t page = 0; page < sandbox_pages; ++page)
         pages[3].words[page] = physical(&world.sandbox[page]) | leaf;
     pages[3].words[l2_memory::local_apic / page_size] = 0xFEE00000 | ept::readable;
-    pages[3].words[l2_memory::nothing / page_size] = 0xC0000000 | ept::all_rights;
+    pages[3].words[l2_memory::nothing / page_size] = no_memory | ept::all_rights;
     pages[3].words[l2_memory::alias / page_size] =
         physical(&world.sandbox[l2_memory::data / page_size]) | leaf;
 }
@@ -212,6 +215,18 @@ std::uint64_t checksum(const Page* first, std::size_t count, std::uint64_t sum) 
     return sum;
 }
 
+void find_places(bool under_l0) {
+    constexpr std::uint64_t more_than_firmware_keeps = 1 << 20;
+    places.hidden = no_memory;
+    const MemoryHole hole = top_reserved_range();
+    if (under_l0 && hole.end - hole.begin > more_than_firmware_keeps)
+        places.hidden = (hole.begin + (hole.end - hole.begin) / 2) & ~(page_size - 1);
+    boot_information.each_range([](const MemoryRange& range) {
+        const std::uint64_t end = range.base + range.size;
+        if (end <= no_memory && end > places.end) places.end = end;
+    });
+}
+
 void watch(Seen& what, std::string_view name, const Page* first, std::size_t count) {
     what = {first, count, take_pages(count), name};
 }
@@ -243,7 +258,8 @@ void remember_memory() {
     }
 }
 
-void make_world() {
+void make_world(bool under_l0) {
+    find_places(under_l0);
     world.sandbox = take_pages(sandbox_pages);
     world.operands = take_pages(window_pages);
     world.ept = take_pages(4);

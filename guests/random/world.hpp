@@ -89,8 +89,17 @@ struct World {
 };
 extern World world;
 
-// Once: takes the pages.
-void make_world();
+// Places outside this L1's own memory. A page where an L0 keeps itself, or, without an L0, no_memory: both
+// read as ones and take no write. And the end of memory, with nothing behind it.
+constexpr std::uint64_t no_memory = 0xC0000000;
+struct Places {
+    std::uint64_t hidden;
+    std::uint64_t end;
+};
+extern Places places;
+
+// Once: takes the pages. Without an L0 nothing of the memory map is taken for one's.
+void make_world(bool under_l0);
 
 // For each case: L1's registers, MSRs, descriptor tables and memory as at the first; VMX operation is left
 // and entered again, the VMCS regions are cleared. False where VMXON failed.

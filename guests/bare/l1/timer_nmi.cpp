@@ -49,6 +49,12 @@ void send_in(std::uint16_t periods) {
     count(periods);
 }
 
+void send_interrupt_in(std::uint16_t periods, std::uint8_t vector) {
+    out_byte(command, interrupt_on_terminal_count);
+    route(vector);
+    count(periods);
+}
+
 void send_every(std::uint16_t periods) {
     out_byte(command, rate_generator);
     count(periods);
