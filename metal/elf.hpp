@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <expected>
 
+#include "formats/elf.hpp"
 #include "metal/boot_error.hpp"
 #include "metal/bytes.hpp"
 #include "metal/inline_vector.hpp"
@@ -48,10 +49,9 @@ struct ElfSection {
     std::uint64_t address_size = 4;    // in bytes: 4 or 8
 };
 [[nodiscard]] ElfSections parse_elf_sections(Bytes file);
-// index: below sections.count.
-[[nodiscard]] ElfSection elf_section(Bytes file, const ElfSections& sections, std::uint32_t index);
+// index: below the count of parse_elf_sections(file).
+[[nodiscard]] ElfSection elf_section(Bytes file, std::uint32_t index);
 
-[[nodiscard]] bool is_elf(Bytes file);
 // Refuses other classes and machines, and tables or segments that reach outside of the file.
 [[nodiscard]] std::expected<ElfImage, BootError> parse_elf(Bytes file);
 

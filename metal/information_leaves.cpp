@@ -1,4 +1,6 @@
 // What L1 may know of Flatback: CPUID leaves 4000_0000H to 4000_0005H.
+#include "interface/information_leaves.hpp"
+
 #include <optional>
 
 #include "metal/l1_exits.hpp"
@@ -9,62 +11,63 @@ namespace flatback::metal {
 
 namespace {
 
-// Their numbers are an interface: guests/ and users' own tools read them. New ones go to the end.
+using interface::Counter;
+
 std::optional<std::uint64_t> counter(Cpu& cpu, std::uint32_t number) {
     const nested::Counters& counters = cpu.vcpu.counters();
     const auto statistics = cpu.vcpu.statistics();
-    switch (number) {
-        case 0:
+    switch (Counter{number}) {
+        case Counter::l0_exits:
             return counters.exits();
-        case 1:
+        case Counter::l2_entries:
             return counters.l2_entries;
-        case 2:
+        case Counter::l2_reentries:
             return counters.l2_reentries;
-        case 3:
+        case Counter::exits_from_l1:
             return counters.exits() - counters.exits_from_l2;
-        case 4:
+        case Counter::exits_from_l2:
             return counters.exits_from_l2;
-        case 5:
+        case Counter::exits_reflected_to_l1:
             return counters.exits_reflected;
-        case 6:
+        case Counter::exits_of_l2_handled:
             return counters.exits_from_l2 - counters.exits_reflected;
-        case 7:
+        case Counter::vmread_exits:
             return counters.vmread_exits;
-        case 8:
+        case Counter::vmwrite_exits:
             return counters.vmwrite_exits;
-        case 9:
+        case Counter::invvpid_address:
             return counters.invvpid[0];
-        case 10:
+        case Counter::invvpid_single:
             return counters.invvpid[1];
-        case 11:
+        case Counter::invvpid_all:
             return counters.invvpid[2];
-        case 12:
+        case Counter::invvpid_single_retaining_globals:
             return counters.invvpid[3];
-        case 13:
+        case Counter::invept_single:
             return counters.invept[1];
-        case 14:
+        case Counter::invept_all:
             return counters.invept[2];
-        case 15:
+        case Counter::tag_hits:
             return statistics.tags.hits;
-        case 16:
+        case Counter::tag_misses:
             return statistics.tags.misses;
-        case 17:
+        case Counter::tag_evictions:
             return statistics.tags.evictions;
-        case 18:
+        case Counter::l2_tag_flushes:
             return counters.l2_tag_flushes;
-        case 19:
+        case Counter::l1_tag_flushes:
             return counters.l1_tag_flushes;
-        case 20:
+        case Counter::hardware_invepts:
             return statistics.hardware_invepts;
-        case 21:
+        case Counter::ept02_leaves_filled:
             return statistics.ept02_leaves_filled;
-        case 22:
+        case Counter::ept02_pages:
             return statistics.ept02_pages;
-        case 23:
+        case Counter::vmreads_by_l0:
             return counters.vmreads;
-        case 24:
+        case Counter::vmwrites_by_l0:
             return counters.vmwrites;
-        case 25:
+        case Counter::vmptrlds_by_l0:
             return counters.vmptrlds;
         default:
             return std::nullopt;
@@ -78,24 +81,25 @@ host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_
         return host::CpuidRegisters{eax & 0xffffffff, ebx & 0xffffffff, ecx & 0xffffffff, edx & 0xffffffff};
     };
     const nested::Counters& counters = cpu.vcpu.counters();
-    switch (leaf & 0xff) {
-        case 0:
-            return answer(trace::leaf, 0x74616c46, 0x6b636162, 0x74616c46);  // "Flat", "back", "Flat"
-        case 1:
+    switch (interface::information_leaf | (leaf & 0xff)) {
+        case interface::information_leaf:
+            return answer(trace::leaf, interface::signature_ebx, interface::signature_ecx,
+                          interface::signature_edx);
+        case interface::identity_leaf:
             return answer(version_number, static_cast<std::uint32_t>(cpu.mode),
                           cpu.vcpu.shadows_vmcs() ? 1 : 0, cpu.vcpu.tag_capacity());
-        case 2: {
+        case interface::counter_leaf: {
             const auto value = counter(cpu, index);
             return answer(value.value_or(0), value ? 1 : 0, 0, value.value_or(0) >> 32);
         }
-        case 3:
-        case 4: {
+        case interface::handled_leaf:
+        case interface::reflected_leaf: {
             if (index >= nested::exit_reason_count) return answer(0, 0, 0, 0);
-            const std::uint64_t value =
-                (leaf & 0xff) == 3 ? counters.handled_by_l0[index] : counters.reflected[index];
+            const bool handled = (leaf & 0xff) == (interface::handled_leaf & 0xff);
+            const std::uint64_t value = handled ? counters.handled_by_l0[index] : counters.reflected[index];
             return answer(value, 1, 0, value >> 32);
         }
-        case 5: {
+        case trace::leaf: {
             const auto [eax, ebx, ecx, edx] = recorder::answer(index);
             return answer(eax, ebx, ecx, edx);
         }

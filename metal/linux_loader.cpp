@@ -3,55 +3,14 @@
 #include <bit>
 #include <cstring>
 
+#include "formats/linux_boot.hpp"
 #include "metal/segments.hpp"
 #include "x86/paging.hpp"
 
 namespace flatback::metal {
 namespace {
 
-// Offsets in the file's first sectors and, equally, in boot_params ("zero page").
-// clang-format off
-namespace offset {
-constexpr std::uint64_t screen_video_mode   = 0x006;
-constexpr std::uint64_t screen_columns      = 0x007;
-constexpr std::uint64_t screen_lines        = 0x00E;
-constexpr std::uint64_t screen_is_vga       = 0x00F;
-constexpr std::uint64_t screen_points       = 0x010;
-constexpr std::uint64_t acpi_rsdp           = 0x070;
-constexpr std::uint64_t e820_count          = 0x1E8;
-constexpr std::uint64_t setup_header        = 0x1F1;
-constexpr std::uint64_t setup_sectors       = 0x1F1;
-constexpr std::uint64_t payload_paragraphs  = 0x1F4;  // of 16 bytes
-constexpr std::uint64_t boot_flag           = 0x1FE;
-constexpr std::uint64_t jump_distance       = 0x201;  // the header ends this far behind 0x202
-constexpr std::uint64_t magic               = 0x202;
-constexpr std::uint64_t version             = 0x206;
-constexpr std::uint64_t loader_type         = 0x210;
-constexpr std::uint64_t load_flags          = 0x211;
-constexpr std::uint64_t code_start          = 0x214;
-constexpr std::uint64_t ramdisk             = 0x218;
-constexpr std::uint64_t ramdisk_size        = 0x21C;
-constexpr std::uint64_t command_line        = 0x228;
-constexpr std::uint64_t alignment           = 0x230;
-constexpr std::uint64_t relocatable         = 0x234;
-constexpr std::uint64_t extended_load_flags = 0x236;
-constexpr std::uint64_t command_line_size   = 0x238;
-constexpr std::uint64_t preferred_address   = 0x258;
-constexpr std::uint64_t memory_size         = 0x260;
-constexpr std::uint64_t header_limit        = 0x290;  // the room for the header in boot_params
-constexpr std::uint64_t e820_table          = 0x2D0;
-}  // namespace offset
-// clang-format on
-
-constexpr std::uint32_t header_magic = 0x53726448;  // "HdrS"
-constexpr std::uint16_t boot_flag_value = 0xAA55;
-constexpr std::uint16_t oldest_version = 0x020C;
-constexpr std::uint16_t entry_64_bit = 1 << 0;  // XLF_KERNEL_64
-constexpr std::uint8_t loaded_high = 1 << 0;
-constexpr std::uint8_t undefined_loader = 0xFF;
-constexpr std::uint64_t entry_offset_64_bit = 0x200;
-constexpr std::uint64_t sector = 512;
-constexpr std::uint32_t kernel_command_line_limit = 2047;  // COMMAND_LINE_SIZE of x86, less the NUL
+using namespace formats::linux_boot;
 
 // One claim holds everything L1 finds at its start, reserved in its e820 so that it lives as long as L1
 // needs.
@@ -68,11 +27,6 @@ constexpr std::uint64_t rsdp_limit          = 0x8200;
 constexpr std::uint64_t size                = 0x9000;  // the stack grows down from here
 }  // namespace block
 // clang-format on
-
-// The descriptors the protocol names: __BOOT_CS at 0x10, __BOOT_DS at 0x18.
-constexpr std::array<std::uint64_t, 4> descriptors = {0, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF};
-constexpr std::uint16_t boot_code_selector = 0x10;
-constexpr std::uint16_t boot_data_selector = 0x18;
 
 // A block of fixed layout: every offset above fits.
 template <typename T>
@@ -104,7 +58,7 @@ std::expected<void, BootError> write_e820(std::span<std::byte> boot_params, Memo
         put(boot_params, at, entry.range.start);
         put(boot_params, at + 8, entry.range.size());
         put(boot_params, at + 16, static_cast<std::uint32_t>(entry.kind));
-        at += 20;
+        at += e820_entry_size;
     }
     put(boot_params, offset::e820_count, static_cast<std::uint8_t>(memory.entries().size()));
     return {};
@@ -125,10 +79,10 @@ void write_setup_header(std::span<std::byte> boot_params, Bytes from_image) {
     } else {
         put(boot_params, offset::boot_flag, boot_flag_value);
         put(boot_params, offset::magic, header_magic);
-        put(boot_params, offset::version, oldest_version);
+        put(boot_params, offset::version, with_64_bit_entry);
         put(boot_params, offset::load_flags, loaded_high);
         put(boot_params, offset::alignment, static_cast<std::uint32_t>(x86::page_size_2m));
-        put(boot_params, offset::command_line_size, kernel_command_line_limit);
+        put(boot_params, offset::command_line_size, command_line_limit);
     }
     put(boot_params, offset::loader_type, undefined_loader);
 }
@@ -169,8 +123,8 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
                    .cr3 = base + block::pml4,
                    .gdt_base = base + block::gdt,
                    .gdt_limit = sizeof descriptors - 1,
-                   .code_selector = boot_code_selector,
-                   .data_selector = boot_data_selector};
+                   .code_selector = code_selector,
+                   .data_selector = data_selector};
 }
 
 std::expected<PhysicalRange, BootError> claim_boot_block(Placement& placement) {
@@ -224,7 +178,7 @@ std::expected<L1Start, BootError> load_vmlinux(const LoadRequest& request, Place
     if (!entry)
         return std::unexpected(
             BootError{"the entry of the ELF image lies outside of its segments", image->entry});
-    if (const auto fits = check_command_line(request, kernel_command_line_limit); !fits) {
+    if (const auto fits = check_command_line(request, command_line_limit); !fits) {
         return std::unexpected(fits.error());
     }
     if (const auto claimed = claim_segments(placement, *image); !claimed)
@@ -239,26 +193,19 @@ std::expected<L1Start, BootError> load_vmlinux(const LoadRequest& request, Place
 
 }  // namespace
 
-bool is_bzimage(Bytes file) {
-    return read<std::uint16_t>(file, offset::boot_flag) == boot_flag_value &&
-           read<std::uint32_t>(file, offset::magic) == header_magic;
-}
-
 std::expected<BzImage, BootError> parse_bzimage(Bytes file) {
     if (!is_bzimage(file) || file.size() < offset::header_limit) {
         return std::unexpected(BootError{"the L1 image is not a bzImage"});
     }
     const std::uint16_t version = *read<std::uint16_t>(file, offset::version);
-    if (version < oldest_version) {
+    if (version < with_64_bit_entry) {
         return std::unexpected(BootError{
             "the bzImage speaks a boot protocol older than 2.12; use Linux 3.8 or later. It says", version});
     }
     if ((*read<std::uint16_t>(file, offset::extended_load_flags) & entry_64_bit) == 0) {
         return std::unexpected(BootError{"the bzImage has no 64-bit entry; use a 64-bit Linux kernel"});
     }
-    // 0 means 4, for the oldest of images.
-    const std::uint64_t declared_sectors = *read<std::uint8_t>(file, offset::setup_sectors);
-    const std::uint64_t payload_offset = ((declared_sectors == 0 ? 4 : declared_sectors) + 1) * sector;
+    const std::uint64_t payload_offset = kernel_offset(file);
     const std::uint64_t header_end = offset::magic + *read<std::uint8_t>(file, offset::jump_distance);
     const std::uint64_t alignment = *read<std::uint32_t>(file, offset::alignment);
     if (payload_offset + entry_offset_64_bit >= file.size() || header_end > offset::header_limit ||
@@ -276,10 +223,9 @@ std::expected<BzImage, BootError> parse_bzimage(Bytes file) {
             BootError{"the bzImage's header is corrupt: it asks to be loaded at", preferred});
     }
     const std::uint64_t payload_size = file.size() - payload_offset;
-    const std::uint64_t declared_size =
-        std::uint64_t{*read<std::uint32_t>(file, offset::payload_paragraphs)} * 16;
+    const std::uint64_t declared_size = *read<std::uint32_t>(file, offset::payload_paragraphs) * paragraph;
     // The unit is rounded up to: images end up to 15 bytes before what they declare.
-    if (declared_size >= payload_size + 16) {
+    if (declared_size >= payload_size + paragraph) {
         return std::unexpected(
             BootError{"the bzImage is cut short; the bytes missing are", declared_size - payload_size});
     }
@@ -291,7 +237,7 @@ std::expected<BzImage, BootError> parse_bzimage(Bytes file) {
         .preferred_address = preferred,
         .alignment = alignment,
         .memory_size = std::max<std::uint64_t>(*read<std::uint32_t>(file, offset::memory_size), payload_size),
-        .most_command_line = std::min(most_command_line, kernel_command_line_limit),
+        .most_command_line = std::min(most_command_line, command_line_limit),
         .relocatable = *read<std::uint8_t>(file, offset::relocatable) != 0};
 }
 

@@ -25,7 +25,6 @@ struct BzImage {
     bool relocatable = false;
 };
 
-[[nodiscard]] bool is_bzimage(Bytes file);
 [[nodiscard]] std::expected<BzImage, BootError> parse_bzimage(Bytes file);
 
 // request.modules[0] is a bzImage or an ELF64 file; [1], if there, is the initramfs; more are refused.

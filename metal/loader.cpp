@@ -1,5 +1,6 @@
 #include "metal/loader.hpp"
 
+#include "formats/linux_boot.hpp"
 #include "metal/elf.hpp"
 #include "metal/linux_loader.hpp"
 #include "metal/multiboot1_loader.hpp"
@@ -16,9 +17,9 @@ std::expected<L1Start, BootError> load_l1(const LoadRequest& request) {
     if (const auto adopted = placement.adopt_modules(); !adopted) return std::unexpected(adopted.error());
 
     const Bytes file = placement.module_bytes(0);
-    if (is_bzimage(file)) return load_linux(request, placement);
+    if (formats::linux_boot::is_bzimage(file)) return load_linux(request, placement);
     if (find_multiboot1_header(file)) return load_multiboot1(request, placement);
-    if (is_elf(file)) {
+    if (formats::elf::is_elf(file)) {
         const auto image = parse_elf(file);
         if (!image) return std::unexpected(image.error());
         if (image->is_64_bit) return load_linux(request, placement);

@@ -11,13 +11,7 @@
 namespace flatback::metal {
 namespace {
 
-constexpr std::uint64_t search_limit = 8192;
 constexpr std::uint32_t loader_magic = 0x2BADB002;  // in EAX at the entry
-// Bits 15:0 are demands: modules on pages (always kept), memory information (always given), a video mode (a
-// wish only: a text screen or none satisfies the kernels that set it). Others mean that the kernel cannot be
-// booted (section 3.1.2).
-constexpr std::uint32_t known_demands = 0x7;
-constexpr std::uint32_t all_demands = 0xFFFF;
 
 // The information structure (section 3.3) and what it points to, in one block.
 // clang-format off
@@ -166,7 +160,7 @@ std::uint32_t write_sections(std::span<std::byte> bytes, const Placement& placem
     copy_bytes(memory.data(), file.data() + sections.table_offset, sections.table_size());
     std::uint64_t at = section_start(sections.table_size());
     for (std::uint32_t index = 0; index < sections.count; ++index) {
-        const ElfSection section = elf_section(file, sections, index);
+        const ElfSection section = elf_section(file, index);
         if (section.in_segments || section.size == 0) continue;
         copy_bytes(memory.data() + at, file.data() + section.file_offset, section.size);
         const std::uint64_t header = std::uint64_t{index} * sections.header_size;
@@ -232,13 +226,13 @@ std::expected<PhysicalRange, BootError> claim_block(const LoadRequest& request, 
 
 // Where the sections go; empty where there is nothing to tell of them.
 PhysicalRange claim_sections(const Multiboot1Header& header, Placement& placement) {
-    if ((header.flags & Multiboot1Header::has_addresses) != 0) return {};
+    if (header.loads_by_addresses()) return {};
     const Bytes file = placement.module_bytes(0);
     const ElfSections sections = parse_elf_sections(file);
     if (sections.count == 0) return {};
     std::uint64_t size = section_start(sections.table_size());
     for (std::uint32_t index = 0; index < sections.count; ++index) {
-        const ElfSection section = elf_section(file, sections, index);
+        const ElfSection section = elf_section(file, index);
         if (!section.in_segments) size = section_start(size + section.size);
         if (size > most_section_bytes) return {};
     }
@@ -246,56 +240,27 @@ PhysicalRange claim_sections(const Multiboot1Header& header, Placement& placemen
 }
 
 std::expected<ElfImage, BootError> parse_image(const Multiboot1Header& header, Bytes file) {
-    if ((header.flags & Multiboot1Header::has_addresses) != 0) return image_by_addresses(header, file);
+    if (header.loads_by_addresses()) return image_by_addresses(header, file);
     return parse_elf(file);
 }
 
 }  // namespace
 
-std::optional<Multiboot1Header> find_multiboot1_header(Bytes file) {
-    for (std::uint64_t at = 0; at + 12 <= std::min<std::uint64_t>(file.size(), search_limit); at += 4) {
-        if (read<std::uint32_t>(file, at) != Multiboot1Header::magic) continue;
-        const std::uint32_t flags = *read<std::uint32_t>(file, at + 4);
-        const std::uint32_t checksum = *read<std::uint32_t>(file, at + 8);
-        if (Multiboot1Header::magic + flags + checksum != 0) continue;
-        Multiboot1Header header{.offset = at, .flags = flags};
-        if ((flags & Multiboot1Header::has_addresses) != 0) {
-            if (!slice(file, at, 32)) continue;
-            header.header_address = *read<std::uint32_t>(file, at + 12);
-            header.load_address = *read<std::uint32_t>(file, at + 16);
-            header.load_end_address = *read<std::uint32_t>(file, at + 20);
-            header.bss_end_address = *read<std::uint32_t>(file, at + 24);
-            header.entry_address = *read<std::uint32_t>(file, at + 28);
-        }
-        return header;
-    }
-    return std::nullopt;
-}
-
 std::expected<ElfImage, BootError> image_by_addresses(const Multiboot1Header& header, Bytes file) {
-    // The header's place in the file says where the load address is in it.
-    if (header.header_address < header.load_address ||
-        header.header_address - header.load_address > header.offset) {
+    if (!header.loads_from_inside_the_file()) {
         return std::unexpected(
             BootError{"the Multiboot header's load address lies before the file", header.load_address});
     }
-    const std::uint64_t file_offset = header.offset - (header.header_address - header.load_address);
-    // 0: to the end of the file; 0: no bss (section 3.1.3).
-    const std::uint64_t load_end = header.load_end_address != 0
-                                       ? std::uint64_t{header.load_end_address}
-                                       : header.load_address + (file.size() - file_offset);
-    const std::uint64_t memory_end =
-        header.bss_end_address != 0 ? std::uint64_t{header.bss_end_address} : load_end;
-    if (load_end <= header.load_address || memory_end < load_end ||
-        !slice(file, file_offset, load_end - header.load_address)) {
+    const auto piece = formats::multiboot1_piece(header, file);
+    if (!piece) {
         return std::unexpected(BootError{"the Multiboot header's addresses do not fit the file; it loads at",
                                          header.load_address});
     }
     ElfImage image{.is_64_bit = false, .entry = header.entry_address, .segments = {}};
-    const ElfSegment segment{.file_offset = file_offset,
-                             .file_size = load_end - header.load_address,
+    const ElfSegment segment{.file_offset = piece->file_offset,
+                             .file_size = piece->file_size,
                              .linear = header.load_address,
-                             .memory = {header.load_address, memory_end}};
+                             .memory = {header.load_address, piece->memory_end}};
     static_cast<void>(image.segments.push_back(segment));  // the first always fits
     return image;
 }
@@ -304,7 +269,9 @@ std::expected<L1Start, BootError> load_multiboot1(const LoadRequest& request, Pl
     const Bytes original = placement.module_bytes(0);
     const auto header = find_multiboot1_header(original);
     if (!header) return std::unexpected(BootError{"the L1 image has no Multiboot 1 header"});
-    if ((header->flags & all_demands & ~known_demands) != 0) {
+    // Modules are always on pages and memory information always given; the video mode is a wish only: a text
+    // screen or none satisfies the kernels that set it.
+    if (header->has_unknown_demands()) {
         return std::unexpected(BootError{
             "the Multiboot 1 kernel demands what Flatback does not know; its flags are", header->flags});
     }

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 #include <expected>
-#include <optional>
 
+#include "formats/multiboot1.hpp"
 #include "metal/boot_error.hpp"
 #include "metal/boot_result.hpp"
 #include "metal/bytes.hpp"
@@ -15,24 +15,9 @@
 
 namespace flatback::metal {
 
-struct Multiboot1Header {
-    std::uint64_t offset = 0;  // in the file
-    std::uint32_t flags = 0;
-    // Of the address fields, valid with flag 16.
-    std::uint32_t header_address = 0;
-    std::uint32_t load_address = 0;
-    std::uint32_t load_end_address = 0;
-    std::uint32_t bss_end_address = 0;
-    std::uint32_t entry_address = 0;
+using formats::find_multiboot1_header;
+using formats::Multiboot1Header;
 
-    static constexpr std::uint32_t magic = 0x1BADB002;
-    static constexpr std::uint32_t has_addresses = 1u << 16;
-
-    friend bool operator==(const Multiboot1Header&, const Multiboot1Header&) = default;
-};
-
-// In the first 8192 bytes, on a multiple of 4, with a checksum that fits.
-[[nodiscard]] std::optional<Multiboot1Header> find_multiboot1_header(Bytes file);
 // The image's one segment by its header's address fields.
 [[nodiscard]] std::expected<ElfImage, BootError> image_by_addresses(const Multiboot1Header& header,
                                                                     Bytes file);

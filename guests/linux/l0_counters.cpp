@@ -5,16 +5,7 @@
 namespace flatback::guests {
 namespace {
 
-constexpr std::uint32_t base_leaf = 0x40000000;
-constexpr std::uint32_t identity_leaf = base_leaf + 1;
-constexpr std::uint32_t counter_leaf = base_leaf + 2;
-constexpr std::uint32_t handled_leaf = base_leaf + 3;
-constexpr std::uint32_t reflected_leaf = base_leaf + 4;
-
-// "FlatbackFlat" in EBX, ECX, EDX: each register holds four characters, the first in its low byte.
-constexpr std::uint32_t signature_ebx = 0x74616C46;  // "Flat"
-constexpr std::uint32_t signature_ecx = 0x6B636162;  // "back"
-constexpr std::uint32_t signature_edx = 0x74616C46;  // "Flat"
+using namespace interface;
 
 constexpr std::uint64_t reads_per_sequence = counter_count + 2 * exit_reason_count;
 
@@ -104,7 +95,7 @@ CpuidResult hardware_cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
 }
 
 std::optional<L0Identity> identify_l0(CpuidFunction cpuid) {
-    const CpuidResult base = cpuid(base_leaf, 0);
+    const CpuidResult base = cpuid(information_leaf, 0);
     if (base.ebx != signature_ebx || base.ecx != signature_ecx || base.edx != signature_edx ||
         base.eax < reflected_leaf) {
         return std::nullopt;

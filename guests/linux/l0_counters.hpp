@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "guests/linux/payload.hpp"
+#include "interface/information_leaves.hpp"
 
 // What the hypervisor below says of itself: CPUID leaves 0x40000000 to 0x40000004, signature
 // "FlatbackFlat". Readable from user space.
@@ -28,23 +29,9 @@ struct L0Identity {
 /// Nothing where the signature is absent: L1 runs on the bare machine, or on another hypervisor.
 [[nodiscard]] std::optional<L0Identity> identify_l0(CpuidFunction cpuid);
 
-/// Sub-indices of leaf 0x40000002 that this program uses.
-enum class Counter : std::uint32_t {
-    l0_exits = 0,
-    l2_entries = 1,
-    exits_from_l1 = 3,
-    exits_from_l2 = 4,
-    exits_reflected_to_l1 = 5,
-    vmread_exits = 7,
-    vmwrite_exits = 8,
-    l2_tag_flushes = 18,
-    l1_tag_flushes = 19,
-    vmreads_by_l0 = 23,
-    vmwrites_by_l0 = 24,
-    vmptrlds_by_l0 = 25,
-};
+using interface::Counter;
+using interface::counter_count;
 
-inline constexpr std::size_t counter_count = 26;
 inline constexpr std::size_t exit_reason_count = 70;
 inline constexpr std::size_t cpuid_exit_reason = 10;
 

@@ -4,12 +4,14 @@
 #include <array>
 #include <charconv>
 
+#include "interface/information_leaves.hpp"
+
 namespace flatback::guests {
 namespace {
 
 namespace sub = trace::subleaf;
 
-constexpr std::uint32_t highest_leaf_in = 0x40000000;
+constexpr std::uint32_t highest_leaf_in = interface::information_leaf;
 
 std::expected<CpuidResult, TraceError> describe(CpuidFunction cpuid) {
     const auto identity = identify_l0(cpuid);

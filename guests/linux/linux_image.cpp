@@ -1,16 +1,18 @@
 #include "guests/linux/linux_image.hpp"
 
-#include <elf.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <optional>
+
+#include "formats/elf.hpp"
+#include "formats/linux_boot.hpp"
 
 namespace flatback::guests {
 namespace {
 
-using Bytes = std::span<const std::byte>;
+using formats::Bytes;
+using namespace formats::linux_boot;
+namespace elf = formats::elf;
 
 constexpr std::uint64_t page_size = 4096;
 constexpr std::uint64_t large_page_size = std::uint64_t{2} << 20;
@@ -27,41 +29,12 @@ constexpr std::uint64_t low_memory_end = 0x9FC00;
 constexpr std::uint64_t high_memory = 0x100000;
 }  // namespace address
 
-// Offsets in boot_params.
-namespace offset {
-constexpr std::uint64_t e820_count = 0x1E8;
-constexpr std::uint64_t boot_flag = 0x1FE;
-constexpr std::uint64_t magic = 0x202;
-constexpr std::uint64_t version = 0x206;
-constexpr std::uint64_t loader_type = 0x210;
-constexpr std::uint64_t load_flags = 0x211;
-constexpr std::uint64_t ramdisk = 0x218;
-constexpr std::uint64_t ramdisk_size = 0x21C;
-constexpr std::uint64_t command_line = 0x228;
-constexpr std::uint64_t e820_table = 0x2D0;
-}  // namespace offset
-
-constexpr std::size_t command_line_limit = 2047;  // COMMAND_LINE_SIZE of x86, less the NUL
 constexpr std::uint64_t table_entry = 0x3;        // present, writable
 constexpr std::uint64_t large_page_entry = 0x83;  // and a page
 constexpr std::uint32_t usable_memory = 1;        // in the e820 table
-// The descriptors the protocol names: flat 64-bit code at 0x10, flat data at 0x18.
-constexpr std::array<std::uint64_t, 4> descriptors{0, 0, 0x00AF'9B00'0000'FFFF, 0x00CF'9300'0000'FFFF};
-
 template <typename T>
 void put(std::span<std::byte> memory, std::uint64_t at, T value) {
     std::memcpy(memory.subspan(at, sizeof value).data(), &value, sizeof value);
-}
-
-/// A copy of the T at `at`, where the file is long enough.
-template <typename T>
-[[nodiscard]] std::optional<T> take(Bytes file, std::uint64_t at) {
-    if (at > file.size() || file.size() - at < sizeof(T)) {
-        return std::nullopt;
-    }
-    T value;
-    std::memcpy(&value, file.data() + at, sizeof value);
-    return value;
 }
 
 /// Not memcpy: the library's uses REP MOVSB for large blocks, of which every byte is an instruction to an
@@ -86,37 +59,34 @@ struct LoadedKernel {
 };
 
 [[nodiscard]] Expected<LoadedKernel> load_segments(std::span<std::byte> memory, Bytes file) {
-    const auto header = take<Elf64_Ehdr>(file, 0);
-    if (!header || std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
-        header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_machine != EM_X86_64 ||
-        header->e_phentsize != sizeof(Elf64_Phdr)) {
+    const auto header = elf::read_header(file);
+    if (!header || !header->is_for_x86() || !header->is_64_bit()) {
         return std::unexpected("the kernel is no ELF64 file for x86-64 (an uncompressed vmlinux)");
     }
     LoadedKernel loaded{0, 0};
-    for (std::uint64_t i = 0; i < header->e_phnum; ++i) {
-        const auto segment = take<Elf64_Phdr>(file, header->e_phoff + i * sizeof(Elf64_Phdr));
+    for (std::uint64_t i = 0; i < header->segments.count; ++i) {
+        const auto segment = elf::read_segment(file, *header, i);
         if (!segment) {
             return std::unexpected("the kernel's file is cut short");
         }
-        if (segment->p_type != PT_LOAD) {
+        if (segment->type != elf::segment_load) {
             continue;
         }
-        if (segment->p_offset > file.size() || segment->p_filesz > file.size() - segment->p_offset) {
+        const auto contents = formats::slice(file, segment->offset, segment->file_size);
+        if (!contents) {
             return std::unexpected("the kernel's file is cut short");
         }
-        if (segment->p_filesz > segment->p_memsz || segment->p_paddr < address::high_memory ||
-            segment->p_paddr > memory.size() || segment->p_memsz > memory.size() - segment->p_paddr) {
+        if (segment->file_size > segment->memory_size || segment->physical < address::high_memory ||
+            segment->physical > memory.size() || segment->memory_size > memory.size() - segment->physical) {
             return std::unexpected("a segment of the kernel does not fit into L2's memory");
         }
-        copy_block(memory.subspan(segment->p_paddr, segment->p_filesz),
-                   file.subspan(segment->p_offset, segment->p_filesz));
-        loaded.end = std::max(loaded.end, segment->p_paddr + segment->p_memsz);
+        copy_block(memory.subspan(segment->physical, segment->file_size), *contents);
+        loaded.end = std::max(loaded.end, segment->physical + segment->memory_size);
         // The entry is linear in some kernels' files, physical in Linux's own.
-        if (header->e_entry >= segment->p_vaddr && header->e_entry - segment->p_vaddr < segment->p_memsz) {
-            loaded.entry = header->e_entry - segment->p_vaddr + segment->p_paddr;
-        } else if (header->e_entry >= segment->p_paddr &&
-                   header->e_entry - segment->p_paddr < segment->p_memsz) {
-            loaded.entry = header->e_entry;
+        if (header->entry - segment->linear < segment->memory_size) {
+            loaded.entry = header->entry - segment->linear + segment->physical;
+        } else if (header->entry - segment->physical < segment->memory_size) {
+            loaded.entry = header->entry;
         }
     }
     if (loaded.entry == 0) {
@@ -146,18 +116,18 @@ void write_memory_map(std::span<std::byte> memory) {
         put(memory, at, start);
         put(memory, at + 8, end - start);
         put(memory, at + 16, usable_memory);
-        at += 20;
+        at += e820_entry_size;
     }
     put(memory, address::boot_parameters + offset::e820_count, static_cast<std::uint8_t>(ranges.size()));
 }
 
 void write_setup_header(std::span<std::byte> memory) {
     const std::uint64_t base = address::boot_parameters;
-    put(memory, base + offset::boot_flag, std::uint16_t{0xAA55});
-    put(memory, base + offset::magic, std::uint32_t{0x5372'6448});  // "HdrS"
-    put(memory, base + offset::version, std::uint16_t{0x020C});
-    put(memory, base + offset::loader_type, std::uint8_t{0xFF});  // none that is registered
-    put(memory, base + offset::load_flags, std::uint8_t{1});      // loaded high
+    put(memory, base + offset::boot_flag, boot_flag_value);
+    put(memory, base + offset::magic, header_magic);
+    put(memory, base + offset::version, with_64_bit_entry);
+    put(memory, base + offset::loader_type, undefined_loader);
+    put(memory, base + offset::load_flags, loaded_high);
     put(memory, base + offset::command_line, static_cast<std::uint32_t>(address::command_line));
 }
 

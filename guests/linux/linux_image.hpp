@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "formats/linux_boot.hpp"
 #include "guests/linux/failure.hpp"
 
 // An uncompressed Linux in the memory of an L2, ready for its 64-bit entry (Linux documentation, "The
@@ -20,8 +21,8 @@ struct LinuxEntry {
     std::uint16_t gdt_limit;
 };
 
-inline constexpr std::uint16_t linux_code_selector = 0x10;
-inline constexpr std::uint16_t linux_data_selector = 0x18;
+inline constexpr std::uint16_t linux_code_selector = formats::linux_boot::code_selector;
+inline constexpr std::uint16_t linux_data_selector = formats::linux_boot::data_selector;
 
 /// What is loaded. `kernel` is an ELF64 file, `initramfs` may be empty.
 struct LinuxFiles {

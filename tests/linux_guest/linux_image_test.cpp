@@ -30,6 +30,7 @@ struct Kernel {
     Kernel() {
         std::memcpy(header.e_ident, ELFMAG, SELFMAG);
         header.e_ident[EI_CLASS] = ELFCLASS64;
+        header.e_ident[EI_DATA] = ELFDATA2LSB;
         header.e_machine = EM_X86_64;
         header.e_entry = load_address + 16;
         header.e_phoff = sizeof header;

@@ -29,6 +29,7 @@ TEST(About, EveryJsonSaysWithWhatItWasMeasured) {
 TEST(About, AKernelsVersionIsReadFromItsHeader) {
     std::string image(0x400, '\0');
     image.replace(0x202, 4, "HdrS");
+    image.replace(0x1FE, 2, "\x55\xAA");
     image[0x20F] = 0x01;  // 100H from 200H on
     image.replace(0x300, 11, "6.1.0-flat ");
     EXPECT_EQ(bzimage_version(image), "6.1.0-flat ");

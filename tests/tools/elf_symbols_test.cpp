@@ -23,6 +23,7 @@ std::vector<std::byte> make_elf(unsigned char file_class) {
     header.e_ident[EI_DATA] = ELFDATA2LSB;
     header.e_shoff = sizeof header;
     header.e_shnum = 3;
+    header.e_shentsize = sizeof(Section);
     put(0, header);
     const std::size_t symbols_at = sizeof(Header) + 3 * sizeof(Section);
     const std::size_t names_at = symbols_at + 3 * sizeof(Symbol);

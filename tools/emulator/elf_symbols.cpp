@@ -1,11 +1,11 @@
 #include "tools/emulator/elf_symbols.hpp"
 
-#include <elf.h>
 #include <fmt/format.h>
 
-#include <array>
 #include <cstring>
 #include <string_view>
+
+#include "formats/elf.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -13,30 +13,13 @@ namespace {
 // A symbol without a size (of assembler code) is taken to be at most so long.
 constexpr std::uint64_t most_unsized = 0x10000;
 
-template <typename T>
-std::optional<T> read(std::span<const std::byte> bytes, std::uint64_t offset) {
-    if (bytes.size() < sizeof(T) || offset > bytes.size() - sizeof(T)) return std::nullopt;
-    T value;
-    std::memcpy(&value, bytes.data() + offset, sizeof value);
-    return value;
-}
+namespace elf = formats::elf;
 
-struct Elf32 {
-    using Header = Elf32_Ehdr;
-    using Section = Elf32_Shdr;
-    using Symbol = Elf32_Sym;
-};
-struct Elf64 {
-    using Header = Elf64_Ehdr;
-    using Section = Elf64_Shdr;
-    using Symbol = Elf64_Sym;
-};
-
-template <typename Section>
-std::span<const std::byte> contents(std::span<const std::byte> file, const Section& section) {
-    if (section.sh_offset > file.size() || section.sh_size > file.size() - section.sh_offset) return {};
-    return file.subspan(section.sh_offset, section.sh_size);
-}
+// Of a symbol (System V ABI, "Symbol Table"): what has no address of its own, and what is code, or may be.
+constexpr std::uint16_t undefined = 0;
+constexpr std::uint16_t absolute = 0xFFF1;
+constexpr std::uint8_t no_type = 0;
+constexpr std::uint8_t function = 2;
 
 std::string_view text_at(std::span<const std::byte> strings, std::uint64_t offset) {
     if (offset >= strings.size()) return {};
@@ -44,52 +27,34 @@ std::string_view text_at(std::span<const std::byte> strings, std::uint64_t offse
     return {text, ::strnlen(text, strings.size() - offset)};
 }
 
-template <typename Elf>
-std::optional<std::string> search(std::span<const std::byte> file, std::uint64_t address) {
-    const auto header = read<typename Elf::Header>(file, 0);
-    if (!header) return std::nullopt;
-    const auto section = [&](std::uint64_t index) {
-        return index < header->e_shnum && header->e_shoff <= file.size()
-                   ? read<typename Elf::Section>(file,
-                                                 header->e_shoff + index * sizeof(typename Elf::Section))
-                   : std::nullopt;
-    };
+}  // namespace
+
+std::optional<std::string> symbol_at(std::span<const std::byte> file, std::uint64_t address) {
+    const auto header = elf::read_header(file);
+    if (!header || header->data != elf::little_endian) return std::nullopt;
     std::string_view name;
     std::uint64_t best = 0;
-    for (std::uint64_t index = 0; index < header->e_shnum; ++index) {
-        const auto table = section(index);
-        if (!table || table->sh_type != SHT_SYMTAB) continue;
-        const auto names = section(table->sh_link);
+    for (std::uint64_t index = 0; index < header->sections.count; ++index) {
+        const auto table = elf::read_section(file, *header, index);
+        if (!table || table->type != elf::section_symbols) continue;
+        const auto names = elf::read_section(file, *header, table->link);
         if (!names) continue;
-        const auto symbols = contents(file, *table);
-        const auto strings = contents(file, *names);
-        for (std::uint64_t at = 0; at + sizeof(typename Elf::Symbol) <= symbols.size();
-             at += sizeof(typename Elf::Symbol)) {
-            const auto symbol = *read<typename Elf::Symbol>(symbols, at);
-            const unsigned type = symbol.st_info & 0xFU;
-            if (symbol.st_shndx == SHN_UNDEF || symbol.st_shndx == SHN_ABS) continue;
-            if (type != STT_FUNC && type != STT_NOTYPE) continue;
-            const std::uint64_t length = symbol.st_size != 0 ? symbol.st_size : most_unsized;
-            if (symbol.st_value > address || address - symbol.st_value >= length) continue;
-            const std::string_view text = text_at(strings, symbol.st_name);
-            if (text.empty() || (!name.empty() && symbol.st_value < best)) continue;
+        const auto symbols = formats::slice(file, table->offset, table->size);
+        const auto strings = formats::slice(file, names->offset, names->size);
+        if (!symbols || !strings) continue;
+        for (std::uint64_t at = 0; const auto symbol = elf::read_symbol(*symbols, *header, at); ++at) {
+            if (symbol->section == undefined || symbol->section == absolute) continue;
+            if (symbol->type != function && symbol->type != no_type) continue;
+            const std::uint64_t length = symbol->size != 0 ? symbol->size : most_unsized;
+            if (symbol->value > address || address - symbol->value >= length) continue;
+            const std::string_view text = text_at(*strings, symbol->name);
+            if (text.empty() || (!name.empty() && symbol->value < best)) continue;
             name = text;
-            best = symbol.st_value;
+            best = symbol->value;
         }
     }
     if (name.empty()) return std::nullopt;
     return fmt::format("{}+{:#x}", name, address - best);
-}
-
-}  // namespace
-
-std::optional<std::string> symbol_at(std::span<const std::byte> file, std::uint64_t address) {
-    const auto identification = read<std::array<unsigned char, EI_NIDENT>>(file, 0);
-    if (!identification || std::memcmp(identification->data(), ELFMAG, SELFMAG) != 0) return std::nullopt;
-    if ((*identification)[EI_DATA] != ELFDATA2LSB) return std::nullopt;
-    if ((*identification)[EI_CLASS] == ELFCLASS32) return search<Elf32>(file, address);
-    if ((*identification)[EI_CLASS] == ELFCLASS64) return search<Elf64>(file, address);
-    return std::nullopt;
 }
 
 }  // namespace flatback::tools

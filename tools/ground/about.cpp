@@ -7,7 +7,10 @@
 #include <cstddef>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <span>
 
+#include "formats/bytes.hpp"
+#include "formats/linux_boot.hpp"
 #include "tools/ground/child_process.hpp"
 #include "tools/ground/files.hpp"
 #include "tools/ground/paths.hpp"
@@ -57,15 +60,14 @@ std::string with_about(std::string_view json) {
                        json.substr(brace + 1));
 }
 
-// Linux boot protocol (Documentation/arch/x86/boot.rst): kernel_version, 20EH, points to it from 200H on.
 std::string bzimage_version(std::string_view file) {
-    constexpr std::size_t pointer_at = 0x20E;
-    constexpr std::size_t base = 0x200;
+    namespace linux_boot = formats::linux_boot;
     constexpr std::size_t longest = 256;
-    if (file.size() < pointer_at + 2 || file.substr(base + 2, 4) != "HdrS") return {};
-    const std::size_t at = base + static_cast<unsigned char>(file[pointer_at]) +
-                           (std::size_t{static_cast<unsigned char>(file[pointer_at + 1])} << 8U);
-    if (at == base || at >= file.size()) return {};
+    const std::span bytes = std::as_bytes(std::span{file});
+    const auto text_at = formats::read<std::uint16_t>(bytes, linux_boot::offset::release_text);
+    if (!text_at || *text_at == 0 || !linux_boot::is_bzimage(bytes)) return {};
+    const std::size_t at = linux_boot::release_text_base + *text_at;
+    if (at >= file.size()) return {};
     const std::string_view text = file.substr(at, longest);
     return std::string{text.substr(0, text.find('\0'))};
 }

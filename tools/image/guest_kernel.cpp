@@ -7,64 +7,43 @@
 #include <array>
 #include <cstring>
 
+#include "formats/bytes.hpp"
+#include "formats/elf.hpp"
+#include "formats/linux_boot.hpp"
+#include "formats/multiboot1.hpp"
 #include "tools/image/archive.hpp"
 
 namespace flatback::tools {
 namespace {
 
-// Linux boot protocol (Documentation/arch/x86/boot.rst): offsets in the file.
-constexpr std::size_t setup_sectors_at = 0x1F1;
-constexpr std::size_t boot_flag_at = 0x1FE;
-constexpr std::size_t header_magic_at = 0x202;
-constexpr std::size_t version_at = 0x206;
-constexpr std::size_t payload_offset_at = 0x248;
-constexpr std::size_t payload_length_at = 0x24C;
-constexpr std::size_t header_end = 0x250;
-constexpr std::uint32_t header_magic = 0x53726448;  // "HdrS"
-constexpr std::uint16_t boot_flag = 0xAA55;
-constexpr std::uint16_t payload_since_version = 0x208;
-constexpr std::size_t sector = 512;
-constexpr std::size_t default_setup_sectors = 4;  // what 0 means
+namespace elf_file = formats::elf;
+namespace linux_boot = formats::linux_boot;
+using formats::read;
 
 constexpr std::uint16_t gzip_magic = 0x8B1F;
-
-// Multiboot 0.6.96, 3.1: the header lies in the first 8192 bytes, aligned to 4, and sums up to 0.
-constexpr std::size_t multiboot_search = 8192;
-constexpr std::uint32_t multiboot_magic = 0x1BADB002;
 
 // More than any kernel needs, less than would hurt this machine: a bomb of a payload stops here.
 constexpr std::size_t most_kernel_bytes = std::size_t{512} << 20;
 constexpr std::size_t page = 4096;
 
-// Reads a little-endian number; nothing where it would lie outside.
-template <typename T>
-std::optional<T> read_number(std::span<const std::byte> bytes, std::size_t offset) {
-    if (bytes.size() < sizeof(T) || offset > bytes.size() - sizeof(T)) return std::nullopt;
-    T value;
-    std::memcpy(&value, bytes.data() + offset, sizeof value);
-    return value;
-}
-
+// All of the setup header up to where it names the payload.
 bool is_bzimage(std::span<const std::byte> file) {
-    return file.size() >= header_end && read_number<std::uint16_t>(file, boot_flag_at) == boot_flag &&
-           read_number<std::uint32_t>(file, header_magic_at) == header_magic;
+    return linux_boot::is_bzimage(file) && file.size() >= linux_boot::offset::compressed_size + 4;
 }
 
 bool is_elf64(std::span<const std::byte> file) {
-    const auto header = read_number<Elf64_Ehdr>(file, 0);
-    return header && std::memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
-           header->e_ident[EI_CLASS] == ELFCLASS64 && header->e_ident[EI_DATA] == ELFDATA2LSB &&
-           header->e_machine == EM_X86_64 && header->e_type == ET_EXEC;
+    const auto header = elf_file::read_header(file);
+    return header && header->is_for_x86() && header->is_64_bit() && header->type == elf_file::executable;
 }
 
-bool is_multiboot1(std::span<const std::byte> file) {
-    for (std::size_t offset = 0; offset + 12 <= std::min(file.size(), multiboot_search); offset += 4) {
-        if (read_number<std::uint32_t>(file, offset) != multiboot_magic) continue;
-        const std::uint32_t flags = *read_number<std::uint32_t>(file, offset + 4);
-        const std::uint32_t checksum = *read_number<std::uint32_t>(file, offset + 8);
-        if (multiboot_magic + flags + checksum == 0) return true;
-    }
-    return false;
+// A structure of <elf.h>; absent where it would lie outside.
+template <typename T>
+std::optional<T> copy_of(std::span<const std::byte> file, std::uint64_t offset) {
+    const auto bytes = formats::slice(file, offset, sizeof(T));
+    if (!bytes) return std::nullopt;
+    T value;
+    std::memcpy(&value, bytes->data(), sizeof value);
+    return value;
 }
 
 std::unexpected<Error> bad(std::string_view what) {
@@ -79,36 +58,33 @@ std::size_t round_up_to_page(std::size_t size) {
 
 std::optional<KernelKind> kernel_kind(std::span<const std::byte> file) {
     if (is_bzimage(file)) return KernelKind::linux_bzimage;
-    if (is_multiboot1(file)) return KernelKind::multiboot1;
+    if (formats::find_multiboot1_header(file)) return KernelKind::multiboot1;
     if (is_elf64(file)) return KernelKind::linux_elf64;
     return std::nullopt;
 }
 
 Result<std::span<const std::byte>> bzimage_payload(std::span<const std::byte> file) {
     if (!is_bzimage(file)) return bad("not a Linux bzImage: no setup header");
-    const std::uint16_t version = *read_number<std::uint16_t>(file, version_at);
-    if (version < payload_since_version) {
+    const std::uint16_t version = *read<std::uint16_t>(file, linux_boot::offset::version);
+    if (version < linux_boot::with_compressed_offset) {
         return bad(fmt::format("the bzImage has boot protocol {}.{:02}: the payload is known from 2.08 on",
                                version >> 8, version & 0xFF));
     }
-    const auto setup_sectors = std::to_integer<std::size_t>(file[setup_sectors_at]);
-    const std::size_t protected_mode_at =
-        ((setup_sectors == 0 ? default_setup_sectors : setup_sectors) + 1) * sector;
-    const std::size_t offset = protected_mode_at + *read_number<std::uint32_t>(file, payload_offset_at);
-    const std::size_t length = *read_number<std::uint32_t>(file, payload_length_at);
-    if (length == 0 || offset > file.size() || length > file.size() - offset) {
-        return bad("the bzImage's payload lies outside the file");
-    }
-    return file.subspan(offset, length);
+    const std::uint64_t offset =
+        linux_boot::kernel_offset(file) + *read<std::uint32_t>(file, linux_boot::offset::compressed_offset);
+    const std::uint32_t length = *read<std::uint32_t>(file, linux_boot::offset::compressed_size);
+    const auto payload = formats::slice(file, offset, length);
+    if (length == 0 || !payload) return bad("the bzImage's payload lies outside the file");
+    return *payload;
 }
 
 Result<Bytes> uncompressed_kernel(std::span<const std::byte> bzimage) {
     auto payload = TRY(bzimage_payload(bzimage));
     // Except after gzip, which ends with the size itself, the kernel's build appends the unpacked size.
-    const bool gzip = read_number<std::uint16_t>(payload, 0) == gzip_magic;
+    const bool gzip = read<std::uint16_t>(payload, 0) == gzip_magic;
     std::optional<std::uint32_t> size;
     if (!gzip && payload.size() > sizeof *size) {
-        size = read_number<std::uint32_t>(payload, payload.size() - sizeof *size);
+        size = read<std::uint32_t>(payload, payload.size() - sizeof *size);
         payload = payload.first(payload.size() - sizeof *size);
     }
     Bytes kernel = TRY(decompress(payload, most_kernel_bytes));
@@ -120,12 +96,12 @@ Result<Bytes> uncompressed_kernel(std::span<const std::byte> bzimage) {
 
 Result<Bytes> compact_elf64(std::span<const std::byte> elf) {
     if (!is_elf64(elf)) return bad("not an ELF64 kernel");
-    auto header = *read_number<Elf64_Ehdr>(elf, 0);
+    auto header = *copy_of<Elf64_Ehdr>(elf, 0);
     std::vector<Elf64_Phdr> originals;
     for (std::size_t index = 0; index < header.e_phnum; ++index) {
         const auto segment = header.e_phoff > elf.size()
                                  ? std::nullopt
-                                 : read_number<Elf64_Phdr>(elf, header.e_phoff + index * sizeof(Elf64_Phdr));
+                                 : copy_of<Elf64_Phdr>(elf, header.e_phoff + index * sizeof(Elf64_Phdr));
         if (!segment) return bad("the ELF64 kernel's program headers lie outside the file");
         originals.push_back(*segment);
     }

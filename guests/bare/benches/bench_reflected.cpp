@@ -18,9 +18,9 @@ void report_counters(std::string_view group, const CounterInterval& interval, st
     };
     constexpr Named named[] = {
         {"l0_exits", Counter::l0_exits},
-        {"vmreads", Counter::vmreads},
-        {"vmwrites", Counter::vmwrites},
-        {"vmptrlds", Counter::vmptrlds},
+        {"vmreads", Counter::vmreads_by_l0},
+        {"vmwrites", Counter::vmwrites_by_l0},
+        {"vmptrlds", Counter::vmptrlds_by_l0},
         {"l2_tag_flushes", Counter::l2_tag_flushes},
         {"l1_tag_flushes", Counter::l1_tag_flushes},
     };

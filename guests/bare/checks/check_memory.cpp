@@ -9,6 +9,7 @@
 #include "guests/bare/l1/memory_program.hpp"
 #include "guests/bare/l1/reserved_memory.hpp"
 #include "guests/bare/l1/rule.hpp"
+#include "interface/information_leaves.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -51,7 +52,7 @@ void overwrite(const Range& range) {
 }
 
 bool l0_lives() {
-    return under_flatback() && cpuid(0x40000001).eax != 0;
+    return under_flatback() && cpuid(interface::identity_leaf).eax != 0;
 }
 
 void check_from_l1(const Range& range) {
@@ -73,10 +74,10 @@ void check_from_l1(const Range& range) {
         check.holds("L0's marker is not found", !finds_secret(range));
     }
     Check check{"l0-lives-on-after-l1-wrote-over-all-reserved-memory"};
-    const CpuidResult before = cpuid(0x40000001);
+    const CpuidResult before = cpuid(interface::identity_leaf);
     overwrite(range);
     check.holds("the leaf of L0", l0_lives());
-    check.equal("its version", cpuid(0x40000001).eax, before.eax);
+    check.equal("its version", cpuid(interface::identity_leaf).eax, before.eax);
     check.holds("L0's marker is not found", !finds_secret(range));
 }
 

@@ -23,11 +23,11 @@ constexpr unsigned rounds = 50;
 enum class Mode : std::uint32_t { mapped = 0, single = 1, off = 2 };
 
 Mode mode() {
-    return static_cast<Mode>(cpuid(0x40000001).ebx);
+    return static_cast<Mode>(cpuid(interface::identity_leaf).ebx);
 }
 
 std::uint64_t exits_counted() {
-    const CpuidResult answer = cpuid(0x40000002, static_cast<std::uint32_t>(Counter::l0_exits));
+    const CpuidResult answer = cpuid(interface::counter_leaf, static_cast<std::uint32_t>(Counter::l0_exits));
     return answer.eax | std::uint64_t{answer.edx} << 32;
 }
 

@@ -2,6 +2,7 @@
 
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/cpu.hpp"
+#include "interface/information_leaves.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -56,9 +57,9 @@ Capabilities read_capabilities() {
 }
 
 bool under_flatback() {
-    const CpuidResult leaf = cpuid(0x40000000);
-    return leaf.ebx == 0x74616C46 && leaf.ecx == 0x6B636162 &&
-           leaf.edx == 0x74616C46;  // "Flat" "back" "Flat"
+    const CpuidResult leaf = cpuid(interface::information_leaf);
+    return leaf.ebx == interface::signature_ebx && leaf.ecx == interface::signature_ecx &&
+           leaf.edx == interface::signature_edx;
 }
 
 bool under_a_hypervisor() {

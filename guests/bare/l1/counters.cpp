@@ -7,7 +7,7 @@ namespace flatback::guests {
 Counters Counters::now() {
     Counters result;
     for (std::size_t i = 0; i < result.values.size(); ++i) {
-        const CpuidResult leaf = cpuid(0x40000002, static_cast<std::uint32_t>(which[i]));
+        const CpuidResult leaf = cpuid(interface::counter_leaf, static_cast<std::uint32_t>(which[i]));
         result.values[i] = leaf.eax | std::uint64_t{leaf.edx} << 32;
     }
     return result;

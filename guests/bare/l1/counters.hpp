@@ -4,23 +4,17 @@
 #include <array>
 #include <cstdint>
 
+#include "interface/information_leaves.hpp"
+
 namespace flatback::guests {
 
-enum class Counter : std::uint32_t {
-    l0_exits = 0,
-    l2_entries = 1,
-    l2_tag_flushes = 18,
-    l1_tag_flushes = 19,
-    vmreads = 23,
-    vmwrites = 24,
-    vmptrlds = 25,
-};
+using interface::Counter;
 
 // Counters of one moment. Reading them costs exits of its own; see CounterInterval.
 struct Counters {
-    static constexpr Counter which[] = {Counter::l0_exits,       Counter::l2_entries, Counter::l2_tag_flushes,
-                                        Counter::l1_tag_flushes, Counter::vmreads,    Counter::vmwrites,
-                                        Counter::vmptrlds};
+    static constexpr Counter which[] = {
+        Counter::l0_exits,      Counter::l2_entries,     Counter::l2_tag_flushes, Counter::l1_tag_flushes,
+        Counter::vmreads_by_l0, Counter::vmwrites_by_l0, Counter::vmptrlds_by_l0};
     std::array<std::uint64_t, 7> values{};
 
     static Counters now();

@@ -2,13 +2,14 @@
 
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/cpu.hpp"
+#include "interface/information_leaves.hpp"
 
 namespace flatback::guests::trace_reader {
 
 namespace sub = trace::subleaf;
 
 bool available() {
-    if (!under_flatback() || cpuid(0x40000000).eax < trace::leaf) return false;
+    if (!under_flatback() || cpuid(interface::information_leaf).eax < trace::leaf) return false;
     return (cpuid(trace::leaf, sub::format).edx & trace::state::available) != 0;
 }
 
