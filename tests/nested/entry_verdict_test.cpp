@@ -95,6 +95,23 @@ TEST_P(EntryVerdict, HasTheQualificationOfItsRuleBesideAnMsrList) {
     expect_msr_not_loaded();
 }
 
+// SDM 3C 27.3.1.2: bits 11:8 and 31:17 are reserved; bit 12, AVL, is the guest's.
+TEST_P(EntryVerdict, TakesTheAvailableBitOfASegmentAndNoReservedOne) {
+    use_msr_list();
+    for (const auto rights : {field::guest_es_access_rights, field::guest_cs_access_rights,
+                              field::guest_ss_access_rights, field::guest_tr_access_rights}) {
+        const std::uint64_t legal = l1.read(rights);
+        for (std::uint32_t bit = 8; bit < 32; bit = bit == 11 ? 17 : bit + 1) {
+            l1.write(rights, legal | 1U << bit);
+            EXPECT_EQ(l1.vmlaunch(), bad_guest) << "bit " << bit;
+            EXPECT_EQ(qualification(), 0U);
+        }
+        l1.write(rights, legal | 1U << 12);
+    }
+    expect_msr_not_loaded();
+    enter_and_leave();
+}
+
 TEST_P(EntryVerdict, OfRegistersComesBeforeThatOfPdptesInMemoryAndOfTheLinkPointer) {
     make_pae_guest();
     l1.port.memory.write<std::uint64_t>(0x5'0020, 0x7'0003);  // a reserved bit
