@@ -328,6 +328,12 @@ void step_entry(Random& random) {
     make_a_guest_current();
     const unsigned vmcs = current_vmcs();
     if (vmcs >= 2) return;
+    // An exit may change by which rules L1's addresses are translated (EFER.NXE, CR0.WP, CR4.SMAP).
+    const auto use_operand = [] {
+        constexpr std::uint64_t place = 0xFF0;
+        return try_vmptrst(reinterpret_cast<void*>(window_address_of(world.favorite_page) + place));
+    };
+    const Outcome operand_before = use_operand();
     Guest& guest = guests[vmcs];
     Mutations mutations;
     Line line;
@@ -354,8 +360,9 @@ void step_entry(Random& random) {
     // Sometimes what was wrong stays.
     if (mutations.must_be_undone() || !random.one_in(12)) mutations.undo();
     write(field::vm_entry_interruption_information, 0);
+    const Outcome operand_after = use_operand();
     Line sums;
-    sums << " memory";
+    sums << " operand " << operand_before << " " << operand_after << " memory";
     put(sums, "l2", sandbox_checksum());
     put(sums, "structures", structures_checksum());
     log_line(sums);
