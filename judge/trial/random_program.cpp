@@ -54,7 +54,7 @@ enum class L1Step : std::uint8_t {
     fail,
     vmclear,
     prepare,
-    cpuid,
+    own_register,
     nmi_controls,
     msr_list,
     iret,
@@ -91,7 +91,7 @@ constexpr std::array<L1Step, 32> l1_steps = {L1Step::vmresume,
                                              L1Step::vmclear,
                                              L1Step::prepare,
                                              L1Step::prepare,
-                                             L1Step::cpuid};
+                                             L1Step::own_register};
 constexpr std::array<std::uint64_t, 8> invvpid_types = {2, 3, 2, 3, 0, 1, 4, 5};
 
 std::uint64_t msr_of_a_list(std::uint8_t a) {
@@ -116,6 +116,81 @@ void fail(Scenario& say, const Bytes& it) {
         default:
             say.vmwrite(field::guest_activity_state, 3).vmresume().vmwrite(field::guest_activity_state, 0);
             return;
+    }
+}
+
+/// What L0 does for L1 beside VMX (host/): values that L1's registers take, and values that fault.
+void own_register(Scenario& say, const Bytes& it) {
+    namespace cr0 = x86::cr0;
+    namespace cr4 = x86::cr4;
+    namespace msr = x86::msr;
+    constexpr std::uint64_t usual_cr0 =
+        cr0::protection_enable | cr0::extension_type | cr0::numeric_error | cr0::write_protect | cr0::paging;
+    constexpr std::array<std::uint64_t, 16> cr0_changes = {
+        0,
+        cr0::numeric_error,
+        cr0::cache_disable,
+        cr0::not_write_through,
+        cr0::cache_disable | cr0::not_write_through,
+        cr0::paging,
+        cr0::paging | cr0::protection_enable,
+        cr0::protection_enable,
+        cr0::write_protect,
+        cr0::task_switched,
+        cr0::task_switched | cr0::numeric_error,
+        cr0::alignment_mask | cr0::numeric_error | cr0::cache_disable,
+        std::uint64_t{1} << 32,
+        std::uint64_t{1} << 17,
+        cr0::extension_type,
+        cr0::monitor_coprocessor | cr0::emulation};
+    constexpr std::uint64_t usual_cr4 =
+        cr4::physical_address_extension | cr4::page_global_enable | cr4::vmx_enable;
+    constexpr std::array<std::uint64_t, 16> cr4_changes = {0,
+                                                           cr4::vmx_enable,
+                                                           cr4::physical_address_extension,
+                                                           cr4::page_global_enable,
+                                                           cr4::page_size_extensions,
+                                                           cr4::pcid_enable,
+                                                           cr4::pcid_enable | cr4::vmx_enable,
+                                                           cr4::smx_enable,
+                                                           cr4::five_level_paging,
+                                                           cr4::control_flow_enforcement,
+                                                           cr4::xsave_enable,
+                                                           cr4::protection_key_enable,
+                                                           cr4::time_stamp_disable,
+                                                           std::uint64_t{1} << 15,
+                                                           std::uint64_t{1} << 40,
+                                                           cr4::smep_enable};
+    constexpr std::array<std::uint32_t, 16> msrs = {msr::ia32_feature_control,
+                                                    msr::ia32_vmx_basic,
+                                                    msr::ia32_vmx_ept_vpid_cap,
+                                                    msr::ia32_efer,
+                                                    msr::ia32_pat,
+                                                    msr::ia32_sysenter_cs,
+                                                    msr::ia32_sysenter_esp,
+                                                    msr::ia32_lstar,
+                                                    msr::ia32_kernel_gs_base,
+                                                    msr::ia32_tsc_aux,
+                                                    msr::ia32_debugctl,
+                                                    0x8C,
+                                                    0x6A0,
+                                                    msr::x2apic_first + 2,
+                                                    0xC000'2000,
+                                                    msr::ia32_vmx_misc};
+    constexpr std::array<std::uint64_t, 8> values = {
+        0, 1, 0xD01, 0x101, 0x8000'0000'0000'0000, 0x0007'0406'0007'0406, 0x0202, 0xFFFF'FFFF'0000'0000};
+    switch (it.a % 4) {
+        case 0:
+            say.mov_to_cr0(usual_cr0 ^ cr0_changes[it.b % 16U]).mov_from_cr0();
+            return;
+        case 1:
+            say.mov_to_cr4(usual_cr4 ^ cr4_changes[it.b % 16U]).mov_from_cr4();
+            return;
+        case 2:
+            say.wrmsr(msrs[it.b % 16U], values[it.c % 8U]);
+            [[fallthrough]];
+        default:
+            say.rdmsr(msrs[it.b % 16U]).cpuid();
     }
 }
 
@@ -190,8 +265,8 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             if (it.c % 4 == 0) say.vmxoff().vmxon();
             say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests)).vmlaunch();
             return;
-        case L1Step::cpuid:
-            say.cpuid();
+        case L1Step::own_register:
+            own_register(say, it);
             return;
         case L1Step::nmi_controls: {
             // NMIs exit or not, L2 has virtual ones or not, and is entered with them blocked or not.
