@@ -55,7 +55,7 @@ inline constexpr MsrRange hidden_msrs[] = {
     {0x08c, 0x08f},                  // SGX launch control
     {0x1cc, 0x1d4},                  // FRED
     {0x3f1, 0x3f1},                  // PEBS, the debug store ...
-    {0x560, 0x571},                  // ... and processor trace, which write to memory past EPT
+    {0x560, 0x572}, {0x580, 0x587},  // ... and processor trace, which write to memory past EPT
     {0x600, 0x600}, {0x6a0, 0x6a8},  // shadow stacks and indirect-branch tracking
     {0x6e1, 0x6e1},                  // supervisor protection keys
     {0x985, 0x98a},                  // user interrupts
@@ -89,10 +89,10 @@ inline void fill_msr_bitmap(MsrBitmap bitmap) {
         if (MemoryTypeRegisters::may_contain(number)) bitmap.intercept_all(number, number);
     }
     bitmap.intercept_all(msr::x2apic_first, msr::x2apic_last);
-    // A microcode update would change the processor under L0. The rest live in the VMCS: L0 has to know when
-    // they change.
+    // A microcode update would change the processor under L0, and of IA32_XSS L1 may not have all. The rest
+    // live in the VMCS: L0 has to know when they change.
     for (const std::uint32_t number :
-         {msr::ia32_bios_updt_trig, msr::ia32_efer, msr::ia32_pat, msr::ia32_sysenter_cs,
+         {msr::ia32_bios_updt_trig, msr::ia32_xss, msr::ia32_efer, msr::ia32_pat, msr::ia32_sysenter_cs,
           msr::ia32_sysenter_esp, msr::ia32_sysenter_eip}) {
         bitmap.intercept(number, write);
     }

@@ -11,6 +11,7 @@
 #include "../vmx/capability.hpp"
 #include "../x86/control_registers.hpp"
 #include "../x86/msr.hpp"
+#include "cpuid.hpp"
 #include "msr_bitmap.hpp"
 
 namespace flatback::host {
@@ -118,6 +119,9 @@ template <MsrHost H>
                                detail::execute_disable_off));
         case number::ia32_debugctl:
             return (value & x86::debugctl::always_reserved) == 0 && host.takes_debugctl(value);
+        case number::ia32_xss:
+            // XRSTORS would load the MSRs of hidden features, of processor trace among them.
+            return (value & hidden::state_components) == 0 && host.write_processor_msr(msr, value);
         case number::ia32_feature_control:  // locked
         case number::ia32_smm_monitor_ctl:
             return false;

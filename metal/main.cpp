@@ -96,6 +96,11 @@ void run_l1(BootResult& boot) {
     asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0),
                  "r"(cr4 | (has_xsave ? x86::cr4::xsave_enable : 0))
                  : "memory");
+    // What the firmware may have left there L1 must not have either (host/msrs.hpp).
+    if (const auto states = try_read_msr(x86::msr::ia32_xss)) {
+        if ((*states & host::hidden::state_components) != 0)
+            write_msr(x86::msr::ia32_xss, *states & ~std::uint64_t{host::hidden::state_components});
+    }
     vmxon(vmxon_region);
     vmclear(vmcs01);
     vmptrld(vmcs01);

@@ -90,6 +90,22 @@ TEST(L1Msrs, HiddenFeaturesHaveNone) {
     EXPECT_TRUE(host.values.empty());
 }
 
+// SDM 1 13.11: XRSTORS loads the MSRs of every state that IA32_XSS has, so that a state that CPUID does not
+// show (leaf DH, subleaf 1) is a reserved bit.
+TEST(L1Msrs, SupervisorStatesAreThoseThatCpuidShows) {
+    Host host;
+    for (unsigned bit = 0; bit < 64; ++bit) {
+        const std::uint64_t value = std::uint64_t{1} << bit;
+        x86::CpuidResult states{.ecx = 0xffff'ffff, .edx = 0xffff'ffff};
+        hide_features(x86::cpuid::leaf_extended_state, 1, states);
+        const bool shown = bit >= 32 || (states.ecx >> bit & 1) != 0;
+        EXPECT_EQ(write_msr(host, number::ia32_xss, value), shown) << bit;
+    }
+    EXPECT_FALSE(write_msr(host, number::ia32_xss, 1U << 8)) << "processor trace writes past EPT";
+    EXPECT_TRUE(write_msr(host, number::ia32_xss, 1U << 13));
+    EXPECT_EQ(host.values[number::ia32_xss], 1U << 13);
+}
+
 // SDM vol. 4, 1A0H: bits 11 and 12 say that the debug store is not there; bit 34 would turn off what L0's own
 // pages rely on.
 TEST(L1Msrs, MiscEnableHasNoDebugStoreAndKeepsExecuteDisable) {
