@@ -3,12 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <flatback/host/current_vmcs.hpp>
 #include <flatback/host/l1_exits.hpp>
 #include <flatback/host/l1_state.hpp>
 #include <flatback/host/msrs.hpp>
 #include <flatback/host/vmcs01.hpp>
 #include <flatback/nested/vcpu.hpp>
+#include <flatback/nested/vmcs/current_vmcs.hpp>
 #include <flatback/vmx/field_table.hpp>
 #include <new>
 #include <optional>
@@ -361,7 +361,7 @@ flatback_l1_state flatback_state_in_long_mode(std::uint16_t code, std::uint16_t 
 flatback_error flatback_set_up_vmcs01(flatback_vcpu* vcpu, const flatback_l1_state* start) {
     c::TablePort& port = vcpu->port;
     port.write_host_state();
-    host::CurrentVmcs vmcs{port};
+    nested::CurrentVmcs vmcs{port};
     const host::Vmcs01Places places{.ept01_pointer = port.ept01_pointer(),
                                     .msr_bitmap = port.l0_msr_bitmap(),
                                     .tag = vcpu->engine.vpid01()};

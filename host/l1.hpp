@@ -7,18 +7,18 @@
 
 #include "../nested/l1/complete_instruction.hpp"
 #include "../nested/vcpu.hpp"
+#include "../nested/vmcs/current_vmcs.hpp"
 #include "control_register_access.hpp"
-#include "current_vmcs.hpp"
 #include "outcome.hpp"
 #include "processor.hpp"
 
 namespace flatback::host {
 
 template <nested::Port P, Processor M>
-class L1 final : public CurrentVmcs<P> {
+class L1 final : public nested::CurrentVmcs<P> {
 public:
     L1(nested::NestedVcpu<P>& vcpu, P& port, M& processor)
-        : CurrentVmcs<P>(port), vcpu_(vcpu), processor_(processor) {}
+        : nested::CurrentVmcs<P>(port), vcpu_(vcpu), processor_(processor) {}
 
     [[nodiscard]] const nested::Capabilities& capabilities() const { return vcpu_.capabilities(); }
     [[nodiscard]] bool in_vmx_operation() const { return vcpu_.in_vmx_operation(); }

@@ -90,7 +90,7 @@ void put_l1_state(V& vmcs, const L1State& state) {
 }  // namespace detail
 
 // Everything of vmcs01, which is current, but the host-state area (Port::write_host_state). vmcs: a
-// CurrentVmcs, or what has its put functions. processor: the real one's capabilities.
+// nested::CurrentVmcs, or what has its put functions. processor: the real one's capabilities.
 template <typename V>
 [[nodiscard]] Expected<void, MissingControls> set_up_vmcs01(V& vmcs, const vmx::Capabilities& processor,
                                                             const Vmcs01Places& places,

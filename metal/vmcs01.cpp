@@ -1,10 +1,10 @@
 // The VMCS under which L1 runs: all devices and interrupts are its own, and only its memory is not all of it.
 #include "host/vmcs01.hpp"
 
-#include "host/current_vmcs.hpp"
 #include "metal/cpu.hpp"
 #include "metal/instructions.hpp"
 #include "metal/panic.hpp"
+#include "nested/vmcs/current_vmcs.hpp"
 
 namespace flatback::metal {
 
@@ -25,7 +25,7 @@ host::L1State state_of(const L1Start& start) {
 
 void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
     cpu.port.write_host_state();
-    host::CurrentVmcs vmcs{cpu.port};
+    nested::CurrentVmcs vmcs{cpu.port};
     const host::Vmcs01Places places{.ept01_pointer = cpu.port.ept01_pointer(),
                                     .msr_bitmap = cpu.port.l0_msr_bitmap(),
                                     .tag = cpu.vcpu.vpid01(),

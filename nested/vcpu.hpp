@@ -18,12 +18,10 @@
 #include "../vmx/instruction_error.hpp"
 #include "../vmx/instruction_information.hpp"
 #include "../vmx/interruption.hpp"
-#include "../x86/add_one.hpp"
 #include "../x86/control_registers.hpp"
 #include "../x86/expected.hpp"
 #include "../x86/segment.hpp"
 #include "capabilities.hpp"
-#include "counters.hpp"
 #include "entry/checks.hpp"
 #include "entry/compose.hpp"
 #include "entry/io_bitmaps.hpp"
@@ -33,8 +31,10 @@
 #include "events.hpp"
 #include "exit/routing.hpp"
 #include "fault.hpp"
+#include "l1/walked_page.hpp"
 #include "notice.hpp"
 #include "port.hpp"
+#include "vmcs/current_vmcs.hpp"
 #include "vmcs/newest.hpp"
 #include "vmcs/shadow_fields.hpp"
 #include "vmcs/slot.hpp"
@@ -51,7 +51,7 @@ struct Configuration {
 };
 
 template <Port P>
-class NestedVcpu final {
+class NestedVcpu final : private CountedVmcs<P> {
 public:
     // One VMCS of L1's that it made active (SDM 3C 25.1), with the hardware VMCSs that stand for it. L1 may
     // have more active: the least recently loaded one is then written back to its region, and returns by
@@ -165,6 +165,18 @@ public:
     void retry_l1();
 
 private:
+    using Current = CountedVmcs<P>;
+    using Current::counters_;
+    using Current::get;
+    using Current::get_one;
+    using Current::get_raw;
+    using Current::load;
+    using Current::port_;
+    using Current::put;
+    using Current::put_one;
+    using Current::put_raw;
+    using Current::while_loaded;
+
     // nullopt reason: VMfail with error 7, for controls.
     struct EntryFailure {
         std::optional<vmx::ExitReason> reason;
@@ -230,24 +242,6 @@ private:
                                                     vmx::field::NaturalControl shadow);
     [[nodiscard]] Expected<std::uint64_t, Fault> memory_operand(vmx::InstructionInformation information,
                                                                 bool long_mode, unsigned bytes, bool write);
-    struct alignas(128) WalkedPage {
-        std::uint64_t linear_page = no_page;
-        std::uint64_t cr3 = 0;
-        bool writable = false;         // the walk was one for a write
-        std::uint32_t rule_field = 0;  // where a rule of translation is that mattered; 0: none did
-        std::uint64_t rule_mask = 0;
-        std::uint64_t rule_value = 0;
-        static constexpr std::uint64_t both_rules = ~std::uint64_t{0};  // which no field's rules are
-        std::byte* page = nullptr;
-        std::array<const std::uint64_t*, 4> entries{};
-        std::array<std::uint64_t, 4> values{};
-
-        [[nodiscard]] std::byte* at(std::uint64_t offset) const {
-            if (page == nullptr) __builtin_unreachable();  // of one that is remembered
-            return page + offset;
-        }
-    };
-    static constexpr std::uint64_t no_page = 1;  // no linear address of a page
     [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
                                        bool write);
     static constexpr std::uint64_t user_rules =
@@ -256,7 +250,7 @@ private:
     [[nodiscard]] bool both_rules_hold(const WalkedPage& page);
     void set_rule(WalkedPage& page, bool user, bool execute_disable);
     void forget_walks() {
-        for (WalkedPage& page : walked_pages_) page.linear_page = no_page;
+        for (WalkedPage& page : walked_pages_) page.linear_page = WalkedPage::no_page;
     }
     [[nodiscard]] std::byte* plain_operand(vmx::InstructionInformation information, unsigned bytes,
                                            bool write);
@@ -406,29 +400,6 @@ private:
         return {.promised = capabilities_.promised,
                 .physical_address_width = capabilities_.physical_address_width};
     }
-    // Counted access to the current hardware VMCS, typed by field.
-    template <vmx::FieldWidth W, vmx::FieldKind K>
-    vmx::field_value_t<W> get(vmx::Field<W, K> field) {
-        ++counters_.vmreads;
-        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
-    }
-    template <vmx::FieldWidth W, vmx::FieldKind K>
-    void put(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
-        ++counters_.vmwrites;
-        port_.vmwrite(field.encoding, value);
-    }
-    // The same for instructions of L1's, which need a field here and there: counted in memory at once.
-    // Entries and exits read and write many in a row, and there the compiler adds the counts together.
-    template <vmx::FieldWidth W, vmx::FieldKind K>
-    vmx::field_value_t<W> get_one(vmx::Field<W, K> field) {
-        x86::add_one(counters_.vmreads);
-        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
-    }
-    template <vmx::FieldWidth W, vmx::FieldKind K>
-    void put_one(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
-        x86::add_one(counters_.vmwrites);
-        port_.vmwrite(field.encoding, value);
-    }
     // A field of an event to be injected. Where L0 injects into L2 by itself, vmcs02 then has another word
     // than L1's VMCS: L1's goes there again at its next entry.
     template <vmx::FieldWidth W, vmx::FieldKind K>
@@ -436,18 +407,6 @@ private:
         put(field, value);
         if (in_l2_)
             current_->vmcs02.pending.insert(static_cast<std::size_t>(vmx::dense_index(field.encoding)));
-    }
-    std::uint64_t get_raw(std::uint32_t encoding) {
-        ++counters_.vmreads;
-        return port_.vmread(encoding);
-    }
-    void put_raw(std::uint32_t encoding, std::uint64_t value) {
-        ++counters_.vmwrites;
-        port_.vmwrite(encoding, value);
-    }
-    void load(x86::Hpa vmcs) {
-        ++counters_.vmptrlds;
-        port_.load_vmcs(vmcs);
     }
     void notice(Notice what, std::uint64_t detail) {
         if constexpr (requires { port_.notice(what, detail); }) port_.notice(what, detail);
@@ -475,11 +434,9 @@ private:
             run(std::move(*owed));
     }
 
-    P& port_;
     const Capabilities& capabilities_;
     Configuration configuration_;
     x86::Hpa vmcs01_;
-    Counters counters_;
 
     bool in_vmx_operation_ = false;
     bool in_l2_ = false;

@@ -65,7 +65,7 @@ void Host::set_up_vmcs01() {
     flatback::host::L1State start = flatback::host::state_in_long_mode(0x08, 0x10, 0x10'0000, 0x1000);
     start.cr0 |= x86::cr0::numeric_error | x86::cr0::write_protect;
     start.efer |= x86::efer::execute_disable_enable;
-    flatback::host::CurrentVmcs vmcs{port_};
+    flatback::nested::CurrentVmcs vmcs{port_};
     const auto done = flatback::host::set_up_vmcs01(
         vmcs, capabilities_of(processor_),
         {.ept01_pointer = port_.ept01_pointer(), .msr_bitmap = port_.l0_msr_bitmap(), .tag = vcpu_.vpid01()},

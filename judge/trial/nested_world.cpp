@@ -246,7 +246,7 @@ void NestedWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t va
 
 void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space) {
     port.write_host_state();
-    host::CurrentVmcs vmcs{port};
+    nested::CurrentVmcs vmcs{port};
     const host::Vmcs01Places places{.ept01_pointer = vmx::Eptp{space.ept01_pointer()},
                                     .msr_bitmap = x86::Hpa{host.l0.msr_bitmap},
                                     .tag = engine.vpid01()};

@@ -18,7 +18,7 @@ namespace flatback::nested {
 template <Port P>
 NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPool& pool, x86::Hpa vmcs01,
                           const Configuration& configuration)
-    : port_(port),
+    : CountedVmcs<P>(port),
       capabilities_(capabilities),
       configuration_(configuration),
       vmcs01_(vmcs01),

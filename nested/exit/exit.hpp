@@ -322,7 +322,7 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_
     note(field::guest_cs_access_rights.encoding, get(field::guest_cs_access_rights));
     note(field::guest_ss_access_rights.encoding, get(field::guest_ss_access_rights));
     const auto note_now = [&](auto what) {
-        note(what.encoding, get(what));
+        note(what.encoding, this->get(what));
         slot.newest.is_in_vmcs12(detail::index_of(what.encoding));
     };
     if (event.is_valid() && event.has_error_code()) note_now(field::vm_exit_interruption_error_code);
@@ -386,7 +386,7 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
         const std::size_t index = detail::index_of(what.encoding);
         slot.vmcs12.set_word(index, value);
         slot.newest.is_in_vmcs12(index);
-        if (shadowing_) put(what, static_cast<typename decltype(what)::Value>(value));
+        if (shadowing_) this->put(what, static_cast<typename decltype(what)::Value>(value));
     };
     if (shadowing_) load(slot.shadow);
     set(vmx::field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);

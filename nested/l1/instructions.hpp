@@ -248,7 +248,7 @@ template <Port P>
         if (same(0) && same(1) && same(2) && same(3) && rule_holds(page)) [[likely]]
             return page.at(offset);
     }
-    page.linear_page = no_page;
+    page.linear_page = WalkedPage::no_page;
     return walk_plain_page(page, linear - offset, cr3, write) ? page.at(offset) : nullptr;
 }
 
@@ -666,9 +666,9 @@ Entry NestedVcpu<P>::vmwrite() {
     // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep
     // both the same.
     if ((traits & shadowed) != 0 && shadowing_) {
-        load(current_->shadow);
-        put_raw(vmx::all_fields[field].encoding, value & field_mask(vmx::all_fields[field].encoding));
-        load(vmcs01_);
+        while_loaded(current_->shadow, vmcs01_, [&] {
+            put_raw(vmx::all_fields[field].encoding, value & field_mask(vmx::all_fields[field].encoding));
+        });
     }
     write_field(*current_, field, value);
     return succeed();

@@ -145,12 +145,12 @@ void NestedVcpu<P>::make_current(Slot* slot) {
 
 template <Port P>
 void NestedVcpu<P>::fill_shadow(Slot& slot) {
-    load(slot.shadow);
-    detail::shadowed.for_each([&](std::size_t index) {
-        // What L1 was not promised the processor may not have either.
-        if (supported_.contains(index)) put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index));
+    while_loaded(slot.shadow, vmcs01_, [&] {
+        detail::shadowed.for_each([&](std::size_t index) {
+            // What L1 was not promised the processor may not have either.
+            if (supported_.contains(index)) put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index));
+        });
     });
-    load(vmcs01_);
 }
 
 // Takes what L1 wrote to its shadow VMCS, which is then the hardware's current one. all: also what matters
@@ -191,9 +191,8 @@ void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
 // Brings to vmcs12 all that is newest in vmcs02. vmcs01 is current, before and after.
 template <Port P>
 void NestedVcpu<P>::collect_all(Slot& slot) {
-    load(slot.vmcs02.page);
-    supported_.for_each([&](std::size_t index) { fetch(slot, index); });
-    load(vmcs01_);
+    while_loaded(slot.vmcs02.page, vmcs01_,
+                 [&] { supported_.for_each([&](std::size_t index) { fetch(slot, index); }); });
     slot.newest.all_in_vmcs12();
 }
 
@@ -216,19 +215,14 @@ template <Port P>
 void NestedVcpu<P>::fetch_for_l1(Slot& slot, std::size_t index) {
     const std::uint64_t bits = slot.newest.bits_in_vmcs02(index);
     if (bits == 0) return;
-    load(slot.vmcs02.page);
-    fetch_bits(slot, index, bits);
-    load(vmcs01_);
+    while_loaded(slot.vmcs02.page, vmcs01_, [&] { fetch_bits(slot, index, bits); });
 }
 
 // As L1's VMREAD finds it. vmcs01 is current, before and after.
 template <Port P>
 std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index) {
     if (shadowing_ && detail::shadow_writable.contains(index)) {
-        load(slot.shadow);
-        const std::uint64_t value = get_raw(vmx::all_fields[index].encoding);
-        load(vmcs01_);
-        return value;
+        return while_loaded(slot.shadow, vmcs01_, [&] { return get_raw(vmx::all_fields[index].encoding); });
     }
     if (slot.newest.bits_in_vmcs02(index) != 0) [[unlikely]]
         fetch_for_l1(slot, index);

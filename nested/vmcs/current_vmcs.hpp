@@ -1,13 +1,17 @@
-// The VMCS that is current, by typed fields: a value has its field's width.
+// The hardware VMCS that is current, by typed fields: a value has its field's width. For the engine, which
+// counts what it does, and for hosts.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
 
-#include "../vmx/field.hpp"
+#include "../../vmx/field.hpp"
+#include "../../x86/add_one.hpp"
+#include "../../x86/address.hpp"
+#include "../counters.hpp"
 
-namespace flatback::host {
+namespace flatback::nested {
 
 template <typename P>
 concept VmcsAccess = requires(P& port, std::uint32_t encoding, std::uint64_t value) {
@@ -37,4 +41,64 @@ protected:
     P& port_;
 };
 
-}  // namespace flatback::host
+// The engine's: counted.
+template <typename P>
+class CountedVmcs {
+protected:
+    explicit CountedVmcs(P& port) : port_(port) {}
+
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    vmx::field_value_t<W> get(vmx::Field<W, K> field) {
+        ++counters_.vmreads;
+        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
+    }
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
+        ++counters_.vmwrites;
+        port_.vmwrite(field.encoding, value);
+    }
+    // The same for instructions of L1's, which need a field here and there: counted in memory at once.
+    // Entries and exits read and write many in a row, and there the compiler adds the counts together.
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    vmx::field_value_t<W> get_one(vmx::Field<W, K> field) {
+        x86::add_one(counters_.vmreads);
+        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
+    }
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put_one(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
+        x86::add_one(counters_.vmwrites);
+        port_.vmwrite(field.encoding, value);
+    }
+    std::uint64_t get_raw(std::uint32_t encoding) {
+        ++counters_.vmreads;
+        return port_.vmread(encoding);
+    }
+    void put_raw(std::uint32_t encoding, std::uint64_t value) {
+        ++counters_.vmwrites;
+        port_.vmwrite(encoding, value);
+    }
+    void load(x86::Hpa vmcs) {
+        ++counters_.vmptrlds;
+        port_.load_vmcs(vmcs);
+    }
+
+    // A VMCS is current while the action runs, and another behind it. (Not an object with a destructor, which
+    // GCC keeps in memory across VMPTRLD.)
+    template <typename Action>
+    [[gnu::always_inline]] auto while_loaded(x86::Hpa vmcs, const x86::Hpa& afterwards, Action&& action) {
+        load(vmcs);
+        if constexpr (std::is_void_v<decltype(action())>) {
+            action();
+            load(afterwards);
+        } else {
+            const auto result = action();
+            load(afterwards);
+            return result;
+        }
+    }
+
+    P& port_;
+    Counters counters_;
+};
+
+}  // namespace flatback::nested

@@ -91,7 +91,7 @@ public:
         return page;
     }();
     nested::NestedVcpu<FakePort> vcpu{port, promised, pool, vmcs01, {.tags = tag::Policy::off}};
-    CurrentVmcs<FakePort> vmcs{port};
+    nested::CurrentVmcs<FakePort> vmcs{port};
 };
 
 TEST(L1Exits, AnInstructionThatIsDoneMovesOn) {

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "host/current_vmcs.hpp"
 #include "machine/cpu/machine.hpp"
+#include "nested/vmcs/current_vmcs.hpp"
 #include "tests/host/words.hpp"
 
 namespace flatback::host {
@@ -37,7 +37,7 @@ public:
         machine.current_vmcs(0)->write(encoding, value);
     }
     [[nodiscard]] Completion enter_with(const L1State& start, tag::TagNumber tag) {
-        CurrentVmcs current{*this};
+        nested::CurrentVmcs current{*this};
         const Vmcs01Places places{
             .ept01_pointer = vmx::Eptp::make(0x3000, x86::MemoryType::write_back, false),
             .msr_bitmap = x86::Hpa{0x4000},
@@ -52,7 +52,7 @@ public:
 private:
     [[nodiscard]] std::uint32_t revision() const { return machine.model().vmx.revision(); }
     void put_host_state() {
-        CurrentVmcs current{*this};
+        nested::CurrentVmcs current{*this};
         const machine::Registers usual{};
         current.put(field::host_cr0, usual.cr0);
         current.put(field::host_cr4, usual.cr4 | x86::cr4::vmx_enable);
@@ -88,7 +88,7 @@ TEST(Vmcs01, IsEnteredWithoutATag) {
 TEST(Vmcs01, AfterResetTheFirstInstructionIsAtTheTopOf4Gb) {
     Processor processor;
     ASSERT_EQ(processor.enter_with(state_at_reset(), tag::TagNumber{1}).kind, Completion::Kind::vm_entry);
-    const CurrentVmcs current{processor};
+    const nested::CurrentVmcs current{processor};
     EXPECT_EQ(current.get(field::guest_cs_base) + current.get(field::guest_rip), 0xffff'fff0U);
     EXPECT_EQ(current.get(field::guest_cs_selector), 0xf000);
     EXPECT_EQ(current.get(field::cr0_read_shadow), 0x6000'0010U);

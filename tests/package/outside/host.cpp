@@ -57,7 +57,7 @@ int use_the_hosts_half(nested::NestedVcpu<Port>& vcpu, Port& port) {
     const vmx::ControlCapability any{0, 0xffffffff};
     all.pin_based = all.primary_processor_based = all.secondary_processor_based = all.vm_exit = all.vm_entry =
         any;
-    host::CurrentVmcs vmcs{port};
+    nested::CurrentVmcs vmcs{port};
     const host::Vmcs01Places places{.ept01_pointer = port.ept01_pointer(),
                                     .msr_bitmap = port.l0_msr_bitmap()};
     if (!host::set_up_vmcs01(vmcs, all, places, host::state_in_long_mode(8, 16, 0x1000, 0x1000))) return 20;
