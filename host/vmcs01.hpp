@@ -46,10 +46,10 @@ namespace detail {
     return value;
 }
 
-// Every instruction that CPUID shows works in L1.
+// Every instruction that CPUID shows works in L1, and what it does not show (PCONFIG) is #UD.
 inline constexpr std::uint32_t l1_instructions =
     vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid | vmx::secondary::enable_xsaves_xrstors |
-    vmx::secondary::enable_user_wait_and_pause | vmx::secondary::enable_pconfig;
+    vmx::secondary::enable_user_wait_and_pause;
 
 template <typename V>
 void put_l1_state(V& vmcs, const L1State& state) {

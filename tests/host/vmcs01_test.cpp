@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "host/cpuid.hpp"
 #include "machine/cpu/machine.hpp"
 #include "nested/vmcs/current_vmcs.hpp"
 #include "tests/host/words.hpp"
@@ -112,6 +113,24 @@ TEST(Vmcs01, HidesWhatVmxOperationHolds) {
     EXPECT_NE(words.get(field::guest_cr0) & x86::cr0::numeric_error, 0U);
     EXPECT_NE(words.get(field::guest_cr4) & x86::cr4::vmx_enable, 0U);
     EXPECT_EQ(words.get(field::cr4_guest_host_mask) & ~nested::offered::cr4, ~nested::offered::cr4);
+}
+
+// Of a processor that can do everything (SDM 3C 25.6.2): the instructions that CPUID shows L1 work, and those
+// that it does not (host/cpuid.hpp: PCONFIG) are undefined, as on a processor without them.
+TEST(Vmcs01, EnablesWhatCpuidShows) {
+    vmx::Capabilities all = capabilities_of(machine::full_processor_model());
+    all.secondary_processor_based.allowed1 = 0xffff'ffff;
+    Words words;
+    ASSERT_TRUE(set_up_vmcs01(words, all, {}, state_at_reset()));
+    const std::uint32_t enabled = words.get(field::secondary_processor_based_vm_execution_controls);
+    constexpr std::uint32_t shown = vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid |
+                                    vmx::secondary::enable_xsaves_xrstors |
+                                    vmx::secondary::enable_user_wait_and_pause;
+    EXPECT_EQ(enabled & shown, shown);
+    x86::CpuidResult features{.edx = 0xffff'ffff};
+    hide_features(x86::cpuid::leaf_extended_features, 0, features);
+    ASSERT_EQ(features.edx & 1U << 18, 0U) << "PCONFIG";
+    EXPECT_EQ(enabled & vmx::secondary::enable_pconfig, 0U);
 }
 
 TEST(Vmcs01, NamesWhatTheProcessorLacks) {
