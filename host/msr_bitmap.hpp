@@ -18,16 +18,22 @@ public:
 
     // Whether RDMSR or WRMSR exits. Outside both ranges it always does.
     [[nodiscard]] bool intercepts(std::uint32_t msr, Access access) const {
-        const bool high = msr >= first_high;
-        const std::uint32_t bit = high ? msr - first_high : msr;
-        if (bit >= numbers) return true;
-        return (page_[word_of(high, bit, access)] >> (bit % 64) & 1) != 0;
+        std::uint32_t bit = msr;
+        if (msr >= first_high) {
+            bit = msr - first_high;
+            if (bit >= numbers) return true;
+            bit += numbers;
+        } else if (msr >= numbers) {
+            return true;
+        }
+        bit += access == Access::write ? 2 * numbers : 0;
+        return (page_[bit / 64] >> (bit % 64) & 1) != 0;
     }
     // msr: of one of the two ranges.
     void intercept(std::uint32_t msr, Access access) {
-        const bool high = msr >= first_high;
-        const std::uint32_t bit = high ? msr - first_high : msr;
-        page_[word_of(high, bit, access)] |= std::uint64_t{1} << (bit % 64);
+        const std::uint32_t bit = (msr & (numbers - 1)) + (msr >= first_high ? numbers : 0) +
+                                  (access == Access::write ? 2 * numbers : 0);
+        page_[bit / 64] |= std::uint64_t{1} << (bit % 64);
     }
     void intercept_all(std::uint32_t first, std::uint32_t last) {
         for (std::uint32_t msr = first; msr <= last; ++msr) {
@@ -39,9 +45,6 @@ public:
 private:
     static constexpr std::uint32_t first_high = 0xc000'0000;
     static constexpr std::uint32_t numbers = 0x2000;  // in each range
-    static constexpr std::size_t word_of(bool high, std::uint32_t bit, Access access) {
-        return (access == Access::write ? 256U : 0U) + (high ? 128U : 0U) + bit / 64;
-    }
 
     std::uint64_t* page_;
 };

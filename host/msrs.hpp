@@ -50,7 +50,7 @@ inline constexpr bool has_memory_types = requires(H& host) {
 };
 
 template <MsrHost H>
-[[nodiscard]] std::optional<std::uint64_t> read_kept_msr(H& host, std::uint32_t msr) {
+[[nodiscard, gnu::noinline]] std::optional<std::uint64_t> read_kept_msr(H& host, std::uint32_t msr) {
     namespace number = x86::msr;
     if (is_hidden_msr(msr)) return std::nullopt;
     if (is_x2apic_register(msr)) {
@@ -85,14 +85,15 @@ template <MsrHost H>
 
 // RDMSR of L1's. Absent: #GP(0).
 template <MsrHost H>
-[[nodiscard]] std::optional<std::uint64_t> read_msr(H& host, std::uint32_t msr) {
+[[nodiscard, gnu::noinline]] std::optional<std::uint64_t> read_msr(H& host, std::uint32_t msr) {
     if (is_vmx_capability(msr)) {
         const vmx::Capabilities* promised = host.promise();
-        return promised != nullptr ? promised->read_msr(msr) : std::nullopt;
+        if (promised == nullptr) return std::nullopt;
+        return promised->read_msr(msr);
     }
+    if (host.msr_bitmap().intercepts(msr, MsrBitmap::Access::read)) return detail::read_kept_msr(host, msr);
     // Of what does not exit nothing is to be looked up.
-    return host.msr_bitmap().intercepts(msr, MsrBitmap::Access::read) ? detail::read_kept_msr(host, msr)
-                                                                      : host.read_processor_msr(msr);
+    return host.read_processor_msr(msr);
 }
 
 // WRMSR of L1's. False: #GP(0).

@@ -152,7 +152,7 @@ public:
 
     // For host/msrs.hpp.
     [[nodiscard]] const vmx::Capabilities* promise() const { return promised_; }
-    [[nodiscard]] host::MsrBitmap msr_bitmap() { return host::MsrBitmap{page(msr_bitmap_)}; }
+    [[nodiscard]] host::MsrBitmap msr_bitmap() { return host::MsrBitmap{msr_bitmap_words_}; }
     [[nodiscard]] host::LocalApic<RealApic>& local_apic() { return apic_; }
     [[nodiscard]] host::MemoryTypeRegisters& memory_types() { return memory_type_registers_; }
     [[nodiscard]] static std::optional<std::uint64_t> read_processor_msr(std::uint32_t msr);
@@ -181,6 +181,7 @@ private:
     host::MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;
     x86::Hpa msr_bitmap_{};
+    std::uint64_t* msr_bitmap_words_ = nullptr;
     std::array<x86::Hpa, 2> io_bitmaps_{};
     bool told_of_sleep_request_ = false;
     bool told_of_moved_ports_ = false;

@@ -46,6 +46,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       written_pages_(*boot.ept01, *boot.pages) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
+    msr_bitmap_words_ = page(msr_bitmap_);
     host::fill_msr_bitmap(msr_bitmap());
     msr_bitmap().intercept(x86::msr::ia32_debugctl, host::MsrBitmap::Access::write);
     make_io_bitmaps();
