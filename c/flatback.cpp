@@ -86,7 +86,7 @@ public:
         return host::read_msr(*this, msr);
     }
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value) {
-        return host::write_msr(*this, msr, value);
+        return !host::is_vmx_capability(msr) && host::write_msr(*this, msr, value);
     }
     x86::Hpa l0_msr_bitmap() {
         return x86::Hpa{do_.l0_msr_bitmap(host_)};

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "tests/nested/engine.hpp"
@@ -50,16 +51,21 @@ public:
     Guest() {
         port.clear_vmcs(vmcs01);
         port.load_vmcs(vmcs01);
-        vmcs.put(field::guest_rip, rip);
-        vmcs.put(field::guest_rflags, x86::rflags::fixed_one);
-        vmcs.put(field::guest_cr0,
-                 x86::cr0::protection_enable | x86::cr0::paging | x86::cr0::extension_type | held_cr0);
-        vmcs.put(field::guest_cr4, x86::cr4::physical_address_extension | held_cr4);
-        vmcs.put(field::guest_ia32_efer, x86::efer::long_mode_enable | x86::efer::long_mode_active);
-        vmcs.put(field::guest_cs_access_rights, flat_code_64);
-        vmcs.put(field::guest_ss_access_rights, 0xc093);
-        vmcs.put(field::vm_exit_instruction_length, 3);
+        put(field::guest_rip, rip);
+        put(field::guest_rflags, x86::rflags::fixed_one);
+        put(field::guest_cr0,
+            x86::cr0::protection_enable | x86::cr0::paging | x86::cr0::extension_type | held_cr0);
+        put(field::guest_cr4, x86::cr4::physical_address_extension | held_cr4);
+        put(field::guest_ia32_efer, x86::efer::long_mode_enable | x86::efer::long_mode_active);
+        put(field::guest_cs_access_rights, flat_code_64);
+        put(field::guest_ss_access_rights, 0xc093);
+        put(field::vm_exit_instruction_length, 3);
         vcpu.prepare_first_entry();
+    }
+    // As the processor leaves it: exit information too.
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    void put(vmx::Field<W, K> what, std::type_identity_t<vmx::field_value_t<W>> value) {
+        port.current_vmcs().set(what, value);
     }
     [[nodiscard]] bool exit(ExitReason reason) {
         L1 l1{vcpu, port, processor};
@@ -109,9 +115,9 @@ TEST(L1Exits, AnInstructionThatIsDoneMovesOn) {
 TEST(L1Exits, AnInstructionThatIsDoneLeavesASingleStepDue) {
     for (const bool only_branches : {false, true}) {
         Guest guest;
-        guest.vmcs.put(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::trap);
-        guest.vmcs.put(field::guest_ia32_debugctl, only_branches ? x86::debugctl::branch_single_step : 0);
-        guest.vmcs.put(field::guest_interruptibility_state, vmx::interruptibility::blocking_by_sti);
+        guest.put(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::trap);
+        guest.put(field::guest_ia32_debugctl, only_branches ? x86::debugctl::branch_single_step : 0);
+        guest.put(field::guest_interruptibility_state, vmx::interruptibility::blocking_by_sti);
         ASSERT_TRUE(guest.exit(ExitReason::cpuid));
         EXPECT_EQ(guest.vmcs.get(field::guest_pending_debug_exceptions),
                   only_branches ? 0 : vmx::pending_debug::single_step);
@@ -121,7 +127,7 @@ TEST(L1Exits, AnInstructionThatIsDoneLeavesASingleStepDue) {
 
 TEST(L1Exits, AFaultLeavesNoSingleStepDue) {
     Guest guest;
-    guest.vmcs.put(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::trap);
+    guest.put(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::trap);
     ASSERT_TRUE(guest.exit(ExitReason::getsec));
     guest.expect_fault(x86::Vector::invalid_opcode);
     EXPECT_EQ(guest.vmcs.get(field::guest_pending_debug_exceptions), 0U);
@@ -134,19 +140,19 @@ TEST(L1Exits, AFaultInADeliveryIsADoubleFaultThenTheEnd) {
     const auto first =
         vmx::InterruptionInformation::make(vmx::InterruptionType::hardware_exception,
                                            static_cast<std::uint8_t>(x86::Vector::general_protection), true);
-    guest.vmcs.put(field::idt_vectoring_information, first.value);
+    guest.put(field::idt_vectoring_information, first.value);
     ASSERT_TRUE(guest.exit(ExitReason::ept_violation));
     EXPECT_EQ(guest.injected().vector(), static_cast<std::uint8_t>(x86::Vector::double_fault));
-    guest.vmcs.put(field::idt_vectoring_information, guest.injected().value);
+    guest.put(field::idt_vectoring_information, guest.injected().value);
     EXPECT_THROW(static_cast<void>(guest.exit(ExitReason::ept_violation)), nested_test::L1Shutdown);
 }
 
 TEST(L1Exits, AnEptViolationThatIsMadeGoodIsTriedAgain) {
     Guest guest;
-    guest.vmcs.put(field::guest_physical_address, 0x5000);
+    guest.put(field::guest_physical_address, 0x5000);
     const auto interrupt =
         vmx::InterruptionInformation::make(vmx::InterruptionType::external_interrupt, 0x40, false);
-    guest.vmcs.put(field::idt_vectoring_information, interrupt.value);
+    guest.put(field::idt_vectoring_information, interrupt.value);
     ASSERT_TRUE(guest.exit(ExitReason::ept_violation));
     EXPECT_EQ(guest.vmcs.get(field::guest_rip), rip);
     EXPECT_EQ(guest.injected(), interrupt) << "the delivery begins again";
@@ -166,7 +172,7 @@ TEST(L1Exits, MsrsAreReadAndWrittenInTwoHalves) {
     ASSERT_TRUE(guest.exit(ExitReason::wrmsr));
     EXPECT_EQ(guest.port.msrs[x86::msr::ia32_lstar], 0x2'0000'0001U);
     guest.port.msrs.clear();
-    guest.vmcs.put(field::guest_rip, rip);
+    guest.put(field::guest_rip, rip);
     guest.port.registers[1] = 0x1fff'0000;
     ASSERT_TRUE(guest.exit(ExitReason::rdmsr));
     guest.expect_fault(x86::Vector::general_protection);
@@ -175,16 +181,16 @@ TEST(L1Exits, MsrsAreReadAndWrittenInTwoHalves) {
 TEST(L1Exits, ControlRegistersAreLoaded) {
     Guest guest;
     guest.port.registers[9] = x86::cr4::physical_address_extension | x86::cr4::vmx_enable;
-    guest.vmcs.put(field::exit_qualification,
-                   vmx::ControlRegisterAccess{.control_register = 4, .general_register = 9}.encode());
+    guest.put(field::exit_qualification,
+              vmx::ControlRegisterAccess{.control_register = 4, .general_register = 9}.encode());
     ASSERT_TRUE(guest.exit(ExitReason::control_register_access));
     guest.expect_done();
     EXPECT_EQ(guest.vmcs.get(field::cr4_read_shadow), guest.port.registers[9]);
-    guest.vmcs.put(field::guest_rip, rip);
+    guest.put(field::guest_rip, rip);
     guest.port.registers[9] = 1ULL << 63;
     ASSERT_TRUE(guest.exit(ExitReason::control_register_access));
     guest.expect_fault(x86::Vector::general_protection);
-    guest.vmcs.put(field::exit_qualification, vmx::ControlRegisterAccess{.control_register = 8}.encode());
+    guest.put(field::exit_qualification, vmx::ControlRegisterAccess{.control_register = 8}.encode());
     EXPECT_FALSE(guest.exit(ExitReason::control_register_access)) << "the host alone knows CR8";
 }
 
@@ -199,7 +205,7 @@ TEST(L1Exits, XsetbvAndInvdAreOfPrivilegeLevel0) {
     for (const ExitReason reason : {ExitReason::xsetbv, ExitReason::invd}) {
         Guest user;
         user.port.registers[0] = 3;
-        user.vmcs.put(field::guest_ss_access_rights, user_data);
+        user.put(field::guest_ss_access_rights, user_data);
         ASSERT_TRUE(user.exit(reason));
         user.expect_fault(x86::Vector::general_protection);
         EXPECT_EQ(user.processor.xcr0, 0U);
@@ -216,7 +222,7 @@ TEST(L1Exits, AnInstructionOfNoProcessorOfL1sIsInvalid) {
 
 TEST(L1Exits, AnNmiThatComesWhileAnotherWaitsIsTheHosts) {
     Guest guest;
-    guest.vmcs.put(field::vm_exit_interruption_information, vmx::InterruptionInformation::nmi().value);
+    guest.put(field::vm_exit_interruption_information, vmx::InterruptionInformation::nmi().value);
     ASSERT_TRUE(guest.exit(ExitReason::exception_or_nmi));
     EXPECT_TRUE(guest.port.nmi_pending);
     EXPECT_EQ(guest.vmcs.get(field::guest_rip), rip);
@@ -228,7 +234,7 @@ TEST(L1Exits, WhatIsTheHypervisorsOwnIsLeftAlone) {
           ExitReason::exception_or_nmi, ExitReason::io_instruction, ExitReason::hlt}) {
         Guest guest;
         EXPECT_FALSE(guest.exit(reason)) << name_of(reason);
-        guest.vmcs.put(field::guest_rip, rip);
+        guest.put(field::guest_rip, rip);
         EXPECT_FALSE(guest.injected().is_valid());
     }
 }
