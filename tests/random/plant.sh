@@ -20,12 +20,14 @@ for name in "$@"; do
     patch=$here/planted/$name.patch
     [ -f "$patch" ] || patch=$here/../conform/planted/$name.patch
     [ -f "$patch" ] || { echo "plant.sh: there is no $patch" >&2; exit 2; }
-    patch -s -p1 -d "$planted/source" <"$patch" || {
+    # Without fuzz: in its place or not at all.
+    patch -s -F0 -p1 -d "$planted/source" <"$patch" || {
         echo "plant.sh: $name.patch no longer fits: plant the fault anew where its lines have gone" >&2
         exit 1
     }
     cmake --build "$planted/build" --target flatback_l0 >"$planted/log" || { tail -20 "$planted/log" >&2; exit 1; }
-    patch -s -R -p1 -d "$planted/source" <"$patch"
+    # What it touched is the source's again, whatever the patch would say backwards.
+    sed -n 's|^+++ b/||p' "$patch" | while read -r file; do cp "$source/$file" "$planted/source/$file"; done
     cp "$planted/build/metal/flatback-l0.elf" "$planted/$name.elf"
     echo "$planted/$name.elf"
 done
