@@ -231,7 +231,7 @@ TEST(L1Exits, AnNmiThatComesWhileAnotherWaitsIsTheHosts) {
 TEST(L1Exits, WhatIsTheHypervisorsOwnIsLeftAlone) {
     for (const ExitReason reason :
          {ExitReason::triple_fault, ExitReason::init_signal, ExitReason::task_switch,
-          ExitReason::exception_or_nmi, ExitReason::io_instruction, ExitReason::hlt}) {
+          ExitReason::exception_or_nmi, ExitReason::mov_dr, ExitReason::hlt}) {
         Guest guest;
         EXPECT_FALSE(guest.exit(reason)) << name_of(reason);
         guest.put(field::guest_rip, rip);
