@@ -95,6 +95,8 @@ const std::vector<RegisterDifference>& deliberate_register_differences() {
         {"msr-0x600", "faults", "the debug store is not offered"},
         {"msr-0x6a*", "value", "CET is not offered"},
         {"msr-0x6a*", "faults", "CET is not offered"},
+        {"msr-0xda0", "faults", "CET is not offered: its states are reserved"},
+        {"msr-0xda0", "kept", "CET is not offered: its states are reserved"},
         {"msr-0x6e1", "value", "supervisor protection keys are not offered"},
         {"msr-0x6e1", "faults", "supervisor protection keys are not offered"},
         {"msr-0x985", "value", "user interrupts are not offered"},
