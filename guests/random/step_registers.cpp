@@ -113,6 +113,12 @@ void step_msr(Random& random) {
     put(line, "index", index);
     put(line, "value", value);
     const CodeEnd end = run(code, registers);
+    // EFER.NXE decides whether bit 63 of an entry is reserved; a translation from before may still be used,
+    // or not (SDM 3A 5.10.4.3).
+    if (index == msr_efer) {
+        for (unsigned page = 0; page < window_pages; ++page)
+            invalidate_page(reinterpret_cast<void*>(window_address_of(page)));
+    }
     put_end(line, end, registers);
     finish(line);
 }
