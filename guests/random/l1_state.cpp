@@ -96,6 +96,9 @@ void reset_l1_state() {
     write_msr(msr_fs_base, 0);
     write_msr(msr_gs_base, 0);
     for (const std::uint32_t msr : shared_msrs) write_msr(msr, msr == msr_pat ? usual_pat : 0);
+    // What an L2 accepted by itself is in service still.
+    constexpr unsigned priorities = 16;
+    for (unsigned i = 0; i < priorities; ++i) end_of_interrupt();
     asm volatile("sti; nop; nop; cli");
     constexpr std::uint64_t os_xsave = 1U << 18;
     if ((capabilities.cr4_fixed1 & os_xsave) == 0) return;

@@ -96,9 +96,15 @@ void settle_nmi() {
 
 void settle_after_failure(std::uint32_t reason) {
     constexpr std::uint32_t msr_loading = 34;
-    if (reason != (reason::entry_failure | msr_loading) || has_virtual_nmis() ||
+    if (reason != (reason::entry_failure | msr_loading) ||
         (read(field::guest_interruptibility_state) & blocking_by_nmi) == 0)
         return;
+    if (has_virtual_nmis()) {
+        // Only a guest's IRET ends it there.
+        set_aside(Deviation::virtual_nmi_blocking_left);
+        world.case_over = true;
+        return;
+    }
     set_aside(Deviation::nmi_blocking_after_failure);
     asm volatile("int $0x30" : : : "memory");
 }
