@@ -8,6 +8,7 @@ namespace flatback::guests {
 
 enum class Deviation : std::uint8_t {
     resume_flag_of_fault,
+    resume_flag_cleared_early,
     nmi_while_blocked,
     virtual_nmi_blocking_left,
     nmi_blocking_after_failure,
@@ -21,7 +22,7 @@ enum class Deviation : std::uint8_t {
     null_stack_segment,
     error_code_without_protection,
 };
-constexpr unsigned deviations = 13;
+constexpr unsigned deviations = 14;
 
 void set_aside(Deviation deviation);
 

@@ -73,6 +73,21 @@ void settle_error_code() {
     write(field::vm_entry_interruption_information, 0);
 }
 
+// An L0 that fills its EPT for the first fetch finds it saved as clear, and enters again without it.
+void settle_resume_flag() {
+    constexpr std::uint64_t resume = 0x10000;
+    constexpr std::uint64_t enabled = 3;
+    constexpr std::uint64_t not_executed = 0x30000;
+    const std::uint64_t rflags = read(field::guest_rflags);
+    const std::uint64_t dr7 = read(field::guest_dr7);
+    if ((rflags & resume) == 0 || (dr7 & enabled) == 0 || (dr7 & not_executed) != 0) return;
+    std::uint64_t breakpoint = 0;
+    asm volatile("movq %%dr0, %0" : "=r"(breakpoint));
+    if (breakpoint != read(field::guest_cs_base) + read(field::guest_rip)) return;
+    set_aside(Deviation::resume_flag_cleared_early);
+    write(field::guest_rflags, rflags & ~resume);
+}
+
 constexpr std::uint64_t blocking_by_nmi = 8;
 
 bool has_virtual_nmis() {
@@ -110,6 +125,8 @@ void settle_after_failure(std::uint32_t reason) {
 }
 
 void settle_before_entry(unsigned vmcs) {
+    settle_single_step();
+    settle_resume_flag();
     // L2 by itself does not do this. What is not read stays where it is: an L0 may have two words for it.
     if (world.guest_written[vmcs]) settle_long_mode();
     settle_null_stack();
