@@ -1,6 +1,6 @@
 // The one seam between the engine and its host: what a hypervisor gives so that its guests may run guests of
-// their own. Every privileged operation of the engine passes here; metal/port.hpp is the one for real VT-x,
-// tests bring a fake.
+// their own. Every privileged operation of the engine passes here; metal/l0/port.hpp is the one for real
+// VT-x, tests bring a fake.
 #pragma once
 
 #include <concepts>

@@ -1,4 +1,4 @@
-#include "metal/elf.hpp"
+#include "metal/load/elf.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "metal/ept01.hpp"
+#include "metal/memory/ept01.hpp"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +7,8 @@
 #include <cstring>
 #include <memory>
 
-#include "metal/memory_types.hpp"
-#include "metal/page_pool.hpp"
+#include "metal/memory/memory_types.hpp"
+#include "metal/memory/page_pool.hpp"
 #include "vmx/ept.hpp"
 #include "x86/paging.hpp"
 

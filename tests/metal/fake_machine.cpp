@@ -4,8 +4,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "metal/address_space.hpp"
-#include "metal/panic.hpp"
+#include "metal/ground/panic.hpp"
+#include "metal/memory/address_space.hpp"
 
 namespace flatback::metal {
 

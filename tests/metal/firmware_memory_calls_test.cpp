@@ -1,11 +1,11 @@
-#include "metal/firmware_memory_calls.hpp"
+#include "metal/firmware/firmware_memory_calls.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <vector>
 
-#include "metal/bytes.hpp"
+#include "metal/ground/bytes.hpp"
 
 extern "C" const std::byte firmware_calls_start[], firmware_calls_data[];
 

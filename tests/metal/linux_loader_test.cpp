@@ -1,4 +1,4 @@
-#include "metal/linux_loader.hpp"
+#include "metal/load/linux_loader.hpp"
 
 #include <gtest/gtest.h>
 

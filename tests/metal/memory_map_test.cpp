@@ -1,4 +1,4 @@
-#include "metal/memory_map.hpp"
+#include "metal/ground/memory_map.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "metal/memory_types.hpp"
+#include "metal/memory/memory_types.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "metal/multiboot1_loader.hpp"
+#include "metal/load/multiboot1_loader.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "metal/multiboot2.hpp"
+#include "metal/load/multiboot2.hpp"
 
 #include <gtest/gtest.h>
 

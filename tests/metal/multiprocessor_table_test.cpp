@@ -1,10 +1,10 @@
-#include "metal/multiprocessor_table.hpp"
+#include "metal/firmware/multiprocessor_table.hpp"
 
 #include <gtest/gtest.h>
 
 #include <string_view>
 
-#include "metal/acpi_tables.hpp"
+#include "metal/firmware/acpi_tables.hpp"
 #include "test_bytes.hpp"
 
 namespace flatback::metal {

@@ -1,4 +1,4 @@
-#include "metal/options.hpp"
+#include "metal/ground/options.hpp"
 
 #include <gtest/gtest.h>
 

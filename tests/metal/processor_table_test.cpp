@@ -1,4 +1,4 @@
-#include "metal/processor_table.hpp"
+#include "metal/firmware/processor_table.hpp"
 
 #include <gtest/gtest.h>
 

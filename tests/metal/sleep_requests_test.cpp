@@ -1,4 +1,4 @@
-#include "metal/sleep_requests.hpp"
+#include "metal/firmware/sleep_requests.hpp"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "metal/acpi_tables.hpp"
+#include "metal/firmware/acpi_tables.hpp"
 #include "test_bytes.hpp"
 
 namespace flatback::metal {

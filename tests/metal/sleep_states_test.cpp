@@ -1,11 +1,11 @@
-#include "metal/sleep_states.hpp"
+#include "metal/firmware/sleep_states.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <string_view>
 
-#include "metal/acpi_tables.hpp"
+#include "metal/firmware/acpi_tables.hpp"
 #include "test_bytes.hpp"
 
 namespace flatback::metal {

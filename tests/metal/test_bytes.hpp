@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "metal/bytes.hpp"
+#include "metal/ground/bytes.hpp"
 
 namespace flatback::metal {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "metal/loader.hpp"
+#include "metal/load/loader.hpp"
 #include "test_bytes.hpp"
 
 namespace flatback::metal {

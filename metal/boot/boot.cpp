@@ -1,0 +1,269 @@
+// From metal/boot/boot.S's first C++ call to run_l1.
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+#include "metal/boot/bare_start.hpp"
+#include "metal/boot/boot_result.hpp"
+#include "metal/firmware/firmware_memory_calls.hpp"
+#include "metal/firmware/firmware_shadow.hpp"
+#include "metal/firmware/multiprocessor_table.hpp"
+#include "metal/firmware/processor_table.hpp"
+#include "metal/firmware/sleep_states.hpp"
+#include "metal/firmware/smram.hpp"
+#include "metal/ground/instructions.hpp"
+#include "metal/ground/interrupts.hpp"
+#include "metal/ground/log.hpp"
+#include "metal/ground/panic.hpp"
+#include "metal/ground/pci.hpp"
+#include "metal/ground/serial.hpp"
+#include "metal/load/loader.hpp"
+#include "metal/load/multiboot2.hpp"
+#include "metal/memory/address_space.hpp"
+#include "metal/memory/ept01.hpp"
+#include "metal/memory/page_pool.hpp"
+#include "metal/memory/read_memory_types.hpp"
+#include "metal/memory/relocate.hpp"
+#include "metal/processors/boot_apic.hpp"
+#include "metal/processors/other_processors.hpp"
+#include "metal/processors/processor_checks.hpp"
+#include "metal/processors/smm_base.hpp"
+#include "x86/cpuid.hpp"
+#include "x86/paging.hpp"
+
+extern "C" {
+using Constructor = void (*)();
+extern const Constructor constructors_start[], constructors_end[];
+}
+
+namespace flatback::metal {
+
+namespace {
+
+constexpr std::uint64_t region_size = 32ULL << 20;
+constexpr PhysicalRange region_limits{0x100000, 0x1'0000'0000};
+
+// Everything the boot leaves behind; nothing in it is ever destroyed.
+struct BootState {
+    alignas(8) std::array<std::byte, 65536> multiboot_bytes;
+    Multiboot2Information multiboot;
+    MemoryMap memory;
+    PagePool pages;
+    BootResult result;
+    alignas(Ept01) std::array<std::byte, sizeof(Ept01)> ept01;
+};
+constinit BootState state{};
+
+[[noreturn]] void refuse_input(const BootError& error) {
+    panic_begin();
+    if (error.value) {
+        log::line(error.what, " ", log::hex(*error.value));
+    } else {
+        log::line(error.what);
+    }
+    refuse_finish();
+}
+
+// Copies the information structure, which lies in memory that L1 will get, and parses the copy.
+void read_multiboot(std::uint32_t magic, std::uint32_t address) {
+    if (magic != multiboot2_magic) {
+        refuse("not started by a Multiboot2 boot loader (EAX is ", log::hex(magic),
+               "); start Flatback with GRUB 2's multiboot2");
+    }
+    const auto* const source = static_cast<const std::byte*>(direct_map(x86::Hpa{address}));
+    std::uint32_t size = 0;
+    std::memcpy(&size, source, sizeof size);
+    if (size > state.multiboot_bytes.size()) {
+        refuse("the boot loader's information takes ", size,
+               " bytes; shorten command lines or pass fewer modules");
+    }
+    std::memcpy(state.multiboot_bytes.data(), source, size);
+    auto parsed = parse_multiboot2({state.multiboot_bytes.data(), size});
+    if (!parsed) refuse_input(parsed.error());
+    state.multiboot = *parsed;
+    state.memory = state.multiboot.memory;
+}
+
+Options read_options() {
+    const auto options = parse_options(state.multiboot.command_line);
+    if (!options) {
+        refuse("\"", options.error().word, "\" is not an option; there are: ", valid_options);
+    }
+    log::set_level(options->log);
+    return *options;
+}
+
+// The highest memory below 4 GB, because L1 images want low memory, clear of what GRUB has put there.
+PhysicalRange choose_region() {
+    InlineVector<PhysicalRange, Multiboot2Information::most_modules + 1> occupied;
+    static_cast<void>(occupied.push_back(loaded_image()));
+    for (const Module& module : state.multiboot.modules.items())
+        static_cast<void>(occupied.push_back(module.range));
+    const auto region =
+        state.memory.find_highest(region_size, x86::page_size_2m, region_limits, occupied.items());
+    if (!region) {
+        refuse("there are no ", region_size >> 20,
+               " MB of free memory below 4 GB for L0; give the machine more memory");
+    }
+    return *region;
+}
+
+void keep_this_processor_only() {
+    const auto change = keep_one_processor(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
+                                           direct_map_size(), state.multiboot.rsdp, own_apic_id());
+    if (!change) {
+        log::info("warning: ", change.error().what, " ", log::hex(change.error().value.value_or(0)),
+                  "; other processors stay visible to L1, which must not start them");
+    } else if (change->disabled != 0) {
+        log::info("this machine has ", change->processors,
+                  " processors; L1 gets one, the others are marked absent in ACPI");
+    }
+    {
+        const WritableFirmwareShadow writable;
+        const auto older = keep_one_processor_in_multiprocessor_table(
+            static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(), own_apic_id());
+        if (older.read_only)
+            log::info(
+                "warning: the MultiProcessor Specification's table cannot be written; it still lists "
+                "processors that L1 does not have");
+    }
+    // Without a table there may be others all the same.
+    if (!state.result.options.hypervisor || (change && change->listed == 1)) return;
+    InlineVector<PhysicalRange, Multiboot2Information::most_modules> occupied;
+    for (const Module& module : state.multiboot.modules.items())
+        static_cast<void>(occupied.push_back(module.range));
+    park_other_processors(change ? change->disabled : 0, state.result.processor, state.pages, state.memory,
+                          occupied.items());
+}
+
+// Before anything is loaded below 1 MB.
+void close_system_management() {
+    lock_smram();
+    const BootApic apic;
+    if (!state.result.options.hypervisor || !apic.is_enabled()) return;
+    const std::array this_processor{own_apic_id()};
+    if (move_system_management_bases(apic, this_processor, state.pages) != 0)
+        log::info("the firmware has no handler of system-management interrupts: they do nothing");
+}
+
+// Where the chipset keeps the base of the ports: PMBASE, at the same place in Intel's PIIX4 (290562, 6.2.16)
+// and in the ISA bridge of its later chipsets (ICH9: 316972, 13.1.13). 0: not there, or it has another value.
+std::uint32_t find_port_base(const SleepControl& control) {
+    constexpr std::uint32_t intel = 0x8086;
+    constexpr std::uint32_t piix4_power_management = 0x7113;
+    constexpr std::uint32_t isa_bridge = 0x0601;
+    constexpr std::uint32_t base_offset = 0x40;
+    constexpr std::uint32_t request_offset = 5;  // of the second byte of PM1a control
+    for (std::uint32_t number = 0; number < 32 * 8; ++number) {
+        const pci::Function function{.device = number / 8, .function = number % 8};
+        const std::uint32_t identifier = pci::read_32(function, 0);
+        if ((identifier & 0xFFFF) != intel) continue;
+        const bool known = identifier >> 16 == piix4_power_management ||
+                           (number == 31 * 8 && pci::read_32(function, 8) >> 16 == isa_bridge);
+        if (!known) continue;
+        const std::uint32_t base = pci::read_32(function, base_offset) & 0xFFC0;
+        for (const std::uint16_t port : control.requests()) {
+            if (port == base + request_offset) return pci::address_of(function, base_offset);
+        }
+    }
+    return 0;
+}
+
+void hide_sleep() {
+    if (!state.result.options.hypervisor) return;
+    state.result.sleep = find_sleep_control(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
+                                            direct_map_size(), state.multiboot.rsdp);
+    if (state.result.sleep.in_memory)
+        log::info(
+            "warning: ACPI's sleep registers are in memory, where L0 does not watch them; L1 must not "
+            "suspend the machine");
+    if (!state.result.sleep.requests().empty() && !state.result.sleep.tells_power_off()) {
+        log::info(
+            "warning: ACPI's tables do not tell how the machine is switched off, so that L0 does not "
+            "watch its sleep registers; L1 must not suspend it");
+        state.result.sleep = {};
+    }
+    state.result.sleep.base_register = find_port_base(state.result.sleep);
+    const auto hidden = hide_sleep_states(static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(),
+                                          state.multiboot.rsdp);
+    if (!hidden)
+        log::info("warning: ", hidden.error().what, " ", log::hex(hidden.error().value.value_or(0)),
+                  "; L1 must not suspend the machine to memory, from which it would wake without L0");
+}
+
+// Every way by which L1 may ask for memory says the same from here on.
+MemoryMap memory_of_l1() {
+    MemoryMap memory = state.memory;
+    if (!memory.add(state.result.region, MemoryKind::reserved)) {
+        refuse_input(BootError{"the memory map has too many ranges", MemoryMap::capacity});
+    }
+    if (const auto hooked =
+            hook_firmware_memory_calls(static_cast<std::byte*>(direct_map(x86::Hpa{0})), memory);
+        !hooked) {
+        log::info("warning: ", hooked.error().what, " ", log::hex(hooked.error().value.value_or(0)),
+                  "; the firmware's calls go on to name L0's memory usable");
+    }
+    return memory;
+}
+
+void load_l1_image() {
+    LoadRequest request{.physical = static_cast<std::byte*>(direct_map(x86::Hpa{0})),
+                        .physical_size = direct_map_size(),
+                        .memory = memory_of_l1(),
+                        .modules = state.multiboot.modules.items(),
+                        .loader_name = state.multiboot.loader_name,
+                        .boot_device = state.multiboot.boot_device,
+                        .vbe = state.multiboot.vbe,
+                        .framebuffer = state.multiboot.framebuffer,
+                        .rsdp = state.multiboot.rsdp,
+                        .has_text_screen = state.multiboot.has_text_screen};
+    const auto start = load_l1(request);
+    if (!start) refuse_input(start.error());
+    state.result.l1 = *start;
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information) {
+    serial::initialize();
+    log::line("FLATBACK stage l0");
+    load_descriptor_tables();
+    for (const Constructor* constructor = constructors_start; constructor != constructors_end;
+         ++constructor) {
+        (*constructor)();
+    }
+    BootResult& result = state.result;
+    read_multiboot(magic, information);
+    result.options = read_options();
+    result.processor = check_processor(result.options);
+    if (!result.processor.has_vpid) result.options.nested_vpid = NestedVpid::off;
+    result.region = choose_region();
+    log::info("L0 lives at ", log::hex(result.region.start), " to ", log::hex(result.region.end), ", ",
+              image_size() / 1024, " KB of image");
+
+    state.pages.add({result.region.start + image_size(), result.region.end});
+    relocate(result.region.start, state.pages, result.processor, state.memory.end_of_memory());
+
+    const MemoryTypes types = read_memory_types(result.processor.physical_address_width);
+    result.memory = &state.memory;
+    result.pages = &state.pages;
+    result.ept01 = new (state.ept01.data()) Ept01(state.pages, types, result.region, result.processor);
+    log::info("EPT of L1: ", result.ept01->size() >> 30, " GB, ",
+              state.pages.total_pages() - state.pages.free_pages(), " pages of L0's pool used, ",
+              state.pages.free_pages(), " free");
+    close_system_management();
+    keep_this_processor_only();
+    hide_sleep();
+    load_l1_image();
+    log::info("L1 loaded: starts at ", log::hex(result.l1.rip),
+              result.l1.mode == L1Start::Mode::long_mode ? " in long mode" : " in protected mode");
+    if (!result.options.hypervisor) {
+        if (result.l1.mode != L1Start::Mode::long_mode)
+            refuse("hypervisor=off starts Linux only; a Multiboot L1 needs no L0 for that");
+        start_without_hypervisor(result);
+    }
+    run_l1(result);
+}
+
+}  // namespace flatback::metal

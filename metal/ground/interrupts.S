@@ -1,0 +1,83 @@
+// Interrupt and exception stubs of L0. L0 runs with interrupts disabled; what arrives here is a fault of L0's own (some
+// with a fixup), an NMI, or an external interrupt in the short window that metal/ground/interrupts.cpp opens.
+        .text
+        .altmacro
+        .macro stub vector
+        .balign 16
+        .if (\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21)
+        .else
+        pushq $0
+        .endif
+        pushq $\vector
+        jmp interrupt_common
+        .endm
+
+        .balign 16
+        .globl interrupt_stubs
+interrupt_stubs:
+        .set vector, 0
+        .rept 256
+        stub %vector
+        .set vector, vector + 1
+        .endr
+
+        // The same without error codes: in the window for external interrupts every vector is one, even those below 32,
+        // where an unprogrammed 8259 delivers. Exceptions cannot happen there; NMI and #MC have no error code.
+        .macro window_stub vector
+        .balign 16
+        pushq $0
+        pushq $\vector
+        jmp interrupt_common
+        .endm
+
+        .balign 16
+        .globl window_stubs
+window_stubs:
+        .set vector, 0
+        .rept 256
+        window_stub %vector
+        .set vector, vector + 1
+        .endr
+
+interrupt_common:
+        pushq %r15
+        pushq %r14
+        pushq %r13
+        pushq %r12
+        pushq %r11
+        pushq %r10
+        pushq %r9
+        pushq %r8
+        pushq %rdi
+        pushq %rsi
+        pushq %rbp
+        pushq %rsp
+        pushq %rbx
+        pushq %rdx
+        pushq %rcx
+        pushq %rax
+        cld
+        movq %rsp, %rdi                 // InterruptFrame&
+        subq $8, %rsp                   // 23 words lie on a stack that was aligned to 16
+        call handle_interrupt
+        addq $8, %rsp
+        popq %rax
+        popq %rcx
+        popq %rdx
+        popq %rbx
+        popq %rbp
+        popq %rbp
+        popq %rsi
+        popq %rdi
+        popq %r8
+        popq %r9
+        popq %r10
+        popq %r11
+        popq %r12
+        popq %r13
+        popq %r14
+        popq %r15
+        addq $16, %rsp
+        iretq
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,78 @@
+// The serial log: `log::info("text ", value, ", ", log::hex(address))`. Lines of L0's own start with "[L0] ".
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "metal/ground/options.hpp"
+#include "x86/address.hpp"
+
+namespace flatback::metal::log {
+
+struct Hex {
+    std::uint64_t value;
+    unsigned digits;  // at least so many, zero-padded
+    bool prefix = true;
+};
+template <std::unsigned_integral T>
+[[nodiscard]] constexpr Hex hex(T value, unsigned digits = 1) {
+    return {value, digits};
+}
+template <typename Space>
+[[nodiscard]] constexpr Hex hex(x86::Address<Space> address, unsigned digits = 1) {
+    return {address.value(), digits};
+}
+
+// Without 0x.
+[[nodiscard]] constexpr Hex digits(std::uint64_t value, unsigned least) {
+    return {value, least, false};
+}
+
+void set_level(LogLevel level);
+[[nodiscard]] LogLevel level();
+
+void write(std::string_view text);
+void write(Hex value);
+void write_unsigned(std::uint64_t value);
+void write_signed(std::int64_t value);
+
+// Integers print in decimal, Hex as 0x…, addresses as Hex, bool as true/false, enumerations as their number.
+template <typename T>
+void write_value(const T& value) {
+    if constexpr (std::is_same_v<T, bool>) {
+        write(value ? std::string_view{"true"} : std::string_view{"false"});
+    } else if constexpr (std::is_same_v<T, char>) {
+        write(std::string_view{&value, 1});
+    } else if constexpr (std::is_same_v<T, Hex>) {
+        write(value);
+    } else if constexpr (std::is_enum_v<T>) {
+        write_unsigned(static_cast<std::uint64_t>(value));
+    } else if constexpr (std::signed_integral<T>) {
+        write_signed(value);
+    } else if constexpr (std::unsigned_integral<T>) {
+        write_unsigned(value);
+    } else if constexpr (requires { hex(value); }) {
+        write(hex(value));
+    } else {
+        write(std::string_view{value});
+    }
+}
+
+// The values one after another and the end of the line, with nothing in front.
+template <typename... Values>
+void line(const Values&... values) {
+    (write_value(values), ...);
+    write("\n");
+}
+template <typename... Values>
+void info(const Values&... values) {
+    if (level() >= LogLevel::info) line("[L0] ", values...);
+}
+template <typename... Values>
+void debug(const Values&... values) {
+    if (level() >= LogLevel::debug) line("[L0] ", values...);
+}
+
+}  // namespace flatback::metal::log

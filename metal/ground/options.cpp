@@ -1,0 +1,61 @@
+#include "metal/ground/options.hpp"
+
+namespace flatback::metal {
+namespace {
+
+// False if the word is not one of valid_options.
+bool apply(std::string_view word, Options& options) {
+    if (word == "nested-vpid=mapped") {
+        options.nested_vpid = NestedVpid::mapped;
+    } else if (word == "nested-vpid=single") {
+        options.nested_vpid = NestedVpid::single;
+    } else if (word == "nested-vpid=off") {
+        options.nested_vpid = NestedVpid::off;
+    } else if (word == "shadow-vmcs=on") {
+        options.shadow_vmcs = true;
+    } else if (word == "shadow-vmcs=off") {
+        options.shadow_vmcs = false;
+    } else if (word == "hypervisor=on") {
+        options.hypervisor = true;
+    } else if (word == "hypervisor=off") {
+        options.hypervisor = false;
+    } else if (word == "vpid=on") {
+        options.vpid = true;
+    } else if (word == "vpid=off") {
+        options.vpid = false;
+    } else if (word == "huge-pages=on") {
+        options.huge_pages = true;
+    } else if (word == "huge-pages=off") {
+        options.huge_pages = false;
+    } else if (word == "trace=on") {
+        options.trace = true;
+    } else if (word == "trace=off") {
+        options.trace = false;
+    } else if (word == "log=quiet") {
+        options.log = LogLevel::quiet;
+    } else if (word == "log=info") {
+        options.log = LogLevel::info;
+    } else if (word == "log=debug") {
+        options.log = LogLevel::debug;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+std::expected<Options, OptionError> parse_options(std::string_view command_line) {
+    constexpr std::string_view blanks = " \t\r\n";
+    Options options;
+    while (true) {
+        const std::size_t start = command_line.find_first_not_of(blanks);
+        if (start == std::string_view::npos) return options;
+        command_line.remove_prefix(start);
+        const std::string_view word = command_line.substr(0, command_line.find_first_of(blanks));
+        if (!apply(word, options)) return std::unexpected(OptionError{word});
+        command_line.remove_prefix(word.size());
+    }
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,44 @@
+// All of L0's state of one processor, in one object.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "metal/l0/port.hpp"
+#include "nested/vcpu.hpp"
+
+namespace flatback::metal {
+
+struct Cpu;
+
+// What metal/l0/entry.S works on: an exit pushes the guest's registers into it, from its end downward.
+struct ExitFrame {
+    GuestRegisters registers{};
+    std::uint64_t stack_top = 0;  // of L0's stack; the word there points back to this frame
+    Cpu* cpu = nullptr;
+};
+static_assert(offsetof(ExitFrame, registers) == 0);
+static_assert(offsetof(ExitFrame, stack_top) == 128);
+
+struct Cpu {
+    ExitFrame frame;
+    MetalPort port;
+    nested::Capabilities capabilities;
+    x86::Hpa vmcs01;
+    NestedVpid mode = NestedVpid::mapped;
+    nested::NestedVcpu<MetalPort> vcpu;
+
+    Cpu(BootResult& boot, tag::VpidPool& pool, x86::Hpa vmcs01_page, const nested::Capabilities& promised,
+        const nested::Configuration& configuration)
+        : port(frame.registers, boot),
+          capabilities(promised),
+          vmcs01(vmcs01_page),
+          vcpu(port, capabilities, pool, vmcs01_page, configuration) {
+        frame.cpu = this;
+    }
+};
+
+// Fills vmcs01, which must be the current VMCS, so that L1 starts as its boot protocol has it.
+void set_up_vmcs01(Cpu& cpu, const BootResult& boot);
+
+}  // namespace flatback::metal

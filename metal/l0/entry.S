@@ -1,0 +1,96 @@
+// VM entry and VM exit. HOST_RSP of every VMCS points just past ExitFrame::registers, so that the exit saves the guest's
+// registers into the frame by pushing them; ExitFrame::stack_top follows the registers (asserted in metal/l0/cpu.hpp).
+        .text
+        .globl vm_exit_entry, vm_first_entry
+        .globl enter_guest, entry_tests_flag, entry_resumes, entry_launches, entry_looks_again, entry_has_looked
+        .balign 64
+vm_exit_entry:
+        pushq %r15
+        pushq %r14
+        pushq %r13
+        pushq %r12
+        pushq %r11
+        pushq %r10
+        pushq %r9
+        pushq %r8
+        pushq %rdi
+        pushq %rsi
+        pushq %rbp
+        pushq %rsp                      // a placeholder: the guest's RSP lives in the VMCS
+        pushq %rbx
+        pushq %rdx
+        pushq %rcx
+        pushq %rax
+        movq %rsp, %rdi                 // ExitFrame&
+        movq 128(%rdi), %rsp            // ExitFrame::stack_top
+        call *exit_handler(%rip)
+        // falls through
+enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame is found at the stack's top
+        // The last look. From here to the entry an NMI makes L0 look again (metal/ground/entry_window.hpp), by the address that it
+        // interrupts: nothing here writes to the frame, and behind TESTB the zero flag tells what al was.
+        cmpb $0, _ZN8flatback5metal9nmi_stateE(%rip)
+        jne 3f
+4:      movq (%rsp), %rsp               // the frame, whose address lies there
+entry_tests_flag:
+        testb %al, %al
+        popq %rax
+        popq %rcx
+        popq %rdx
+        popq %rbx
+        popq %rbp                       // skips the placeholder
+        popq %rbp
+        popq %rsi
+        popq %rdi
+        popq %r8
+        popq %r9
+        popq %r10
+        popq %r11
+        popq %r12
+        popq %r13
+        popq %r14
+        popq %r15
+        jnz entry_launches
+entry_resumes:
+        vmresume
+        jmp 2f
+entry_launches:
+        vmlaunch
+2:      // VMfail: RSP is just past the registers, which are unchanged.
+        pushq %r15
+        pushq %r14
+        pushq %r13
+        pushq %r12
+        pushq %r11
+        pushq %r10
+        pushq %r9
+        pushq %r8
+        pushq %rdi
+        pushq %rsi
+        pushq %rbp
+        pushq %rsp
+        pushq %rbx
+        pushq %rdx
+        pushq %rcx
+        pushq %rax
+        movq %rsp, %rdi
+        movq 128(%rdi), %rsp
+        call handle_failed_entry
+        jmp enter_guest
+
+3:      // An NMI came while L0 ran; its delivery may change which guest is entered, and how.
+        movq (%rsp), %rdi
+        movzbl %al, %esi
+        call deliver_nmi
+entry_looks_again:
+        cmpb $2, _ZN8flatback5metal9nmi_stateE(%rip)    // NmiState::came: one that came meanwhile
+        je 3b
+        jmp 4b
+entry_has_looked:
+
+// void vm_first_entry(ExitFrame&, bool launch): enters the guest for the first time and never returns.
+vm_first_entry:
+        movq 128(%rdi), %rsp
+        movl %esi, %eax
+        jmp enter_guest
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,157 @@
+// L0 proper: into VMX operation, one L1 started, and from then on only its exits.
+#include <new>
+
+#include "metal/ground/faulting_instructions.hpp"
+#include "metal/ground/instructions.hpp"
+#include "metal/ground/interrupts.hpp"
+#include "metal/ground/log.hpp"
+#include "metal/ground/panic.hpp"
+#include "metal/ground/serial.hpp"
+#include "metal/l0/cpu.hpp"
+#include "metal/l0/exit_handler.hpp"
+#include "metal/l0/hole_writes.hpp"
+#include "metal/l0/l1_exits.hpp"
+#include "metal/l0/recorder.hpp"
+#include "metal/memory/page_pool.hpp"
+#include "tag/owed_flush.hpp"
+#include "vmx/field.hpp"
+
+namespace flatback::metal {
+
+namespace {
+
+alignas(tag::VpidPool) std::byte vpid_storage[sizeof(tag::VpidPool)];
+// Storage for the one processor's state; SMP will have one each.
+alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
+constexpr std::uint64_t stack_size = 32768;
+alignas(4096) std::byte exit_stack[stack_size];
+
+}  // namespace
+
+extern "C" {
+
+void vm_first_entry(ExitFrame& frame, bool launch);
+
+nested::Entry handle_exit(ExitFrame& frame) {
+    Cpu& cpu = *frame.cpu;
+    const std::uint32_t reason = get(vmx::field::exit_reason);
+    if (cpu.vcpu.in_l2()) return cpu.vcpu.handle_l2_exit(reason);
+    return handle_l1_exit(cpu, reason);
+}
+
+nested::Entry (*exit_handler)(ExitFrame&) = handle_exit;
+
+// An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
+nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
+    Cpu& cpu = *frame.cpu;
+    // One instruction, behind which L0 has the guest again: to put it off for an NMI that cannot be given
+    // would keep the guest there for ever.
+    if (hole_write_is_under_way()) {
+        nmi_state = NmiState::waits;
+        return entry;
+    }
+    // What is entered now is no longer what the trace says: one exit and one entry more make it true.
+    const bool from_l2 = cpu.vcpu.in_l2();
+    const std::uint64_t l2_rip = get(vmx::field::guest_rip);
+    const auto l2 = cpu.vcpu.running();
+    // Cleared first: one that comes meanwhile is another, and is to wait for the first.
+    bool delivered;
+    do {
+        nmi_state = NmiState::none;
+        delivered = cpu.vcpu.deliver_nmi(entry);
+    } while (delivered && nmi_state != NmiState::none);
+    if (!delivered) nmi_state = NmiState::waits;
+    if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
+    return entry;
+}
+
+nested::Entry handle_failed_entry(ExitFrame& frame) {
+    Cpu& cpu = *frame.cpu;
+    const std::uint32_t error = get(vmx::field::vm_instruction_error);
+    recorder::record_refused_entry(cpu, error);
+    put_off_hole_write(cpu);
+    if (!cpu.vcpu.handle_failed_entry(error))
+        panic("the processor refused vmcs01, VM-instruction error ", error);
+    recorder::record_entry(cpu);
+    return nested::Entry::vmresume;
+}
+
+}  // extern "C"
+
+void run_l1(BootResult& boot) {
+    const vmx::Capabilities& hardware = boot.processor.capabilities;
+    const auto vmx_page = [&](const char* what) {
+        auto* page = static_cast<std::uint32_t*>(boot.pages->allocate_page_or_panic(what));
+        *page = hardware.basic.revision();
+        return physical_of(page);
+    };
+    const x86::Hpa vmxon_region = vmx_page("the VMXON region");
+    const x86::Hpa vmcs01 = vmx_page("vmcs01");
+
+    // Without CR4.MCE a machine check in L0 is a shutdown that nothing tells of
+    // (metal/ground/machine_check.hpp).
+    constexpr std::uint64_t wanted = x86::cr4::vmx_enable | x86::cr4::machine_check_enable;
+    const std::uint64_t cr4 = (read_cr4() | hardware.cr4.fixed0 | wanted) & hardware.cr4.fixed1;
+    const std::uint64_t cr0 = (read_cr0() | hardware.cr0.fixed0) & hardware.cr0.fixed1;
+    // XSETBV is executed here for L1.
+    const bool has_xsave = (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_xsave) != 0;
+    asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0),
+                 "r"(cr4 | (has_xsave ? x86::cr4::xsave_enable : 0))
+                 : "memory");
+    // What the firmware may have left there L1 must not have either (host/msrs.hpp).
+    if (const auto states = try_read_msr(x86::msr::ia32_xss)) {
+        if ((*states & host::hidden::state_components) != 0)
+            write_msr(x86::msr::ia32_xss, *states & ~std::uint64_t{host::hidden::state_components});
+    }
+    vmxon(vmxon_region);
+    vmclear(vmcs01);
+    vmptrld(vmcs01);
+
+    // Asked once: hypervisors beneath, and old processors, have fewer fields than there are.
+    nested::FieldSet fields;
+    for (std::size_t index = 0; index < vmx::field_count; ++index) {
+        if (try_vmread(vmx::all_fields[index].encoding)) fields.insert(index);
+    }
+    static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
+    const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
+    const nested::Capabilities promised = nested::make_capabilities(
+        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields);
+    auto& vpids = *new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tag::VpidPool::most_tags : 0);
+    Cpu& cpu = *new (cpu_storage) Cpu(boot, vpids, vmcs01, promised,
+                                      {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});
+    cpu.mode = boot.options.nested_vpid;
+    cpu.port.set_promise(&cpu.capabilities.promised);
+    // The exit stub finds the frame again at the top of its stack.
+    auto* top = reinterpret_cast<std::uint64_t*>(exit_stack + stack_size - 16);
+    *top = reinterpret_cast<std::uint64_t>(&cpu.frame);
+    cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
+
+    if (boot.options.trace) recorder::set_up(*boot.pages);
+    prepare_hole_writes(boot);
+    set_panic_report(recorder::print_last_events);
+    set_up_vmcs01(cpu, boot);
+    cpu.vcpu.prepare_first_entry();
+    log::info("nested VPID ",
+              policy == tag::Policy::mapped   ? "mapped"
+              : policy == tag::Policy::single ? "single"
+                                              : "off",
+              ", ", cpu.vcpu.tag_capacity(), " slots; VMCS shadowing ",
+              cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ", boot.pages->free_pages() * 4,
+              " KB left for tables");
+    log::line("FLATBACK text l0.vmcs01 ", log::hex(vmcs01));
+    announce_mark();
+    log::line("FLATBACK stage l1-entry");
+    // The last record before L1: by it the tools know that what follows may be L1's.
+    log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
+    serial::drain();  // L1 may set the UART up anew, which cuts what is still in it
+    recorder::record_entry(cpu);
+    vm_first_entry(cpu.frame, true);
+    panic("vm_first_entry returned");
+}
+
+}  // namespace flatback::metal
+
+// A flush that L0 took and neither ran nor kept: stale translations may be next, so this is where L0 stops.
+void flatback::tag::unpaid_flush(const FlushTarget& target) noexcept {
+    metal::panic("a TLB flush of tag ", tag::raw(target.tag), " was dropped");
+}

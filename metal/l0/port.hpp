@@ -1,0 +1,193 @@
+// What real VT-x gives the engine (nested/port.hpp).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "host/local_apic.hpp"
+#include "host/memory_type_registers.hpp"
+#include "host/msr_bitmap.hpp"
+#include "metal/boot/boot_result.hpp"
+#include "metal/ground/interrupts.hpp"
+#include "metal/ground/vmx_instructions.hpp"
+#include "metal/l0/flush_recorder.hpp"
+#include "metal/memory/address_space.hpp"
+#include "metal/memory/ept01.hpp"
+#include "metal/memory/written_pages.hpp"
+#include "nested/entry/checks_table.hpp"
+#include "nested/entry/msr_list.hpp"
+#include "nested/notice.hpp"
+#include "nested/port.hpp"
+#include "nested/vmcs/vmcs12.hpp"
+
+namespace flatback::metal {
+
+// The guest's general registers as metal/l0/entry.S saves them, in the order of their numbers. RSP is in the
+// VMCS.
+struct GuestRegisters {
+    std::uint64_t by_number[16];
+};
+
+// L1's view of the APIC's page, by EPT01, and the real one.
+class RealApic final {
+public:
+    explicit RealApic(BootResult& boot);
+    [[nodiscard]] std::uint32_t read_page(std::uint32_t offset) const;
+    void write_page(std::uint32_t offset, std::uint32_t value) const;
+    [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t msr) const;
+    [[nodiscard]] bool write_msr(std::uint32_t msr, std::uint64_t value) const;
+    [[nodiscard]] std::uint32_t x2apic_id() const;
+    [[nodiscard]] bool has_x2apic() const;
+    [[nodiscard]] bool place_page(std::optional<std::uint64_t> address);
+    [[nodiscard]] bool take_interrupt() const;
+    // Where the real page lies.
+    [[nodiscard]] std::uint64_t home() const { return home_; }
+    // Whether EPT01 has changed since this was last asked.
+    [[nodiscard]] bool take_change() {
+        const bool changed = changed_;
+        changed_ = false;
+        return changed;
+    }
+
+private:
+    BootResult& boot_;
+    std::uint64_t home_;                  // where the real page lies
+    std::uint64_t* elsewhere_ = nullptr;  // the entry of EPT01 that leads there instead of the one of `home_`
+    std::uint64_t was_elsewhere_ = 0;     // what it led to before
+    std::uint64_t at_home_ = 0;           // what the entry of `home_` led to at first
+    std::size_t pages_taken_ = 0;
+    bool changed_ = false;
+};
+static_assert(host::ApicHardware<RealApic>);
+
+class MetalPort final {
+public:
+    MetalPort(GuestRegisters& registers, BootResult& boot);
+
+    [[gnu::always_inline]] std::uint64_t vmread(std::uint32_t encoding) { return metal::vmread(encoding); }
+    [[gnu::always_inline]] void vmwrite(std::uint32_t encoding, std::uint64_t value) {
+        metal::vmwrite(encoding, value);
+    }
+    void load_vmcs(x86::Hpa page) { vmptrld(page); }
+    void clear_vmcs(x86::Hpa page) { vmclear(page); }
+    std::uint32_t hardware_vmcs_revision() { return revision_; }
+    void write_host_state();
+
+    void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                 tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none) {
+        if (recorder::recording) [[unlikely]]
+            recorder::record_flush_tag(cpu(), type, tag, linear_address, cause, vpid12);
+        metal::invvpid(type, vmx::InvvpidDescriptor::make(tag::raw(tag), linear_address.value()));
+    }
+    void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown) {
+        if (recorder::recording) [[unlikely]]
+            recorder::record_flush_ept(cpu(), type, eptp, cause);
+        metal::invept(type, {eptp.value, 0});
+    }
+
+    // L1's memory is the machine's, but for L0's region, what lies beyond the direct map, and the page of a
+    // local APIC that L1 has switched off or moved: there it is a page of ones, and what is written to it is
+    // gone at the next call. Devices' registers are reachable too: an L1 that keeps its tables there gets
+    // what it asked for.
+    std::byte* l1_page(x86::Gpa<x86::L1> address) {
+        const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
+        if (page >= direct_map_end_ || page - special_start_ < special_size_) [[unlikely]]
+            return special_page(x86::Gpa<x86::L1>{page});
+        auto* found = reinterpret_cast<std::byte*>(direct_map_base + page);
+        if (found == nullptr) __builtin_unreachable();  // so that callers' tests for null cost nothing
+        return found;
+    }
+    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
+        return written_pages_.unwritten_since_last_asked(page);
+    }
+    nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
+
+    std::optional<x86::Hpa> allocate_page();
+    std::uint64_t* page(x86::Hpa address) {
+        return reinterpret_cast<std::uint64_t*>(direct_map_base + address.value());
+    }
+
+    std::uint64_t& general_register(unsigned number) { return registers_.by_number[number]; }
+    void set_cr2(std::uint64_t value) { asm volatile("mov %0, %%cr2" ::"r"(value)); }
+    std::uint64_t debug_address(unsigned number);
+    std::uint32_t protection_key_rights();
+    // MSRs that live in no VMCS.
+    std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
+    bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
+    x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
+    // The ports by which a guest could ask for a sleep state (metal/firmware/sleep_requests.hpp).
+    x86::Hpa l0_io_bitmap(unsigned half) { return io_bitmaps_[half]; }
+    [[nodiscard]] bool keeps_ports() const { return !boot_.sleep.requests().empty(); }
+    bool handle_io();
+    bool keep_unwritten(x86::Gpa<x86::L1> page) { return written_pages_.keep_unwritten(page); }
+    vmx::Eptp ept01_pointer() { return ept01_pointer_; }
+    bool handle_ept01_violation(std::uint64_t guest_physical);
+    bool let_write_vanish();
+
+    void return_nmi() {
+        nmi_state = NmiState::came;
+        unblock_nmis();
+    }
+
+    tag::Cpu cpu() { return tag::Cpu{0}; }
+    void notice(nested::Notice what, std::uint64_t detail);
+    void notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12);
+    void notice(nested::Notice what, const nested::RefusedMsr& refused);
+    [[noreturn]] void l1_shutdown(const char* why);
+    [[noreturn]] void fatal(const char* why);
+
+    // Optional of the engine's: an MSR that L1 wrote has moved a page in EPT01.
+    [[nodiscard]] bool take_ept01_change() {
+        if (!real_apic_.take_change()) return false;
+        widen_special_pages(real_apic_.home());
+        widen_special_pages(apic_.base() & x86::apic_base::address_mask);
+        return true;
+    }
+
+    // What L1's capability MSRs say; set once the engine's promise is made.
+    void set_promise(const vmx::Capabilities* promised) { promised_ = promised; }
+    [[nodiscard]] bool apic_enabled() const { return apic_.enabled(); }
+
+    // For host/msrs.hpp.
+    [[nodiscard]] const vmx::Capabilities* promise() const { return promised_; }
+    [[nodiscard]] host::MsrBitmap msr_bitmap() { return host::MsrBitmap{msr_bitmap_words_}; }
+    [[nodiscard]] host::LocalApic<RealApic>& local_apic() { return apic_; }
+    [[nodiscard]] host::MemoryTypeRegisters& memory_types() { return memory_type_registers_; }
+    [[nodiscard]] static std::optional<std::uint64_t> read_processor_msr(std::uint32_t msr);
+    [[nodiscard]] static bool write_processor_msr(std::uint32_t msr, std::uint64_t value);
+    [[nodiscard]] static bool takes_debugctl(std::uint64_t value);
+
+private:
+    // A page of ones, anew at each call.
+    std::byte* no_memory();
+    std::byte* special_page(x86::Gpa<x86::L1> page);
+    void widen_special_pages(std::uint64_t page);
+    void make_io_bitmaps();
+
+    GuestRegisters& registers_;
+    BootResult& boot_;
+    const vmx::Capabilities* promised_ = nullptr;
+    std::uint32_t revision_;
+    std::uint64_t direct_map_end_;
+    // What is not as it is everywhere lies within: L0's region, and the APIC's pages once L1 has changed
+    // them. Never narrowed again; what it holds besides is found as EPT01 has it.
+    std::uint64_t special_start_;
+    std::uint64_t special_size_;
+    vmx::Eptp ept01_pointer_;
+    RealApic real_apic_;
+    host::LocalApic<RealApic> apic_;
+    host::MemoryTypeRegisters memory_type_registers_;
+    WrittenPages written_pages_;
+    x86::Hpa msr_bitmap_{};
+    std::uint64_t* msr_bitmap_words_ = nullptr;
+    std::array<x86::Hpa, 2> io_bitmaps_{};
+    bool told_of_sleep_request_ = false;
+    bool told_of_moved_ports_ = false;
+    x86::Hpa no_memory_{};  // what L0 finds for L1 where L1 has no memory
+};
+
+static_assert(nested::Port<MetalPort>);
+
+}  // namespace flatback::metal

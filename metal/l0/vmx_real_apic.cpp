@@ -1,0 +1,79 @@
+#include "metal/ground/faulting_instructions.hpp"
+#include "metal/ground/instructions.hpp"
+#include "metal/ground/interrupts.hpp"
+#include "metal/l0/port.hpp"
+#include "metal/memory/address_space.hpp"
+#include "metal/memory/page_pool.hpp"
+#include "vmx/ept.hpp"
+#include "x86/cpuid.hpp"
+
+namespace flatback::metal {
+
+namespace bits = vmx::ept_entry;
+
+RealApic::RealApic(BootResult& boot)
+    : boot_(boot), home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask) {
+    // The large page around it is split now, so that L1's first switch of modes takes no longer than another.
+    (void)boot.ept01->leaf_of_4k(x86::Gpa<x86::L1>{home_}, Ept01::Use::to_watch);
+}
+
+std::uint32_t RealApic::read_page(std::uint32_t offset) const {
+    return *static_cast<const volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset}));
+}
+void RealApic::write_page(std::uint32_t offset, std::uint32_t value) const {
+    *static_cast<volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset})) = value;
+}
+std::optional<std::uint64_t> RealApic::read_msr(std::uint32_t msr) const {
+    return try_read_msr(msr);
+}
+bool RealApic::write_msr(std::uint32_t msr, std::uint64_t value) const {
+    return try_write_msr(msr, value);
+}
+bool RealApic::take_interrupt() const {
+    return take_external_interrupt().has_value();
+}
+
+// SDM 2A "CPUID": leaf 0BH where subleaf 0 has a level, else EBX[31:24] of leaf 1.
+std::uint32_t RealApic::x2apic_id() const {
+    constexpr std::uint32_t leaf_topology = 0xb;
+    if (cpuid(x86::cpuid::leaf_vendor).eax >= leaf_topology) {
+        const x86::CpuidResult topology = cpuid(leaf_topology);
+        if ((topology.ebx & 0xffff) != 0) return topology.edx;
+    }
+    return cpuid(x86::cpuid::leaf_features).ebx >> 24;
+}
+bool RealApic::has_x2apic() const {
+    return (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_x2apic) != 0;
+}
+
+// By two entries of EPT01: the one of the real page's address, and the one that leads to it instead.
+bool RealApic::place_page(std::optional<std::uint64_t> address) {
+    // Large pages split for it are never made whole again: so many pages for tables, and it moves no more.
+    constexpr std::size_t most_pages = 64;
+    Ept01& ept01 = *boot_.ept01;
+    const std::size_t free_before = boot_.pages->free_pages();
+    if (address && *address != home_ && pages_taken_ >= most_pages) return false;
+    std::uint64_t* const home = ept01.leaf_of_4k(x86::Gpa<x86::L1>{home_});
+    std::uint64_t* const place = address ? ept01.leaf_of_4k(x86::Gpa<x86::L1>{*address}) : home;
+    pages_taken_ += free_before - boot_.pages->free_pages();
+    if (home == nullptr || place == nullptr) return false;
+
+    if (at_home_ == 0) at_home_ = *home;
+    if (elsewhere_ != nullptr) *elsewhere_ = was_elsewhere_;
+    elsewhere_ = nullptr;
+    if (address && place == home) {
+        *home = at_home_;
+    } else {
+        ept01.make_hole(*home);
+        if (address) {
+            was_elsewhere_ = *place;
+            elsewhere_ = place;
+            *place = home_ | bits::permissions | bits::memory_type(x86::MemoryType::uncacheable);
+        }
+    }
+    invept(vmx::InveptType::single_context, {ept01.pointer().value, 0});
+    changed_ = true;
+    return true;
+}
+
+}  // namespace flatback::metal
