@@ -13,12 +13,15 @@ TEST(Junit, OnlyATestThatRanAndPassedCountsAsPassed) {
     const auto results = parse_junit(
         "<testsuite tests=\"4\">\n"
         "<testcase name=\"a.B.C\" classname=\"a\" time=\"1\" status=\"run\">\n<system-out/></testcase>\n"
-        "<testcase name=\"a.B.D\" classname=\"a\" time=\"1\" status=\"fail\"><failure/></testcase>\n"
+        "<testcase name=\"a.B.D\" classname=\"a\" time=\"1\" status=\"fail\"><failure message=\"\"/>"
+        "<system-out>[ RUN ]\n/r/t.cpp:7: Failure\nValue of: x\n  Actual: 1 &lt; "
+        "2\n</system-out></testcase>\n"
         "<testcase name=\"a.B.E\" classname=\"a\" time=\"1\" status=\"notrun\"></testcase>\n"
         "<testcase name=\"a.B.F\" classname=\"a\" time=\"1\" status=\"disabled\"></testcase></testsuite>\n");
     ASSERT_EQ(results.size(), 4U);
     EXPECT_EQ(results[0].name, "a.B.C");
     EXPECT_TRUE(results[0].passed);
+    EXPECT_EQ(results[1].why, "/r/t.cpp:7: Failure Value of: x");
     for (std::size_t index = 1; index < results.size(); ++index) EXPECT_FALSE(results[index].passed) << index;
 }
 
@@ -29,9 +32,10 @@ TEST(TestReport, CountsAndCloses) {
     testing::internal::CaptureStdout();
     report.pass("a");
     report.pass("b");
-    report.fail("c", "why");
-    EXPECT_EQ(testing::internal::GetCapturedStdout(), "ok      a\nok      b\nFAILED  c: why\n");
-    EXPECT_EQ(report.closing_line(), "2 passed, 1 failed");
+    report.fail("c", "why\nand how");
+    EXPECT_EQ(testing::internal::GetCapturedStdout(), "ok      a\nok      b\nFAILED  c: why\nand how\n");
+    EXPECT_EQ(report.closing(), "\nwhat failed, once more:\nFAILED  c: why\n2 passed, 1 failed");
+    EXPECT_EQ(TestReport{""}.closing(), "0 passed, 0 failed");
 }
 
 TEST(Tidy, TheDatabaseKeepsEachSourceOnceAndNoTests) {

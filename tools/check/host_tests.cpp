@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <pugixml.hpp>
 
 #include "tools/check/source_files.hpp"
 #include "tools/ground/child_process.hpp"
@@ -18,6 +20,18 @@ constexpr std::chrono::seconds format_limit{120};
 constexpr std::chrono::seconds unit_test_limit{900};
 constexpr std::string_view jobs = "2";
 
+// The line of a GoogleTest program that says where, and the one behind it that says what.
+std::string first_failure(std::string_view output) {
+    const std::size_t mark = output.find(": Failure\n");
+    if (mark == std::string_view::npos) return "see below";
+    const std::size_t start = output.rfind('\n', mark) + 1;
+    std::string_view lines = output.substr(start);
+    const std::size_t end = lines.find('\n', lines.find('\n') + 1);
+    std::string line{lines.substr(0, end)};
+    std::ranges::replace(line, '\n', ' ');
+    return line;
+}
+
 }  // namespace
 
 Result<> check_format(TestReport& report) {
@@ -30,18 +44,14 @@ Result<> check_format(TestReport& report) {
 }
 
 std::vector<UnitTestResult> parse_junit(std::string_view xml) {
-    constexpr std::string_view element = "<testcase name=\"";
-    constexpr std::string_view attribute = "status=\"";
     std::vector<UnitTestResult> results;
-    for (std::size_t start = xml.find(element); start != std::string_view::npos;
-         start = xml.find(element, start)) {
-        start += element.size();
-        const std::string_view tag = xml.substr(start, xml.find('>', start) - start);
-        const std::size_t status = tag.find(attribute);
+    pugi::xml_document document;
+    if (!document.load_buffer(xml.data(), xml.size())) return results;
+    for (const pugi::xml_node test : document.child("testsuite").children("testcase")) {
+        UnitTestResult& result = results.emplace_back(test.attribute("name").value());
         // "run" is a test that ran and passed; "fail", "notrun" and "disabled" are not.
-        const bool passed =
-            status != std::string_view::npos && tag.substr(status + attribute.size()).starts_with("run\"");
-        results.push_back({std::string{tag.substr(0, tag.find('"'))}, passed});
+        result.passed = std::string_view{test.attribute("status").value()} == "run";
+        if (!result.passed) result.why = first_failure(test.child_value("system-out"));
     }
     return results;
 }
@@ -63,7 +73,7 @@ Result<> run_unit_tests(TestReport& report) {
     bool any_failed = false;
     for (const UnitTestResult& result : results) {
         any_failed |= !result.passed;
-        report.add(result.name, result.passed, "see below");
+        report.add(result.name, result.passed, result.why);
     }
     if (any_failed) fmt::print("{}\n", last_lines(finished.output));
     if (finished.status != 0 && !any_failed) report.fail("ctest", last_lines(finished.output));

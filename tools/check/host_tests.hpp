@@ -19,9 +19,10 @@ namespace flatback::tools {
 struct UnitTestResult {
     std::string name;
     bool passed = false;
+    std::string why;  // the first line that says what failed, if one does
 };
 
-// The test cases in a JUnit file that ctest has written.
+// The test cases in a JUnit file that ctest has written; none where it is no XML.
 [[nodiscard]] std::vector<UnitTestResult> parse_junit(std::string_view xml);
 
 }  // namespace flatback::tools

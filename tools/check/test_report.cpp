@@ -1,6 +1,7 @@
 #include "tools/check/test_report.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdio>
 
@@ -13,13 +14,15 @@ void TestReport::pass(std::string_view name) {
 }
 
 void TestReport::fail(std::string_view name, std::string_view why) {
-    ++failed_;
+    failures_.push_back(fmt::format("FAILED  {}: {}", name, why.substr(0, why.find('\n'))));
     fmt::print("FAILED  {}: {}\n", name, why);
     std::fflush(stdout);
 }
 
-std::string TestReport::closing_line() const {
-    return fmt::format("{} passed, {} failed", passed_, failed_);
+std::string TestReport::closing() const {
+    std::string text;
+    if (!failures_.empty()) text = fmt::format("\nwhat failed, once more:\n{}\n", fmt::join(failures_, "\n"));
+    return text + fmt::format("{} passed, {} failed", passed_, failures_.size());
 }
 
 }  // namespace flatback::tools

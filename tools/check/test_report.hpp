@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace flatback::tools {
 
@@ -30,14 +31,15 @@ public:
     }
 
     [[nodiscard]] std::size_t passed() const { return passed_; }
-    [[nodiscard]] std::size_t failed() const { return failed_; }
-    // "N passed, N failed"
-    [[nodiscard]] std::string closing_line() const;
+    [[nodiscard]] std::size_t failed() const { return failures_.size(); }
+    // The failed tests once more, each with the first line of its reason: where the output is long, or only
+    // its end is kept, they are found there. Then "N passed, N failed". Without a line's end.
+    [[nodiscard]] std::string closing() const;
 
 private:
     std::string filter_;
     std::size_t passed_ = 0;
-    std::size_t failed_ = 0;
+    std::vector<std::string> failures_;  // a line each
 };
 
 }  // namespace flatback::tools

@@ -16,7 +16,7 @@ Result<ExitStatus> close(const TestReport& report, const std::string& filter) {
     if (report.passed() + report.failed() == 0) {
         return fail(ExitStatus::usage, fmt::format("no test has {} in its name", filter));
     }
-    fmt::print("{}\n", report.closing_line());
+    fmt::print("{}\n", report.closing());
     return report.failed() == 0 ? ExitStatus::success : ExitStatus::incomplete;
 }
 
