@@ -18,6 +18,7 @@
 #include "metal/ground/panic.hpp"
 #include "metal/ground/pci.hpp"
 #include "metal/ground/serial.hpp"
+#include "metal/ground/this_processor.hpp"
 #include "metal/load/loader.hpp"
 #include "metal/load/multiboot2.hpp"
 #include "metal/memory/address_space.hpp"
@@ -228,7 +229,8 @@ void load_l1_image() {
 extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information) {
     serial::initialize();
     log::line("FLATBACK stage l0");
-    load_descriptor_tables();
+    make_interrupt_tables();
+    load_descriptor_tables(first_processor());
     for (const Constructor* constructor = constructors_start; constructor != constructors_end;
          ++constructor) {
         (*constructor)();

@@ -7,7 +7,9 @@
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/machine_check.hpp"
 #include "metal/ground/panic.hpp"
+#include "metal/ground/this_processor.hpp"
 #include "x86/exception.hpp"
+#include "x86/msr.hpp"
 
 extern "C" {
 extern const char interrupt_stubs[], window_stubs[];
@@ -21,24 +23,9 @@ extern const FaultFixup fault_fixups_start[], fault_fixups_end[];
 
 namespace flatback::metal {
 
-volatile NmiState nmi_state = NmiState::none;
-
 namespace {
 
 constexpr std::size_t stub_size = 16;
-constexpr std::size_t stack_size = 8192;
-
-// SDM 3A figure 8-11.
-struct [[gnu::packed]] TaskState {
-    std::uint32_t reserved_0 = 0;
-    std::array<std::uint64_t, 3> stack_by_privilege{};
-    std::uint64_t reserved_1 = 0;
-    std::array<std::uint64_t, 7> interrupt_stacks{};
-    std::uint64_t reserved_2 = 0;
-    std::uint16_t reserved_3 = 0;
-    std::uint16_t io_bitmap_offset = 104;  // past the limit: no bitmap
-};
-static_assert(sizeof(TaskState) == 104);
 
 // SDM 3A figure 6-8.
 struct Gate {
@@ -61,19 +48,14 @@ struct [[gnu::packed]] TableRegister {
 // The stacks of vectors that must not trust the interrupted one.
 enum InterruptStack : std::uint8_t { none = 0, for_nmi = 1, for_double_fault = 2, for_machine_check = 3 };
 
-struct DescriptorTables {
+// Of all processors; written before the second starts.
+struct InterruptTables {
     alignas(16) std::array<Gate, 256> gates;
-    alignas(16) std::array<Gate, 256> window_gates;        // while external interrupts are let in
-    alignas(16) std::array<Gate, 256> parked_gates;        // of processors that only wait
-    alignas(16) std::array<std::uint64_t, 5> descriptors;  // null, code, data, TSS in two
-    alignas(16) TaskState task;
-    alignas(16) std::array<std::array<std::byte, stack_size>, 3> stacks;
+    alignas(16) std::array<Gate, 256> window_gates;  // while external interrupts are let in
+    alignas(16) std::array<Gate, 256> parked_gates;  // of processors that only wait
 };
-constinit DescriptorTables tables{};
-
-// Written by handle_interrupt between STI and CLI only.
-constinit volatile bool window_open = false;
-constinit volatile int window_vector = -1;
+constinit InterruptTables tables{};
+constinit ProcessorLocal first{};
 
 constexpr std::uint8_t interrupt_stack_of(std::size_t vector) {
     switch (static_cast<x86::Vector>(vector)) {
@@ -121,7 +103,11 @@ bool apply_fixup(InterruptFrame& frame) {
 
 }  // namespace
 
-void load_descriptor_tables() {
+ProcessorLocal& first_processor() {
+    return first;
+}
+
+void make_interrupt_tables() {
     fill(tables.gates, interrupt_stubs);
     fill(tables.window_gates, window_stubs);
     fill(tables.parked_gates, interrupt_stubs);
@@ -130,19 +116,23 @@ void load_descriptor_tables() {
         gate(reinterpret_cast<std::uint64_t>(parked_nmi), none);
     tables.parked_gates[static_cast<std::size_t>(x86::Vector::machine_check)] =
         gate(reinterpret_cast<std::uint64_t>(parked_machine_check), none);
-    tables.task = TaskState{};
-    for (std::size_t stack = 0; stack < tables.stacks.size(); ++stack) {
-        tables.task.interrupt_stacks[stack] =
-            reinterpret_cast<std::uint64_t>(tables.stacks[stack].data() + stack_size);
+}
+
+void load_descriptor_tables(ProcessorLocal& local) {
+    local.task = TaskState{};
+    for (std::size_t stack = 0; stack < local.interrupt_stacks.size(); ++stack) {
+        local.task.interrupt_stacks[stack] = reinterpret_cast<std::uint64_t>(
+            local.interrupt_stacks[stack].data() + ProcessorLocal::interrupt_stack_size);
     }
-    const auto task = reinterpret_cast<std::uint64_t>(&tables.task);
+    const auto task = reinterpret_cast<std::uint64_t>(&local.task);
     constexpr std::uint64_t available_task = 0x0000890000000000;  // present, 64-bit TSS, byte granular
-    tables.descriptors = {
+    local.descriptors = {
         0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF,
         available_task | (sizeof(TaskState) - 1) | (task & 0xFFFFFF) << 16 | (task >> 24 & 0xFF) << 56,
         task >> 32};
 
-    const TableRegister gdt{sizeof(tables.descriptors) - 1, gdt_base()};
+    const TableRegister gdt{sizeof local.descriptors - 1,
+                            reinterpret_cast<std::uint64_t>(local.descriptors.data())};
     asm volatile(
         "lgdt %0\n"
         "pushq %1\n"
@@ -157,36 +147,39 @@ void load_descriptor_tables() {
         :
         : "m"(gdt), "i"(selector::code), "r"(std::uint32_t{selector::data}), "r"(selector::task)
         : "rax", "memory");
+    write_msr(x86::msr::ia32_gs_base, reinterpret_cast<std::uint64_t>(&local));
     load_idt(tables.gates);
 }
 
 void load_parked_descriptor_tables() {
-    const TableRegister gdt{sizeof(tables.descriptors) - 1, gdt_base()};
+    const TableRegister gdt{sizeof first.descriptors - 1,
+                            reinterpret_cast<std::uint64_t>(first.descriptors.data())};
     asm volatile("lgdt %0" ::"m"(gdt) : "memory");
     load_idt(tables.parked_gates);
 }
 
 std::uint64_t gdt_base() {
-    return reinterpret_cast<std::uint64_t>(tables.descriptors.data());
+    return reinterpret_cast<std::uint64_t>(this_processor().descriptors.data());
 }
 std::uint64_t idt_base() {
     return reinterpret_cast<std::uint64_t>(tables.gates.data());
 }
 std::uint64_t tss_base() {
-    return reinterpret_cast<std::uint64_t>(&tables.task);
+    return reinterpret_cast<std::uint64_t>(&this_processor().task);
 }
 
 extern "C" void handle_interrupt(InterruptFrame& frame) {
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::nmi)) {
-        nmi_state = NmiState::came;
+        this_processor().nmi_state = NmiState::came;
         look_again(frame);
         return;
     }
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::machine_check) && machine_check_in_progress())
         report_machine_check(frame);
-    if (window_open) {
-        window_vector = static_cast<int>(frame.vector);
-        window_open = false;
+    ProcessorLocal& local = this_processor();
+    if (local.window_open) {
+        local.window_vector = static_cast<int>(frame.vector);
+        local.window_open = false;
         frame.rflags &= ~std::uint64_t{1 << 9};  // one interrupt a window: the rest stay with the APIC
         return;
     }
@@ -199,14 +192,15 @@ extern "C" void handle_interrupt(InterruptFrame& frame) {
 }
 
 std::optional<std::uint8_t> take_external_interrupt() {
-    window_vector = -1;
-    window_open = true;
+    ProcessorLocal& local = this_processor();
+    local.window_vector = -1;
+    local.window_open = true;
     load_idt(tables.window_gates);
     // STI delays recognition by one instruction (SDM 2B "STI"): the NOP is that one.
     asm volatile("sti; nop; nop; cli" ::: "memory", "cc");
     load_idt(tables.gates);
-    window_open = false;
-    const int vector = window_vector;
+    local.window_open = false;
+    const int vector = local.window_vector;
     if (vector < 0) return std::nullopt;
     return static_cast<std::uint8_t>(vector);
 }

@@ -14,12 +14,17 @@ inline constexpr std::uint16_t data = 0x10;
 inline constexpr std::uint16_t task = 0x18;
 }  // namespace selector
 
-// Loads GDT, TSS and IDT. NMI, #DF and #MC have their own stacks.
-void load_descriptor_tables();
-// For a processor that only waits (metal/processors/other_processors.hpp), on its own stack: L0's GDT, and an
-// IDT whose gates stay on that stack and by which NMIs and machine checks are forgotten.
+struct ProcessorLocal;
+
+// The IDT, once.
+void make_interrupt_tables();
+// On the processor itself: its GDT and TSS, the IDT, and GS. NMI, #DF and #MC have their own stacks.
+void load_descriptor_tables(ProcessorLocal& local);
+// For a processor that only waits (metal/processors/other_processors.hpp), on its own stack: the first
+// processor's GDT, and an IDT whose gates stay on that stack and by which NMIs and machine checks are
+// forgotten.
 void load_parked_descriptor_tables();
-// For the host-state fields of a VMCS.
+// For the host-state fields of a VMCS: of this processor.
 [[nodiscard]] std::uint64_t gdt_base();
 [[nodiscard]] std::uint64_t idt_base();
 [[nodiscard]] std::uint64_t tss_base();
@@ -30,8 +35,6 @@ enum class NmiState : std::uint8_t {
     waits = 1,  // the guest that is entered cannot take it: it is tried again behind the next exit
     came = 2,   // by the handler, and nobody has tried it yet
 };
-// metal/l0/entry.S looks at it before each entry.
-extern volatile NmiState nmi_state;
 
 // An NMI exit leaves NMIs blocked. What blocks the guest's is in its VMCS; L0 takes the next one at once.
 inline void unblock_nmis() {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "metal/l0/hole_writes.hpp"
 #include "metal/l0/port.hpp"
 #include "nested/vcpu.hpp"
 
@@ -15,10 +16,13 @@ struct Cpu;
 struct ExitFrame {
     GuestRegisters registers{};
     std::uint64_t stack_top = 0;  // of L0's stack; the word there points back to this frame
+    // handle_exit, or while something else has to see the exits first, that (metal/l0/exit_handler.hpp).
+    nested::Entry (*handler)(ExitFrame&) = nullptr;
     Cpu* cpu = nullptr;
 };
 static_assert(offsetof(ExitFrame, registers) == 0);
 static_assert(offsetof(ExitFrame, stack_top) == 128);
+static_assert(offsetof(ExitFrame, handler) == 136);
 
 struct Cpu {
     ExitFrame frame;
@@ -26,6 +30,7 @@ struct Cpu {
     nested::Capabilities capabilities;
     x86::Hpa vmcs01;
     NestedVpid mode = NestedVpid::mapped;
+    HoleWrite hole_write;
     nested::NestedVcpu<MetalPort> vcpu;
 
     Cpu(BootResult& boot, tag::VpidPool& pool, x86::Hpa vmcs01_page, const nested::Capabilities& promised,

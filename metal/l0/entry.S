@@ -23,12 +23,12 @@ vm_exit_entry:
         pushq %rax
         movq %rsp, %rdi                 // ExitFrame&
         movq 128(%rdi), %rsp            // ExitFrame::stack_top
-        call *exit_handler(%rip)
+        call *136(%rdi)                 // ExitFrame::handler
         // falls through
 enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame is found at the stack's top
         // The last look. From here to the entry an NMI makes L0 look again (metal/ground/entry_window.hpp), by the address that it
         // interrupts: nothing here writes to the frame, and behind TESTB the zero flag tells what al was.
-        cmpb $0, _ZN8flatback5metal9nmi_stateE(%rip)
+        cmpb $0, %gs:8                  // ProcessorLocal::nmi_state
         jne 3f
 4:      movq (%rsp), %rsp               // the frame, whose address lies there
 entry_tests_flag:
@@ -82,7 +82,7 @@ entry_launches:
         movzbl %al, %esi
         call deliver_nmi
 entry_looks_again:
-        cmpb $2, _ZN8flatback5metal9nmi_stateE(%rip)    // NmiState::came: one that came meanwhile
+        cmpb $2, %gs:8                  // NmiState::came: one that came meanwhile
         je 3b
         jmp 4b
 entry_has_looked:

@@ -5,12 +5,7 @@
 
 namespace flatback::metal {
 
-extern "C" {
-
-nested::Entry handle_exit(ExitFrame& frame);
-// What stands there now: handle_exit, or while the trace records a function that calls it.
-extern nested::Entry (*exit_handler)(ExitFrame&);
-
-}  // extern "C"
+// By way of ExitFrame::handler, or from what stands there instead.
+extern "C" nested::Entry handle_exit(ExitFrame& frame);
 
 }  // namespace flatback::metal

@@ -11,9 +11,15 @@
 
 namespace flatback::metal::recorder {
 
-// Whether events are recorded now. Exits and entries are recorded by the handler that then stands in front of
-// the usual one: without recording they cost nothing.
-extern constinit bool recording;
+// Whether events are recorded now, on this processor. Exits and entries are recorded by the handler that then
+// stands in front of the usual one: without recording they cost nothing.
+[[nodiscard, gnu::always_inline]] inline bool is_recording() {
+    // ProcessorLocal::recording
+    asm goto("cmpb $0, %%gs:9\n\tjne %l[yes]" : : : "cc" : yes);
+    return false;
+yes:
+    return true;
+}
 
 // Right before the instruction runs. Cold, for where nothing is recorded.
 [[gnu::cold]] void record_flush_tag(tag::Cpu cpu, vmx::InvvpidType type, tag::TagNumber tag,

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "metal/ground/log.hpp"
+#include "metal/ground/this_processor.hpp"
 #include "metal/ground/vmx_instructions.hpp"
 #include "metal/l0/cpu.hpp"
 #include "metal/l0/exit_handler.hpp"
@@ -18,30 +19,14 @@ namespace {
 
 namespace field = vmx::field;
 
-enum class Stop : std::uint8_t { monitor_trap, single_step, preemption_timer };
+using Stop = HoleWrite::Stop;
 
-// The one instruction that is let through, with what is changed in its VMCS.
-struct Step {
-    Ept01* ept01 = nullptr;
-    bool has_preemption_timer = false;
-    bool told = false;
-    nested::Entry (*handler)(ExitFrame&) = nullptr;  // not null: under way
-    bool armed = false;                              // its VMCS is changed
-    bool through_ept01 = false;                      // what is open
-    bool through_ept02 = false;
-    Stop stop{};
-    unsigned pages = 0;  // that it has met
-    std::uint32_t pin = 0;
-    std::uint32_t primary = 0;
-    std::uint32_t exceptions = 0;
-    std::uint32_t page_fault_mask = 0;
-    std::uint32_t page_fault_match = 0;
-    std::uint64_t flags = 0;   // of those in `hidden_flags`
-    std::uint64_t branch = 0;  // IA32_DEBUGCTL.BTF
-    std::uint32_t blocking = 0;
-    std::uint32_t timer = 0;
-};
-constinit Step step{};
+HoleWrite& step() {
+    return this_processor().cpu->hole_write;
+}
+nested::Entry (*&exit_handler())(ExitFrame&) {
+    return this_processor().cpu->frame.handler;
+}
 
 constexpr unsigned most_pages = 16;
 // INT3 and INTO: their delivery is an event's, behind which the preemption timer stops.
@@ -64,7 +49,7 @@ bool is_delivering() {
 
 // TF must not be seen: no event may save RFLAGS meanwhile. Interrupts wait, NMIs and exceptions exit.
 void arm_single_step() {
-    put(field::pin_based_vm_execution_controls, step.pin | vmx::pin::nmi_exiting);
+    put(field::pin_based_vm_execution_controls, step().pin | vmx::pin::nmi_exiting);
     put(field::exception_bitmap, ~software_exceptions);
     put(field::page_fault_error_code_mask, 0);
     put(field::page_fault_error_code_match, 0);
@@ -75,32 +60,32 @@ void arm_single_step() {
 }
 
 void arm() {
-    step.pin = get(field::pin_based_vm_execution_controls);
-    step.primary = get(field::primary_processor_based_vm_execution_controls);
+    step().pin = get(field::pin_based_vm_execution_controls);
+    step().primary = get(field::primary_processor_based_vm_execution_controls);
     // TF wherever it can be had: the monitor trap flag is offered by an emulator that does not stop by it,
     // and what a guest writes must not stay.
-    step.stop = !is_delivering()            ? Stop::single_step
-                : step.has_preemption_timer ? Stop::preemption_timer
-                                            : Stop::monitor_trap;
-    step.armed = true;
-    switch (step.stop) {
+    step().stop = !is_delivering()              ? Stop::single_step
+                  : step().has_preemption_timer ? Stop::preemption_timer
+                                                : Stop::monitor_trap;
+    step().armed = true;
+    switch (step().stop) {
         case Stop::monitor_trap:
             put(field::primary_processor_based_vm_execution_controls,
-                step.primary | vmx::primary::monitor_trap_flag);
+                step().primary | vmx::primary::monitor_trap_flag);
             break;
         case Stop::preemption_timer:
             // At 0 it expires before the first instruction, and behind the delivery (SDM 3C 27.7.4).
-            step.timer = get(field::vmx_preemption_timer_value);
-            put(field::pin_based_vm_execution_controls, step.pin | vmx::pin::activate_vmx_preemption_timer);
+            step().timer = get(field::vmx_preemption_timer_value);
+            put(field::pin_based_vm_execution_controls, step().pin | vmx::pin::activate_vmx_preemption_timer);
             put(field::vmx_preemption_timer_value, 0);
             break;
         case Stop::single_step:
-            step.exceptions = get(field::exception_bitmap);
-            step.page_fault_mask = get(field::page_fault_error_code_mask);
-            step.page_fault_match = get(field::page_fault_error_code_match);
-            step.flags = get(field::guest_rflags) & hidden_flags;
-            step.branch = get(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step;
-            step.blocking = get(field::guest_interruptibility_state) & blocking_by_sti_or_mov_ss;
+            step().exceptions = get(field::exception_bitmap);
+            step().page_fault_mask = get(field::page_fault_error_code_mask);
+            step().page_fault_match = get(field::page_fault_error_code_match);
+            step().flags = get(field::guest_rflags) & hidden_flags;
+            step().branch = get(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step;
+            step().blocking = get(field::guest_interruptibility_state) & blocking_by_sti_or_mov_ss;
             arm_single_step();
             break;
     }
@@ -108,38 +93,38 @@ void arm() {
 
 // done: the instruction is.
 void disarm(bool done) {
-    step.armed = false;
-    put(field::pin_based_vm_execution_controls, step.pin);
-    put(field::primary_processor_based_vm_execution_controls, step.primary);
-    if (step.stop == Stop::preemption_timer) put(field::vmx_preemption_timer_value, step.timer);
-    if (step.stop != Stop::single_step) return;
-    put(field::exception_bitmap, step.exceptions);
-    put(field::page_fault_error_code_mask, step.page_fault_mask);
-    put(field::page_fault_error_code_match, step.page_fault_match);
-    change(field::guest_rflags, hidden_flags, step.flags);
-    change(field::guest_ia32_debugctl, x86::debugctl::branch_single_step, step.branch);
-    if (!done) change(field::guest_interruptibility_state, 0, step.blocking);
+    step().armed = false;
+    put(field::pin_based_vm_execution_controls, step().pin);
+    put(field::primary_processor_based_vm_execution_controls, step().primary);
+    if (step().stop == Stop::preemption_timer) put(field::vmx_preemption_timer_value, step().timer);
+    if (step().stop != Stop::single_step) return;
+    put(field::exception_bitmap, step().exceptions);
+    put(field::page_fault_error_code_mask, step().page_fault_mask);
+    put(field::page_fault_error_code_match, step().page_fault_match);
+    change(field::guest_rflags, hidden_flags, step().flags);
+    change(field::guest_ia32_debugctl, x86::debugctl::branch_single_step, step().branch);
+    if (!done) change(field::guest_interruptibility_state, 0, step().blocking);
     // There are processors that save our trap as pending at other exits.
-    if ((step.flags & x86::rflags::trap) == 0)
+    if ((step().flags & x86::rflags::trap) == 0)
         change(field::guest_pending_debug_exceptions, vmx::pending_debug::single_step, 0);
 }
 
 void close(Cpu& cpu) {
-    exit_handler = step.handler;
-    step.handler = nullptr;
-    if (step.through_ept02) {
-        step.ept01->refill_holes();
+    exit_handler() = step().handler;
+    step().handler = nullptr;
+    if (step().through_ept02) {
+        step().ept01->refill_holes();
         cpu.vcpu.write_vanished();
     }
-    if (step.through_ept01) {
-        step.ept01->open_holes(false);
-        invept(vmx::InveptType::single_context, {step.ept01->pointer().value, 0});
+    if (step().through_ept01) {
+        step().ept01->open_holes(false);
+        invept(vmx::InveptType::single_context, {step().ept01->pointer().value, 0});
     }
-    step.through_ept01 = step.through_ept02 = false;
+    step().through_ept01 = step().through_ept02 = false;
 }
 
 bool is_ours(vmx::ExitReason reason) {
-    switch (step.stop) {
+    switch (step().stop) {
         case Stop::monitor_trap:
             return reason == vmx::ExitReason::monitor_trap_flag;
         case Stop::preemption_timer:
@@ -155,7 +140,7 @@ bool is_ours(vmx::ExitReason reason) {
 // Traps of the guest's own, met with ours.
 void give_own_traps() {
     const std::uint64_t hit = get(field::exit_qualification) & breakpoints;
-    const std::uint64_t traced = (step.flags & x86::rflags::trap) != 0 && step.branch == 0
+    const std::uint64_t traced = (step().flags & x86::rflags::trap) != 0 && step().branch == 0
                                      ? vmx::pending_debug::single_step
                                      : std::uint64_t{0};
     if ((hit | traced) != 0)
@@ -165,10 +150,10 @@ void give_own_traps() {
 
 // Of an exception whose exit this is, with the controls that the guest's hypervisor chose.
 bool is_asked_for(vmx::InterruptionInformation event) {
-    const bool in_bitmap = (step.exceptions >> (event.vector() % 32) & 1) != 0;
+    const bool in_bitmap = (step().exceptions >> (event.vector() % 32) & 1) != 0;
     if (event.vector() != static_cast<std::uint8_t>(x86::Vector::page_fault)) return in_bitmap;
     const std::uint32_t code = get(field::vm_exit_interruption_error_code);
-    return in_bitmap == ((code & step.page_fault_mask) == step.page_fault_match);  // SDM 3C 26.2
+    return in_bitmap == ((code & step().page_fault_mask) == step().page_fault_match);  // SDM 3C 26.2
 }
 
 // An NMI or an exception that exits only because of the single step: nullopt where it is the guest's
@@ -176,7 +161,7 @@ bool is_asked_for(vmx::InterruptionInformation event) {
 std::optional<nested::Entry> handle_unasked_event(Cpu& cpu) {
     const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
     if (event.type() == vmx::InterruptionType::nmi) {
-        if ((step.pin & vmx::pin::nmi_exiting) != 0) return std::nullopt;
+        if ((step().pin & vmx::pin::nmi_exiting) != 0) return std::nullopt;
         cpu.port.return_nmi();  // given before this very entry (metal/l0/entry.S)
         return nested::Entry::vmresume;
     }
@@ -190,31 +175,31 @@ nested::Entry handle_stepped_exit(ExitFrame& frame) {
     if (is_ours(reason)) {
         disarm(true);
         close(cpu);
-        if (step.stop == Stop::single_step) give_own_traps();
+        if (step().stop == Stop::single_step) give_own_traps();
         return nested::Entry::vmresume;
     }
     disarm(false);
-    if (reason == vmx::ExitReason::ept_violation && ++step.pages < most_pages) {
+    if (reason == vmx::ExitReason::ept_violation && ++step().pages < most_pages) {
         // The same instruction at another page: what it met before stays open, or it would never get on.
-        const nested::Entry entry = step.handler(frame);
-        if (!step.armed) close(cpu);
+        const nested::Entry entry = step().handler(frame);
+        if (!step().armed) close(cpu);
         return entry;
     }
     close(cpu);
-    if (reason == vmx::ExitReason::exception_or_nmi && step.stop == Stop::single_step) {
+    if (reason == vmx::ExitReason::exception_or_nmi && step().stop == Stop::single_step) {
         if (const auto entry = handle_unasked_event(cpu)) return *entry;
     }
-    return exit_handler(frame);
+    return frame.handler(frame);
 }
 
 void begin() {
-    if (step.handler == nullptr) {
-        step.handler = exit_handler;
-        step.pages = 0;
-        exit_handler = handle_stepped_exit;
+    if (step().handler == nullptr) {
+        step().handler = exit_handler();
+        step().pages = 0;
+        exit_handler() = handle_stepped_exit;
     }
-    if (!step.told) {
-        step.told = true;
+    if (!step().told) {
+        step().told = true;
         log::info("a guest writes where it has no memory (L0's is reserved in the memory map): at ",
                   log::hex(get(field::guest_physical_address)), ", RIP ", log::hex(get(field::guest_rip)),
                   "; the write is dropped, and later ones are in silence");
@@ -225,31 +210,31 @@ void begin() {
 }  // namespace
 
 void prepare_hole_writes(BootResult& boot) {
-    step.ept01 = boot.ept01;
-    step.has_preemption_timer =
+    step().ept01 = boot.ept01;
+    step().has_preemption_timer =
         boot.processor.capabilities.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer);
 }
 
 bool let_hole_write_through(std::uint64_t guest_physical) {
-    const auto found = step.ept01->lookup(x86::Gpa<x86::L1>{guest_physical});
+    const auto found = step().ept01->lookup(x86::Gpa<x86::L1>{guest_physical});
     if (!found || !found->is_hole) return false;
-    if (!step.through_ept01) step.ept01->open_holes(true);
-    step.through_ept01 = true;
+    if (!step().through_ept01) step().ept01->open_holes(true);
+    step().through_ept01 = true;
     begin();
     return true;
 }
 
 void let_hole_write_through_ept02() {
-    step.through_ept02 = true;
+    step().through_ept02 = true;
     begin();
 }
 
 bool hole_write_is_under_way() {
-    return step.handler != nullptr;
+    return step().handler != nullptr;
 }
 
 void put_off_hole_write(Cpu& cpu) {
-    if (step.handler == nullptr) return;
+    if (step().handler == nullptr) return;
     disarm(false);
     close(cpu);
 }

@@ -7,6 +7,7 @@
 #include "metal/ground/log.hpp"
 #include "metal/ground/panic.hpp"
 #include "metal/ground/serial.hpp"
+#include "metal/ground/this_processor.hpp"
 #include "metal/l0/cpu.hpp"
 #include "metal/l0/exit_handler.hpp"
 #include "metal/l0/hole_writes.hpp"
@@ -23,8 +24,6 @@ namespace {
 alignas(tag::VpidPool) std::byte vpid_storage[sizeof(tag::VpidPool)];
 // Storage for the one processor's state; SMP will have one each.
 alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
-constexpr std::uint64_t stack_size = 32768;
-alignas(4096) std::byte exit_stack[stack_size];
 
 }  // namespace
 
@@ -39,11 +38,10 @@ nested::Entry handle_exit(ExitFrame& frame) {
     return handle_l1_exit(cpu, reason);
 }
 
-nested::Entry (*exit_handler)(ExitFrame&) = handle_exit;
-
 // An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
 nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
     Cpu& cpu = *frame.cpu;
+    volatile NmiState& nmi_state = this_processor().nmi_state;
     // One instruction, behind which L0 has the guest again: to put it off for an NMI that cannot be given
     // would keep the guest there for ever.
     if (hole_write_is_under_way()) {
@@ -122,9 +120,12 @@ void run_l1(BootResult& boot) {
     cpu.mode = boot.options.nested_vpid;
     cpu.port.set_promise(&cpu.capabilities.promised);
     // The exit stub finds the frame again at the top of its stack.
-    auto* top = reinterpret_cast<std::uint64_t*>(exit_stack + stack_size - 16);
+    ProcessorLocal& local = this_processor();
+    auto* top = reinterpret_cast<std::uint64_t*>(local.exit_stack.data() + local.exit_stack.size() - 16);
     *top = reinterpret_cast<std::uint64_t>(&cpu.frame);
     cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
+    cpu.frame.handler = handle_exit;
+    local.cpu = &cpu;
 
     if (boot.options.trace) recorder::set_up(*boot.pages);
     prepare_hole_writes(boot);

@@ -11,6 +11,7 @@
 #include "host/msr_bitmap.hpp"
 #include "metal/boot/boot_result.hpp"
 #include "metal/ground/interrupts.hpp"
+#include "metal/ground/this_processor.hpp"
 #include "metal/ground/vmx_instructions.hpp"
 #include "metal/l0/flush_recorder.hpp"
 #include "metal/memory/address_space.hpp"
@@ -77,12 +78,12 @@ public:
 
     void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
                  tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none) {
-        if (recorder::recording) [[unlikely]]
+        if (recorder::is_recording()) [[unlikely]]
             recorder::record_flush_tag(cpu(), type, tag, linear_address, cause, vpid12);
         metal::invvpid(type, vmx::InvvpidDescriptor::make(tag::raw(tag), linear_address.value()));
     }
     void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown) {
-        if (recorder::recording) [[unlikely]]
+        if (recorder::is_recording()) [[unlikely]]
             recorder::record_flush_ept(cpu(), type, eptp, cause);
         metal::invept(type, {eptp.value, 0});
     }
@@ -127,11 +128,11 @@ public:
     bool let_write_vanish();
 
     void return_nmi() {
-        nmi_state = NmiState::came;
+        this_processor().nmi_state = NmiState::came;
         unblock_nmis();
     }
 
-    tag::Cpu cpu() { return tag::Cpu{0}; }
+    tag::Cpu cpu() { return tag::Cpu{this_processor_number()}; }
     void notice(nested::Notice what, std::uint64_t detail);
     void notice(nested::EntryCheck check, const nested::Vmcs12& vmcs12);
     void notice(nested::Notice what, const nested::RefusedMsr& refused);

@@ -2,6 +2,7 @@
 
 #include "metal/ground/log.hpp"
 #include "metal/ground/panic.hpp"
+#include "metal/ground/this_processor.hpp"
 #include "metal/l0/exit_handler.hpp"
 #include "metal/l0/flush_recorder.hpp"
 #include "metal/memory/page_pool.hpp"
@@ -13,11 +14,11 @@ using trace::Event;
 using trace::Kind;
 using trace::Level;
 
-constinit bool recording = false;
-
 namespace {
 
-constinit trace::Ring ring;
+trace::Ring& ring() {
+    return this_processor().ring;
+}
 
 [[gnu::always_inline]] inline std::uint64_t now() {
     std::uint32_t low = 0;
@@ -29,7 +30,7 @@ constinit trace::Ring ring;
 // An event between a guest and L0. Each line here is paid at every exit and entry.
 [[gnu::always_inline]] inline void write_switch(Cpu& cpu, Kind kind, std::uint16_t code,
                                                 std::uint64_t operand, bool l2, const Running& running) {
-    Event& event = ring.next();
+    Event& event = ring().next();
     event.tsc = now();
     event.operand = operand;
     const bool leaves = kind != Kind::entry;
@@ -61,27 +62,27 @@ nested::Entry record_and_handle_exit(ExitFrame& frame) {
     record_switch(cpu, Kind::exit, static_cast<std::uint16_t>(get(vmx::field::exit_reason)),
                   get(vmx::field::guest_rip));
     const nested::Entry entry = handle_exit(frame);
-    if (recording) [[likely]]  // that exit may have been the one that stops it
+    if (is_recording()) [[likely]]  // that exit may have been the one that stops it
         record_entry_here(cpu);
     return entry;
 }
 
 void start() {
-    ring.clear();
-    recording = true;
-    exit_handler = record_and_handle_exit;
+    ring().clear();
+    this_processor().recording = true;
+    this_processor().cpu->frame.handler = record_and_handle_exit;
 }
 
 void stop() {
-    recording = false;
-    exit_handler = handle_exit;
+    this_processor().recording = false;
+    this_processor().cpu->frame.handler = handle_exit;
 }
 
 // Like the others, it has no call of its own: with six arguments that would be a third of its cost.
 [[gnu::always_inline]] inline void record_flush(tag::Cpu cpu, Kind kind, std::uint8_t type,
                                                 tag::TagNumber tag, std::uint64_t operand,
                                                 tag::FlushCause cause, tag::Vpid12 vpid12) {
-    Event& event = ring.next();
+    Event& event = ring().next();
     event.tsc = now();
     event.what = trace::make_what(kind, static_cast<unsigned>(cpu), Level::l0, Level::l0,
                                   trace::flush_code(type, cause), tag::raw(tag));
@@ -90,7 +91,7 @@ void stop() {
 }
 
 Answer half_of(std::uint32_t place, unsigned half) {
-    const Event* event = recording ? nullptr : ring.at(place);
+    const Event* event = is_recording() ? nullptr : ring().at(place);
     if (event == nullptr) return {};
     const std::uint64_t first = half == 0 ? event->tsc : event->nested;
     const std::uint64_t second = half == 0 ? event->what : event->operand;
@@ -136,21 +137,21 @@ void set_up(PagePool& pages) {
     constexpr std::size_t bytes = ring_events * sizeof(Event);
     void* memory = pages.allocate_contiguous(bytes / x86::page_size);
     if (memory == nullptr) panic("L0 is out of memory for the trace; boot with trace=off");
-    ring.give(static_cast<Event*>(memory), ring_events);
+    ring().give(static_cast<Event*>(memory), ring_events);
     start();
 }
 
 void record_entry(Cpu& cpu) {
-    if (recording) record_entry_here(cpu);
+    if (is_recording()) record_entry_here(cpu);
 }
 
 void record_refused_entry(Cpu& cpu, std::uint32_t vm_instruction_error) {
-    if (!recording) return;
+    if (!is_recording()) return;
     record_switch(cpu, Kind::refused_entry, static_cast<std::uint16_t>(vm_instruction_error), 0);
 }
 
 void record_nmi_exit(Cpu& cpu, const Running& l2, std::uint64_t l2_rip) {
-    if (!recording) return;
+    if (!is_recording()) return;
     constexpr auto reason = static_cast<std::uint16_t>(vmx::ExitReason::exception_or_nmi);
     write_switch(cpu, Kind::exit, reason, l2_rip, true, l2);
     record_entry_here(cpu);
@@ -171,14 +172,15 @@ void record_flush_ept(tag::Cpu cpu, vmx::InveptType type, vmx::Eptp eptp, tag::F
 Answer answer(std::uint32_t subleaf) {
     namespace sub = trace::subleaf;
     if ((subleaf & sub::event) != 0) return half_of((subleaf & ~sub::event) >> 1, subleaf & 1);
-    const bool available = ring.capacity() != 0;
+    const bool available = ring().capacity() != 0;
     switch (subleaf) {
         case sub::format:
-            return {trace::format_version, sizeof(Event), static_cast<std::uint32_t>(ring.capacity()),
-                    (available ? trace::state::available : 0) | (recording ? trace::state::recording : 0)};
+            return {
+                trace::format_version, sizeof(Event), static_cast<std::uint32_t>(ring().capacity()),
+                (available ? trace::state::available : 0) | (is_recording() ? trace::state::recording : 0)};
         case sub::written:
-            return {.eax = static_cast<std::uint32_t>(ring.written()),
-                    .edx = static_cast<std::uint32_t>(ring.written() >> 32)};
+            return {.eax = static_cast<std::uint32_t>(ring().written()),
+                    .edx = static_cast<std::uint32_t>(ring().written() >> 32)};
         case sub::stop:
             if (available) stop();
             return {};
@@ -192,13 +194,13 @@ Answer answer(std::uint32_t subleaf) {
 
 void print_last_events() {
     constexpr std::uint64_t most = 32;
-    if (ring.capacity() == 0) {
+    if (ring().capacity() == 0) {
         log::line("[L0] the last events were not recorded; boot with trace=on to see them");
         return;
     }
     log::line("[L0] the last events, newest last:");
     for (std::uint64_t back = most; back-- > 0;) {
-        if (const Event* event = ring.newest(back)) print(*event);
+        if (const Event* event = ring().newest(back)) print(*event);
     }
 }
 

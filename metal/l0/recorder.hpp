@@ -17,7 +17,9 @@ namespace recorder {
 
 inline constexpr std::size_t ring_events = 65536;  // 2 MB
 
-// Takes the ring's memory and starts recording (trace=on).
+// Each processor has a ring of its own, which is started, stopped and read there.
+
+// Takes the memory of this processor's ring and starts recording (trace=on).
 void set_up(PagePool& pages);
 
 // What the usual way past the handler does not see. L0 is about to enter the guest that is current:

@@ -66,7 +66,7 @@ void MetalPort::write_host_state() {
     put(field::host_gs_selector, 0);
     put(field::host_tr_selector, selector::task);
     put(field::host_fs_base, 0);
-    put(field::host_gs_base, 0);
+    put(field::host_gs_base, reinterpret_cast<std::uint64_t>(&this_processor()));
     put(field::host_tr_base, tss_base());
     put(field::host_gdtr_base, gdt_base());
     put(field::host_idtr_base, idt_base());
