@@ -17,6 +17,7 @@ constexpr std::uint64_t valid = 1U << 31;
 constexpr std::uint64_t has_error_code = 1U << 11;
 
 constexpr std::uint64_t vector_debug = 1;
+constexpr std::uint32_t refused_guest_state = reason::entry_failure | 33;
 
 using vmx::ExitReason;
 
@@ -117,12 +118,14 @@ void put_event(Line& line, std::string_view name, std::uint64_t information, std
 
 }  // namespace
 
-void put_exit(Line& line, std::uint32_t reason, const GuestRegisters& registers, Look look) {
+void put_exit(Line& line, std::uint32_t reason, const GuestRegisters& registers, Look look,
+              bool is_qualification_free) {
     put(line, "reason", reason);
     const auto basic = static_cast<ExitReason>(reason & 0xFFFF);
     // SDM 3C 28.2.1: 0 where the reason gives it no meaning.
     const std::uint64_t qualification = read(field::exit_qualification);
-    if (!has_register_operand(basic)) put(line, "qualification", qualification);
+    const bool is_left_out = is_qualification_free && reason == refused_guest_state;
+    if (!has_register_operand(basic) && !is_left_out) put(line, "qualification", qualification);
     if ((reason & reason::entry_failure) == 0) {
         const std::uint64_t vectoring = read(field::idt_vectoring_information);
         const std::uint64_t event = read(field::vm_exit_interruption_information);

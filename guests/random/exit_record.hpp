@@ -14,8 +14,10 @@ enum class Look : std::uint8_t {
     all,    // and each field by name, with L1's own registers
 };
 
-// Appends what the exit with this reason defines (SDM 3C 28.2).
-void put_exit(Line& line, std::uint32_t reason, const GuestRegisters& registers, Look look);
+// Appends what the exit with this reason defines (SDM 3C 28.2). The qualification of an entry that failed is
+// left out where the processor chooses it.
+void put_exit(Line& line, std::uint32_t reason, const GuestRegisters& registers, Look look,
+              bool is_qualification_free = false);
 
 // A line for some fields each, names and values: guest state and controls.
 void print_all_fields();

@@ -231,7 +231,7 @@ void write_guest_state(Random& random, L2Mode mode, bool with_ept) {
     write(field::guest_interruptibility_state, 0);
     write(field::guest_activity_state, 0);
     write(field::guest_ia32_sysenter_cs, 8);
-    constexpr std::uint64_t long_enough = 200'000;
+    constexpr std::uint64_t long_enough = 1'000'000;
     write(field::vmx_preemption_timer_value, long_enough);
     constexpr std::uint64_t paging = 0x80000000;
     constexpr std::uint64_t protection = 1;

@@ -5,6 +5,7 @@
 #include "guests/bare/l1/vmx_instructions.hpp"
 #include "guests/random/fields.hpp"
 #include "guests/random/log.hpp"
+#include "guests/random/msr_lists.hpp"
 #include "guests/random/world.hpp"
 #include "vmx/field_table.hpp"
 
@@ -35,6 +36,7 @@ struct Value {
     std::uint32_t encoding;
     std::uint64_t clear;
     std::uint64_t set;
+    std::uint32_t primary = 0;  // the control without which nobody looks at the field
 };
 
 constexpr std::uint64_t everything = ~std::uint64_t{0};
@@ -53,13 +55,13 @@ constexpr Value bad_controls[] = {
      secondary::unrestricted_guest},
     {field::cr3_target_count.encoding, everything, 5},
     {field::cr3_target_count.encoding, everything, 0xFFFFFFFF},
-    {field::address_of_io_bitmap_a.encoding, 0, 8},
-    {field::address_of_io_bitmap_b.encoding, 0, beyond},
-    {field::address_of_msr_bitmaps.encoding, 0, 0x800},
-    {field::address_of_msr_bitmaps.encoding, 0, beyond},
-    {field::virtual_apic_address.encoding, 0, 1},
-    {field::tpr_threshold.encoding, everything, 0x10},
-    {field::tpr_threshold.encoding, everything, 0xF},
+    {field::address_of_io_bitmap_a.encoding, 0, 8, primary::use_io_bitmaps},
+    {field::address_of_io_bitmap_b.encoding, 0, beyond, primary::use_io_bitmaps},
+    {field::address_of_msr_bitmaps.encoding, 0, 0x800, primary::use_msr_bitmaps},
+    {field::address_of_msr_bitmaps.encoding, 0, beyond, primary::use_msr_bitmaps},
+    {field::virtual_apic_address.encoding, 0, 1, primary::use_tpr_shadow},
+    {field::tpr_threshold.encoding, everything, 0x10, primary::use_tpr_shadow},
+    {field::tpr_threshold.encoding, everything, 0xF, primary::use_tpr_shadow},
     {field::virtual_processor_identifier.encoding, everything, 0},
     {field::ept_pointer.encoding, 7, 1},
     {field::ept_pointer.encoding, 0x38, 0x10},
@@ -146,30 +148,95 @@ void Mutations::add(Random& random, bool alone, Line& line) {
     if (has_qualification && (!alone || count_ != 0 || (kind == 7 && !has_ept()))) kind = 15;
     is_complete_ = kind == 5 || kind == 7;
     must_be_undone_ |= is_complete_ || kind < 5;
-    if (kind < 3) {
-        const Value& value = bad_controls[random.below(std::size(bad_controls))];
-        if (!is_there(value.encoding)) return;
-        return set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
-    }
-    if (kind < 5) {
-        const Value& value = bad_host[random.below(std::size(bad_host))];
-        return set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
-    }
-    if (kind == 5) {
-        return set(field::vmcs_link_pointer.encoding,
-                   random.number({physical(world.vmcs[2]), physical(world.vmcs[2]) | 8, beyond,
-                                  physical(world.sandbox), std::uint64_t{0xFFFFFFFF}}),
-                   line);
-    }
-    if (kind == 6)
-        return set(field::guest_activity_state.encoding, random.number({4ULL, 7ULL, 0x80000000ULL}), line);
-    if (kind == 7) {
-        const std::uint64_t number = random.below(4);
-        const auto encoding = static_cast<std::uint32_t>(field::guest_pdpte0.encoding + 2 * number);
-        return set(encoding, random.number({0x3ULL, 0x1E7ULL, beyond | 1, 0x3001ULL, 2ULL}), line);
-    }
+    if (kind < 3) return add_control(random, line);
+    if (kind < 5) return add_host(random, line);
+    if (kind == 5) return add_link_pointer(random, line);
+    if (kind == 6) return add_activity(random, line);
+    if (kind == 7) return add_pdpte(random, line);
     if (kind < 11) return add_to_segment(random, line);
     add_to_guest_state(random, line);
+}
+
+void Mutations::add_control(Random& random, Line& line) {
+    const Value& value = bad_controls[random.below(std::size(bad_controls))];
+    if (!is_there(value.encoding)) return;
+    constexpr std::uint32_t primary = field::primary_processor_based_vm_execution_controls.encoding;
+    const std::uint64_t controls = read_raw(primary);
+    if ((controls & value.primary) != value.primary && capabilities.primary.may_set(value.primary))
+        set(primary, controls | value.primary, line);
+    set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
+}
+
+void Mutations::add_host(Random& random, Line& line) {
+    const Value& value = bad_host[random.below(std::size(bad_host))];
+    set(value.encoding, (read_raw(value.encoding) & ~value.clear) | value.set, line);
+}
+
+void Mutations::add_link_pointer(Random& random, Line& line) {
+    set(field::vmcs_link_pointer.encoding,
+        random.number({physical(world.vmcs[2]), physical(world.vmcs[2]) | 8, beyond, physical(world.sandbox),
+                       std::uint64_t{0xFFFFFFFF}}),
+        line);
+}
+
+void Mutations::add_activity(Random& random, Line& line) {
+    set(field::guest_activity_state.encoding, random.number({4ULL, 7ULL, 0x80000000ULL}), line);
+}
+
+void Mutations::add_pdpte(Random& random, Line& line) {
+    const std::uint64_t number = random.below(4);
+    const auto encoding = static_cast<std::uint32_t>(field::guest_pdpte0.encoding + 2 * number);
+    set(encoding, random.number({0x3ULL, 0x1E7ULL, beyond | 1, 0x3001ULL, 2ULL}), line);
+}
+
+// A list to be loaded, in half of the cases with an entry that fails.
+void Mutations::add_to_list(Random& random, Line& line) {
+    const std::uint64_t count = 1 + random.below(3);
+    draw_entry_list(random, count);
+    if (random.one_in(2)) {
+        const std::uint64_t bad = random.below(count);
+        spoil_entry_list(random, bad);
+        put(line, "bad", bad);
+    }
+    set(field::vm_entry_msr_load_count.encoding, count, line);
+}
+
+void Mutations::add(Kind kind, Random& random, Line& line) {
+    switch (kind) {
+        case Kind::control:
+            return add_control(random, line);
+        case Kind::host:
+            return add_host(random, line);
+        case Kind::guest:
+            return random.one_in(4) ? add_activity(random, line) : add_to_guest_state(random, line);
+        case Kind::segment:
+            return add_to_segment(random, line);
+        case Kind::pointer:
+            return uses_pdptes() && has_ept() ? add_pdpte(random, line) : add_link_pointer(random, line);
+        case Kind::list:
+            return add_to_list(random, line);
+        case Kind::launch_state:
+            if (random.one_in(3)) {
+                is_behind_mov_ss_ = true;
+            } else {
+                has_other_launch_state_ = true;
+            }
+    }
+}
+
+void Mutations::add_pair(Random& random, bool alone, Line& line) {
+    constexpr Kind kinds[] = {Kind::control, Kind::control, Kind::host, Kind::guest,
+                              Kind::segment, Kind::pointer, Kind::list, Kind::launch_state};
+    const Kind first = random.of(kinds);
+    Kind second = first;
+    while (second == first) second = random.of(kinds);
+    const auto has = [first, second](Kind kind) { return first == kind || second == kind; };
+    line << " pair";
+    add(first, random, line);
+    add(second, random, line);
+    must_be_undone_ = true;
+    is_error_number_free_ = has(Kind::control) && has(Kind::host);
+    is_qualification_free_ = has(Kind::pointer) && (!alone || has(Kind::guest) || has(Kind::segment));
 }
 
 void Mutations::add_to_guest_state(Random& random, Line& line) {

@@ -117,6 +117,7 @@ void put_narrow_exits(const NarrowScript& script) {
     state << "  host";
     for (const std::uint32_t each : script.state) put(state, "is", each);
     log_line(state);
+    if ((reason & reason::entry_failure) == 0) note_virtual_nmi_blocking();
     settle_after_failure(reason);
     // An exit due to an NMI blocks them until an IRET.
     asm volatile("int $0x30" : : : "memory");

@@ -94,6 +94,14 @@ bool has_virtual_nmis() {
     return (read(field::pin_based_vm_execution_controls) & pin::virtual_nmis) != 0;
 }
 
+// The emulator would have it although the field says no.
+void settle_virtual_nmi_blocking() {
+    const std::uint64_t state = read(field::guest_interruptibility_state);
+    if (!world.virtual_nmis_are_blocked || !has_virtual_nmis() || (state & blocking_by_nmi) != 0) return;
+    set_aside(Deviation::virtual_nmi_blocking_left);
+    write(field::guest_interruptibility_state, state | blocking_by_nmi);
+}
+
 void settle_nmi() {
     constexpr std::uint64_t valid_nmi = 0x80000200;
     constexpr std::uint64_t blocking_by_sti = 1;
@@ -108,6 +116,11 @@ void settle_nmi() {
 }
 
 }  // namespace
+
+void note_virtual_nmi_blocking() {
+    if (!has_virtual_nmis()) return;
+    world.virtual_nmis_are_blocked = (read(field::guest_interruptibility_state) & blocking_by_nmi) != 0;
+}
 
 void settle_after_failure(std::uint32_t reason) {
     constexpr std::uint32_t msr_loading = 34;
@@ -131,6 +144,7 @@ void settle_before_entry(unsigned vmcs) {
     if (world.guest_written[vmcs]) settle_long_mode();
     settle_null_stack();
     settle_privilege();
+    settle_virtual_nmi_blocking();
     settle_nmi();
     settle_error_code();
 }

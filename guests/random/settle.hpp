@@ -14,4 +14,7 @@ void settle_before_entry(unsigned vmcs);
 // Behind an entry that ended with this reason.
 void settle_after_failure(std::uint32_t reason);
 
+// Behind an exit: whether an L2 with virtual NMIs left them blocked.
+void note_virtual_nmi_blocking();
+
 }  // namespace flatback::guests

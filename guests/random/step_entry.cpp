@@ -12,6 +12,7 @@
 #include "guests/random/l1_state.hpp"
 #include "guests/random/l2_code.hpp"
 #include "guests/random/log.hpp"
+#include "guests/random/msr_lists.hpp"
 #include "guests/random/mutations.hpp"
 #include "guests/random/settle.hpp"
 #include "guests/random/steps.hpp"
@@ -27,75 +28,6 @@ struct Guest {
     GuestRegisters registers;
 };
 Guest guests[vmcs_regions];
-
-// MSR areas (SDM 3C table 25-14): index in bits 31:0, value in the second quadword.
-struct Entry {
-    std::uint64_t index;
-    std::uint64_t value;
-};
-
-Entry good_entry(Random& random) {
-    const std::uint64_t address = random.one_in(2) ? random.bits() >> 17 : random.bits() | 0xFFFF800000000000;
-    switch (random.below(7)) {
-        case 0:
-            return {msr_sysenter_cs, random.bits() & 0xFFFFFFFF};
-        case 1:
-            return {msr_sysenter_esp, address};
-        case 2:
-            return {msr_sysenter_eip, address};
-        case 3:
-            return {msr_pat, usual_pat};
-        case 4:
-            return {msr_star, random.bits()};
-        case 5:
-            return {msr_lstar, address};
-        default:
-            return {msr_kernel_gs_base, address};
-    }
-}
-
-Entry bad_entry(Random& random) {
-    switch (random.below(6)) {
-        case 0:
-            return {msr_fs_base, 0};  // SDM 3C 27.4: never by a list
-        case 1:
-            return {msr_gs_base, 0};
-        case 2:
-            return {0x808, 0};  // an x2APIC register
-        case 3:
-            return {msr_pat, 0x0206060606060606};
-        case 4:
-            return {msr_sysenter_esp, 0x800000000000};
-        default:
-            return {msr_star | 1ULL << (32 + random.below(32)), 0};
-    }
-}
-
-Entry* entries(Page* page) {
-    return reinterpret_cast<Entry*>(page->words);
-}
-
-void draw_lists(Random& random, Line& line) {
-    const std::uint64_t loads = random.below(4);
-    for (unsigned i = 0; i < loads; ++i) {
-        Entry& entry = entries(world.entry_load)[i];
-        entry = random.one_in(8) ? bad_entry(random) : good_entry(random);
-        if (random.one_in(6)) entry = {msr_efer, read(field::guest_ia32_efer) ^ random.some_of(0x801)};
-        put(line, "load", entry.index);
-    }
-    write(field::vm_entry_msr_load_count, loads);
-    const std::uint64_t stores = random.below(3);
-    for (unsigned i = 0; i < stores; ++i) entries(world.exit_store)[i] = {good_entry(random).index, 0};
-    write(field::vm_exit_msr_store_count, stores);
-    // A bad one is a VMX abort (SDM 3C 28.7), which ends the machine.
-    const std::uint64_t exit_loads = random.below(3);
-    for (unsigned i = 0; i < exit_loads; ++i) {
-        entries(world.exit_load)[i] = good_entry(random);
-        if (random.one_in(4)) entries(world.exit_load)[i] = {msr_efer, usual_efer ^ random.some_of(0x801)};
-    }
-    write(field::vm_exit_msr_load_count, exit_loads);
-    put(line, "lists", loads << 8 | stores << 4 | exit_loads);
-}
 
 void draw_event(Random& random, Line& line) {
     constexpr std::uint64_t valid = 1U << 31;
@@ -214,17 +146,36 @@ void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
     if (one_in(8)) draw_debugging(random, line);
     settle_single_step();
     if (random.one_in(16)) mutations.place_elsewhere(random, line);
+    if (random.one_in(3)) return mutations.add_pair(random, alone, line);
     const std::uint64_t count = random.number({0ULL, 0ULL, 0ULL, 1ULL, 1ULL, 2ULL});
     for (unsigned i = 0; i < count; ++i) mutations.add(random, alone, line);
 }
 
+// Error 7 and error 8 are one to who compares; a VMREAD that fails leaves its own number behind.
+void put_free_error_number(Line& line, const Outcome& outcome) {
+    constexpr std::uint32_t bad_controls = 7;
+    constexpr std::uint32_t bad_host = 8;
+    const bool is_either = outcome == vm_fail_valid(bad_controls) || outcome == vm_fail_valid(bad_host);
+    if (is_either)
+        line << " VMfailValid 7 or 8";
+    else
+        line << " " << outcome;
+    constexpr std::uint64_t no_field = 0x6FFE;
+    std::uint64_t nothing = 0;
+    try_vmread(no_field, nothing);
+}
+
 // One entry; false where L2 did not run, or cannot again.
-bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& line) {
+bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, const Mutations& mutations,
+                Line& line) {
     settle_before_entry(vmcs);
     last_fault.taken = false;
     const std::uint64_t flags = enter_l2(&guest.registers, launch);
     if (flags != 0) {
-        line << " " << outcome_of(flags);
+        if (mutations.is_error_number_free())
+            put_free_error_number(line, outcome_of(flags));
+        else
+            line << " " << outcome_of(flags);
         // An entry that fails so has done nothing, not even loaded an MSR.
         put(line, "l1", l1_checksum());
         log_line(line);
@@ -240,7 +191,7 @@ bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& 
     }
     const bool whole = random.one_in(3);
     const Look look = log_everything ? Look::all : whole ? Look::whole : Look::brief;
-    put_exit(line, reason, guest.registers, look);
+    put_exit(line, reason, guest.registers, look, mutations.is_qualification_free());
     put(line, "l1", l1_checksum());
     put(line, "nmis", nmi_count);
     log_line(line);
@@ -251,9 +202,31 @@ bool enter_once(Random& random, Guest& guest, unsigned vmcs, bool launch, Line& 
     settle_after_failure(reason);
     // The processor clears the valid bit at every exit, failed entries excepted (SDM 3C 28.2.5).
     if ((reason & reason::entry_failure) != 0) return false;
+    note_virtual_nmi_blocking();
     world.launched[vmcs] = true;
     world.guest_written[vmcs] = false;
     return reason != reason::triple_fault;
+}
+
+// Blocked, so that it enters nothing (SDM 3C 27.1).
+Outcome enter_behind_mov_ss(bool launch) {
+    std::uint64_t flags = 0;
+    std::uint32_t selector = 0;
+    last_fault.taken = false;
+    asm volatile(
+        "movl %%ss, %[selector]\n\t"
+        "testl %[launch], %[launch]\n\t"
+        "jz 1f\n\t"
+        "movl %[selector], %%ss\n\t"
+        "vmlaunch\n\t"
+        "jmp 2f\n"
+        "1:\tmovl %[selector], %%ss\n\t"
+        "vmresume\n"
+        "2:\tpushfq\n\tpopq %[flags]\n"
+        : [flags] "=r"(flags), [selector] "=&r"(selector)
+        : [launch] "r"(static_cast<std::uint32_t>(launch))
+        : "cc", "memory");
+    return outcome_of(flags);
 }
 
 // What L1 does after an exit: skips an instruction, or sends L2 on.
@@ -341,11 +314,12 @@ void step_entry(Random& random) {
     prepare(random, guest, mutations, line);
     std::uint64_t slot = 0;
     bool launch = !world.launched[vmcs];
-    if (random.one_in(25)) launch = !launch;
+    if (random.one_in(25) || mutations.has_other_launch_state()) launch = !launch;
     put(line, "launch", launch ? 1 : 0);
+    if (mutations.is_behind_mov_ss()) line << " behind MOV SS " << enter_behind_mov_ss(launch);
     const std::uint64_t exits = 1 + random.below(8);
     for (std::uint64_t exit = 0; exit < exits; ++exit) {
-        if (!enter_once(random, guest, vmcs, launch, line)) break;
+        if (!enter_once(random, guest, vmcs, launch, mutations, line)) break;
         after_exit(random, guest, slot);
         line = Line{};
         line << " again";

@@ -13,6 +13,7 @@
 #include "guests/random/faults.hpp"
 #include "guests/random/guest_state.hpp"
 #include "guests/random/log.hpp"
+#include "guests/random/settle.hpp"
 #include "guests/random/steps.hpp"
 #include "guests/random/world.hpp"
 
@@ -52,7 +53,8 @@ void fill(Random& random, const Event& event) {
     std::uint32_t pins = read(field::pin_based_vm_execution_controls) &
                          ~(pin::external_interrupt_exiting | pin::nmi_exiting | pin::virtual_nmis);
     if (event.exits) pins |= event.is_nmi ? pin::nmi_exiting : pin::external_interrupt_exiting;
-    if (event.exits && event.is_nmi && random.one_in(2)) pins |= pin::virtual_nmis;
+    if (event.exits && event.is_nmi && random.one_in(2) && !world.virtual_nmis_are_blocked)
+        pins |= pin::virtual_nmis;
     write(field::pin_based_vm_execution_controls, capabilities.pin.adjust(pins));
     // A window that is open ends every run before its first instruction.
     write(field::primary_processor_based_vm_execution_controls,
@@ -143,6 +145,7 @@ Result run(const Event& event, unsigned vmcs, GuestRegisters& registers) {
                 result.other = flags;
                 break;
             }
+            note_virtual_nmi_blocking();
             if ((read(field::exit_reason) & reason::entry_failure) == 0) world.launched[vmcs] = true;
         } while (!after_exit(event, registers, result));
         if (was_last) break;

@@ -288,6 +288,7 @@ bool reset_world() {
     if (world.in_vmx_operation) try_vmxoff();
     world.in_vmx_operation = false;
     world.case_over = false;
+    world.virtual_nmis_are_blocked = false;
     reset_l1_state();
     reset_sandbox();
     zero(world.operands, window_pages);

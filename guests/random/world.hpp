@@ -85,7 +85,9 @@ struct World {
     bool guest_written[vmcs_regions];  // L1 changed a field since L2 last ran
     unsigned
         favorite_page;  // of the window: half of the operands are there, so that what an L0 remembers is used
-    bool case_over;     // nothing that follows could be compared
+    // An L2 with virtual NMIs left so: the emulator keeps it (Deviation::virtual_nmi_blocking_left).
+    bool virtual_nmis_are_blocked;
+    bool case_over;  // nothing that follows could be compared
 };
 extern World world;
 
