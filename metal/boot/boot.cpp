@@ -228,7 +228,8 @@ void load_l1_image() {
 
 extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information) {
     serial::initialize();
-    log::line("FLATBACK stage l0");
+    // The boot loader may have left a line half written.
+    log::line("\nFLATBACK stage l0");
     make_interrupt_tables();
     load_descriptor_tables(first_processor());
     for (const Constructor* constructor = constructors_start; constructor != constructors_end;

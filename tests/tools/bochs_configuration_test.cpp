@@ -25,13 +25,31 @@ TEST(BochsConfiguration, NeverListensAndNeverAsks) {
     EmulatedPc pc;
     pc.memory = 3000;
     pc.processors = 4;
-    pc.cdrom = "/d/boot.iso";
+    pc.image = "/d/boot.iso";
     const std::string text = bochs_configuration(pc);
     EXPECT_EQ(text.find("rfb"), std::string::npos);
     EXPECT_EQ(text.find("action=ask"), std::string::npos);
     EXPECT_NE(text.find("cpu: model=corei7_skylake_x, count=4, "), std::string::npos);
     EXPECT_NE(text.find("memory: guest=3000, host=2048\n"), std::string::npos);
     EXPECT_NE(text.find("path=/d/boot.iso, "), std::string::npos);
+}
+
+TEST(BochsConfiguration, BootsFromADiskAndByUefi) {
+    EmulatedPc pc;
+    pc.image = "boot.iso";
+    EXPECT_NE(bochs_configuration(pc).find("\nboot: cdrom\nata0: enabled=1\nata0-master: type=cdrom, "),
+              std::string::npos);
+    EXPECT_EQ(bochs_configuration(pc).find("OVMF"), std::string::npos);
+    pc.medium = Medium::disk;
+    pc.firmware = Firmware::uefi;
+    const std::string text = bochs_configuration(pc);
+    EXPECT_NE(text.find("\nboot: disk\nata0: enabled=1\nata0-master: type=disk, mode=flat, path=boot.iso\n"),
+              std::string::npos)
+        << text;
+    EXPECT_NE(text.find("romimage: file=/usr/share/ovmf/OVMF.fd\n"), std::string::npos);
+    EXPECT_EQ(text.find("cdrom"), std::string::npos);
+    EXPECT_EQ(cmos_image(least_memory, Medium::disk)[0x3D], 2);
+    EXPECT_EQ(cmos_image(least_memory, Medium::cd)[0x3D], 3);
 }
 
 TEST(BochsConfiguration, HasADiskWhereOneIsGiven) {

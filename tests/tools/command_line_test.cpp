@@ -180,5 +180,40 @@ TEST(CommandLine, ConformTakesWhatIsCheckedAndWhereTheResultsGo) {
     EXPECT_NE(error_of({"conform", "--json", "j", "--junit", "j"}), "accepted");
 }
 
+TEST(CommandLine, ImageTakesAnL1AndTheMenusWords) {
+    const auto parsed =
+        parse({"image", "--output", "o", "--l1", "k", "--module", "m", "--module", "n t", "--cmdline", "c",
+               "--l0-cmdline", "trace=on", "--linux", "--first", "linux", "--menu-seconds", "0"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    const auto& options = std::get<ImageOptions>(*parsed);
+    EXPECT_EQ(options.output, "o");
+    EXPECT_EQ(options.guest, "k");
+    EXPECT_EQ(options.modules, (std::vector<std::string>{"m", "n t"}));
+    EXPECT_EQ(options.guest_command_line, "c");
+    EXPECT_EQ(options.l0_command_line, "trace=on");
+    EXPECT_TRUE(options.with_linux);
+    EXPECT_EQ(options.first, "linux");
+    EXPECT_EQ(options.menu_seconds, 0U);
+    const auto plain = parse({"image", "--output", "o"});
+    ASSERT_TRUE(plain);
+    EXPECT_FALSE(std::get<ImageOptions>(*plain).guest);
+    EXPECT_NE(error_of({"image"}), "accepted");
+    EXPECT_NE(error_of({"image", "--output", "o", "--module", "m"}), "accepted");
+    EXPECT_NE(error_of({"image", "--output", "o", "--first", "xen"}), "accepted");
+}
+
+TEST(CommandLine, RunTakesTheGroundAndTheFirmware) {
+    const auto parsed = parse({"run", "--l1", "k", "--on", "kvm", "--firmware", "uefi"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(std::get<BootOptions>(*parsed).on, Ground::kvm);
+    EXPECT_EQ(std::get<BootOptions>(*parsed).firmware, Firmware::uefi);
+    const auto tcg = parse({"run", "--l1", "k", "--on", "qemu-tcg"});
+    ASSERT_TRUE(tcg);
+    EXPECT_EQ(std::get<BootOptions>(*tcg).on, Ground::qemu_tcg);
+    EXPECT_EQ(std::get<BootOptions>(*tcg).firmware, Firmware::bios);
+    EXPECT_NE(error_of({"run", "--l1", "k", "--on", "xen"}), "accepted");
+    EXPECT_NE(error_of({"run", "--l1", "k", "--on", "kvm", "--cpu", "ryzen"}), "accepted");
+}
+
 }  // namespace
 }  // namespace flatback::tools

@@ -54,6 +54,10 @@ inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
 inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                              "boot.linux.bzimage", linux_trace_name};
 inline constexpr std::string_view peer_name = "boot.peer.bare";
+inline constexpr std::array<std::string_view, 5> image_names{"boot.image.bios-cd", "boot.image.bios-disk",
+                                                             "boot.image.uefi-cd", "boot.image.qemu-bios-cd",
+                                                             "boot.image.qemu-uefi-disk"};
+inline constexpr std::string_view image_uefi_disk_name = "boot.image.uefi-disk";
 
 // tools/check/boot_cases.cpp
 void add_endings(std::vector<BootTest>& tests);
@@ -74,6 +78,11 @@ void add_bare_trace(std::vector<BootTest>& tests);
 [[nodiscard]] Result<> add_linux(std::vector<BootTest>& tests);
 [[nodiscard]] Result<> add_linux_l2(std::vector<BootTest>& tests);
 [[nodiscard]] Result<> add_peer(std::vector<BootTest>& tests);
+
+// tools/check/boot_cases_image.cpp: the image for real machines, written into `directory`. What runs in QEMU
+// is run at once.
+[[nodiscard]] Result<> add_image(TestReport& report, std::vector<BootTest>& tests,
+                                 const std::filesystem::path& directory);
 
 // tools/check/boot_judgement.cpp: a run by itself; and several beside each other, where they were made.
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run);

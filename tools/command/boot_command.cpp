@@ -4,13 +4,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <system_error>
 #include <thread>
 
-#include "interface/l0_words.hpp"
 #include "tools/command/boot_report.hpp"
+#include "tools/command/l1_plan.hpp"
 #include "tools/emulator/emulation.hpp"
+#include "tools/emulator/qemu_machine.hpp"
 #include "tools/emulator/serial_file.hpp"
 #include "tools/ground/about.hpp"
 #include "tools/ground/files.hpp"
@@ -18,7 +20,7 @@
 #include "tools/ground/paths.hpp"
 #include "tools/ground/printable.hpp"
 #include "tools/ground/temporary_directory.hpp"
-#include "tools/image/l1_kernel.hpp"
+#include "tools/image/hybrid_image.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -31,19 +33,6 @@ bool is_own_guest(const std::filesystem::path& file) {
     const auto own = std::filesystem::canonical(build_directory() / "guests", ignored);
     const auto named = std::filesystem::canonical(file, ignored);
     return !own.empty() && std::ranges::mismatch(own, named).in1 == own.end();
-}
-
-// "FILE TEXT" where no file has that whole name.
-Result<BootModule> module_from(const std::string& argument) {
-    BootModule module{argument, {}};
-    const std::size_t space = argument.find(' ');
-    // A name that is too long for a file is none.
-    std::error_code ignored;
-    if (space != std::string::npos && !std::filesystem::exists(argument, ignored)) {
-        module = {argument.substr(0, space), argument.substr(space + 1)};
-    }
-    if (const auto contents = read_file(module.file); !contents) return std::unexpected{contents.error()};
-    return module;
 }
 
 // Bochs says of a bad image only that it panicked.
@@ -64,90 +53,120 @@ Result<> check_disk(const std::filesystem::path& disk) {
 // `directory`: for an unpacked kernel.
 Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::path& directory) {
     TRY(check_l0_words(options.l0_command_line));
-    BootPlan plan;
-    const L1Kernel kernel = TRY(read_l1_kernel(options.guest));
-    plan.guest = options.guest;
-    plan.guest_kind = kernel.kind;
-    if (kernel.unpacked) {
-        plan.guest = directory / "kernel";
-        TRY(write_file(plan.guest, *kernel.unpacked));
-    }
-    plan.guest_command_line = options.guest_command_line;
-    for (const std::string& argument : options.modules) plan.modules.push_back(TRY(module_from(argument)));
+    BootPlan plan = TRY(plan_of_l1(options.guest, options.modules, options.guest_command_line, directory));
     // GRUB has no loader for an uncompressed Linux: L0 loads it, and leaves the machine to it.
-    const bool loaded_by_l0 = options.direct && kernel.kind == KernelKind::linux_elf64;
+    const bool loaded_by_l0 = options.direct && plan.guest_kind == KernelKind::linux_elf64;
     if (!options.direct || loaded_by_l0) {
-        plan.l0 = l0_image();
+        plan.l0 = TRY(built_l0());
         // A later word wins: what is asked for does.
         plan.l0_command_line = "log=debug";
         if (!options.l0_command_line.empty()) plan.l0_command_line += " " + options.l0_command_line;
         if (loaded_by_l0) plan.l0_command_line += " hypervisor=off";
-        if (!std::filesystem::exists(*plan.l0)) {
-            return fail(ExitStatus::missing_program,
-                        fmt::format("L0 is not built: {} is missing", plan.l0->string()));
-        }
-    }
-    if (plan.guest_kind != KernelKind::multiboot1 && plan.modules.size() > 1) {
-        return fail(ExitStatus::usage, "a Linux kernel takes one --module: its initramfs");
     }
     return plan;
 }
 
-}  // namespace
-
-Result<> check_l0_words(std::string_view command_line) {
-    constexpr std::string_view blanks = " \t\r\n";
-    for (;;) {
-        const std::size_t start = command_line.find_first_not_of(blanks);
-        if (start == std::string_view::npos) return {};
-        command_line.remove_prefix(start);
-        const std::string_view word = command_line.substr(0, command_line.find_first_of(blanks));
-        if (!interface::is_l0_word(word))
-            return fail(ExitStatus::usage, fmt::format("--l0-cmdline: L0 has no word {}; there are: {}",
-                                                       printable(word), interface::l0_words));
-        command_line.remove_prefix(word.size());
+// The image that GRUB starts by: what UEFI boots too is another one.
+Result<std::filesystem::path> make_image(const BootPlan& plan, Firmware firmware,
+                                         const std::filesystem::path& directory) {
+    const std::filesystem::path image = directory / "boot.iso";
+    if (firmware == Firmware::bios) {
+        TRY(make_boot_image(plan, directory, image));
+    } else {
+        TRY(make_hybrid_image({.entries = {{"own", "L1", plan}}, .seconds = 0}, directory, image));
     }
+    return image;
 }
 
-Result<ExitStatus> boot_command(const BootOptions& options) {
-    const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+// Where the bytes of COM1 go.
+struct Output {
+    std::optional<SerialFile> serial;
+    std::FILE* text = stdout;
+
+    void listen(Transcript::Listener& lines, std::function<void(std::string_view)>& bytes) {
+        if (serial) {
+            bytes = [this](std::string_view sent) { serial->append(sent); };
+        } else {
+            lines = [this](std::string_view line, const SerialRecord* /*record*/) {
+                fmt::print(text, "{}\n", printable(line));
+                std::fflush(text);
+            };
+        }
+    }
+};
+
+Result<ExitStatus> watch(auto run, const BootOptions& options, Output& output) {
+    while (!run.poll()) {
+        if (output.serial) output.serial->show_progress(run.transcript());
+        std::this_thread::sleep_for(poll_interval);
+    }
+    const Outcome& outcome = run.wait();
+    const Transcript& transcript = run.transcript();
+    if (output.serial) TRY(output.serial->finish());
+    const std::string ticks =
+        options.on == Ground::bochs ? fmt::format("{} ticks, ", outcome.ticks) : std::string{};
+    fmt::print(stderr, "flatback: {} ({}{:.1f} s)\n", describe(outcome, transcript), ticks, outcome.seconds);
+    if (options.json_file)
+        TRY(write_output(
+            *options.json_file,
+            with_about(boot_report(outcome, transcript, options.on == Ground::kvm ? "cycles" : "ticks"))));
+    return exit_status(outcome, transcript);
+}
+
+Result<ExitStatus> boot_on_qemu(const BootOptions& options, const BootPlan& plan, Output& output,
+                                const std::filesystem::path& directory) {
+    QemuRequest request;
+    request.accelerator = options.on == Ground::kvm ? Accelerator::kvm : Accelerator::tcg;
+    request.image = TRY(make_image(plan, options.firmware, directory));
+    request.firmware = options.firmware;
+    request.memory = options.memory;
+    request.processors = options.processors;
+    request.disk = options.disk;
+    request.limit = options.limit;
+    request.speakers = {.l0 = plan.l0.has_value(),
+                        .guest_records = options.records || is_own_guest(options.guest),
+                        .mark = loader_mark(plan)};
+    output.listen(request.listener, request.bytes_listener);
+    return watch(TRY(QemuRun::start(std::move(request))), options, output);
+}
+
+Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Output& output,
+                                 const std::filesystem::path& directory) {
     EmulationRequest request;
-    request.plan = TRY(plan_from(options, directory.path()));
+    if (options.firmware == Firmware::uefi)
+        request.image = TRY(make_image(plan, options.firmware, directory));
+    request.plan = std::move(plan);
+    request.firmware = options.firmware;
     request.memory = options.memory;
     request.processor = options.processor;
     request.processors = options.processors;
-    if (options.disk) {
-        TRY(check_disk(*options.disk));
-        request.disk = options.disk;
-    }
+    request.disk = options.disk;
     request.limit = options.limit;
     request.guest_records = options.records || is_own_guest(options.guest);
+    output.listen(request.listener, request.bytes_listener);
+    return watch(TRY(Emulation::start(std::move(request))), options, output);
+}
+
+}  // namespace
+
+Result<ExitStatus> boot_command(const BootOptions& options) {
+    if (options.on == Ground::kvm) {
+        if (const std::string why = kvm_refusal(); !why.empty())
+            return fail(ExitStatus::missing_program, fmt::format("--on kvm: {}", why));
+    }
+    if (options.direct && options.firmware == Firmware::uefi)
+        return fail(ExitStatus::usage, "--firmware uefi: GRUB starts L0 there, not L1 by itself (--direct)");
+    const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+    const BootPlan plan = TRY(plan_from(options, directory.path()));
+    if (options.disk) TRY(check_disk(*options.disk));
     // Before the minutes of the run, not after them.
     if (options.json_file) TRY(check_output(*options.json_file));
-    std::FILE* const text = text_stream(options.json_file);
-    std::optional<SerialFile> serial;
-    if (options.serial_file && !is_standard_output(*options.serial_file)) {
-        serial = TRY(SerialFile::create(*options.serial_file));
-        request.bytes_listener = [&serial](std::string_view bytes) { serial->append(bytes); };
-    } else {
-        request.listener = [text](std::string_view line, const SerialRecord* /*record*/) {
-            fmt::print(text, "{}\n", printable(line));
-            std::fflush(text);
-        };
-    }
-    Emulation emulation = TRY(Emulation::start(std::move(request)));
-    while (!emulation.poll()) {
-        if (serial) serial->show_progress(emulation.transcript());
-        std::this_thread::sleep_for(poll_interval);
-    }
-    const Outcome& outcome = emulation.wait();
-    const Transcript& transcript = emulation.transcript();
-    if (serial) TRY(serial->finish());
-    fmt::print(stderr, "flatback: {} ({} ticks, {:.1f} s)\n", describe(outcome, transcript), outcome.ticks,
-               outcome.seconds);
-    if (options.json_file)
-        TRY(write_output(*options.json_file, with_about(boot_report(outcome, transcript))));
-    return exit_status(outcome, transcript);
+    Output output;
+    output.text = text_stream(options.json_file);
+    if (options.serial_file && !is_standard_output(*options.serial_file))
+        output.serial = TRY(SerialFile::create(*options.serial_file));
+    return options.on == Ground::bochs ? boot_on_bochs(options, plan, output, directory.path())
+                                       : boot_on_qemu(options, plan, output, directory.path());
 }
 
 }  // namespace flatback::tools

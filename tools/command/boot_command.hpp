@@ -14,8 +14,13 @@
 
 namespace flatback::tools {
 
+// On what it runs. Ticks are exact on Bochs alone.
+enum class Ground : std::uint8_t { bochs, kvm, qemu_tcg };
+
 struct BootOptions {
     std::filesystem::path guest;
+    Ground on = Ground::bochs;
+    Firmware firmware = Firmware::bios;
     std::vector<std::string> modules;  // FILE, or FILE followed by a space and the string that goes with it
     std::string guest_command_line;
     std::string l0_command_line;
@@ -30,9 +35,6 @@ struct BootOptions {
     bool records = false;  // what L1 prints are records (tools/emulator/serial_record.hpp), though it is no
                            // guest of Flatback's
 };
-
-// L0 refuses a word that it does not know, but only once it has been booted. Error: usage.
-[[nodiscard]] Result<> check_l0_words(std::string_view command_line);
 
 // Runs it; says on standard error how it ended. Error: what kept it from running.
 [[nodiscard]] Result<ExitStatus> boot_command(const BootOptions& options);

@@ -4,11 +4,12 @@
 
 namespace flatback::tools {
 
-std::string boot_report(const Outcome& outcome, const Transcript& transcript) {
+std::string boot_report(const Outcome& outcome, const Transcript& transcript, std::string_view unit) {
     using Json = nlohmann::ordered_json;
     Json report;
     report["ending"] = name(outcome.ending);
     report["message"] = describe(outcome, transcript);
+    report["unit"] = unit;
     // 0: Bochs was ended before it said how far it had come.
     if (outcome.ticks != 0) report["ticks"] = outcome.ticks;
     report["seconds"] = outcome.seconds;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 
+#include "tools/command/l1_plan.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/measure/measurements.hpp"
 
@@ -20,7 +21,7 @@ constexpr const char* exit_statuses =
     "--records reported an error, 17 it halted with interrupts off, for good;\n"
     "of every command: 1 something failed or is missing, 2 wrong arguments, 3 a bad input file, 4 a program "
     "is missing,\n"
-    "5 a file cannot be written, 16 Bochs failed, 130 interrupted.";
+    "5 a file cannot be written, 16 the emulator failed, 130 interrupted.";
 
 constexpr const char* version_line = "flatback " FLATBACK_VERSION;
 
@@ -61,6 +62,41 @@ CLI::App& add_report(CLI::App& app, ReportOptions& report) {
                     "on which it is priced: haswell, skylake-x (default) or ice-lake")
         ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
     command.add_option("--output", report.output, "the page")->type_name("FILE")->required();
+    return command;
+}
+
+CLI::App& add_image(CLI::App& app, ImageOptions& options, std::string& guest) {
+    CLI::App& command = *app.add_subcommand(
+        "image", "write one file that boots a PC, from BIOS or UEFI, as a CD or from a stick");
+    command.add_option("--output", options.output, "the image, an ISO file")->type_name("FILE")->required();
+    CLI::Option* const l1 =
+        command
+            .add_option("--l1", guest,
+                        "your own L1, a kernel as run --l1 takes it: an entry of the menu, the first")
+            ->type_name("FILE");
+    command.add_option("--module", options.modules, "a module of its, as for run --l1")
+        ->type_name("FILE")
+        ->needs(l1)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    command.add_option("--cmdline", options.guest_command_line, "its command line")
+        ->type_name("TEXT")
+        ->needs(l1);
+    command.add_option("--l0-cmdline", options.l0_command_line, "words for L0, in every entry")
+        ->type_name("TEXT");
+    command.add_flag("--linux", options.with_linux,
+                     "an entry for Debian's Linux with KVM as L1 and the benchmark (some 130 MB)");
+    command
+        .add_option("--first", options.first,
+                    "the entry that is booted where nobody chooses: own, self-test or linux (default own, "
+                    "else self-test)")
+        ->type_name("NAME")
+        ->check(CLI::IsMember({"own", "self-test", "linux"}));
+    command
+        .add_option("--menu-seconds", options.menu_seconds,
+                    "how long the menu waits for a choice (default 10); 0: not at all")
+        ->type_name("S")
+        ->check(CLI::Range(0U, 3600U));
     return command;
 }
 
@@ -270,6 +306,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     std::string guest;
     std::string serial;
     std::string disk;
+    std::string ground;
+    std::string firmware;
     std::string json;
     unsigned limit = 0;
 
@@ -312,6 +350,17 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     run.add_option("--disk", disk, "a raw image as the second drive, behind the CD; L1 may write to it")
         ->type_name("FILE")
         ->needs(l1);
+    run.add_option(
+           "--on", ground,
+           "bochs (default), or by QEMU: kvm, your own processor by /dev/kvm, with times in its cycles; "
+           "qemu-tcg, which has no VT-x and shows how the boot ends in L0's refusal")
+        ->type_name("NAME")
+        ->needs(l1)
+        ->check(CLI::IsMember({"bochs", "kvm", "qemu-tcg"}));
+    run.add_option("--firmware", firmware, "bios (default) or uefi")
+        ->type_name("NAME")
+        ->needs(l1)
+        ->check(CLI::IsMember({"bios", "uefi"}));
     run.add_option("--timeout", limit,
                    "seconds of wall time that each run may take (default 300; 900 without --l1)")
         ->type_name("S")
@@ -376,6 +425,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     const CLI::App& conforms = add_conform(app, conform);
     const CLI::App& report_of = add_report(app, report);
 
+    ImageOptions image;
+    const CLI::App& images = add_image(app, image, guest);
+
     TraceOptions trace;
     TraceArguments trace_arguments;
     CLI::App& traced = add_trace(app, trace, trace_arguments);
@@ -417,6 +469,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                     "report needs at least one of --bench, --trace, --machine and --price (see flatback "
                     "report --help)");
     }
+    if (images.parsed()) {
+        if (!guest.empty()) image.guest = guest;
+        return image;
+    }
     if (traced.parsed()) return trace_command_line(std::move(trace), trace_arguments);
     if (benchmark.parsed()) {
         bench.with_kvm = !peer.empty();
@@ -430,6 +486,11 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         return stack;
     }
     boot.guest = guest;
+    boot.on = ground == "kvm" ? Ground::kvm : ground == "qemu-tcg" ? Ground::qemu_tcg : Ground::bochs;
+    if (firmware == "uefi") boot.firmware = Firmware::uefi;
+    // The processor of the others is not chosen.
+    if (boot.on != Ground::bochs && boot.processor != usual_processor)
+        return fail(ExitStatus::usage, "--cpu names a model of Bochs'");
     if (limit != 0) boot.limit = std::chrono::seconds{limit};
     if (!serial.empty()) boot.serial_file = serial;
     if (!disk.empty()) boot.disk = disk;

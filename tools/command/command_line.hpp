@@ -11,6 +11,7 @@
 #include "tools/check/random_tests.hpp"
 #include "tools/command/boot_command.hpp"
 #include "tools/command/conform_command.hpp"
+#include "tools/command/image_command.hpp"
 #include "tools/command/report_command.hpp"
 #include "tools/command/trace_command.hpp"
 #include "tools/ground/error.hpp"
@@ -49,7 +50,7 @@ struct Information {
 };
 
 using Command = std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ConformOptions,
-                             ReportOptions, TraceOptions, MachineOptions, Information>;
+                             ImageOptions, ReportOptions, TraceOptions, MachineOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

@@ -12,6 +12,7 @@
 
 #include "tools/command/bench_command.hpp"
 #include "tools/command/command_line.hpp"
+#include "tools/command/image_command.hpp"
 #include "tools/command/stack_command.hpp"
 #include "tools/command/test_command.hpp"
 #include "tools/command/trace_command.hpp"
@@ -39,6 +40,7 @@ struct Execute {
     Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ConformOptions& options) const { return conform_command(options); }
+    Result<ExitStatus> operator()(const ImageOptions& options) const { return image_command(options); }
     Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
     Result<ExitStatus> operator()(const TraceOptions& options) const { return trace_command(options); }
     Result<ExitStatus> operator()(const MachineOptions& options) const { return machine_command(options); }

@@ -23,6 +23,16 @@ constexpr std::size_t boot_flags = 0x38;
 constexpr std::size_t boot_order = 0x3D;
 constexpr std::size_t firmware_flags = 0x3F;
 
+// Debian's ovmf. Bochs takes no firmware of more than 2 MB: not the newer image of 4 MB.
+constexpr std::string_view uefi_firmware = "/usr/share/ovmf/OVMF.fd";
+constexpr std::string_view bios_firmware = "/usr/share/bochs/BIOS-bochs-latest";
+
+std::string image_line(const EmulatedPc& pc) {
+    return pc.medium == Medium::cd
+               ? fmt::format("ata0-master: type=cdrom, path={}, status=inserted\n", pc.image.string())
+               : fmt::format("ata0-master: type=disk, mode=flat, path={}\n", pc.image.string());
+}
+
 // Its geometry is what Bochs makes of its size.
 std::string disk_line(const EmulatedPc& pc) {
     if (!pc.disk) return {};
@@ -36,7 +46,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "config_interface: textconfig\n"
         "display_library: sdl2\n"
         "plugin_ctrl: serial=1, unmapped=1, biosdev=1, speaker=0, e1000=0, sb16=0\n"
-        "romimage: file=/usr/share/bochs/BIOS-bochs-latest\n"
+        "romimage: file={}\n"
         "vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n"
         "cpu: model={}, count={}, ips={}, reset_on_triple_fault=0, ignore_bad_msrs=1\n"
         "memory: guest={}, host={}\n"
@@ -44,10 +54,9 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "clock: sync=none, time0=1700000000\n"
         "cmosimage: file={}, rtc_init=time0\n"
         "pci: enabled=1, chipset=i440fx\n"
-        "boot: cdrom\n"
+        "boot: {}\n"
         "ata0: enabled=1\n"
-        "ata0-master: type=cdrom, path={}, status=inserted\n"
-        "{}"
+        "{}{}"
         "com1: enabled=1, mode=file, dev={}\n"
         // Guests know by this port that Bochs is beneath them, and what it is known to do wrong.
         "port_e9_hack: enabled=1\n"
@@ -57,12 +66,13 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "error: action=report\n"
         "info: action=report\n"
         "debug: action=ignore\n",
-        pc.processor, pc.processors, pc.instructions_per_second, pc.memory,
-        std::min(pc.memory, most_host_memory), pc.cmos.string(), pc.cdrom.string(), disk_line(pc),
-        pc.serial.string(), pc.log.string());
+        pc.firmware == Firmware::uefi ? uefi_firmware : bios_firmware, pc.processor, pc.processors,
+        pc.instructions_per_second, pc.memory, std::min(pc.memory, most_host_memory), pc.cmos.string(),
+        pc.medium == Medium::cd ? "cdrom" : "disk", image_line(pc), disk_line(pc), pc.serial.string(),
+        pc.log.string());
 }
 
-std::array<std::uint8_t, 128> cmos_image(unsigned memory) {
+std::array<std::uint8_t, 128> cmos_image(unsigned memory, Medium medium) {
     std::array<std::uint8_t, 128> cmos = {};
     const auto put = [&cmos](std::size_t index, unsigned value) {
         cmos[index] = static_cast<std::uint8_t>(value);
@@ -80,9 +90,9 @@ std::array<std::uint8_t, 128> cmos_image(unsigned memory) {
     put_word(extended_memory, extended);
     put_word(extended_memory_again, extended);
     put_word(memory_above_16_mb, std::min((memory - 16) * 16, 0xFFFFU));
-    put(boot_flags, 0x01);      // no check of a floppy disk's signature
-    put(boot_order, 0x03);      // CD-ROM first, nothing else
-    put(firmware_flags, 0x01);  // fast boot
+    put(boot_flags, 0x01);                                // no check of a floppy disk's signature
+    put(boot_order, medium == Medium::cd ? 0x03 : 0x02);  // this first, nothing else
+    put(firmware_flags, 0x01);                            // fast boot
     unsigned sum = 0;
     for (std::size_t index = checksum_first; index < checksum_end; ++index) sum += cmos[index];
     put(checksum_end, sum >> 8);

@@ -42,12 +42,17 @@ inline constexpr std::array<std::string_view, 18> processor_models{
 };
 inline constexpr unsigned most_processors = 8;
 
+enum class Firmware : std::uint8_t { bios, uefi };
+enum class Medium : std::uint8_t { cd, disk };  // as what the boot image is there
+
 struct EmulatedPc {
     std::string processor{usual_processor};  // one of Bochs' CPU models
-    unsigned memory = 1024;                  // MB
+    Firmware firmware = Firmware::bios;
+    Medium medium = Medium::cd;
+    unsigned memory = 1024;  // MB
     unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
-    std::filesystem::path cdrom;                // the ISO image that it boots from
+    std::filesystem::path image;                // the ISO image that it boots from
     std::filesystem::path serial;               // COM1's output
     std::filesystem::path log;                  // Bochs' own log
     std::optional<std::filesystem::path> disk;  // a raw image, the second drive; it is written to
@@ -57,8 +62,8 @@ struct EmulatedPc {
 // Bochs' configuration. Paths must hold no comma, quote or newline (they are in a temporary directory).
 [[nodiscard]] std::string bochs_configuration(const EmulatedPc& pc);
 
-// The CMOS memory at power-on: memory sizes, boot from CD, and the firmware's fast-boot flag, which spares
-// three emulated seconds of waiting for a key.
-[[nodiscard]] std::array<std::uint8_t, 128> cmos_image(unsigned memory);
+// The CMOS memory at power-on: memory sizes, what is booted from, and the firmware's fast-boot flag, which
+// spares three emulated seconds of waiting for a key.
+[[nodiscard]] std::array<std::uint8_t, 128> cmos_image(unsigned memory, Medium medium = Medium::cd);
 
 }  // namespace flatback::tools

@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <system_error>
 #include <thread>
 
 #include "tools/emulator/bochs_configuration.hpp"
+#include "tools/emulator/growing_file.hpp"
 #include "tools/ground/files.hpp"
 #include "tools/ground/hexadecimal.hpp"
 #include "tools/ground/interruption.hpp"
@@ -22,21 +22,6 @@ constexpr std::string_view log_name = "bochs.log";
 constexpr std::string_view debugger_name = "debugger";
 constexpr std::string_view disk_name = "disk.img";
 constexpr std::string_view preloaded_name = "still-clock.so";
-
-// Gives `sink` what a growing file has more than at the last call.
-template <typename Sink>
-void read_more(std::ifstream& stream, const std::filesystem::path& path, const Sink& sink) {
-    if (!stream.is_open()) stream.open(path, std::ios::binary);
-    if (!stream.is_open()) return;
-    stream.clear();
-    std::array<char, 64 * 1024> buffer;
-    for (;;) {
-        stream.read(buffer.data(), buffer.size());
-        const auto count = static_cast<std::size_t>(stream.gcount());
-        if (count == 0) return;
-        sink(std::string_view{buffer.data(), count});
-    }
-}
 
 Result<> make_link(const std::filesystem::path& to, const std::filesystem::path& link) {
     std::error_code error;
@@ -59,7 +44,9 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     pc.memory = request.memory;
     pc.processors = request.processors;
     pc.instructions_per_second = request.instructions_per_second;
-    pc.cdrom = "boot.iso";
+    pc.firmware = request.firmware;
+    pc.medium = request.medium;
+    pc.image = "boot.iso";
     pc.serial = serial_name;
     pc.log = log_name;
     pc.cmos = "cmos.bin";
@@ -67,8 +54,14 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
         pc.disk = disk_name;
         TRY(make_link(std::filesystem::absolute(*request.disk), path / disk_name));
     }
-    TRY(make_boot_image(request.plan, path, path / pc.cdrom));
-    const auto cmos = cmos_image(pc.memory);
+    if (request.image) {
+        // A copy: as a disk it can be written to.
+        const Bytes image = TRY(read_file(*request.image));
+        TRY(write_file(path / pc.image, image));
+    } else {
+        TRY(make_boot_image(request.plan, path, path / pc.image));
+    }
+    const auto cmos = cmos_image(pc.memory, pc.medium);
     TRY(write_file(path / pc.cmos, std::as_bytes(std::span{cmos})));
     TRY(write_file(path / "bochsrc", bochs_configuration(pc)));
     TRY(make_link(still_clock_library(), path / preloaded_name));

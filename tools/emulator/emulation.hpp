@@ -22,6 +22,10 @@ namespace flatback::tools {
 
 struct EmulationRequest {
     BootPlan plan;
+    // What is booted in place of an image made of the plan, which says what is on it.
+    std::optional<std::filesystem::path> image;
+    Firmware firmware = Firmware::bios;
+    Medium medium = Medium::cd;
     unsigned memory = 1024;  // MB, least_memory to most_memory
     std::string processor{usual_processor};
     unsigned processors = 1;
@@ -36,7 +40,8 @@ struct EmulationRequest {
 
 class Emulation final {
 public:
-    // Makes the boot image and starts Bochs. Error: those of make_boot_image; missing_program for Bochs.
+    // Makes the boot image, or copies the one that is given, and starts Bochs. Error: those of
+    // make_boot_image; input_file for `image`; missing_program for Bochs.
     [[nodiscard]] static Result<Emulation> start(EmulationRequest request);
 
     Emulation(Emulation&&) = default;

@@ -89,20 +89,26 @@ void LogReader::add_dump_line(std::string_view line) {
     }
 }
 
-Outcome judge(const LogReader& log, const Transcript& transcript) {
+std::optional<Outcome> judge_platform(const Transcript& transcript) {
+    const auto& platform = transcript.platform_error();
+    if (!platform || platform->empty()) return std::nullopt;
     Outcome outcome;
-    outcome.ticks = log.ticks();
-    const std::string platform = transcript.platform_error().value_or("");
-    if (platform.starts_with("grub:")) {
+    outcome.ending = Ending::l0_stopped;
+    outcome.detail = *platform;
+    if (platform->starts_with("grub:")) {
         outcome.ending = Ending::loader_failed;
-        outcome.detail = platform;
-    } else if (platform.starts_with(l1_ended)) {
+    } else if (platform->starts_with(l1_ended)) {
         outcome.ending = Ending::triple_fault;
-        outcome.detail = platform.substr(l1_ended.size());
-    } else if (!platform.empty()) {
-        outcome.ending = Ending::l0_stopped;
-        outcome.detail = platform;
-    } else if (log.guest_reset()) {
+        outcome.detail = platform->substr(l1_ended.size());
+    }
+    return outcome;
+}
+
+Outcome judge(const LogReader& log, const Transcript& transcript) {
+    Outcome outcome = judge_platform(transcript).value_or(Outcome{});
+    outcome.ticks = log.ticks();
+    if (outcome.ending != Ending::emulator_failed) return outcome;
+    if (log.guest_reset()) {
         // Before what the firmware did after it.
         outcome.ending = Ending::reset;
     } else if (log.shutdown()) {
@@ -112,7 +118,6 @@ Outcome judge(const LogReader& log, const Transcript& transcript) {
     } else if (log.triple_fault()) {
         outcome.ending = Ending::triple_fault;
     } else {
-        outcome.ending = Ending::emulator_failed;
         outcome.detail = log.panic();
     }
     return outcome;
@@ -184,8 +189,8 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         case Ending::loader_failed:
             return fmt::format("the boot loader failed: {}", outcome.detail);
         case Ending::emulator_failed:
-            return outcome.detail.empty() ? with_last_line("Bochs ended without a known reason")
-                                          : fmt::format("Bochs failed: {}", outcome.detail);
+            return outcome.detail.empty() ? with_last_line("the emulator ended without a known reason")
+                                          : fmt::format("the emulator failed: {}", outcome.detail);
         case Ending::interrupted:
             return "interrupted";
     }

@@ -1,4 +1,4 @@
-// How a run in Bochs ended.
+// How a run ended.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ enum class Ending : std::uint8_t {
     reset,            // the guest reset the machine: it is not booted again
     l0_stopped,       // L0 refused or panicked: it says why in an error record whose WHERE is L0
     loader_failed,    // GRUB could not load an image
-    emulator_failed,  // Bochs ended for a reason of its own
+    emulator_failed,  // Bochs or QEMU ended for a reason of its own
     interrupted,
 };
 
@@ -77,6 +77,9 @@ private:
     std::string panic_;
     std::optional<ProcessorState> processor_;
 };
+
+// What the boot loader or L0 said of it, where that decides.
+[[nodiscard]] std::optional<Outcome> judge_platform(const Transcript& transcript);
 
 // Puts together what the log and the serial port say of a run whose Bochs has ended by itself.
 [[nodiscard]] Outcome judge(const LogReader& log, const Transcript& transcript);

@@ -29,22 +29,6 @@ Result<> copy_into(const std::filesystem::path& from, const std::filesystem::pat
     return write_file(to, bytes);
 }
 
-// The line of a failed program's output that tells most.
-std::string telling_line(std::string_view output) {
-    std::string last;
-    while (!output.empty()) {
-        const std::size_t end = std::min(output.find('\n'), output.size());
-        const std::string_view line = output.substr(0, end);
-        if (line.find("FAILURE") != std::string_view::npos || line.find("rror") != std::string_view::npos ||
-            line.find("No space") != std::string_view::npos) {
-            return std::string{line};
-        }
-        if (!line.empty()) last = line;
-        output.remove_prefix(std::min(end + 1, output.size()));
-    }
-    return last;
-}
-
 }  // namespace
 
 std::string grub_quote(std::string_view text) {
@@ -63,6 +47,31 @@ std::string grub_quote(std::string_view text) {
     return quoted + "'";
 }
 
+std::string grub_telling_line(std::string_view output) {
+    std::string last;
+    while (!output.empty()) {
+        const std::size_t end = std::min(output.find('\n'), output.size());
+        const std::string_view line = output.substr(0, end);
+        if (line.find("FAILURE") != std::string_view::npos || line.find("rror") != std::string_view::npos ||
+            line.find("No space") != std::string_view::npos) {
+            return std::string{line};
+        }
+        if (!line.empty()) last = line;
+        output.remove_prefix(std::min(end + 1, output.size()));
+    }
+    return last;
+}
+
+std::string grub_words(std::string_view text) {
+    std::string quoted;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find(' '), text.size());
+        if (end > 0) quoted += grub_quote(text.substr(0, end)) + " ";
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return quoted;
+}
+
 std::string loader_mark(const BootPlan& plan) {
     // FNV-1a, 64 bits.
     std::uint64_t hash = 0xCBF29CE484222325;
@@ -74,30 +83,20 @@ std::string loader_mark(const BootPlan& plan) {
 }
 
 std::string grub_configuration(const BootPlan& plan) {
-    // Each word is quoted by itself: GRUB puts a command line together again from words, with single spaces.
-    const auto words = [](std::string_view text) {
-        std::string quoted;
-        while (!text.empty()) {
-            const std::size_t end = std::min(text.find(' '), text.size());
-            if (end > 0) quoted += grub_quote(text.substr(0, end)) + " ";
-            text.remove_prefix(std::min(end + 1, text.size()));
-        }
-        return quoted;
-    };
     const bool linux_directly = !plan.l0 && plan.guest_kind == KernelKind::linux_bzimage;
     std::string script = "set failed=\n";
     if (plan.l0) {
-        script += step("multiboot2", "/boot/l0", words(plan.l0_command_line), "the hypervisor");
-        script += step("module2", "/boot/l1", words(plan.guest_command_line), "the guest");
+        script += step("multiboot2", "/boot/l0", grub_words(plan.l0_command_line), "the hypervisor");
+        script += step("module2", "/boot/l1", grub_words(plan.guest_command_line), "the guest");
     } else {
-        script += step(linux_directly ? "linux" : "multiboot", "/boot/l1", words(plan.guest_command_line),
-                       "the guest");
+        script += step(linux_directly ? "linux" : "multiboot", "/boot/l1",
+                       grub_words(plan.guest_command_line), "the guest");
     }
     const std::string_view module = plan.l0 ? "module2" : linux_directly ? "initrd" : "module";
     for (std::size_t index = 0; index < plan.modules.size(); ++index) {
-        script +=
-            step(module, fmt::format("/boot/m{}", index),
-                 linux_directly ? "" : words(plan.modules[index].text), fmt::format("module {}", index + 1));
+        script += step(module, fmt::format("/boot/m{}", index),
+                       linux_directly ? "" : grub_words(plan.modules[index].text),
+                       fmt::format("module {}", index + 1));
     }
     script += "if [ -z \"$failed\" ]; then boot; set failed='the boot'; fi\n";
     script +=
@@ -136,9 +135,9 @@ Result<> make_boot_image(const BootPlan& plan, const std::filesystem::path& dire
     if (finished.status != 0) {
         const bool no_program =
             finished.output.find("xorriso") != std::string::npos && !program_exists("xorriso");
-        return fail(
-            no_program ? ExitStatus::missing_program : ExitStatus::output_file,
-            fmt::format("grub-mkrescue cannot make {}: {}", image.string(), telling_line(finished.output)));
+        return fail(no_program ? ExitStatus::missing_program : ExitStatus::output_file,
+                    fmt::format("grub-mkrescue cannot make {}: {}", image.string(),
+                                grub_telling_line(finished.output)));
     }
     return {};
 }

@@ -38,6 +38,13 @@ struct BootPlan {
 // A word or text as GRUB's script language takes it literally.
 [[nodiscard]] std::string grub_quote(std::string_view text);
 
+// The words of a text, each quoted by itself and followed by a space: GRUB puts a command line together again
+// from words, with single spaces.
+[[nodiscard]] std::string grub_words(std::string_view text);
+
+// The line of grub-mkrescue's output that tells most about its failure.
+[[nodiscard]] std::string grub_telling_line(std::string_view output);
+
 // Writes the image; `directory` is for what is needed meanwhile.
 // Error: input_file for the plan's files; missing_program for GRUB's tools; output_file.
 [[nodiscard]] Result<> make_boot_image(const BootPlan& plan, const std::filesystem::path& directory,

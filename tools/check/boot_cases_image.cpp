@@ -1,0 +1,70 @@
+#include <fmt/format.h>
+
+#include <array>
+
+#include "tools/check/boot_test.hpp"
+#include "tools/emulator/qemu_machine.hpp"
+#include "tools/image/hybrid_image.hpp"
+#include "tools/stack/machine_image.hpp"
+
+namespace flatback::tools {
+namespace {
+
+struct Case {
+    std::string_view name;
+    Firmware firmware;
+    Medium medium;
+};
+constexpr std::array<Case, 4> bochs_cases{{
+    {image_names[0], Firmware::bios, Medium::cd},
+    {image_names[1], Firmware::bios, Medium::disk},
+    {image_names[2], Firmware::uefi, Medium::cd},
+    {image_uefi_disk_name, Firmware::uefi, Medium::disk},
+}};
+// QEMU's translator has no VT-x: they end in L0's refusal.
+constexpr std::array<Case, 2> qemu_cases{{
+    {image_names[3], Firmware::bios, Medium::cd},
+    {image_names[4], Firmware::uefi, Medium::disk},
+}};
+constexpr std::chrono::seconds uefi_limit{240};
+
+}  // namespace
+
+Result<> add_image(TestReport& report, std::vector<BootTest>& tests, const std::filesystem::path& directory) {
+    const std::filesystem::path image = directory / "machine.iso";
+    // As `image` makes it but for what the self-test is told to do.
+    HybridImage contents{.entries = {self_test_entry()}, .seconds = 0};
+    contents.entries.front().plan.guest_command_line = "check only=vmcs-pointer";
+    TRY(make_hybrid_image(contents, directory, image));
+    for (const Case& each : bochs_cases) {
+        // Firmware of UEFI reads a disk slowly: only where it is asked for.
+        if (each.name == image_uefi_disk_name && !report.filter().starts_with(image_uefi_disk_name)) continue;
+        EmulationRequest request;
+        request.plan = contents.entries.front().plan;
+        request.image = image;
+        request.firmware = each.firmware;
+        request.medium = each.medium;
+        request.memory = bare_memory;
+        request.limit = uefi_limit;
+        tests.push_back(
+            {{std::string{each.name}, std::move(request)}, std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
+    }
+    for (const Case& each : qemu_cases) {
+        if (!report.selects(each.name)) continue;
+        QemuRequest request;
+        request.image = image;
+        request.firmware = each.firmware;
+        request.medium = each.medium;
+        request.memory = bare_memory;
+        request.limit = uefi_limit;
+        request.speakers = {.l0 = true, .guest_records = true, .mark = {}};
+        QemuRun run = TRY(QemuRun::start(std::move(request)));
+        const std::string said = describe(run.wait(), run.transcript());
+        report.add(each.name,
+                   run.wait().ending == Ending::l0_stopped && said.find("no VT-x") != std::string::npos,
+                   said);
+    }
+    return {};
+}
+
+}  // namespace flatback::tools
