@@ -184,6 +184,7 @@ void Mutations::add_activity(Random& random, Line& line) {
 }
 
 void Mutations::add_pdpte(Random& random, Line& line) {
+    must_be_undone_ = true;
     const std::uint64_t number = random.below(4);
     const auto encoding = static_cast<std::uint32_t>(field::guest_pdpte0.encoding + 2 * number);
     set(encoding, random.number({0x3ULL, 0x1E7ULL, beyond | 1, 0x3001ULL, 2ULL}), line);

@@ -15,6 +15,8 @@ public:
     void add(Random& random, bool alone, Line& line);
     // Two things at once, each of a kind that is drawn: which is found first shows the order of the checks.
     void add_pair(Random& random, bool alone, Line& line);
+    // Changes one of the PDPTEs, for the next entry.
+    void add_pdpte(Random& random, Line& line);
     // Changes a field of guest state that may hold anything.
     void add_to_guest_state(Random& random, Line& line);
     // Something that the processor reads or writes by itself lies where there is no memory, or in the
@@ -41,7 +43,6 @@ private:
     void add_host(Random& random, Line& line);
     void add_link_pointer(Random& random, Line& line);
     void add_activity(Random& random, Line& line);
-    void add_pdpte(Random& random, Line& line);
     void add_to_list(Random& random, Line& line);
     void add_to_segment(Random& random, Line& line);
     void set(std::uint32_t encoding, std::uint64_t value, Line& line);

@@ -81,8 +81,8 @@ void move_on(const Guest& guest, std::uint64_t slot) {
     write(field::guest_rflags, read(field::guest_rflags) & ~std::uint64_t{0x10100});
 }
 
-void start_anew(Random& random, Guest& guest, Line& line) {
-    guest.mode = draw_mode(random, guest.with_ept);
+void start_anew(Random& random, L2Mode mode, Guest& guest, Line& line) {
+    guest.mode = mode;
     std::uint32_t entry = read(field::vm_entry_controls) & ~entry_control::ia32e_mode_guest;
     if (guest.mode <= L2Mode::compatibility) entry |= entry_control::ia32e_mode_guest;
     write(field::vm_entry_controls, entry);
@@ -119,10 +119,21 @@ void change_a_control(Random& random, Line& line) {
     put(line, "bit", toggle.bit);
 }
 
+// A PDPTE of the VMCS that is bad, beside a list, is the one rule with a qualification of its own that an L0
+// may find in the processor's place.
+void prepare_pdpte(Random& random, Guest& guest, Mutations& mutations, Line& line) {
+    start_anew(random, L2Mode::pae, guest, line);
+    if (random.one_in(2)) draw_lists(random, line);
+    mutations.add_pdpte(random, line);
+}
+
 // What L1 does before an entry.
 void prepare(Random& random, Guest& guest, Mutations& mutations, Line& line) {
     const bool anew = random.one_in(3);
-    if (anew) start_anew(random, guest, line);
+    // From a sequence of its own: whatever else is drawn stays as it was.
+    Random aside{Random{random}.bits()};
+    if (anew && guest.with_ept && aside.one_in(8)) return prepare_pdpte(random, guest, mutations, line);
+    if (anew) start_anew(random, draw_mode(random, guest.with_ept), guest, line);
     if (random.one_in(5)) {
         write_controls(random, guest.mode, guest.with_ept);
         world.guest_written[current_vmcs()] = true;
