@@ -28,7 +28,7 @@ inline constexpr std::uint32_t extended_ecx = os_protection_keys | 1U << 7 /* sh
 inline constexpr std::uint32_t extended_edx =
     1U << 5 /* user interrupts */ | 1U << 18 /* PCONFIG */ | 1U << 20 /* indirect-branch tracking */;
 inline constexpr std::uint32_t extended_1_eax = 1U << 6 /* LASS */ | 1U << 27 /* MSR lists */ |
-                                                1U << 17 /* FRED */ | 1U << 18 /* LKGS */ | 1U << 26 /* LAM */;
+                                                1U << 17 /* FRED */ | 1U << 18 /* LKGS */ | x86::cpuid::extended_1_eax_lam;
 // State that XSAVES would save (SDM 1, 13.1): of processor trace, CET (user, supervisor), user interrupts.
 inline constexpr std::uint32_t state_components = 1U << 8 | 1U << 11 | 1U << 12 | 1U << 14;
 // clang-format on

@@ -69,6 +69,7 @@ template <nested::Port P, Processor M>
             outcome = emulate_invd(l1);
             break;
         case getsec:
+        case encls:
             outcome = Outcome::invalid_opcode;
             break;
         case ept_violation:

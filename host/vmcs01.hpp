@@ -46,10 +46,10 @@ namespace detail {
     return value;
 }
 
-// Every instruction that CPUID shows works in L1, and what it does not show (PCONFIG) is #UD.
+// Every instruction that CPUID shows works in L1, and what it does not show (PCONFIG, SGX's) is #UD.
 inline constexpr std::uint32_t l1_instructions =
     vmx::secondary::enable_rdtscp | vmx::secondary::enable_invpcid | vmx::secondary::enable_xsaves_xrstors |
-    vmx::secondary::enable_user_wait_and_pause;
+    vmx::secondary::enable_user_wait_and_pause | nested::hidden_instructions;
 
 template <typename V>
 void put_l1_state(V& vmcs, const L1State& state) {
@@ -133,6 +133,8 @@ template <typename V>
     vmcs.put(field::vmcs_link_pointer, ~std::uint64_t{0});
     if (processor.secondary_processor_based.may_set(vmx::secondary::enable_xsaves_xrstors))
         vmcs.put(field::xss_exiting_bitmap, 0);
+    if ((*secondary & vmx::secondary::enable_encls_exiting) != 0)
+        vmcs.put(field::encls_exiting_bitmap, ~std::uint64_t{0});
     vmcs.put(field::exception_bitmap, 0);
     vmcs.put(field::page_fault_error_code_mask, 0);
     vmcs.put(field::page_fault_error_code_match, 0);

@@ -19,6 +19,13 @@ struct Capabilities {
     FieldSet hardware_fields = FieldSet::all();
     // Bits of CR4 that the processor has and L1 was not promised. L0 masks them from L2.
     std::uint64_t unpromised_cr4 = 0;
+    // Of CR3: where the processor has linear-address masking, its two bits.
+    std::uint64_t unpromised_cr3 = 0;
+    // Secondary controls of every L2 for what its processor is to be: EPT is L0's, and instructions that L1
+    // was not promised (SGX) exit.
+    std::uint32_t l0_secondary = vmx::secondary::enable_ept;
+    // Of IA32_DEBUGCTL: the branch trace store writes to memory past EPT.
+    std::uint64_t unpromised_debugctl = x86::debugctl::branch_trace_store;
 };
 
 // The fields that the engine knows how to offer, of those that the processor has.
@@ -73,11 +80,19 @@ inline constexpr std::uint64_t vpid =
     vmx::EptVpidCapability::invvpid_single_context_retaining_globals;
 }  // namespace offered
 
+// ENCLS, which is #UD where the processor has no SGX; with the bitmap of this control all ones. ENCLU and
+// ENCLV have no enclave to do anything with where nobody could make one.
+inline constexpr std::uint32_t hidden_instructions = vmx::secondary::enable_encls_exiting;
+
 // hardware: the real processor's, read from its MSRs. offer_vpid: "enable VPID", its capability bits and
 // INVVPID appear together or not at all. hardware_fields: those whose VMREAD the processor knows.
+// unpromised_cr3: see Capabilities.
 constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsigned physical_address_width,
-                                         bool offer_vpid, const FieldSet& hardware_fields = FieldSet::all()) {
+                                         bool offer_vpid, const FieldSet& hardware_fields = FieldSet::all(),
+                                         std::uint64_t unpromised_cr3 = 0) {
     Capabilities all;
+    all.unpromised_cr3 = unpromised_cr3;
+    all.l0_secondary |= hardware.secondary_processor_based.allowed1 & hidden_instructions;
     all.hardware_fields = hardware_fields;
     all.physical_address_width = physical_address_width;
     // L0 writes exit information into the shadow VMCS.

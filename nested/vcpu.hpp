@@ -288,6 +288,8 @@ private:
     [[nodiscard]] static bool names_linked_vmcs(const Slot& slot) {
         return slot.vmcs12.get(vmx::field::vmcs_link_pointer) != ~std::uint64_t{0};
     }
+    void look_for_unpromised(Slot& slot);
+    [[nodiscard]] std::uint64_t unpromised_bits(std::size_t index) const;
     [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
@@ -462,6 +464,7 @@ private:
     static constexpr std::uint8_t not_promised = 1;
     static constexpr std::uint8_t read_only = 2;
     static constexpr std::uint8_t shadowed = 4;
+    static constexpr std::uint8_t perhaps_unpromised = 8;
     const std::array<std::uint8_t, vmx::field_count> field_traits_;
     const std::uint32_t invvpid_types_;        // bit n: L1 was promised type n
     vmx::Eptp valid_eptp_{~std::uint64_t{0}};  // the EPTP that INVEPT last found valid

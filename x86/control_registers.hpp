@@ -21,6 +21,10 @@ inline constexpr std::uint64_t paging                = 1ULL << 31;  // PG
 inline constexpr std::uint64_t defined_bits          = 0xe005'003f;
 }  // namespace cr0
 
+namespace cr3 {
+inline constexpr std::uint64_t linear_address_masking        = 3ULL << 61;  // LAM_U57, LAM_U48
+}  // namespace cr3
+
 namespace cr4 {
 inline constexpr std::uint64_t virtual_8086_extensions       = 1ULL << 0;   // VME
 inline constexpr std::uint64_t protected_virtual_interrupts  = 1ULL << 1;   // PVI

@@ -63,6 +63,8 @@ inline constexpr std::uint32_t extended_ebx_processor_trace = 1u << 25;
 inline constexpr std::uint32_t extended_ecx_umip          = 1u << 2;
 inline constexpr std::uint32_t extended_ecx_pku           = 1u << 3;
 inline constexpr std::uint32_t extended_ecx_la57          = 1u << 16;
+// CPUID.(07H,1):EAX
+inline constexpr std::uint32_t extended_1_eax_lam         = 1u << 26;
 // CPUID.(0DH,1):EAX
 inline constexpr std::uint32_t extended_state_eax_xsaves  = 1u << 3;
 // CPUID.80000001H:EDX

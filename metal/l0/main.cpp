@@ -25,6 +25,12 @@ alignas(tag::VpidPool) std::byte vpid_storage[sizeof(tag::VpidPool)];
 // Storage for the one processor's state; SMP will have one each.
 alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
 
+bool has_linear_address_masking() {
+    if (cpuid(x86::cpuid::leaf_vendor).eax < x86::cpuid::leaf_extended_features) return false;
+    return cpuid(x86::cpuid::leaf_extended_features).eax >= 1 &&
+           (cpuid(x86::cpuid::leaf_extended_features, 1).eax & x86::cpuid::extended_1_eax_lam) != 0;
+}
+
 }  // namespace
 
 extern "C" {
@@ -113,7 +119,8 @@ void run_l1(BootResult& boot) {
     static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
     const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
     const nested::Capabilities promised = nested::make_capabilities(
-        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields);
+        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields,
+        has_linear_address_masking() ? x86::cr3::linear_address_masking : 0);
     auto& vpids = *new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tag::VpidPool::most_tags : 0);
     Cpu& cpu = *new (cpu_storage) Cpu(boot, vpids, vmcs01, promised,
                                       {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});

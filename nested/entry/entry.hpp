@@ -196,15 +196,13 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     if ((slot.work & detail::overwrites) != 0) slot.vmcs02.overwritten.clear();
     load(slot.vmcs02.page);
     if (!slot.vmcs02.prepared) prepare_vmcs02(slot);
-    // The processor has activity states and bits of CR4 that L1 was not promised.
+    // The processor has activity states and bits of registers that L1 was not promised. The other two fields
+    // are looked at when they are written (vmwrite()), or with these two, where the VMCS was made active.
     const auto is_pending = [&slot](auto field) {
         return slot.vmcs02.pending.contains(detail::index_of(field.encoding));
     };
-    if ((is_pending(vmx::field::guest_activity_state) && !activity_state_is_offered(slot)) ||
-        (is_pending(vmx::field::guest_cr4) &&
-         (vmcs12.get(vmx::field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) != 0)) [[unlikely]] {
-        slot.unchecked.guest_state = slot.unchecked.unpromised = true;
-    }
+    if (is_pending(vmx::field::guest_activity_state) || is_pending(vmx::field::guest_cr4)) [[unlikely]]
+        look_for_unpromised(slot);
     if (slot.unchecked.controls) {
         compose_controls(slot);
         slot.unchecked.controls = false;
@@ -239,6 +237,28 @@ void NestedVcpu<P>::remember_l1_state(const Slot& slot) {
     if ((slot.work & detail::inherit_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
 }
 
+// What the processor takes in this field and L1 was not promised.
+template <Port P>
+std::uint64_t NestedVcpu<P>::unpromised_bits(std::size_t index) const {
+    if (index == detail::index_of(vmx::field::guest_cr3.encoding)) return capabilities_.unpromised_cr3;
+    if (index == detail::index_of(vmx::field::guest_ia32_debugctl.encoding))
+        return capabilities_.unpromised_debugctl;
+    return 0;
+}
+
+// Guest state that L1 has written and only L0 would refuse.
+template <Port P>
+[[gnu::always_inline]] inline void NestedVcpu<P>::look_for_unpromised(Slot& slot) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    const std::uint64_t unpromised =
+        (vmcs12.get(field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) |
+        (vmcs12.get(field::guest_cr3) & capabilities_.unpromised_cr3) |
+        (vmcs12.get(field::guest_ia32_debugctl) & capabilities_.unpromised_debugctl);
+    if (unpromised != 0 || !activity_state_is_offered(slot)) [[unlikely]]
+        slot.unchecked.guest_state = slot.unchecked.unpromised = true;
+}
+
 template <Port P>
 bool NestedVcpu<P>::activity_state_is_offered(const Slot& slot) const {
     switch (static_cast<vmx::ActivityState>(slot.vmcs12.get(vmx::field::guest_activity_state))) {
@@ -266,6 +286,8 @@ void NestedVcpu<P>::prepare_vmcs02(Slot& slot) {
     put(vmx::field::vm_exit_msr_load_count, 0);
     put(vmx::field::vm_entry_msr_load_count, 0);
     put(vmx::field::address_of_msr_bitmaps, slot.msr_bitmap.page.value());
+    if ((capabilities_.l0_secondary & vmx::secondary::enable_encls_exiting) != 0)
+        put(vmx::field::encls_exiting_bitmap, ~std::uint64_t{0});
     slot.vmcs02.tag = tag::TagNumber::none;
     slot.vmcs02.ept_pointer = {};
     slot.vmcs02.prepared = true;
@@ -277,8 +299,9 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
     fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
-    const ComposedControls composed = compose(
-        vmcs12, {.hidden_cr4 = capabilities_.unpromised_cr4, .keeps_ports = io_bitmaps_.keeps_ports()});
+    const ComposedControls composed = compose(vmcs12, {.secondary = capabilities_.l0_secondary,
+                                                       .hidden_cr4 = capabilities_.unpromised_cr4,
+                                                       .keeps_ports = io_bitmaps_.keeps_ports()});
     slot.l1_uses_vpid = composed.l1_uses_vpid;
     slot.l1_uses_ept = composed.l1_uses_ept;
     put(field::pin_based_vm_execution_controls, composed.pin_based);
@@ -438,9 +461,11 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     const bool linked = names_linked_vmcs(slot);
     if (linked || slot.unchecked.unpromised || !pdptes_are_good || (work & entry_msr_list) != 0) {
         if (const auto failure = judge_entry(slot, pdptes_are_good)) return failure;
-        slot.unchecked.unpromised = false;
+        // A control that L1 sets later may have the processor look at IA32_DEBUGCTL.
+        slot.unchecked.unpromised =
+            (vmcs12.get(field::guest_ia32_debugctl) & capabilities_.unpromised_debugctl) != 0;
     }
-    slot.unchecked.guest_state = linked;
+    slot.unchecked.guest_state = linked || slot.unchecked.unpromised;
     if ((work & entry_msr_list) != 0) {
         for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
         const auto loaded = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),
@@ -481,7 +506,8 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::judge_entry(S
     fetch(slot, detail::index_of(vmx::field::guest_activity_state.encoding));
     if (activity_state_is_offered(slot)) promised.misc.value |= vmx::MiscCapability::activity_hlt;
     const EntryRules rules{.promised = promised,
-                           .physical_address_width = capabilities_.physical_address_width};
+                           .physical_address_width = capabilities_.physical_address_width,
+                           .debugctl_bits = x86::debugctl::defined_bits & ~capabilities_.unpromised_debugctl};
     // The controls were found good when they last changed, but for the TPR threshold and the number of CR3
     // targets, which are left to the processor.
     EntryVerdict verdict = check_control_fields(view, rules, {}, memory);

@@ -39,15 +39,10 @@ template <Port P>
     }
     slot.vmcs02.launched = true;
     const auto basic = static_cast<std::size_t>(field.basic());
-    if (basic >= exit_reason_count) [[unlikely]] {
-        // An instruction that L0 does not know and that exits unasked, as SEAMCALL and TDCALL do where the
-        // processor has TDX. L1's processor does not have it, so to L2 it is no instruction; the exit is
-        // counted as the exception.
-        return raise_in_l2(slot, static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi),
-                           detail::invalid_opcode());
-    }
+    // SEAMCALL and TDCALL exit unasked where the processor has TDX, and L0 does not know their reasons.
+    const Route route = basic < exit_reason_count ? routes_[basic] : Route::not_there;
     const std::uint32_t exit_reason = field.value;
-    switch (routes_[basic]) {
+    switch (route) {
         case Route::to_l1:
         case Route::by_ept12:
             break;
@@ -69,6 +64,10 @@ template <Port P>
             if (is_l0s_own_nmi_exit(slot, field.basic()))
                 return reenter_l2(slot, basic);  // the host has an NMI to give, and calls deliver_nmi() now
             break;
+        case Route::not_there:
+            // To L2 it is no instruction; the exit is counted as the exception.
+            return raise_in_l2(slot, static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi),
+                               detail::invalid_opcode());
         case Route::never:
             port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
     }

@@ -18,6 +18,7 @@ enum class Route : std::uint8_t {
     by_cr4_mask,    // L1 sees it but where it is CR4 and only L0's mask made it
     by_io_bitmap,   // as by_msr_bitmap, where the host keeps ports
     by_nmi_window,  // L1 sees it but where L0 waits for it, or with it, to give an NMI
+    not_there,      // L0's: an instruction that L1's processor does not have
     never,          // cannot happen: nobody asked for it
 };
 
@@ -33,6 +34,7 @@ inline constexpr auto routes = [] {
     set(rdmsr, Route::by_msr_bitmap);
     set(wrmsr, Route::by_msr_bitmap);
     set(control_register_access, Route::by_cr4_mask);
+    set(encls, Route::not_there);
     // Not offered to L1 and not used by L0.
     set(monitor_trap_flag, Route::never);
     set(virtualized_eoi, Route::never);

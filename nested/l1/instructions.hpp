@@ -659,8 +659,11 @@ Entry NestedVcpu<P>::vmwrite() {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
     const auto field = static_cast<std::size_t>(index);
-    if ((traits & read_only) != 0) {
-        return fail_valid(vmx::InstructionError::vmwrite_to_read_only_vmcs_component);
+    if ((traits & (read_only | perhaps_unpromised)) != 0) [[unlikely]] {
+        if ((traits & read_only) != 0)
+            return fail_valid(vmx::InstructionError::vmwrite_to_read_only_vmcs_component);
+        if (((high ? value << 32 : value) & unpromised_bits(field)) != 0)
+            current_->unchecked.guest_state = current_->unchecked.unpromised = true;
     }
     if (high) value = (value << 32) | (read_field(*current_, field) & 0xffffffff);
     // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep

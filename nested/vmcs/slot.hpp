@@ -32,7 +32,7 @@ struct Unchecked {
     bool controls = true;  // and to be composed anew
     bool host_state = true;
     bool guest_state = true;  // there may be something for L0 to judge
-    bool unpromised = false;  // in guest state: an activity state, or a bit of CR4
+    bool unpromised = false;  // in guest state: an activity state, or a bit of CR3, CR4 or IA32_DEBUGCTL
 };
 
 struct Slot {

@@ -213,6 +213,13 @@ TEST(L1Exits, XsetbvAndInvdAreOfPrivilegeLevel0) {
     }
 }
 
+// SGX is not shown.
+TEST(L1Exits, EnclsIsInvalid) {
+    Guest guest;
+    ASSERT_TRUE(guest.exit(ExitReason::encls));
+    guest.expect_fault(x86::Vector::invalid_opcode);
+}
+
 // SEAMCALL and TDCALL, and whatever comes after them.
 TEST(L1Exits, AnInstructionOfNoProcessorOfL1sIsInvalid) {
     Guest guest;

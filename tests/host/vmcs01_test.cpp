@@ -131,6 +131,11 @@ TEST(Vmcs01, EnablesWhatCpuidShows) {
     hide_features(x86::cpuid::leaf_extended_features, 0, features);
     ASSERT_EQ(features.edx & 1U << 18, 0U) << "PCONFIG";
     EXPECT_EQ(enabled & vmx::secondary::enable_pconfig, 0U);
+    features = {.ebx = 0xffff'ffff};
+    hide_features(x86::cpuid::leaf_extended_features, 0, features);
+    ASSERT_EQ(features.ebx & x86::cpuid::extended_ebx_sgx, 0U);
+    EXPECT_NE(enabled & vmx::secondary::enable_encls_exiting, 0U) << "firmware may have enabled SGX";
+    EXPECT_EQ(words.get(field::encls_exiting_bitmap), ~std::uint64_t{0});
 }
 
 TEST(Vmcs01, NamesWhatTheProcessorLacks) {

@@ -150,6 +150,53 @@ TEST_P(EntryVerdict, KeepsABadActivityStateBadThoughNobodyWroteItAgain) {
     EXPECT_EQ(l1.vmlaunch(), l2_runs);
 }
 
+// SDM 3C 27.3.1.1: reserved bits of IA32_DEBUGCTL; without a debug store, those of the branch trace store.
+TEST_P(EntryVerdict, RefusesTheBranchTraceStore) {
+    for (const std::uint64_t bit : {1ULL << 7, 1ULL << 8, 1ULL << 9, 1ULL << 10}) {
+        l1.write(field::guest_ia32_debugctl, bit);
+        EXPECT_EQ(l1.vmlaunch(), bad_guest) << bit;
+        EXPECT_EQ(qualification(), 0U);
+    }
+    EXPECT_EQ(l1.vmlaunch(), bad_guest) << "though nobody wrote it again";
+    l1.write(field::guest_ia32_debugctl, x86::debugctl::branch_single_step);
+    EXPECT_EQ(l1.vmlaunch(), l2_runs);
+}
+
+TEST_P(EntryVerdict, RefusesTheBranchTraceStoreOnceItIsToBeLoaded) {
+    l1.lower(field::vm_entry_controls, vmx::entry_control::load_debug_controls);
+    l1.lower(field::vm_exit_controls, vmx::exit_control::save_debug_controls);
+    l1.write(field::guest_ia32_debugctl, 1ULL << 7);
+    enter_and_leave();
+    l1.raise(field::vm_entry_controls, vmx::entry_control::load_debug_controls);
+    EXPECT_EQ(l1.vmresume(), bad_guest);
+    l1.write(field::guest_ia32_debugctl, 0);
+    EXPECT_EQ(l1.vmresume(), l2_runs);
+}
+
+TEST_P(EntryVerdict, RefusesTheBranchTraceStoreOfAVmcsFromMemory) {
+    l1.write(field::guest_ia32_debugctl, 1ULL << 7);
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    EXPECT_EQ(l1.vmlaunch(), bad_guest);
+}
+
+// SDM 3C 27.3.1.1: bits beyond the physical width, but for LAM_U57 and LAM_U48 where CPUID says so.
+TEST_P(EntryVerdict, RefusesLinearAddressMaskingThatOnlyTheProcessorHas) {
+    VirtualCpu with_it{{.shadow_vmcs = GetParam(), .cr3_masking_bits = x86::cr3::linear_address_masking}};
+    with_it.prepare();
+    const std::uint64_t cr3 = with_it.read(field::guest_cr3);
+    for (const std::uint64_t bit : {1ULL << 61, 1ULL << 62}) {
+        with_it.write(field::guest_cr3, cr3 | bit);
+        EXPECT_EQ(with_it.vmlaunch(), bad_guest) << bit;
+    }
+    with_it.write(field::guest_cr3, cr3);
+    ASSERT_EQ(with_it.vmlaunch(), l2_runs);
+    ASSERT_EQ(with_it.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const std::uint64_t host = with_it.read(field::host_cr3);
+    with_it.write(field::host_cr3, host | 1ULL << 62);
+    EXPECT_EQ(with_it.vmresume(), vm_fail(InstructionError::entry_with_invalid_host_state_fields));
+}
+
 TEST_P(EntryVerdict, TakesAnL2ThatHaltedByItselfBesideAnMsrList) {
     use_msr_list();
     l1.lower(field::primary_processor_based_vm_execution_controls, vmx::primary::hlt_exiting);

@@ -85,7 +85,8 @@ bool a_processor_has(std::uint32_t encoding) {
 }  // namespace
 
 bool FakePort::processor_has(std::uint32_t encoding) const {
-    return a_processor_has(encoding) && !lacking_fields.contains(encoding);
+    return (a_processor_has(encoding) || further_fields.contains(encoding)) &&
+           !lacking_fields.contains(encoding);
 }
 
 std::uint64_t FakePort::vmread(std::uint32_t encoding) {

@@ -129,6 +129,8 @@ public:
     [[nodiscard]] bool processor_has(std::uint32_t encoding) const;
 
     std::set<std::uint32_t> lacking_fields;  // of this processor, that others have
+    std::set<std::uint32_t> further_fields;  // of this processor, that others lack
+    std::uint64_t cr3_masking_bits = 0;      // that this processor has
     L1Memory memory;
     std::array<std::uint64_t, 16> registers{};
     std::map<std::uint32_t, std::uint64_t> msrs;

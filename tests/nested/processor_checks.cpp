@@ -18,11 +18,16 @@ struct HostMemory {
 };
 }  // namespace
 
-nested::EntryVerdict processor_verdict(const FakeVmcs& vmcs, const vmx::Capabilities& processor,
+nested::EntryVerdict processor_verdict(const FakeVmcs& given, const vmx::Capabilities& processor,
                                        x86::Hpa address, FakePort& port) {
     const nested::EntryRules rules{.promised = processor, .physical_address_width = physical_width};
     const nested::EntryContext context{.ia32e_mode = true, .in_smm = false, .current_vmcs = address.value()};
     const HostMemory memory{port};
+    // SDM 3C 27.2.2, 27.3.1.1: the bits of linear-address masking are not looked at where the processor has
+    // it.
+    FakeVmcs vmcs = given;
+    vmcs.set(field::guest_cr3, vmcs.get(field::guest_cr3) & ~port.cr3_masking_bits);
+    vmcs.set(field::host_cr3, vmcs.get(field::host_cr3) & ~port.cr3_masking_bits);
     if (auto verdict = nested::check_control_fields(vmcs, rules, context, memory); !verdict) return verdict;
     if (auto verdict = nested::check_host_state(vmcs, rules, context); !verdict) return verdict;
     // A shadow VMCS linked to vmcs01 is good: the link pointer's target is not looked at here.

@@ -338,6 +338,21 @@ TEST(UnknownExit, IsAnUndefinedInstructionOfL2s) {
     }
 }
 
+// Where the processor has SGX, which L1 was not promised, ENCLS exits for L0, in an L2 too.
+TEST(UnknownExit, IsThatOfEncls) {
+    vmx::Capabilities with_sgx = processor();
+    with_sgx.secondary_processor_based.allowed1 |= vmx::secondary::enable_encls_exiting;
+    VirtualCpu l1{{.hardware = with_sgx}};
+    l1.port.further_fields = {field::encls_exiting_bitmap.encoding};
+    l1.prepare_and_launch();
+    EXPECT_NE(l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls) &
+                  vmx::secondary::enable_encls_exiting,
+              0U);
+    EXPECT_EQ(l1.vmcs02().get(field::encls_exiting_bitmap), ~std::uint64_t{0});
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::encls, .instruction_length = 3}), l2_runs);
+    EXPECT_EQ(l1.injected(), 0x8000'0306U);
+}
+
 TEST(UnknownExit, IsAnExceptionExitWhereL1InterceptsUndefinedInstructions) {
     VirtualCpu l1;
     l1.prepare();

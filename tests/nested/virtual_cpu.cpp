@@ -34,12 +34,13 @@ nested::FieldSet fields_without(const std::set<std::uint32_t>& lacking) {
 
 VirtualCpu::VirtualCpu(const Options& options)
     : hardware(options.hardware),
-      capabilities(nested::make_capabilities(options.hardware, physical_width,
-                                             options.tags != tag::Policy::off,
-                                             fields_without(options.lacking_fields))),
+      capabilities(
+          nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off,
+                                    fields_without(options.lacking_fields), options.cr3_masking_bits)),
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
       pool_(options.pool == nullptr ? own_pool_.get() : options.pool) {
     port.lacking_fields = options.lacking_fields;
+    port.cr3_masking_bits = options.cr3_masking_bits;
     for (const std::uint16_t number : options.kept_ports) port.keep_port(number);
     port.memory.before_noticed_write = [this] { engine_->l1_writes_noticed_page(); };
     vmcs01_ = *port.allocate_page();

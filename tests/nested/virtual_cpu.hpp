@@ -88,6 +88,7 @@ public:
         vmx::Capabilities hardware = processor();
         std::set<std::uint32_t> lacking_fields{};
         std::set<std::uint16_t> kept_ports{};  // by the host
+        std::uint64_t cr3_masking_bits = 0;    // that the processor has
     };
 
     explicit VirtualCpu(const Options& options);
