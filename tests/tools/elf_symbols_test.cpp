@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 #include <vector>
@@ -76,6 +77,17 @@ TEST(ElfSymbols, AnyBytesAreTaken) {
         damaged[at] = std::byte{0xff};
         static_cast<void>(symbol_at(damaged, 0x2000));
     }
+}
+
+TEST(ElfSymbols, AListForTheDebuggerHasEachOnALine) {
+    EXPECT_EQ(symbol_list(make_elf<Elf64_Ehdr, Elf64_Shdr, Elf64_Sym>(ELFCLASS64)),
+              "1000 start\n2000 second\n");
+    EXPECT_EQ(symbol_list({}), "");
+    // A name that could end the debugger's line, or its string.
+    auto file = make_elf<Elf32_Ehdr, Elf32_Shdr, Elf32_Sym>(ELFCLASS32);
+    const auto hostile = static_cast<std::byte>('"');
+    std::ranges::replace(file, static_cast<std::byte>('t'), hostile);
+    EXPECT_EQ(symbol_list(file), "1000 s_ar_\n2000 second\n");
 }
 
 }  // namespace

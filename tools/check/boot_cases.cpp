@@ -22,14 +22,16 @@ void add_endings(std::vector<BootTest>& tests) {
         const char* command_line;
         Ending ending;
         std::string_view word;
+        const char* keys = nullptr;  // typed on COM1
     };
-    constexpr std::array<Case, 7> cases{{{"shutdown", "s", Ending::shutdown, ""},
+    constexpr std::array<Case, 8> cases{{{"shutdown", "s", Ending::shutdown, ""},
                                          {"power-off", "p", Ending::power_off, ""},
                                          {"triple-fault", "t", Ending::triple_fault, "(triple_fault+0x"},
                                          {"reset", "r", Ending::reset, ""},
                                          {"keyboard-reset", "k", Ending::reset, ""},
                                          {"halted", "c", Ending::halted, "(halt+0x"},
-                                         {"forged-records", "f", Ending::shutdown, ""}}};
+                                         {"forged-records", "f", Ending::shutdown, ""},
+                                         {"typed", "i", Ending::shutdown, "typed: a key^C.", "a key\x03."}}};
     for (const Case& each : cases) {
         for (const bool beneath : {false, true}) {
             EmulationRequest request;
@@ -39,7 +41,8 @@ void add_endings(std::vector<BootTest>& tests) {
             request.plan.guest_command_line = each.command_line;
             request.memory = beneath ? bare_memory : least_memory;
             request.limit = short_limit;
-            request.guest_records = false;
+            request.guest_records = each.keys != nullptr;
+            if (each.keys != nullptr) request.keys = each.keys;
             tests.push_back(
                 {{fmt::format("boot.ending.{}{}", each.name, beneath ? ".beneath" : ""), std::move(request)},
                  each.ending,

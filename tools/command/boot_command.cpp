@@ -20,6 +20,7 @@
 #include "tools/ground/paths.hpp"
 #include "tools/ground/printable.hpp"
 #include "tools/ground/temporary_directory.hpp"
+#include "tools/ground/user_terminal.hpp"
 #include "tools/image/hybrid_image.hpp"
 
 namespace flatback::tools {
@@ -78,13 +79,46 @@ Result<std::filesystem::path> make_image(const BootPlan& plan, Firmware firmware
     return image;
 }
 
+void show(std::FILE* stream, std::string_view bytes) {
+    std::fwrite(bytes.data(), 1, bytes.size(), stream);
+    std::fflush(stream);
+}
+
+// Until the run ends, or the user does it.
+void converse(Emulation& emulation, bool debug) {
+    constexpr std::chrono::milliseconds interval{10};
+    fmt::print(stderr, "flatback: {}; Ctrl-A x ends, Ctrl-A h is help\n",
+               debug ? "this is the emulator's debugger, with L1's symbols where it has any: c goes on, "
+                       "Ctrl-C stops, q ends"
+                     : "the terminal is COM1");
+    UserTerminal terminal;
+    EscapeKey escape;
+    while (!emulation.poll()) {
+        const auto [bytes, action] = escape.filter(terminal.read());
+        emulation.type(bytes);
+        if (action == EscapeKey::Action::leave) emulation.leave();
+        if (action == EscapeKey::Action::help) {
+            fmt::print(stderr, "\r\nCtrl-A x ends the run, Ctrl-A a sends Ctrl-A\r\n");
+        }
+        std::this_thread::sleep_for(interval);
+    }
+    fmt::print(stderr, "\r\n");
+}
+
 // Where the bytes of COM1 go.
 struct Output {
     std::optional<SerialFile> serial;
     std::FILE* text = stdout;
 
+    bool is_terminal = false;  // it understands what the guest sends, and shows it beside what goes to a file
+
     void listen(Transcript::Listener& lines, std::function<void(std::string_view)>& bytes) {
-        if (serial) {
+        if (is_terminal) {
+            bytes = [this](std::string_view sent) {
+                if (serial) serial->append(sent);
+                show(text, sent);
+            };
+        } else if (serial) {
             bytes = [this](std::string_view sent) { serial->append(sent); };
         } else {
             lines = [this](std::string_view line, const SerialRecord* /*record*/) {
@@ -143,8 +177,13 @@ Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Outp
     request.disk = options.disk;
     request.limit = options.limit;
     request.guest_records = options.records || is_own_guest(options.guest);
+    output.is_terminal = options.interactive || (options.debug && !output.serial);
     output.listen(request.listener, request.bytes_listener);
-    return watch(TRY(Emulation::start(std::move(request))), options, output);
+    if (options.interactive) request.keys = "";
+    if (options.debug) request.debugger_listener = [](std::string_view bytes) { show(stdout, bytes); };
+    Emulation emulation = TRY(Emulation::start(std::move(request)));
+    if (options.interactive || options.debug) converse(emulation, options.debug);
+    return watch(std::move(emulation), options, output);
 }
 
 }  // namespace
@@ -154,6 +193,8 @@ Result<ExitStatus> boot_command(const BootOptions& options) {
         if (const std::string why = kvm_refusal(); !why.empty())
             return fail(ExitStatus::missing_program, fmt::format("--on kvm: {}", why));
     }
+    if ((options.interactive || options.debug) && options.on != Ground::bochs)
+        return fail(ExitStatus::usage, "--interactive and --debug are for --on bochs");
     if (options.direct && options.firmware == Firmware::uefi)
         return fail(ExitStatus::usage, "--firmware uefi: GRUB starts L0 there, not L1 by itself (--direct)");
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());

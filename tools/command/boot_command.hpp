@@ -31,6 +31,8 @@ struct BootOptions {
     std::string processor{usual_processor};  // one of processor_models
     unsigned processors = 1;
     std::optional<std::filesystem::path> disk;  // a raw image, which the guest may write
+    bool interactive = false;                   // COM1 is the terminal
+    bool debug = false;                         // the emulator's debugger is
     bool direct = false;                        // without L0
     bool records = false;  // what L1 prints are records (tools/emulator/serial_record.hpp), though it is no
                            // guest of Flatback's

@@ -361,8 +361,19 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("NAME")
         ->needs(l1)
         ->check(CLI::IsMember({"bios", "uefi"}));
+    CLI::Option* const interactive =
+        run.add_flag("--interactive", boot.interactive,
+                     "COM1 on this terminal: what is typed goes to L1; Ctrl-A x ends")
+            ->needs(l1);
+    run.add_flag("--debug", boot.debug,
+                 "the emulator's debugger on this terminal, with the symbols of L1's ELF file; COM1 goes to "
+                 "--serial")
+        ->needs(l1)
+        ->excludes(interactive);
     run.add_option("--timeout", limit,
-                   "seconds of wall time that each run may take (default 300; 900 without --l1)")
+                   "seconds of wall time that each run may take (default 300; 900 without --l1; a day with "
+                   "--interactive "
+                   "or --debug)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));
     run.add_option("--serial", serial,
@@ -491,6 +502,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     // The processor of the others is not chosen.
     if (boot.on != Ground::bochs && boot.processor != usual_processor)
         return fail(ExitStatus::usage, "--cpu names a model of Bochs'");
+    if (boot.interactive || boot.debug) boot.limit = std::chrono::seconds{longest_limit};
     if (limit != 0) boot.limit = std::chrono::seconds{limit};
     if (!serial.empty()) boot.serial_file = serial;
     if (!disk.empty()) boot.disk = disk;

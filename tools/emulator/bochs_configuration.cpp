@@ -57,7 +57,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "boot: {}\n"
         "ata0: enabled=1\n"
         "{}{}"
-        "com1: enabled=1, mode=file, dev={}\n"
+        "com1: enabled=1, mode={}, dev={}\n"
         // Guests know by this port that Bochs is beneath them, and what it is known to do wrong.
         "port_e9_hack: enabled=1\n"
         "log: {}\n"
@@ -68,8 +68,8 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "debug: action=ignore\n",
         pc.firmware == Firmware::uefi ? uefi_firmware : bios_firmware, pc.processor, pc.processors,
         pc.instructions_per_second, pc.memory, std::min(pc.memory, most_host_memory), pc.cmos.string(),
-        pc.medium == Medium::cd ? "cdrom" : "disk", image_line(pc), disk_line(pc), pc.serial.string(),
-        pc.log.string());
+        pc.medium == Medium::cd ? "cdrom" : "disk", image_line(pc), disk_line(pc),
+        pc.serial_is_terminal ? "term" : "file", pc.serial.string(), pc.log.string());
 }
 
 std::array<std::uint8_t, 128> cmos_image(unsigned memory, Medium medium) {

@@ -52,8 +52,9 @@ struct EmulatedPc {
     unsigned memory = 1024;  // MB
     unsigned processors = 1;
     std::uint64_t instructions_per_second = tools::instructions_per_second;
-    std::filesystem::path image;                // the ISO image that it boots from
-    std::filesystem::path serial;               // COM1's output
+    std::filesystem::path image;   // the ISO image that it boots from
+    std::filesystem::path serial;  // COM1's output; or a terminal that is its other end:
+    bool serial_is_terminal = false;
     std::filesystem::path log;                  // Bochs' own log
     std::optional<std::filesystem::path> disk;  // a raw image, the second drive; it is written to
     std::filesystem::path cmos;                 // the file that holds cmos_image()

@@ -58,6 +58,7 @@ void Debugger::examine_and_quit() {
 }
 
 void Debugger::write(std::string_view commands) const {
+    if (pipe_ < 0) return;
     // Far less than a pipe holds: one write is whole or fails, and then the run ends by its time.
     [[maybe_unused]] const ssize_t written = ::write(pipe_, commands.data(), commands.size());
 }

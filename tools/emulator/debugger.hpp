@@ -17,6 +17,9 @@ public:
     // Error: output_file.
     [[nodiscard]] static Result<Debugger> create(const std::filesystem::path& pipe);
 
+    // A debugger that somebody else commands: nothing is said to it.
+    [[nodiscard]] static Debugger of_another() { return Debugger{-1}; }
+
     Debugger(Debugger&& other) noexcept : pipe_{std::exchange(other.pipe_, -1)} {}
     Debugger& operator=(Debugger&& other) noexcept {
         std::swap(pipe_, other.pipe_);

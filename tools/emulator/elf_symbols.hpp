@@ -13,4 +13,8 @@ namespace flatback::tools {
 // for it or is no ELF file. The file may be anything.
 [[nodiscard]] std::optional<std::string> symbol_at(std::span<const std::byte> file, std::uint64_t address);
 
+// All symbols of its code and data, a line "ADDRESS NAME" each, as the emulator's debugger reads them; empty
+// where it has none. Names are made of what the debugger can take in a command: other characters become '_'.
+[[nodiscard]] std::string symbol_list(std::span<const std::byte> file);
+
 }  // namespace flatback::tools

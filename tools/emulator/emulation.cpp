@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tools/emulator/bochs_configuration.hpp"
+#include "tools/emulator/elf_symbols.hpp"
 #include "tools/emulator/growing_file.hpp"
 #include "tools/ground/files.hpp"
 #include "tools/ground/hexadecimal.hpp"
@@ -21,7 +22,16 @@ constexpr std::string_view console_name = "console.txt";
 constexpr std::string_view log_name = "bochs.log";
 constexpr std::string_view debugger_name = "debugger";
 constexpr std::string_view disk_name = "disk.img";
+constexpr std::string_view symbols_name = "l1.symbols";
 constexpr std::string_view preloaded_name = "still-clock.so";
+
+// The first ones: symbols, where L1 has them, and the prompt.
+std::string debugger_commands(const BootPlan& plan, const std::filesystem::path& directory) {
+    const auto kernel = read_file(plan.guest);
+    const std::string symbols = kernel ? symbol_list(*kernel) : std::string{};
+    if (symbols.empty() || !write_file(directory / symbols_name, symbols)) return "\n";
+    return fmt::format("ldsym global \"{}\"\n", symbols_name);
+}
 
 Result<> make_link(const std::filesystem::path& to, const std::filesystem::path& link) {
     std::error_code error;
@@ -54,6 +64,15 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
         pc.disk = disk_name;
         TRY(make_link(std::filesystem::absolute(*request.disk), path / disk_name));
     }
+    std::optional<PseudoTerminal> terminal;
+    if (request.debugger_listener) {
+        terminal.emplace(TRY(PseudoTerminal::create(PseudoTerminal::Mode::usual)));
+    } else if (request.keys) {
+        terminal.emplace(TRY(PseudoTerminal::create(PseudoTerminal::Mode::raw)));
+        terminal->write(*request.keys);
+        pc.serial = terminal->path();
+        pc.serial_is_terminal = true;
+    }
     if (request.image) {
         // A copy: as a disk it can be written to.
         const Bytes image = TRY(read_file(*request.image));
@@ -65,23 +84,34 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     TRY(write_file(path / pc.cmos, std::as_bytes(std::span{cmos})));
     TRY(write_file(path / "bochsrc", bochs_configuration(pc)));
     TRY(make_link(still_clock_library(), path / preloaded_name));
-    Debugger debugger = TRY(Debugger::create(path / debugger_name));
+    Debugger debugger = Debugger::of_another();
+    if (request.debugger_listener) {
+        TRY(write_file(path / debugger_name, debugger_commands(request.plan, path)));
+    } else {
+        debugger = TRY(Debugger::create(path / debugger_name));
+    }
 
     CommandLine command;
     command.arguments = {"bochs", "-q", "-f", "bochsrc", "-rc", std::string{debugger_name}};
     command.directory = path;
-    command.output = path / console_name;
+    if (request.debugger_listener) {
+        command.terminal = terminal->path();
+    } else {
+        command.output = path / console_name;
+    }
     // A display that needs no terminal and listens nowhere; and a clock that stands still, so that runs
     // repeat.
     command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
                            fmt::format("LD_PRELOAD=./{}", preloaded_name)};
     ChildProcess bochs = TRY(ChildProcess::start(command));
-    return Emulation{std::move(directory), std::move(debugger), std::move(bochs), std::move(request)};
+    return Emulation{std::move(directory), std::move(terminal), std::move(debugger), std::move(bochs),
+                     std::move(request)};
 }
 
-Emulation::Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs,
-                     EmulationRequest request)
+Emulation::Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal> terminal, Debugger debugger,
+                     ChildProcess bochs, EmulationRequest request)
     : directory_{std::move(directory)},
+      terminal_{std::move(terminal)},
       debugger_{std::move(debugger)},
       bochs_{std::move(bochs)},
       transcript_{std::make_unique<Transcript>(std::move(request.listener),
@@ -89,8 +119,9 @@ Emulation::Emulation(TemporaryDirectory directory, Debugger debugger, ChildProce
                                                         .guest_records = request.guest_records,
                                                         .mark = loader_mark(request.plan)})},
       bytes_listener_{std::move(request.bytes_listener)},
+      debugger_listener_{std::move(request.debugger_listener)},
       programs_{.l1 = request.plan.guest, .l0 = request.plan.l0, .vmcs01 = {}, .current_vmcs = {}},
-      watches_halts_{request.watches_halts},
+      watches_halts_{request.watches_halts && !debugger_listener_},
       limit_{request.limit},
       start_{std::chrono::steady_clock::now()} {}
 
@@ -109,7 +140,7 @@ const std::optional<Outcome>& Emulation::poll() {
         bochs_.stop();
         transcript_->finish();
         finish(judge(log_, *transcript_));
-    } else if (log_.stopped() && !quit_) {
+    } else if (log_.stopped() && !quit_ && !debugger_listener_) {
         quit_ = true;
         debugger_.examine_and_quit();
     } else if (std::chrono::steady_clock::now() - start_ >= limit_) {
@@ -127,16 +158,35 @@ const Outcome& Emulation::wait() {
     return *outcome_;
 }
 
+void Emulation::type(std::string_view bytes) {
+    if (terminal_) terminal_->write(bytes);
+}
+
+void Emulation::leave() {
+    if (outcome_) return;
+    bochs_.stop();
+    read_new_output();
+    transcript_->finish();
+    finish({.ending = Ending::left, .detail = {}});
+}
+
 std::string Emulation::console() const {
     const auto bytes = read_file(directory_.path() / console_name);
     return bytes ? std::string{text_of(*bytes)} : std::string{};
 }
 
 void Emulation::read_new_output() {
-    read_more(serial_file_, directory_.path() / serial_name, [this](std::string_view bytes) {
+    const auto serial = [this](std::string_view bytes) {
         if (bytes_listener_) bytes_listener_(bytes);
         transcript_->append(bytes);
-    });
+    };
+    const std::string from_terminal = terminal_ ? terminal_->read() : std::string{};
+    if (debugger_listener_) {
+        debugger_listener_(from_terminal);
+    } else if (!from_terminal.empty()) {
+        serial(from_terminal);
+    }
+    read_more(serial_file_, directory_.path() / serial_name, serial);
     read_more(log_file_, directory_.path() / log_name,
               [this](std::string_view bytes) { log_.append(bytes); });
 }

@@ -15,6 +15,7 @@
 #include "tools/emulator/location.hpp"
 #include "tools/emulator/transcript.hpp"
 #include "tools/ground/child_process.hpp"
+#include "tools/ground/pseudo_terminal.hpp"
 #include "tools/ground/temporary_directory.hpp"
 #include "tools/image/boot_image.hpp"
 
@@ -36,6 +37,11 @@ struct EmulationRequest {
     bool watches_halts = true;        // the debugger's words come into the console, in the middle of a line
     Transcript::Listener listener;    // sees each line of COM1 as it comes
     std::function<void(std::string_view bytes)> bytes_listener;  // sees all that COM1 sends, as it comes
+    std::optional<std::string>
+        keys;  // COM1 has somebody at its other end, who has typed these: type() goes on
+    // The emulator's debugger has a terminal, which is this one's: it waits for the first command there, with
+    // L1's symbols loaded, and what it prints comes here. Nothing is watched then but the time.
+    std::function<void(std::string_view bytes)> debugger_listener;
 };
 
 class Emulation final {
@@ -59,6 +65,12 @@ public:
 
     [[nodiscard]] const Transcript& transcript() const { return *transcript_; }
 
+    // Keys for the debugger where it has a terminal, else for COM1.
+    void type(std::string_view bytes);
+
+    // Ends Bochs: Ending::left.
+    void leave();
+
     // What Bochs has written to its own output, which is where port 0xE9 leads: guests write there what is
     // too much for COM1. Empty where it cannot be read.
     [[nodiscard]] std::string console() const;
@@ -67,7 +79,8 @@ public:
     [[nodiscard]] std::chrono::nanoseconds processor_time() const { return bochs_.processor_time(); }
 
 private:
-    Emulation(TemporaryDirectory directory, Debugger debugger, ChildProcess bochs, EmulationRequest request);
+    Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal> terminal, Debugger debugger,
+              ChildProcess bochs, EmulationRequest request);
 
     void read_new_output();
     [[nodiscard]] bool has_halted_for_good();
@@ -75,11 +88,13 @@ private:
     void stop_and_examine();
     void finish(Outcome outcome);
 
-    TemporaryDirectory directory_;  // removed after the process that uses it has ended
+    TemporaryDirectory directory_;            // removed after the process that uses it has ended
+    std::optional<PseudoTerminal> terminal_;  // of COM1, or of the debugger
     Debugger debugger_;
     ChildProcess bochs_;
     std::unique_ptr<Transcript> transcript_;
     std::function<void(std::string_view)> bytes_listener_;
+    std::function<void(std::string_view)> debugger_listener_;
     Programs programs_;
     bool watches_halts_;
     HaltWatch halt_watch_;

@@ -144,6 +144,8 @@ ExitStatus exit_status(const Outcome& outcome, const Transcript& transcript) {
             return ExitStatus::input_file;
         case Ending::emulator_failed:
             return ExitStatus::emulator_failed;
+        case Ending::left:
+            return ExitStatus::success;
         case Ending::interrupted:
             return ExitStatus::interrupted;
     }
@@ -191,6 +193,8 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         case Ending::emulator_failed:
             return outcome.detail.empty() ? with_last_line("the emulator ended without a known reason")
                                           : fmt::format("the emulator failed: {}", outcome.detail);
+        case Ending::left:
+            return "ended from the terminal";
         case Ending::interrupted:
             return "interrupted";
     }
@@ -217,6 +221,8 @@ std::string_view name(Ending ending) {
             return "loader-failed";
         case Ending::emulator_failed:
             return "emulator-failed";
+        case Ending::left:
+            return "left";
         case Ending::interrupted:
             return "interrupted";
     }

@@ -21,6 +21,7 @@ enum class Ending : std::uint8_t {
     l0_stopped,       // L0 refused or panicked: it says why in an error record whose WHERE is L0
     loader_failed,    // GRUB could not load an image
     emulator_failed,  // Bochs or QEMU ended for a reason of its own
+    left,             // the user ended it, by the key for that
     interrupted,
 };
 

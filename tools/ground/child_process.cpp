@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,7 +26,7 @@ constexpr std::chrono::milliseconds poll_interval{20};
 
 // What the child could not do before it became the program, sent back through a pipe that exec closes.
 struct StartFailure {
-    enum class Step : int { directory, output, exec } step = Step::exec;
+    enum class Step : int { directory, output, terminal, exec } step = Step::exec;
     int error = 0;
 };
 
@@ -44,6 +45,12 @@ struct StartFailure {
 
     const int input = ::open("/dev/null", O_RDONLY);
     if (input >= 0) ::dup2(input, STDIN_FILENO);
+    if (!command.terminal.empty()) {
+        const int terminal = ::open(command.terminal.c_str(), O_RDWR);
+        if (terminal < 0 || ::ioctl(terminal, TIOCSCTTY, 0) != 0)
+            report_and_exit(pipe, StartFailure::Step::terminal);
+        for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(terminal, number);
+    }
     if (!command.output.empty()) {
         const int output = ::open(command.output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
         if (output < 0) report_and_exit(pipe, StartFailure::Step::output);
@@ -70,6 +77,9 @@ std::unexpected<Error> start_error(const CommandLine& command, const StartFailur
         case StartFailure::Step::output:
             return fail(ExitStatus::output_file,
                         fmt::format("cannot write {}: {}", command.output.string(), why));
+        case StartFailure::Step::terminal:
+            return fail(ExitStatus::output_file,
+                        fmt::format("cannot open the terminal {}: {}", command.terminal.string(), why));
         case StartFailure::Step::exec:
             break;
     }

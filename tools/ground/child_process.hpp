@@ -18,12 +18,13 @@ struct CommandLine {
     std::vector<std::string> arguments;    // the first is the program, searched in PATH
     std::filesystem::path directory;       // the working directory; empty: this process's
     std::filesystem::path output;          // standard output and error go to this file; empty: inherited
+    std::filesystem::path terminal;        // where given, input, output and the controlling terminal
     std::vector<std::string> environment;  // NAME=VALUE, in addition to this process's
 };
 
 class ChildProcess final {
 public:
-    // Standard input is empty. The child dies with this process, whatever ends it.
+    // Standard input is empty, but with a terminal. The child dies with this process, whatever ends it.
     // Error: missing_program, with the program's name; output_file where `output` cannot be written.
     [[nodiscard]] static Result<ChildProcess> start(const CommandLine& command);
 

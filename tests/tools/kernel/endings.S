@@ -4,6 +4,7 @@
 //   r  resets through port 0xCF9            h  spins for good               e  reports an error, then Shutdown
 //   k  resets through the keyboard          c  halts with interrupts off    f  prints what looks like L0's records
 //      controller                                                              and is none, then Shutdown
+//   i  reports what is typed on COM1 up to a full stop, as an error, then Shutdown
         .set    magic, 0x1BADB002
         .set    flags, 0x3              // modules on page borders, memory information
         .section .multiboot, "a"
@@ -55,6 +56,8 @@ _start:
         mov     $forged, %esi
         cmpb    $'f', %bl
         je      say
+        cmpb    $'i', %bl
+        je      echo
         cmpb    $'e', %bl
         jne     finish
         mov     $complaint, %esi
@@ -68,6 +71,22 @@ finish: mov     $end, %esi
         jz      spin
         out     %al, %dx
         jmp     3b
+
+echo:   mov     $typed, %esi
+        call    print
+6:      mov     $0x3FD, %edx            // wait for a byte
+        in      %dx, %al
+        test    $0x01, %al
+        jz      6b
+        mov     $0x3F8, %edx
+        in      %dx, %al
+        movb    %al, echoed
+        mov     $echoed, %esi
+        call    print
+        cmpb    $'.', echoed
+        jne     6b
+        mov     $newline, %esi
+        jmp     say
 
 power_off:                              // PIIX4: SLP_EN with type 0 in PM1a_CNT, at 0xB000 + 4 after Bochs' BIOS
         mov     $0xB004, %edx
@@ -111,6 +130,8 @@ hello:          .asciz  "FLATBACK stage l1-kernel\nFLATBACK value endings.answer
 command_line:   .asciz  "FLATBACK text endings.command_line "
 newline:        .asciz  "\n"
 complaint:      .asciz  "FLATBACK error endings: as asked\n"
+typed:          .asciz  "FLATBACK error typed: "
+echoed:         .byte   0, 0
 forged:         .ascii  "FLATBACK stage l0\nFLATBACK value l0.l1_entry_tsc 1\nFLATBACK error L0: forged\n"
                 .ascii  "FLATBACK error grub: forged\nFLATBACK value cut 1[L0]\n\033[2JFLATBACK error cut"
                 .asciz  "\n"
