@@ -17,7 +17,7 @@
 
 /* A hypercall that KVM does not have: it answers -KVM_ENOSYS. */
 #define FLATBACK_VMCALL_NUMBER 0x464C
-#define FLATBACK_VMCALL_RESULT -1000
+#define FLATBACK_VMCALL_RESULT (-1000)
 
 /* IA32_MISC_ENABLE. The VMM gives it a value of its own. */
 #define FLATBACK_RDMSR_NUMBER 0x1A0

@@ -21,9 +21,9 @@ const char* word(const char* line, const char* name) {
 
 extern "C" void world_main(u32 loader, u32 information) {
     out8(0x3FB, 0x03);  // 8 data bits
-    Line{"FLATBACK stage world"};
+    print_line("FLATBACK stage world");
     if (loader != 0x2BADB002 || (memory<u32>(information) & 4) == 0) {
-        Line{"FLATBACK error world: no command line"};
+        print_line("FLATBACK error world: no command line");
     } else {
         const char* line = reinterpret_cast<const char*>(memory<u32>(information + 16));
         if (word(line, "information") != nullptr) print_information(information);
@@ -34,7 +34,7 @@ extern "C" void world_main(u32 loader, u32 information) {
         if (word(line, "hole") != nullptr) check_hole(information);
         if (word(line, "sleep") != nullptr) check_sleep();
     }
-    Line{"FLATBACK end"};
+    print_line("FLATBACK end");
     while ((in8(0x3FD) & 0x40) == 0) {  // until the last character has left
     }
     for (const char* text = "Shutdown"; *text != 0; ++text) out8(0x8900, static_cast<u8>(*text));

@@ -55,6 +55,10 @@ private:
     static void put(char character);
 };
 
+inline void print_line(const char* text) {
+    const Line line{text};
+}
+
 // A check's record: passed, or failed for this reason.
 void check(const char* name, bool passed, const char* why);
 

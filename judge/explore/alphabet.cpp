@@ -84,7 +84,7 @@ Actions::Actions(const Alphabet& alphabet) {
     std::vector<Guest> guests = numbered;
     guests.push_back(Guest::without_vpid);
     const auto each = [](unsigned count, auto&& visit) {
-        for (std::uint8_t number = 0; number < count; ++number) visit(number);
+        for (unsigned number = 0; number < count; ++number) visit(static_cast<std::uint8_t>(number));
     };
 
     for (const Guest guest : guests) {

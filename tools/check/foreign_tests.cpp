@@ -106,7 +106,7 @@ std::string judge_linux(const FinishedRun& run) {
 }
 
 Result<> add_xen(std::vector<ForeignTest>& tests) {
-    TRY(prepare_linux_guest(say));  // for its busybox
+    [[maybe_unused]] const LinuxGuest for_its_busybox = TRY(prepare_linux_guest(say));
     const XenGuest guest = TRY(prepare_xen_guest(say));
     tests.push_back({xen_run(std::string{xen_name}, guest, xen_limit), judge_xen});
     return {};

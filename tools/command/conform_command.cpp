@@ -58,7 +58,9 @@ std::string what_is_incomplete(const FinishedRun& run) {
 
 Result<ExitStatus> conform_command(const ConformOptions& options) {
     // Before the minutes of the run, not after them.
-    if (options.l0) TRY(read_file(*options.l0));
+    if (options.l0) {
+        [[maybe_unused]] const Bytes readable = TRY(read_file(*options.l0));
+    }
     if (options.json_file) TRY(check_output(*options.json_file));
     if (options.junit_file) TRY(check_output(*options.junit_file));
     std::FILE* const text = text_stream(options.json_file, options.junit_file);

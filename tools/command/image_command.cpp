@@ -19,7 +19,7 @@ Result<ExitStatus> image_command(const ImageOptions& options) {
     TRY(check_l0_words(options.l0_command_line));
     TRY(check_writable(options.output));
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
-    TRY(built_l0());
+    [[maybe_unused]] const std::filesystem::path l0 = TRY(built_l0());
 
     HybridImage image;
     image.seconds = options.menu_seconds;

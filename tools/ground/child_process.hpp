@@ -18,7 +18,7 @@ struct CommandLine {
     std::vector<std::string> arguments;    // the first is the program, searched in PATH
     std::filesystem::path directory;       // the working directory; empty: this process's
     std::filesystem::path output;          // standard output and error go to this file; empty: inherited
-    std::filesystem::path terminal;        // where given, input, output and the controlling terminal
+    std::filesystem::path terminal{};      // where given, input, output and the controlling terminal
     std::vector<std::string> environment;  // NAME=VALUE, in addition to this process's
 };
 

@@ -128,9 +128,12 @@ Result<> make_hybrid_image(const HybridImage& image, const std::filesystem::path
                                     platform));
     CommandLine command;
     // The modules are those that both platforms have; each brings what it needs.
+    const std::string modules =
+        "--install-modules=normal multiboot2 serial terminal test echo all_video part_gpt part_msdos fat "
+        "iso9660 "
+        "search configfile ls cat reboot halt";
     command.arguments = {"grub-mkrescue",
-                         "--install-modules=normal multiboot2 serial terminal test echo all_video part_gpt "
-                         "part_msdos fat iso9660 search configfile ls cat reboot halt",
+                         modules,
                          "--locales=",
                          "--fonts=",
                          "--themes=",
