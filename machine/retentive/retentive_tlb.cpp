@@ -42,6 +42,7 @@ Outcome RetentiveTlb::access(PhysicalMemory& memory, const TranslationContext& c
         last_context_ = context;
         ++context_serial_;
     }
+    choices_.clear();
     const std::uint64_t page = memo_page(linear_address, access);
     Memo& memo = memos_[memo_index(page >> 12)];
     if (memo.page == page && memo.context_serial == context_serial_ && memo.tlb_version == version_ &&
@@ -52,6 +53,7 @@ Outcome RetentiveTlb::access(PhysicalMemory& memory, const TranslationContext& c
     walk_pages(memory, context, linear_address, access, walk_);
     RetentiveEnumerator enumerator(*this, memory, context, linear_address, access);
     enumerator.run(walk_);
+    if (enumerator.outcomes().size() > 1) choices_ = enumerator.outcomes();
 
     PermittedOutcome chosen = enumerator.outcomes().front();
     if (options_.resolution == Resolution::oldest) {

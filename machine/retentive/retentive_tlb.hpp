@@ -56,6 +56,10 @@ public:
     void prefetch(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
                   Access access);
 
+    /// The permitted outcomes of the last access, that of the structures in memory first; empty where there
+    /// was one only.
+    [[nodiscard]] const PermittedOutcomes& choices() const noexcept { return choices_; }
+
     /// Entries made from now on say that they were made at this step.
     void set_step(std::uint64_t step) noexcept { step_ = step; }
 
@@ -127,6 +131,7 @@ private:
     std::array<Memo, 256> memos_{};
     std::array<Settled, 256> settled_{};
     PageWalk walk_{};
+    PermittedOutcomes choices_;
 };
 
 }  // namespace flatback::machine
