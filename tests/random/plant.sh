@@ -1,7 +1,7 @@
 #!/bin/bash
 # plant.sh [NAME...]: L0s with a fault on purpose, to see what the random L1s find (docs/random.md). For each patch in
-# planted/, or those that are named, here or in ../conform/planted (docs/conformance.md): build/planted/NAME.elf. Give one
-# to ./flatback test --random MINUTES --l0 FILE, or to ./flatback conform --l0 FILE.
+# planted/, or those that are named, here, in ../conform/planted (docs/conformance.md) or ../watch/planted (docs/watch.md):
+# build/planted/NAME.elf. Give one to ./flatback test --random MINUTES, conform or watch, with --l0 FILE.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
@@ -19,6 +19,7 @@ cmake -S "$planted/source" -B "$planted/build" -G Ninja >/dev/null
 for name in "$@"; do
     patch=$here/planted/$name.patch
     [ -f "$patch" ] || patch=$here/../conform/planted/$name.patch
+    [ -f "$patch" ] || patch=$here/../watch/planted/$name.patch
     [ -f "$patch" ] || { echo "plant.sh: there is no $patch" >&2; exit 2; }
     # Without fuzz: in its place or not at all.
     patch -s -F0 -p1 -d "$planted/source" <"$patch" || {

@@ -51,6 +51,22 @@ TEST(CommandLine, WhatBelongsToAGuestNeedsAGuest) {
     EXPECT_NE(error_of({"run", "--direct"}).find("--l1"), std::string::npos);
 }
 
+TEST(CommandLine, WatchHasOneRunAMode) {
+    const auto modes_of = [](std::initializer_list<const char*> words) {
+        return std::get<WatchOptions>(*parse(words)).request.modes;
+    };
+    EXPECT_EQ(modes_of({"watch"}), (std::vector<std::string>{"mapped", "single", "off", "ept0"}));
+    EXPECT_EQ(modes_of({"watch", "--guest", "bare"}), (std::vector<std::string>{"mapped", "single", "off"}));
+    EXPECT_EQ(modes_of({"watch", "--mode", "off,mapped,off"}), (std::vector<std::string>{"mapped", "off"}));
+    EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "text", "--vmcs01", "0x3df1b000"})).vmcs01,
+              0x3DF1B000U);
+    EXPECT_NE(error_of({"watch", "--guest", "bare", "--mode", "ept0"}).find("ept0"), std::string::npos);
+    EXPECT_NE(error_of({"watch", "--mode", "shared"}), "accepted");
+    EXPECT_NE(error_of({"watch", "text", "--mode", "off"}), "accepted");
+    EXPECT_NE(error_of({"watch", "text", "--vmcs01", "none"}), "accepted");
+    EXPECT_NE(error_of({"watch", "--vmcs01", "0x1"}), "accepted");
+}
+
 TEST(CommandLine, AGuestWithEverything) {
     const auto command = parse({"run", "--l1", "kernel", "--module", "a", "--module", "b text", "--cmdline",
                                 "-x --y z", "--l0-cmdline", "nested-vpid=off", "--memory", "512", "--timeout",

@@ -9,7 +9,9 @@
 
 #include "tools/command/l1_plan.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
+#include "tools/ground/hexadecimal.hpp"
 #include "tools/measure/measurements.hpp"
+#include "tools/watch/watch_report.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -178,6 +180,92 @@ Result<Command> trace_command_line(TraceOptions options, const TraceArguments& a
     if (arguments.last != 0) options.last = arguments.last;
     if (arguments.tsc_khz != 0) options.tsc_khz = arguments.tsc_khz;
     if (arguments.limit != 0) options.limit = std::chrono::seconds{arguments.limit};
+    return options;
+}
+
+struct WatchArguments {
+    WatchOptions options;
+    std::vector<std::string> modes;
+    std::string guest = "linux";
+    std::string file;
+    std::string l0;
+    std::string vmcs01;
+    std::string json;
+    unsigned limit = 0;
+};
+
+CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
+    WatchOptions& options = arguments.options;
+    CLI::App& command = *app.add_subcommand(
+        "watch", "look at windows of a real run for stale translations and TLB misses (docs/watch.md)");
+    CLI::Option* const file = command.add_option(
+        "FILE", arguments.file, "a kept text of the emulator's trace; without it the stack is booted");
+    command.add_option("--mode", arguments.modes, "of the runs, by commas (default all four)")
+        ->type_name("MODE,...")
+        ->delimiter(',')
+        ->check(CLI::IsMember({"mapped", "single", "off", "ept0"}))
+        ->excludes(file);
+    command
+        .add_option("--guest", arguments.guest,
+                    "linux (default): L2 Linux in lat_ctx; bare: two L2s in turn on the bare L1; probes: its "
+                    "probes for stale translations")
+        ->check(CLI::IsMember({"linux", "bare", "probes"}))
+        ->excludes(file);
+    command
+        .add_option("--window", options.request.window,
+                    "instructions of each window (default 6000000; bare 100000; probes 1000000)")
+        ->type_name("N")
+        ->check(CLI::Range(std::uint64_t{1000}, most_number))
+        ->excludes(file);
+    command.add_option("--tlb", options.tlb, "whose TLB counts misses (default skylake-x)")
+        ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
+    command.add_option("--l0", arguments.l0, "another L0 than the one that was built")
+        ->type_name("FILE")
+        ->excludes(file);
+    command
+        .add_option(
+            "--vmcs01", arguments.vmcs01,
+            "the address of L0's VMCS for L1, which L0 tells as l0.vmcs01 (default: the one with VPID 1)")
+        ->type_name("ADDRESS")
+        ->needs(file);
+    command.add_option("--json", arguments.json, "write what was counted there (-: standard output)")
+        ->type_name("FILE");
+    command
+        .add_option("--timeout", arguments.limit,
+                    "seconds of wall time that each run may take (default 1800)")
+        ->type_name("S")
+        ->check(CLI::Range(1U, longest_limit))
+        ->excludes(file);
+    return command;
+}
+
+Result<Command> watch_command_line(const WatchArguments& arguments) {
+    WatchOptions options = arguments.options;
+    WatchRequest& request = options.request;
+    if (!arguments.file.empty()) options.file = arguments.file;
+    if (!arguments.l0.empty()) request.l0 = arguments.l0;
+    if (!arguments.json.empty()) options.json_file = arguments.json;
+    if (arguments.limit != 0) request.limit = std::chrono::seconds{arguments.limit};
+    if (!arguments.vmcs01.empty()) {
+        options.vmcs01 = hexadecimal_number(arguments.vmcs01);
+        if (!options.vmcs01)
+            return fail(ExitStatus::usage,
+                        fmt::format("--vmcs01: '{}' is no hexadecimal number", arguments.vmcs01));
+    }
+    if (arguments.guest != "linux") {
+        request.guest = arguments.guest == "probes" ? WatchedGuest::probes : WatchedGuest::bare;
+    }
+    const auto asked = [&arguments](std::string_view mode) {
+        return std::ranges::find(arguments.modes, mode) != arguments.modes.end();
+    };
+    const bool with_ept0 = request.guest == WatchedGuest::linux_stack;
+    if (!with_ept0 && asked("ept0"))
+        return fail(ExitStatus::usage, "--mode ept0 is of --guest linux: the bare L1 has EPT");
+    // One run a mode, in their order.
+    for (const std::string_view mode : watched_modes) {
+        if (arguments.modes.empty() ? with_ept0 || mode != "ept0" : asked(mode))
+            request.modes.emplace_back(mode);
+    }
     return options;
 }
 
@@ -443,6 +531,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     TraceArguments trace_arguments;
     CLI::App& traced = add_trace(app, trace, trace_arguments);
 
+    WatchArguments watch;
+    const CLI::App& watched = add_watch(app, watch);
+
     app.add_subcommand("machine",
                        "a software VT-x processor whose TLB forgets nothing, and the engine on it");
     const CLI::App& docs = *app.add_subcommand(
@@ -484,6 +575,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         if (!guest.empty()) image.guest = guest;
         return image;
     }
+    if (watched.parsed()) return watch_command_line(watch);
     if (traced.parsed()) return trace_command_line(std::move(trace), trace_arguments);
     if (benchmark.parsed()) {
         bench.with_kvm = !peer.empty();

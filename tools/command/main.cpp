@@ -43,6 +43,7 @@ struct Execute {
     Result<ExitStatus> operator()(const ImageOptions& options) const { return image_command(options); }
     Result<ExitStatus> operator()(const ReportOptions& options) const { return report_command(options); }
     Result<ExitStatus> operator()(const TraceOptions& options) const { return trace_command(options); }
+    Result<ExitStatus> operator()(const WatchOptions& options) const { return watch_command(options); }
     Result<ExitStatus> operator()(const MachineOptions& options) const { return machine_command(options); }
     Result<ExitStatus> operator()(const Information& information) const {
         fmt::print("{}", information.text);

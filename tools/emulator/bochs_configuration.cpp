@@ -61,6 +61,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         // Guests know by this port that Bochs is beneath them, and what it is known to do wrong.
         "port_e9_hack: enabled=1\n"
         "log: {}\n"
+        "magic_break: enabled={:d}\n"
         // A panic that Bochs can go on after is the guest's affair: the log tells.
         "panic: action=report\n"
         "error: action=report\n"
@@ -69,7 +70,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         pc.firmware == Firmware::uefi ? uefi_firmware : bios_firmware, pc.processor, pc.processors,
         pc.instructions_per_second, pc.memory, std::min(pc.memory, most_host_memory), pc.cmos.string(),
         pc.medium == Medium::cd ? "cdrom" : "disk", image_line(pc), disk_line(pc),
-        pc.serial_is_terminal ? "term" : "file", pc.serial.string(), pc.log.string());
+        pc.serial_is_terminal ? "term" : "file", pc.serial.string(), pc.log.string(), pc.magic_breaks);
 }
 
 std::array<std::uint8_t, 128> cmos_image(unsigned memory, Medium medium) {

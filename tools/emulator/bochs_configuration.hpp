@@ -58,6 +58,7 @@ struct EmulatedPc {
     std::filesystem::path log;                  // Bochs' own log
     std::optional<std::filesystem::path> disk;  // a raw image, the second drive; it is written to
     std::filesystem::path cmos;                 // the file that holds cmos_image()
+    bool magic_breaks = false;                  // XCHG BX, BX stops in Bochs' debugger
 };
 
 // Bochs' configuration. Paths must hold no comma, quote or newline (they are in a temporary directory).

@@ -34,6 +34,9 @@ public:
     void examine_and_continue();
     void examine_and_quit();
 
+    // Of the pipe, to write further commands there.
+    [[nodiscard]] int pipe() const { return pipe_; }
+
 private:
     explicit Debugger(int pipe) : pipe_{pipe} {}
     void write(std::string_view commands) const;

@@ -60,6 +60,7 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     pc.serial = serial_name;
     pc.log = log_name;
     pc.cmos = "cmos.bin";
+    pc.magic_breaks = request.dialogue != nullptr;
     if (request.disk) {
         pc.disk = disk_name;
         TRY(make_link(std::filesystem::absolute(*request.disk), path / disk_name));
@@ -85,10 +86,15 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     TRY(write_file(path / "bochsrc", bochs_configuration(pc)));
     TRY(make_link(still_clock_library(), path / preloaded_name));
     Debugger debugger = Debugger::of_another();
+    std::unique_ptr<Dialogue> dialogue;
     if (request.debugger_listener) {
         TRY(write_file(path / debugger_name, debugger_commands(request.plan, path)));
     } else {
         debugger = TRY(Debugger::create(path / debugger_name));
+    }
+    if (request.dialogue) {
+        request.watches_halts = false;
+        dialogue = TRY(Dialogue::create(path / console_name, debugger.pipe(), request.dialogue));
     }
 
     CommandLine command;
@@ -104,15 +110,16 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
                            fmt::format("LD_PRELOAD=./{}", preloaded_name)};
     ChildProcess bochs = TRY(ChildProcess::start(command));
-    return Emulation{std::move(directory), std::move(terminal), std::move(debugger), std::move(bochs),
-                     std::move(request)};
+    return Emulation{std::move(directory), std::move(terminal), std::move(debugger),
+                     std::move(dialogue),  std::move(bochs),    std::move(request)};
 }
 
 Emulation::Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal> terminal, Debugger debugger,
-                     ChildProcess bochs, EmulationRequest request)
+                     std::unique_ptr<Dialogue> dialogue, ChildProcess bochs, EmulationRequest request)
     : directory_{std::move(directory)},
       terminal_{std::move(terminal)},
       debugger_{std::move(debugger)},
+      dialogue_{std::move(dialogue)},
       bochs_{std::move(bochs)},
       transcript_{std::make_unique<Transcript>(std::move(request.listener),
                                                Speakers{.l0 = request.plan.l0.has_value(),
@@ -171,6 +178,7 @@ void Emulation::leave() {
 }
 
 std::string Emulation::console() const {
+    if (dialogue_) return {};
     const auto bytes = read_file(directory_.path() / console_name);
     return bytes ? std::string{text_of(*bytes)} : std::string{};
 }
@@ -225,6 +233,7 @@ void Emulation::stop_and_examine() {
 }
 
 void Emulation::finish(Outcome outcome) {
+    if (dialogue_) dialogue_->finish();
     outcome.ticks = log_.ticks();
     outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     const bool somewhere = outcome.ending == Ending::time_up || outcome.ending == Ending::halted ||

@@ -10,6 +10,7 @@
 
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/emulator/debugger.hpp"
+#include "tools/emulator/dialogue.hpp"
 #include "tools/emulator/ending.hpp"
 #include "tools/emulator/halt_watch.hpp"
 #include "tools/emulator/location.hpp"
@@ -42,6 +43,9 @@ struct EmulationRequest {
     // The emulator's debugger has a terminal, which is this one's: it waits for the first command there, with
     // L1's symbols loaded, and what it prints comes here. Nothing is watched then but the time.
     std::function<void(std::string_view bytes)> debugger_listener;
+    // Where there is one, and no debugger_listener: XCHG BX, BX in a guest stops in Bochs' debugger, which is
+    // the listener's to go on from; the console stays empty, and nobody watches halts.
+    Dialogue::Listener dialogue;
 };
 
 class Emulation final {
@@ -80,7 +84,7 @@ public:
 
 private:
     Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal> terminal, Debugger debugger,
-              ChildProcess bochs, EmulationRequest request);
+              std::unique_ptr<Dialogue> dialogue, ChildProcess bochs, EmulationRequest request);
 
     void read_new_output();
     [[nodiscard]] bool has_halted_for_good();
@@ -91,6 +95,7 @@ private:
     TemporaryDirectory directory_;            // removed after the process that uses it has ended
     std::optional<PseudoTerminal> terminal_;  // of COM1, or of the debugger
     Debugger debugger_;
+    std::unique_ptr<Dialogue> dialogue_;  // or none; it hears all until Bochs has ended
     ChildProcess bochs_;
     std::unique_ptr<Transcript> transcript_;
     std::function<void(std::string_view)> bytes_listener_;
