@@ -42,7 +42,7 @@ void add_endings(std::vector<BootTest>& tests) {
             request.memory = beneath ? bare_memory : least_memory;
             request.limit = short_limit;
             request.guest_records = each.keys != nullptr;
-            if (each.keys != nullptr) request.keys = each.keys;
+            if (each.keys != nullptr) request.typing.emplace("typed: ", each.keys);
             tests.push_back(
                 {{fmt::format("boot.ending.{}{}", each.name, beneath ? ".beneath" : ""), std::move(request)},
                  each.ending,

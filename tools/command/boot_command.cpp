@@ -179,7 +179,7 @@ Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Outp
     request.guest_records = options.records || is_own_guest(options.guest);
     output.is_terminal = options.interactive || (options.debug && !output.serial);
     output.listen(request.listener, request.bytes_listener);
-    if (options.interactive) request.keys = "";
+    if (options.interactive) request.typing.emplace();
     if (options.debug) request.debugger_listener = [](std::string_view bytes) { show(stdout, bytes); };
     Emulation emulation = TRY(Emulation::start(std::move(request)));
     if (options.interactive || options.debug) converse(emulation, options.debug);

@@ -68,9 +68,8 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     std::optional<PseudoTerminal> terminal;
     if (request.debugger_listener) {
         terminal.emplace(TRY(PseudoTerminal::create(PseudoTerminal::Mode::usual)));
-    } else if (request.keys) {
+    } else if (request.typing) {
         terminal.emplace(TRY(PseudoTerminal::create(PseudoTerminal::Mode::raw)));
-        terminal->write(*request.keys);
         pc.serial = terminal->path();
         pc.serial_is_terminal = true;
     }
@@ -127,6 +126,7 @@ Emulation::Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal>
                                                         .mark = loader_mark(request.plan)})},
       bytes_listener_{std::move(request.bytes_listener)},
       debugger_listener_{std::move(request.debugger_listener)},
+      typing_{std::move(request.typing)},
       programs_{.l1 = request.plan.guest, .l0 = request.plan.l0, .vmcs01 = {}, .current_vmcs = {}},
       watches_halts_{request.watches_halts && !debugger_listener_},
       limit_{request.limit},
@@ -195,6 +195,10 @@ void Emulation::read_new_output() {
         serial(from_terminal);
     }
     read_more(serial_file_, directory_.path() / serial_name, serial);
+    if (typing_ && transcript_->text().find(typing_->after) != std::string::npos) {
+        type(typing_->keys);
+        typing_.reset();
+    }
     read_more(log_file_, directory_.path() / log_name,
               [this](std::string_view bytes) { log_.append(bytes); });
 }

@@ -38,8 +38,13 @@ struct EmulationRequest {
     bool watches_halts = true;        // the debugger's words come into the console, in the middle of a line
     Transcript::Listener listener;    // sees each line of COM1 as it comes
     std::function<void(std::string_view bytes)> bytes_listener;  // sees all that COM1 sends, as it comes
-    std::optional<std::string>
-        keys;  // COM1 has somebody at its other end, who has typed these: type() goes on
+    // COM1 has somebody at its other end: type(). Keys that are typed before the emulator has opened its end
+    // are lost: these are typed once COM1 has sent `after`.
+    struct Typing {
+        std::string after;
+        std::string keys;
+    };
+    std::optional<Typing> typing;
     // The emulator's debugger has a terminal, which is this one's: it waits for the first command there, with
     // L1's symbols loaded, and what it prints comes here. Nothing is watched then but the time.
     std::function<void(std::string_view bytes)> debugger_listener;
@@ -100,6 +105,7 @@ private:
     std::unique_ptr<Transcript> transcript_;
     std::function<void(std::string_view)> bytes_listener_;
     std::function<void(std::string_view)> debugger_listener_;
+    std::optional<EmulationRequest::Typing> typing_;  // until it is typed
     Programs programs_;
     bool watches_halts_;
     HaltWatch halt_watch_;
