@@ -51,6 +51,9 @@ constexpr Known known[] = {
     {"error-code-without-protection", "SDM 3C 27.2.1.3",
      "an error code is delivered only where bit 0, CR0.PE, is set in the guest's CR0",
      "has the older text: wherever unrestricted guest is 0"},
+    {"error-code-in-real-mode", "SDM 3C 28.2.2, 28.2.4",
+     "bit 11 of interruption and IDT-vectoring information is always 0 in real-address mode",
+     "sets it, which an L0 that raises a fault of L2's does not"},
 };
 static_assert(std::size(known) == deviations);
 

@@ -21,8 +21,9 @@ enum class Deviation : std::uint8_t {
     invalidation_type_of_32_bits,
     null_stack_segment,
     error_code_without_protection,
+    error_code_in_real_mode,
 };
-constexpr unsigned deviations = 14;
+constexpr unsigned deviations = 15;
 
 void set_aside(Deviation deviation);
 

@@ -112,6 +112,11 @@ std::uint64_t registers_checksum(const GuestRegisters& registers) {
 void put_event(Line& line, std::string_view name, std::uint64_t information, std::uint64_t error_code) {
     // SDM 3C 25.9.2: without the valid bit the rest is undefined.
     if ((information & valid) == 0) return;
+    constexpr std::uint64_t protection = 1;
+    if ((information & has_error_code) != 0 && (read(field::guest_cr0) & protection) == 0) {
+        set_aside(Deviation::error_code_in_real_mode);
+        information &= ~has_error_code;
+    }
     put(line, name, information);
     if ((information & has_error_code) != 0) put(line, "error", error_code);
 }
