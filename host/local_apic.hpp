@@ -22,6 +22,11 @@
 
 namespace flatback::host {
 
+// Hardware may also have
+//   bool take_command(std::uint32_t command, std::uint32_t destination, bool x2apic)
+//       The interrupt command (bits 31:0) that L1 gives, with its destination of 8 bits, or of 32. True: it
+//       is done in some other way, as INIT and SIPI are where no processor may get one of L1's; nothing is
+//       sent.
 template <typename H>
 concept ApicHardware = requires(H& hardware, std::uint32_t number, std::uint64_t value,
                                 std::optional<std::uint64_t> address) {
@@ -60,6 +65,11 @@ public:
     // MSRs 800H to 8FFH (SDM 3A table 11-6). Absent, false: #GP(0).
     [[nodiscard]] std::optional<std::uint64_t> read(std::uint32_t msr);
     [[nodiscard]] bool write(std::uint32_t msr, std::uint64_t value);
+    // A register of the page, by its offset: what L1 writes there in xAPIC mode, where the host has kept the
+    // page from it.
+    void write_page(std::uint32_t offset, std::uint32_t value);
+    // INIT: as after reset, but for the mode and the identifier (SDM 3A 11.4.7.3).
+    void take_init();
 
 private:
     enum class Mode : std::uint8_t { disabled = 0, invalid = 1, xapic = 2, x2apic = 3 };  // EN, EXTD
@@ -70,6 +80,19 @@ private:
     void reset();
     void write_command(std::uint64_t command);
     void send(std::uint32_t destination, std::uint32_t command);
+    [[nodiscard]] bool is_taken(std::uint32_t command, std::uint32_t destination, bool x2apic) {
+        if constexpr (requires { hardware_.take_command(command, destination, x2apic); })
+            return hardware_.take_command(command, destination, x2apic);
+        return false;
+    }
+    [[nodiscard]] std::uint32_t read_register(std::uint32_t offset) {
+        if (!passes_x2apic_) return hardware_.read_page(offset);
+        return static_cast<std::uint32_t>(hardware_.read_msr(x86::x2apic::msr_at(offset)).value_or(0));
+    }
+    void write_register(std::uint32_t offset, std::uint32_t value) {
+        if (!passes_x2apic_) return hardware_.write_page(offset, value);
+        (void)hardware_.write_msr(x86::x2apic::msr_at(offset), value);
+    }
     [[nodiscard]] bool has_local_vector(std::uint32_t offset);
 
     H& hardware_;
@@ -133,35 +156,51 @@ void LocalApic<H>::disable() {
 template <ApicHardware H>
 void LocalApic<H>::reset() {
     namespace xapic = x86::xapic;
-    hardware_.write_page(xapic::initial_count, 0);
+    write_register(xapic::initial_count, 0);
     for (const std::uint32_t offset :
          {xapic::local_vector_cmci, xapic::local_vector_timer, xapic::local_vector_thermal,
           xapic::local_vector_performance, xapic::local_vector_lint0, xapic::local_vector_lint1,
           xapic::local_vector_error}) {
-        if (has_local_vector(offset)) hardware_.write_page(offset, xapic::masked);
+        if (has_local_vector(offset)) write_register(offset, xapic::masked);
     }
-    hardware_.write_page(xapic::divide_configuration, 0);
-    hardware_.write_page(xapic::task_priority, 0);
+    write_register(xapic::divide_configuration, 0);
+    write_register(xapic::task_priority, 0);
     // What is in service goes, and then what is requested: at most every vector once. A line that stays
     // asserted would request again and again.
     const auto serves = [&] {
         std::uint32_t any = 0;
-        for (std::uint32_t word = 0; word < 8; ++word)
-            any |= hardware_.read_page(xapic::in_service + 16 * word);
+        for (std::uint32_t word = 0; word < 8; ++word) any |= read_register(xapic::in_service + 16 * word);
         return any != 0;
     };
-    for (unsigned vector = 0; vector < 256 && serves(); ++vector)
-        hardware_.write_page(xapic::end_of_interrupt, 0);
+    for (unsigned vector = 0; vector < 256 && serves(); ++vector) write_register(xapic::end_of_interrupt, 0);
     for (unsigned vector = 0; vector < 256 && hardware_.take_interrupt(); ++vector)
-        hardware_.write_page(xapic::end_of_interrupt, 0);
-    hardware_.write_page(xapic::identification, hardware_.x2apic_id() << 24);
-    hardware_.write_page(xapic::logical_destination, 0);
-    hardware_.write_page(xapic::destination_format, 0xffff'ffff);
-    hardware_.write_page(xapic::spurious_vector, 0xff);
+        write_register(xapic::end_of_interrupt, 0);
+    if (!passes_x2apic_) {
+        hardware_.write_page(xapic::identification, hardware_.x2apic_id() << 24);
+        hardware_.write_page(xapic::logical_destination, 0);
+        hardware_.write_page(xapic::destination_format, 0xffff'ffff);
+        hardware_.write_page(xapic::command_high, 0);
+    }
+    write_register(xapic::spurious_vector, 0xff);
     // The first write latches what was left, the second clears it.
-    hardware_.write_page(xapic::error_status, 0);
-    hardware_.write_page(xapic::error_status, 0);
-    hardware_.write_page(xapic::command_high, 0);
+    write_register(xapic::error_status, 0);
+    write_register(xapic::error_status, 0);
+}
+
+template <ApicHardware H>
+void LocalApic<H>::take_init() {
+    if (mode_of(base_) == Mode::disabled) return;  // it is a plain wire
+    command_ = 0;
+    reset();
+}
+
+template <ApicHardware H>
+void LocalApic<H>::write_page(std::uint32_t offset, std::uint32_t value) {
+    namespace xapic = x86::xapic;
+    if (offset == xapic::command_low &&
+        is_taken(value, hardware_.read_page(xapic::command_high) >> 24, false))
+        return;
+    hardware_.write_page(offset, value);
 }
 
 // The performance and thermal entries came one after the other (SDM 3A 11.5.1): by "maximum LVT entry".
@@ -182,7 +221,7 @@ bool LocalApic<H>::has_local_vector(std::uint32_t offset) {
         default:
             return true;
     }
-    return (hardware_.read_page(xapic::version) >> 16 & 0xff) >= entry;
+    return (read_register(xapic::version) >> 16 & 0xff) >= entry;
 }
 
 template <ApicHardware H>
@@ -208,7 +247,14 @@ std::optional<std::uint64_t> LocalApic<H>::read(std::uint32_t msr) {
 template <ApicHardware H>
 bool LocalApic<H>::write(std::uint32_t msr, std::uint64_t value) {
     if (mode_of(base_) != Mode::x2apic) return false;
-    if (passes_x2apic_) return hardware_.write_msr(msr, value);
+    if (passes_x2apic_) {
+        constexpr std::uint64_t bits = x86::x2apic::command_bits | 0xffff'ffff'0000'0000;
+        if (msr == x86::x2apic::msr_at(x86::xapic::command_low) && (value & ~bits) == 0 &&
+            is_taken(static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32), true)) {
+            return true;
+        }
+        return hardware_.write_msr(msr, value);
+    }
     const auto what = x86::x2apic::register_at(msr);
     const std::uint32_t offset = x86::x2apic::page_offset(msr);
     std::uint64_t writable = what.writable_bits;
@@ -238,6 +284,7 @@ void LocalApic<H>::write_command(std::uint64_t command) {
     command_ = command;
     const auto low = static_cast<std::uint32_t>(command);
     const auto destination = static_cast<std::uint32_t>(command >> 32);
+    if (is_taken(low, destination, true)) return;
     if ((low & xapic::shorthand_mask) != 0 || destination == x86::x2apic::everybody) {
         const bool named = (low & xapic::shorthand_mask) == 0;
         send(named ? xapic::everybody : 0, named ? low & ~xapic::logical_destination_mode : low);

@@ -32,6 +32,7 @@ struct Vmcs01Places {
     x86::Hpa msr_bitmap;
     tag::TagNumber tag = tag::TagNumber::none;
     bool io_bitmaps = false;  // there are, at the addresses that Port::write_host_state() wrote
+    bool takes_nmis = false;  // nested::Configuration::host_takes_nmis
 };
 
 namespace detail {
@@ -98,7 +99,8 @@ template <typename V>
     namespace field = vmx::field;
     const bool long_mode = (start.efer & x86::efer::long_mode_active) != 0;
     const bool tagged = places.tag != tag::TagNumber::none;
-    const auto pin = detail::control("pin-based controls", processor.pin_based, 0);
+    const auto pin = detail::control("pin-based controls", processor.pin_based,
+                                     places.takes_nmis ? vmx::pin::nmi_exiting | vmx::pin::virtual_nmis : 0);
     const auto primary =
         detail::control("primary processor-based controls", processor.primary_processor_based,
                         vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls |

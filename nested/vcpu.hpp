@@ -45,9 +45,14 @@ namespace flatback::nested {
 // How the host must enter the guest that is current after a call.
 enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1 };
 
+struct L1PagingState;
+
 struct Configuration {
     tag::Policy tags = tag::Policy::mapped;
     bool shadow_vmcs = true;  // used only where the processor has it
+    // Every NMI exits to the host, which gives the guest those that are its own by deliver_nmi(): for a host
+    // that calls its other processors by NMIs. vmcs01 then has NMI exiting and virtual NMIs.
+    bool host_takes_nmis = false;
 };
 
 template <Port P>
@@ -141,9 +146,14 @@ public:
     // that exit: interrupt_window, nmi_window, or exception_or_nmi for an NMI that came meanwhile, which is
     // the same one for the host (the processor keeps one). It calls close_nmi_window(), and this again. As
     // long as the host has the NMI it calls this before each entry. The host's own pin-based controls of
-    // vmcs01 have no NMI exiting.
+    // vmcs01 have no NMI exiting, but with
+    // Configuration::host_takes_nmis.
     [[nodiscard]] bool deliver_nmi(Entry& entry);
     void close_nmi_window();
+    // An INIT signal that the host has for this virtual CPU. Called right before the entry, which it may
+    // change. True: it made L2 exit (SDM 3C 26.2), and is used up. False: it is still the host's. Where L1 is
+    // current, L1's VMX operation blocks it (24.8), and outside of that the host resets the processor.
+    [[nodiscard]] bool deliver_init(Entry& entry);
     // L0 changed what EPT01 says: nothing that the engine made of it may be used any longer (rule 6 of
     // docs/tags.md). What the processor has cached of EPT01 itself is the host's to drop: it executes INVEPT
     // of ept01_pointer() after the change and before any guest runs. Called with the VMCS of the guest that
@@ -152,6 +162,9 @@ public:
     // Raises a fault in L1, whose VMCS is current, at its instruction or in the delivery of an event that its
     // exit interrupted: then it may be a double fault, or end L1 (Port::l1_shutdown).
     void inject(const Fault& fault);
+    // The bytes of L1's, whose VMCS is current, at a linear address that it has just executed code at: for a
+    // host that does an instruction in its place. False: they are not to be had any more.
+    [[nodiscard]] bool read_l1_code(std::uint64_t linear, void* buffer, unsigned size);
     // An exception that the guest which is current met and that the host alone had asked for (its exit's
     // fields are as the processor left them): the guest gets it as if it had not exited.
     [[nodiscard]] Entry pass_exception_on();
@@ -265,6 +278,7 @@ private:
                                          unsigned narrow_bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
+    [[nodiscard]] L1PagingState l1_paging_state();
     [[nodiscard]] std::uint32_t protection_key_rights();
     void note_breakpoints(std::uint64_t linear, unsigned size, bool write);
 

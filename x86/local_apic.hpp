@@ -43,13 +43,17 @@ inline constexpr std::uint32_t suppress_eoi_broadcast    = 1u << 12;
 inline constexpr std::uint32_t delivery_mode_mask        = 7u << 8;
 inline constexpr std::uint32_t deliver_lowest_priority   = 1u << 8;
 inline constexpr std::uint32_t deliver_nmi               = 4u << 8;
+inline constexpr std::uint32_t deliver_init              = 5u << 8;
+inline constexpr std::uint32_t deliver_start             = 6u << 8;
 inline constexpr std::uint32_t deliver_external          = 7u << 8;
 inline constexpr std::uint32_t logical_destination_mode  = 1u << 11;
 inline constexpr std::uint32_t delivery_pending          = 1u << 12;
 inline constexpr std::uint32_t level_assert              = 1u << 14;
+inline constexpr std::uint32_t level_triggered           = 1u << 15;
 inline constexpr std::uint32_t masked                    = 1u << 16;
 inline constexpr std::uint32_t shorthand_mask            = 3u << 18;
 inline constexpr std::uint32_t to_self                   = 1u << 18;
+inline constexpr std::uint32_t to_all_others             = 3u << 18;
 inline constexpr std::uint32_t everybody                 = 0xff;
 }  // namespace xapic
 // clang-format on
@@ -64,6 +68,9 @@ inline constexpr std::uint64_t command_bits = 0x000c'cfff;
 
 [[nodiscard]] constexpr std::uint32_t page_offset(std::uint32_t msr) {
     return (msr - msr::x2apic_first) << 4;
+}
+[[nodiscard]] constexpr std::uint32_t msr_at(std::uint32_t offset) {
+    return msr::x2apic_first + (offset >> 4);
 }
 // SDM 3A 11.12.10.2: the cluster in bits 31:16, the place in it as a bit.
 [[nodiscard]] constexpr std::uint32_t logical_id(std::uint32_t x2apic_id) {

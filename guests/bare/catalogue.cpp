@@ -49,6 +49,7 @@ constexpr Part checks[] = {
     {"memory", check_memory},
     {"no-memory", check_no_memory},
     {"trace", check_trace},
+    {"processors", check_processors},
     {"local-apic", check_local_apic},
 };
 

@@ -15,6 +15,7 @@ std::span<const Part> all_benches();
 std::span<const Part> hanging_parts();
 
 // check_*.cpp
+void check_processors();
 void check_vmx_operation();
 void check_vmcs_pointer();
 void check_vmcs_access();

@@ -1,8 +1,11 @@
 // From metal/boot/boot.S's first C++ call to run_l1.
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <optional>
+#include <span>
 
 #include "metal/boot/bare_start.hpp"
 #include "metal/boot/boot_result.hpp"
@@ -27,6 +30,7 @@
 #include "metal/memory/read_memory_types.hpp"
 #include "metal/memory/relocate.hpp"
 #include "metal/processors/boot_apic.hpp"
+#include "metal/processors/given_processors.hpp"
 #include "metal/processors/other_processors.hpp"
 #include "metal/processors/processor_checks.hpp"
 #include "metal/processors/smm_base.hpp"
@@ -53,6 +57,7 @@ struct BootState {
     PagePool pages;
     BootResult result;
     alignas(Ept01) std::array<std::byte, sizeof(Ept01)> ept01;
+    alignas(MemoryTypes) std::array<std::byte, sizeof(MemoryTypes)> memory_types;
 };
 constinit BootState state{};
 
@@ -110,32 +115,63 @@ PhysicalRange choose_region() {
     return *region;
 }
 
-void keep_this_processor_only() {
-    const auto change = keep_one_processor(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
-                                           direct_map_size(), state.multiboot.rsdp, own_apic_id());
+// Which the tables show L1: identifiers of APICs, this processor's first.
+std::optional<ProcessorTableChange> show_processors(std::span<const std::uint32_t> apic_ids) {
+    auto* const physical = static_cast<std::byte*>(direct_map(x86::Hpa{0}));
+    const auto change = keep_processors(physical, direct_map_size(), state.multiboot.rsdp, apic_ids);
     if (!change) {
         log::info("warning: ", change.error().what, " ", log::hex(change.error().value.value_or(0)),
                   "; other processors stay visible to L1, which must not start them");
-    } else if (change->disabled != 0) {
-        log::info("this machine has ", change->processors,
-                  " processors; L1 gets one, the others are marked absent in ACPI");
     }
-    {
-        const WritableFirmwareShadow writable;
-        const auto older = keep_one_processor_in_multiprocessor_table(
-            static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(), own_apic_id());
-        if (older.read_only)
-            log::info(
-                "warning: the MultiProcessor Specification's table cannot be written; it still lists "
-                "processors that L1 does not have");
+    const WritableFirmwareShadow writable;
+    const auto older = keep_processors_in_multiprocessor_table(physical, direct_map_size(), apic_ids);
+    if (older.read_only)
+        log::info(
+            "warning: the MultiProcessor Specification's table cannot be written; it still lists "
+            "processors that L1 does not have");
+    if (!change) return std::nullopt;
+    return *change;
+}
+
+// This one, and of the others as many as there are and L0's command line allows. Without a hypervisor L0 is
+// gone when L1 runs, and starts none.
+std::span<const std::uint32_t> choose_processors(std::span<std::uint32_t> ids) {
+    auto* const physical = static_cast<std::byte*>(direct_map(x86::Hpa{0}));
+    const auto listed = list_processors(physical, direct_map_size(), state.multiboot.rsdp, ids);
+    const auto found = ids.first(std::min(listed.value_or(0), ids.size()));
+    const std::uint32_t own = own_apic_id();
+    const auto at = std::ranges::find(found, own);
+    const Options& options = state.result.options;
+    const BootApic apic;
+    if (at == found.end() || !options.hypervisor || !apic.is_enabled()) {
+        ids[0] = own;
+        return ids.first(1);
+    }
+    std::rotate(found.begin(), at, at + 1);
+    return found.first(options.processors == 0 ? found.size()
+                                               : std::min<std::size_t>(options.processors, found.size()));
+}
+
+void take_processors() {
+    std::array<std::uint32_t, most_processors> ids{};
+    const auto chosen = choose_processors(ids);
+    const auto change = show_processors(chosen);
+    if (change && change->disabled != 0) {
+        log::info("this machine has ", change->processors, " processors; L1 gets ", chosen.size(),
+                  ", the others are marked absent in ACPI");
     }
     // Without a table there may be others all the same.
     if (!state.result.options.hypervisor || (change && change->listed == 1)) return;
     InlineVector<PhysicalRange, Multiboot2Information::most_modules> occupied;
     for (const Module& module : state.multiboot.modules.items())
         static_cast<void>(occupied.push_back(module.range));
-    park_other_processors(change ? change->disabled : 0, state.result.processor, state.pages, state.memory,
-                          occupied.items());
+    const auto others = change ? change->disabled + static_cast<unsigned>(chosen.size()) - 1 : 0;
+    start_other_processors(others, chosen, state.result.processor, state.pages, state.memory,
+                           occupied.items());
+    if (given_processors().size() == chosen.size()) return;
+    InlineVector<std::uint32_t, most_processors> came;
+    for (const ProcessorLocal* each : given_processors()) static_cast<void>(came.push_back(each->apic_id));
+    static_cast<void>(show_processors(came.items()));
 }
 
 // Before anything is loaded below 1 MB.
@@ -228,10 +264,10 @@ void load_l1_image() {
 
 extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information) {
     serial::initialize();
+    make_interrupt_tables();
+    load_descriptor_tables(first_processor);
     // The boot loader may have left a line half written.
     log::line("\nFLATBACK stage l0");
-    make_interrupt_tables();
-    load_descriptor_tables(first_processor());
     for (const Constructor* constructor = constructors_start; constructor != constructors_end;
          ++constructor) {
         (*constructor)();
@@ -248,15 +284,17 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     state.pages.add({result.region.start + image_size(), result.region.end});
     relocate(result.region.start, state.pages, result.processor, state.memory.end_of_memory());
 
-    const MemoryTypes types = read_memory_types(result.processor.physical_address_width);
+    result.memory_types = new (state.memory_types.data())
+        MemoryTypes(read_memory_types(result.processor.physical_address_width));
     result.memory = &state.memory;
     result.pages = &state.pages;
-    result.ept01 = new (state.ept01.data()) Ept01(state.pages, types, result.region, result.processor);
+    result.ept01 =
+        new (state.ept01.data()) Ept01(state.pages, *result.memory_types, result.region, result.processor);
     log::info("EPT of L1: ", result.ept01->size() >> 30, " GB, ",
               state.pages.total_pages() - state.pages.free_pages(), " pages of L0's pool used, ",
               state.pages.free_pages(), " free");
     close_system_management();
-    keep_this_processor_only();
+    take_processors();
     hide_sleep();
     load_l1_image();
     log::info("L1 loaded: starts at ", log::hex(result.l1.rip),

@@ -14,12 +14,14 @@ namespace flatback::metal {
 
 class PagePool;
 class Ept01;
+class MemoryTypes;
 
 struct BootResult {
     const MemoryMap* memory = nullptr;  // as the firmware gave it; L0's region not cut out
     PhysicalRange region;               // L0's own memory
     PagePool* pages = nullptr;
-    Ept01* ept01 = nullptr;
+    const MemoryTypes* memory_types = nullptr;
+    Ept01* ept01 = nullptr;  // of this processor: each has its own
     Options options;
     Processor processor;
     L1Start l1;

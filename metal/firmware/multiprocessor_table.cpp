@@ -1,5 +1,6 @@
 #include "metal/firmware/multiprocessor_table.hpp"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <span>
@@ -83,9 +84,9 @@ std::uint8_t flags_of(Table processor) {
 
 }  // namespace
 
-MultiprocessorTableChange keep_one_processor_in_multiprocessor_table(std::byte* physical,
-                                                                     std::uint64_t physical_size,
-                                                                     std::uint32_t apic_id) {
+MultiprocessorTableChange keep_processors_in_multiprocessor_table(std::byte* physical,
+                                                                  std::uint64_t physical_size,
+                                                                  std::span<const std::uint32_t> apic_ids) {
     const Table all{physical, physical_size};
     const auto pointer = find_pointer(all);
     if (!pointer) return {};
@@ -103,14 +104,18 @@ MultiprocessorTableChange keep_one_processor_in_multiprocessor_table(std::byte* 
         return {};
     // Where no entry has this processor's identifier, it is the one that the firmware started.
     bool listed = false;
-    const auto has_id = [apic_id](Table entry) {
+    const auto has_id = [](Table entry, std::uint32_t apic_id) {
         return read<std::uint8_t>(entry, apic_id_offset) == apic_id;
     };
-    if (!for_each_processor(*table, [&](Table entry) { listed = listed || has_id(entry); })) return {};
+    const auto is_kept = [&](Table entry) {
+        return std::ranges::any_of(apic_ids, [&](std::uint32_t apic_id) { return has_id(entry, apic_id); });
+    };
+    const auto look = [&](Table entry) { listed = listed || has_id(entry, apic_ids.front()); };
+    if (!for_each_processor(*table, look)) return {};
     MultiprocessorTableChange change;
     for_each_processor(*table, [&](Table entry) {
         const std::uint8_t flags = flags_of(entry);
-        const bool stays = listed ? has_id(entry) : (flags & boot_processor) != 0;
+        const bool stays = listed ? is_kept(entry) : (flags & boot_processor) != 0;
         if (stays || (flags & enabled) == 0) return;
         ++change.disabled;
         if (!is_written(entry, flags_offset, static_cast<std::uint8_t>(flags & ~enabled)))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "metal/firmware/acpi_tables.hpp"
 
@@ -38,13 +39,13 @@ bool for_each_local_apic(Bytes madt, Visit visit) {
     return true;
 }
 
-ProcessorTableChange change_table(AcpiTable madt, std::uint32_t apic_id) {
+ProcessorTableChange change_table(AcpiTable madt, std::span<const std::uint32_t> apic_ids) {
     ProcessorTableChange change;
     for_each_local_apic(madt, [&](LocalApic apic) {
         ++change.listed;
         if ((apic.flags & enabled_or_online_capable) == 0) return;
         ++change.processors;
-        if (apic.id == apic_id) return;
+        if (std::ranges::find(apic_ids, apic.id) != apic_ids.end()) return;
         ++change.disabled;
         static_cast<void>(write(madt, apic.flags_offset, apic.flags & ~enabled_or_online_capable));
     });
@@ -54,7 +55,7 @@ ProcessorTableChange change_table(AcpiTable madt, std::uint32_t apic_id) {
 
 std::expected<ProcessorTableChange, BootError> change_tables_of(AcpiMemory memory, std::uint64_t root_address,
                                                                 std::uint64_t pointer_size,
-                                                                std::uint32_t apic_id) {
+                                                                std::span<const std::uint32_t> apic_ids) {
     ProcessorTableChange most;
     std::optional<BootError> corrupt;
     const auto visited =
@@ -64,7 +65,7 @@ std::expected<ProcessorTableChange, BootError> change_tables_of(AcpiMemory memor
                 corrupt = BootError{"ACPI's table of processors is corrupt, at", address};
                 return;
             }
-            const ProcessorTableChange change = change_table(table, apic_id);
+            const ProcessorTableChange change = change_table(table, apic_ids);
             most.processors = std::max(most.processors, change.processors);
             most.disabled = std::max(most.disabled, change.disabled);
             most.listed = std::max(most.listed, change.listed);
@@ -76,17 +77,43 @@ std::expected<ProcessorTableChange, BootError> change_tables_of(AcpiMemory memor
 
 }  // namespace
 
-std::expected<ProcessorTableChange, BootError> keep_one_processor(std::byte* physical,
-                                                                  std::uint64_t physical_size, Bytes rsdp,
-                                                                  std::uint32_t apic_id) {
+std::expected<std::size_t, BootError> list_processors(std::byte* physical, std::uint64_t physical_size,
+                                                      Bytes rsdp, std::span<std::uint32_t> ids) {
+    if (rsdp.empty()) return 0;
+    const auto roots = acpi_roots(rsdp);
+    if (!roots) return std::unexpected(roots.error());
+    std::size_t found = 0;
+    const auto take = [&](LocalApic apic) {
+        constexpr std::uint32_t enabled = 1;
+        if ((apic.flags & enabled) == 0) return;
+        const auto known = ids.first(std::min(found, ids.size()));
+        if (std::ranges::find(known, apic.id) != known.end()) return;
+        if (found < ids.size()) ids[found] = apic.id;
+        ++found;
+    };
+    const AcpiMemory memory{physical, physical_size};
+    for (const auto& [root, size] : {std::pair{roots->rsdt, 4}, std::pair{roots->xsdt, 8}}) {
+        const auto visited = for_each_acpi_table(memory, root, static_cast<std::uint64_t>(size),
+                                                 [&](AcpiTable table, std::uint64_t) {
+                                                     if (acpi_signature(table) == madt_signature)
+                                                         for_each_local_apic(table, take);
+                                                 });
+        if (!visited) return std::unexpected(visited.error());
+    }
+    return found;
+}
+
+std::expected<ProcessorTableChange, BootError> keep_processors(std::byte* physical,
+                                                               std::uint64_t physical_size, Bytes rsdp,
+                                                               std::span<const std::uint32_t> apic_ids) {
     if (rsdp.empty()) return ProcessorTableChange{};
     const auto roots = acpi_roots(rsdp);
     if (!roots) return std::unexpected(roots.error());
     const AcpiMemory memory{physical, physical_size};
     // A table that both lead to is found changed already by the second.
-    auto by_rsdt = change_tables_of(memory, roots->rsdt, 4, apic_id);
+    auto by_rsdt = change_tables_of(memory, roots->rsdt, 4, apic_ids);
     if (!by_rsdt) return by_rsdt;
-    auto by_xsdt = change_tables_of(memory, roots->xsdt, 8, apic_id);
+    auto by_xsdt = change_tables_of(memory, roots->xsdt, 8, apic_ids);
     if (!by_xsdt) return by_xsdt;
     return ProcessorTableChange{std::max(by_rsdt->processors, by_xsdt->processors),
                                 std::max(by_rsdt->disabled, by_xsdt->disabled),

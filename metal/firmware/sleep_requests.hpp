@@ -36,7 +36,7 @@ struct SleepControl {
     [[nodiscard]] bool tells_power_off() const { return allowed_types != 0; }
 };
 
-// From the tables as the firmware left them, before hide_sleep_states(). physical: as keep_one_processor.
+// From the tables as the firmware left them, before hide_sleep_states(). physical: as keep_processors.
 // Corrupt tables have no registers.
 [[nodiscard]] SleepControl find_sleep_control(std::byte* physical, std::uint64_t physical_size, Bytes rsdp);
 

@@ -13,7 +13,7 @@ namespace flatback::metal {
 
 // Takes them out of what the firmware offers: the names _S2_ and _S3_ in the DSDT and in every SSDT that the
 // root pointer leads to become other ones, the FADT offers no S4BIOS, and the checksums are mended. S1, S4
-// (by the operating system: a power-off) and S5 stay. physical: as keep_one_processor. How many tables were
+// (by the operating system: a power-off) and S5 stay. physical: as keep_processors. How many tables were
 // changed.
 [[nodiscard]] std::expected<unsigned, BootError> hide_sleep_states(std::byte* physical,
                                                                    std::uint64_t physical_size, Bytes rsdp);

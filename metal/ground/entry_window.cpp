@@ -8,6 +8,8 @@
 
 extern "C" {
 // metal/l0/entry.S, in the order of their addresses.
+// metal/processors/other_processors.S: the way from the look to the halt.
+extern const char halt_until_started[], halted_until_started[];
 extern const char enter_guest[], entry_tests_flag[], entry_resumes[], entry_launches[], entry_looks_again[],
     entry_has_looked[];
 }
@@ -26,6 +28,10 @@ void look_again(InterruptFrame& frame) {
     const bool behind_look = (at > address(enter_guest) && at <= address(entry_resumes)) ||
                              at == address(entry_launches) ||
                              (at > address(entry_looks_again) && at < address(entry_has_looked));
+    if (at > address(halt_until_started) && at < address(halted_until_started)) {
+        frame.rip = address(halt_until_started);
+        return;
+    }
     if (!behind_look) return;
     if (at > address(entry_tests_flag) && at <= address(entry_launches))
         frame.rax = (frame.rflags & x86::rflags::zero) == 0 ? 1 : 0;

@@ -55,7 +55,6 @@ struct InterruptTables {
     alignas(16) std::array<Gate, 256> parked_gates;  // of processors that only wait
 };
 constinit InterruptTables tables{};
-constinit ProcessorLocal first{};
 
 constexpr std::uint8_t interrupt_stack_of(std::size_t vector) {
     switch (static_cast<x86::Vector>(vector)) {
@@ -103,10 +102,6 @@ bool apply_fixup(InterruptFrame& frame) {
 
 }  // namespace
 
-ProcessorLocal& first_processor() {
-    return first;
-}
-
 void make_interrupt_tables() {
     fill(tables.gates, interrupt_stubs);
     fill(tables.window_gates, window_stubs);
@@ -152,8 +147,8 @@ void load_descriptor_tables(ProcessorLocal& local) {
 }
 
 void load_parked_descriptor_tables() {
-    const TableRegister gdt{sizeof first.descriptors - 1,
-                            reinterpret_cast<std::uint64_t>(first.descriptors.data())};
+    const TableRegister gdt{sizeof first_processor.descriptors - 1,
+                            reinterpret_cast<std::uint64_t>(first_processor.descriptors.data())};
     asm volatile("lgdt %0" ::"m"(gdt) : "memory");
     load_idt(tables.parked_gates);
 }
@@ -170,7 +165,8 @@ std::uint64_t tss_base() {
 
 extern "C" void handle_interrupt(InterruptFrame& frame) {
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::nmi)) {
-        this_processor().nmi_state = NmiState::came;
+        if (processors_stop.load()) stop_this_processor(frame.rip, false);
+        set_nmi_state(nmi_state::came);
         look_again(frame);
         return;
     }

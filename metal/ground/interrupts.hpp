@@ -29,13 +29,6 @@ void load_parked_descriptor_tables();
 [[nodiscard]] std::uint64_t idt_base();
 [[nodiscard]] std::uint64_t tss_base();
 
-// An NMI that arrived while L0 ran. The processor keeps one that waits, and so does L0.
-enum class NmiState : std::uint8_t {
-    none = 0,
-    waits = 1,  // the guest that is entered cannot take it: it is tried again behind the next exit
-    came = 2,   // by the handler, and nobody has tried it yet
-};
-
 // An NMI exit leaves NMIs blocked. What blocks the guest's is in its VMCS; L0 takes the next one at once.
 inline void unblock_nmis() {
     asm volatile(

@@ -1,8 +1,11 @@
 #include "metal/ground/log.hpp"
 
 #include <array>
+#include <atomic>
 
+#include "metal/ground/instructions.hpp"
 #include "metal/ground/serial.hpp"
+#include "metal/ground/this_processor.hpp"
 
 namespace flatback::metal::log {
 namespace {
@@ -19,7 +22,46 @@ void write_number(std::uint64_t value, unsigned base, unsigned least_digits) {
     serial::write({text.data() + first, text.size() - first});
 }
 
+// The number of the processor that writes, and one: 0 is nobody.
+constinit std::atomic<std::uint32_t> writer{0};
+constinit std::uint32_t depth = 0;  // the writer's
+constinit std::atomic<bool> broken_in{false};
+
 }  // namespace
+
+Whole::Whole() {
+    const std::uint32_t own = this_processor_number() + 1;
+    if (writer.load() == own) {
+        ++depth;
+        return;
+    }
+    if (broken_in.load()) halt_forever();
+    for (std::uint32_t nobody = 0; !writer.compare_exchange_weak(nobody, own); nobody = 0) {
+        if (broken_in.load()) halt_forever();
+        asm volatile("pause");
+    }
+    depth = 1;
+}
+Whole::~Whole() {
+    if (--depth == 0) writer.store(0);
+}
+void break_in() {
+    if (broken_in.exchange(true)) {
+        if (writer.load() != this_processor_number() + 1) halt_forever();
+    }
+    writer.store(this_processor_number() + 1);
+    depth = 1;
+}
+
+void write_prefix() {
+    const std::uint32_t number = this_processor_number();
+    write("[L0");
+    if (number != 0) {
+        write(".");
+        write_unsigned(number);
+    }
+    write("] ");
+}
 
 void set_level(LogLevel level) {
     current_level = level;

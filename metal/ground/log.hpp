@@ -60,19 +60,40 @@ void write_value(const T& value) {
     }
 }
 
+// As long as there is one, no other processor's text comes in between. They may be nested. A panic waits for
+// no one: see break_in().
+class Whole final {
+public:
+    Whole();
+    ~Whole();
+    Whole(const Whole&) = delete;
+    Whole& operator=(const Whole&) = delete;
+};
+// From now on this processor alone writes, and the others stop where they would.
+void break_in();
+
 // The values one after another and the end of the line, with nothing in front.
 template <typename... Values>
 void line(const Values&... values) {
+    const Whole whole;
     (write_value(values), ...);
     write("\n");
 }
+// "[L0] ", and on another processor than the first its number: "[L0.1] ".
+void write_prefix();
 template <typename... Values>
 void info(const Values&... values) {
-    if (level() >= LogLevel::info) line("[L0] ", values...);
+    if (level() < LogLevel::info) return;
+    const Whole whole;
+    write_prefix();
+    line(values...);
 }
 template <typename... Values>
 void debug(const Values&... values) {
-    if (level() >= LogLevel::debug) line("[L0] ", values...);
+    if (level() < LogLevel::debug) return;
+    const Whole whole;
+    write_prefix();
+    line(values...);
 }
 
 }  // namespace flatback::metal::log

@@ -3,6 +3,8 @@
 namespace flatback::metal {
 namespace {
 
+constexpr std::string_view processors_word = "cpus=";
+
 // False if the word is not one of valid_options.
 bool apply(std::string_view word, Options& options) {
     if (word == "nested-vpid=mapped") {
@@ -27,6 +29,9 @@ bool apply(std::string_view word, Options& options) {
         options.huge_pages = true;
     } else if (word == "huge-pages=off") {
         options.huge_pages = false;
+    } else if (word.starts_with(processors_word) &&
+               interface::number_in(word.substr(processors_word.size())) != 0) {
+        options.processors = interface::number_in(word.substr(processors_word.size()));
     } else if (word == "trace=on") {
         options.trace = true;
     } else if (word == "trace=off") {

@@ -16,6 +16,7 @@ namespace {
 
 using PanicReport = void (*)();
 constinit PanicReport panic_report = nullptr;
+constinit PanicReport panic_stop = nullptr;
 constinit bool panicking = false;
 constinit std::uint64_t mark = 0;  // 0: not drawn yet
 constexpr unsigned mark_digits = 16;
@@ -98,6 +99,10 @@ void print_vmcs() {
 
 }  // namespace
 
+void set_panic_stop(void (*stop)()) {
+    panic_stop = stop;
+}
+
 void set_panic_report(void (*report)()) {
     panic_report = report;
 }
@@ -110,6 +115,8 @@ void announce_mark() {
 }
 
 void panic_begin(std::string_view whose) {
+    log::break_in();
+    if (!panicking && panic_stop != nullptr) panic_stop();
     // After L1 the UART may be set to anything, and the line half full.
     if (mark != 0) {
         serial::drain();

@@ -12,6 +12,9 @@ struct InterruptFrame;
 // Called by panic, after the registers, to print what the hypervisor knows (the last VM exits). At most one.
 void set_panic_report(void (*report)());
 
+// Called by panic before it prints: the other processors stop. At most one.
+void set_panic_stop(void (*stop)());
+
 // Draws the mark of L0's records and tells it, `FLATBACK text l0.mark MARK`: once, before L1 runs. From then
 // on whatever L0 reports is `FLATBACK MARK error …`, so that nothing that L1 prints can be taken for it.
 void announce_mark();

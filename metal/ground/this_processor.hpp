@@ -3,15 +3,25 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
-#include "metal/ground/interrupts.hpp"
 #include "trace/ring.hpp"
+#include "x86/address.hpp"
 
 namespace flatback::metal {
 
 struct Cpu;
+
+// What has to be looked at before a guest is entered: bits, each set and cleared in one instruction, as an
+// NMI may come between any two. Of NMIs the processor keeps one that waits, and so does L0.
+namespace nmi_state {
+inline constexpr std::uint8_t waits =
+    1;  // the guest that is entered cannot take it: tried again behind the next exit
+inline constexpr std::uint8_t came = 2;   // by the handler, and nobody has tried it yet
+inline constexpr std::uint8_t asked = 4;  // another processor's request, or one that has to wait
+}  // namespace nmi_state
 
 // SDM 3A figure 8-11.
 struct [[gnu::packed]] TaskState {
@@ -26,12 +36,16 @@ struct [[gnu::packed]] TaskState {
 static_assert(sizeof(TaskState) == 104);
 
 struct ProcessorLocal {
+    struct Start {
+        static constexpr std::int32_t runs = -1;
+        static constexpr std::int32_t waits = -2;
+    };
     static constexpr std::size_t interrupt_stack_size = 8192;
     static constexpr std::size_t exit_stack_size = 32768;
 
     ProcessorLocal* self = this;  // the first word, for this_processor()
-    // An NMI that arrived while L0 ran; metal/l0/entry.S looks at it before each entry.
-    volatile NmiState nmi_state = NmiState::none;
+    // metal/l0/entry.S looks at it before each entry.
+    volatile std::uint8_t nmi_state = 0;
     // Whether events are recorded (metal/l0/recorder.hpp).
     bool recording = false;
     // Written by handle_interrupt between STI and CLI only.
@@ -40,6 +54,22 @@ struct ProcessorLocal {
     volatile int window_vector = -1;
     std::uint32_t apic_id = 0;
     Cpu* cpu = nullptr;  // from its VMXON on
+    x86::Hpa vmxon_region{};
+
+    // What other processors ask of this one (metal/processors/given_processors.hpp): any of them writes
+    // these.
+    std::atomic<std::uint32_t> requests{0};
+    std::atomic<std::uint64_t> stopped_at{0};  // where it was when another's panic stopped it
+    bool stopped_in_guest = false;
+    std::atomic<bool> kicked{false};                    // an NMI of L0's is on its way here
+    std::atomic<std::uint32_t> logical_destination{0};  // of L1's xAPIC mode, and the next
+    std::atomic<std::uint32_t> destination_format{~std::uint32_t{0}};
+    std::atomic<std::int32_t> start{Start::runs};           // or the vector of the SIPI that starts it
+    std::atomic<void (*)(ProcessorLocal&)> enter{nullptr};  // where it goes when L0 is ready for it
+    void* enter_argument = nullptr;
+    std::atomic<bool> arrived{false};  // it is in VMX operation
+    const char* differs = nullptr;     // from the first one, and in what
+    std::atomic<bool> ready{false};    // it waits for L1 to start it
     trace::Ring ring;
 
     alignas(16) std::array<std::uint64_t, 5> descriptors{};  // null, code, data, TSS in two
@@ -58,13 +88,24 @@ static_assert(offsetof(ProcessorLocal, self) == 0 && offsetof(ProcessorLocal, nm
     return *self;
 }
 
+inline void set_nmi_state(std::uint8_t bits) {
+    asm volatile("orb %0, %%gs:8" ::"q"(bits) : "memory", "cc");
+}
+inline void clear_nmi_state(std::uint8_t bits) {
+    asm volatile("andb %0, %%gs:8" ::"q"(static_cast<std::uint8_t>(~bits)) : "memory", "cc");
+}
+
+// Set by a panic of one of them: the others go no further (ProcessorLocal::stopped_at).
+extern std::atomic<bool> processors_stop;
+[[noreturn]] void stop_this_processor(std::uint64_t rip, bool in_guest);
+
 [[nodiscard]] inline std::uint32_t this_processor_number() {
     std::uint32_t number;
     asm("movl %%gs:12, %0" : "=r"(number));
     return number;
 }
 
-// The one that L0 was started on, before any other is known.
-[[nodiscard]] ProcessorLocal& first_processor();
+// Of the one that L0 was started on.
+extern ProcessorLocal first_processor;
 
 }  // namespace flatback::metal

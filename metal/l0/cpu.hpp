@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "metal/l0/hole_writes.hpp"
+#include "metal/l0/hole_write.hpp"
 #include "metal/l0/port.hpp"
 #include "nested/vcpu.hpp"
 
@@ -45,5 +45,7 @@ struct Cpu {
 
 // Fills vmcs01, which must be the current VMCS, so that L1 starts as its boot protocol has it.
 void set_up_vmcs01(Cpu& cpu, const BootResult& boot);
+// The same for a processor that L1 starts by INIT and SIPI with this vector; its general registers too.
+void set_up_started_vmcs01(Cpu& cpu, std::uint8_t vector);
 
 }  // namespace flatback::metal

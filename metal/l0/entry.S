@@ -77,13 +77,13 @@ entry_launches:
         call handle_failed_entry
         jmp enter_guest
 
-3:      // An NMI came while L0 ran; its delivery may change which guest is entered, and how.
+3:      // An NMI came while L0 ran, or another processor asks for something: it may change which guest is entered, and how.
         movq (%rsp), %rdi
         movzbl %al, %esi
-        call deliver_nmi
+        call look_before_entry
 entry_looks_again:
-        cmpb $2, %gs:8                  // NmiState::came: one that came meanwhile
-        je 3b
+        testb $2, %gs:8                 // nmi_state::came: one that came meanwhile
+        jnz 3b
         jmp 4b
 entry_has_looked:
 

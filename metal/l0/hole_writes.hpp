@@ -11,38 +11,9 @@
 
 #include "metal/boot/boot_result.hpp"
 
-namespace flatback::nested {
-enum class Entry : std::uint8_t;
-}
-
 namespace flatback::metal {
 
 struct Cpu;
-struct ExitFrame;
-
-// The one instruction of a processor's that is let through, with what is changed in its VMCS.
-struct HoleWrite {
-    enum class Stop : std::uint8_t { monitor_trap, single_step, preemption_timer };
-
-    Ept01* ept01 = nullptr;
-    bool has_preemption_timer = false;
-    bool told = false;
-    nested::Entry (*handler)(ExitFrame&) = nullptr;  // not null: under way
-    bool armed = false;                              // its VMCS is changed
-    bool through_ept01 = false;                      // what is open
-    bool through_ept02 = false;
-    Stop stop{};
-    unsigned pages = 0;  // that it has met
-    std::uint32_t pin = 0;
-    std::uint32_t primary = 0;
-    std::uint32_t exceptions = 0;
-    std::uint32_t page_fault_mask = 0;
-    std::uint32_t page_fault_match = 0;
-    std::uint64_t flags = 0;   // RFLAGS.TF and IF
-    std::uint64_t branch = 0;  // IA32_DEBUGCTL.BTF
-    std::uint32_t blocking = 0;
-    std::uint32_t timer = 0;
-};
 
 // On each processor, before L1 runs there.
 void prepare_hole_writes(BootResult& boot);

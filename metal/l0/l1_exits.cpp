@@ -5,6 +5,7 @@
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/log.hpp"
 #include "metal/ground/panic.hpp"
+#include "metal/l0/apic_page.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
 
@@ -123,6 +124,13 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     }
     if (static_cast<std::size_t>(reason.basic()) < nested::exit_reason_count) {
         ++counters.handled_by_l0[static_cast<std::size_t>(reason.basic())];
+    }
+    if (reason.basic() == ept_violation) {
+        const std::uint64_t address = get(vmx::field::guest_physical_address);
+        if (cpu.port.is_kept_apic_page(address)) {
+            emulate_apic_write(cpu, address);
+            return nested::Entry::vmresume;
+        }
     }
     ThisProcessor processor{cpu};
     host::L1 l1{cpu.vcpu, cpu.port, processor};

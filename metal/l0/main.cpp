@@ -13,7 +13,11 @@
 #include "metal/l0/hole_writes.hpp"
 #include "metal/l0/l1_exits.hpp"
 #include "metal/l0/recorder.hpp"
+#include "metal/l0/start_l1.hpp"
+#include "metal/memory/ept01.hpp"
 #include "metal/memory/page_pool.hpp"
+#include "metal/processors/boot_apic.hpp"
+#include "metal/processors/given_processors.hpp"
 #include "tag/owed_flush.hpp"
 #include "vmx/field.hpp"
 
@@ -22,7 +26,6 @@ namespace flatback::metal {
 namespace {
 
 alignas(tag::VpidPool) std::byte vpid_storage[sizeof(tag::VpidPool)];
-// Storage for the one processor's state; SMP will have one each.
 alignas(4096) std::byte cpu_storage[sizeof(Cpu)];
 
 bool has_linear_address_masking() {
@@ -30,6 +33,14 @@ bool has_linear_address_masking() {
     return cpuid(x86::cpuid::leaf_extended_features).eax >= 1 &&
            (cpuid(x86::cpuid::leaf_extended_features, 1).eax & x86::cpuid::extended_1_eax_lam) != 0;
 }
+
+// What all processors run L1 with.
+struct Shared {
+    nested::Capabilities promised;
+    tag::VpidPool* vpids = nullptr;
+    tag::Policy policy = tag::Policy::mapped;
+};
+constinit Shared shared{};
 
 }  // namespace
 
@@ -44,27 +55,44 @@ nested::Entry handle_exit(ExitFrame& frame) {
     return handle_l1_exit(cpu, reason);
 }
 
-// An NMI that came while L0 ran is the guest's. Stays pending where the guest cannot take it at this entry.
-nested::Entry deliver_nmi(ExitFrame& frame, nested::Entry entry) {
+// What came while L0 ran, or waits: an NMI that is the guest's, another processor's request. What the guest
+// cannot take at this entry stays.
+nested::Entry look_before_entry(ExitFrame& frame, nested::Entry entry) {
     Cpu& cpu = *frame.cpu;
-    volatile NmiState& nmi_state = this_processor().nmi_state;
+    ProcessorLocal& here = this_processor();
+    if (processors_stop.load(std::memory_order_relaxed)) [[unlikely]]
+        stop_this_processor(get(vmx::field::guest_rip), true);
+    take_kick();
+    if (here.requests.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        set_nmi_state(nmi_state::asked);
     // One instruction, behind which L0 has the guest again: to put it off for an NMI that cannot be given
     // would keep the guest there for ever.
     if (hole_write_is_under_way()) {
-        nmi_state = NmiState::waits;
+        if ((here.nmi_state & nmi_state::came) != 0) {
+            set_nmi_state(nmi_state::waits);
+            clear_nmi_state(nmi_state::came);
+        }
         return entry;
     }
     // What is entered now is no longer what the trace says: one exit and one entry more make it true.
     const bool from_l2 = cpu.vcpu.in_l2();
     const std::uint64_t l2_rip = get(vmx::field::guest_rip);
     const auto l2 = cpu.vcpu.running();
-    // Cleared first: one that comes meanwhile is another, and is to wait for the first.
-    bool delivered;
-    do {
-        nmi_state = NmiState::none;
-        delivered = cpu.vcpu.deliver_nmi(entry);
-    } while (delivered && nmi_state != NmiState::none);
-    if (!delivered) nmi_state = NmiState::waits;
+    if ((here.nmi_state & nmi_state::asked) != 0) [[unlikely]]
+        entry = answer_requests(cpu, entry);
+    constexpr std::uint8_t nmi = nmi_state::came | nmi_state::waits;
+    if ((here.nmi_state & nmi) != 0) {
+        // Cleared first: one that comes meanwhile is another, and is to wait for the first.
+        bool delivered;
+        do {
+            clear_nmi_state(nmi);
+            delivered = cpu.vcpu.deliver_nmi(entry);
+        } while (delivered && (here.nmi_state & nmi) != 0);
+        if (!delivered) {
+            set_nmi_state(nmi_state::waits);
+            clear_nmi_state(nmi_state::came);
+        }
+    }
     if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
     return entry;
 }
@@ -82,16 +110,10 @@ nested::Entry handle_failed_entry(ExitFrame& frame) {
 
 }  // extern "C"
 
-void run_l1(BootResult& boot) {
-    const vmx::Capabilities& hardware = boot.processor.capabilities;
-    const auto vmx_page = [&](const char* what) {
-        auto* page = static_cast<std::uint32_t*>(boot.pages->allocate_page_or_panic(what));
-        *page = hardware.basic.revision();
-        return physical_of(page);
-    };
-    const x86::Hpa vmxon_region = vmx_page("the VMXON region");
-    const x86::Hpa vmcs01 = vmx_page("vmcs01");
+namespace {
 
+// What this processor wants of its control registers and MSRs before VMXON.
+void prepare_processor(const vmx::Capabilities& hardware) {
     // Without CR4.MCE a machine check in L0 is a shutdown that nothing tells of
     // (metal/ground/machine_check.hpp).
     constexpr std::uint64_t wanted = x86::cr4::vmx_enable | x86::cr4::machine_check_enable;
@@ -107,23 +129,23 @@ void run_l1(BootResult& boot) {
         if ((*states & host::hidden::state_components) != 0)
             write_msr(x86::msr::ia32_xss, *states & ~std::uint64_t{host::hidden::state_components});
     }
-    vmxon(vmxon_region);
+}
+
+x86::Hpa make_vmcs01(const BootResult& boot) {
+    auto* page = static_cast<std::uint32_t*>(boot.pages->allocate_page_or_panic("vmcs01"));
+    *page = boot.processor.capabilities.basic.revision();
+    const x86::Hpa vmcs01 = physical_of(page);
     vmclear(vmcs01);
     vmptrld(vmcs01);
+    return vmcs01;
+}
 
-    // Asked once: hypervisors beneath, and old processors, have fewer fields than there are.
-    nested::FieldSet fields;
-    for (std::size_t index = 0; index < vmx::field_count; ++index) {
-        if (try_vmread(vmx::all_fields[index].encoding)) fields.insert(index);
-    }
-    static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
-    const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
-    const nested::Capabilities promised = nested::make_capabilities(
-        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields,
-        has_linear_address_masking() ? x86::cr3::linear_address_masking : 0);
-    auto& vpids = *new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tag::VpidPool::most_tags : 0);
-    Cpu& cpu = *new (cpu_storage) Cpu(boot, vpids, vmcs01, promised,
-                                      {.tags = policy, .shadow_vmcs = boot.options.shadow_vmcs});
+// This processor's, in VMX operation and with its vmcs01 current.
+Cpu& make_cpu(void* storage, BootResult& boot, x86::Hpa vmcs01) {
+    Cpu& cpu = *new (storage) Cpu(boot, *shared.vpids, vmcs01, shared.promised,
+                                  {.tags = shared.policy,
+                                   .shadow_vmcs = boot.options.shadow_vmcs,
+                                   .host_takes_nmis = given_processors().size() > 1});
     cpu.mode = boot.options.nested_vpid;
     cpu.port.set_promise(&cpu.capabilities.promised);
     // The exit stub finds the frame again at the top of its stack.
@@ -133,10 +155,78 @@ void run_l1(BootResult& boot) {
     cpu.frame.stack_top = reinterpret_cast<std::uint64_t>(top);
     cpu.frame.handler = handle_exit;
     local.cpu = &cpu;
-
     if (boot.options.trace) recorder::set_up(*boot.pages);
     prepare_hole_writes(boot);
-    set_panic_report(recorder::print_last_events);
+    return cpu;
+}
+
+// What another processor has of its own beside ProcessorLocal.
+struct OtherCpu {
+    BootResult boot;
+    alignas(Ept01) std::array<std::byte, sizeof(Ept01)> ept01;
+    alignas(Cpu) std::array<std::byte, sizeof(Cpu)> cpu;
+};
+
+// On another processor, alone: the first one waits for it.
+void enter_other_processor(ProcessorLocal& local) {
+    auto& own = *static_cast<OtherCpu*>(local.enter_argument);
+    prepare_processor(own.boot.processor.capabilities);
+    own.boot.ept01 = new (own.ept01.data())
+        Ept01(*own.boot.pages, *own.boot.memory_types, own.boot.region, own.boot.processor);
+    Cpu& cpu = make_cpu(own.cpu.data(), own.boot, make_vmcs01(own.boot));
+    local.ready.store(true);
+    start_again(cpu);
+    recorder::record_entry(cpu);
+    vm_first_entry(cpu.frame, true);
+    panic("vm_first_entry returned");
+}
+
+void lead_on_other_processors(const BootResult& boot) {
+    for (ProcessorLocal* const each : given_processors().subspan(1)) {
+        constexpr std::size_t pages_of_one = (sizeof(OtherCpu) + x86::page_size_4k - 1) / x86::page_size_4k;
+        void* const memory = boot.pages->allocate_contiguous(pages_of_one);
+        if (memory == nullptr) panic("L0 is out of memory for its processors; boot with a smaller cpus=");
+        each->enter_argument = new (memory) OtherCpu{.boot = boot, .ept01 = {}, .cpu = {}};
+        each->enter.store(enter_other_processor);
+        constexpr unsigned longest_wait = 1000;  // ms
+        for (unsigned waited = 0; !each->ready.load(); ++waited) {
+            if (waited == longest_wait)
+                panic("the processor with APIC identifier ", each->apic_id, " does not get ready");
+            wait_microseconds(1000);
+        }
+    }
+}
+
+}  // namespace
+
+void run_l1(BootResult& boot) {
+    const vmx::Capabilities& hardware = boot.processor.capabilities;
+    prepare_processor(hardware);
+    auto* region = static_cast<std::uint32_t*>(boot.pages->allocate_page_or_panic("the VMXON region"));
+    *region = hardware.basic.revision();
+    vmxon(physical_of(region));
+    const x86::Hpa vmcs01 = make_vmcs01(boot);
+
+    // Asked once: hypervisors beneath, and old processors, have fewer fields than there are.
+    nested::FieldSet fields;
+    for (std::size_t index = 0; index < vmx::field_count; ++index) {
+        if (try_vmread(vmx::all_fields[index].encoding)) fields.insert(index);
+    }
+    static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
+    const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
+    shared.policy = policy;
+    shared.promised = nested::make_capabilities(
+        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields,
+        has_linear_address_masking() ? x86::cr3::linear_address_masking : 0);
+    shared.vpids = new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tag::VpidPool::most_tags : 0);
+    Cpu& cpu = make_cpu(cpu_storage, boot, vmcs01);
+    lead_on_other_processors(boot);
+
+    set_panic_stop(stop_other_processors);
+    set_panic_report([] {
+        tell_of_stopped_processors();
+        recorder::print_last_events();
+    });
     set_up_vmcs01(cpu, boot);
     cpu.vcpu.prepare_first_entry();
     log::info("nested VPID ",

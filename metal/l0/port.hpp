@@ -43,6 +43,12 @@ public:
     [[nodiscard]] bool has_x2apic() const;
     [[nodiscard]] bool place_page(std::optional<std::uint64_t> address);
     [[nodiscard]] bool take_interrupt() const;
+    // L1's INIT and SIPI: for its processors only, and in software.
+    [[nodiscard]] bool take_command(std::uint32_t command, std::uint32_t destination, bool x2apic) const;
+    // Whether an EPT violation there is L1's write to the page: where it has several processors they all are.
+    [[nodiscard]] bool is_kept_page(std::uint64_t guest_physical) const {
+        return keeps_writes_ && shown_at_ == (guest_physical & x86::apic_base::address_mask);
+    }
     // Where the real page lies.
     [[nodiscard]] std::uint64_t home() const { return home_; }
     // Whether EPT01 has changed since this was last asked.
@@ -60,6 +66,8 @@ private:
     std::uint64_t at_home_ = 0;           // what the entry of `home_` led to at first
     std::size_t pages_taken_ = 0;
     bool changed_ = false;
+    bool keeps_writes_;       // L1 may read the page, and each write exits
+    std::uint64_t shown_at_;  // where L1 has it; nowhere: an address that is none
 };
 static_assert(host::ApicHardware<RealApic>);
 
@@ -125,10 +133,16 @@ public:
     bool keep_unwritten(x86::Gpa<x86::L1> page) { return written_pages_.keep_unwritten(page); }
     vmx::Eptp ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
+    [[nodiscard]] std::uint32_t read_apic_page(std::uint32_t offset) const {
+        return real_apic_.read_page(offset);
+    }
+    [[nodiscard]] bool is_kept_apic_page(std::uint64_t guest_physical) const {
+        return real_apic_.is_kept_page(guest_physical);
+    }
     bool let_write_vanish();
 
     void return_nmi() {
-        this_processor().nmi_state = NmiState::came;
+        set_nmi_state(nmi_state::came);
         unblock_nmis();
     }
 
@@ -146,6 +160,8 @@ public:
         widen_special_pages(apic_.base() & x86::apic_base::address_mask);
         return true;
     }
+
+    [[nodiscard]] const BootResult& boot() const { return boot_; }
 
     // What L1's capability MSRs say; set once the engine's promise is made.
     void set_promise(const vmx::Capabilities* promised) { promised_ = promised; }

@@ -4,6 +4,7 @@
 #include "metal/l0/port.hpp"
 #include "metal/memory/address_space.hpp"
 #include "metal/memory/page_pool.hpp"
+#include "metal/processors/given_processors.hpp"
 #include "vmx/ept.hpp"
 #include "x86/cpuid.hpp"
 
@@ -12,15 +13,22 @@ namespace flatback::metal {
 namespace bits = vmx::ept_entry;
 
 RealApic::RealApic(BootResult& boot)
-    : boot_(boot), home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask) {
+    : boot_(boot),
+      home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask),
+      keeps_writes_(given_processors().size() > 1),
+      shown_at_(home_) {
     // The large page around it is split now, so that L1's first switch of modes takes no longer than another.
-    (void)boot.ept01->leaf_of_4k(x86::Gpa<x86::L1>{home_}, Ept01::Use::to_watch);
+    std::uint64_t* const leaf = boot.ept01->leaf_of_4k(
+        x86::Gpa<x86::L1>{home_}, keeps_writes_ ? Ept01::Use::to_change : Ept01::Use::to_watch);
+    if (keeps_writes_ && leaf != nullptr) *leaf &= ~bits::write;
 }
 
 std::uint32_t RealApic::read_page(std::uint32_t offset) const {
     return *static_cast<const volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset}));
 }
 void RealApic::write_page(std::uint32_t offset, std::uint32_t value) const {
+    if (offset == x86::xapic::logical_destination) this_processor().logical_destination.store(value);
+    if (offset == x86::xapic::destination_format) this_processor().destination_format.store(value);
     *static_cast<volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset})) = value;
 }
 std::optional<std::uint64_t> RealApic::read_msr(std::uint32_t msr) const {
@@ -68,9 +76,12 @@ bool RealApic::place_page(std::optional<std::uint64_t> address) {
         if (address) {
             was_elsewhere_ = *place;
             elsewhere_ = place;
-            *place = home_ | bits::permissions | bits::memory_type(x86::MemoryType::uncacheable);
+            *place = home_ | (keeps_writes_ ? bits::read | bits::execute : bits::permissions) |
+                     bits::memory_type(x86::MemoryType::uncacheable);
         }
     }
+    constexpr std::uint64_t nowhere = ~std::uint64_t{0};
+    shown_at_ = address.value_or(nowhere);
     invept(vmx::InveptType::single_context, {ept01.pointer().value, 0});
     changed_ = true;
     return true;

@@ -19,13 +19,18 @@ void PagePool::add(PhysicalRange range) {
 }
 
 void* PagePool::allocate_page() {
-    if (first_free_ != nullptr) {
-        void* page = first_free_;
-        std::memcpy(&first_free_, page, sizeof first_free_);
-        --free_;
-        return std::memset(page, 0, page_size_4k);
+    void* page = nullptr;
+    {
+        const SpinLockGuard guard{lock_};
+        page = first_free_;
+        if (page != nullptr) {
+            std::memcpy(&first_free_, page, sizeof first_free_);
+            --free_;
+        } else {
+            page = take_untouched(1);
+        }
     }
-    return allocate_contiguous(1);
+    return page == nullptr ? nullptr : std::memset(page, 0, page_size_4k);
 }
 
 void* PagePool::allocate_page_or_panic(const char* purpose) {
@@ -38,6 +43,7 @@ void* PagePool::allocate_page_or_panic(const char* purpose) {
 
 void PagePool::free_page(void* page) {
     const x86::Hpa address = physical_of(page);
+    const SpinLockGuard guard{lock_};
     if (!range_.contains(address.value()) || address.value() >= untouched_ || !address.is_aligned()) {
         panic("a page was freed that is none of the pool's: ", log::hex(address));
     }
@@ -47,11 +53,20 @@ void PagePool::free_page(void* page) {
 }
 
 void* PagePool::allocate_contiguous(std::size_t count) {
+    void* first = nullptr;
+    {
+        const SpinLockGuard guard{lock_};
+        first = take_untouched(count);
+    }
+    return first == nullptr ? nullptr : std::memset(first, 0, count * page_size_4k);
+}
+
+void* PagePool::take_untouched(std::size_t count) {
     if (count == 0 || (range_.end - untouched_) / page_size_4k < count) return nullptr;
     const x86::Hpa first{untouched_};
     untouched_ += count * page_size_4k;
     free_ -= count;
-    return std::memset(direct_map(first), 0, count * page_size_4k);
+    return direct_map(first);
 }
 
 }  // namespace flatback::metal

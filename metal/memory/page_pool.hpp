@@ -5,11 +5,13 @@
 #include <cstdint>
 
 #include "metal/ground/memory_map.hpp"
+#include "metal/ground/spin_lock.hpp"
 #include "x86/address.hpp"
 
 namespace flatback::metal {
 
-// Hands out 4 KB pages of L0's region, zeroed. One CPU at a time; not safe from an interrupt handler.
+// Hands out 4 KB pages of L0's region, zeroed. Any processor may call
+// it at any time, but for an interrupt handler.
 class PagePool final {
 public:
     PagePool() = default;
@@ -34,6 +36,9 @@ public:
     [[nodiscard]] std::size_t total_pages() const { return total_; }
 
 private:
+    [[nodiscard]] void* take_untouched(std::size_t count);
+
+    mutable SpinLock lock_;
     PhysicalRange range_{};        // all that was ever added
     std::uint64_t untouched_ = 0;  // pages from here to range_.end have never been handed out
     void* first_free_ = nullptr;   // freed pages, each holding the address of the next

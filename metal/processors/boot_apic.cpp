@@ -39,16 +39,21 @@ void BootApic::send_to(std::uint32_t apic_id, std::uint32_t command) const {
 
 void BootApic::send(std::uint32_t destination, std::uint32_t command) const {
     if (x2apic_) return write_msr(x2apic_command, std::uint64_t{destination} << 32 | command);
+    wait_until_sent();  // what L1 sent is not to be lost
     const std::uint32_t spurious = page_[spurious_vector];
     const std::uint32_t before = page_[command_high];
     page_[spurious_vector] = spurious | software_enabled;
     page_[command_high] = destination << 24;
     page_[command_low] = command;
+    wait_until_sent();
+    page_[command_high] = before;
+    page_[spurious_vector] = spurious;
+}
+
+void BootApic::wait_until_sent() const {
     for (unsigned tries = 0; tries < longest_wait && (page_[command_low] & delivery_pending) != 0; ++tries) {
         asm volatile("pause");
     }
-    page_[command_high] = before;
-    page_[spurious_vector] = spurious;
 }
 
 std::uint32_t own_apic_id() {

@@ -1,4 +1,5 @@
-// This processor's local APIC, as far as the boot needs it: in xAPIC or x2APIC mode, as the firmware left it.
+// This processor's local APIC, as far as L0 needs it for itself: in xAPIC or x2APIC mode, as the firmware
+// left it.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@ public:
 
 private:
     void send(std::uint32_t destination, std::uint32_t command) const;
+    void wait_until_sent() const;
 
     bool enabled_;
     bool x2apic_;

@@ -71,6 +71,17 @@ other_processor_entry:
         hlt
         jmp     1b
 
+// void halt_until_started(const std::atomic<std::int32_t>*): an NMI on the way to the halt begins it again
+// (metal/ground/entry_window.hpp), so that one that tells of the start is not slept over.
+        .globl  halt_until_started, halted_until_started
+halt_until_started:
+        cmpl    $0, (%rdi)
+        jge     halted_until_started
+        hlt
+        jmp     halt_until_started
+halted_until_started:
+        ret
+
 // The handlers of a parked processor: it goes back to its halt.
         .balign 16
         .globl  parked_nmi, parked_machine_check

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
+#include <optional>
 #include <span>
 
 #include "metal/ground/bytes.hpp"
@@ -10,11 +12,14 @@
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/interrupts.hpp"
 #include "metal/ground/log.hpp"
+#include "metal/ground/panic.hpp"
 #include "metal/memory/address_space.hpp"
 #include "metal/memory/page_pool.hpp"
 #include "metal/processors/boot_apic.hpp"
+#include "metal/processors/given_processors.hpp"
 #include "metal/processors/smm_base.hpp"
 #include "x86/control_registers.hpp"
+#include "x86/cpuid.hpp"
 #include "x86/msr.hpp"
 #include "x86/paging.hpp"
 
@@ -39,9 +44,59 @@ constexpr std::uint32_t most_places = 255;
 constexpr std::uint32_t command_init = 0x4500;  // INIT, assert (SDM 3A 11.6.1)
 constexpr std::uint32_t command_start = 0x4600;
 
-constinit volatile std::uint32_t parked = 0;
+// What L0 and the promise to L1 go by; the same for every processor that L1 gets.
+constexpr std::array identifying_leaves{x86::cpuid::leaf_features, x86::cpuid::leaf_amd_features,
+                                        x86::cpuid::leaf_address_sizes};
+struct Features {
+    std::array<std::optional<std::uint64_t>,
+               x86::msr::ia32_vmx_procbased_ctls3 - x86::msr::ia32_vmx_basic + 1>
+        vmx;
+    std::array<x86::CpuidResult, identifying_leaves.size()> cpuid;
+};
+
+constinit volatile std::uint32_t in_place = 0;  // in VMX operation
 constinit std::array<std::uint32_t, most_places> apic_ids{};
 constinit vmx::Capabilities capabilities{};
+constinit Features features{};
+
+Features own_features() {
+    Features own;
+    for (std::uint32_t number = 0; number < own.vmx.size(); ++number)
+        own.vmx[number] = try_read_msr(x86::msr::ia32_vmx_basic + number);
+    for (std::size_t leaf = 0; leaf < identifying_leaves.size(); ++leaf)
+        own.cpuid[leaf] = cpuid(identifying_leaves[leaf]);
+    return own;
+}
+
+// Null: nothing that L0 goes by.
+const char* difference(const Features& other) {
+    if (other.vmx != features.vmx) return "its capabilities of VT-x";
+    for (std::size_t leaf = 0; leaf < identifying_leaves.size(); ++leaf) {
+        constexpr std::uint32_t depends_on_state = x86::cpuid::features_ecx_osxsave;
+        const bool is_features = identifying_leaves[leaf] == x86::cpuid::leaf_features;
+        const std::uint32_t differs = other.cpuid[leaf].ecx ^ features.cpuid[leaf].ecx;
+        if ((is_features ? differs & ~depends_on_state : differs) != 0 ||
+            other.cpuid[leaf].edx != features.cpuid[leaf].edx ||
+            other.cpuid[leaf].eax != features.cpuid[leaf].eax)
+            return "what CPUID says";
+    }
+    return nullptr;
+}
+
+void allow_vmxon() {
+    // SDM 3C 24.7; where the firmware has locked it, VMXON tells.
+    if (const auto control = try_read_msr(x86::msr::ia32_feature_control);
+        control && (*control & x86::feature_control::locked) == 0) {
+        static_cast<void>(
+            try_write_msr(x86::msr::ia32_feature_control,
+                          *control | x86::feature_control::locked | x86::feature_control::vmx_outside_smx));
+    }
+    const std::uint64_t cr0 = (read_cr0() | capabilities.cr0.fixed0) & capabilities.cr0.fixed1;
+    const std::uint64_t cr4 =
+        (read_cr4() | x86::cr4::machine_check_enable | capabilities.cr4.fixed0 | x86::cr4::vmx_enable) &
+        capabilities.cr4.fixed1;
+    asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0), "r"(cr4) : "memory");
+}
 
 bool try_vmxon(x86::Hpa region) {
     const std::uint64_t address = region.value();
@@ -94,37 +149,95 @@ void put_trampoline(std::span<std::byte> page, std::uint64_t address, std::uint6
 
 // Waits, 100 ms at most, until so many have come that no more is expected.
 void wait_for_all(unsigned expected) {
-    for (unsigned milliseconds = 0; milliseconds < 100 && parked < expected; ++milliseconds)
+    for (unsigned milliseconds = 0; milliseconds < 100 && in_place < expected; ++milliseconds)
         wait_microseconds(1000);
+}
+
+// One that L1 gets, on its own stack: in VMX operation, where INIT is blocked, until L0 is ready for it.
+void run_given_processor(ProcessorLocal& here) {
+    load_descriptor_tables(here);
+    allow_vmxon();
+    here.differs = difference(own_features());
+    if (try_vmxon(here.vmxon_region)) {
+        here.arrived.store(true);
+        __atomic_fetch_add(&in_place, 1, __ATOMIC_SEQ_CST);
+    }
+    for (;;) {
+        if (auto* const enter = here.enter.load()) enter(here);
+        asm volatile("pause" ::: "memory");
+    }
 }
 
 }  // namespace
 
-// On the other processor, with a stack of its own. place: from 0 on.
+// On the other processor, with a small stack of its own. place: from 0 on.
 extern "C" [[noreturn]] void park_this_processor(std::uint32_t place) {
-    load_parked_descriptor_tables();
-    // SDM 3C 24.7; where the firmware has locked it, VMXON tells.
-    if (const auto control = try_read_msr(x86::msr::ia32_feature_control);
-        control && (*control & x86::feature_control::locked) == 0) {
-        static_cast<void>(
-            try_write_msr(x86::msr::ia32_feature_control,
-                          *control | x86::feature_control::locked | x86::feature_control::vmx_outside_smx));
+    apic_ids[place] = own_apic_id();
+    if (ProcessorLocal* const given = find_processor(apic_ids[place]);
+        given != nullptr && given->number != 0) {
+        asm volatile(
+            "movq %0, %%rsp\n\t"
+            "xorl %%ebp, %%ebp\n\t"
+            "call *%1"
+            :
+            : "r"(given->exit_stack.data() + given->exit_stack.size() - 64), "r"(&run_given_processor),
+              "D"(given)
+            : "memory");
+        __builtin_unreachable();
     }
-    const std::uint64_t cr0 = (read_cr0() | capabilities.cr0.fixed0) & capabilities.cr0.fixed1;
-    const std::uint64_t cr4 =
-        (read_cr4() | x86::cr4::machine_check_enable | capabilities.cr4.fixed0 | x86::cr4::vmx_enable) &
-        capabilities.cr4.fixed1;
-    asm volatile("mov %0, %%cr0; mov %1, %%cr4" ::"r"(cr0), "r"(cr4) : "memory");
+    load_parked_descriptor_tables();
+    allow_vmxon();
     std::byte* region = other_processors_memory + place * place_size;
     const std::uint32_t revision = capabilities.basic.revision();
     std::memcpy(region, &revision, sizeof revision);
-    apic_ids[place] = own_apic_id();
-    if (try_vmxon(physical_of(region))) __atomic_fetch_add(&parked, 1, __ATOMIC_SEQ_CST);
+    if (try_vmxon(physical_of(region))) __atomic_fetch_add(&in_place, 1, __ATOMIC_SEQ_CST);
     halt_forever();
 }
 
-void park_other_processors(unsigned expected, const Processor& processor, PagePool& pages,
-                           const MemoryMap& memory, std::span<const PhysicalRange> occupied) {
+namespace {
+
+// Their objects, before they start.
+void prepare_given(std::span<const std::uint32_t> apic_ids_given, PagePool& pages) {
+    features = own_features();
+    first_processor.apic_id = own_apic_id();
+    const std::uint32_t revision = capabilities.basic.revision();
+    for (const std::uint32_t apic_id : apic_ids_given) {
+        if (apic_id == first_processor.apic_id) continue;
+        constexpr std::size_t pages_of_one = (sizeof(ProcessorLocal) + page_size - 1) / page_size;
+        void* const memory = pages.allocate_contiguous(pages_of_one);
+        if (memory == nullptr) {
+            log::info("warning: there is no memory for all processors; L1 gets ", given_processors().size());
+            return;
+        }
+        auto& local = *new (memory) ProcessorLocal;
+        local.apic_id = apic_id;
+        void* const region = pages.allocate_page_or_panic("a VMXON region");
+        std::memcpy(region, &revision, sizeof revision);
+        local.vmxon_region = physical_of(region);
+        if (!add_processor(local)) return;
+    }
+}
+
+// Those that did not come, or are not as the first one is.
+void judge_given() {
+    for (std::size_t number = given_processors().size() - 1; number > 0; --number) {
+        ProcessorLocal& each = *given_processors()[number];
+        if (!each.arrived.load()) {
+            log::info("warning: the processor with APIC identifier ", each.apic_id,
+                      " did not start, or not enter VMX operation: L1 does not get it");
+            remove_processor(each);
+        } else if (each.differs != nullptr) {
+            refuse("the processor with APIC identifier ", each.apic_id, " is not as the first one, ",
+                   first_processor.apic_id, ", in ", each.differs, "; boot with cpus=1");
+        }
+    }
+}
+
+}  // namespace
+
+void start_other_processors(unsigned expected, std::span<const std::uint32_t> given,
+                            const Processor& processor, PagePool& pages, const MemoryMap& memory,
+                            std::span<const PhysicalRange> occupied) {
     const BootApic apic;
     if (!apic.is_enabled()) {
         log::info(
@@ -144,6 +257,7 @@ void park_other_processors(unsigned expected, const Processor& processor, PagePo
         return;
     }
     capabilities = processor.capabilities;
+    prepare_given(given, pages);
     other_processors_places = places;
     other_processors_memory = place_memory;
     other_processors_cr3 = read_cr3();
@@ -163,16 +277,19 @@ void park_other_processors(unsigned expected, const Processor& processor, PagePo
     wait_for_all(expected);
     // Whoever comes only now is stopped again: what it would run is gone. The others do not take INIT any
     // more.
-    if (parked < expected) apic.send_to_all_others(command_init);
+    if (in_place < expected) apic.send_to_all_others(command_init);
     std::memcpy(low, before, page_size);
     pages.free_page(before);
     const auto arrived = std::min<std::uint32_t>(std::uint32_t{other_processors_arrived}, places);
     static_cast<void>(move_system_management_bases(apic, std::span{apic_ids}.first(arrived), pages));
 
-    const std::uint32_t in_place = parked;
+    judge_given();
     const std::uint32_t seen = std::max<std::uint32_t>(expected, std::uint32_t{other_processors_arrived});
-    if (in_place != 0)
-        log::info("other processors parked in VMX operation, where L1 cannot start them: ", in_place);
+    const auto others = static_cast<std::uint32_t>(given_processors().size() - 1);
+    if (others != 0) log::info("processors of L1: ", others + 1);
+    if (in_place > others)
+        log::info("other processors parked in VMX operation, where L1 cannot start them: ",
+                  in_place - others);
     if (in_place < seen) {
         log::info(
             "warning: ", seen - in_place,

@@ -13,6 +13,7 @@ namespace flatback::nested {
 // What the host wants of an L2 whatever L1 asked for. L0 intercepts nothing of L2's for itself but MSRs, EPT
 // violations and the few ports that a host may keep: every device is L1's, and so is every interrupt.
 struct HostControls {
+    std::uint32_t pin_based = 0;
     std::uint32_t primary = vmx::primary::activate_secondary_controls;
     std::uint32_t secondary = vmx::secondary::enable_ept;
     // A 64-bit host, and each of these registers known to it.
@@ -56,7 +57,7 @@ struct ComposedControls {
     const std::uint32_t secondary12 = secondary_controls_of(vmcs12);
     composed.l1_uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
     composed.l1_uses_ept = (secondary12 & vmx::secondary::enable_ept) != 0;
-    composed.pin_based = vmcs12.get(field::pin_based_vm_execution_controls);
+    composed.pin_based = vmcs12.get(field::pin_based_vm_execution_controls) | host.pin_based;
     composed.primary = vmcs12.get(field::primary_processor_based_vm_execution_controls) | host.primary;
     if (host.keeps_ports && (composed.primary & vmx::primary::unconditional_io_exiting) == 0)
         composed.primary |= vmx::primary::use_io_bitmaps;

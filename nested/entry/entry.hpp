@@ -70,6 +70,8 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     no_virtual_apic_ = *no_virtual_apic;
     if (io_bitmaps_.keeps_ports())
         routes_[static_cast<std::size_t>(vmx::ExitReason::io_instruction)] = Route::by_io_bitmap;
+    if (configuration_.host_takes_nmis)
+        routes_[static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi)] = Route::by_nmi_window;
 }
 
 namespace detail {
@@ -299,9 +301,12 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
     fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
-    const ComposedControls composed = compose(vmcs12, {.secondary = capabilities_.l0_secondary,
-                                                       .hidden_cr4 = capabilities_.unpromised_cr4,
-                                                       .keeps_ports = io_bitmaps_.keeps_ports()});
+    const ComposedControls composed = compose(
+        vmcs12,
+        {.pin_based = configuration_.host_takes_nmis ? vmx::pin::nmi_exiting | vmx::pin::virtual_nmis : 0,
+         .secondary = capabilities_.l0_secondary,
+         .hidden_cr4 = capabilities_.unpromised_cr4,
+         .keeps_ports = io_bitmaps_.keeps_ports()});
     slot.l1_uses_vpid = composed.l1_uses_vpid;
     slot.l1_uses_ept = composed.l1_uses_ept;
     put(field::pin_based_vm_execution_controls, composed.pin_based);

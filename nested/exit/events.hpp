@@ -237,12 +237,30 @@ void NestedVcpu<P>::close_nmi_window() {
     namespace field = vmx::field;
     if (!nmi_window_.open) return;
     nmi_window_.open = false;
-    for (const auto exit : nmi_window_exits) routes_[static_cast<std::size_t>(exit)] = Route::to_l1;
+    for (const auto exit : nmi_window_exits) {
+        const bool host_takes_it =
+            configuration_.host_takes_nmis && exit == vmx::ExitReason::exception_or_nmi;
+        routes_[static_cast<std::size_t>(exit)] = host_takes_it ? Route::by_nmi_window : Route::to_l1;
+    }
     const bool is_current = nmi_window_.vmcs == current_vmcs();
     if (!is_current) load(nmi_window_.vmcs);
     put(field::pin_based_vm_execution_controls, nmi_window_.pin_based);
     put(field::primary_processor_based_vm_execution_controls, nmi_window_.primary);
     if (!is_current) load(current_vmcs());
+}
+
+// An event that the entry is to deliver comes before it: then INIT waits.
+template <Port P>
+bool NestedVcpu<P>::deliver_init(Entry& entry) {
+    if (!in_l2_) return false;
+    close_nmi_window();
+    const vmx::InterruptionInformation waiting{get(vmx::field::vm_entry_interruption_information)};
+    if (waiting.is_valid()) return false;
+    // An entry of L1's has not been judged by the processor: where it is to fail, that comes first.
+    if (!reentering_ && !guest_state_is_valid(*current_)) return false;
+    ++counters_.exits_from_l2;
+    entry = reflect_made(*current_, vmx::ExitReason::init_signal, {}, 0, {});
+    return true;
 }
 
 // The exit that an NMI causes right behind the entry. vmcs02 is current, then vmcs01.

@@ -188,8 +188,8 @@ bool NestedVcpu<P>::tells_of_nmi_unblocking() {
 
 // --- NMIs ---
 
-// While L0's NMI window is open. L1 asked for none of the controls that L0 then adds, but for its own
-// interrupt window.
+// While L0's NMI window is open, or where all NMIs are the host's. L1 asked for none of the controls that L0
+// then adds, but for its own interrupt window.
 template <Port P>
 bool NestedVcpu<P>::is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason) {
     namespace field = vmx::field;
@@ -205,7 +205,10 @@ bool NestedVcpu<P>::is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason
     }
     const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
     if (!event.is_valid() || event.type() != vmx::InterruptionType::nmi) return false;
-    if ((slot.vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0) return false;
+    if (!configuration_.host_takes_nmis &&
+        (slot.vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0) {
+        return false;
+    }
     port_.return_nmi();
     requeue_vectoring_event();
     return true;

@@ -43,7 +43,8 @@ inline constexpr auto routes = [] {
     return table;
 }();
 
-// Those that go by_nmi_window while L0 waits with an NMI, else to_l1.
+// Those that go by_nmi_window while L0 waits with an NMI, else to_l1; the first always where all NMIs are the
+// host's.
 inline constexpr std::array nmi_window_exits{vmx::ExitReason::exception_or_nmi,
                                              vmx::ExitReason::interrupt_window, vmx::ExitReason::nmi_window};
 

@@ -388,16 +388,7 @@ template <Port P>
 template <Port P>
 typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, void* buffer, unsigned size,
                                                          bool write) {
-    const L1PagingState state{
-        .cr0 = get_one(vmx::field::guest_cr0),
-        .cr3 = get_one(vmx::field::guest_cr3),
-        .cr4 = get_one(vmx::field::guest_cr4),
-        .efer = get_one(vmx::field::guest_ia32_efer),
-        .alignment_check = (get_one(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
-        .physical_address_width = capabilities_.physical_address_width,
-        .pdptes = {get_one(vmx::field::guest_pdpte0), get_one(vmx::field::guest_pdpte1),
-                   get_one(vmx::field::guest_pdpte2), get_one(vmx::field::guest_pdpte3)},
-        .protection_key_rights = protection_key_rights()};
+    const L1PagingState state = l1_paging_state();
     msr_bitmaps_.note_written_somewhere();  // it may write to L1's paging structures too, and L1 may keep an
                                             // MSR bitmap anywhere
     auto* bytes = static_cast<std::byte*>(buffer);
@@ -430,6 +421,38 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
     }
     note_breakpoints(linear, size, write);
     return {};
+}
+
+template <Port P>
+L1PagingState NestedVcpu<P>::l1_paging_state() {
+    return {.cr0 = get_one(vmx::field::guest_cr0),
+            .cr3 = get_one(vmx::field::guest_cr3),
+            .cr4 = get_one(vmx::field::guest_cr4),
+            .efer = get_one(vmx::field::guest_ia32_efer),
+            .alignment_check = (get_one(vmx::field::guest_rflags) & x86::rflags::alignment_check) != 0,
+            .physical_address_width = capabilities_.physical_address_width,
+            .pdptes = {get_one(vmx::field::guest_pdpte0), get_one(vmx::field::guest_pdpte1),
+                       get_one(vmx::field::guest_pdpte2), get_one(vmx::field::guest_pdpte3)},
+            .protection_key_rights = protection_key_rights()};
+}
+
+// The fetch has set every accessed flag: nothing of L1's memory is written here, and no data breakpoint met.
+template <Port P>
+bool NestedVcpu<P>::read_l1_code(std::uint64_t linear, void* buffer, unsigned size) {
+    const L1PagingState state = l1_paging_state();
+    auto* bytes = static_cast<std::byte*>(buffer);
+    for (unsigned done = 0; done < size;) {
+        const std::uint64_t at = state.long_mode() ? linear + done : (linear + done) & 0xffffffff;
+        const auto part =
+            static_cast<unsigned>(std::min<std::uint64_t>(size - done, x86::page_size - (at & 0xfff)));
+        const auto physical = translate_l1(port_, state, at, false);
+        if (!physical) return false;
+        const std::byte* page = port_.l1_page(*physical);
+        if (page == nullptr) return false;
+        std::memcpy(bytes + done, page + physical->page_offset(), part);
+        done += part;
+    }
+    return true;
 }
 
 // PKRU of L1's, which no exit changes; 0 where L1 does not use it.

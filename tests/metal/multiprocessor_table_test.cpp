@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <string_view>
 
 #include "metal/firmware/acpi_tables.hpp"
@@ -41,7 +42,7 @@ public:
         std::memcpy(memory.data() + pointer_at_, pointer.view().data(), pointer.size());
     }
     MultiprocessorTableChange keep(std::uint32_t apic_id) {
-        return keep_one_processor_in_multiprocessor_table(memory.data(), memory.size(), apic_id);
+        return keep_processors_in_multiprocessor_table(memory.data(), memory.size(), std::array{apic_id});
     }
     // Of processors 0, 1, 2 and 5.
     [[nodiscard]] std::vector<unsigned> flags() {
@@ -127,7 +128,7 @@ TEST(MultiprocessorTable, ACorruptOneIsLeftAlone) {
                      static_cast<std::uint8_t>(0 - acpi_sum(f.memory.view().subspan(table_at, 63))));
     });
     std::byte nothing{};
-    EXPECT_EQ(keep_one_processor_in_multiprocessor_table(&nothing, 1, 0).disabled, 0U);
+    EXPECT_EQ(keep_processors_in_multiprocessor_table(&nothing, 1, std::array{0U}).disabled, 0U);
 }
 
 }  // namespace

@@ -58,11 +58,20 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
         while (!values.empty()) {
             const std::string_view value = values.substr(0, values.find('|'));
             values.remove_prefix(std::min(values.size(), value.size() + 1));
-            EXPECT_TRUE(parse_options(name + std::string(value))) << name << value;
+            const std::string word = name + (value == "N" ? "17" : std::string(value));
+            EXPECT_TRUE(parse_options(word)) << word;
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 16u);  // 3 + 2 + 2 + 2 + 2 + 2 + 3 values
+    EXPECT_EQ(parsed, 17u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 3 values
+}
+
+TEST(L0CommandLine, ProcessorsAreAllButForANumber) {
+    EXPECT_EQ(parse_options("")->processors, 0u);
+    EXPECT_EQ(parse_options("cpus=1")->processors, 1u);
+    EXPECT_EQ(parse_options("cpus=64")->processors, 64u);
+    for (const std::string_view word : {"cpus=", "cpus=0", "cpus=-1", "cpus=2x", "cpus=all", "cpus=99999"})
+        EXPECT_FALSE(parse_options(word)) << word;
 }
 
 }  // namespace

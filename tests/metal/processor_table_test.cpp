@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
+#include <span>
+#include <vector>
 
 #include "test_bytes.hpp"
 
@@ -55,8 +58,12 @@ public:
         rsdp_.put(8, static_cast<std::uint8_t>(0 - sum(rsdp_.view().first(20))));
     }
 
-    auto keep(std::uint32_t apic_id) {
-        return keep_one_processor(memory_.data(), memory_.size(), rsdp_.view(), apic_id);
+    auto keep_all(const std::vector<std::uint32_t>& apic_ids) {
+        return keep_processors(memory_.data(), memory_.size(), rsdp_.view(), apic_ids);
+    }
+    auto keep(std::uint32_t apic_id) { return keep_all({apic_id}); }
+    auto list(std::span<std::uint32_t> ids) {
+        return list_processors(memory_.data(), memory_.size(), rsdp_.view(), ids);
     }
     [[nodiscard]] std::uint32_t flags(unsigned entry) const {
         return memory_.get<std::uint32_t>(entry < 4 ? madt_at + 44 + 8 * entry + 4
@@ -100,6 +107,29 @@ TEST(ProcessorTable, OnlyTheBootProcessorStays) {
     EXPECT_EQ(tables.checksum(), 0);
 }
 
+TEST(ProcessorTable, SeveralStayAndTheOthersGo) {
+    Tables tables;
+    const auto change = tables.keep_all({0, 300});
+    ASSERT_TRUE(change) << change.error().what;
+    EXPECT_EQ(change->disabled, 2u);
+    EXPECT_EQ(tables.flags(0), 1u);
+    EXPECT_EQ(tables.flags(1), 0u);
+    EXPECT_EQ(tables.flags(4), 1u);
+    EXPECT_EQ(tables.checksum(), 0);
+}
+
+TEST(ProcessorTable, ListsEachEnabledProcessorOnceAsFarAsThereIsRoom) {
+    Tables tables;
+    std::array<std::uint32_t, 8> ids{};
+    EXPECT_EQ(tables.list(ids).value(), 3u) << "0, 1 and 300, which the RSDT and the XSDT both lead to";
+    EXPECT_EQ(ids[0], 0u);
+    EXPECT_EQ(ids[1], 1u);
+    EXPECT_EQ(ids[2], 300u);
+    std::array<std::uint32_t, 2> few{};
+    EXPECT_GE(tables.list(few).value(), 3u);
+    EXPECT_EQ(few[1], 1u);
+}
+
 TEST(ProcessorTable, AnX2ApicIdKeepsItsEntry) {
     Tables tables;
     EXPECT_EQ(tables.keep(300)->disabled, 3u);
@@ -124,7 +154,7 @@ TEST(ProcessorTable, RevisionZeroHasNoXsdt) {
 }
 
 TEST(ProcessorTable, NoAcpiIsNoError) {
-    const auto change = keep_one_processor(nullptr, 0, {}, 0);
+    const auto change = keep_processors(nullptr, 0, {}, std::array{0U});
     ASSERT_TRUE(change);
     EXPECT_EQ(change->processors, 0u);
 }

@@ -118,12 +118,14 @@ void add_world(std::vector<BootTest>& tests) {
         const char* command_line;
         unsigned processors;
     };
-    constexpr std::array<Case, 6> cases{{
+    constexpr std::array<Case, 8> cases{{
         {"boot.world.chipset", "log=info", "smram sleep hole", 1},
         {information_name.data(), "log=info", "information  memory", 1},
         {information_direct_name.data(), nullptr, "information  memory", 1},
-        {"boot.world.two-processors", "log=info", "smi processors=0", 2},
-        {"boot.world.four-processors", "log=info", "processors=0 memory", 4},
+        {"boot.world.two-processors", "cpus=1 log=info", "smi processors=0", 2},
+        {"boot.world.four-processors", "cpus=1 log=info", "processors=0 memory", 4},
+        {"boot.world.two-processors-given", "log=info", "smi processors=1", 2},
+        {"boot.world.three-of-four-processors-given", "cpus=3 log=info", "processors=2 memory", 4},
         {"boot.world.two-processors-direct", nullptr, "processors=1", 2},
     }};
     for (const Case& each : cases) {

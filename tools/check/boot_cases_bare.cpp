@@ -87,6 +87,19 @@ void add_bare_processors(std::vector<BootTest>& tests) {
     }
 }
 
+// The bare L1 with several processors, of which it uses two.
+void add_bare_several(std::vector<BootTest>& tests) {
+    for (const unsigned processors : {2U, 4U}) {
+        BootTest test{bare_run(fmt::format("boot.bare.{}-processors", processors), "log=quiet",
+                               "check only=processors", bare_limit),
+                      {},
+                      {},
+                      {"l0", "l1-entry", "bare-l1"}};
+        test.run.request.processors = processors;
+        tests.push_back(std::move(test));
+    }
+}
+
 void add_models(std::vector<BootTest>& tests) {
     struct Case {
         const char* processor;

@@ -71,6 +71,7 @@ void add_bare_without(std::vector<BootTest>& tests);
 void add_bare_registers(std::vector<BootTest>& tests);
 void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
+void add_bare_several(std::vector<BootTest>& tests);
 void add_models(std::vector<BootTest>& tests);
 void add_bare32(std::vector<BootTest>& tests);
 void add_bare_trace(std::vector<BootTest>& tests);

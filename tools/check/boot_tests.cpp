@@ -22,6 +22,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_registers(tests);
     add_bare_hangs(tests);
     add_bare_processors(tests);
+    add_bare_several(tests);
     if (report.filter().starts_with(models_name)) add_models(tests);
     add_bare32(tests);
     add_world(tests);

@@ -22,6 +22,7 @@ constexpr std::uint32_t number(vmx::ExitReason basic) {
 
 constexpr std::uint32_t exception_or_nmi = number(vmx::ExitReason::exception_or_nmi);
 constexpr std::uint32_t external_interrupt = number(vmx::ExitReason::external_interrupt);
+constexpr std::uint32_t init_signal = number(vmx::ExitReason::init_signal);
 constexpr std::uint32_t triple_fault = number(vmx::ExitReason::triple_fault);
 constexpr std::uint32_t interrupt_window = number(vmx::ExitReason::interrupt_window);
 constexpr std::uint32_t nmi_window = number(vmx::ExitReason::nmi_window);

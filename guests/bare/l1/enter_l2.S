@@ -1,6 +1,6 @@
 # enter_l2(GuestRegisters* registers, bool launch): runs L2 until its next VM exit.
 # Returns 0 after an exit. Otherwise the entry did not happen: RFLAGS of the VMX instruction (bit 1 is always
-# one), or last_fault is set. HOST_RSP is exit_stack and HOST_RIP is l2_exit, in every VMCS, for good: an entry
+# one), or last_fault is set. HOST_RSP is exit_stack (for another processor than the first where its GS has it), and HOST_RIP is l2_exit, in every VMCS, for good: an entry
 # needs no VMWRITE of its own.
 
 .section .text
@@ -14,7 +14,7 @@ enter_l2:
     pushq %r14
     pushq %r15
     pushq %rdi
-    movq %rsp, saved_rsp(%rip)
+    movq %rsp, %gs:saved_rsp
     testl %esi, %esi
     movq 0x00(%rdi), %rax
     movq 0x08(%rdi), %rbx
@@ -54,7 +54,7 @@ enter_l2:
 .balign 16
 l2_exit:
     pushq %rdi
-    movq saved_rsp(%rip), %rdi
+    movq saved_rsp - exit_stack + 8(%rsp), %rdi
     movq (%rdi), %rdi
     movq %rax, 0x00(%rdi)
     movq %rbx, 0x08(%rdi)
@@ -71,7 +71,7 @@ l2_exit:
     movq %r13, 0x60(%rdi)
     movq %r14, 0x68(%rdi)
     movq %r15, 0x70(%rdi)
-    movq saved_rsp(%rip), %rsp
+    movq saved_rsp - exit_stack(%rsp), %rsp
     xorl %eax, %eax
     popq %rdi
     popq %r15
@@ -82,12 +82,18 @@ l2_exit:
     popq %rbx
     ret
 
+# A processor's own: of the first, and of another (second_processor.hpp).
 .section .bss
 .balign 16
+.globl own_state, second_own_state
+own_state:
 saved_rsp:
     .skip 16
     .skip 256
 .globl exit_stack
 exit_stack:
+.balign 16
+second_own_state:
+    .skip exit_stack - own_state
 
 .section .note.GNU-stack, "", @progbits

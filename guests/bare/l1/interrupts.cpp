@@ -92,6 +92,10 @@ void start_interrupts() {
                        static_cast<std::uint16_t>(0x8E00 | stack), static_cast<std::uint16_t>(stub >> 16),
                        static_cast<std::uint32_t>(stub >> 32),     0};
     }
+    load_interrupt_table();
+}
+
+void load_interrupt_table() {
     const TablePointer pointer{sizeof idt - 1, reinterpret_cast<std::uint64_t>(idt)};
     asm volatile("lidt %0" : : "m"(pointer));
 }

@@ -35,5 +35,7 @@ void unblock_nmi();
 
 // Loads GDT, TSS and IDT.
 void start_interrupts();
+// The IDT alone, on another processor.
+void load_interrupt_table();
 
 }  // namespace flatback::guests

@@ -38,6 +38,10 @@ void send(std::uint32_t command) {
 void start_local_apic() {
     out_byte(0x21, 0xFF);
     out_byte(0xA1, 0xFF);
+    start_own_local_apic();
+}
+
+void start_own_local_apic() {
     apic_register(timer_vector) = 0x10000;
     apic_register(task_priority) = 0;
     apic_register(spurious) = 0x1FF;
@@ -58,6 +62,14 @@ void end_of_interrupt() {
 // 0x4000: level assert, which both delivery modes want; physical destination, by this APIC's own id.
 void send_self_interrupt(std::uint8_t vector) {
     send(0x4000U | vector);
+}
+void send_command(std::uint32_t apic_id, std::uint32_t command) {
+    if (x2apic) {
+        write_msr(0x830, std::uint64_t{apic_id} << 32 | command);
+    } else {
+        apic_register(command_high) = apic_id << 24;
+        apic_register(command_low) = command;
+    }
 }
 void send_self_nmi() {
     send(0x4400);

@@ -7,6 +7,8 @@ namespace flatback::guests {
 
 // Masks both PICs and enables the local APIC with every local vector masked.
 void start_local_apic();
+// The local APIC alone, on another processor.
+void start_own_local_apic();
 
 // Whether the APIC is in x2APIC mode, where interrupts are acknowledged otherwise.
 void use_x2apic(bool used);
@@ -15,6 +17,9 @@ void end_of_interrupt();
 
 // Sends a fixed interrupt to this CPU.
 void send_self_interrupt(std::uint8_t vector);
+
+// Sends an interrupt command (SDM 3A 11.6.1) to the processor with this identifier.
+void send_command(std::uint32_t apic_id, std::uint32_t command);
 
 // Sends an NMI to this CPU.
 void send_self_nmi();

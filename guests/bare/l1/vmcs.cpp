@@ -16,6 +16,7 @@ struct [[gnu::packed]] TablePointer {
     std::uint64_t base;
 };
 
+constexpr std::uint32_t msr_gs_base = 0xC0000101;
 constexpr std::uint64_t code64_rights = 0xA09B;
 constexpr std::uint64_t data_rights = 0xC093;
 constexpr std::uint64_t busy_tss_rights = 0x8B;
@@ -81,13 +82,12 @@ void fill_host_state() {
     write(field::host_cr3, read_cr3());
     write(field::host_cr4, read_cr4());
     write(field::host_fs_base, 0);
-    write(field::host_gs_base, 0);
+    write_own_host_state();
     write(field::host_tr_base, tss);
     write(field::host_gdtr_base, gdt.base);
     write(field::host_idtr_base, idt.base);
     write(field::host_ia32_sysenter_esp, 0);
     write(field::host_ia32_sysenter_eip, 0);
-    write(field::host_rsp, physical(exit_stack));
     write(field::host_rip, physical(l2_exit));
 }
 
@@ -177,6 +177,12 @@ VmcsPlan usual_plan(std::uint64_t rip, std::uint64_t ept_pointer) {
     plan.ept_pointer = ept_pointer;
     plan.vpid = 1;
     return plan;
+}
+
+void write_own_host_state() {
+    const std::uint64_t own = read_msr(msr_gs_base);
+    write(field::host_gs_base, own);
+    write(field::host_rsp, physical(exit_stack) + own);
 }
 
 void fill_vmcs(const VmcsPlan& plan) {

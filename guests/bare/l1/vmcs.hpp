@@ -29,6 +29,9 @@ VmcsPlan usual_plan(std::uint64_t rip, std::uint64_t ept_pointer);
 // Writes every field of the current VMCS. Host state is this guest's current state.
 void fill_vmcs(const VmcsPlan& plan);
 
+// Of the current VMCS, the host state that is a processor's own.
+void write_own_host_state();
+
 // A page with the revision identifier in it.
 Page* new_vmcs_region();
 

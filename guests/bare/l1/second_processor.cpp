@@ -1,0 +1,105 @@
+#include "guests/bare/l1/second_processor.hpp"
+
+#include "guests/bare/l1/capabilities.hpp"
+#include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/interrupts.hpp"
+#include "guests/bare/l1/local_apic.hpp"
+
+extern "C" {
+extern const std::uint8_t second_start[], second_start_end[];
+extern const char second_edx_offset[], second_cr0_offset[];
+extern volatile std::uint32_t second_apic_id;  // all ones: none has come
+extern char own_state[], second_own_state[];   // enter_l2.S
+}
+
+namespace flatback::guests {
+namespace {
+
+constexpr std::uint64_t start_page = 0x8000;  // in second_processor.S too
+constexpr std::uint32_t to_all_others = 3U << 18;
+constexpr std::uint32_t command_init = 0x4500;
+constexpr std::uint32_t command_start = 0x4600;
+constexpr std::uint64_t longest_start = 2'000'000;  // ticks, of which the waits below are the most
+constexpr std::uint64_t longest_work = 50'000'000;
+
+volatile std::uint32_t arrivals = 0;
+void (*volatile work)() = nullptr;
+
+void wait_ticks(std::uint64_t ticks) {
+    const std::uint64_t start = read_tsc();
+    while (read_tsc() - start < ticks) asm volatile("pause");
+}
+
+std::uint32_t found(const char* offset) {
+    return *reinterpret_cast<const volatile std::uint32_t*>(start_page +
+                                                            reinterpret_cast<std::uint64_t>(offset));
+}
+
+}  // namespace
+
+void send_to_second(std::uint32_t command) {
+    if (second_apic_id == ~std::uint32_t{0}) return send_command(0, command | to_all_others);
+    send_command(second_apic_id, command);
+}
+void send_init_to_second() {
+    send_to_second(command_init);
+}
+void send_start_to_second() {
+    send_to_second(command_start | start_page / 4096);
+}
+
+bool start_second_processor() {
+    auto* const page = reinterpret_cast<volatile std::uint8_t*>(start_page);
+    for (std::uint64_t at = 0; at < static_cast<std::uint64_t>(second_start_end - second_start); ++at)
+        page[at] = second_start[at];
+    const std::uint32_t before = arrivals;
+    work = nullptr;
+    send_init_to_second();
+    wait_ticks(100'000);
+    send_start_to_second();
+    wait_ticks(20'000);
+    send_start_to_second();
+    const std::uint64_t start = read_tsc();
+    while (arrivals == before && read_tsc() - start < longest_start) asm volatile("pause");
+    return arrivals != before;
+}
+
+std::uint32_t second_arrivals() {
+    return arrivals;
+}
+std::uint32_t second_edx() {
+    return found(second_edx_offset);
+}
+std::uint32_t second_cr0() {
+    return found(second_cr0_offset);
+}
+
+void begin_on_second(void (*what)()) {
+    work = what;
+}
+bool finish_on_second() {
+    const std::uint64_t start = read_tsc();
+    while (work != nullptr) {
+        if (read_tsc() - start > longest_work) return false;
+        asm volatile("pause");
+    }
+    return true;
+}
+
+extern "C" [[noreturn]] void second_main() {
+    constexpr std::uint32_t ia32_gs_base = 0xC0000101;
+    write_msr(ia32_gs_base,
+              reinterpret_cast<std::uint64_t>(second_own_state) - reinterpret_cast<std::uint64_t>(own_state));
+    load_interrupt_table();
+    start_own_local_apic();
+    arrivals = arrivals + 1;
+    for (;;) {
+        if (void (*const now)() = work) {
+            now();
+            work = nullptr;
+        }
+        asm volatile("pause");
+    }
+}
+
+}  // namespace flatback::guests

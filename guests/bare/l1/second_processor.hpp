@@ -1,0 +1,32 @@
+// Another processor, where the machine has one: started by INIT and SIPI, and given work by the first. What
+// it has of its own (enter_l2.S) lies at GS, whose base is 0 on the first.
+#pragma once
+
+#include <cstdint>
+
+namespace flatback::guests {
+
+// INIT, SIPI, SIPI to all others (SDM 3A 9.4.4.1); the first that answers is used. False: none does.
+bool start_second_processor();
+
+// INIT alone, SIPI alone, and any interrupt command.
+void send_init_to_second();
+void send_start_to_second();
+void send_to_second(std::uint32_t command);
+
+// How often it came from SIPI to second_main.
+std::uint32_t second_arrivals();
+// What it found in EDX and CR0 then.
+std::uint32_t second_edx();
+std::uint32_t second_cr0();
+
+// Has it do this. begin_on_second returns at once, finish_on_second when it is done; false: it does not come
+// to an end.
+void begin_on_second(void (*work)());
+bool finish_on_second();
+inline bool do_on_second(void (*work)()) {
+    begin_on_second(work);
+    return finish_on_second();
+}
+
+}  // namespace flatback::guests

@@ -1,0 +1,82 @@
+#include "metal/l0/apic_page.hpp"
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "metal/ground/log.hpp"
+#include "metal/ground/vmx_instructions.hpp"
+#include "metal/l0/store_instruction.hpp"
+#include "nested/l1/complete_instruction.hpp"
+#include "vmx/field.hpp"
+#include "x86/paging.hpp"
+
+namespace flatback::metal {
+namespace {
+
+CodeSize code_size() {
+    const x86::AccessRights rights{get(vmx::field::guest_cs_access_rights)};
+    if (x86::is_64_bit_mode(get(vmx::field::guest_ia32_efer), rights)) return CodeSize::bits_64;
+    return rights.is_default_big() ? CodeSize::bits_32 : CodeSize::bits_16;
+}
+
+// At the guest's RIP; no more is read than the instruction may have, nor of a page that it does not reach.
+std::optional<StoreInstruction> read_store(Cpu& cpu) {
+    const CodeSize size = code_size();
+    std::uint64_t linear = get(vmx::field::guest_rip);
+    if (size != CodeSize::bits_64) linear = (linear + get(vmx::field::guest_cs_base)) & 0xffffffff;
+    std::array<std::uint8_t, 15> code{};
+    const auto here = static_cast<unsigned>(
+        std::min<std::uint64_t>(code.size(), x86::page_size_4k - linear % x86::page_size_4k));
+    if (!cpu.vcpu.read_l1_code(linear, code.data(), here)) return std::nullopt;
+    if (const auto store = decode_store(std::span{code}.first(here), size)) return store;
+    if (here == code.size() || !cpu.vcpu.read_l1_code(linear + here, code.data() + here,
+                                                      static_cast<unsigned>(code.size()) - here)) {
+        return std::nullopt;
+    }
+    return decode_store(code, size);
+}
+
+}  // namespace
+
+void emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
+    const auto offset = static_cast<std::uint32_t>(guest_physical % x86::page_size_4k);
+    const auto store = read_store(cpu);
+    constexpr std::uint32_t register_alignment = 15;
+    if (!store || (offset & register_alignment) != 0) {
+        // SDM 3A 11.4.1: other accesses may do anything.
+        log::info("L1 writes to its local APIC, at offset ", log::hex(offset),
+                  ", in a way that L0 does not know, at RIP ", log::hex(get(vmx::field::guest_rip)));
+        cpu.vcpu.inject(
+            {.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
+        return;
+    }
+    constexpr std::uint8_t rsp = 4;
+    std::uint64_t& source = cpu.frame.registers.by_number[store->register_number];
+    const std::uint32_t value =
+        store->immediate
+            ? *store->immediate
+            : static_cast<std::uint32_t>(store->register_number == rsp ? get(vmx::field::guest_rsp) : source);
+    if (store->exchanges) {
+        const std::uint32_t before = cpu.port.read_apic_page(offset);
+        if (store->register_number == rsp) {
+            put(vmx::field::guest_rsp, before);
+        } else {
+            source = before;
+        }
+    }
+    cpu.port.local_apic().write_page(offset, value);
+    // As behind every access that faults, RF is 1 in what the exit saved (SDM 3C 28.3.3).
+    const std::uint64_t flags = get(vmx::field::guest_rflags);
+    put(vmx::field::guest_rflags, flags & ~x86::rflags::resume);
+    nested::complete_instruction(
+        [&](auto what) {
+            using Value = typename decltype(what)::Value;
+            if (what.encoding == vmx::field::vm_exit_instruction_length.encoding)
+                return static_cast<Value>(store->length);
+            return static_cast<Value>(get(what));
+        },
+        [](auto what, auto word) { put(what, static_cast<typename decltype(what)::Value>(word)); }, flags);
+}
+
+}  // namespace flatback::metal

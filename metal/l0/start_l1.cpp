@@ -1,0 +1,46 @@
+#include "metal/l0/start_l1.hpp"
+
+#include "metal/ground/instructions.hpp"
+#include "metal/ground/log.hpp"
+#include "metal/ground/panic.hpp"
+#include "metal/ground/vmx_instructions.hpp"
+#include "metal/processors/given_processors.hpp"
+#include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
+
+namespace flatback::metal {
+
+void start_again(Cpu& cpu) {
+    cpu.vcpu.close_nmi_window();
+    cpu.port.local_apic().take_init();
+    const std::uint8_t vector = wait_for_start();
+    // As after INIT, until L1 clears them (host/processor.hpp).
+    write_cr0(read_cr0() | x86::cr0::cache_disable | x86::cr0::not_write_through);
+    set_up_started_vmcs01(cpu, vector);
+    cpu.vcpu.l1_msr_changed();
+    cpu.vcpu.l1_translations_changed();
+}
+
+nested::Entry answer_requests(Cpu& cpu, nested::Entry entry) {
+    ProcessorLocal& here = this_processor();
+    clear_nmi_state(nmi_state::asked);
+    if ((here.requests.load() & request::init) == 0) return entry;
+    if (cpu.vcpu.deliver_init(entry)) {
+        here.requests.fetch_and(~request::init);
+        return entry;
+    }
+    if (cpu.vcpu.in_vmx_operation()) {
+        set_nmi_state(nmi_state::asked);  // blocked: looked at before each entry, until VMXOFF or an L2
+        return entry;
+    }
+    if (here.number == 0) {
+        // It would begin at the reset vector, in the firmware, which would set up the machine once more.
+        refuse(
+            "L1 ended with an INIT signal for its first processor, which Flatback does not emulate, at RIP ",
+            log::hex(get(vmx::field::guest_rip)));
+    }
+    start_again(cpu);
+    return nested::Entry::vmresume;
+}
+
+}  // namespace flatback::metal

@@ -1,0 +1,78 @@
+#include "metal/l0/store_instruction.hpp"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace flatback::metal {
+namespace {
+
+using Code = std::vector<std::uint8_t>;
+
+// Encodings: SDM 2A chapter 2, and as GNU as makes them.
+TEST(StoreInstruction, OfARegisterAsLinuxWritesItsApic) {
+    // mov %esi, 0xffffffffff5fd000(%rdi)
+    const auto store = decode_store(Code{0x89, 0xB7, 0x00, 0xD0, 0x5F, 0xFF, 0x90}, CodeSize::bits_64);
+    ASSERT_TRUE(store);
+    EXPECT_EQ(store->length, 6);
+    EXPECT_EQ(store->register_number, 6);
+    EXPECT_FALSE(store->immediate);
+    EXPECT_FALSE(store->exchanges);
+}
+
+TEST(StoreInstruction, OfAnImmediateToAnAbsoluteAddress) {
+    // movl $0, 0xffffffffff5fd0b0
+    const auto store = decode_store(Code{0xC7, 0x04, 0x25, 0xB0, 0xD0, 0x5F, 0xFF, 0x78, 0x56, 0x34, 0x12},
+                                    CodeSize::bits_64);
+    ASSERT_TRUE(store);
+    EXPECT_EQ(store->length, 11);
+    EXPECT_EQ(store->immediate, 0x12345678u);
+}
+
+TEST(StoreInstruction, WithRexAndSib) {
+    // mov %r9d, 8(%rax,%r12,4)
+    const auto store = decode_store(Code{0x46, 0x89, 0x4C, 0xA0, 0x08}, CodeSize::bits_64);
+    ASSERT_TRUE(store);
+    EXPECT_EQ(store->length, 5);
+    EXPECT_EQ(store->register_number, 9);
+}
+
+TEST(StoreInstruction, Exchanges) {
+    const auto store = decode_store(Code{0x87, 0x07}, CodeSize::bits_32);
+    ASSERT_TRUE(store);
+    EXPECT_TRUE(store->exchanges);
+    EXPECT_EQ(store->length, 2);
+}
+
+TEST(StoreInstruction, OfTheAccumulatorToAnOffset) {
+    EXPECT_EQ(decode_store(Code{0xA3, 1, 2, 3, 4, 5, 6, 7, 8}, CodeSize::bits_64)->length, 9);
+    EXPECT_EQ(decode_store(Code{0xA3, 1, 2, 3, 4}, CodeSize::bits_32)->length, 5);
+    EXPECT_EQ(decode_store(Code{0x66, 0xA3, 1, 2}, CodeSize::bits_16)->length, 4);
+}
+
+TEST(StoreInstruction, In16BitCodeNeedsTheOperandPrefix) {
+    EXPECT_FALSE(decode_store(Code{0x89, 0x07}, CodeSize::bits_16));
+    const auto store = decode_store(Code{0x66, 0x67, 0x89, 0x05, 1, 2, 3, 4}, CodeSize::bits_16);
+    ASSERT_TRUE(store);
+    EXPECT_EQ(store->length, 8);
+    EXPECT_EQ(decode_store(Code{0x66, 0x89, 0x06, 1, 2}, CodeSize::bits_16)->length, 5);
+}
+
+TEST(StoreInstruction, OtherSizesAndInstructionsAreNone) {
+    EXPECT_FALSE(decode_store(Code{0x48, 0x89, 0x07}, CodeSize::bits_64)) << "64 bits";
+    EXPECT_FALSE(decode_store(Code{0x66, 0x89, 0x07}, CodeSize::bits_64)) << "16 bits";
+    EXPECT_FALSE(decode_store(Code{0x88, 0x07}, CodeSize::bits_64)) << "8 bits";
+    EXPECT_FALSE(decode_store(Code{0x89, 0xC7}, CodeSize::bits_64)) << "a register";
+    EXPECT_FALSE(decode_store(Code{0xC7, 0x0F, 0, 0, 0, 0}, CodeSize::bits_64)) << "C7 /1";
+    EXPECT_FALSE(decode_store(Code{0x09, 0x07}, CodeSize::bits_64)) << "OR";
+}
+
+TEST(StoreInstruction, ThatEndsTooSoonIsNone) {
+    const Code code{0xC7, 0x04, 0x25, 0xB0, 0xD0, 0x5F, 0xFF, 0x78, 0x56, 0x34, 0x12};
+    for (std::size_t size = 0; size < code.size(); ++size)
+        EXPECT_FALSE(decode_store(std::span{code}.first(size), CodeSize::bits_64)) << size;
+    EXPECT_FALSE(decode_store(Code(20, 0x66), CodeSize::bits_64)) << "prefixes alone";
+}
+
+}  // namespace
+}  // namespace flatback::metal
