@@ -8,6 +8,7 @@
 #include "tools/check/fuzzing.hpp"
 #include "tools/check/host_tests.hpp"
 #include "tools/check/tidy.hpp"
+#include "tools/check/watch_tests.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -40,6 +41,7 @@ Result<ExitStatus> test_command(const TestOptions& options) {
     TRY(run_unit_tests(report));
     TRY(run_fuzz_targets(report));
     TRY(run_boot_tests(report, !options.quick));
+    TRY(run_watch_tests(report));
     // The same cases each time, as far as a minute goes.
     constexpr std::uint64_t random_cases = 400;
     if (report.selects("random"))
