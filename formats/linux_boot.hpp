@@ -17,6 +17,15 @@ inline constexpr std::uint64_t screen_columns      = 0x007;
 inline constexpr std::uint64_t screen_lines        = 0x00E;
 inline constexpr std::uint64_t screen_is_vga       = 0x00F;
 inline constexpr std::uint64_t screen_points       = 0x010;
+inline constexpr std::uint64_t framebuffer_width   = 0x012;
+inline constexpr std::uint64_t framebuffer_height  = 0x014;
+inline constexpr std::uint64_t framebuffer_depth   = 0x016;
+inline constexpr std::uint64_t framebuffer_base    = 0x018;  // bits 31:0
+inline constexpr std::uint64_t framebuffer_size    = 0x01C;  // bytes; of VESA's 64 KB
+inline constexpr std::uint64_t framebuffer_pitch   = 0x024;
+inline constexpr std::uint64_t framebuffer_colours = 0x026;  // bits and lowest bit of red, green and blue
+inline constexpr std::uint64_t screen_capabilities = 0x036;
+inline constexpr std::uint64_t framebuffer_high    = 0x03A;  // bits 63:32
 inline constexpr std::uint64_t acpi_rsdp           = 0x070;
 inline constexpr std::uint64_t e820_count          = 0x1E8;
 inline constexpr std::uint64_t setup_header        = 0x1F1;
@@ -45,6 +54,11 @@ inline constexpr std::uint64_t header_limit        = 0x290;  // the room for the
 inline constexpr std::uint64_t e820_table          = 0x2D0;
 }  // namespace offset
 // clang-format on
+
+// screen_is_vga: which kind of screen.
+inline constexpr std::uint8_t screen_vesa = 0x23;
+inline constexpr std::uint8_t screen_efi = 0x70;
+inline constexpr std::uint32_t capability_64_bit_base = 1 << 1;
 
 inline constexpr std::uint32_t header_magic = 0x53726448;  // "HdrS"
 inline constexpr std::uint16_t boot_flag_value = 0xAA55;

@@ -12,6 +12,7 @@
 #include "guests/bare/l1/multiboot.hpp"
 #include "guests/bare/l1/options.hpp"
 #include "guests/bare/l1/report.hpp"
+#include "guests/bare/l1/result_screen.hpp"
 #include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/serial.hpp"
 #include "guests/bare/l1/vmcs.hpp"
@@ -69,6 +70,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     boot_information = MultibootInformation{information};
     const Options options{boot_information.command_line()};
     if (!options.good()) refuse("bad command line");
+    if (options.screen()) show_results_on_screen();
     if (options.iterations() != 0) bench_iterations = options.iterations();
 
     if ((cpuid(1).ecx >> 5 & 1) == 0) refuse("CPUID: no VMX");

@@ -9,6 +9,7 @@
 
 #include "metal/boot/bare_start.hpp"
 #include "metal/boot/boot_result.hpp"
+#include "metal/console/screen_log.hpp"
 #include "metal/firmware/firmware_memory_calls.hpp"
 #include "metal/firmware/firmware_shadow.hpp"
 #include "metal/firmware/multiprocessor_table.hpp"
@@ -93,6 +94,10 @@ void read_multiboot(std::uint32_t magic, std::uint32_t address) {
 
 Options read_options() {
     const auto options = parse_options(state.multiboot.command_line);
+    const auto console = options ? options->console : Console::both;
+    if (console == Console::both || console == Console::screen)
+        show_log_on_screen(state.multiboot.framebuffer);
+    log::set_console(console);
     if (!options) {
         refuse("\"", options.error().word, "\" is not an option; there are: ", valid_options);
     }
@@ -235,6 +240,8 @@ MemoryMap memory_of_l1() {
     if (!memory.add(state.result.region, MemoryKind::reserved)) {
         refuse_input(BootError{"the memory map has too many ranges", MemoryMap::capacity});
     }
+    // UEFI has no such calls: what stands at their vectors is memory like any other.
+    if (state.multiboot.from_uefi) return memory;
     if (const auto hooked =
             hook_firmware_memory_calls(static_cast<std::byte*>(direct_map(x86::Hpa{0})), memory);
         !hooked) {
@@ -254,7 +261,8 @@ void load_l1_image() {
                         .vbe = state.multiboot.vbe,
                         .framebuffer = state.multiboot.framebuffer,
                         .rsdp = state.multiboot.rsdp,
-                        .has_text_screen = state.multiboot.has_text_screen};
+                        .has_text_screen = state.multiboot.has_text_screen,
+                        .from_uefi = state.multiboot.from_uefi};
     const auto start = load_l1(request);
     if (!start) refuse_input(start.error());
     state.result.l1 = *start;
@@ -262,7 +270,9 @@ void load_l1_image() {
 
 }  // namespace
 
-extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information) {
+extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t information,
+                                       std::int64_t displacement) {
+    take_address_space({.image_offset = kernel_base - static_cast<std::uint64_t>(displacement)});
     serial::initialize();
     make_interrupt_tables();
     load_descriptor_tables(first_processor);
@@ -279,10 +289,11 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     if (!result.processor.has_vpid) result.options.nested_vpid = NestedVpid::off;
     result.region = choose_region();
     log::info("L0 lives at ", log::hex(result.region.start), " to ", log::hex(result.region.end), ", ",
-              image_size() / 1024, " KB of image");
+              image_size() / 1024, " KB of image, loaded at ", log::hex(loaded_image().start));
 
     state.pages.add({result.region.start + image_size(), result.region.end});
     relocate(result.region.start, state.pages, result.processor, state.memory.end_of_memory());
+    follow_direct_map();
 
     result.memory_types = new (state.memory_types.data())
         MemoryTypes(read_memory_types(result.processor.physical_address_width));

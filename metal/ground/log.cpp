@@ -11,6 +11,9 @@ namespace flatback::metal::log {
 namespace {
 
 constinit LogLevel current_level = LogLevel::info;
+constinit Screen screen{};
+constinit Console console = Console::both;
+constinit bool screen_is_l1s = false;
 
 void write_number(std::uint64_t value, unsigned base, unsigned least_digits) {
     std::array<char, 20> text;  // 2^64 has 20 decimal digits
@@ -19,7 +22,7 @@ void write_number(std::uint64_t value, unsigned base, unsigned least_digits) {
         text[--first] = "0123456789abcdef"[value % base];
         value /= base;
     } while (first > 0 && (value != 0 || text.size() - first < least_digits));
-    serial::write({text.data() + first, text.size() - first});
+    write({text.data() + first, text.size() - first});
 }
 
 // The number of the processor that writes, and one: 0 is nobody.
@@ -63,6 +66,22 @@ void write_prefix() {
     write("] ");
 }
 
+void set_screen(Screen found) {
+    screen = found;
+}
+void set_console(Console chosen) {
+    console = chosen;
+}
+void leave_screen() {
+    screen_is_l1s = true;
+}
+void end_quiet(bool takes_screen) {
+    console = Console::both;
+    if (!screen_is_l1s || !takes_screen) return;
+    screen_is_l1s = false;
+    if (screen.clear != nullptr) screen.clear();
+}
+
 void set_level(LogLevel level) {
     current_level = level;
 }
@@ -71,17 +90,19 @@ LogLevel level() {
 }
 
 void write(std::string_view text) {
-    serial::write(text);
+    if (console == Console::both || console == Console::serial) serial::write(text);
+    if (screen.write != nullptr && !screen_is_l1s && (console == Console::both || console == Console::screen))
+        screen.write(text);
 }
 void write(Hex value) {
-    if (value.prefix) serial::write("0x");
+    if (value.prefix) write(std::string_view{"0x"});
     write_number(value.value, 16, value.digits);
 }
 void write_unsigned(std::uint64_t value) {
     write_number(value, 10, 1);
 }
 void write_signed(std::int64_t value) {
-    if (value < 0) serial::write("-");
+    if (value < 0) write(std::string_view{"-"});
     const auto magnitude = static_cast<std::uint64_t>(value);
     write_number(value < 0 ? 0 - magnitude : magnitude, 10, 1);
 }

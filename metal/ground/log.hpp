@@ -1,4 +1,5 @@
-// The serial log: `log::info("text ", value, ", ", log::hex(address))`. Lines of L0's own start with "[L0] ".
+// The log, on COM1 and on the screen: `log::info("text ", value, ", ", log::hex(address))`. Lines of L0's own
+// start with "[L0] ".
 #pragma once
 
 #include <concepts>
@@ -29,6 +30,19 @@ template <typename Space>
 [[nodiscard]] constexpr Hex digits(std::uint64_t value, unsigned least) {
     return {value, least, false};
 }
+
+// A screen that the log goes to as well: metal/console/screen_log.hpp.
+struct Screen {
+    void (*write)(std::string_view text) = nullptr;
+    void (*clear)() = nullptr;
+};
+void set_screen(Screen screen);
+// Which of the two it goes to. What ends L0 goes to both, whatever is said here.
+void set_console(Console console);
+// The screen is L1's from now on.
+void leave_screen();
+// L0 ends. Both, and a screen that was L1's is cleared where `takes_screen`.
+void end_quiet(bool takes_screen);
 
 void set_level(LogLevel level);
 [[nodiscard]] LogLevel level();

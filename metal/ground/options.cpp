@@ -42,6 +42,14 @@ bool apply(std::string_view word, Options& options) {
         options.log = LogLevel::info;
     } else if (word == "log=debug") {
         options.log = LogLevel::debug;
+    } else if (word == "console=serial") {
+        options.console = Console::serial;
+    } else if (word == "console=screen") {
+        options.console = Console::screen;
+    } else if (word == "console=both") {
+        options.console = Console::both;
+    } else if (word == "console=quiet") {
+        options.console = Console::quiet;
     } else {
         return false;
     }

@@ -11,6 +11,8 @@ namespace flatback::metal {
 
 // The values are those that the information leaf 0x40000001 reports in EBX.
 enum class NestedVpid : std::uint8_t { mapped = 0, single = 1, off = 2 };
+// Where the log goes: COM1, the screen, both, or nowhere before L0 ends.
+enum class Console : std::uint8_t { serial, screen, both, quiet };
 enum class LogLevel : std::uint8_t { quiet = 0, info = 1, debug = 2 };
 
 struct Options {
@@ -22,6 +24,7 @@ struct Options {
     unsigned processors = 0;  // how many L1 gets at most; 0: all
     bool trace = false;       // every exit and entry costs what a record costs (docs/trace.md)
     LogLevel log = LogLevel::info;
+    Console console = Console::both;
 };
 
 struct OptionError {

@@ -117,6 +117,7 @@ void announce_mark() {
 void panic_begin(std::string_view whose) {
     log::break_in();
     if (!panicking && panic_stop != nullptr) panic_stop();
+    log::end_quiet(whose == "L0");
     // After L1 the UART may be set to anything, and the line half full.
     if (mark != 0) {
         serial::drain();

@@ -241,6 +241,7 @@ void run_l1(BootResult& boot) {
     log::line("FLATBACK stage l1-entry");
     // The last record before L1: by it the tools know that what follows may be L1's.
     log::line("FLATBACK value l0.l1_entry_tsc ", read_tsc());
+    log::leave_screen();
     serial::drain();  // L1 may set the UART up anew, which cuts what is still in it
     recorder::record_entry(cpu);
     vm_first_entry(cpu.frame, true);

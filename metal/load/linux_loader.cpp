@@ -1,10 +1,12 @@
 #include "metal/load/linux_loader.hpp"
 
+#include <array>
 #include <bit>
 #include <cstring>
 
 #include "formats/linux_boot.hpp"
 #include "metal/load/segments.hpp"
+#include "screen/framebuffer.hpp"
 #include "x86/paging.hpp"
 
 namespace flatback::metal {
@@ -72,6 +74,29 @@ void write_text_screen(std::span<std::byte> boot_params) {
     put(boot_params, offset::screen_points, std::uint16_t{16});
 }
 
+// A framebuffer, by which Linux has a console where there is neither VGA text nor a serial port.
+void write_framebuffer(std::span<std::byte> boot_params, const LoadRequest& request) {
+    constexpr std::uint64_t most = 0xFFFF;
+    const auto screen = screen::parse_framebuffer(request.framebuffer, screen::MultibootVersion::two);
+    if (!screen || screen->kind != screen::ScreenKind::pixels || screen->pitch > most) return;
+    constexpr std::uint64_t vesa_unit = 64 << 10;
+    put(boot_params, offset::screen_is_vga, request.from_uefi ? screen_efi : screen_vesa);
+    put(boot_params, offset::framebuffer_width, static_cast<std::uint16_t>(screen->width));
+    put(boot_params, offset::framebuffer_height, static_cast<std::uint16_t>(screen->height));
+    put(boot_params, offset::framebuffer_depth, static_cast<std::uint16_t>(screen->pixel_size * 8));
+    put(boot_params, offset::framebuffer_pitch, static_cast<std::uint16_t>(screen->pitch));
+    put(boot_params, offset::framebuffer_base, static_cast<std::uint32_t>(screen->address));
+    put(boot_params, offset::framebuffer_high, static_cast<std::uint32_t>(screen->address >> 32));
+    put(boot_params, offset::framebuffer_size,
+        static_cast<std::uint32_t>(request.from_uefi ? screen->size()
+                                                     : (screen->size() + vesa_unit - 1) / vesa_unit));
+    if (screen->address >> 32 != 0) put(boot_params, offset::screen_capabilities, capability_64_bit_base);
+    const std::array<std::uint8_t, 6> colours{screen->red_bits, screen->red_at,    screen->green_bits,
+                                              screen->green_at, screen->blue_bits, screen->blue_at};
+    for (std::size_t i = 0; i < colours.size(); ++i)
+        put(boot_params, offset::framebuffer_colours + i, colours[i]);
+}
+
 // The header that a bzImage brings, or the one that an ELF file lacks.
 void write_setup_header(std::span<std::byte> boot_params, Bytes from_image) {
     if (!from_image.empty()) {
@@ -101,6 +126,7 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
         return std::unexpected(written.error());
     }
     if (request.has_text_screen) write_text_screen(boot_params);
+    write_framebuffer(boot_params, request);
     if (request.modules.size() > 1) {
         const PhysicalRange ramdisk = placement.module_range(1);
         put(boot_params, offset::ramdisk, static_cast<std::uint32_t>(ramdisk.start));

@@ -25,6 +25,7 @@ struct LoadRequest {
     Bytes framebuffer;
     Bytes rsdp;  // ACPI's root pointer; may be empty
     bool has_text_screen = false;
+    bool from_uefi = false;
 };
 
 }  // namespace flatback::metal

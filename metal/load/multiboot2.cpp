@@ -14,8 +14,11 @@ enum class TagType : std::uint32_t {
     memory_map = 6,
     vbe = 7,
     framebuffer = 8,
+    efi_system_table_32 = 11,
+    efi_system_table_64 = 12,
     acpi_old = 14,
     acpi_new = 15,
+    efi_memory_map = 17,
 };
 
 constexpr std::uint64_t header_size = 8;  // of the structure and of each tag
@@ -95,6 +98,11 @@ Outcome parse_tag(TagType type, Bytes body, Multiboot2Information& information) 
             information.has_text_screen = read<std::uint8_t>(body, type_offset) == framebuffer_ega_text;
             return {};
         }
+        case TagType::efi_system_table_32:
+        case TagType::efi_system_table_64:
+        case TagType::efi_memory_map:
+            information.from_uefi = true;
+            return {};
         case TagType::acpi_old:
             if (information.rsdp.empty()) information.rsdp = body;
             return {};

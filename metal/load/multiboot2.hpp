@@ -36,6 +36,7 @@ struct Multiboot2Information {
                         // empty
     Bytes rsdp;         // a copy of ACPI's root pointer, the new form where both are given; empty if none
     bool has_text_screen = false;  // the screen is in EGA text mode
+    bool from_uefi = false;        // the firmware is UEFI, whose boot services the loader has left
 };
 
 // The views of the result point into `bytes`, which start at the structure and hold at least its total size.

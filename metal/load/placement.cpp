@@ -33,8 +33,13 @@ std::expected<void, BootError> Placement::claim(PhysicalRange range) {
     if (range.empty()) return {};
     if (range.end > std::min(request_.physical_size, memory_below_4g.end) ||
         !request_.memory.is_usable(range)) {
-        return std::unexpected(BootError{
-            "the L1 image wants to be loaded where there is no usable memory (or L0's own) at", range.start});
+        return std::unexpected(
+            BootError{"the place for which the L1 image is linked is not free: the firmware keeps it (UEFI "
+                      "keeps some below 16 MB), "
+                      "L0 lives there, or there is no memory; link it elsewhere, start from BIOS, or use a "
+                      "kernel that can be "
+                      "relocated (a bzImage). It wants",
+                      range.start});
     }
     if (is_claimed(range)) return std::unexpected(BootError{"parts of the L1 image overlap at", range.start});
     if (!claims_.push_back(range)) return std::unexpected(BootError{"the L1 image has too many parts"});

@@ -72,7 +72,7 @@ std::uint64_t image_size() {
 }
 
 PhysicalRange loaded_image() {
-    const std::uint64_t start = address_of(image_start) - kernel_base;
+    const std::uint64_t start = physical_of(image_start).value();
     return {start, start + image_size()};
 }
 

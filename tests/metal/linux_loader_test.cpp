@@ -199,6 +199,37 @@ TEST(LinuxL1, ScreenAndAcpiRootAreHandedOn) {
     EXPECT_EQ(memory.get<std::uint8_t>(start->rsi + 0x00E), 25);
 }
 
+// A framebuffer is all that UEFI has of a screen.
+TEST(LinuxL1, AFramebufferIsHandedOn) {
+    TestBytes framebuffer;
+    framebuffer.append<std::uint64_t>(0x3'C0000000);
+    for (const std::uint32_t number : {5632U, 1366U, 768U}) framebuffer.append(number);
+    for (const int byte : {32, 1, 0, 0, 16, 8, 8, 8, 0, 8})
+        framebuffer.append(static_cast<std::uint8_t>(byte));
+    for (const bool uefi : {true, false}) {
+        TestMemory memory;
+        memory.said().framebuffer = framebuffer.view();
+        memory.said().from_uefi = uefi;
+        memory.place_module(0x200000, make_bzimage().view());
+        const auto start = memory.load();
+        ASSERT_TRUE(start);
+        const auto word = [&](std::uint64_t at) { return memory.get<std::uint16_t>(start->rsi + at); };
+        const auto wide = [&](std::uint64_t at) { return memory.get<std::uint32_t>(start->rsi + at); };
+        EXPECT_EQ(memory.get<std::uint8_t>(start->rsi + 0x0F), uefi ? 0x70 : 0x23);
+        EXPECT_EQ(word(0x12), 1366);
+        EXPECT_EQ(word(0x14), 768);
+        EXPECT_EQ(word(0x16), 32);
+        EXPECT_EQ(word(0x24), 5632);
+        EXPECT_EQ(wide(0x18), 0xC0000000U);
+        EXPECT_EQ(wide(0x3A), 3U);
+        EXPECT_EQ(wide(0x36), 2U);
+        // 4,325,376 bytes: 66 times 64 KB.
+        EXPECT_EQ(wide(0x1C), uefi ? 5632U * 768 : 66U);
+        EXPECT_EQ(word(0x26), 16 << 8 | 8);
+        EXPECT_EQ(word(0x2A), 0 << 8 | 8);
+    }
+}
+
 // GRUB may have put anything where the kernel belongs, the image itself included.
 TEST(LinuxL1, ModulesInTheKernelsPlaceAreMovedFirst) {
     TestMemory memory;
@@ -298,7 +329,11 @@ TEST(LinuxL1, SegmentsMayNotTouchL0OrEachOtherOrLeaveMemory) {
         return start ? std::string_view{} : start.error().what;
     };
     const std::string_view outside =
-        "the L1 image wants to be loaded where there is no usable memory (or L0's own) at";
+        "the place for which the L1 image is linked is not free: the firmware keeps it (UEFI keeps some "
+        "below 16 MB), "
+        "L0 lives there, or there is no memory; link it elsewhere, start from BIOS, or use a kernel that can "
+        "be "
+        "relocated (a bzImage). It wants";
     EXPECT_EQ(error_for({{0x1000000, {}, 0x1000}}), "");
     EXPECT_EQ(error_for({{TestMemory::region.start - 0x1000, {}, 0x1001}}), outside);
     EXPECT_EQ(error_for({{TestMemory::region.start, {}, 0x1000}}), outside);
@@ -348,7 +383,7 @@ TEST(L1Image, NothingAndNonsenseAreRefused) {
     TestMemory nonsense;
     nonsense.place_module(0x200000, patterned(100, 1).view());
     EXPECT_EQ(nonsense.load().error().what,
-              "the L1 image is neither a Linux bzImage, nor an ELF64 vmlinux, nor a Multiboot 1 kernel; its "
+              "the L1 image is neither a Linux bzImage, nor an ELF64 vmlinux, nor a Multiboot kernel; its "
               "size is");
     TestMemory plain_elf32;
     plain_elf32.place_module(0x200000, make_elf32(0x1000000, {{0x1000000, {}, 0x1000}}).view());

@@ -315,7 +315,11 @@ TEST(Multiboot1L1, AKernelOverL0IsRefused) {
     TestMemory memory;
     memory.place_module(0x1000000, make_kernel(TestMemory::region.start).view());
     EXPECT_EQ(memory.load().error().what,
-              "the L1 image wants to be loaded where there is no usable memory (or L0's own) at");
+              "the place for which the L1 image is linked is not free: the firmware keeps it (UEFI keeps "
+              "some below 16 MB), "
+              "L0 lives there, or there is no memory; link it elsewhere, start from BIOS, or use a kernel "
+              "that can be "
+              "relocated (a bzImage). It wants");
 }
 
 TEST(Multiboot1L1, RandomDamageToAnImageEndsInAStartOrARefusal) {

@@ -202,5 +202,19 @@ TEST(Multiboot2, NoMemoryMapIsRefused) {
     EXPECT_EQ(error_of(structure.finish()), "the boot loader gave no memory map; start Flatback with GRUB 2");
 }
 
+TEST(Multiboot2, AnyTagOfUefisTellsThatItIsTheFirmware) {
+    EXPECT_FALSE(parse_multiboot2(usual().finish().view())->from_uefi);
+    for (const std::uint32_t type : {11U, 12U, 17U}) {
+        Structure structure = usual();
+        TestBytes body;
+        body.append<std::uint64_t>(0x12345678);
+        structure.tag(type, body);
+        const TestBytes bytes = structure.finish();
+        const auto parsed = parse_multiboot2(bytes.view());
+        ASSERT_TRUE(parsed);
+        EXPECT_TRUE(parsed->from_uefi) << type;
+    }
+}
+
 }  // namespace
 }  // namespace flatback::metal

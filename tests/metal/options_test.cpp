@@ -15,11 +15,13 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::info);
+    EXPECT_EQ(options->console, Console::both);
 }
 
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
-        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vpid=off huge-pages=off ");
+        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vpid=off huge-pages=off "
+        "console=screen");
     ASSERT_TRUE(options);
     EXPECT_EQ(options->nested_vpid, NestedVpid::single);
     EXPECT_FALSE(options->shadow_vmcs);
@@ -28,6 +30,7 @@ TEST(L0CommandLine, EveryOptionIsTaken) {
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::debug);
+    EXPECT_EQ(options->console, Console::screen);
 }
 
 TEST(L0CommandLine, TheLastWordWins) {
@@ -63,7 +66,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 17u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 3 values
+    EXPECT_EQ(parsed, 21u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {

@@ -28,9 +28,9 @@ TEST(HybridMenu, LoadsEachEntryWithItsModulesInOrder) {
                     "    module2 /boot/own/l1 'a' '$b' \n"
                     "    module2 /boot/own/m0 'one' 'two' \n"
                     "    module2 /boot/own/m1\n"
-                    "}\n"))
+                    "    if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; fi\n}\n"))
         << menu;
-    EXPECT_TRUE(has(menu, "    module2 /boot/self-test/l1\n}")) << menu;
+    EXPECT_TRUE(has(menu, "    module2 /boot/self-test/l1\n    if")) << menu;
 }
 
 TEST(HybridMenu, WaitsOnceForAChoice) {

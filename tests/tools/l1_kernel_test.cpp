@@ -144,10 +144,17 @@ TEST(L1Kernel, AMultiboot1KernelWithDemandsOrBadAddressesIsRefused) {
 TEST(L1Kernel, WhatCannotBeAnL1IsNamedForWhatItIs) {
     Bytes multiboot2 = elf32();
     put<std::uint32_t>(multiboot2, 0x1000, 0xE85250D6);
-    put<std::uint32_t>(multiboot2, 0x1008, 16);
-    put<std::uint32_t>(multiboot2, 0x100C, 0U - 0xE85250D6U - 16U);
-    expect_refused(multiboot2, "is a Multiboot 2 kernel");
-    expect_refused(elf32(), "32 bits without a Multiboot 1 header");
+    put<std::uint32_t>(multiboot2, 0x1004, 0);
+    put<std::uint32_t>(multiboot2, 0x1008, 32);
+    put<std::uint32_t>(multiboot2, 0x100C, 0U - 0xE85250D6U - 32U);
+    put<std::uint32_t>(multiboot2, 0x1010, 77);
+    put<std::uint32_t>(multiboot2, 0x1014, 8);
+    put<std::uint32_t>(multiboot2, 0x1018, 0);
+    put<std::uint32_t>(multiboot2, 0x101C, 8);
+    expect_refused(multiboot2, "is a Multiboot 2 kernel that demands what L0 does not know: tag 77");
+    put<std::uint32_t>(multiboot2, 0x1010, 6);
+    EXPECT_EQ(refusal(multiboot2), "taken");
+    expect_refused(elf32(), "32 bits without a Multiboot header");
     expect_refused(elf<Elf64_Ehdr, Elf64_Phdr>(ELFCLASS64, EM_AARCH64), "not for x86");
     expect_refused(elf<Elf64_Ehdr, Elf64_Phdr>(ELFCLASS64, EM_X86_64, ET_DYN),
                    "not linked to fixed addresses");

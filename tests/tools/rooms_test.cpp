@@ -48,8 +48,15 @@ const std::array<House, 2> houses{{
      {"trace", "interface", "formats", "machine", "watch"},
      100},
     {"metal",
-     {{"ground", 0}, {"firmware", 1}, {"memory", 1}, {"load", 1}, {"processors", 2}, {"boot", 3}, {"l0", 4}},
-     {"trace", "interface", "formats", "x86", "vmx", "tag", "nested", "host"},
+     {{"ground", 0},
+      {"firmware", 1},
+      {"memory", 1},
+      {"load", 1},
+      {"processors", 2},
+      {"console", 2},
+      {"boot", 3},
+      {"l0", 4}},
+     {"trace", "interface", "formats", "x86", "vmx", "tag", "nested", "host", "screen"},
      60},
 }};
 

@@ -55,6 +55,15 @@ void add_bare_registers(std::vector<BootTest>& tests) {
                      {"bare-l1"}});
 }
 
+// L0 as L1 of itself, a Multiboot2 kernel: the bare L1 is then two levels above the processor.
+void add_bare_depth(std::vector<BootTest>& tests) {
+    QueuedRun run = bare_run("boot.bare.depth-2", "log=quiet", "log=quiet console=serial", bare_limit);
+    BootPlan& plan = run.request.plan;
+    plan.guest = l0_image();
+    plan.modules = {{bare_l1_image(), "check only=vmcs-pointer"}};
+    tests.push_back({std::move(run), std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
+}
+
 // A part of the bare L1 that hangs is told and left, whoever is beneath.
 void add_bare_hangs(std::vector<BootTest>& tests) {
     struct Case {

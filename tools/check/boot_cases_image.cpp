@@ -1,9 +1,14 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
+#include <span>
 
 #include "tools/check/boot_test.hpp"
 #include "tools/emulator/qemu_machine.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/paths.hpp"
 #include "tools/image/hybrid_image.hpp"
 #include "tools/stack/machine_image.hpp"
 
@@ -27,6 +32,39 @@ constexpr std::array<Case, 2> qemu_cases{{
     {image_names[4], Firmware::uefi, Medium::disk},
 }};
 constexpr std::chrono::seconds uefi_limit{240};
+constexpr std::uint32_t elsewhere = 0x5000000;
+
+// L0 as it would be where firmware keeps the memory that it is linked at: its Multiboot2 header asks for a
+// place from `elsewhere` on.
+Result<> write_l0_for_elsewhere(const std::filesystem::path& to) {
+    // The relocatable tag up to its least address.
+    constexpr std::array<std::uint32_t, 3> tag{10, 24, 0x200000};
+    Bytes l0 = TRY(read_file(l0_image()));
+    const auto found = std::ranges::search(l0, std::as_bytes(std::span{tag}));
+    if (found.empty()) return fail(ExitStatus::input_file, "L0's Multiboot2 header has no relocatable tag");
+    std::memcpy(&*found.begin() + sizeof tag - sizeof elsewhere, &elsewhere, sizeof elsewhere);
+    return write_file(to, l0);
+}
+
+Result<BootTest> test_elsewhere(const BootPlan& plan, const std::filesystem::path& directory) {
+    const std::filesystem::path l0 = directory / "l0-elsewhere";
+    const std::filesystem::path image = directory / "elsewhere.iso";
+    TRY(write_l0_for_elsewhere(l0));
+    HybridImage contents{.entries = {{"own", "L1", plan}}, .seconds = 0};
+    contents.entries.front().plan.l0 = l0;
+    TRY(make_hybrid_image(contents, directory, image));
+    EmulationRequest request;
+    request.plan = contents.entries.front().plan;
+    request.image = image;
+    request.memory = bare_memory;
+    request.limit = bare_limit;
+    BootTest test{{std::string{image_elsewhere_name}, std::move(request)},
+                  std::nullopt,
+                  {},
+                  {"l0", "l1-entry", "bare-l1"}};
+    test.printed = {"of image, loaded at 0x5000000"};
+    return test;
+}
 
 }  // namespace
 
@@ -49,6 +87,7 @@ Result<> add_image(TestReport& report, std::vector<BootTest>& tests, const std::
         tests.push_back(
             {{std::string{each.name}, std::move(request)}, std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
     }
+    tests.push_back(TRY(test_elsewhere(contents.entries.front().plan, directory)));
     for (const Case& each : qemu_cases) {
         if (!report.selects(each.name)) continue;
         QemuRequest request;

@@ -54,9 +54,10 @@ inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
 inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                              "boot.linux.bzimage", linux_trace_name};
 inline constexpr std::string_view peer_name = "boot.peer.bare";
-inline constexpr std::array<std::string_view, 5> image_names{"boot.image.bios-cd", "boot.image.bios-disk",
-                                                             "boot.image.uefi-cd", "boot.image.qemu-bios-cd",
-                                                             "boot.image.qemu-uefi-disk"};
+inline constexpr std::array<std::string_view, 6> image_names{
+    "boot.image.bios-cd",      "boot.image.bios-disk",      "boot.image.uefi-cd",
+    "boot.image.qemu-bios-cd", "boot.image.qemu-uefi-disk", "boot.image.elsewhere"};
+inline constexpr std::string_view image_elsewhere_name = image_names[5];
 inline constexpr std::string_view image_uefi_disk_name = "boot.image.uefi-disk";
 
 // tools/check/boot_cases.cpp
@@ -69,6 +70,7 @@ void add_explanations(std::vector<BootTest>& tests);
 void add_bare(std::vector<BootTest>& tests);
 void add_bare_without(std::vector<BootTest>& tests);
 void add_bare_registers(std::vector<BootTest>& tests);
+void add_bare_depth(std::vector<BootTest>& tests);
 void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);

@@ -22,6 +22,7 @@
 #include "tools/ground/temporary_directory.hpp"
 #include "tools/ground/user_terminal.hpp"
 #include "tools/image/hybrid_image.hpp"
+#include "tools/image/l1_kernel.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -55,6 +56,8 @@ Result<> check_disk(const std::filesystem::path& disk) {
 Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::path& directory) {
     TRY(check_l0_words(options.l0_command_line));
     BootPlan plan = TRY(plan_of_l1(options.guest, options.modules, options.guest_command_line, directory));
+    if (options.direct && TRY(read_l1_kernel(options.guest)).is_multiboot2)
+        return fail(ExitStatus::usage, "--direct takes no Multiboot 2 kernel");
     // GRUB has no loader for an uncompressed Linux: L0 loads it, and leaves the machine to it.
     const bool loaded_by_l0 = options.direct && plan.guest_kind == KernelKind::linux_elf64;
     if (!options.direct || loaded_by_l0) {

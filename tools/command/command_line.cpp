@@ -403,8 +403,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         "run", "boot the whole stack and print its table; with --l1, boot that kernel as L1");
     run.footer(exit_statuses);
     CLI::Option* const l1 =
-        run.add_option("--l1", guest,
-                       "a Linux bzImage or vmlinux of 64 bits or a Multiboot 1 kernel, compressed or not")
+        run.add_option(
+               "--l1", guest,
+               "a Linux bzImage or vmlinux of 64 bits or a Multiboot kernel, 1 or 2, compressed or not")
             ->type_name("FILE");
     run.add_option("--module", boot.modules,
                    "a module of L1's: for Linux its initramfs; for Multiboot \"FILE TEXT\" works too")
@@ -420,7 +421,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->needs(l1);
     run.add_option("--l0-cmdline", boot.l0_command_line,
                    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
-                   "huge-pages=on|off trace=on|off log=quiet|info|debug (default log=debug)")
+                   "huge-pages=on|off trace=on|off log=quiet|info|debug console=serial|screen|both|quiet "
+                   "(default log=debug)")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")

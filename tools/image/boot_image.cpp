@@ -98,6 +98,8 @@ std::string grub_configuration(const BootPlan& plan) {
                        linux_directly ? "" : grub_words(plan.modules[index].text),
                        fmt::format("module {}", index + 1));
     }
+    // L1 finds the screen as the firmware of the PC left it: in text.
+    if (plan.l0) script += "set gfxpayload=text\n";
     script += "if [ -z \"$failed\" ]; then boot; set failed='the boot'; fi\n";
     script +=
         "serial --unit=0 --speed=115200\n"

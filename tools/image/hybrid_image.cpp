@@ -14,9 +14,9 @@ namespace {
 constexpr std::chrono::seconds image_limit{300};
 
 // The words of L0's command line that a person may add to every entry, one after another.
-constexpr std::array<std::string_view, 7> choices{
+constexpr std::array<std::string_view, 8> choices{
     "nested-vpid=single", "nested-vpid=off", "shadow-vmcs=off", "vpid=off",
-    "huge-pages=off",     "trace=on",        "log=debug",
+    "huge-pages=off",     "trace=on",        "log=debug",       "console=serial",
 };
 
 std::string load(std::string_view command, std::string_view file, std::string_view words) {
@@ -31,7 +31,8 @@ std::string menu_entry(const MenuEntry& entry) {
     for (std::size_t index = 0; index < entry.plan.modules.size(); ++index)
         text += load("module2", fmt::format("/boot/{}/m{}", entry.id, index),
                      grub_words(entry.plan.modules[index].text));
-    return text + "}\n";
+    // multiboot2 sets it to what L0 can show; BIOS has VGA text, which every L1 can use.
+    return text + "    if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; fi\n}\n";
 }
 
 // Choosing one comes back to the menu with the word added; the last of a name wins.
@@ -67,8 +68,7 @@ std::string hybrid_menu(const HybridImage& image) {
         "    terminal_input console serial\n"
         "    terminal_output console serial\n"
         "fi\n"
-        "insmod all_video\n"
-        "if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; else set gfxpayload=keep; fi\n",
+        "insmod all_video\n",
         image.seconds, image.entries[image.first].id);
     for (const MenuEntry& entry : image.entries) text += menu_entry(entry);
     text += word_menu();

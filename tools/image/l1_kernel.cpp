@@ -12,6 +12,7 @@
 #include "formats/elf.hpp"
 #include "formats/linux_boot.hpp"
 #include "formats/multiboot1.hpp"
+#include "formats/multiboot2.hpp"
 #include "tools/image/archive.hpp"
 
 namespace flatback::tools {
@@ -110,18 +111,14 @@ Result<> check_multiboot1(std::span<const std::byte> file, const formats::Multib
     return {};
 }
 
-// Multiboot 2, 3.1.1: magic, architecture, length and checksum, aligned to 8 in the first 32768 bytes.
-bool is_multiboot2(std::span<const std::byte> file) {
-    constexpr std::uint32_t magic = 0xE85250D6;
-    constexpr std::uint64_t search = 32768;
-    for (std::uint64_t at = 0; at + 16 <= std::min<std::uint64_t>(file.size(), search); at += 8) {
-        if (read<std::uint32_t>(file, at) == magic && magic + *read<std::uint32_t>(file, at + 4) +
-                                                              *read<std::uint32_t>(file, at + 8) +
-                                                              *read<std::uint32_t>(file, at + 12) ==
-                                                          0)
-            return true;
-    }
-    return false;
+Result<> check_multiboot2(std::span<const std::byte> file, const formats::Multiboot2Header& header) {
+    if (header.unknown_tag != 0)
+        return refused(
+            fmt::format("is a Multiboot 2 kernel that demands what L0 does not know: tag {} of its header",
+                        header.unknown_tag));
+    if (header.loads_by_addresses || !elf::is_elf(file))
+        return refused("is a Multiboot 2 kernel, but no ELF file");
+    return check_elf(file);
 }
 
 }  // namespace
@@ -136,14 +133,16 @@ Result<KernelKind> check_l1_kernel(std::span<const std::byte> file) {
         TRY(check_multiboot1(file, *header));
         return KernelKind::multiboot1;
     }
+    if (const auto header = formats::find_multiboot2_header(file)) {
+        TRY(check_multiboot2(file, *header));
+        return KernelKind::multiboot1;
+    }
     constexpr std::string_view kinds =
-        "L1 can be a Linux bzImage or vmlinux of 64 bits, or a Multiboot 1 kernel, compressed or not";
-    if (is_multiboot2(file))
-        return refused(fmt::format("is a Multiboot 2 kernel, which needs another boot protocol: {}", kinds));
+        "L1 can be a Linux bzImage or vmlinux of 64 bits, or a Multiboot kernel, compressed or not";
     if (elf::is_elf(file)) {
         TRY(check_elf(file));
         if (kind == KernelKind::linux_elf64) return *kind;
-        return refused(fmt::format("is an ELF file of 32 bits without a Multiboot 1 header: {}", kinds));
+        return refused(fmt::format("is an ELF file of 32 bits without a Multiboot header: {}", kinds));
     }
     if (starts_with(file, "MZ")) return refused(fmt::format("is an EFI program and nothing else: {}", kinds));
     return refused(fmt::format("is no kernel that is known here: {}", kinds));
@@ -162,6 +161,8 @@ Result<L1Kernel> read_l1_kernel(const std::filesystem::path& path) {
         return refused(fmt::format("{} {}{}", path.string(), kernel.unpacked ? "(unpacked) " : "",
                                    kind.error().message));
     kernel.kind = *kind;
+    const std::span<const std::byte> bytes = kernel.unpacked ? *kernel.unpacked : file;
+    kernel.is_multiboot2 = *kind == KernelKind::multiboot1 && !formats::find_multiboot1_header(bytes);
     return kernel;
 }
 

@@ -14,6 +14,8 @@ namespace flatback::tools {
 
 struct L1Kernel {
     KernelKind kind = KernelKind::multiboot1;
+    // Of Multiboot, but version 2: L0 takes it as it takes version 1; GRUB by itself has another command.
+    bool is_multiboot2 = false;
     std::optional<Bytes> unpacked;  // where the file is compressed (gzip, xz, zstd, …): what is to be booted
 };
 

@@ -27,7 +27,7 @@ std::string for_a_real_machine(std::string_view words) {
 MenuEntry self_test_entry() {
     BootPlan plan;
     plan.guest = bare_l1_image();
-    plan.guest_command_line = "check bench";
+    plan.guest_command_line = "check bench screen";
     MenuEntry entry = own_entry(std::move(plan), "Self-test: all checks and timings of a bare L1");
     entry.id = self_test_entry_id;
     return entry;

@@ -1,7 +1,9 @@
 // The Multiboot 1 information that this guest reads: its command line and the memory map.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace flatback::guests {
@@ -18,6 +20,9 @@ public:
 
     // Empty where the loader gave none.
     std::string_view command_line() const;
+
+    // The description of the screen, from its address on; empty where the loader gave none.
+    std::span<const std::byte> framebuffer() const;
 
     // Calls visit(MemoryRange) for each range of the map, in its order.
     template <typename Visit>

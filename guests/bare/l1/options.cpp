@@ -63,6 +63,8 @@ void Options::take(std::string_view word) {
         limit_ = static_cast<unsigned>(seconds);
     } else if (word == "emulator=bochs") {
         on_bochs_ = true;
+    } else if (word == "screen") {
+        screen_ = true;
     } else if (word == "rules") {
         rules_ = true;
     } else if (!word.starts_with('/')) {  // some loaders put the file's path first

@@ -1,5 +1,5 @@
 // The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`,
-// `limit=SECONDS`, `skip=NAME,NAME`, `emulator=bochs`, `rules`; or `registers`, which is neither.
+// `limit=SECONDS`, `skip=NAME,NAME`, `emulator=bochs`, `rules`, `screen`; or `registers`, which is neither.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,9 @@ public:
     // Each result with the rule that it is about.
     bool rules() const { return rules_; }
 
+    // The results on the screen too.
+    bool screen() const { return screen_; }
+
     // Told, where another hypervisor hides it, that Bochs emulates the processor.
     bool on_bochs() const { return on_bochs_; }
 
@@ -46,6 +49,7 @@ private:
     bool check_ = false;
     bool bench_ = false;
     bool registers_ = false;
+    bool screen_ = false;
     std::string_view only_;
     std::string_view skip_;
     std::uint64_t iterations_ = 0;

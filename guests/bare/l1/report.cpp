@@ -1,10 +1,18 @@
 #include "guests/bare/l1/report.hpp"
 
 #include "guests/bare/l1/port.hpp"
+#include "guests/bare/l1/report_listener.hpp"
 #include "guests/bare/l1/serial.hpp"
 
 namespace flatback::guests {
+
+constinit RecordListener record_listener = nullptr;
+
 namespace {
+
+void tell(RecordKind kind, std::string_view name, std::string_view text = {}, std::uint64_t number = 0) {
+    if (record_listener != nullptr) record_listener(kind, name, text, number);
+}
 
 void print(const Line& line) {
     for (const char character : line.text()) write_serial(character);
@@ -43,36 +51,43 @@ Line& Line::hexadecimal(std::uint64_t number) {
 void report_stage(std::string_view name) {
     Line line;
     print(line << "FLATBACK stage " << name);
+    tell(RecordKind::stage, name);
 }
 
 void report_value(std::string_view key, std::uint64_t value) {
     Line line;
     print(line << "FLATBACK value " << key << " " << value);
+    tell(RecordKind::value, key, {}, value);
 }
 
 void report_text(std::string_view key, std::string_view text) {
     Line line;
     print(line << "FLATBACK text " << key << " " << text);
+    tell(RecordKind::text, key, text);
 }
 
 void report_pass(std::string_view check) {
     Line line;
     print(line << "FLATBACK check " << check << " pass");
+    tell(RecordKind::pass, check);
 }
 
 void report_fail(std::string_view check, std::string_view why) {
     Line line;
     print(line << "FLATBACK check " << check << " fail " << why);
+    tell(RecordKind::fail, check, why);
 }
 
 void report_error(std::string_view where, std::string_view what) {
     Line line;
     print(line << "FLATBACK error " << where << ": " << what);
+    tell(RecordKind::error, where, what);
 }
 
 void report_end() {
     Line line;
     print(line << "FLATBACK end");
+    tell(RecordKind::end, {});
 }
 
 void power_off() {
