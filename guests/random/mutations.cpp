@@ -132,7 +132,12 @@ void Mutations::set(std::uint32_t encoding, std::uint64_t value, Line& line) {
     write_raw(encoding, value);
     world.guest_written[current_vmcs()] = true;
     line << " " << vmx::name_of(encoding);
-    put(line, "is", read_raw(encoding));
+    const std::uint64_t now = read_raw(encoding);
+    const std::uint64_t page = now & (beyond - 1) & ~(page_size - 1);
+    if (hidden_ == encoding && page == places.hidden)
+        put(line, "hidden", now - page);
+    else
+        put(line, "is", now);
 }
 
 void Mutations::add(Random& random, bool alone, Line& line) {
@@ -343,6 +348,7 @@ void Mutations::place_elsewhere(Random& random, Line& line) {
     if (is_ept) try_invept(invept_type::all_contexts, &everything_of_all);
     if (!is_hidden) return set(structure.encoding, value, line);
     // Where it is differs between the machines that are compared.
+    hidden_ = structure.encoding;
     Line unseen;
     set(structure.encoding, value, unseen);
     line << " " << vmx::name_of(structure.encoding) << " hidden";

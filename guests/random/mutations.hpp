@@ -54,6 +54,7 @@ private:
     static constexpr unsigned most = 6;
     Change changes_[most] = {};
     unsigned count_ = 0;
+    std::uint32_t hidden_ = 0;  // the field that has places.hidden, which no line may have
     bool must_be_undone_ = false;
     bool is_complete_ = false;  // nothing is added
     bool has_other_launch_state_ = false;
