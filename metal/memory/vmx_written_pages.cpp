@@ -23,7 +23,7 @@ std::uint64_t* WrittenPages::leaf_to_watch(x86::Gpa<x86::L1> page) {
 }
 
 void WrittenPages::watch(x86::Gpa<x86::L1> page) {
-    if (!ept01_.sets_dirty_flags()) return;
+    if (!ept01_.sets_dirty_flags() || !alone_) return;
     std::uint64_t* leaf = leaf_to_watch(page);
     if (leaf == nullptr) return;
     Watched& watched = watched_[next_++ % watched_.size()];
@@ -32,6 +32,7 @@ void WrittenPages::watch(x86::Gpa<x86::L1> page) {
 }
 
 bool WrittenPages::keep_unwritten(x86::Gpa<x86::L1> page) {
+    if (!alone_) return false;
     std::uint64_t* leaf = leaf_to_watch(page);
     if (leaf == nullptr) return false;
     if ((*leaf & kept_unwritten) != 0) return true;

@@ -18,7 +18,10 @@ class PagePool;
 // made of a watched page must not be what protects L0. Not shared between processors.
 class WrittenPages final {
 public:
-    WrittenPages(Ept01& ept01, const PagePool& pages) : ept01_(ept01), pages_(pages) {}
+    // alone: no other processor runs L1. Where one does, which has an EPT01 of its own, nothing is known of a
+    // page: every answer is that it may have been written.
+    WrittenPages(Ept01& ept01, const PagePool& pages, bool alone)
+        : ept01_(ept01), pages_(pages), alone_(alone) {}
 
     // False: written, or not known. From now on the page counts as not written.
     [[nodiscard]] bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
@@ -54,6 +57,7 @@ private:
 
     Ept01& ept01_;
     const PagePool& pages_;
+    bool alone_;
     std::size_t pages_taken_ = 0;
     std::array<Watched, 16> watched_;
     unsigned next_ = 0;
