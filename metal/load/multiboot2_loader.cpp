@@ -36,7 +36,6 @@ constexpr std::uint16_t data_selector = 0x10;
 
 // The block: descriptors, a stack, and from here on the information.
 constexpr std::uint64_t information_at = 0x1000;
-constexpr std::uint64_t tag_header = 8;
 constexpr std::uint64_t map_entry_size = 24;
 
 // Counts the bytes, and writes them where it has room: once without, for the size, and once with.
