@@ -3,6 +3,13 @@
 # one), or last_fault is set. HOST_RSP is exit_stack (for another processor than the first where its GS has it), and HOST_RIP is l2_exit, in every VMCS, for good: an entry
 # needs no VMWRITE of its own.
 
+// An L1 that lets its exits load any GS base has one processor.
+#ifdef FLATBACK_ONE_PROCESSOR
+#define OWN(name) name(%rip)
+#else
+#define OWN(name) %gs:name
+#endif
+
 .section .text
 .globl enter_l2
 .balign 16
@@ -14,7 +21,7 @@ enter_l2:
     pushq %r14
     pushq %r15
     pushq %rdi
-    movq %rsp, %gs:saved_rsp
+    movq %rsp, OWN(saved_rsp)
     testl %esi, %esi
     movq 0x00(%rdi), %rax
     movq 0x08(%rdi), %rbx
