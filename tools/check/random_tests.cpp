@@ -20,6 +20,10 @@
 namespace flatback::tools {
 namespace {
 
+// A case has a dozen steps or more, each with a result at least.
+constexpr std::uint64_t least_results = 8;
+constexpr std::uint64_t enough_cases = 8;
+
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds poll_interval{50};
@@ -335,8 +339,15 @@ Result<> Comparer::run() {
             report_.pass(fmt::format("random.seed{}.cases{}to{}", cases.seed, first, reached - 1));
         first = std::max(reached, first + 1);
     }
-    fmt::print("        random: {} cases, {} results, {} boots of each\n", first - options_.first, lines,
-               boots_);
+    // An L1 that is broken ends each case at once, with L0 and without: nothing differs, and nothing was
+    // compared.
+    const std::uint64_t cases = first - options_.first;
+    if (cases >= enough_cases && lines < least_results * cases)
+        report_.fail(
+            fmt::format("random.seed{}.results", options_.seed),
+            fmt::format("{} cases gave {} results: less than {} a case, so that next to nothing was compared",
+                        cases, lines, least_results));
+    fmt::print("        random: {} cases, {} results, {} boots of each\n", cases, lines, boots_);
     for (const auto& [mark, count] : marks_) fmt::print("        random: {} times: {}\n", count, mark);
     for (const auto& [what, count] : set_aside_)
         fmt::print("        random: {} times set aside, as the emulator's: {}\n", count, what);
