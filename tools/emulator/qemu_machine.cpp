@@ -148,7 +148,11 @@ void QemuRun::finish(Outcome outcome) {
     outcome_ = std::move(outcome);
 }
 
-std::string kvm_refusal(const std::filesystem::path& root) {
+bool may_read_and_write(const std::filesystem::path& file) {
+    return ::access(file.c_str(), R_OK | W_OK) == 0;
+}
+
+std::string kvm_refusal(const std::filesystem::path& root, bool (*may_use)(const std::filesystem::path&)) {
     const auto at = [&root](std::string_view path) { return root / path; };
     const auto first_character = [&](std::string_view path) {
         const std::string text = text_of_file(at(path));
@@ -165,7 +169,7 @@ std::string kvm_refusal(const std::filesystem::path& root) {
     std::error_code ignored;
     if (!std::filesystem::exists(at("dev/kvm"), ignored))
         return "there is no /dev/kvm: modprobe kvm_intel nested=1";
-    if (::access(at("dev/kvm").c_str(), R_OK | W_OK) != 0)
+    if (!may_use(at("dev/kvm")))
         return "no permission to use /dev/kvm: sudo adduser $USER kvm, and log in again";
     constexpr std::string_view nested = "sys/module/kvm_intel/parameters/nested";
     const char value = first_character(nested);

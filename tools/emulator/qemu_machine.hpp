@@ -66,8 +66,13 @@ private:
     std::optional<Outcome> outcome_;
 };
 
+// Whether this process may read and write it.
+[[nodiscard]] bool may_read_and_write(const std::filesystem::path& file);
+
 // Why this machine's KVM cannot run Flatback, in one line that helps; empty where it can. `root` stands
 // before the paths: the files of a machine that a test made up.
-[[nodiscard]] std::string kvm_refusal(const std::filesystem::path& root = "/");
+[[nodiscard]] std::string kvm_refusal(
+    const std::filesystem::path& root = "/",
+    bool (*may_use)(const std::filesystem::path& file) = may_read_and_write);
 
 }  // namespace flatback::tools
