@@ -419,10 +419,11 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
            "tsc_early_khz=100000, and console=ttyS0,115200 to see it")
         ->type_name("TEXT")
         ->needs(l1);
-    run.add_option("--l0-cmdline", boot.l0_command_line,
-                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
-                   "huge-pages=on|off trace=on|off log=quiet|info|debug console=serial|screen|both|quiet "
-                   "(default log=debug)")
+    run.add_option(
+           "--l0-cmdline", boot.l0_command_line,
+           "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
+           "huge-pages=on|off cpus=N trace=on|off log=quiet|info|debug console=serial|screen|both|quiet "
+           "(default log=debug)")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
@@ -432,8 +433,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     run.add_option("--cpu", boot.processor, "the model of the emulated processor (default corei7_skylake_x)")
         ->needs(l1)
         ->check(CLI::IsMember(std::vector<std::string>{processor_models.begin(), processor_models.end()}));
-    run.add_option("--cpus", boot.processors,
-                   "how many processors the machine has (default 1); L0 gives L1 one of them")
+    run.add_option(
+           "--cpus", boot.processors,
+           "how many processors the machine has (default 1); L1 gets all of them (L0's word cpus=N: so many)")
         ->type_name("N")
         ->needs(l1)
         ->check(CLI::Range(1U, most_processors));
