@@ -91,6 +91,6 @@ void add_bare_trace(std::vector<BootTest>& tests);
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run);
 void judge_registers(TestReport& report, const std::vector<FinishedRun>& runs);
 void compare_information(TestReport& report, std::span<const FinishedRun> runs);
-void compare_orders(TestReport& report, std::span<const FinishedRun> runs);
+void compare_orders(TestReport& report, std::span<const BootTest> tests, std::span<const FinishedRun> runs);
 
 }  // namespace flatback::tools

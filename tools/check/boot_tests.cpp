@@ -47,7 +47,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     for (std::size_t index = 0; index < tests.size(); ++index)
         judge_run(report, tests[index], finished[index]);
     judge_registers(report, finished);
-    compare_orders(report, finished);
+    compare_orders(report, tests, finished);
     compare_information(report, finished);
     return {};
 }
