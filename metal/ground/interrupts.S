@@ -1,5 +1,8 @@
 // Interrupt and exception stubs of L0. L0 runs with interrupts disabled; what arrives here is a fault of L0's own (some
 // with a fixup), an NMI, or an external interrupt in the short window that metal/ground/interrupts.cpp opens.
+
+#include "metal/ground/registers.inc"
+
         .text
         .altmacro
         .macro stub vector
@@ -40,43 +43,13 @@ window_stubs:
         .endr
 
 interrupt_common:
-        pushq %r15
-        pushq %r14
-        pushq %r13
-        pushq %r12
-        pushq %r11
-        pushq %r10
-        pushq %r9
-        pushq %r8
-        pushq %rdi
-        pushq %rsi
-        pushq %rbp
-        pushq %rsp
-        pushq %rbx
-        pushq %rdx
-        pushq %rcx
-        pushq %rax
+        push_registers
         cld
         movq %rsp, %rdi                 // InterruptFrame&
         subq $8, %rsp                   // 23 words lie on a stack that was aligned to 16
         call handle_interrupt
         addq $8, %rsp
-        popq %rax
-        popq %rcx
-        popq %rdx
-        popq %rbx
-        popq %rbp
-        popq %rbp
-        popq %rsi
-        popq %rdi
-        popq %r8
-        popq %r9
-        popq %r10
-        popq %r11
-        popq %r12
-        popq %r13
-        popq %r14
-        popq %r15
+        pop_registers
         addq $16, %rsp
         iretq
 

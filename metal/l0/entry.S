@@ -1,26 +1,14 @@
 // VM entry and VM exit. HOST_RSP of every VMCS points just past ExitFrame::registers, so that the exit saves the guest's
 // registers into the frame by pushing them; ExitFrame::stack_top follows the registers (asserted in metal/l0/cpu.hpp).
+
+#include "metal/ground/registers.inc"
+
         .text
         .globl vm_exit_entry, vm_first_entry
         .globl enter_guest, entry_tests_flag, entry_resumes, entry_launches, entry_looks_again, entry_has_looked
         .balign 64
 vm_exit_entry:
-        pushq %r15
-        pushq %r14
-        pushq %r13
-        pushq %r12
-        pushq %r11
-        pushq %r10
-        pushq %r9
-        pushq %r8
-        pushq %rdi
-        pushq %rsi
-        pushq %rbp
-        pushq %rsp                      // a placeholder: the guest's RSP lives in the VMCS
-        pushq %rbx
-        pushq %rdx
-        pushq %rcx
-        pushq %rax
+        push_registers
         movq %rsp, %rdi                 // ExitFrame&
         movq 128(%rdi), %rsp            // ExitFrame::stack_top
         call *136(%rdi)                 // ExitFrame::handler
@@ -33,22 +21,7 @@ enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame
 4:      movq (%rsp), %rsp               // the frame, whose address lies there
 entry_tests_flag:
         testb %al, %al
-        popq %rax
-        popq %rcx
-        popq %rdx
-        popq %rbx
-        popq %rbp                       // skips the placeholder
-        popq %rbp
-        popq %rsi
-        popq %rdi
-        popq %r8
-        popq %r9
-        popq %r10
-        popq %r11
-        popq %r12
-        popq %r13
-        popq %r14
-        popq %r15
+        pop_registers
         jnz entry_launches
 entry_resumes:
         vmresume
@@ -56,22 +29,7 @@ entry_resumes:
 entry_launches:
         vmlaunch
 2:      // VMfail: RSP is just past the registers, which are unchanged.
-        pushq %r15
-        pushq %r14
-        pushq %r13
-        pushq %r12
-        pushq %r11
-        pushq %r10
-        pushq %r9
-        pushq %r8
-        pushq %rdi
-        pushq %rsi
-        pushq %rbp
-        pushq %rsp
-        pushq %rbx
-        pushq %rdx
-        pushq %rcx
-        pushq %rax
+        push_registers
         movq %rsp, %rdi
         movq 128(%rdi), %rsp
         call handle_failed_entry
