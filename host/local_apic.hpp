@@ -65,8 +65,9 @@ public:
     // MSRs 800H to 8FFH (SDM 3A table 11-6). Absent, false: #GP(0).
     [[nodiscard]] std::optional<std::uint64_t> read(std::uint32_t msr);
     [[nodiscard]] bool write(std::uint32_t msr, std::uint64_t value);
-    // A register of the page, by its offset: what L1 writes there in xAPIC mode, where the host has kept the
-    // page from it.
+    // A register of the page, by its offset, in xAPIC mode: what L1 reads there, 0 where there is none ...
+    [[nodiscard]] std::uint32_t read_page(std::uint32_t offset);
+    // ... and what L1 writes there, where the host has kept the page from it.
     void write_page(std::uint32_t offset, std::uint32_t value);
     // INIT: as after reset, but for the mode and the identifier (SDM 3A 11.4.7.3).
     void take_init();
@@ -192,6 +193,15 @@ void LocalApic<H>::take_init() {
     if (mode_of(base_) == Mode::disabled) return;  // it is a plain wire
     command_ = 0;
     reset();
+}
+
+template <ApicHardware H>
+std::uint32_t LocalApic<H>::read_page(std::uint32_t offset) {
+    namespace xapic = x86::xapic;
+    const bool is_there =
+        offset == xapic::destination_format || offset == xapic::command_high ||
+        (x86::x2apic::register_at(x86::x2apic::msr_at(offset)).readable && has_local_vector(offset));
+    return is_there && !passes_x2apic_ ? hardware_.read_page(offset) : 0;
 }
 
 template <ApicHardware H>

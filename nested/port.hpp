@@ -41,6 +41,9 @@ struct HostMapping {
 //       L2, whose VMCS is current, is about to write there, and EPT02 now lets it. True: the host enters L2
 //       for no more than this instruction (or this delivery of an event), makes the page again what it was,
 //       and calls NestedVcpu::write_vanished() before any guest runs on. False, or without it: #GP(0).
+//   HostMapping page_for_write(x86::Gpa<x86::L1> address)
+//       Asked for right before it: the page in which that write lands meanwhile, where it is not
+//       host_mapping()'s own, as for registers of a device that the host writes to in L2's place.
 // and where the host keeps I/O ports from its guests:
 //   x86::Hpa l0_io_bitmap(unsigned half)
 //       I/O bitmap A (half 0) or B (SDM 3C 25.6.4) with those ports; read once, by the engine's constructor.

@@ -50,6 +50,7 @@ constexpr Part checks[] = {
     {"no-memory", check_no_memory},
     {"trace", check_trace},
     {"processors", check_processors},
+    {"processors-apic-of-l2", check_apic_of_l2},
     {"local-apic", check_local_apic},
 };
 

@@ -4,11 +4,12 @@
 #include <array>
 #include <span>
 
-#include "metal/ground/log.hpp"
 #include "metal/ground/vmx_instructions.hpp"
 #include "metal/l0/store_instruction.hpp"
 #include "nested/l1/complete_instruction.hpp"
+#include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
+#include "vmx/interruption.hpp"
 #include "x86/paging.hpp"
 
 namespace flatback::metal {
@@ -39,18 +40,18 @@ std::optional<StoreInstruction> read_store(Cpu& cpu) {
 
 }  // namespace
 
-void emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
+bool emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
     const auto offset = static_cast<std::uint32_t>(guest_physical % x86::page_size_4k);
-    const auto store = read_store(cpu);
     constexpr std::uint32_t register_alignment = 15;
-    if (!store || (offset & register_alignment) != 0) {
-        // SDM 3A 11.4.1: other accesses may do anything.
-        log::info("L1 writes to its local APIC, at offset ", log::hex(offset),
-                  ", in a way that L0 does not know, at RIP ", log::hex(get(vmx::field::guest_rip)));
-        cpu.vcpu.inject(
-            {.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
-        return;
+    constexpr std::uint64_t by_instruction =
+        vmx::EptViolation::linear_address_valid | vmx::EptViolation::of_linear_address;
+    if ((offset & register_alignment) != 0 ||
+        !vmx::EptViolation{get(vmx::field::exit_qualification)}.has(by_instruction) ||
+        vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid()) {
+        return false;
     }
+    const auto store = read_store(cpu);
+    if (!store) return false;
     constexpr std::uint8_t rsp = 4;
     std::uint64_t& source = cpu.frame.registers.by_number[store->register_number];
     const std::uint32_t value =
@@ -77,6 +78,7 @@ void emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
             return static_cast<Value>(get(what));
         },
         [](auto what, auto word) { put(what, static_cast<typename decltype(what)::Value>(word)); }, flags);
+    return true;
 }
 
 }  // namespace flatback::metal

@@ -5,8 +5,9 @@
 
 namespace flatback::metal {
 
-// L1, whose VMCS is current, has exited by an EPT violation on a write there. The instruction is done, or L1
-// has its fault.
-void emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical);
+// L1, whose VMCS is current, has exited by an EPT violation on a write there. True: the instruction is done.
+// False: it is not one of the usual ones, and nothing was done (Port::handle_ept01_violation lets it do its
+// write).
+[[nodiscard]] bool emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical);
 
 }  // namespace flatback::metal

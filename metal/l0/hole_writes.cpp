@@ -109,9 +109,12 @@ void disarm(bool done) {
         change(field::guest_pending_debug_exceptions, vmx::pending_debug::single_step, 0);
 }
 
-void close(Cpu& cpu) {
+// done: as for disarm().
+void close(Cpu& cpu, bool done) {
     exit_handler() = step().handler;
     step().handler = nullptr;
+    std::optional<RealApic::Write> write;
+    if (cpu.port.real_apic().is_letting_write()) write = cpu.port.real_apic().take_write(done);
     if (step().through_ept02) {
         step().ept01->refill_holes();
         cpu.vcpu.write_vanished();
@@ -121,6 +124,7 @@ void close(Cpu& cpu) {
         invept(vmx::InveptType::single_context, {step().ept01->pointer().value, 0});
     }
     step().through_ept01 = step().through_ept02 = false;
+    if (write) cpu.port.local_apic().write_page(write->offset, write->value);
 }
 
 bool is_ours(vmx::ExitReason reason) {
@@ -174,7 +178,7 @@ nested::Entry handle_stepped_exit(ExitFrame& frame) {
     const auto reason = vmx::ExitReasonField{get(field::exit_reason)}.basic();
     if (is_ours(reason)) {
         disarm(true);
-        close(cpu);
+        close(cpu, true);
         if (step().stop == Stop::single_step) give_own_traps();
         return nested::Entry::vmresume;
     }
@@ -182,10 +186,10 @@ nested::Entry handle_stepped_exit(ExitFrame& frame) {
     if (reason == vmx::ExitReason::ept_violation && ++step().pages < most_pages) {
         // The same instruction at another page: what it met before stays open, or it would never get on.
         const nested::Entry entry = step().handler(frame);
-        if (!step().armed) close(cpu);
+        if (!step().armed) close(cpu, false);
         return entry;
     }
-    close(cpu);
+    close(cpu, false);
     if (reason == vmx::ExitReason::exception_or_nmi && step().stop == Stop::single_step) {
         if (const auto entry = handle_unasked_event(cpu)) return *entry;
     }
@@ -198,7 +202,7 @@ void begin() {
         step().pages = 0;
         exit_handler() = handle_stepped_exit;
     }
-    if (!step().told) {
+    if (!step().told && !this_processor().cpu->port.real_apic().is_letting_write()) {
         step().told = true;
         log::info("a guest writes where it has no memory (L0's is reserved in the memory map): at ",
                   log::hex(get(field::guest_physical_address)), ", RIP ", log::hex(get(field::guest_rip)),
@@ -229,6 +233,11 @@ void let_hole_write_through_ept02() {
     begin();
 }
 
+void let_apic_write_through_ept01() {
+    step().through_ept01 = true;
+    begin();
+}
+
 bool hole_write_is_under_way() {
     return step().handler != nullptr;
 }
@@ -236,7 +245,7 @@ bool hole_write_is_under_way() {
 void put_off_hole_write(Cpu& cpu) {
     if (step().handler == nullptr) return;
     disarm(false);
-    close(cpu);
+    close(cpu, false);
 }
 
 }  // namespace flatback::metal

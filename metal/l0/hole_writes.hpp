@@ -5,6 +5,9 @@
 // stops behind it by TF, with all that could see TF kept off, and behind a delivery by the preemption timer;
 // where it has no such timer, by the monitor trap flag. An exit for any other reason in between ends it as
 // well: what was not done then comes again.
+//
+// Writes to the local APIC's page that L0 keeps from a guest go the same way, to a page from which L0 does
+// them in the guest's place once the instruction is done (RealApic::let_write).
 #pragma once
 
 #include <cstdint>
@@ -23,6 +26,9 @@ void prepare_hole_writes(BootResult& boot);
 [[nodiscard]] bool let_hole_write_through(std::uint64_t guest_physical);
 // The same for an L2 with an EPT of L1's, whose EPT02 now allows the write (Port::let_write_vanish).
 void let_hole_write_through_ept02();
+
+// The same for a write to the APIC's page (RealApic::let_write_in_ept01).
+void let_apic_write_through_ept01();
 
 // The next entry is that of such an instruction: nothing else may be given to the guest at it.
 [[nodiscard]] bool hole_write_is_under_way();

@@ -127,10 +127,8 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     }
     if (reason.basic() == ept_violation) {
         const std::uint64_t address = get(vmx::field::guest_physical_address);
-        if (cpu.port.is_kept_apic_page(address)) {
-            emulate_apic_write(cpu, address);
+        if (cpu.port.is_kept_apic_page(address) && emulate_apic_write(cpu, address))
             return nested::Entry::vmresume;
-        }
     }
     ThisProcessor processor{cpu};
     host::L1 l1{cpu.vcpu, cpu.port, processor};

@@ -45,10 +45,23 @@ public:
     [[nodiscard]] bool take_interrupt() const;
     // L1's INIT and SIPI: for its processors only, and in software.
     [[nodiscard]] bool take_command(std::uint32_t command, std::uint32_t destination, bool x2apic) const;
+    // An EPT violation, whose guest's VMCS is current, is a write to the kept page, at this physical address
+    // of L1's: where the guest's own instruction is to write meanwhile, until take_write().
+    [[nodiscard]] nested::HostMapping let_write(std::uint64_t address);
+    // The same where the guest is under EPT01, which leads there.
+    void let_write_in_ept01(std::uint64_t address);
+    [[nodiscard]] bool is_letting_write() const { return letting_; }
+    struct Write {
+        std::uint32_t offset;
+        std::uint32_t value;
+    };
+    // What was written, if it is a register; EPT01 is again what it was. done: the instruction is.
+    [[nodiscard]] std::optional<Write> take_write(bool done);
     // Whether an EPT violation there is L1's write to the page: where it has several processors they all are.
     [[nodiscard]] bool is_kept_page(std::uint64_t guest_physical) const {
         return keeps_writes_ && shown_at_ == (guest_physical & x86::apic_base::address_mask);
     }
+    [[nodiscard]] bool keeps_writes() const { return keeps_writes_; }
     // Where the real page lies.
     [[nodiscard]] std::uint64_t home() const { return home_; }
     // Whether EPT01 has changed since this was last asked.
@@ -66,8 +79,13 @@ private:
     std::uint64_t at_home_ = 0;           // what the entry of `home_` led to at first
     std::size_t pages_taken_ = 0;
     bool changed_ = false;
-    bool keeps_writes_;       // L1 may read the page, and each write exits
-    std::uint64_t shown_at_;  // where L1 has it; nowhere: an address that is none
+    bool keeps_writes_;                    // L1 may read the page, and each write exits
+    std::uint64_t shown_at_;               // where L1 has it; nowhere: an address that is none
+    std::uint64_t* shown_by_ = nullptr;    // the entry of EPT01 by which L1 has it, where writes are kept
+    bool letting_ = false;                 // from let_write() to take_write(), and what it is about:
+    std::uint64_t before_ = 0;             // *shown_by_, where EPT01 leads elsewhere meanwhile
+    std::optional<std::uint32_t> offset_;  // of the register
+    x86::Hpa scratch_{};                   // in whose place it is
 };
 static_assert(host::ApicHardware<RealApic>);
 
@@ -98,7 +116,8 @@ public:
 
     // L1's memory is the machine's, but for L0's region, what lies beyond the direct map, and the page of a
     // local APIC that L1 has switched off or moved: there it is a page of ones, and what is written to it is
-    // gone at the next call. Devices' registers are reachable too: an L1 that keeps its tables there gets
+    // gone at the next call. So it is with the APIC's page where L1's writes to it are kept, but that its
+    // registers are read. Devices' registers are reachable too: an L1 that keeps its tables there gets
     // what it asked for.
     std::byte* l1_page(x86::Gpa<x86::L1> address) {
         const std::uint64_t page = address.value() & ~std::uint64_t{0xfff};
@@ -140,6 +159,8 @@ public:
         return real_apic_.is_kept_page(guest_physical);
     }
     bool let_write_vanish();
+    nested::HostMapping page_for_write(x86::Gpa<x86::L1> address);
+    [[nodiscard]] RealApic& real_apic() { return real_apic_; }
 
     void return_nmi() {
         set_nmi_state(nmi_state::came);
@@ -180,6 +201,8 @@ private:
     // A page of ones, anew at each call.
     std::byte* no_memory();
     std::byte* special_page(x86::Gpa<x86::L1> page);
+    // Likewise a copy of the APIC's page.
+    std::byte* apic_registers();
     void widen_special_pages(std::uint64_t page);
     void make_io_bitmaps();
 

@@ -52,6 +52,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     host::fill_msr_bitmap(msr_bitmap());
     msr_bitmap().intercept(x86::msr::ia32_debugctl, host::MsrBitmap::Access::write);
     make_io_bitmaps();
+    if (real_apic_.keeps_writes()) widen_special_pages(real_apic_.home());
 }
 
 void MetalPort::write_host_state() {
@@ -86,7 +87,13 @@ nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     const auto found = boot_.ept01->lookup(address);
     if (!found)
         return {boot_.ept01->hole_page() + address.page_offset(), 12, x86::MemoryType::write_back, false};
-    return {found->address, found->page_shift, found->memory_type, !found->is_hole};
+    return {found->address, found->page_shift, found->memory_type,
+            !found->is_hole && !real_apic_.is_kept_page(address.value())};
+}
+
+nested::HostMapping MetalPort::page_for_write(x86::Gpa<x86::L1> address) {
+    if (real_apic_.is_kept_page(address.value())) return real_apic_.let_write(address.value());
+    return host_mapping(address);
 }
 
 std::byte* MetalPort::no_memory() {
@@ -96,9 +103,21 @@ std::byte* MetalPort::no_memory() {
 }
 
 std::byte* MetalPort::special_page(x86::Gpa<x86::L1> page) {
+    if (real_apic_.is_kept_page(page.value())) return apic_registers();
     const auto found = boot_.ept01->lookup(page);
     if (!found || found->is_hole || found->address.value() >= direct_map_end_) return no_memory();
     return reinterpret_cast<std::byte*>(direct_map_base + found->address.value());
+}
+
+// What L0 writes there for L1 must not be a command that no processor may get.
+std::byte* MetalPort::apic_registers() {
+    auto* words = reinterpret_cast<std::uint32_t*>(page(no_memory_));
+    std::memset(words, 0, x86::page_size);
+    constexpr std::uint32_t distance = 16;
+    constexpr std::uint32_t end = 0x400;
+    for (std::uint32_t offset = 0; offset < end; offset += distance)
+        words[offset / sizeof *words] = apic_.read_page(offset);
+    return reinterpret_cast<std::byte*>(words);
 }
 
 void MetalPort::widen_special_pages(std::uint64_t page) {
@@ -173,6 +192,11 @@ bool MetalPort::let_write_vanish() {
 }
 
 bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
+    if (real_apic_.is_kept_page(guest_physical)) {
+        real_apic_.let_write_in_ept01(guest_physical);
+        let_apic_write_through_ept01();
+        return true;
+    }
     if (let_hole_write_through(guest_physical)) return true;
     if (written_pages_.let_write(x86::Gpa<x86::L1>{guest_physical})) return true;
     switch (boot_.ept01->touch(guest_physical)) {

@@ -5,12 +5,17 @@
 #include "metal/memory/address_space.hpp"
 #include "metal/memory/page_pool.hpp"
 #include "metal/processors/given_processors.hpp"
+#include "vmx/controls.hpp"
 #include "vmx/ept.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/field.hpp"
+#include "vmx/interruption.hpp"
 #include "x86/cpuid.hpp"
 
 namespace flatback::metal {
 
 namespace bits = vmx::ept_entry;
+namespace field = vmx::field;
 
 RealApic::RealApic(BootResult& boot)
     : boot_(boot),
@@ -20,7 +25,10 @@ RealApic::RealApic(BootResult& boot)
     // The large page around it is split now, so that L1's first switch of modes takes no longer than another.
     std::uint64_t* const leaf = boot.ept01->leaf_of_4k(
         x86::Gpa<x86::L1>{home_}, keeps_writes_ ? Ept01::Use::to_change : Ept01::Use::to_watch);
-    if (keeps_writes_ && leaf != nullptr) *leaf &= ~bits::write;
+    if (!keeps_writes_) return;
+    scratch_ = physical_of(boot.pages->allocate_page_or_panic("the page of writes to the local APIC"));
+    shown_by_ = leaf;
+    if (leaf != nullptr) *leaf &= ~bits::write;
 }
 
 std::uint32_t RealApic::read_page(std::uint32_t offset) const {
@@ -82,9 +90,51 @@ bool RealApic::place_page(std::optional<std::uint64_t> address) {
     }
     constexpr std::uint64_t nowhere = ~std::uint64_t{0};
     shown_at_ = address.value_or(nowhere);
+    shown_by_ = place;
     invept(vmx::InveptType::single_context, {ept01.pointer().value, 0});
     changed_ = true;
     return true;
+}
+
+// SDM 3C 30.4: where L1 has made the real page the APIC-access page of the L2 that is current, every access
+// of that L2's to it exits or is virtualized, once the translation allows it.
+nested::HostMapping RealApic::let_write(std::uint64_t address) {
+    letting_ = true;
+    offset_.reset();
+    const bool virtualized = (get(field::secondary_processor_based_vm_execution_controls) &
+                              vmx::secondary::virtualize_apic_accesses) != 0 &&
+                             get(field::apic_access_address) == home_;
+    if (virtualized) return {x86::Hpa{home_}, 12, x86::MemoryType::uncacheable, false};
+    // SDM 3A 11.4.1: registers lie on boundaries of 16 bytes, and what else is done there may do anything:
+    // here nothing. A flag of a paging-structure entry is no access of the instruction's own, nor is an
+    // event's frame.
+    const auto offset = static_cast<std::uint32_t>(address % x86::page_size_4k);
+    const vmx::EptViolation violation{get(field::exit_qualification)};
+    const vmx::InterruptionInformation event{get(field::idt_vectoring_information)};
+    constexpr std::uint32_t register_alignment = 15;
+    if ((offset & register_alignment) == 0 && !event.is_valid() &&
+        violation.has(vmx::EptViolation::linear_address_valid | vmx::EptViolation::of_linear_address)) {
+        offset_ = offset;
+        *direct_map_as<std::uint32_t>(scratch_ + offset) =
+            offset == x86::xapic::end_of_interrupt ? 0 : read_page(offset);
+    }
+    return {scratch_, 12, x86::MemoryType::write_back, false};
+}
+
+// Without INVEPT: the violation has dropped what the processor had of it (SDM 3C 29.4.3.1).
+void RealApic::let_write_in_ept01(std::uint64_t address) {
+    if (before_ == 0) before_ = *shown_by_;
+    const nested::HostMapping place = let_write(address);
+    *shown_by_ =
+        place.address.value() | bits::permissions | bits::memory_type(place.memory_type) | bits::ignore_pat;
+}
+
+std::optional<RealApic::Write> RealApic::take_write(bool done) {
+    if (before_ != 0) *shown_by_ = before_;
+    before_ = 0;
+    letting_ = false;
+    if (!done || !offset_) return std::nullopt;
+    return Write{*offset_, *direct_map_as<std::uint32_t>(scratch_ + *offset_)};
 }
 
 }  // namespace flatback::metal

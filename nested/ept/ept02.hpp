@@ -102,19 +102,20 @@ public:
         }
     }
 
-    // Of every Kind::unwritable since this was last called: EPT02 allows the write no longer.
+    // Of every Kind::unwritable since this was last called: EPT02 forgets it.
     void close_unwritable() {
         for (; unwritable_used_ != 0; --unwritable_used_) {
             const x86::Gpa<x86::L2> address = unwritable_[unwritable_used_ - 1];
-            auto* table = port_.page(current_->root);
+            TableEntries table{port_.page(current_->root)};
             for (unsigned level = 4;; --level) {
-                std::uint64_t& entry = table[x86::table_index(address, level)];
+                const unsigned index = x86::table_index(address, level);
+                const std::uint64_t entry = table[index];
                 if (!vmx::ept_entry::is_present(entry)) break;
                 if (vmx::ept_entry::is_leaf(entry, level)) {
-                    entry &= ~vmx::ept_entry::write;
+                    table.erase(index);
                     break;
                 }
-                table = port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)});
+                table = TableEntries{port_.page(x86::Hpa{vmx::ept_entry::table_address(entry)})};
             }
         }
         flush(*current_, tag::FlushCause::ept_translation_dropped);
@@ -515,6 +516,15 @@ EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
         unwritable_[unwritable_used_++] = guest_physical;
     }
     leaf |= leaf_type(block, walk.memory_type_bits);
+    if constexpr (requires { port_.page_for_write(walk.address); }) {
+        if (vanishes) {
+            const HostMapping page = port_.page_for_write(walk.address);
+            leaf = (leaf & ~(vmx::ept_entry::address_mask | l1s_memory_type)) |
+                   (page.address.value() & ~(x86::page_size_4k - 1)) |
+                   vmx::ept_entry::memory_type(page.memory_type) | vmx::ept_entry::ignore_pat;
+            shift = 12;
+        }
+    }
     if (shift != 12) leaf |= vmx::ept_entry::page_size;
     if (accessed_dirty) leaf |= vmx::ept_entry::accessed | ((access & 2) != 0 ? vmx::ept_entry::dirty : 0);
 

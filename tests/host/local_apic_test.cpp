@@ -171,6 +171,18 @@ TEST_F(LocalApicTest, ALineThatStaysAssertedDoesNotHoldL0) {
     EXPECT_LE(hardware.ends, 512U);
 }
 
+TEST_F(LocalApicTest, ThePageIsReadRegisterByRegister) {
+    for (std::uint32_t offset = 0; offset < 0x400; offset += 16) hardware.page[offset] = 0x1000 + offset;
+    hardware.page[xapic::version] = 0x4'0014;
+    const std::set<std::uint32_t> there{0x020, 0x030, 0x080, 0x0a0, 0x0d0, 0x0e0, 0x0f0, 0x280, 0x300,
+                                        0x310, 0x320, 0x340, 0x350, 0x360, 0x370, 0x380, 0x390, 0x3e0};
+    for (std::uint32_t offset = 0; offset < 0x400; offset += 16) {
+        const bool is_vector = offset >= 0x100 && offset < 0x280;
+        EXPECT_EQ(apic.read_page(offset), there.contains(offset) || is_vector ? hardware.page[offset] : 0U)
+            << std::hex << offset;
+    }
+}
+
 TEST_F(LocalApicTest, OutsideX2ApicModeItsRegistersFault) {
     for (const std::uint64_t base : {in_xapic, disabled}) {
         ASSERT_TRUE(apic.write_base(base));

@@ -90,12 +90,35 @@ TEST_P(Ept02, LetsAWriteThroughForAMomentWhereItIsToVanish) {
     EXPECT_EQ(l1.ept02_leaf(0x6000)->permissions, 7U);
     l1.port.flushes.clear();
     l1.write_vanished();
-    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, bit::read | bit::execute);
-    EXPECT_EQ(l1.ept02_leaf(0x6000)->permissions, bit::read | bit::execute);
+    for (const std::uint64_t address : {0x5000U, 0x6000U}) {
+        const auto leaf = l1.ept02_leaf(address);
+        EXPECT_FALSE(leaf && (leaf->permissions & bit::write) != 0) << address;
+    }
     ASSERT_EQ(l1.port.flushes.size(), 1U);
     EXPECT_EQ(l1.port.flushes[0].kind, Flush::Kind::invept);
     EXPECT_EQ(l1.l2_touches(0x7000, bit::write), violation) << "L1's permissions come first";
     EXPECT_EQ(l1.port.writes_let_through, 2U);
+}
+
+TEST_P(Ept02, HasAWriteLandMeanwhileWhereTheHostSays) {
+    l1.port.specials.push_back({page_b, 0x1000, x86::MemoryType::uncacheable, false});
+    l1.port.writes_land_at = page_a;
+    ept.map(0x5000, page_b);
+    ept.map(0x6000, page_b);
+    launch();
+    EXPECT_EQ(l1.l2_touches(0x5000, bit::read), l2_runs);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->host, FakePort::host_of(page_b));
+    EXPECT_EQ(l1.l2_touches(0x5300, bit::write), l2_runs);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->host, FakePort::host_of(page_a));
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, 7U);
+    EXPECT_EQ(l1.l2_touches(0x6000, bit::read), l2_runs);
+    EXPECT_EQ(l1.ept02_leaf(0x6000)->host, FakePort::host_of(page_b)) << "what is only read stays";
+    EXPECT_EQ(l1.ept02_leaf(0x6000)->permissions, bit::read | bit::execute);
+    l1.write_vanished();
+    EXPECT_FALSE(l1.ept02_leaf(0x5000)) << "neither the other page nor the right to write is left";
+    EXPECT_EQ(l1.l2_touches(0x5000, bit::read), l2_runs);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->host, FakePort::host_of(page_b));
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, bit::read | bit::execute);
 }
 
 TEST_P(Ept02, MakesAWriteAFaultWhereTheHostDoesNotLetItVanish) {

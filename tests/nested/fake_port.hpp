@@ -102,6 +102,11 @@ public:
         ++writes_let_through;
         return lets_writes_vanish;
     }
+    nested::HostMapping page_for_write(x86::Gpa<x86::L1> address) {
+        nested::HostMapping page = host_mapping(address);
+        if (writes_land_at) page.address = x86::Hpa{host_of(*writes_land_at)};
+        return page;
+    }
     bool take_ept01_change() { return std::exchange(ept01_changed, false); }
     void return_nmi() { nmi_pending = true; }
     void l1_shutdown(const char* why);
@@ -150,6 +155,7 @@ public:
     bool nmi_pending = false;         // as the host has it
     bool lets_writes_vanish = true;   // let_write_vanish()'s answer
     unsigned writes_let_through = 0;
+    std::optional<std::uint64_t> writes_land_at;  // page_for_write()'s answer, if not host_mapping()'s
     std::set<std::uint16_t> kept_ports;
     bool notices_writes = true;  // keep_unwritten()'s answer
     bool io_is_done = true;      // handle_io()'s answer

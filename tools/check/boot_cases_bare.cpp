@@ -98,13 +98,21 @@ void add_bare_processors(std::vector<BootTest>& tests) {
 
 // The bare L1 with several processors, of which it uses two.
 void add_bare_several(std::vector<BootTest>& tests) {
-    for (const unsigned processors : {2U, 4U}) {
-        BootTest test{bare_run(fmt::format("boot.bare.{}-processors", processors), "log=quiet",
-                               "check only=processors", bare_limit),
+    struct Case {
+        const char* name;
+        const char* l0_command_line;
+        unsigned processors;
+    };
+    constexpr std::array<Case, 3> cases{{{"boot.bare.2-processors", "log=quiet", 2},
+                                         {"boot.bare.4-processors", "log=quiet", 4},
+                                         {"boot.bare.2-processors-direct", nullptr, 2}}};
+    for (const Case& each : cases) {
+        BootTest test{bare_run(each.name, each.l0_command_line, "check only=processors*", bare_limit),
                       {},
                       {},
-                      {"l0", "l1-entry", "bare-l1"}};
-        test.run.request.processors = processors;
+                      {"bare-l1"}};
+        if (each.l0_command_line != nullptr) test.stages = {"l0", "l1-entry", "bare-l1"};
+        test.run.request.processors = each.processors;
         tests.push_back(std::move(test));
     }
 }

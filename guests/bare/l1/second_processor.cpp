@@ -64,6 +64,9 @@ bool start_second_processor() {
     return arrivals != before;
 }
 
+std::uint32_t second_apic_identifier() {
+    return second_apic_id;
+}
 std::uint32_t second_arrivals() {
     return arrivals;
 }

@@ -14,6 +14,9 @@ void send_init_to_second();
 void send_start_to_second();
 void send_to_second(std::uint32_t command);
 
+// Its APIC's; once it has come.
+std::uint32_t second_apic_identifier();
+
 // How often it came from SIPI to second_main.
 std::uint32_t second_arrivals();
 // What it found in EDX and CR0 then.
