@@ -175,6 +175,8 @@ void step_ticks(Random& random) {
     end_all_interrupts();
     take_interrupts();
     end_nmi_blocking();
+    // Whether L2 or L1 is interrupted depends on ticks: nothing that an earlier step spoiled may stop either.
+    reset_l2_memory();
     fill(random, event);
     Line line;
     line << "ticks";

@@ -284,6 +284,21 @@ void reset_sandbox() {
     make_l2_descriptors();
 }
 
+namespace {
+void forget_translations() {
+    const InvalidationDescriptor everything{};
+    if (capabilities.has_invept()) try_invept(invept_type::all_contexts, &everything);
+    if (capabilities.has_invvpid()) try_invvpid(invvpid_type::all_contexts, &everything);
+}
+}  // namespace
+
+void reset_l2_memory() {
+    reset_sandbox();
+    make_ept(world.ept);
+    make_ept(world.ept_other);
+    forget_translations();
+}
+
 bool reset_world() {
     if (world.in_vmx_operation) try_vmxoff();
     world.in_vmx_operation = false;
@@ -304,9 +319,7 @@ bool reset_world() {
     if (try_vmxon(&vmxon) != vm_succeed) return false;
     world.in_vmx_operation = true;
     // What an earlier case left behind in the processor.
-    const InvalidationDescriptor everything{};
-    if (capabilities.has_invept()) try_invept(invept_type::all_contexts, &everything);
-    if (capabilities.has_invvpid()) try_invvpid(invvpid_type::all_contexts, &everything);
+    forget_translations();
     for (unsigned i = 0; i < vmcs_regions; ++i) {
         zero(world.vmcs[i], 1);
         world.vmcs[i]->words[0] = capabilities.revision();

@@ -107,8 +107,9 @@ void make_world(bool under_l0);
 // and entered again, the VMCS regions are cleared. False where VMXON failed.
 bool reset_world();
 
-// L2's memory alone, as at the first.
+// L2's memory alone, as at the first; and with it the EPT12s, of which no processor has cached anything then.
 void reset_sandbox();
+void reset_l2_memory();
 
 // Which of world.vmcs is current by VMPTRST; vmcs_regions where none of them.
 unsigned current_vmcs();
