@@ -10,6 +10,7 @@
 #include "../vmx/field.hpp"
 #include "../x86/address.hpp"
 #include "../x86/paging.hpp"
+#include "../x86/words.hpp"
 
 namespace flatback::host {
 
@@ -31,7 +32,7 @@ template <PaePointerHost H>
     const auto* in_memory = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
     std::array<std::uint64_t, 4> entries{};
     for (std::size_t i = 0; i < entries.size(); ++i) {
-        entries[i] = __atomic_load_n(&in_memory[i], __ATOMIC_RELAXED);
+        entries[i] = x86::read_word(&in_memory[i]);
         if (!x86::is_valid_pae_pdpte(entries[i], physical_address_width)) return false;
     }
     host.put(vmx::field::guest_pdpte0, entries[0]);

@@ -21,6 +21,7 @@
 #include "../x86/control_registers.hpp"
 #include "../x86/expected.hpp"
 #include "../x86/segment.hpp"
+#include "../x86/words.hpp"
 #include "capabilities.hpp"
 #include "entry/checks.hpp"
 #include "entry/compose.hpp"
@@ -344,8 +345,7 @@ private:
             const x86::Gpa<x86::L1> address{physical};
             const auto* page = port.l1_page(address);
             if (page == nullptr) return static_cast<T>(~T{0});
-            return __atomic_load_n(reinterpret_cast<const T*>(page + address.page_offset()),
-                                   __ATOMIC_RELAXED);
+            return x86::read_word<T>(page + address.page_offset());
         }
     };
     [[nodiscard]] std::optional<EntryFailure> judge_entry(Slot& slot, bool pdptes_are_good);

@@ -545,7 +545,7 @@ bool NestedVcpu<P>::load_pdptes(std::uint64_t cr3) {
     if (page == nullptr) return false;
     const auto* entries = reinterpret_cast<const std::uint64_t*>(page + (table & 0xfff));
     for (std::uint32_t i = 0; i < 4; ++i) {
-        const std::uint64_t entry = __atomic_load_n(&entries[i], __ATOMIC_RELAXED);
+        const std::uint64_t entry = x86::read_word(&entries[i]);
         if (!x86::is_valid_pae_pdpte(entry, capabilities_.physical_address_width)) return false;
         put_raw(vmx::field::guest_pdpte0.encoding + 2 * i, entry);
     }

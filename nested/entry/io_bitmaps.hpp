@@ -10,6 +10,7 @@
 #include "../../vmx/exit_qualification.hpp"
 #include "../../x86/address.hpp"
 #include "../../x86/paging.hpp"
+#include "../../x86/words.hpp"
 #include "msr_bitmap.hpp"
 
 namespace flatback::nested {
@@ -27,8 +28,7 @@ template <typename Half>
         const std::byte* const bitmap = half(port / ports_per_io_bitmap);
         if (bitmap == nullptr) return true;
         const std::uint32_t bit = port % ports_per_io_bitmap;
-        const auto byte =
-            __atomic_load_n(reinterpret_cast<const std::uint8_t*>(bitmap) + bit / 8, __ATOMIC_RELAXED);
+        const auto byte = x86::read_word<std::uint8_t>(bitmap + bit / 8);
         if ((byte >> (bit % 8) & 1) != 0) return true;
     }
     return false;
@@ -104,7 +104,7 @@ public:
             std::uint64_t* const words = host_.page(merged.pages[half]);
             if (const std::byte* const l1s = host_.l1_page(address)) {
                 writes.notice_writes_to(l1s);
-                std::memcpy(words, l1s, x86::page_size);
+                x86::copy_once(words, l1s, x86::page_size);
             } else {
                 std::memset(words, 0xff, x86::page_size);
             }

@@ -9,6 +9,7 @@
 
 #include "../../x86/address.hpp"
 #include "../../x86/paging.hpp"
+#include "../../x86/words.hpp"
 
 namespace flatback::nested {
 
@@ -22,8 +23,7 @@ namespace flatback::nested {
         bit -= 0xc0000000;
     }
     if (bit > 0x1fff) return true;
-    const auto byte =
-        __atomic_load_n(reinterpret_cast<const std::uint8_t*>(bitmap) + first + bit / 8, __ATOMIC_RELAXED);
+    const auto byte = x86::read_word<std::uint8_t>(bitmap + first + bit / 8);
     return ((byte >> (bit % 8)) & 1) != 0;
 }
 
@@ -102,7 +102,7 @@ public:
         if (l1s != nullptr) {
             merged.from = address;
             merged_pages_ |= filter_bit(l1s);
-            std::memcpy(words, l1s, x86::page_size);
+            x86::copy_once(words, l1s, x86::page_size);
         } else {
             std::memset(words, 0xff, x86::page_size);
             merged.from = MergedMsrBitmap::nothing;

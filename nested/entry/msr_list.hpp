@@ -5,12 +5,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 
 #include "../../x86/address.hpp"
 #include "../../x86/expected.hpp"
 #include "../../x86/msr.hpp"
+#include "../../x86/words.hpp"
 
 namespace flatback::nested {
 
@@ -55,7 +55,7 @@ public:
             if (is_x2apic(entry.index) || entry.index == x86::msr::ia32_smbase) return false;
             const std::optional<std::uint64_t> value = host_.read_msr(entry.index);
             if (!value) return false;
-            std::memcpy(where + offsetof(MsrListEntry, value), &*value, sizeof *value);
+            x86::write_word(reinterpret_cast<std::uint64_t*>(where + offsetof(MsrListEntry, value)), *value);
             host_.note_written(where);
             return true;
         });
@@ -89,8 +89,11 @@ private:
             if (i == 0 || address.page_offset() == 0) page = host_.l1_page(address);
             if (page == nullptr) return Unexpected{RefusedMsr{.number = i + 1}};
             std::byte* const where = page + address.page_offset();
-            MsrListEntry entry;
-            std::memcpy(&entry, where, sizeof entry);  // once: L1 may be writing it
+            const auto first = x86::read_word<std::uint64_t>(where);
+            const MsrListEntry entry{
+                .index = static_cast<std::uint32_t>(first),
+                .reserved = static_cast<std::uint32_t>(first >> 32),
+                .value = x86::read_word<std::uint64_t>(where + offsetof(MsrListEntry, value))};
             if (entry.reserved != 0 || !process(where, entry))
                 return Unexpected{RefusedMsr{.number = i + 1, .entry = entry}};
         }

@@ -20,6 +20,7 @@
 
 #include "../../vmx/ept.hpp"
 #include "../../x86/address.hpp"
+#include "../../x86/words.hpp"
 #include "../notice.hpp"
 #include "../port.hpp"
 #include "table_pages.hpp"
@@ -32,6 +33,7 @@ enum class EptAccess : std::uint8_t { read = 1, write = 2, execute = 4 };  // as
 struct EptOutcome {
     enum class Kind : std::uint8_t {
         filled,            // EPT02 now allows it
+        overtaken,         // another processor of L1's kept changing EPT12 under the walk: L2 is to ask again
         unwritable,        // it does, until close_unwritable(): a write to what host_mapping() keeps from it
         violation,         // L1's EPT12 does not: L1 is to see an EPT violation
         misconfiguration,  // EPT12 holds an entry that the SDM forbids
@@ -47,6 +49,7 @@ template <Port P>
 class Ept02 final {
 public:
     static constexpr unsigned context_count = 16;
+    static constexpr unsigned most_walks = 16;  // of one access
 
     struct Limits {
         unsigned physical_address_width;  // L1's MAXPHYADDR
@@ -256,6 +259,7 @@ private:
         std::uint8_t permissions_above = 0;  // of the levels above it
         bool wrote_flags = false;
     };
+    template <bool AccessedDirty>
     Walk12 walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
 
     vmx::Eptp pointer(const Context& context) const {
@@ -363,26 +367,30 @@ private:
 };
 
 template <Port P>
+template <bool AccessedDirty>
 typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
                                                std::uint8_t access) {
     using Kind = EptOutcome::Kind;
-    const bool accessed_dirty = eptp12.enables_accessed_dirty();
     std::uint64_t table = eptp12.root();
     std::uint8_t permissions = 7;
-    std::array<std::uint64_t*, 4> path{};
+    struct Step {
+        std::uint64_t* slot;
+        std::uint64_t entry;
+    };
+    [[maybe_unused]] std::array<Step, 4> path;  // from the level on at which the walk is
     for (unsigned level = 4;; --level) {
         const unsigned shift = 12 + 9 * (level - 1);
         auto* page = port_.l1_page(x86::Gpa<x86::L1>{table});
         if (page == nullptr) return {Kind::misconfiguration, 0, false, 0, 0, {}};
         auto* slot = reinterpret_cast<std::uint64_t*>(page) + ((guest_physical.value() >> shift) & 511);
-        const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);  // once: L1 may be writing it
+        const std::uint64_t entry = x86::read_word(slot);
         if ((entry & vmx::ept_entry::permissions) == 0) return {Kind::violation, 0, false, 0, shift, {}};
         if (vmx::is_ept_misconfigured(entry, level, limits_.ept_vpid, limits_.physical_address_width)) {
             return {Kind::misconfiguration, 0, false, 0, 0, {}};
         }
         const std::uint8_t permissions_above = permissions;
         permissions = static_cast<std::uint8_t>(permissions & entry & vmx::ept_entry::permissions);
-        path[level - 1] = slot;
+        if constexpr (AccessedDirty) path[level - 1] = {slot, entry};
         const bool leaf = level == 1 || (level <= 3 && (entry & vmx::ept_entry::page_size) != 0);
         if (!leaf) {
             table = entry & vmx::ept_entry::address_mask;
@@ -391,14 +399,14 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L
         if ((access & ~permissions) != 0) return {Kind::violation, permissions, false, 0, shift, {}};
         bool writable_now = (permissions & 2) != 0;
         bool wrote_flags = false;
-        if (accessed_dirty) {  // SDM 3C 29.3.5
+        if constexpr (AccessedDirty) {  // SDM 3C 29.3.5
             for (unsigned l = level; l <= 4; ++l) {
                 std::uint64_t flags = vmx::ept_entry::accessed;
                 if (l == level && (access & 2) != 0) flags |= vmx::ept_entry::dirty;
-                if ((__atomic_load_n(path[l - 1], __ATOMIC_RELAXED) & flags) != flags) {
-                    __atomic_fetch_or(path[l - 1], flags, __ATOMIC_RELAXED);
-                    wrote_flags = true;
-                }
+                if ((path[l - 1].entry & flags) == flags) continue;
+                if (!x86::set_bits(path[l - 1].slot, path[l - 1].entry, flags))
+                    return {Kind::overtaken, 0, false, 0, shift, {}, nullptr, 0, true};
+                wrote_flags = true;
             }
             writable_now = writable_now && ((entry & vmx::ept_entry::dirty) != 0 || (access & 2) != 0);
         }
@@ -424,7 +432,7 @@ template <bool AccessedDirty>
 [[gnu::always_inline]] inline std::uint64_t Ept02<P>::Filling::entry(unsigned index,
                                                                      std::uint8_t access) const {
     namespace bit = vmx::ept_entry;
-    const std::uint64_t entry = __atomic_load_n(&table12[index], __ATOMIC_RELAXED);
+    const std::uint64_t entry = x86::read_word(&table12[index]);
     const std::uint64_t offset = (entry & bit::address_mask) - start;
     if ((entry & bit::read) == 0 || offset >= size ||
         !vmx::is_valid_ept_memory_type((entry >> bit::memory_type_shift) & 7) ||
@@ -501,8 +509,19 @@ EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
         return {EptOutcome::Kind::filled};
 
     recent_.context = nullptr;
-    const Walk12 walk = walk_ept12(eptp12, guest_physical, access);
-    if (walk.kind != EptOutcome::Kind::filled) return {walk.kind, walk.permissions, walk.page_shift};
+    const auto walk_once = [&] {
+        return accessed_dirty ? walk_ept12<true>(eptp12, guest_physical, access)
+                              : walk_ept12<false>(eptp12, guest_physical, access);
+    };
+    Walk12 walk = walk_once();
+    bool wrote_flags = walk.wrote_flags;
+    // Each time somebody else got further; but L0's time is not theirs to spend.
+    for (unsigned n = 1; walk.kind == EptOutcome::Kind::overtaken && n < most_walks; ++n) [[unlikely]] {
+            walk = walk_once();
+            wrote_flags = true;
+        }
+    if (walk.kind != EptOutcome::Kind::filled)
+        return {walk.kind, walk.permissions, walk.page_shift, wrote_flags};
     const HostBlock& block = host_block(walk.address);
     unsigned shift = std::min<unsigned>(block.page_shift, walk.page_shift);
     if (shift == 30 && !limits_.huge_pages) shift = 21;
@@ -548,7 +567,7 @@ EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
                     (void)fill(0);
                 }
                 return {vanishes ? EptOutcome::Kind::unwritable : EptOutcome::Kind::filled, walk.permissions,
-                        shift, walk.wrote_flags};
+                        shift, wrote_flags};
             }
             if ((table[index] & vmx::ept_entry::permissions) == 0 ||
                 (table[index] & vmx::ept_entry::page_size) != 0) {

@@ -144,7 +144,7 @@ template <Port P>
     using Kind = EptOutcome::Kind;
     if (outcome.wrote_ept12) [[unlikely]]
         msr_bitmaps_.note_written_somewhere();  // L1 may keep an MSR bitmap there
-    if (outcome.kind == Kind::filled) [[likely]] {
+    if (outcome.kind == Kind::filled || outcome.kind == Kind::overtaken) [[likely]] {
         repeat_access(violation.value);
         return reenter_l2(slot, basic);
     }
@@ -430,7 +430,7 @@ void NestedVcpu<P>::enter_l1_tag() {
 template <Port P>
 void NestedVcpu<P>::abort_l1(std::uint32_t indicator) {
     if (auto* page = port_.l1_page(current_->region)) {
-        reinterpret_cast<VmcsRegion*>(page)->abort_indicator = indicator;
+        x86::write_word(&reinterpret_cast<VmcsRegion*>(page)->abort_indicator, indicator);
     }
     port_.l1_shutdown(
         "a VMX abort: an MSR list of L1's for VM exits names an MSR that cannot be stored or loaded");

@@ -242,9 +242,7 @@ template <Port P>
     const std::uint64_t cr3 = get_one(vmx::field::guest_cr3);
     WalkedPage& page = walked_pages_[(linear >> 12) % walked_pages_.size()];
     if (page.linear_page == linear - offset && page.cr3 == cr3 && page.writable >= write) [[likely]] {
-        const auto same = [&page](unsigned i) {
-            return __atomic_load_n(page.entries[i], __ATOMIC_RELAXED) == page.values[i];
-        };
+        const auto same = [&page](unsigned i) { return x86::read_word(page.entries[i]) == page.values[i]; };
         if (same(0) && same(1) && same(2) && same(3) && rule_holds(page)) [[likely]]
             return page.at(offset);
     }
@@ -299,7 +297,7 @@ template <Port P>
         if (table == nullptr) return false;
         const auto* where =
             reinterpret_cast<const std::uint64_t*>(table + ((linear_page >> (shift - 3)) & 0xff8));
-        entry = __atomic_load_n(where, __ATOMIC_RELAXED);
+        entry = x86::read_word(where);
         // A large page's entry stands for the levels below it too.
         for (unsigned i = level; i < 4; ++i) {
             page.entries[i] = where;
@@ -333,7 +331,7 @@ template <std::size_t Words>
                                                                unsigned narrow_bytes) {
     if (const auto* found = plain_operand(information, Words * 8, false)) [[likely]] {
         const auto* source = reinterpret_cast<const std::uint64_t*>(found);
-        for (std::size_t i = 0; i < Words; ++i) into[i] = __atomic_load_n(&source[i], __ATOMIC_RELAXED);
+        for (std::size_t i = 0; i < Words; ++i) into[i] = x86::read_word(&source[i]);
         return true;
     }
     std::array<std::uint64_t, Words> words{};  // so that what the caller has need not lie in memory
@@ -361,7 +359,7 @@ template <Port P>
 [[gnu::always_inline]] inline bool NestedVcpu<P>::write_operand(vmx::InstructionInformation information,
                                                                 std::uint64_t value, unsigned narrow_bytes) {
     if (auto* found = plain_operand(information, 8, true)) [[likely]] {
-        __atomic_store_n(reinterpret_cast<std::uint64_t*>(found), value, __ATOMIC_RELAXED);
+        x86::write_word(reinterpret_cast<std::uint64_t*>(found), value);
         msr_bitmaps_.note_written(found);
         return true;
     }
@@ -414,9 +412,9 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
         if (where[i] == nullptr) {  // no memory there: reads all ones, takes nothing
             if (!write) std::memset(bytes + done, 0xff, length);
         } else if (write) {
-            std::memcpy(where[i], bytes + done, length);
+            x86::copy_once(where[i], bytes + done, length);
         } else {
-            std::memcpy(bytes + done, where[i], length);
+            x86::copy_once(bytes + done, where[i], length);
         }
     }
     note_breakpoints(linear, size, write);
@@ -449,7 +447,7 @@ bool NestedVcpu<P>::read_l1_code(std::uint64_t linear, void* buffer, unsigned si
         if (!physical) return false;
         const std::byte* page = port_.l1_page(*physical);
         if (page == nullptr) return false;
-        std::memcpy(bytes + done, page + physical->page_offset(), part);
+        x86::copy_once(bytes + done, page + physical->page_offset(), part);
         done += part;
     }
     return true;
@@ -522,8 +520,7 @@ Entry NestedVcpu<P>::vmxon() {
         return fail_invalid();
     }
     const auto* page = port_.l1_page(region);
-    if (page == nullptr ||
-        __atomic_load_n(reinterpret_cast<const std::uint32_t*>(page), __ATOMIC_RELAXED) != vmcs12_revision) {
+    if (page == nullptr || x86::read_word<std::uint32_t>(page) != vmcs12_revision) {
         return fail_invalid();
     }
     in_vmx_operation_ = true;
@@ -601,7 +598,7 @@ Entry NestedVcpu<P>::vmclear() {
         write_back(*slot);
         if (slot == current_) make_current(nullptr);
     } else if (auto* page = port_.l1_page(region)) {
-        reinterpret_cast<VmcsRegion*>(page)->launched = 0;
+        x86::write_word(&reinterpret_cast<VmcsRegion*>(page)->launched, std::uint32_t{0});
         msr_bitmaps_.note_written(page);
     }
     return succeed();
@@ -617,8 +614,7 @@ Entry NestedVcpu<P>::vmptrld() {
     }
     if (pointer == vmxon_region_) return fail(vmx::InstructionError::vmptrld_with_vmxon_pointer);
     const auto* page = port_.l1_page(region);
-    if (page == nullptr ||
-        __atomic_load_n(reinterpret_cast<const std::uint32_t*>(page), __ATOMIC_RELAXED) != vmcs12_revision) {
+    if (page == nullptr || x86::read_word<std::uint32_t>(page) != vmcs12_revision) {
         return fail(vmx::InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier);
     }
     Slot* slot = current_ != nullptr && current_->region == region ? current_ : find(region);

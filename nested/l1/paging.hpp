@@ -12,6 +12,7 @@
 #include "../../x86/control_registers.hpp"
 #include "../../x86/expected.hpp"
 #include "../../x86/paging.hpp"
+#include "../../x86/words.hpp"
 #include "../port.hpp"
 
 namespace flatback::nested {
@@ -42,14 +43,6 @@ Word* table_entry(P& port, std::uint64_t table, std::uint64_t index) {
     const std::uint64_t address = table + index * sizeof(Word);
     auto* page = port.l1_page(x86::Gpa<x86::L1>{address});
     return page == nullptr ? nullptr : reinterpret_cast<Word*>(page + (address & 0xfff));
-}
-
-// Sets the flags in the entry that was read. False: it is another one by now.
-template <typename Word>
-[[nodiscard]] bool set_flags(Word* slot, Word entry, std::uint64_t flags) {
-    const auto wanted = static_cast<Word>(entry | flags);
-    return entry == wanted ||
-           __atomic_compare_exchange_n(slot, &entry, wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 // What the levels of a walk allow together, for a supervisor-mode data access.
@@ -97,7 +90,7 @@ std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::
         const unsigned shift = level == 2 ? 22 : 12;
         auto* slot = table_entry<std::uint32_t>(port, table, (linear >> shift) & 0x3ff);
         if (slot == nullptr) return Unexpected{base};
-        const std::uint32_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
+        const std::uint32_t entry = x86::read_word(slot);
         if ((entry & x86::page_entry::present) == 0) return Unexpected{base};
         rights.pass(entry);
         std::uint64_t frame = entry & 0xfffff000;
@@ -113,10 +106,10 @@ std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::
         }
         if (level == 1 || large) {
             if (const auto fault = rights.fault(state, entry, write)) return Unexpected{base | fault};
-            if (!set_flags(slot, entry, used)) return std::nullopt;
+            if (!x86::set_bits(slot, entry, used)) return std::nullopt;
             return in_page(frame, linear, shift);
         }
-        if (!set_flags(slot, entry, x86::page_entry::accessed)) return std::nullopt;
+        if (!x86::set_bits(slot, entry, x86::page_entry::accessed)) return std::nullopt;
         table = frame;
     }
 }
@@ -143,7 +136,7 @@ std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& stat
         const unsigned shift = 12 + 9 * (level - 1);
         auto* slot = table_entry<std::uint64_t>(port, table, (linear >> shift) & 0x1ff);
         if (slot == nullptr) return Unexpected{base};
-        const std::uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
+        const std::uint64_t entry = x86::read_word(slot);
         if ((entry & x86::page_entry::present) == 0) return Unexpected{base};
         const bool execute_disable_reserved = (state.efer & x86::efer::execute_disable_enable) == 0;
         const bool large = level != 1 && (entry & x86::page_entry::page_size) != 0;
@@ -155,10 +148,10 @@ std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& stat
         rights.pass(entry);
         if (level == 1 || large) {
             if (const auto fault = rights.fault(state, entry, write)) return Unexpected{base | fault};
-            if (!set_flags(slot, entry, used)) return std::nullopt;
+            if (!x86::set_bits(slot, entry, used)) return std::nullopt;
             return in_page(entry & address_mask, linear, shift);
         }
-        if (!set_flags(slot, entry, x86::page_entry::accessed)) return std::nullopt;
+        if (!x86::set_bits(slot, entry, x86::page_entry::accessed)) return std::nullopt;
         table = entry & address_mask;
     }
 }

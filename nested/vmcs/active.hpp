@@ -103,9 +103,9 @@ Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
     slot->vmcs12.clear();
     if (const auto* page = port_.l1_page(region)) {
         const auto* stored = reinterpret_cast<const VmcsRegion*>(page);
-        slot->launched = __atomic_load_n(&stored->launched, __ATOMIC_RELAXED) == 1;
+        slot->launched = x86::read_word(&stored->launched) == 1;
         for (std::size_t i = 0; i < vmx::field_count; ++i) {
-            slot->vmcs12.set_word(i, __atomic_load_n(&stored->words[i], __ATOMIC_RELAXED));
+            slot->vmcs12.set_word(i, x86::read_word(&stored->words[i]));
         }
     }
     slot->unchecked.guest_state = true;
@@ -125,8 +125,9 @@ void NestedVcpu<P>::write_back(Slot& slot) {
     if (slot.newest.any_in_vmcs02()) collect_all(slot);
     if (auto* page = port_.l1_page(slot.region)) {
         auto* stored = reinterpret_cast<VmcsRegion*>(page);
-        stored->launched = slot.launched ? 1 : 0;
-        for (std::size_t i = 0; i < vmx::field_count; ++i) stored->words[i] = slot.vmcs12.word(i);
+        x86::write_word(&stored->launched, std::uint32_t{slot.launched});
+        for (std::size_t i = 0; i < vmx::field_count; ++i)
+            x86::write_word(&stored->words[i], slot.vmcs12.word(i));
         msr_bitmaps_.note_written(page);
     }
     slot.active = false;

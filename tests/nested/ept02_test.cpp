@@ -452,6 +452,44 @@ TEST_P(Ept02AccessedDirty, AreNotSetByAnAccessThatIsNotAllowed) {
     EXPECT_EQ(ept.entry(0x5000) & (bit::accessed | bit::dirty), 0U);
 }
 
+// Another processor of L1's takes a level out while the walk is below it: the flags are the old entry's, of
+// which the new one gets nothing.
+TEST_P(Ept02AccessedDirty, AreNeverSetInAnEntryThatTookTheReadOnesPlace) {
+    ept.map(0x5000, page_a);
+    launch();
+    const std::uint64_t level1_table = bit::table_address(ept.entry(0x5000, 2));
+    unsigned reads = 0;
+    l1.port.memory.before_read = [&](std::uint64_t address) {
+        if (address / x86::page_size != level1_table / x86::page_size || reads++ != 0) return;
+        ept.set(0x5000, 0, 2);
+    };
+    EXPECT_EQ(l1.l2_touches(0x5000, bit::read), violation);
+    EXPECT_EQ(reads, 1U);
+    l1.port.memory.before_read = {};
+    EXPECT_EQ(l1.port.memory.read<std::uint64_t>(ept.root() + 2 * x86::page_size), 0U) << "the level-2 entry";
+}
+
+TEST_P(Ept02AccessedDirty, AnEpt12ThatNeverStandsStillCostsABoundedTime) {
+    ept.map(0x5000, page_a);
+    launch();
+    const std::uint64_t level1_table = bit::table_address(ept.entry(0x5000, 2));
+    unsigned reads = 0;
+    l1.port.memory.before_read = [&](std::uint64_t address) {
+        if (address / x86::page_size != level1_table / x86::page_size) return;
+        ept.set(0x5000, level1_table | 7 | std::uint64_t{++reads % 2} << 52, 2);
+    };
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation,
+                           .qualification = bit::read | 0x180,
+                           .guest_physical = 0x5000}),
+              l2_runs)
+        << "and accesses it again";
+    EXPECT_EQ(reads, 16U);
+    EXPECT_FALSE(l1.ept02_leaf(0x5000));
+    l1.port.memory.before_read = {};
+    EXPECT_EQ(l1.l2_touches(0x5000, bit::read), l2_runs);
+    EXPECT_EQ(l1.ept02_leaf(0x5000)->host, FakePort::host_of(page_a));
+}
+
 TEST_P(Ept02AccessedDirty, AndEptpsWithoutThemShareNothing) {
     ept.map(0x5000, page_a);
     launch();

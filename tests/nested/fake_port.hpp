@@ -77,7 +77,10 @@ public:
     void write_host_state();
     void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address);
     void invept(vmx::InveptType type, vmx::Eptp eptp);
-    std::byte* l1_page(x86::Gpa<x86::L1> address) { return memory.page(address.value()); }
+    std::byte* l1_page(x86::Gpa<x86::L1> address) {
+        if (memory.before_read) memory.before_read(address.value());
+        return memory.page(address.value());
+    }
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
     bool unwritten_since_last_asked(x86::Gpa<x86::L1> page) { return !memory.take_written(page.value()); }
     std::optional<x86::Hpa> allocate_page();

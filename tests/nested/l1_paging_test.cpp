@@ -284,11 +284,11 @@ TEST_F(L1Paging, ObeysProtectionKeys) {
 
 TEST_F(L1Paging, SetsFlagsOnlyInTheEntryThatItRead) {
     std::uint64_t slot = 0x63;
-    EXPECT_FALSE(nested::detail::set_flags<std::uint64_t>(&slot, 0x3, bit::accessed));
+    EXPECT_FALSE(x86::set_bits<std::uint64_t>(&slot, 0x3, bit::accessed));
     EXPECT_EQ(slot, 0x63U) << "what another processor wrote";
-    EXPECT_TRUE(nested::detail::set_flags<std::uint64_t>(&slot, 0x63, bit::accessed));
+    EXPECT_TRUE(x86::set_bits<std::uint64_t>(&slot, 0x63, bit::accessed));
     slot = 0x3;
-    EXPECT_TRUE(nested::detail::set_flags<std::uint64_t>(&slot, 0x3, bit::accessed));
+    EXPECT_TRUE(x86::set_bits<std::uint64_t>(&slot, 0x3, bit::accessed));
     EXPECT_EQ(slot, 0x23U);
 }
 

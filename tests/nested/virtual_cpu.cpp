@@ -43,6 +43,9 @@ VirtualCpu::VirtualCpu(const Options& options)
     port.cr3_masking_bits = options.cr3_masking_bits;
     for (const std::uint16_t number : options.kept_ports) port.keep_port(number);
     port.memory.before_noticed_write = [this] { engine_->l1_writes_noticed_page(); };
+    port.memory.share(options.shared);
+    port.notices_writes = options.shared == nullptr;
+    port.physical_cpu = options.physical_cpu;
     vmcs01_ = *port.allocate_page();
     (*port.page(vmcs01_)) = FakePort::revision;
     port.clear_vmcs(vmcs01_);
@@ -247,7 +250,9 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
     FakeVmcs& v = vmcs01();
     EXPECT_FALSE(in_l2());
     const auto verdict = processor_verdict(v, hardware, vmcs01_, port);
-    if (!verdict) ADD_FAILURE() << "the processor refuses vmcs01: " << name_of(verdict.error());
+    if (!verdict)
+        ADD_FAILURE() << "the processor refuses vmcs01: " << name_of(verdict.error()) << std::hex << ", RIP "
+                      << v.get(field::guest_rip);
     v.launched = true;
     if (take_nmi(v, nmis_in_l1)) v.set(field::vm_entry_interruption_information, 0);
     const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};

@@ -89,6 +89,8 @@ public:
         std::set<std::uint32_t> lacking_fields{};
         std::set<std::uint16_t> kept_ports{};  // by the host
         std::uint64_t cr3_masking_bits = 0;    // that the processor has
+        SharedL1Pages* shared = nullptr;       // memory that it has in common with others
+        unsigned physical_cpu = 0;
     };
 
     explicit VirtualCpu(const Options& options);
