@@ -23,6 +23,7 @@
 #include "../x86/segment.hpp"
 #include "../x86/words.hpp"
 #include "capabilities.hpp"
+#include "demands.hpp"
 #include "entry/checks.hpp"
 #include "entry/compose.hpp"
 #include "entry/io_bitmaps.hpp"
@@ -44,7 +45,11 @@
 namespace flatback::nested {
 
 // How the host must enter the guest that is current after a call.
-enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1 };
+//
+// the_hosts: not yet. An exit of L2's that the host demanded (nested/demands.hpp), and sees first; it goes on
+// by one of NestedVcpu::resume(), resume_behind_instruction() and resume_with_fault(). A host without demands
+// does not meet it.
+enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1, the_hosts = 2 };
 
 struct L1PagingState;
 
@@ -107,8 +112,29 @@ public:
 
     // An exit of L1's with one of the VMX instructions' reasons.
     Entry handle_vmx_instruction(vmx::ExitReason reason);
-    // Any exit of L2.
+    // Any exit of L2. Entry::the_hosts only for one that the demands of now ask for.
     Entry handle_l2_exit(std::uint32_t exit_reason);
+
+    // What the host wants of L2 from now on, whichever guest is current; with no argument of its own,
+    // nothing. Called between an exit and the entry that follows it, or before the first one. False: this
+    // processor or Port cannot do it, and all is as before.
+    [[nodiscard]] bool set_demands(const Demands& demands);
+    [[nodiscard]] const Demands& demands() const { return demands_; }
+    // After Entry::the_hosts, with L2's VMCS current and the exit's fields in it, as the processor left them:
+    // whether L1 asked for this exit too. Then it is shown to L1 by whichever of the three calls follows, and
+    // the host does nothing in L2's place.
+    [[nodiscard]] bool l1_wants_hosts_exit() const { return hosts_exit_.l1_wants; }
+    // The host has seen its exit, with L2's VMCS current. Where L1 does not want it, L2 goes on as if it had
+    // not exited: an exception is delivered to it, an interrupted delivery begins again; an instruction is
+    // executed again (and exits again, unless the host has changed its demands).
+    Entry resume();
+    // The same where the host has done the instruction in L2's place: L2 goes on behind it.
+    Entry resume_behind_instruction();
+    // The same where the instruction, done in L2's place, has faulted. L1 sees the fault as an exit where it
+    // asked for that exception. Not #PF, nor #DB.
+    Entry resume_with_fault(const Fault& fault);
+    // The host did for L2, which is current, what drops its translations (a MOV to CR3).
+    void l2_translations_changed();
     // The hardware's VMLAUNCH or VMRESUME of vmcs02 failed (VMfail). False where L1 was current: that is L0's
     // bug.
     [[nodiscard]] bool handle_failed_entry(std::uint32_t vm_instruction_error);
@@ -372,6 +398,32 @@ private:
     [[nodiscard]] Expected<void, RefusedMsr> load_msrs(std::uint64_t list, std::uint32_t count);
     [[nodiscard]] Expected<void, RefusedMsr> store_msrs(std::uint64_t list, std::uint32_t count);
 
+    // nested/exit/hosts_exit.hpp
+    [[nodiscard]] bool is_the_hosts(const Slot& slot, vmx::ExitReason reason);
+    [[nodiscard]] bool l1_asked_for(Slot& slot, vmx::ExitReason reason);
+    [[nodiscard]] bool l1_asked_for_exception(const Slot& slot, vmx::InterruptionInformation event);
+    [[nodiscard]] bool l1_asked_for_cr3_load(const Slot& slot, unsigned general_register);
+    [[nodiscard]] bool l1_asked_for_io(const Slot& slot, vmx::IoAccess access);
+    Entry offer_to_host(Slot& slot, std::uint32_t exit_reason);
+    Entry go_on(Slot& slot);
+    void set_route(vmx::ExitReason reason, Route route);
+    [[nodiscard]] HostControls host_controls() const;
+    void put_demanded_controls(Slot& slot);
+    void demand_of_running_l2(Slot& slot);
+    void put_demanded_fields(const Slot& slot);
+    [[nodiscard]] bool host_takes_nmis() const { return configuration_.host_takes_nmis || demands_.nmis; }
+    // The VMX-preemption timer where the host's turns and perhaps L1's own timer share it. In its units.
+    [[nodiscard]] std::uint64_t timer_now();
+    [[nodiscard]] std::uint64_t host_timer_ends() const;
+    [[nodiscard]] std::uint32_t l1_timer_left();
+    [[nodiscard]] static bool l1_uses_timer(const Slot& slot) {
+        return (slot.vmcs12.get(vmx::field::pin_based_vm_execution_controls) &
+                vmx::pin::activate_vmx_preemption_timer) != 0;
+    }
+    void start_shared_timer(Slot& slot);
+    void put_shared_timer(const Slot& slot);
+    Entry handle_shared_timer(Slot& slot, std::uint32_t exit_reason);
+
     // nested/exit/exit.hpp
     Entry handle_l0s_exit(Slot& slot, vmx::ExitReasonField field);
     [[nodiscard]] bool tells_of_nmi_unblocking();
@@ -465,8 +517,19 @@ private:
         std::uint32_t pin_based = 0;
         std::uint32_t primary = 0;
     } nmi_window_;
-    // As the SDM's list has them, but for nmi_window_exits.
+    // As the SDM's list has them, but for nmi_window_exits and what the host demands. routes_beneath_:
+    // without the demands.
     std::array<Route, exit_reason_count> routes_ = routes;
+    std::array<Route, exit_reason_count> routes_beneath_ = routes;
+    Demands demands_;
+    bool has_demands_ = false;
+    std::uint32_t demanded_work_ = 0;  // detail::Work, of every L2
+    struct {
+        std::uint32_t exit_reason = 0;
+        bool pending = false;
+        bool l1_wants = false;
+    } hosts_exit_;
+    std::uint64_t l1_timer_ends_ = 0;    // of the L2 that runs, in units of the timer since the TSC was 0
     bool l1_state_known_ = false;        // vmcs01's rarely changing guest state equals ...
     const Slot* l1_state_of_ = nullptr;  // ... this VMCS's host state
     bool shadowing_ = false;             // VMCS shadowing is in use for L1
@@ -512,3 +575,5 @@ private:
 #include "exit/events.hpp"
 // -
 #include "exit/exit.hpp"
+// -
+#include "exit/hosts_exit.hpp"

@@ -1,17 +1,18 @@
-// vmcs02's controls: L1's, with what its host needs of every L2 besides. Pure: a function of two sets of
-// controls.
+// vmcs02's controls: L1's, with what its host needs of every L2 besides, and what it demands. Pure: a
+// function of sets of controls.
 #pragma once
 
 #include <cstdint>
 
 #include "../../vmx/controls.hpp"
 #include "../../vmx/field.hpp"
+#include "../demands.hpp"
 #include "../vmcs/vmcs12.hpp"
 
 namespace flatback::nested {
 
-// What the host wants of an L2 whatever L1 asked for. L0 intercepts nothing of L2's for itself but MSRs, EPT
-// violations and the few ports that a host may keep: every device is L1's, and so is every interrupt.
+// What the engine's host needs of every L2, whatever L1 asked for: MSRs, EPT violations and the few ports
+// that a host may keep exit. What it wants besides it demands (nested/demands.hpp).
 struct HostControls {
     std::uint32_t pin_based = 0;
     std::uint32_t primary = vmx::primary::activate_secondary_controls;
@@ -50,8 +51,10 @@ struct ComposedControls {
                : 0;
 }
 
-// vmcs12: with the newest values, and found good.
-[[nodiscard]] constexpr ComposedControls compose(const Vmcs12& vmcs12, const HostControls& host) {
+// vmcs12: with the newest values, and found good. Without demands. (Inlined, as an entry with other controls
+// waits for it.)
+[[nodiscard, gnu::always_inline]] constexpr ComposedControls compose(const Vmcs12& vmcs12,
+                                                                     const HostControls& host) {
     namespace field = vmx::field;
     ComposedControls composed;
     const std::uint32_t secondary12 = secondary_controls_of(vmcs12);
@@ -71,6 +74,78 @@ struct ComposedControls {
     composed.cr4_guest_host_mask = mask12 | host.hidden_cr4;
     composed.cr4_read_shadow = vmcs12.get(field::cr4_read_shadow) & ~(host.hidden_cr4 & ~mask12);
     return composed;
+}
+
+// The same with the host's demands, which the processor can meet.
+[[nodiscard]] constexpr ComposedControls with_demands(ComposedControls composed, const Demands& demands) {
+    namespace exit = vmx::exit_control;
+    namespace primary = vmx::primary;
+    if (demands.external_interrupts) {
+        composed.pin_based |= vmx::pin::external_interrupt_exiting;
+        composed.exit &= ~exit::acknowledge_interrupt_on_exit;
+        if (demands.acknowledge_interrupts) composed.exit |= exit::acknowledge_interrupt_on_exit;
+    }
+    if (demands.nmis) composed.pin_based |= vmx::pin::nmi_exiting | vmx::pin::virtual_nmis;
+    if (demands.turn_ends) {
+        composed.pin_based |= vmx::pin::activate_vmx_preemption_timer;
+        composed.exit |= exit::save_vmx_preemption_timer_value;
+    }
+    std::uint32_t instructions = demands.instructions;
+    // CR8 is L1's memory then, and no TPR.
+    if ((composed.primary & primary::use_tpr_shadow) != 0)
+        instructions &= ~(primary::cr8_load_exiting | primary::cr8_store_exiting);
+    // Where each PAUSE exits the processor counts no loops (SDM 3C 26.1.3).
+    if ((composed.secondary & vmx::secondary::pause_loop_exiting) != 0)
+        instructions &= ~primary::pause_exiting;
+    composed.primary |= instructions;
+    // The bitmaps would come before it (SDM 3C table 25-6).
+    if (demands.all_ports)
+        composed.primary = (composed.primary | primary::unconditional_io_exiting) & ~primary::use_io_bitmaps;
+    if (demands.tsc_offset != 0) composed.primary |= primary::use_tsc_offsetting;
+    return composed;
+}
+
+// Of the fields that vmcs02 has as L1 wrote them: what it has with the host's demands.
+struct DemandedFields {
+    std::uint32_t exception_bitmap = 0;
+    std::uint32_t page_fault_error_code_mask = 0;
+    std::uint32_t page_fault_error_code_match = 0;
+    std::uint32_t cr3_target_count = 0;
+    std::uint64_t tsc_offset = 0;
+
+    friend constexpr bool operator==(const DemandedFields&, const DemandedFields&) = default;
+};
+
+inline constexpr FieldSet demanded_fields = FieldSet::of(
+    vmx::field::exception_bitmap, vmx::field::page_fault_error_code_mask,
+    vmx::field::page_fault_error_code_match, vmx::field::cr3_target_count, vmx::field::tsc_offset);
+
+[[nodiscard]] constexpr bool changes_fields(const Demands& demands) {
+    return demands.exceptions != 0 || demands.tsc_offset != 0 ||
+           (demands.instructions & vmx::primary::cr3_load_exiting) != 0;
+}
+
+// most_cr3_targets: of the processor (SDM 3D A.6).
+[[nodiscard]] constexpr DemandedFields fields_with_demands(const Vmcs12& vmcs12, const Demands& demands,
+                                                           std::uint32_t most_cr3_targets) {
+    namespace field = vmx::field;
+    DemandedFields fields{.exception_bitmap = vmcs12.get(field::exception_bitmap) | demands.exceptions,
+                          .page_fault_error_code_mask = vmcs12.get(field::page_fault_error_code_mask),
+                          .page_fault_error_code_match = vmcs12.get(field::page_fault_error_code_match),
+                          .cr3_target_count = vmcs12.get(field::cr3_target_count),
+                          .tsc_offset = demands.tsc_offset};
+    constexpr std::uint32_t page_fault = 1U << static_cast<unsigned>(x86::Vector::page_fault);
+    // Every one matches then (SDM 3C 25.6.3); which of them L1 wants, routing tells.
+    if ((demands.exceptions & page_fault) != 0)
+        fields.page_fault_error_code_mask = fields.page_fault_error_code_match = 0;
+    // Too many stay, for the processor to refuse.
+    if ((demands.instructions & vmx::primary::cr3_load_exiting) != 0 &&
+        fields.cr3_target_count <= most_cr3_targets)
+        fields.cr3_target_count = 0;
+    if ((vmcs12.get(field::primary_processor_based_vm_execution_controls) &
+         vmx::primary::use_tsc_offsetting) != 0)
+        fields.tsc_offset += vmcs12.get(field::tsc_offset);
+    return fields;
 }
 
 }  // namespace flatback::nested

@@ -68,10 +68,8 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     const auto no_virtual_apic = port_.allocate_page();
     if (!no_virtual_apic) port_.fatal("no memory for the page that stands for a virtual APIC");
     no_virtual_apic_ = *no_virtual_apic;
-    if (io_bitmaps_.keeps_ports())
-        routes_[static_cast<std::size_t>(vmx::ExitReason::io_instruction)] = Route::by_io_bitmap;
-    if (configuration_.host_takes_nmis)
-        routes_[static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi)] = Route::by_nmi_window;
+    if (io_bitmaps_.keeps_ports()) set_route(vmx::ExitReason::io_instruction, Route::by_io_bitmap);
+    if (configuration_.host_takes_nmis) set_route(vmx::ExitReason::exception_or_nmi, Route::by_nmi_window);
 }
 
 namespace detail {
@@ -95,6 +93,8 @@ enum Work : std::uint32_t {
     saves_timer = 1U << 15,      // the exit leaves its value where L1's VMREAD finds it
     no_virtual_apic = 1U << 16,  // L1's address leads to no memory
     io_bitmaps = 1U << 17,       // to be merged, and not with every stale MSR bitmap
+    demanded = 1U << 18,         // the host's demands change fields that are otherwise L1's
+    shared_timer = 1U << 19,     // the host ends turns by the preemption timer
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
@@ -301,12 +301,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
     fetch(slot, detail::index_of(field::vm_entry_controls.encoding));
-    const ComposedControls composed = compose(
-        vmcs12,
-        {.pin_based = configuration_.host_takes_nmis ? vmx::pin::nmi_exiting | vmx::pin::virtual_nmis : 0,
-         .secondary = capabilities_.l0_secondary,
-         .hidden_cr4 = capabilities_.unpromised_cr4,
-         .keeps_ports = io_bitmaps_.keeps_ports()});
+    const ComposedControls composed = compose(vmcs12, host_controls());
     slot.l1_uses_vpid = composed.l1_uses_vpid;
     slot.l1_uses_ept = composed.l1_uses_ept;
     put(field::pin_based_vm_execution_controls, composed.pin_based);
@@ -324,7 +319,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     put(field::cr4_guest_host_mask, composed.cr4_guest_host_mask);
     put(field::cr4_read_shadow, composed.cr4_read_shadow);
 
-    slot.work = detail::work_of(vmcs12);
+    slot.work = detail::work_of(vmcs12) | demanded_work_;
     put_page_addresses(slot);
     // Of what exits did not save, L1's word is the newest; vmcs02 has another.
     slot.newest.not_saved().for_each([&](std::size_t index) {
@@ -334,6 +329,8 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     const FieldSet not_saved = detail::not_saved_at_exit(vmcs12);
     not_saved.for_each([&](std::size_t index) { fetch(slot, index); });
     slot.newest.leave_out(not_saved);
+    if (has_demands_) [[unlikely]]
+        put_demanded_controls(slot);
 }
 
 // Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing. vmcs02
@@ -454,12 +451,14 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
             pdptes_are_good = load_pdptes(get(field::guest_cr3));
         }
     }
-    if ((work & (rewrite_timer | no_virtual_apic | io_bitmaps)) != 0) {
+    if ((work & (rewrite_timer | no_virtual_apic | io_bitmaps | demanded | shared_timer)) != 0) {
         if ((work & io_bitmaps) != 0 && !io_bitmaps_.is_current(slot.io_bitmaps, msr_bitmaps_))
             static_cast<void>(io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_));
         if ((work & rewrite_timer) != 0)
             put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
         if ((work & no_virtual_apic) != 0) std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);
+        if ((work & demanded) != 0) put_demanded_fields(slot);
+        if ((work & shared_timer) != 0) start_shared_timer(slot);
     }
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
     // What the link pointer names may change without L1's writing the field.

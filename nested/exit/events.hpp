@@ -106,9 +106,25 @@ Entry NestedVcpu<P>::pass_exception_on() {
     // The processor has dropped what it had cached for the address, but CR2 it did not write (SDM 3C 28.1).
     if (fault.vector == static_cast<std::uint8_t>(x86::Vector::page_fault))
         port_.set_cr2(get(field::exit_qualification));
-    const bool given = give_fault(fault);
+    constexpr auto reason = vmx::ExitReason::exception_or_nmi;
+    const vmx::InterruptionInformation delivering{get(field::idt_vectoring_information)};
+    if (in_l2_ && combine(delivering, fault.vector) == Combined::double_fault) {
+        const Fault double_fault = detail::with_code(x86::Vector::double_fault);
+        if ((current_->vmcs12.get(field::exception_bitmap) >> double_fault.vector & 1) != 0) {
+            // SDM 3C 28.2.4: no exit during the delivery of an event.
+            drop_single_step();
+            return reflect_made(*current_, reason, exception_for(double_fault), 0, {});
+        }
+    }
+    // INT3 and INTO are traps, behind which their handler returns: nothing of the guest's is to be repeated.
+    const bool is_fault = met.type() == vmx::InterruptionType::hardware_exception;
+    const bool given = !is_fault || give_fault(fault);
+    if (!is_fault) {
+        put(field::vm_entry_interruption_information,
+            met.value & ~vmx::InterruptionInformation::entry_reserved_bits);
+        put_event_field(field::vm_entry_instruction_length, get(field::vm_exit_instruction_length));
+    }
     if (in_l2_) {
-        constexpr auto reason = vmx::ExitReason::exception_or_nmi;
         if (given) return reenter_l2(*current_, static_cast<std::size_t>(reason));
         return reflect_made(*current_, vmx::ExitReason::triple_fault, {}, 0, {});
     }
@@ -222,7 +238,7 @@ void NestedVcpu<P>::open_nmi_window(NmiWindow window) {
     const std::uint32_t pin = get(field::pin_based_vm_execution_controls);
     const std::uint32_t primary = get(field::primary_processor_based_vm_execution_controls);
     nmi_window_ = {.open = true, .vmcs = current_vmcs(), .pin_based = pin, .primary = primary};
-    for (const auto exit : nmi_window_exits) routes_[static_cast<std::size_t>(exit)] = Route::by_nmi_window;
+    for (const auto exit : nmi_window_exits) set_route(exit, Route::by_nmi_window);
     if (window == NmiWindow::interrupts) {
         put(field::primary_processor_based_vm_execution_controls,
             primary | vmx::primary::interrupt_window_exiting);
@@ -238,9 +254,8 @@ void NestedVcpu<P>::close_nmi_window() {
     if (!nmi_window_.open) return;
     nmi_window_.open = false;
     for (const auto exit : nmi_window_exits) {
-        const bool host_takes_it =
-            configuration_.host_takes_nmis && exit == vmx::ExitReason::exception_or_nmi;
-        routes_[static_cast<std::size_t>(exit)] = host_takes_it ? Route::by_nmi_window : Route::to_l1;
+        const bool host_takes_it = host_takes_nmis() && exit == vmx::ExitReason::exception_or_nmi;
+        set_route(exit, host_takes_it ? Route::by_nmi_window : Route::to_l1);
     }
     const bool is_current = nmi_window_.vmcs == current_vmcs();
     if (!is_current) load(nmi_window_.vmcs);

@@ -40,11 +40,18 @@ template <Port P>
     slot.vmcs02.launched = true;
     const auto basic = static_cast<std::size_t>(field.basic());
     // SEAMCALL and TDCALL exit unasked where the processor has TDX, and L0 does not know their reasons.
-    const Route route = basic < exit_reason_count ? routes_[basic] : Route::not_there;
+    Route route = basic < exit_reason_count ? routes_[basic] : Route::not_there;
     const std::uint32_t exit_reason = field.value;
+    if (route == Route::to_host_first) {
+        if (field.basic() == vmx::ExitReason::vmx_preemption_timer_expired)
+            return handle_shared_timer(slot, exit_reason);
+        if (is_the_hosts(slot, field.basic())) return offer_to_host(slot, exit_reason);
+        route = routes_beneath_[basic];
+    }
     switch (route) {
         case Route::to_l1:
         case Route::by_ept12:
+        case Route::to_host_first:
             break;
         case Route::by_msr_bitmap: {
             const bool write = field.basic() == vmx::ExitReason::wrmsr;
@@ -205,7 +212,7 @@ bool NestedVcpu<P>::is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason
     }
     const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
     if (!event.is_valid() || event.type() != vmx::InterruptionType::nmi) return false;
-    if (!configuration_.host_takes_nmis &&
+    if (!host_takes_nmis() &&
         (slot.vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0) {
         return false;
     }
@@ -244,17 +251,7 @@ bool NestedVcpu<P>::l1_wants_msr(Slot& slot, std::uint32_t msr, bool write) {
 
 template <Port P>
 bool NestedVcpu<P>::l1_wants_io(const Slot& slot, vmx::IoAccess access) {
-    namespace field = vmx::field;
-    if (!io_bitmaps_.keeps(access)) return true;
-    const std::uint32_t primary12 = slot.vmcs12.get(field::primary_processor_based_vm_execution_controls);
-    if ((primary12 & vmx::primary::use_io_bitmaps) == 0)
-        return (primary12 & vmx::primary::unconditional_io_exiting) != 0;
-    return io_bitmaps_have(
-        [&](std::uint32_t half) {
-            return port_.l1_page(x86::Gpa<x86::L1>{
-                slot.vmcs12.get(half == 0 ? field::address_of_io_bitmap_a : field::address_of_io_bitmap_b)});
-        },
-        access);
+    return !io_bitmaps_.keeps(access) || l1_asked_for_io(slot, access);
 }
 
 template <Port P>
@@ -337,8 +334,14 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_
                basic == vmx::ExitReason::control_register_access) {
         note_now(field::guest_linear_address);  // of a string, or of LMSW's operand
     }
-    if ((slot.work & detail::saves_timer) != 0) [[unlikely]]
-        note_now(field::vmx_preemption_timer_value);
+    if ((slot.work & detail::saves_timer) != 0) [[unlikely]] {
+        if ((slot.work & detail::shared_timer) == 0) {
+            note_now(field::vmx_preemption_timer_value);
+        } else {
+            note(field::vmx_preemption_timer_value.encoding, l1_timer_left());
+            slot.newest.is_in_vmcs12(detail::index_of(field::vmx_preemption_timer_value.encoding));
+        }
+    }
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.
     const std::uint32_t injected = vmcs12.get(field::vm_entry_interruption_information);
     note(field::vm_entry_interruption_information.encoding,

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <array>
+
 #include "nested/capabilities.hpp"
+#include "nested/demands.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 
 namespace flatback::nested_test {
@@ -98,6 +101,189 @@ RC_GTEST_FIXTURE_PROP(Compose, ShowsL2ItsCr4AsL1WantsAndHidesTheRest, (std::uint
     RC_ASSERT((seen & host.hidden_cr4 & ~mask12) == 0U);
     const std::uint64_t others = ~mask12 & ~host.hidden_cr4;
     RC_ASSERT((seen & others) == (real & others));
+}
+
+// --- with the host's demands ---
+
+nested::Demands any_demands() {
+    const auto yes = [] { return *rc::gen::arbitrary<bool>(); };
+    nested::Demands demands;
+    demands.external_interrupts = yes();
+    demands.acknowledge_interrupts = demands.external_interrupts && yes();
+    demands.nmis = yes();
+    demands.instructions = *rc::gen::arbitrary<std::uint32_t>() & nested::demandable::instructions;
+    demands.exceptions = *rc::gen::arbitrary<std::uint32_t>() & nested::demandable::exceptions;
+    demands.all_ports = yes();
+    demands.kept_ports = yes();
+    if (yes()) demands.tsc_offset = *rc::gen::arbitrary<std::uint64_t>();
+    if (yes()) demands.turn_ends = *rc::gen::arbitrary<std::uint64_t>();
+    return demands;
+}
+
+RC_GTEST_FIXTURE_PROP(Compose, GivesWhatTheProcessorAllowsWithAnyDemands, ()) {
+    const nested::Demands demands = any_demands();
+    RC_ASSERT(can_meet(demands, capabilities));
+    const ComposedControls composed = with_demands(compose(any_good_controls(capabilities), host), demands);
+    const vmx::Capabilities hardware = processor();
+    RC_ASSERT(hardware.pin_based.permits(composed.pin_based));
+    RC_ASSERT(hardware.primary_processor_based.permits(composed.primary));
+    RC_ASSERT(hardware.vm_exit.permits(composed.exit));
+}
+
+// What the SDM couples (SDM 3C 27.2.1.1, 27.2.1.2), where L1's controls keep to it.
+RC_GTEST_FIXTURE_PROP(Compose, KeepsToWhatOneControlAsksOfAnotherWithAnyDemands, ()) {
+    Vmcs12 vmcs12 = any_good_controls(capabilities);
+    std::uint32_t pin12 = vmcs12.get(field::pin_based_vm_execution_controls);
+    if ((pin12 & vmx::pin::nmi_exiting) == 0) pin12 &= ~vmx::pin::virtual_nmis;
+    vmcs12.set(field::pin_based_vm_execution_controls, pin12);
+    if ((pin12 & vmx::pin::virtual_nmis) == 0) {
+        vmcs12.set(field::primary_processor_based_vm_execution_controls,
+                   vmcs12.get(field::primary_processor_based_vm_execution_controls) &
+                       ~vmx::primary::nmi_window_exiting);
+    }
+    const ComposedControls composed = with_demands(compose(vmcs12, host), any_demands());
+    const auto pin = [&](std::uint32_t bit) { return (composed.pin_based & bit) != 0; };
+    RC_ASSERT(!pin(vmx::pin::virtual_nmis) || pin(vmx::pin::nmi_exiting));
+    RC_ASSERT((composed.primary & vmx::primary::nmi_window_exiting) == 0U || pin(vmx::pin::virtual_nmis));
+    // L0 tells by it how much of L1's timer is left.
+    RC_ASSERT(!pin(vmx::pin::activate_vmx_preemption_timer) ||
+              (composed.exit & vmx::exit_control::save_vmx_preemption_timer_value) != 0U);
+}
+
+// Event by event: L2 exits where L1 or its host wants it, and nowhere else.
+RC_GTEST_FIXTURE_PROP(Compose, ExitsWhereEitherWantsItAndNowhereElse, ()) {
+    const Vmcs12 vmcs12 = any_good_controls(capabilities);
+    const nested::Demands demands = any_demands();
+    const HostControls plain_host{.hidden_cr4 = host.hidden_cr4, .keeps_ports = demands.kept_ports};
+    const ComposedControls composed = with_demands(compose(vmcs12, plain_host), demands);
+    const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
+    const std::uint32_t pin12 = vmcs12.get(field::pin_based_vm_execution_controls);
+    const std::uint32_t secondary12 = nested::secondary_controls_of(vmcs12);
+
+    const auto both = [](std::uint32_t l1s, bool hosts, std::uint32_t bit) {
+        return (l1s & bit) != 0 || hosts;
+    };
+    const auto has = [](std::uint32_t controls, std::uint32_t bit) { return (controls & bit) != 0; };
+    using namespace vmx;
+    RC_ASSERT(has(composed.pin_based, pin::external_interrupt_exiting) ==
+              both(pin12, demands.external_interrupts, pin::external_interrupt_exiting));
+    RC_ASSERT(has(composed.pin_based, pin::nmi_exiting) == both(pin12, demands.nmis, pin::nmi_exiting));
+    RC_ASSERT(has(composed.pin_based, pin::activate_vmx_preemption_timer) ==
+              both(pin12, demands.turn_ends.has_value(), pin::activate_vmx_preemption_timer));
+    const bool l1_acknowledges =
+        has(vmcs12.get(field::vm_exit_controls), exit_control::acknowledge_interrupt_on_exit);
+    RC_ASSERT(has(composed.exit, exit_control::acknowledge_interrupt_on_exit) ==
+              (demands.external_interrupts ? demands.acknowledge_interrupts : l1_acknowledges));
+
+    for (const std::uint32_t control :
+         {primary::hlt_exiting, primary::invlpg_exiting, primary::mwait_exiting, primary::rdpmc_exiting,
+          primary::rdtsc_exiting, primary::cr3_load_exiting, primary::cr3_store_exiting,
+          primary::mov_dr_exiting, primary::monitor_exiting}) {
+        RC_ASSERT(has(composed.primary, control) ==
+                  both(primary12, has(demands.instructions, control), control));
+    }
+    const bool is_shadow = has(primary12, primary::use_tpr_shadow);
+    for (const std::uint32_t control : {primary::cr8_load_exiting, primary::cr8_store_exiting}) {
+        RC_ASSERT(has(composed.primary, control) ==
+                  both(primary12, !is_shadow && has(demands.instructions, control), control));
+    }
+    const bool counts_loops = has(secondary12, secondary::pause_loop_exiting);
+    RC_ASSERT(has(composed.primary, primary::pause_exiting) ==
+              both(primary12, !counts_loops && has(demands.instructions, primary::pause_exiting),
+                   primary::pause_exiting));
+    // What no demand is about is as without.
+    constexpr std::uint32_t others = ~(nested::demandable::instructions | primary::use_tsc_offsetting |
+                                       primary::unconditional_io_exiting | primary::use_io_bitmaps);
+    RC_ASSERT((composed.primary & others) == ((primary12 | primary::activate_secondary_controls) & others));
+}
+
+// By the SDM's table of I/O instructions (SDM 3C 26.1.3, table 25-6), for a port that L1's bitmaps have or
+// not, and that the host keeps or not.
+RC_GTEST_FIXTURE_PROP(Compose, MakesIoExitWhereEitherWantsIt, (bool in_l1s_bitmap, bool kept)) {
+    const Vmcs12 vmcs12 = any_good_controls(capabilities);
+    nested::Demands demands = any_demands();
+    const HostControls plain_host{.hidden_cr4 = host.hidden_cr4, .keeps_ports = true};
+    const ComposedControls composed = with_demands(compose(vmcs12, plain_host), demands);
+    const auto exits = [](std::uint32_t controls, bool in_bitmap) {
+        if ((controls & vmx::primary::use_io_bitmaps) != 0) return in_bitmap;
+        return (controls & vmx::primary::unconditional_io_exiting) != 0;
+    };
+    const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
+    const bool l1_wants = exits(primary12, in_l1s_bitmap);
+    // As vmcs02's bitmaps are: L1's with the host's bits, or the host's where L1 uses none.
+    const bool l1_uses_bitmaps = (primary12 & vmx::primary::use_io_bitmaps) != 0;
+    const bool merged = (l1_uses_bitmaps && in_l1s_bitmap) || kept;
+    RC_ASSERT(exits(composed.primary, merged) == (l1_wants || kept || demands.all_ports));
+}
+
+// SDM 3C 25.6.3, for an error code of a page fault and for every other exception.
+RC_GTEST_FIXTURE_PROP(Compose, MakesExceptionsExitWhereEitherWantsThem, (std::uint32_t error_code)) {
+    Vmcs12 vmcs12 = any_good_controls(capabilities);
+    vmcs12.set(field::exception_bitmap, *rc::gen::arbitrary<std::uint32_t>());
+    vmcs12.set(field::page_fault_error_code_mask, *rc::gen::arbitrary<std::uint32_t>() & 0x1f);
+    vmcs12.set(field::page_fault_error_code_match, *rc::gen::arbitrary<std::uint32_t>() & 0x1f);
+    const nested::Demands demands = any_demands();
+    const nested::DemandedFields fields = fields_with_demands(vmcs12, demands, 4);
+    const auto exits = [&](std::uint32_t bitmap, std::uint32_t mask, std::uint32_t match, unsigned vector) {
+        const bool set = (bitmap >> vector & 1) != 0;
+        return vector == 14 ? set == ((error_code & mask) == match) : set;
+    };
+    for (unsigned vector = 0; vector < 32; ++vector) {
+        const bool l1_wants =
+            exits(vmcs12.get(field::exception_bitmap), vmcs12.get(field::page_fault_error_code_mask),
+                  vmcs12.get(field::page_fault_error_code_match), vector);
+        const bool hosts = (demands.exceptions >> vector & 1) != 0;
+        RC_ASSERT(exits(fields.exception_bitmap, fields.page_fault_error_code_mask,
+                        fields.page_fault_error_code_match, vector) == (l1_wants || hosts));
+    }
+}
+
+// SDM 3C 26.3: RDTSC without an exit.
+RC_GTEST_FIXTURE_PROP(Compose, AddsBothOffsetsOfTheTimeStampCounter, (std::uint64_t counter)) {
+    Vmcs12 vmcs12 = any_good_controls(capabilities);
+    vmcs12.set(field::tsc_offset, *rc::gen::arbitrary<std::uint64_t>());
+    const nested::Demands demands = any_demands();
+    const ComposedControls composed = with_demands(compose(vmcs12, host), demands);
+    const nested::DemandedFields fields = fields_with_demands(vmcs12, demands, 4);
+    const auto read = [](std::uint32_t controls, std::uint64_t offset, std::uint64_t from) {
+        return from + ((controls & vmx::primary::use_tsc_offsetting) != 0 ? offset : 0);
+    };
+    const std::uint64_t l1s = counter + demands.tsc_offset;
+    const std::uint64_t l2s = read(vmcs12.get(field::primary_processor_based_vm_execution_controls),
+                                   vmcs12.get(field::tsc_offset), l1s);
+    RC_ASSERT(read(composed.primary, fields.tsc_offset, counter) == l2s);
+}
+
+RC_GTEST_FIXTURE_PROP(Compose, LeavesNoCr3TargetWhereTheHostWantsEachLoad, ()) {
+    Vmcs12 vmcs12 = any_good_controls(capabilities);
+    vmcs12.set(field::cr3_target_count, *rc::gen::inRange(0U, 9U));
+    const nested::Demands demands = any_demands();
+    const bool wanted = (demands.instructions & vmx::primary::cr3_load_exiting) != 0 &&
+                        vmcs12.get(field::cr3_target_count) <= 4;  // else the processor refuses them
+    RC_ASSERT(fields_with_demands(vmcs12, demands, 4).cr3_target_count ==
+              (wanted ? 0U : vmcs12.get(field::cr3_target_count)));
+}
+
+TEST_F(Compose, WithoutDemandsChangesNothing) {
+    const ComposedControls composed = compose(Vmcs12{}, host);
+    EXPECT_EQ(with_demands(composed, {}), composed);
+    EXPECT_FALSE(nested::changes_fields({}));
+}
+
+TEST_F(Compose, RefusesDemandsThatThisProcessorOrTheEngineCannotMeet) {
+    const auto can = [&](const nested::Demands& demands) { return can_meet(demands, capabilities); };
+    EXPECT_TRUE(can({}));
+    EXPECT_FALSE(can({.acknowledge_interrupts = true})) << "of interrupts that are L1's";
+    EXPECT_FALSE(can({.instructions = vmx::primary::use_msr_bitmaps}));
+    for (const unsigned vector : {1U, 2U, 18U, 31U}) {
+        EXPECT_EQ(can({.exceptions = 1U << vector}), false) << vector;
+    }
+    vmx::Capabilities old = processor();
+    old.pin_based.allowed1 &= ~(vmx::pin::virtual_nmis | vmx::pin::activate_vmx_preemption_timer);
+    const auto promised = nested::make_capabilities(old, physical_width, /*offer_vpid=*/true);
+    EXPECT_FALSE(can_meet({.nmis = true}, promised));
+    EXPECT_FALSE(can_meet({.turn_ends = 0}, promised));
+    EXPECT_TRUE(can_meet({.external_interrupts = true}, promised));
 }
 
 }  // namespace

@@ -114,6 +114,7 @@ public:
     void return_nmi() { nmi_pending = true; }
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
+    std::uint64_t time_stamp_counter() const { return tsc; }
     tag::Cpu cpu() const { return tag::Cpu{physical_cpu}; }
     std::uint64_t debug_address(unsigned number) const { return debug_addresses.at(number); }
     std::uint32_t protection_key_rights() const { return pkru; }
@@ -149,6 +150,7 @@ public:
     std::array<std::uint64_t, 4> debug_addresses{};  // L1's DR0 to DR3
     std::uint32_t pkru = 0;
     unsigned physical_cpu = 0;
+    std::uint64_t tsc = 0;
     std::size_t page_limit = 100'000;
     std::size_t pages_looked_at = 0;  // how often page() was called: work that a guest makes L0 do
     unsigned block_shift = 30;        // the largest block of L1's memory that EPT01 maps in one piece

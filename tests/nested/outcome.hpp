@@ -20,6 +20,7 @@ struct Outcome {
         l2_runs,         // the processor is in L2
         begins_again,    // nothing happened yet: L1 executes it once more
         l1_sees_exit,    // L1 is at its host RIP with an exit of basic reason `number`
+        hosts_exit,      // an exit of L2's that the host asked for, and sees first
         lost,            // none of these: never right
     };
     Kind kind = Kind::lost;
@@ -32,6 +33,7 @@ struct Outcome {
 inline constexpr Outcome vm_succeed{Outcome::Kind::succeeded, 0, {}};
 inline constexpr Outcome vm_fail_invalid{Outcome::Kind::failed_invalid, 0, {}};
 inline constexpr Outcome l2_runs{Outcome::Kind::l2_runs, 0, {}};
+inline constexpr Outcome hosts_exit{Outcome::Kind::hosts_exit, 0, {}};
 
 constexpr Outcome vm_fail(std::uint32_t error) {
     return {Outcome::Kind::failed_valid, error, {}};
@@ -77,6 +79,9 @@ inline void PrintTo(const Outcome& outcome, std::ostream* out) {
         case Outcome::Kind::l1_sees_exit:
             *out << "L1 sees exit " << outcome.number << " ("
                  << name_of(static_cast<vmx::ExitReason>(outcome.number)) << ")";
+            return;
+        case Outcome::Kind::hosts_exit:
+            *out << "the host's exit";
             return;
         case Outcome::Kind::lost:
             *out << "lost";

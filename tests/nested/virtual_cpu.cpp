@@ -178,6 +178,11 @@ void VirtualCpu::write_raw(std::uint32_t encoding, std::uint64_t value) {
 Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
     // An entry may fail, which the engine hears of; then it has made L1 current.
     for (unsigned attempt = 0; attempt < 3; ++attempt) {
+        if (entry == nested::Entry::the_hosts) {
+            EXPECT_TRUE(in_l2());
+            EXPECT_EQ(port.current(), vmcs02_);
+            return hosts_exit;
+        }
         if (port.nmi_pending) {
             port.nmi_pending = false;
             if (!engine_->deliver_nmi(entry)) port.nmi_pending = true;
@@ -376,6 +381,16 @@ Outcome VirtualCpu::l2_exits(const L2Exit& exit) {
 Outcome VirtualCpu::l2_meets_exception_for_the_host(const L2Exit& exit) {
     put_exit(exit);
     return settle(engine_->pass_exception_on(), 0);
+}
+
+Outcome VirtualCpu::resume() {
+    return settle(engine_->resume(), 0);
+}
+Outcome VirtualCpu::resume_behind_instruction() {
+    return settle(engine_->resume_behind_instruction(), 0);
+}
+Outcome VirtualCpu::resume_with_fault(const nested::Fault& fault) {
+    return settle(engine_->resume_with_fault(fault), 0);
 }
 
 Outcome VirtualCpu::l2_executes_cpuid() {

@@ -11,6 +11,8 @@
 
 #include "nested/capabilities.hpp"
 #include "nested/counters.hpp"
+#include "nested/demands.hpp"
+#include "nested/fault.hpp"
 #include "nested/port.hpp"
 #include "tag/vpid12_map.hpp"
 #include "tests/nested/fake_port.hpp"
@@ -149,6 +151,10 @@ public:
     Outcome l2_exits(const L2Exit& exit);
     // An exception that only the host asked for, and passes on.
     Outcome l2_meets_exception_for_the_host(const L2Exit& exit);
+    // The host goes on with its exit.
+    Outcome resume();
+    Outcome resume_behind_instruction();
+    Outcome resume_with_fault(const nested::Fault& fault);
     // An exit that L1 always sees.
     Outcome l2_executes_cpuid();
     struct Leaf {
@@ -164,6 +170,9 @@ public:
                        std::uint64_t qualification_bits = 0x180);
 
     // --- what the host hypervisor calls
+    [[nodiscard]] bool set_demands(const nested::Demands& demands);
+    [[nodiscard]] bool l1_wants_hosts_exit() const;
+    void l2_translations_changed();
     void prepare_first_entry();
     void prepare_reentry();
     [[nodiscard]] std::optional<std::uint64_t> l1_ept_pointer() const;

@@ -10,6 +10,15 @@ namespace flatback::nested_test {
 void VirtualCpu::prepare_first_entry() {
     engine_->prepare_first_entry();
 }
+bool VirtualCpu::set_demands(const nested::Demands& demands) {
+    return engine_->set_demands(demands);
+}
+bool VirtualCpu::l1_wants_hosts_exit() const {
+    return engine_->l1_wants_hosts_exit();
+}
+void VirtualCpu::l2_translations_changed() {
+    engine_->l2_translations_changed();
+}
 void VirtualCpu::prepare_reentry() {
     engine_->prepare_reentry();
 }

@@ -1,0 +1,472 @@
+// A host that wants something of L2 for itself: its exits come to it first, then to L1 where L1 asked for
+// them too, and L2 goes on as if there had been none.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+
+#include "nested/demands.hpp"
+#include "tests/nested/virtual_cpu.hpp"
+#include "vmx/controls.hpp"
+#include "vmx/exit_qualification.hpp"
+#include "vmx/interruption.hpp"
+
+namespace flatback::nested_test {
+namespace {
+
+using nested::Demands;
+using vmx::ControlRegisterAccess;
+using vmx::InterruptionInformation;
+using vmx::IoAccess;
+namespace primary = vmx::primary;
+
+constexpr std::uint64_t l2_rip = 0x40'0000;
+constexpr std::uint16_t kept = 0x1f7;
+
+class HostsExit : public ::testing::TestWithParam<bool> {
+protected:
+    HostsExit() {
+        l1.prepare();
+        l1.lower(field::primary_processor_based_vm_execution_controls, primary::hlt_exiting);
+        l1.lower(field::pin_based_vm_execution_controls, vmx::pin::nmi_exiting | vmx::pin::virtual_nmis);
+    }
+    void launch() {
+        ASSERT_EQ(l1.vmlaunch(), l2_runs);
+        l1.vmcs02().set(field::guest_rip, l2_rip);
+    }
+    void demand(const Demands& demands) { ASSERT_TRUE(l1.set_demands(demands)); }
+    Outcome executes(ExitReason reason, std::uint64_t qualification = 0) {
+        return l1.l2_exits({.reason = reason, .qualification = qualification, .instruction_length = 2});
+    }
+    std::uint64_t rip() { return l1.vmcs02().get(field::guest_rip); }
+
+    VirtualCpu l1{{.shadow_vmcs = GetParam(), .kept_ports = {kept}}};
+};
+INSTANTIATE_TEST_SUITE_P(, HostsExit, ::testing::Bool(),
+                         [](const auto& each) { return each.param ? "Shadowed" : "Plain"; });
+
+TEST_P(HostsExit, AnInstructionThatOnlyTheHostWantsIsNotL1s) {
+    demand({.instructions = primary::hlt_exiting});
+    launch();
+    EXPECT_NE(l1.vmcs02().get(field::primary_processor_based_vm_execution_controls) & primary::hlt_exiting,
+              0U);
+    ASSERT_EQ(executes(ExitReason::hlt), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(rip(), l2_rip + 2);
+    // Executed again, it exits again.
+    ASSERT_EQ(executes(ExitReason::hlt), hosts_exit);
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(rip(), l2_rip + 2);
+    EXPECT_EQ(l1.counters().exits_reflected, 0U);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::primary_processor_based_vm_execution_controls) & primary::hlt_exiting, 0U);
+}
+
+TEST_P(HostsExit, WhatBothWantL1SeesBehindTheHost) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::rdtsc_exiting);
+    demand({.instructions = primary::rdtsc_exiting});
+    launch();
+    ASSERT_EQ(executes(ExitReason::rdtsc), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::rdtsc));
+    EXPECT_EQ(l1.read(field::guest_rip), l2_rip);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    ASSERT_EQ(executes(ExitReason::rdtscp), hosts_exit);
+    EXPECT_EQ(l1.resume_behind_instruction(), l1_sees(ExitReason::rdtscp))
+        << "L1's is what the host did not do";
+    EXPECT_EQ(l1.read(field::guest_rip), l2_rip);
+}
+
+TEST_P(HostsExit, WhatOnlyL1WantsIsL1sAtOnce) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::invlpg_exiting);
+    demand({.external_interrupts = true, .instructions = primary::hlt_exiting, .exceptions = 1U << 6});
+    launch();
+    EXPECT_EQ(executes(ExitReason::invlpg), l1_sees(ExitReason::invlpg));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.write(field::exception_bitmap, 1U << 13);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::exception_bitmap), 1U << 13 | 1U << 6);
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi,
+                           .interruption =
+                               InterruptionInformation::exception(x86::Vector::general_protection).value}),
+              l1_sees(ExitReason::exception_or_nmi));
+    EXPECT_EQ(l1.read(field::exception_bitmap), 1U << 13);
+}
+
+TEST_P(HostsExit, AnInterruptIsTheHostsAloneAndL2GoesOnWhereItWas) {
+    l1.raise(field::pin_based_vm_execution_controls, vmx::pin::external_interrupt_exiting);
+    l1.raise(field::vm_exit_controls, vmx::exit_control::acknowledge_interrupt_on_exit);
+    demand({.external_interrupts = true});
+    launch();
+    EXPECT_EQ(l1.vmcs02().get(field::vm_exit_controls) & vmx::exit_control::acknowledge_interrupt_on_exit,
+              0U);
+    l1.vmcs02().set(field::guest_pending_debug_exceptions, vmx::pending_debug::single_step);
+    ASSERT_EQ(executes(ExitReason::external_interrupt), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(rip(), l2_rip);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_pending_debug_exceptions), vmx::pending_debug::single_step);
+    // Without the demand it is L1's as before.
+    ASSERT_TRUE(l1.set_demands({}));
+    EXPECT_NE(l1.vmcs02().get(field::vm_exit_controls) & vmx::exit_control::acknowledge_interrupt_on_exit,
+              0U);
+    EXPECT_EQ(executes(ExitReason::external_interrupt), l1_sees(ExitReason::external_interrupt));
+}
+
+TEST_P(HostsExit, AnExceptionIsPassedOnWithItsErrorCode) {
+    demand({.exceptions = 1U << 13});
+    launch();
+    const auto event = InterruptionInformation::exception(x86::Vector::general_protection);
+    ASSERT_EQ(l1.l2_exits(
+                  {.reason = ExitReason::exception_or_nmi, .interruption = event.value, .error_code = 0x58}),
+              hosts_exit);
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(l1.injected(), event.value);
+    EXPECT_EQ(l1.vmcs02().get(field::vm_entry_exception_error_code), 0x58U);
+}
+
+TEST_P(HostsExit, ASoftwareExceptionIsPassedOnAsOne) {
+    demand({.exceptions = 1U << 3});
+    launch();
+    const auto event = InterruptionInformation::exception(x86::Vector::breakpoint);
+    l1.vmcs02().set(field::guest_rflags, x86::rflags::fixed_one);
+    ASSERT_EQ(
+        l1.l2_exits(
+            {.reason = ExitReason::exception_or_nmi, .interruption = event.value, .instruction_length = 1}),
+        hosts_exit);
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(l1.injected(), event.value);
+    EXPECT_EQ(l1.vmcs02().get(field::vm_entry_instruction_length), 1U);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_rflags), x86::rflags::fixed_one) << "a trap leaves RF alone";
+}
+
+// SDM 3A table 6-5: the second of two contributory exceptions makes a double fault, which L1 may want.
+TEST_P(HostsExit, ADoubleFaultThatArisesSoIsL1sWhereItAskedForIt) {
+    l1.write(field::exception_bitmap, 1U << 8);
+    demand({.exceptions = 1U << 13});
+    launch();
+    const auto second = InterruptionInformation::exception(x86::Vector::general_protection);
+    const auto first = InterruptionInformation::exception(x86::Vector::segment_not_present);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi,
+                           .interruption = second.value,
+                           .error_code = 0x10,
+                           .vectoring = first.value,
+                           .vectoring_error_code = 0x20}),
+              hosts_exit);
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::exception_or_nmi));
+    EXPECT_EQ(l1.read(field::vm_exit_interruption_information),
+              InterruptionInformation::exception(x86::Vector::double_fault).value);
+    EXPECT_EQ(l1.read(field::vm_exit_interruption_error_code), 0U);
+    EXPECT_EQ(l1.read(field::idt_vectoring_information) & InterruptionInformation::valid_bit, 0U);
+}
+
+// SDM 3C 25.6.3: which page faults are L1's, by mask and match.
+TEST_P(HostsExit, OfPageFaultsL1SeesThoseThatItAskedFor) {
+    l1.write(field::exception_bitmap, 1U << 14);
+    l1.write(field::page_fault_error_code_mask, 1);
+    l1.write(field::page_fault_error_code_match, 1);
+    demand({.exceptions = 1U << 14});
+    launch();
+    EXPECT_EQ(l1.vmcs02().get(field::page_fault_error_code_mask), 0U);
+    EXPECT_EQ(l1.vmcs02().get(field::page_fault_error_code_match), 0U);
+    const auto event = InterruptionInformation::exception(x86::Vector::page_fault).value;
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi,
+                           .qualification = 0x1234'5000,
+                           .interruption = event,
+                           .error_code = 2}),
+              hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(l1.port.cr2, 0x1234'5000U);
+    EXPECT_EQ(l1.injected(), event);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi,
+                           .qualification = 0x1234'5000,
+                           .interruption = event,
+                           .error_code = 3}),
+              hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::exception_or_nmi));
+    // L1's masks count again where the host wants no page faults.
+    ASSERT_TRUE(l1.set_demands({}));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::page_fault_error_code_mask), 1U);
+}
+
+TEST_P(HostsExit, PortsAreL1sByItsBitmaps) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::use_io_bitmaps);
+    l1.write(field::address_of_io_bitmap_a, layout::io_bitmaps);
+    l1.write(field::address_of_io_bitmap_b, layout::io_bitmaps + 0x1000);
+    l1.port.memory.write<std::uint8_t>(layout::io_bitmaps + 0x3f8 / 8, 1);
+    demand({.all_ports = true});
+    launch();
+    const std::uint32_t controls = l1.vmcs02().get(field::primary_processor_based_vm_execution_controls);
+    EXPECT_EQ(controls & primary::use_io_bitmaps, 0U);
+    EXPECT_NE(controls & primary::unconditional_io_exiting, 0U);
+    ASSERT_EQ(executes(ExitReason::io_instruction, IoAccess{.port = 0x2f8}.encode()), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(rip(), l2_rip + 2);
+    ASSERT_EQ(executes(ExitReason::io_instruction, IoAccess{.port = 0x3f8}.encode()), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::io_instruction));
+}
+
+TEST_P(HostsExit, AKeptPortComesToTheHostWhereItDemandsThat) {
+    demand({.kept_ports = true});
+    launch();
+    ASSERT_EQ(executes(ExitReason::io_instruction, IoAccess{.port = kept}.encode()), hosts_exit);
+    EXPECT_EQ(l1.port.io_handled, 0U);
+    EXPECT_EQ(l1.resume_with_fault({.vector = 13, .has_error_code = true}), l2_runs);
+    EXPECT_EQ(l1.injected(), InterruptionInformation::exception(x86::Vector::general_protection).value);
+    EXPECT_EQ(rip(), l2_rip);
+    ASSERT_TRUE(l1.set_demands({}));
+    EXPECT_EQ(executes(ExitReason::io_instruction, IoAccess{.port = kept}.encode()), l2_runs);
+    EXPECT_EQ(l1.port.io_handled, 1U);
+}
+
+TEST_P(HostsExit, AFaultOfTheHostsIsL1sExitWhereItWantsTheException) {
+    l1.write(field::exception_bitmap, 1U << 13);
+    demand({.all_ports = true});
+    launch();
+    ASSERT_EQ(executes(ExitReason::io_instruction, IoAccess{.port = 0x2f8}.encode()), hosts_exit);
+    EXPECT_EQ(l1.resume_with_fault({.vector = 13, .has_error_code = true}),
+              l1_sees(ExitReason::exception_or_nmi));
+}
+
+TEST_P(HostsExit, LoadsOfCr3AreL1sButForItsTargets) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::cr3_load_exiting);
+    l1.write(field::cr3_target_count, 2);
+    l1.write(field::cr3_target_value_1, 0x7000);
+    demand({.instructions = primary::cr3_load_exiting});
+    launch();
+    EXPECT_EQ(l1.vmcs02().get(field::cr3_target_count), 0U);
+    const std::uint64_t load = ControlRegisterAccess{.control_register = 3, .general_register = 1}.encode();
+    l1.port.registers[1] = 0x7000;
+    ASSERT_EQ(executes(ExitReason::control_register_access, load), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    l1.port.registers[1] = 0x8000;
+    ASSERT_EQ(executes(ExitReason::control_register_access, load), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::control_register_access));
+    EXPECT_EQ(l1.read(field::cr3_target_count), 2U);
+    ASSERT_TRUE(l1.set_demands({}));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::cr3_target_count), 2U);
+}
+
+TEST_P(HostsExit, OtherControlRegistersAreNoneOfTheHosts) {
+    l1.write(field::cr0_guest_host_mask, 8);
+    demand({.instructions = primary::cr3_load_exiting | primary::cr8_load_exiting});
+    launch();
+    const std::uint64_t cr0 = ControlRegisterAccess{.control_register = 0}.encode();
+    EXPECT_EQ(executes(ExitReason::control_register_access, cr0),
+              l1_sees(ExitReason::control_register_access));
+}
+
+TEST_P(HostsExit, BothOffsetsOfTheTimeStampCounterAreL2s) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::use_tsc_offsetting);
+    l1.write(field::tsc_offset, 0x1000);
+    demand({.tsc_offset = 0x70'0000});
+    launch();
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x70'1000U);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::tsc_offset), 0x1000U);
+    l1.write(field::tsc_offset, 0x2000);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x70'2000U) << "L1 has written its own meanwhile";
+    ASSERT_TRUE(l1.set_demands({}));
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x2000U) << "at once, while L2 is current";
+}
+
+TEST_P(HostsExit, DemandsCountForEveryVmcsAndForLaterOnes) {
+    launch();
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    demand({.instructions = primary::hlt_exiting, .exceptions = 1U << 6});
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    ASSERT_EQ(executes(ExitReason::hlt), hosts_exit);
+    ASSERT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.make_vmcs(1);
+    l1.lower(field::primary_processor_based_vm_execution_controls, primary::hlt_exiting);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::exception_bitmap) & 1U << 6, 1U << 6);
+    ASSERT_EQ(executes(ExitReason::hlt), hosts_exit);
+    ASSERT_EQ(l1.resume_behind_instruction(), l2_runs);
+    demand({});
+    EXPECT_EQ(l1.vmcs02().get(field::exception_bitmap) & 1U << 6, 0U);
+    EXPECT_EQ(l1.vmcs02().get(field::primary_processor_based_vm_execution_controls) & primary::hlt_exiting,
+              0U);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::exception_bitmap) & 1U << 6, 0U) << "of a VMCS that was not current";
+}
+
+// L1's interrupt window opens without its controls being composed anew.
+TEST_P(HostsExit, L1sInterruptWindowOpensBesideTheDemands) {
+    demand({.instructions = primary::hlt_exiting});
+    launch();
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::interrupt_window_exiting);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    const std::uint32_t controls = l1.vmcs02().get(field::primary_processor_based_vm_execution_controls);
+    EXPECT_EQ(controls & (primary::hlt_exiting | primary::interrupt_window_exiting),
+              primary::hlt_exiting | primary::interrupt_window_exiting);
+}
+
+TEST_P(HostsExit, AnNmiGoesToTheHostForAsLongAsItDemandsIt) {
+    demand({.nmis = true});
+    launch();
+    EXPECT_EQ(l1.vmcs02().get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting,
+              vmx::pin::nmi_exiting);
+    // The host gives it back to the guest at once.
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi,
+                           .interruption = InterruptionInformation::nmi().value}),
+              l2_runs);
+    EXPECT_EQ(l1.nmis_in_l2, 1U);
+    demand({});
+    EXPECT_EQ(l1.vmcs02().get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting, 0U);
+}
+
+TEST_P(HostsExit, TranslationsThatTheHostDroppedForL2AreFlushed) {
+    l1.use_vpid(7);
+    demand({.instructions = primary::cr3_load_exiting});
+    launch();
+    ASSERT_EQ(
+        executes(ExitReason::control_register_access, ControlRegisterAccess{.control_register = 3}.encode()),
+        hosts_exit);
+    l1.forget_flushes();
+    l1.l2_translations_changed();
+    EXPECT_EQ(l1.invvpids(), std::vector<Flush>{whole_tag(l1.l2_tag())});
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+}
+
+TEST_P(HostsExit, RefusedDemandsChangeNothing) {
+    demand({.instructions = primary::hlt_exiting});
+    EXPECT_FALSE(l1.set_demands({.exceptions = 1U << 1}));
+    launch();
+    EXPECT_EQ(executes(ExitReason::hlt), hosts_exit);
+}
+
+// --- turns ---
+
+class Turn : public ::testing::Test {
+protected:
+    Turn() { l1.prepare(); }
+    unsigned rate() const { return l1.capabilities.promised.misc.preemption_timer_rate(); }
+    std::uint64_t ticks(std::uint64_t units) const { return units << rate(); }
+    void l1_uses_timer(std::uint32_t value, bool saves) {
+        l1.raise(field::pin_based_vm_execution_controls, vmx::pin::activate_vmx_preemption_timer);
+        if (saves) l1.raise(field::vm_exit_controls, vmx::exit_control::save_vmx_preemption_timer_value);
+        l1.write(field::vmx_preemption_timer_value, value);
+    }
+    Outcome timer_expires() { return l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}); }
+    std::uint32_t loaded() { return l1.vmcs02().get(field::vmx_preemption_timer_value); }
+
+    static vmx::Capabilities with_slow_timer() {
+        vmx::Capabilities hardware = processor();
+        hardware.misc.value = (hardware.misc.value & ~vmx::MiscCapability::preemption_timer_rate_mask) | 5;
+        return hardware;
+    }
+
+    VirtualCpu l1{{.hardware = with_slow_timer()}};
+};
+
+TEST_F(Turn, EndsByThePreemptionTimer) {
+    l1.port.tsc = ticks(100);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(150) - 1}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(loaded(), 50U) << "rounded up";
+    l1.port.tsc = ticks(150);
+    ASSERT_EQ(timer_expires(), hosts_exit);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(250)}));
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(loaded(), 100U);
+    l1.port.tsc = ticks(200);
+    EXPECT_EQ(timer_expires(), l2_runs) << "too early, as after a long turn that the field does not hold";
+    EXPECT_EQ(loaded(), 50U);
+}
+
+TEST_F(Turn, ThatIsOverEndsAtOnce) {
+    l1.port.tsc = ticks(100);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(90)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(loaded(), 0U);
+}
+
+TEST_F(Turn, L1sOwnTimerEndsBeforeIt) {
+    l1_uses_timer(30, true);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(100)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(loaded(), 30U);
+    l1.port.tsc = ticks(30);
+    EXPECT_EQ(timer_expires(), l1_sees(ExitReason::vmx_preemption_timer_expired));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 0U);
+}
+
+TEST_F(Turn, L1sOwnTimerGoesOnWhileTheHostWorks) {
+    l1_uses_timer(70, true);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(50)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(loaded(), 50U);
+    l1.port.tsc = ticks(50);
+    ASSERT_EQ(timer_expires(), hosts_exit);
+    l1.port.tsc = ticks(60);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(110)}));
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(loaded(), 10U);
+    l1.port.tsc = ticks(65);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 5U);
+    // It goes on from there at L1's next entry, and is over when L1's time is.
+    l1.port.tsc = ticks(80);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(loaded(), 5U);
+}
+
+TEST_F(Turn, L1sTimerThatIsNotSavedBeginsAnewAtEachEntry) {
+    l1_uses_timer(70, false);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(500)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.port.tsc = ticks(40);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 70U);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(loaded(), 70U);
+    l1.port.tsc = ticks(110);
+    EXPECT_EQ(timer_expires(), l1_sees(ExitReason::vmx_preemption_timer_expired));
+}
+
+TEST_F(Turn, AnEndOfBothIsTheHostsAndThenL1s) {
+    l1_uses_timer(50, true);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(50)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.port.tsc = ticks(50);
+    ASSERT_EQ(timer_expires(), hosts_exit);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(150)}));
+    ASSERT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(loaded(), 0U);
+    EXPECT_EQ(timer_expires(), l1_sees(ExitReason::vmx_preemption_timer_expired));
+}
+
+TEST_F(Turn, L1sTimerIsKeptWhereTurnsBeginAndCeaseWhileL2Runs) {
+    l1_uses_timer(70, true);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::vmx_preemption_timer_value, 60);  // as an exit saves it
+    l1.port.tsc = ticks(1000);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(1020)}));
+    EXPECT_EQ(loaded(), 20U);
+    l1.port.tsc = ticks(1020);
+    ASSERT_EQ(timer_expires(), hosts_exit);
+    ASSERT_TRUE(l1.set_demands({}));
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(loaded(), 40U);
+    l1.vmcs02().set(field::vmx_preemption_timer_value, 0);
+    EXPECT_EQ(timer_expires(), l1_sees(ExitReason::vmx_preemption_timer_expired));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 0U);
+}
+
+}  // namespace
+}  // namespace flatback::nested_test
