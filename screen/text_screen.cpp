@@ -52,6 +52,17 @@ void TextScreen::clear() {
         for (std::uint32_t column = 0; column < columns_; ++column) draw(row, column, {});
 }
 
+void TextScreen::fill(std::uint32_t x, std::uint32_t y, std::uint32_t width, std::uint32_t height,
+                      bool white) {
+    if (memory_ == nullptr || !has_pixels()) return;
+    const std::uint32_t pixel = white ? pixel_of(0xFFFFFF) : 0;
+    const std::uint64_t right = std::min<std::uint64_t>(std::uint64_t{x} + width, framebuffer_.width);
+    const std::uint64_t bottom = std::min<std::uint64_t>(std::uint64_t{y} + height, framebuffer_.height);
+    for (std::uint64_t row = y; row < bottom; ++row)
+        for (std::uint64_t column = x; column < right; ++column)
+            put_pixel(row * framebuffer_.pitch + column * framebuffer_.pixel_size, pixel);
+}
+
 void TextScreen::write(std::string_view text, Colour colour) {
     if (memory_ == nullptr) return;
     for (const char character : text) {

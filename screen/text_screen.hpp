@@ -31,7 +31,14 @@ public:
     // '\n' ends a line, other control characters are left out; a line that is too long goes on in the next.
     void write(std::string_view text, Colour colour = Colour::normal);
     void clear();
+    // A rectangle of pixels, white or black, as far as it lies on the screen, over the text that is there. On
+    // VGA text nothing happens.
+    void fill(std::uint32_t x, std::uint32_t y, std::uint32_t width, std::uint32_t height, bool white);
 
+    // Pixels; on VGA text characters.
+    [[nodiscard]] std::uint32_t width() const { return framebuffer_.width; }
+    [[nodiscard]] std::uint32_t height() const { return framebuffer_.height; }
+    [[nodiscard]] bool has_pixels() const { return framebuffer_.kind == ScreenKind::pixels; }
     [[nodiscard]] std::uint32_t columns() const { return columns_; }
     [[nodiscard]] std::uint32_t rows() const { return rows_; }
     [[nodiscard]] std::uint32_t scale() const { return scale_; }

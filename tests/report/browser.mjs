@@ -16,7 +16,7 @@ export const axeSource = readFileSync(packages.resolve("axe-core/axe.min.js"), "
 export const columns = ["2p/0K", "2p/16K", "2p/64K", "8p/16K", "8p/64K", "16p/16K", "16p/64K"];
 
 export function fixture(name) {
-  return path.join(fixtures, `invented-${name}.json`);
+  return path.join(fixtures, `invented-${name.includes(".") ? name : `${name}.json`}`);
 }
 
 export function readFixture(name) {

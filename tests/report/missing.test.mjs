@@ -39,3 +39,16 @@ test("names in a file are text, whatever they hold", () =>
     assert.notEqual(await page.title(), "owned");
     assert.match(await page.locator("#operations").textContent(), /<\/script>/);
   }));
+
+test("self-tests of other machines stand side by side, and no section of them where there are none", async () => {
+  await withReport({ "self-test": "self-tests.txt" }, async (page) => {
+    const heads = await page.locator("#self-tests thead th").allTextContents();
+    assert.deepEqual(heads, ["", "INVENTED PROCESSOR ONE, under FLATBACKFLAT", "INVENTED PROCESSOR TWO, nothing beneath"]);
+    const cells = async (text) => page.locator("#self-tests tbody tr", { hasText: text }).first().locator("td").allTextContents();
+    assert.deepEqual(await cells("L1: CPUID"), ["100", "1,234"]);
+    assert.deepEqual(await cells("L1: VMCALL"), ["101", "not measured"]);
+    assert.deepEqual(await cells("checks failed"), ["0", "2"]);
+    assert.deepEqual(await cells("family, model"), ["906EAH", "306C3H"]);
+  });
+  await withReport({ trace: "trace" }, async (page) => assert.equal(await countOf(page, "#silicon"), 0));
+});

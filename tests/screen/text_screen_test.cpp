@@ -156,6 +156,24 @@ TEST(TextScreen, ColoursAreWhereTheScreenHasThem) {
     EXPECT_EQ(brightest, 31U << 11 | (0x60U >> 2) << 5 | 0x60U >> 3);
 }
 
+TEST(TextScreen, ARectangleIsFilledAsFarAsItLiesOnTheScreen) {
+    Shown shown{pixels(64, 32)};
+    shown.screen->fill(10, 5, 3, 2, true);
+    for (std::uint32_t y = 0; y < 32; ++y)
+        for (std::uint32_t x = 0; x < 64; ++x)
+            EXPECT_EQ(shown.lit(x, y), x >= 10 && x < 13 && y >= 5 && y < 7) << x << ", " << y;
+    shown.screen->fill(60, 30, ~0U, ~0U, true);
+    shown.screen->fill(~0U, ~0U, ~0U, ~0U, true);
+    EXPECT_TRUE(shown.lit(63, 31));
+    EXPECT_FALSE(shown.lit(59, 31));
+    shown.screen->fill(0, 0, 64, 32, false);
+    EXPECT_FALSE(shown.lit(63, 31));
+    Shown text{vga};
+    const auto before = text.memory;
+    text.screen->fill(0, 0, 10, 10, true);
+    EXPECT_EQ(text.memory, before);
+}
+
 TEST(TextScreen, AScreenOfLessThanACharacterIsNone) {
     Shown shown{pixels(7, 600)};
     EXPECT_FALSE(shown.screen->started());

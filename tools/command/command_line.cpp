@@ -60,6 +60,9 @@ CLI::App& add_report(CLI::App& app, ReportOptions& report) {
                     "what flatback machine price --json wrote (default: it is made from --bench)")
         ->type_name("FILE");
     command
+        .add_option("--self-test", report.self_test, "lines of self-tests (docs/boot.md), typed or scanned")
+        ->type_name("FILE");
+    command
         .add_option("--processor", report.processor,
                     "on which it is priced: haswell, skylake-x (default) or ice-lake")
         ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
@@ -570,10 +573,11 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     }
     if (conforms.parsed()) return conform_command_line(conform);
     if (report_of.parsed()) {
-        if (report.bench || report.trace || report.machine || report.price) return report;
-        return fail(ExitStatus::usage,
-                    "report needs at least one of --bench, --trace, --machine and --price (see flatback "
-                    "report --help)");
+        if (report.bench || report.trace || report.machine || report.price || report.self_test) return report;
+        return fail(
+            ExitStatus::usage,
+            "report needs at least one of --bench, --trace, --machine, --price and --self-test (see flatback "
+            "report --help)");
     }
     if (images.parsed()) {
         if (!guest.empty()) image.guest = guest;

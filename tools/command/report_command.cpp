@@ -10,6 +10,7 @@
 #include "tools/ground/paths.hpp"
 #include "tools/ground/temporary_directory.hpp"
 #include "tools/report/report_page.hpp"
+#include "tools/report/self_test_line.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -34,6 +35,38 @@ Result<> take(const std::optional<std::filesystem::path>& path, const char* kind
     part = std::move(*json);
     // Only its name: where it lies is no one's business who reads the page.
     sources[kind] = path->filename().string();
+    return {};
+}
+
+// The lines of self-tests as the page reads them.
+Result<> take_self_tests(const std::optional<std::filesystem::path>& path, ReportData& data) {
+    constexpr std::uintmax_t most_bytes = 1U << 20;
+    if (!path) return {};
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(*path, ignored) &&
+        std::filesystem::file_size(*path, ignored) > most_bytes) {
+        return fail(ExitStatus::input_file,
+                    fmt::format("{} is larger than {} MB", path->string(), most_bytes >> 20));
+    }
+    const Bytes bytes = TRY(read_file(*path));
+    const std::vector<SelfTestLine> lines = TRY(read_self_test_lines(text_of(bytes), path->string()));
+    Json tests = Json::array();
+    for (const SelfTestLine& line : lines) {
+        Json values = Json::object();
+        for (std::size_t i = 0; i < line.values.size(); ++i) {
+            const std::string name{interface::self_test_values.at(i)};
+            values[name] = line.values.at(i) ? Json(*line.values.at(i)) : Json(nullptr);
+        }
+        tests.push_back({{"version", line.version},
+                         {"signature", fmt::format("{:X}H", line.signature)},
+                         {"processor", line.processor},
+                         {"under", line.under},
+                         {"passed", line.passed},
+                         {"failed", line.failed},
+                         {"values", std::move(values)}});
+    }
+    data.self_test = std::move(tests);
+    data.sources["self_test"] = path->filename().string();
     return {};
 }
 
@@ -76,6 +109,7 @@ Result<ExitStatus> report_command(const ReportOptions& options) {
     TRY(take(options.trace, "trace", "flatback trace", data.trace, data.sources));
     TRY(take(options.machine, "machine", "flatback machine lat_ctx", data.machine, data.sources));
     TRY(take(options.price, "price", "flatback machine price", data.price, data.sources));
+    TRY(take_self_tests(options.self_test, data));
     if (!data.price) TRY(price_bench(options, data));
     if (data.trace) shorten_trace(*data.trace, most_events);
     const Bytes page_template = TRY(read_file(report_page_template()));

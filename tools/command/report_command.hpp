@@ -10,11 +10,12 @@
 namespace flatback::tools {
 
 struct ReportOptions {
-    std::optional<std::filesystem::path> bench;    // of flatback bench
-    std::optional<std::filesystem::path> trace;    // of flatback trace
-    std::optional<std::filesystem::path> machine;  // of flatback machine lat_ctx
-    std::optional<std::filesystem::path> price;    // of flatback machine price; empty: made from `bench`
-    std::string processor = "skylake-x";           // on which it is priced then
+    std::optional<std::filesystem::path> bench;      // of flatback bench
+    std::optional<std::filesystem::path> trace;      // of flatback trace
+    std::optional<std::filesystem::path> machine;    // of flatback machine lat_ctx
+    std::optional<std::filesystem::path> price;      // of flatback machine price; empty: made from `bench`
+    std::optional<std::filesystem::path> self_test;  // lines of self-tests, typed or scanned
+    std::string processor = "skylake-x";             // on which it is priced then
     std::filesystem::path output;
 };
 

@@ -23,9 +23,13 @@ void shorten_trace(Json& trace, std::size_t most_events) {
 }
 
 std::string data_for_html(const ReportData& data) {
-    const Json all = {{"sources", data.sources},      {"bench", or_null(data.bench)},
-                      {"trace", or_null(data.trace)}, {"machine", or_null(data.machine)},
-                      {"price", or_null(data.price)}, {"price_missing", data.price_missing}};
+    const Json all = {{"sources", data.sources},
+                      {"bench", or_null(data.bench)},
+                      {"trace", or_null(data.trace)},
+                      {"machine", or_null(data.machine)},
+                      {"price", or_null(data.price)},
+                      {"self_test", or_null(data.self_test)},
+                      {"price_missing", data.price_missing}};
     const std::string json = all.dump(-1, ' ', /*ensure_ascii=*/true);
     std::string text;
     text.reserve(json.size());

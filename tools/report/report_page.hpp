@@ -18,6 +18,7 @@ struct ReportData {
     std::optional<Json> trace;
     std::optional<Json> machine;
     std::optional<Json> price;
+    std::optional<Json> self_test;
     std::string price_missing;  // why there is none: a sentence for the reader
 };
 

@@ -1,11 +1,14 @@
 #include "guests/bare/l1/result_screen.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
 #include "guests/bare/l1/multiboot.hpp"
+#include "guests/bare/l1/qr_code.hpp"
 #include "guests/bare/l1/report.hpp"
 #include "guests/bare/l1/report_listener.hpp"
+#include "guests/bare/l1/self_test_line.hpp"
 #include "screen/framebuffer.hpp"
 #include "screen/text_screen.hpp"
 
@@ -13,6 +16,7 @@ namespace flatback::guests {
 namespace {
 
 using screen::Colour;
+using screen::TextScreen;
 
 constexpr std::string_view own_prefix = "bare_l1.";
 
@@ -26,7 +30,6 @@ struct Results {
     screen::TextScreen screen;
     std::array<Value, 192> values;
     std::size_t count = 0;
-    std::uint64_t passed = 0;
     std::uint64_t failed = 0;
     char failures[8][100];  // the first ones again, at the end
 };
@@ -68,23 +71,46 @@ void write_cell(const Value& value, std::size_t width) {
     results.screen.write(" ");
 }
 
+constexpr std::size_t column_width = 40;
+
+// As large as there is room for, right of the text's columns or below its lines.
+void show_qr_code(std::string_view line, std::size_t text_columns, std::size_t text_rows) {
+    TextScreen& shown = results.screen;
+    QrCode code;
+    if (!shown.has_pixels() || line.empty() || !code.make(line)) return;
+    const std::size_t right_of = text_columns * TextScreen::font_width * shown.scale();
+    const std::size_t below = text_rows * TextScreen::font_height * shown.scale();
+    const std::size_t wide = shown.width() > right_of ? shown.width() - right_of : 0;
+    const std::size_t high = shown.height() > below ? shown.height() - below : 0;
+    const std::size_t beside_scale = std::min<std::size_t>(wide, shown.height()) / code.size();
+    const std::size_t below_scale = std::min<std::size_t>(high, shown.width()) / code.size();
+    constexpr std::size_t most_scale = 8;
+    const std::size_t scale = std::min(std::max(beside_scale, below_scale), most_scale);
+    if (scale == 0) return;
+    const std::size_t size = scale * code.size();
+    code.draw(shown, static_cast<unsigned>(shown.width() - size),
+              static_cast<unsigned>(shown.height() - size), static_cast<unsigned>(scale));
+}
+
 void show_all() {
-    constexpr std::size_t column_width = 40;
     results.screen.clear();
     Line title;
-    title << "Flatback self-test: " << results.passed << " checks passed, " << results.failed
+    title << "Flatback self-test: " << self_test_results.passed() << " checks passed, " << results.failed
           << " failed. Times in ticks of the TSC:";
     write_line(title.text(), results.failed == 0 ? Colour::good : Colour::bad);
     std::size_t lines = 3;
     for (std::size_t i = 0; i < results.failed && i < std::size(results.failures); ++i, ++lines)
         write_line(results.failures[i], Colour::bad);
-    const std::size_t room = results.screen.rows() > lines ? results.screen.rows() - lines : 1;
+    const std::string_view line = self_test_results.make_line();
     const std::size_t columns = results.screen.columns() / column_width;
     if (columns == 0) return;
+    const std::size_t line_rows = line.empty() ? 0 : line.size() / results.screen.columns() + 3;
+    const std::size_t used = lines + line_rows;
+    const std::size_t room = results.screen.rows() > used ? results.screen.rows() - used : 1;
     // Down the first column, then the next: what does not fit is on COM1 alone.
     const std::size_t rows = (results.count + columns - 1) / columns;
-    for (std::size_t row = 0; row < rows && row < room; ++row) {
-        const std::size_t step = rows < room ? rows : room;
+    const std::size_t step = std::min(rows, room);
+    for (std::size_t row = 0; row < step; ++row) {
         for (std::size_t column = 0; column < columns; ++column) {
             const std::size_t index = column * step + row;
             if (index < results.count) write_cell(results.values[index], column_width);
@@ -92,13 +118,14 @@ void show_all() {
         results.screen.write("\n");
     }
     if (rows > room) write_line("There are more values than fit: COM1 has all.", Colour::bright);
+    if (line.empty()) return;
+    write_line("For flatback report --self-test:", Colour::bright);
+    write_line(line);
+    show_qr_code(line, columns * column_width, step + used);
 }
 
 void hear(RecordKind kind, std::string_view name, std::string_view text, std::uint64_t number) {
     switch (kind) {
-        case RecordKind::pass:
-            ++results.passed;
-            break;
         case RecordKind::fail:
             keep_failure(name);
             ++results.failed;
@@ -115,6 +142,7 @@ void hear(RecordKind kind, std::string_view name, std::string_view text, std::ui
         case RecordKind::end:
             show_all();
             break;
+        case RecordKind::pass:
         case RecordKind::stage:
         case RecordKind::text:
             break;

@@ -9,12 +9,14 @@ import { method } from "./method.js";
 import { model } from "./model.js";
 import { price } from "./price.js";
 import { primitives } from "./primitives.js";
+import { silicon } from "./silicon.js";
 import { timeline } from "./timeline.js";
 
 const data = JSON.parse(document.getElementById("flatback-data").textContent);
 const main = document.querySelector("main");
 
-const sections = [latCtx, primitives, model, flushes, claim, timeline, exits, price, method].map((make) => make(data));
+const others = data.self_test === null ? [] : [silicon];
+const sections = [latCtx, primitives, ...others, model, flushes, claim, timeline, exits, price, method].map((make) => make(data));
 const contents = element(
   "nav",
   { "aria-label": "Contents" },
