@@ -17,7 +17,9 @@ public:
     Ring& operator=(const Ring&) = delete;
 
     // count: how many events `memory` has room for; the capacity is the power of two that fits, none for 0.
-    void give(Event* memory, std::size_t count) {
+    // cpu: whose events they are.
+    void give(Event* memory, std::size_t count, unsigned cpu) {
+        cpu_bits_ = make_what({}, cpu, {}, {}, 0, 0);
         const std::size_t capacity = std::bit_floor(count);
         events_ = capacity == 0 ? nullptr : memory;
         mask_ = capacity == 0 ? 0 : capacity - 1;
@@ -33,6 +35,9 @@ public:
     // Room for the next event, which the caller fills. Only where there is capacity.
     [[nodiscard, gnu::always_inline]] Event& next() { return events_[written_++ & mask_]; }
 
+    // What every event of this ring has in Event::what: ready, as a shift is an instruction.
+    [[nodiscard]] std::uint64_t cpu_bits() const { return cpu_bits_; }
+
     // What stands in a place of the ring: event n is in place n mod capacity. null where nothing was
     // recorded.
     [[nodiscard]] const Event* at(std::uint64_t place) const {
@@ -47,6 +52,7 @@ private:
     Event* events_ = nullptr;
     std::size_t mask_ = 0;
     std::uint64_t written_ = 0;
+    std::uint64_t cpu_bits_ = 0;
 };
 
 }  // namespace flatback::trace

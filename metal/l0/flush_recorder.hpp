@@ -2,7 +2,6 @@
 // (metal/l0/recorder.hpp).
 #pragma once
 
-#include "tag/cpu.hpp"
 #include "tag/flush_cause.hpp"
 #include "tag/numbers.hpp"
 #include "vmx/ept.hpp"
@@ -22,10 +21,9 @@ yes:
 }
 
 // Right before the instruction runs. Cold, for where nothing is recorded.
-[[gnu::cold]] void record_flush_tag(tag::Cpu cpu, vmx::InvvpidType type, tag::TagNumber tag,
+[[gnu::cold]] void record_flush_tag(vmx::InvvpidType type, tag::TagNumber tag,
                                     x86::LinearAddress linear_address, tag::FlushCause cause,
                                     tag::Vpid12 vpid12);
-[[gnu::cold]] void record_flush_ept(tag::Cpu cpu, vmx::InveptType type, vmx::Eptp eptp,
-                                    tag::FlushCause cause);
+[[gnu::cold]] void record_flush_ept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause);
 
 }  // namespace flatback::metal::recorder

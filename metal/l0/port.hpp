@@ -105,12 +105,12 @@ public:
     void invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
                  tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none) {
         if (recorder::is_recording()) [[unlikely]]
-            recorder::record_flush_tag(cpu(), type, tag, linear_address, cause, vpid12);
+            recorder::record_flush_tag(type, tag, linear_address, cause, vpid12);
         metal::invvpid(type, vmx::InvvpidDescriptor::make(tag::raw(tag), linear_address.value()));
     }
     void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown) {
         if (recorder::is_recording()) [[unlikely]]
-            recorder::record_flush_ept(cpu(), type, eptp, cause);
+            recorder::record_flush_ept(type, eptp, cause);
         metal::invept(type, {eptp.value, 0});
     }
 

@@ -28,16 +28,16 @@ trace::Ring& ring() {
 }
 
 // An event between a guest and L0. Each line here is paid at every exit and entry.
-[[gnu::always_inline]] inline void write_switch(Cpu& cpu, Kind kind, std::uint16_t code,
-                                                std::uint64_t operand, bool l2, const Running& running) {
-    Event& event = ring().next();
+[[gnu::always_inline]] inline void write_switch(Kind kind, std::uint16_t code, std::uint64_t operand, bool l2,
+                                                const Running& running) {
+    trace::Ring& into = ring();
+    Event& event = into.next();
     event.tsc = now();
     event.operand = operand;
     const bool leaves = kind != Kind::entry;
-    const auto number = static_cast<unsigned>(cpu.port.cpu());
     const auto what = [&](Level guest) {
-        return trace::make_what(kind, number, leaves ? guest : Level::l0, leaves ? Level::l0 : guest, code,
-                                tag::raw(running.tag));
+        return into.cpu_bits() | trace::make_what(kind, 0, leaves ? guest : Level::l0,
+                                                  leaves ? Level::l0 : guest, code, tag::raw(running.tag));
     };
     event.what = what(l2 ? Level::l2 : Level::l1);
     event.nested = l2 ? trace::make_nested(tag::raw(running.vpid12), running.vmcs12.value()) : 0;
@@ -47,9 +47,9 @@ trace::Ring& ring() {
                                                  std::uint64_t operand) {
     // Two branches: what L1 does not have costs it nothing.
     if (cpu.vcpu.in_l2()) {
-        write_switch(cpu, kind, code, operand, true, cpu.vcpu.running());
+        write_switch(kind, code, operand, true, cpu.vcpu.running());
     } else {
-        write_switch(cpu, kind, code, operand, false, {.tag = cpu.vcpu.vpid01()});
+        write_switch(kind, code, operand, false, {.tag = cpu.vcpu.vpid01()});
     }
 }
 
@@ -79,13 +79,14 @@ void stop() {
 }
 
 // Like the others, it has no call of its own: with six arguments that would be a third of its cost.
-[[gnu::always_inline]] inline void record_flush(tag::Cpu cpu, Kind kind, std::uint8_t type,
-                                                tag::TagNumber tag, std::uint64_t operand,
-                                                tag::FlushCause cause, tag::Vpid12 vpid12) {
-    Event& event = ring().next();
+[[gnu::always_inline]] inline void record_flush(Kind kind, std::uint8_t type, tag::TagNumber tag,
+                                                std::uint64_t operand, tag::FlushCause cause,
+                                                tag::Vpid12 vpid12) {
+    trace::Ring& into = ring();
+    Event& event = into.next();
     event.tsc = now();
-    event.what = trace::make_what(kind, static_cast<unsigned>(cpu), Level::l0, Level::l0,
-                                  trace::flush_code(type, cause), tag::raw(tag));
+    event.what = into.cpu_bits() | trace::make_what(kind, 0, Level::l0, Level::l0,
+                                                    trace::flush_code(type, cause), tag::raw(tag));
     event.nested = tag::raw(vpid12);
     event.operand = operand;
 }
@@ -137,7 +138,7 @@ void set_up(PagePool& pages) {
     constexpr std::size_t bytes = ring_events * sizeof(Event);
     void* memory = pages.allocate_contiguous(bytes / x86::page_size);
     if (memory == nullptr) panic("L0 is out of memory for the trace; boot with trace=off");
-    ring().give(static_cast<Event*>(memory), ring_events);
+    ring().give(static_cast<Event*>(memory), ring_events, this_processor().number);
     start();
 }
 
@@ -153,20 +154,20 @@ void record_refused_entry(Cpu& cpu, std::uint32_t vm_instruction_error) {
 void record_nmi_exit(Cpu& cpu, const Running& l2, std::uint64_t l2_rip) {
     if (!is_recording()) return;
     constexpr auto reason = static_cast<std::uint16_t>(vmx::ExitReason::exception_or_nmi);
-    write_switch(cpu, Kind::exit, reason, l2_rip, true, l2);
+    write_switch(Kind::exit, reason, l2_rip, true, l2);
     record_entry_here(cpu);
 }
 
-void record_flush_tag(tag::Cpu cpu, vmx::InvvpidType type, tag::TagNumber tag,
-                      x86::LinearAddress linear_address, tag::FlushCause cause, tag::Vpid12 vpid12) {
+void record_flush_tag(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address,
+                      tag::FlushCause cause, tag::Vpid12 vpid12) {
     const bool address = type == vmx::InvvpidType::individual_address;
-    record_flush(cpu, Kind::flush_tag, static_cast<std::uint8_t>(type), tag,
-                 address ? linear_address.value() : 0, cause, vpid12);
+    record_flush(Kind::flush_tag, static_cast<std::uint8_t>(type), tag, address ? linear_address.value() : 0,
+                 cause, vpid12);
 }
 
-void record_flush_ept(tag::Cpu cpu, vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause) {
-    record_flush(cpu, Kind::flush_ept, static_cast<std::uint8_t>(type), tag::TagNumber::none, eptp.value,
-                 cause, tag::Vpid12::none);
+void record_flush_ept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause) {
+    record_flush(Kind::flush_ept, static_cast<std::uint8_t>(type), tag::TagNumber::none, eptp.value, cause,
+                 tag::Vpid12::none);
 }
 
 Answer answer(std::uint32_t subleaf) {

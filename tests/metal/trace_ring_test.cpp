@@ -22,14 +22,15 @@ TEST(TraceRing, HoldsNothingWithoutMemory) {
 TEST(TraceRing, UsesThePowerOfTwoThatFits) {
     std::array<Event, 7> memory;
     Ring ring;
-    ring.give(memory.data(), memory.size());
+    ring.give(memory.data(), memory.size(), 3);
+    EXPECT_EQ(ring.cpu_bits(), trace::make_what({}, 3, {}, {}, 0, 0));
     EXPECT_EQ(ring.capacity(), 4U);
 }
 
 TEST(TraceRing, GivesOutOnlyWhatWasRecorded) {
     std::array<Event, 4> memory;
     Ring ring;
-    ring.give(memory.data(), memory.size());
+    ring.give(memory.data(), memory.size(), 3);
     record(ring, 10);
     record(ring, 11);
     EXPECT_EQ(ring.kept(), 2U);
@@ -43,7 +44,7 @@ TEST(TraceRing, TheNewestReplaceTheOldest) {
     std::array<Event, 6> memory;
     memory[4].tsc = memory[5].tsc = 99;  // not the ring's
     Ring ring;
-    ring.give(memory.data(), memory.size());
+    ring.give(memory.data(), memory.size(), 3);
     for (std::uint64_t number = 0; number < 11; ++number) record(ring, number);
     EXPECT_EQ(ring.written(), 11U);
     EXPECT_EQ(ring.kept(), 4U);
