@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "../nested/counters.hpp"
+#include "../vmx/exit_qualification.hpp"
 #include "../vmx/exit_reason.hpp"
 #include "../vmx/interruption.hpp"
 #include "control_register_access.hpp"
@@ -82,6 +83,10 @@ template <nested::Port P, Processor M>
             break;
         case io_instruction:
             if constexpr (requires { l1.port().handle_io(); }) {
+                if (vmx::IoAccess::decode(l1.get(vmx::field::exit_qualification)).is_string &&
+                    l1.vcpu().string_io()) {
+                    return true;
+                }
                 outcome = l1.port().handle_io() ? Outcome::done : Outcome::general_protection;
                 break;
             } else {

@@ -54,6 +54,9 @@ struct HostMapping {
 //   bool handle_io()
 //       L2, whose VMCS is current, has exited at such a port, and L1 did not ask for it. True: the host has
 //       executed the instruction. False, or without it: #GP(0).
+//   std::uint32_t input(vmx::IoAccess access)
+//   void output(vmx::IoAccess access, std::uint32_t value)
+//       One element of L1's INS or OUTS at such ports, for NestedVcpu::string_io().
 //   bool keep_unwritten(x86::Gpa<x86::L1> page)
 //       For speed. True: L1, and an L2 under EPT01, will exit by an EPT violation before the next write to
 //       the page. When it does, the host lets it, and calls NestedVcpu::l1_writes_noticed_page() (L2's

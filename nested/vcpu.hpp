@@ -192,6 +192,10 @@ public:
     // The bytes of L1's, whose VMCS is current, at a linear address that it has just executed code at: for a
     // host that does an instruction in its place. False: they are not to be had any more.
     [[nodiscard]] bool read_l1_code(std::uint64_t linear, void* buffer, unsigned size);
+    // L1, whose VMCS is current, has exited by INS or OUTS at ports that the host keeps (Port::input,
+    // output). One element is done, or L1 gets its fault. False: nothing was done, since the processor does
+    // not tell which segment and address size the instruction has, or the port has no such functions.
+    [[nodiscard]] bool string_io();
     // An exception that the guest which is current met and that the host alone had asked for (its exit's
     // fields are as the processor left them): the guest gets it as if it had not exited.
     [[nodiscard]] Entry pass_exception_on();
@@ -282,6 +286,9 @@ private:
                                                     vmx::field::NaturalControl shadow);
     [[nodiscard]] Expected<std::uint64_t, Fault> memory_operand(vmx::InstructionInformation information,
                                                                 bool long_mode, unsigned bytes, bool write);
+    [[nodiscard]] Expected<std::uint64_t, Fault> segmented_address(x86::SegmentRegister segment,
+                                                                   std::uint64_t offset, bool long_mode,
+                                                                   unsigned bytes, bool write);
     [[nodiscard]] bool walk_plain_page(WalkedPage& page, std::uint64_t linear_page, std::uint64_t cr3,
                                        bool write);
     static constexpr std::uint64_t user_rules =
@@ -305,8 +312,20 @@ private:
                                          unsigned narrow_bytes);
     [[nodiscard]] bool read_pointer_operand(std::uint64_t& pointer);
     [[nodiscard]] Checked access_l1(std::uint64_t linear, void* buffer, unsigned size, bool write);
+    // Where an access's bytes are; nullptr: there is no memory.
+    struct Located {
+        std::byte* where[2] = {};
+        unsigned first = 0;  // bytes at the first
+    };
+    [[nodiscard]] Expected<Located, Fault> locate_l1(const L1PagingState& state, std::uint64_t linear,
+                                                     unsigned size, bool write);
+    static void copy_l1(const Located& found, void* buffer, unsigned size, bool write);
     [[nodiscard]] L1PagingState l1_paging_state();
     [[nodiscard]] std::uint32_t protection_key_rights();
+    // nested/l1/string_io.hpp
+    [[nodiscard]] Checked string_element(vmx::IoAccess access, x86::SegmentRegister segment,
+                                         std::uint64_t offset, std::uint64_t rflags);
+    void finish_string(std::uint64_t rflags, bool last);
     void note_breakpoints(std::uint64_t linear, unsigned size, bool write);
 
     // nested/vmcs/active.hpp: which of L1's VMCSs are active and current.
@@ -569,6 +588,8 @@ private:
 #include "vmcs/active.hpp"
 // clang-format keeps this order: what stands above is used below.
 #include "l1/instructions.hpp"
+// -
+#include "l1/string_io.hpp"
 // -
 #include "entry/entry.hpp"
 // -

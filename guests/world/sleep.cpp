@@ -43,6 +43,14 @@ void check_sleep() {
     out16(control, 1 << 10 | 1 << 13 | 1);
     check("sleep-request-is-refused-and-the-rest-of-the-write-is-not",
           (in16(control) & 0xFFFD) == (1 << 10 | 1), "the register reads otherwise");
+    const u16 requests[3] = {1, 1 << 10 | 1 << 13, 1 << 11 | 1};  // the last alone stays
+    out16_string(control, requests, 3);
+    u16 read[4] = {0, 0, 0, 0xEEEE};
+    in16_string(control, read, 3);
+    check(
+        "sleep-request-by-a-string-is-refused-and-the-rest-is-not",
+        (read[0] & 0xFFFD) == (1 << 11 | 1) && read[1] == read[0] && read[2] == read[0] && read[3] == 0xEEEE,
+        "the register reads otherwise");
     // PMBASE of the PIIX4, wherever it is on the bus.
     for (u32 function = 0; function < 32 * 8; ++function) {
         const u32 address = 0x80000000 | function << 8;
@@ -53,11 +61,14 @@ void check_sleep() {
         out32(0xCFC, base ^ 0x1000);
         out16(0xCFC, static_cast<u16>(base ^ 0x1000));
         out8(0xCFD, static_cast<u8>(base >> 8 ^ 0x10));
+        const u16 elsewhere = static_cast<u16>(base ^ 0x1000);
+        out16_string(0xCFC, &elsewhere, 1);
         check("sleep-ports-stay-where-they-are", in32(0xCFC) == base, "their base was moved");
         out32(0xCFC, base);
         out32(0xCF8, address | 0x3C);
         const u8 line = in8(0xCFC);
-        out8(0xCFC, 5);
+        const u16 five = 5;
+        out16_string(0xCFC, &five, 1);
         check("sleep-other-configuration-registers-are-written", in8(0xCFC) == 5, "one was not");
         out8(0xCFC, line);
     }

@@ -29,6 +29,13 @@ inline u16 in16(u16 port) {
 inline void out32(u16 port, u32 value) {
     asm volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
 }
+// count elements of 16 bits (REP OUTSW, REP INSW).
+inline void out16_string(u16 port, const u16* from, u32 count) {
+    asm volatile("rep outsw" : "+S"(from), "+c"(count) : "d"(port) : "memory");
+}
+inline void in16_string(u16 port, u16* into, u32 count) {
+    asm volatile("rep insw" : "+D"(into), "+c"(count) : "d"(port) : "memory");
+}
 inline u8 in8(u16 port) {
     u8 value;
     asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");

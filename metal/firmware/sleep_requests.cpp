@@ -94,10 +94,10 @@ void read_fadt(SleepControl& control, AcpiMemory memory, Bytes fadt) {
 }
 
 // What an access has for one port; absent where it does not reach it.
-std::optional<std::uint8_t> byte_for(std::uint16_t port, vmx::IoAccess access, std::uint64_t rax) {
+std::optional<std::uint8_t> byte_for(std::uint16_t port, vmx::IoAccess access, std::uint32_t value) {
     const unsigned index = static_cast<unsigned>(port) - access.port;
     if (port < access.port || index >= access.size) return std::nullopt;
-    return static_cast<std::uint8_t>(rax >> (8 * index));
+    return static_cast<std::uint8_t>(value >> (8 * index));
 }
 
 }  // namespace
@@ -124,11 +124,10 @@ SleepControl find_sleep_control(std::byte* physical, std::uint64_t physical_size
     return control;
 }
 
-IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint64_t rax) {
-    if (access.is_string) return IoAnswer::fault;
+IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint32_t value) {
     if (access.is_in) return IoAnswer::let_through;
     for (const std::uint16_t port : control.requests()) {
-        const auto byte = byte_for(port, access, rax);
+        const auto byte = byte_for(port, access, value);
         if (byte && (*byte & sleep_enable) != 0 && (control.allowed_types >> (*byte >> 2 & 7) & 1) == 0)
             return IoAnswer::refused;
     }
@@ -142,10 +141,9 @@ bool reaches_base(const SleepControl& control, vmx::IoAccess access, std::uint32
            (configuration_address & ~selects_nothing) == control.base_register;
 }
 
-std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access, std::uint64_t rax) {
-    auto value = static_cast<std::uint32_t>(rax);
+std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access, std::uint32_t value) {
     for (const std::uint16_t port : control.requests()) {
-        if (byte_for(port, access, rax))
+        if (byte_for(port, access, value))
             value &= ~(std::uint32_t{sleep_enable} << (8 * (static_cast<unsigned>(port) - access.port)));
     }
     return value;

@@ -43,15 +43,14 @@ struct SleepControl {
 enum class IoAnswer : std::uint8_t {
     let_through,
     refused,  // completed without what it asks for
-    fault,    // #GP(0): a string, from memory that may change until the device gets it, or into memory
 };
-// rax: what an OUT writes.
-[[nodiscard]] IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint64_t rax);
+// value: what an OUT writes.
+[[nodiscard]] IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint32_t value);
 // Whether an OUT at CONFIG_DATA, with this in CONFIG_ADDRESS, reaches the base of the ports.
 [[nodiscard]] bool reaches_base(const SleepControl& control, vmx::IoAccess access,
                                 std::uint32_t configuration_address);
 // A refused request without SLP_EN.
 [[nodiscard]] std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access,
-                                            std::uint64_t rax);
+                                            std::uint32_t value);
 
 }  // namespace flatback::metal

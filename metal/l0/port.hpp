@@ -149,6 +149,8 @@ public:
     x86::Hpa l0_io_bitmap(unsigned half) { return io_bitmaps_[half]; }
     [[nodiscard]] bool keeps_ports() const { return !boot_.sleep.requests().empty(); }
     bool handle_io();
+    std::uint32_t input(vmx::IoAccess access);
+    void output(vmx::IoAccess access, std::uint32_t value);
     bool keep_unwritten(x86::Gpa<x86::L1> page) { return written_pages_.keep_unwritten(page); }
     vmx::Eptp ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);

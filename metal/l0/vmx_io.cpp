@@ -3,12 +3,21 @@
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/log.hpp"
 #include "metal/ground/pci.hpp"
+#include "metal/ground/spin_lock.hpp"
 #include "metal/l0/port.hpp"
 #include "metal/memory/page_pool.hpp"
+#include "metal/processors/given_processors.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::metal {
+namespace {
+
+// Held while L0 looks at CONFIG_ADDRESS and writes what it selects: another processor may not change it
+// between the two.
+constinit SpinLock configuration_space{};
+
+}  // namespace
 
 void MetalPort::make_io_bitmaps() {
     for (x86::Hpa& half : io_bitmaps_)
@@ -20,43 +29,48 @@ void MetalPort::make_io_bitmaps() {
     };
     for (const std::uint16_t number : boot_.sleep.requests()) keep(number);
     if (boot_.sleep.base_register == 0) return;
-    for (std::uint32_t byte = 0; byte < 4; ++byte) keep(pci::data_port + byte);
+    const bool alone = given_processors().size() == 1;
+    for (std::uint32_t byte = 0; byte < 4; ++byte) {
+        keep(pci::data_port + byte);
+        if (!alone) keep(pci::address_port + byte);
+    }
 }
 
-// IN and OUT of the guest whose VMCS is current. The processor looked at the privilege level and the task's
-// permission bitmap before the exit (SDM 3C 26.1.1). False: #GP(0).
-bool MetalPort::handle_io() {
-    const auto access = vmx::IoAccess::decode(metal::vmread(vmx::field::exit_qualification.encoding));
-    std::uint64_t& rax = registers_.by_number[0];
-    auto value = static_cast<std::uint32_t>(rax);
-    if (!access.is_string && reaches_base(boot_.sleep, access, read_port_32(pci::address_port))) {
+std::uint32_t MetalPort::input(vmx::IoAccess access) {
+    return read_port(access.port, access.size);
+}
+
+void MetalPort::output(vmx::IoAccess access, std::uint32_t value) {
+    const SpinLockGuard guard{configuration_space};
+    if (reaches_base(boot_.sleep, access, read_port_32(pci::address_port))) {
         if (!told_of_moved_ports_)
             log::info("a guest moves the ports of ACPI's power management: they stay where they are");
         told_of_moved_ports_ = true;
-        return true;
+        return;
     }
-    switch (answer_io(boot_.sleep, access, rax)) {
-        case IoAnswer::fault:
-            return false;
-        case IoAnswer::refused:
-            if (!told_of_sleep_request_)
-                log::info(
-                    "a guest asks for a sleep state from which it would wake without L0: refused, port ",
-                    log::hex(access.port), ", ", log::hex(value));
-            told_of_sleep_request_ = true;
-            value = without_request(boot_.sleep, access, rax);
-            break;
-        case IoAnswer::let_through:
-            break;
+    if (answer_io(boot_.sleep, access, value) == IoAnswer::refused) {
+        if (!told_of_sleep_request_)
+            log::info("a guest asks for a sleep state from which it would wake without L0: refused, port ",
+                      log::hex(access.port), ", ", log::hex(value));
+        told_of_sleep_request_ = true;
+        value = without_request(boot_.sleep, access, value);
     }
+    write_port(access.port, access.size, value);
+}
+
+// IN and OUT of the guest whose VMCS is current. The processor looked at the privilege level and the task's
+// permission bitmap before the exit (SDM 3C 26.1.1). False: #GP(0), for INS and OUTS of a guest of L1's.
+bool MetalPort::handle_io() {
+    const auto access = vmx::IoAccess::decode(metal::vmread(vmx::field::exit_qualification.encoding));
+    if (access.is_string) return false;
+    std::uint64_t& rax = registers_.by_number[0];
     if (!access.is_in) {
-        write_port(access.port, access.size, value);
+        output(access, static_cast<std::uint32_t>(rax));
         return true;
     }
-    value = read_port(access.port, access.size);
     // Four bytes clear the upper half of RAX; fewer leave the rest as it is (SDM 1 3.4.1.1).
     const std::uint64_t kept = access.size == 4 ? 0 : rax & (~std::uint64_t{0} << (8 * access.size));
-    rax = kept | value;
+    rax = kept | input(access);
     return true;
 }
 

@@ -184,7 +184,13 @@ Expected<std::uint64_t, Fault> NestedVcpu<P>::memory_operand(vmx::InstructionInf
                                                              bool long_mode, unsigned bytes, bool write) {
     const std::uint64_t offset = information.effective_offset(
         get_one(vmx::field::exit_qualification), [this](unsigned number) { return l1_register(number); });
-    const auto segment = information.segment();
+    return segmented_address(information.segment(), offset, long_mode, bytes, write);
+}
+// long_mode: 64-bit mode.
+template <Port P>
+Expected<std::uint64_t, Fault> NestedVcpu<P>::segmented_address(x86::SegmentRegister segment,
+                                                                std::uint64_t offset, bool long_mode,
+                                                                unsigned bytes, bool write) {
     const auto number = static_cast<std::uint32_t>(segment);
     const bool is_stack = segment == x86::SegmentRegister::ss;
     const x86::Vector vector = is_stack ? x86::Vector::stack_fault : x86::Vector::general_protection;
@@ -386,15 +392,24 @@ template <Port P>
 template <Port P>
 typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, void* buffer, unsigned size,
                                                          bool write) {
-    const L1PagingState state = l1_paging_state();
+    const auto found = locate_l1(l1_paging_state(), linear, size, write);
+    if (!found) return Unexpected{found.error()};
+    copy_l1(*found, buffer, size, write);
+    note_breakpoints(linear, size, write);
+    return {};
+}
+
+// The one or two pages of an access, with its faults and its accessed and dirty flags; no byte has moved.
+template <Port P>
+Expected<typename NestedVcpu<P>::Located, Fault> NestedVcpu<P>::locate_l1(const L1PagingState& state,
+                                                                          std::uint64_t linear, unsigned size,
+                                                                          bool write) {
     msr_bitmaps_.note_written_somewhere();  // it may write to L1's paging structures too, and L1 may keep an
                                             // MSR bitmap anywhere
-    auto* bytes = static_cast<std::byte*>(buffer);
-    std::byte* where[2] = {};
+    Located found;
     unsigned pieces = 0;
-    const unsigned first =
-        static_cast<unsigned>(std::min<std::uint64_t>(size, x86::page_size - (linear & 0xfff)));
-    for (unsigned done = 0; done < size; done += first, ++pieces) {
+    found.first = static_cast<unsigned>(std::min<std::uint64_t>(size, x86::page_size - (linear & 0xfff)));
+    for (unsigned done = 0; done < size; done += found.first, ++pieces) {
         // Outside 64-bit mode linear addresses wrap at 4 GB.
         const std::uint64_t address = state.long_mode() ? linear + done : (linear + done) & 0xffffffff;
         const auto physical = translate_l1(port_, state, address, write);
@@ -404,21 +419,24 @@ typename NestedVcpu<P>::Checked NestedVcpu<P>::access_l1(std::uint64_t linear, v
             fault.page_fault_address = address;
             return Unexpected{fault};
         }
-        if (std::byte* page = port_.l1_page(*physical)) where[pieces] = page + physical->page_offset();
+        if (std::byte* page = port_.l1_page(*physical)) found.where[pieces] = page + physical->page_offset();
         if (done != 0) break;
     }
-    unsigned length = first;
-    for (unsigned i = 0, done = 0; done < size; ++i, done += length, length = size - first) {
-        if (where[i] == nullptr) {  // no memory there: reads all ones, takes nothing
+    return found;
+}
+template <Port P>
+void NestedVcpu<P>::copy_l1(const Located& found, void* buffer, unsigned size, bool write) {
+    auto* bytes = static_cast<std::byte*>(buffer);
+    unsigned length = found.first;
+    for (unsigned i = 0, done = 0; done < size; ++i, done += length, length = size - found.first) {
+        if (found.where[i] == nullptr) {  // no memory there: reads all ones, takes nothing
             if (!write) std::memset(bytes + done, 0xff, length);
         } else if (write) {
-            x86::copy_once(where[i], bytes + done, length);
+            x86::copy_once(found.where[i], bytes + done, length);
         } else {
-            x86::copy_once(bytes + done, where[i], length);
+            x86::copy_once(bytes + done, found.where[i], length);
         }
     }
-    note_breakpoints(linear, size, write);
-    return {};
 }
 
 template <Port P>
@@ -435,9 +453,11 @@ L1PagingState NestedVcpu<P>::l1_paging_state() {
 }
 
 // The fetch has set every accessed flag: nothing of L1's memory is written here, and no data breakpoint met.
+// SMAP and protection keys are rules for data (SDM 3A 4.6.1, 4.6.2).
 template <Port P>
 bool NestedVcpu<P>::read_l1_code(std::uint64_t linear, void* buffer, unsigned size) {
-    const L1PagingState state = l1_paging_state();
+    L1PagingState state = l1_paging_state();
+    state.cr4 &= ~user_rules;
     auto* bytes = static_cast<std::byte*>(buffer);
     for (unsigned done = 0; done < size;) {
         const std::uint64_t at = state.long_mode() ? linear + done : (linear + done) & 0xffffffff;

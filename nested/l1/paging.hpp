@@ -1,6 +1,7 @@
-// How L1's own paging translates a linear address that one of its VMX instructions names (SDM 3A chapter 4):
-// 4-level, PAE, 32-bit and no paging. The accesses are L1's supervisor-mode data accesses: its faults come
-// back as it would see them, and its accessed and dirty flags are set, each in the very entry that was read.
+// How L1's own paging translates a linear address that an instruction of its names which L0 completes (SDM 3A
+// chapter 4): 4-level, PAE, 32-bit and no paging. The accesses are data accesses of L1's, of supervisor mode
+// but for INS and OUTS: its faults come back as it would see them, and its accessed and dirty flags are set,
+// each in the very entry that was read.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +28,7 @@ struct L1PagingState {
     std::array<std::uint64_t, 4>
         pdptes{};  // PAE paging: the registers, not what memory has now (SDM 3A 4.4.1)
     std::uint32_t protection_key_rights = 0;  // PKRU; looked at where CR4.PKE is 1
+    bool user_mode = false;                   // of the access, else supervisor mode
 
     [[nodiscard]] bool long_mode() const { return (efer & x86::efer::long_mode_active) != 0; }
 };
@@ -45,7 +47,12 @@ Word* table_entry(P& port, std::uint64_t table, std::uint64_t index) {
     return page == nullptr ? nullptr : reinterpret_cast<Word*>(page + (address & 0xfff));
 }
 
-// What the levels of a walk allow together, for a supervisor-mode data access.
+// The bits of a fault's error code that are the access's own.
+constexpr PageFaultCode access_code(const L1PagingState& state, bool write) {
+    return (write ? x86::page_fault::write : 0) | (state.user_mode ? x86::page_fault::user : 0);
+}
+
+// What the levels of a walk allow together, for a data access.
 struct WalkRights {
     std::uint64_t user = x86::page_entry::user;
     std::uint64_t writable = x86::page_entry::writable;
@@ -57,10 +64,11 @@ struct WalkRights {
     // leaf: the entry that maps the page. The fault's bits besides "write"; 0: allowed.
     [[nodiscard]] PageFaultCode fault(const L1PagingState& state, std::uint64_t leaf, bool write) const {
         using x86::page_fault::present;
-        const bool write_protected = write && (state.cr0 & x86::cr0::write_protect) != 0;
+        const bool write_protected = write && (state.user_mode || (state.cr0 & x86::cr0::write_protect) != 0);
         if (write_protected && writable == 0) return present;
-        if (user == 0) return 0;
-        if ((state.cr4 & x86::cr4::smap_enable) != 0 && !state.alignment_check) return present;
+        if (user == 0) return state.user_mode ? present : 0;
+        if ((state.cr4 & x86::cr4::smap_enable) != 0 && !state.user_mode && !state.alignment_check)
+            return present;
         if ((state.cr4 & x86::cr4::protection_key_enable) != 0 && state.long_mode()) {  // SDM 3A 4.6.2
             const std::uint32_t key = state.protection_key_rights >> (2 * ((leaf >> 59) & 15));
             if ((key & 1) != 0 || (write_protected && (key & 2) != 0)) {
@@ -82,7 +90,7 @@ inline x86::Gpa<x86::L1> in_page(std::uint64_t frame, std::uint64_t linear, unsi
 template <Port P>
 std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::uint64_t linear, bool write) {
     using x86::page_fault::present, x86::page_fault::reserved_bit;
-    const PageFaultCode base = write ? x86::page_fault::write : 0;
+    const PageFaultCode base = access_code(state, write);
     const std::uint64_t used = x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0);
     WalkRights rights;
     std::uint64_t table = state.cr3 & 0xfffff000;
@@ -119,7 +127,7 @@ template <Port P>
 std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& state, std::uint64_t linear,
                                               bool write) {
     using x86::page_fault::present, x86::page_fault::reserved_bit;
-    const PageFaultCode base = write ? x86::page_fault::write : 0;
+    const PageFaultCode base = access_code(state, write);
     const std::uint64_t used = x86::page_entry::accessed | (write ? x86::page_entry::dirty : 0);
     const std::uint64_t address_mask = 0x000ffffffffff000;
     const std::uint64_t too_wide = address_mask & ~((std::uint64_t{1} << state.physical_address_width) - 1);

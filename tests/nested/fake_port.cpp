@@ -221,6 +221,16 @@ bool FakePort::write_l1_msr(std::uint32_t msr, std::uint64_t value) {
     return true;
 }
 
+std::uint32_t FakePort::input(vmx::IoAccess /*access*/) {
+    if (inputs.empty()) return 0;
+    const std::uint32_t value = inputs.front();
+    inputs.erase(inputs.begin());
+    return value;
+}
+void FakePort::output(vmx::IoAccess access, std::uint32_t value) {
+    outputs.emplace_back(access.port, value);
+}
+
 bool FakePort::handle_ept01_violation(std::uint64_t guest_physical) {
     ept01_violations.push_back(guest_physical);
     return ept01_grants;

@@ -17,6 +17,7 @@
 #include "nested/port.hpp"
 #include "tests/nested/fake_vmcs.hpp"
 #include "tests/nested/l1_memory.hpp"
+#include "vmx/exit_qualification.hpp"
 
 namespace flatback::nested {
 enum class Notice : std::uint8_t;
@@ -94,6 +95,8 @@ public:
         ++io_handled;
         return io_is_done;
     }
+    std::uint32_t input(vmx::IoAccess access);
+    void output(vmx::IoAccess access, std::uint32_t value);
     bool keep_unwritten(x86::Gpa<x86::L1> page) {
         if (notices_writes) memory.keep_unwritten(page.value());
         return notices_writes;
@@ -165,6 +168,8 @@ public:
     bool notices_writes = true;  // keep_unwritten()'s answer
     bool io_is_done = true;      // handle_io()'s answer
     unsigned io_handled = 0;
+    std::vector<std::uint32_t> inputs;  // of the ports that are kept, in order; nothing is left: 0
+    std::vector<std::pair<std::uint16_t, std::uint32_t>> outputs;
     bool shutdown_returns = false;
     unsigned shutdowns = 0;
     // L1-physical ranges that EPT01 maps otherwise.

@@ -184,6 +184,8 @@ public:
     void close_nmi_window();
     void retry_l1();
     void inject_general_protection();
+    // INS or OUTS of L1's at a port that the host keeps.
+    Outcome string_io(vmx::IoAccess access, const vmx::InstructionOperands& operands = {});
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
     // How the processor refuses the next entry of L2, whatever its checks say.

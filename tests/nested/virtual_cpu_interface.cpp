@@ -1,4 +1,6 @@
 // VirtualCpu: what the host hypervisor calls, and what there is to see.
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <iterator>
 
@@ -41,6 +43,33 @@ void VirtualCpu::ept01_changed() {
 void VirtualCpu::inject_general_protection() {
     engine_->inject(
         {.vector = static_cast<std::uint8_t>(x86::Vector::general_protection), .has_error_code = true});
+}
+Outcome VirtualCpu::string_io(vmx::IoAccess access, const vmx::InstructionOperands& operands) {
+    FakeVmcs& v = vmcs01();
+    access.is_string = true;
+    v.set(field::exit_reason, static_cast<std::uint32_t>(ExitReason::io_instruction));
+    v.set(field::exit_qualification, access.encode());
+    v.set(field::vm_exit_instruction_information, operands.encode().value);
+    v.set(field::vm_exit_instruction_length, 2);
+    v.set(field::guest_rflags, x86::rflags::fixed_one | extra_rflags);
+    const std::uint64_t rip = v.get(field::guest_rip);
+    if (!engine_->string_io()) return {};
+    const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
+    const std::uint64_t after = v.get(field::guest_rip);
+    if (event.is_valid()) {
+        EXPECT_EQ(after, rip);
+        v.set(field::vm_entry_interruption_information, 0);
+        return {Outcome::Kind::faulted, event.vector(),
+                event.has_error_code() ? std::optional{v.get(field::vm_entry_exception_error_code)}
+                                       : std::nullopt};
+    }
+    const bool again = after == rip;
+    if (!again) {
+        EXPECT_EQ(after, rip + 2);
+    }
+    EXPECT_EQ(v.get(field::guest_rflags),
+              x86::rflags::fixed_one | extra_rflags | (again ? x86::rflags::resume : 0));
+    return again ? Outcome{Outcome::Kind::begins_again, 0, {}} : vm_succeed;
 }
 void VirtualCpu::close_nmi_window() {
     engine_->close_nmi_window();

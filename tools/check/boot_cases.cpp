@@ -124,7 +124,7 @@ void add_world(std::vector<BootTest>& tests) {
         {information_direct_name.data(), nullptr, "information  memory", 1},
         {"boot.world.two-processors", "cpus=1 log=info", "smi processors=0", 2},
         {"boot.world.four-processors", "cpus=1 log=info", "processors=0 memory", 4},
-        {"boot.world.two-processors-given", "log=info", "smi processors=1", 2},
+        {"boot.world.two-processors-given", "log=info", "smi processors=1 sleep", 2},
         {"boot.world.three-of-four-processors-given", "cpus=3 log=info", "processors=2 memory", 4},
         {"boot.world.two-processors-direct", nullptr, "processors=1", 2},
     }};
