@@ -77,10 +77,31 @@ void check_around_an_exit() {
     check.equal("NMIs that came late", late, 0);
 }
 
+// How many times longer an entry and the exit by the preemption timer take than under one hypervisor: under
+// several the NMI is to come in the middle of them too.
+std::uint64_t slowness(L2& l2) {
+    constexpr std::uint64_t usual = 2'000;
+    std::uint64_t ticks = 0;
+    for (int round = 0; round < 2; ++round) {  // the first entry of a VMCS takes longer
+        const std::uint64_t begin = read_tsc();
+        write(field::vmx_preemption_timer_value, 0);
+        write(field::guest_interruptibility_state, 0);
+        static_cast<void>(l2.run());
+        ticks = read_tsc() - begin;
+    }
+    return ticks / usual + 1;
+}
+
 void check_around_an_entry() {
     const RuleScope rule{{"3C 26.2", "an NMI that comes around an entry exits from the guest"}};
     if (!capabilities.pin.may_set(pin::nmi_exiting | pin::activate_vmx_preemption_timer)) {
         report_not_offered("NMI exiting beside the preemption timer");
+        return;
+    }
+    // There no external interrupt ends a guest that was entered with RFLAGS.IF = 0: a hypervisor that counts
+    // the preemption timer by one of its own does not come back to what spins.
+    if (beneath_is_bochs() && under_a_hypervisor() && !under_flatback()) {
+        report_not_offered("an L2 that spins: the emulator beneath would not give it back");
         return;
     }
     VmcsPlan plan = usual_plan(physical(l2_spin_for_nmi), usual_ept().pointer());
@@ -89,15 +110,17 @@ void check_around_an_entry() {
     const std::uint64_t rate = read_msr(msr_misc) & 31;
     Check check{"an-nmi-at-any-tick-of-an-entry-exits-from-an-l2-that-spins"};
     const std::uint64_t host_rip = read(field::host_rip);
+    const std::uint64_t times = slowness(l2);
+    const auto periods = static_cast<std::uint16_t>(times < 1'000 ? 16 * times : 16'000);
     constexpr unsigned trials = 1400;
     unsigned late = 0;
     unsigned exits = 0;
     for (unsigned trial = 0; trial < trials; ++trial) {
         const std::uint64_t before = nmis();
-        timer_nmi::send_in(16);
-        delay(trial % 700);
+        timer_nmi::send_in(periods);
+        delay(trial % 700 * times);
         if (nmis() != before) continue;
-        write(field::vmx_preemption_timer_value, (patience >> rate) + 1);
+        write(field::vmx_preemption_timer_value, (patience * times >> rate) + 1);
         write(field::guest_interruptibility_state, 0);
         if (l2.run() == reason::exception_or_nmi) {
             ++exits;
