@@ -225,6 +225,15 @@ TEST(Ending, ADescriptionHoldsNoControlCharacters) {
     EXPECT_NE(text.find("^[[2J^G"), std::string::npos) << text;
 }
 
+TEST(Ending, WhoStoppedIsSaidOnceAndL0sLinesAreNotL1s) {
+    Transcript transcript{{}, {.l0 = true, .guest_records = false, .mark = {}}};
+    EXPECT_EQ(describe({.ending = Ending::l0_stopped, .detail = "L0: no memory"}, transcript),
+              "L0 stopped: no memory");
+    transcript.append("FLATBACK stage l1-entry\nFLATBACK value l0.l1_entry_tsc 9\n");
+    EXPECT_EQ(describe({.ending = Ending::reset, .detail = {}}, transcript),
+              "the guest reset the machine; L1 printed nothing on the serial port");
+}
+
 TEST(Ending, WhereTheProcessorWasIsSaidOfARunWhoseTimeIsUp) {
     Transcript transcript;
     transcript.append("FLATBACK stage l2-linux\n");

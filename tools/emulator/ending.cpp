@@ -15,6 +15,12 @@ namespace {
 constexpr std::size_t tick_digits = 11;  // at least: "00396088712p[UNMAP ] >>PANIC<< …"
 
 constexpr std::string_view l1_ended = "L1: ";
+constexpr std::string_view l0_ended = "L0: ";
+
+std::string_view without_speaker(std::string_view detail) {
+    if (detail.starts_with(l0_ended)) detail.remove_prefix(l0_ended.size());
+    return detail;
+}
 
 // What stands behind `mark` in a line.
 std::optional<std::string_view> after(std::string_view line, std::string_view mark) {
@@ -159,7 +165,8 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
     };
     const auto with_last_line = [&transcript](std::string_view what) {
         if (transcript.last_line().empty())
-            return fmt::format("{}; nothing was printed on the serial port", what);
+            return fmt::format("{}; {} on the serial port", what,
+                               transcript.l1_started() ? "L1 printed nothing" : "nothing was printed");
         // A program that draws on the screen prints for ever in one line: its end is the newest.
         constexpr std::size_t most = 200;
         std::string_view line = transcript.last_line();
@@ -187,7 +194,7 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         case Ending::reset:
             return with_last_line("the guest reset the machine");
         case Ending::l0_stopped:
-            return fmt::format("L0 stopped: {}", printable(outcome.detail));
+            return fmt::format("L0 stopped: {}", printable(without_speaker(outcome.detail)));
         case Ending::loader_failed:
             return fmt::format("the boot loader failed: {}", outcome.detail);
         case Ending::emulator_failed:
