@@ -103,6 +103,19 @@ TEST(CommandLine, RunWithoutAGuestIsTheWholeStack) {
     EXPECT_EQ(std::get<StackOptions>(*command).json_file, "j");
 }
 
+TEST(CommandLine, DepthIsMeasuredOrIsBeneathAKernel) {
+    const auto stack = parse({"run", "--depth", "3"});
+    ASSERT_TRUE(stack.has_value());
+    EXPECT_EQ(std::get<StackOptions>(*stack).depth, 3U);
+    EXPECT_EQ(std::get<StackOptions>(*parse({"run"})).depth, std::nullopt);
+    const auto boot = parse({"run", "--l1", "k", "--depth", "2"});
+    ASSERT_TRUE(boot.has_value());
+    EXPECT_EQ(std::get<BootOptions>(*boot).depth, 2U);
+    EXPECT_NE(error_of({"run", "--depth", "0"}), "accepted");
+    EXPECT_NE(error_of({"run", "--depth", "5"}), "accepted");
+    EXPECT_NE(error_of({"run", "--l1", "k", "--depth", "2", "--direct"}), "accepted");
+}
+
 TEST(CommandLine, AReportIsMadeFromAtLeastOneFile) {
     const auto command = parse({"report", "--bench", "b", "--processor", "haswell", "--output", "o"});
     ASSERT_TRUE(command.has_value()) << command.error().message;

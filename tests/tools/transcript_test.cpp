@@ -60,6 +60,7 @@ TEST(Transcript, L0IsKnownByTimeAndThenByItsMark) {
     EXPECT_FALSE(transcript.l1_started());
     transcript.append("FLATBACK value l0.l1_entry_tsc 9\n");
     EXPECT_TRUE(transcript.l1_started());
+    EXPECT_EQ(transcript.last_line(), "") << "L1 has printed nothing yet";
     transcript.append(
         "FLATBACK stage mine\nFLATBACK 0af1 error L0: a failure\nFLATBACK 0af error L0: none\n");
     EXPECT_EQ(transcript.stages(), (std::vector<std::string>{"l0", "l1-entry"}));
@@ -69,6 +70,17 @@ TEST(Transcript, L0IsKnownByTimeAndThenByItsMark) {
     EXPECT_EQ(lines.at(5), "FLATBACK error L0: a failure");
     // The last line of L1's: L0's is none.
     EXPECT_EQ(transcript.last_line(), "FLATBACK 0af error L0: none");
+}
+
+TEST(Transcript, SeveralL0sSpeakBeforeL1AndEachByItsMark) {
+    Transcript transcript{{}, {.l0 = true, .levels = 2, .guest_records = false, .mark = {}}};
+    transcript.append("FLATBACK text l0.mark 0af1\nFLATBACK value l0.l1_entry_tsc 9\n");
+    EXPECT_FALSE(transcript.l1_started());
+    transcript.append("FLATBACK stage l0\nFLATBACK text l0.mark 7b\nFLATBACK value l0.l1_entry_tsc 19\n");
+    EXPECT_TRUE(transcript.l1_started());
+    transcript.append("FLATBACK stage mine\nFLATBACK 7b error L1: dead\n");
+    EXPECT_EQ(transcript.stages(), std::vector<std::string>{"l0"});
+    EXPECT_EQ(transcript.platform_error(), "L1: dead");
 }
 
 TEST(Transcript, ADamagedLastRecordOfL0StillEndsItsTime) {

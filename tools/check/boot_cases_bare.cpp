@@ -5,6 +5,7 @@
 #include "tools/check/boot_test.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/paths.hpp"
+#include "tools/image/depth.hpp"
 
 namespace flatback::tools {
 
@@ -57,11 +58,24 @@ void add_bare_registers(std::vector<BootTest>& tests) {
 
 // L0 as L1 of itself, a Multiboot2 kernel: the bare L1 is then two levels above the processor.
 void add_bare_depth(std::vector<BootTest>& tests) {
-    QueuedRun run = bare_run("boot.bare.depth-2", "log=quiet", "log=quiet console=serial", bare_limit);
-    BootPlan& plan = run.request.plan;
-    plan.guest = l0_image();
-    plan.modules = {{bare_l1_image(), "check only=vmcs-pointer"}};
+    QueuedRun run = bare_run("boot.bare.depth-2", "log=quiet", "check only=vmcs-pointer", bare_limit);
+    stack_levels(run.request.plan, 2, inner_l0_words);
     tests.push_back({std::move(run), std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
+}
+
+// All checks two levels above the processor, some of them three. A part takes longer there.
+void add_depths(std::vector<BootTest>& tests) {
+    struct Case {
+        unsigned levels;
+        const char* words;
+    };
+    constexpr std::array<Case, 2> cases{{{2, "check limit=50"}, {3, "check only=vmcs* limit=50"}}};
+    for (const Case& each : cases) {
+        QueuedRun run =
+            bare_run(fmt::format("{}.{}", depth_name, each.levels), "log=quiet", each.words, depth_limit);
+        stack_levels(run.request.plan, each.levels, inner_l0_words);
+        tests.push_back({std::move(run), std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
+    }
 }
 
 // A part of the bare L1 that hangs is told and left, whoever is beneath.

@@ -39,6 +39,7 @@ struct BootTest {
 inline constexpr std::chrono::seconds short_limit{30};
 inline constexpr std::chrono::seconds bare_limit{240};
 inline constexpr std::chrono::seconds linux_limit{600};
+inline constexpr std::chrono::seconds depth_limit{1800};
 
 // Runs that are judged by more than what each says.
 inline constexpr std::string_view bare_direct_name = "boot.bare.direct";
@@ -50,6 +51,7 @@ inline constexpr std::string_view linux_trace_name = "boot.linux.trace";
 
 // Those that are made only where the filter asks for them.
 inline constexpr std::string_view models_name = "boot.models";
+inline constexpr std::string_view depth_name = "boot.depth";
 inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
 inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                              "boot.linux.bzimage", linux_trace_name};
@@ -71,6 +73,7 @@ void add_bare(std::vector<BootTest>& tests);
 void add_bare_without(std::vector<BootTest>& tests);
 void add_bare_registers(std::vector<BootTest>& tests);
 void add_bare_depth(std::vector<BootTest>& tests);
+void add_depths(std::vector<BootTest>& tests);
 void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);

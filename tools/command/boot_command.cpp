@@ -21,6 +21,7 @@
 #include "tools/ground/printable.hpp"
 #include "tools/ground/temporary_directory.hpp"
 #include "tools/ground/user_terminal.hpp"
+#include "tools/image/depth.hpp"
 #include "tools/image/hybrid_image.hpp"
 #include "tools/image/l1_kernel.hpp"
 
@@ -66,6 +67,8 @@ Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::pa
         plan.l0_command_line = "log=debug";
         if (!options.l0_command_line.empty()) plan.l0_command_line += " " + options.l0_command_line;
         if (loaded_by_l0) plan.l0_command_line += " hypervisor=off";
+        // The first has the screen.
+        if (!options.direct) stack_levels(plan, options.depth, plan.l0_command_line + " console=serial");
     }
     return plan;
 }
@@ -161,6 +164,7 @@ Result<ExitStatus> boot_on_qemu(const BootOptions& options, const BootPlan& plan
     request.disk = options.disk;
     request.limit = options.limit;
     request.speakers = {.l0 = plan.l0.has_value(),
+                        .levels = plan.levels,
                         .guest_records = options.records || is_own_guest(options.guest),
                         .mark = loader_mark(plan)};
     output.listen(request.listener, request.bytes_listener);

@@ -10,6 +10,7 @@
 #include "tools/command/l1_plan.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/hexadecimal.hpp"
+#include "tools/image/depth.hpp"
 #include "tools/measure/measurements.hpp"
 #include "tools/watch/watch_report.hpp"
 
@@ -456,6 +457,13 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->type_name("NAME")
         ->needs(l1)
         ->check(CLI::IsMember({"bios", "uefi"}));
+    unsigned depth = 0;
+    CLI::Option* const depths =
+        run.add_option("--depth", depth,
+                       "Flatback on Flatback: without --l1, what exits cost and which checks pass above 1 to "
+                       "N of them (some "
+                       "minutes for 2, much longer for 3); with --l1, that kernel above N of them");
+    depths->type_name("N")->check(CLI::Range(1U, most_levels));
     CLI::Option* const interactive =
         run.add_flag("--interactive", boot.interactive,
                      "COM1 on this terminal: what is typed goes to L1; Ctrl-A x ends")
@@ -478,7 +486,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->needs(l1);
     run.add_option("--json", json, "write what was measured there (-: standard output)")->type_name("FILE");
     run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")
-        ->needs(l1);
+        ->needs(l1)
+        ->excludes(depths);
     run.add_flag(
            "--records", boot.records,
            "the lines FLATBACK … that L1 prints are records of what it measured and checked, as those of "
@@ -594,9 +603,11 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     if (l1->count() == 0) {
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
         if (!json.empty()) stack.json_file = json;
+        if (depth != 0) stack.depth = depth;
         return stack;
     }
     boot.guest = guest;
+    if (depth != 0) boot.depth = depth;
     boot.on = ground == "kvm" ? Ground::kvm : ground == "qemu-tcg" ? Ground::qemu_tcg : Ground::bochs;
     if (firmware == "uefi") boot.firmware = Firmware::uefi;
     // The processor of the others is not chosen.

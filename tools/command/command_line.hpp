@@ -20,6 +20,7 @@
 namespace flatback::tools {
 
 struct StackOptions {
+    std::optional<unsigned> depth;  // instead, Flatback on Flatback up to so many levels
     std::optional<std::filesystem::path> json_file;
     std::chrono::seconds limit{900};  // for each run in the emulator
 };

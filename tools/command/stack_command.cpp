@@ -2,19 +2,46 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tools/ground/about.hpp"
 #include "tools/ground/output.hpp"
 #include "tools/image/linux_guest.hpp"
+#include "tools/measure/depths.hpp"
 #include "tools/measure/lat_ctx.hpp"
 #include "tools/measure/measured_runs.hpp"
 #include "tools/stack/progress.hpp"
+#include "tools/table/depth_table.hpp"
 #include "tools/table/stack_json.hpp"
 #include "tools/table/table.hpp"
 
 namespace flatback::tools {
+namespace {
+
+Result<ExitStatus> measure_depths(const StackOptions& options) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    Progress progress;
+    const auto finished =
+        TRY(run_all(depth_runs(*options.depth, &guest, options.limit), progress.observer()));
+    if (const auto missing = missing_of_depths(finished); !missing.empty()) {
+        for (const std::string& each : missing) fmt::print(stderr, "flatback: {}\n", each);
+        return fail(ExitStatus::incomplete,
+                    "the run is not complete, so there is no table: what is above is missing or went wrong");
+    }
+    const auto depths = collect_depths(finished);
+    fmt::print(text_stream(options.json_file), "{}", render_depth_table(depths));
+    if (options.json_file) TRY(write_output(*options.json_file, with_about(depth_json(depths))));
+    const bool all_passed =
+        std::ranges::all_of(depths, &std::vector<std::string>::empty, &DepthMeasurement::failed);
+    return all_passed ? ExitStatus::success : ExitStatus::incomplete;
+}
+
+}  // namespace
 
 Result<ExitStatus> stack_command(const StackOptions& options) {
     if (options.json_file) TRY(check_output(*options.json_file));
+    if (options.depth) return measure_depths(options);
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
     Progress progress;

@@ -122,6 +122,7 @@ Emulation::Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal>
       bochs_{std::move(bochs)},
       transcript_{std::make_unique<Transcript>(std::move(request.listener),
                                                Speakers{.l0 = request.plan.l0.has_value(),
+                                                        .levels = request.plan.levels,
                                                         .guest_records = request.guest_records,
                                                         .mark = loader_mark(request.plan)})},
       bytes_listener_{std::move(request.bytes_listener)},

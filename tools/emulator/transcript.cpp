@@ -1,5 +1,7 @@
 #include "tools/emulator/transcript.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace flatback::tools {
@@ -58,10 +60,11 @@ void Transcript::add_line(std::string_view line) {
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.remove_suffix(1);
     const auto unmarked = without_mark(line);
     const bool of_platform = unmarked || (speakers_.l0 && !l1_started_);
-    if (of_platform && line.starts_with(last_before_l1)) l1_started_ = true;
+    const bool starts_l1 = of_platform && line.starts_with(last_before_l1);
+    if (starts_l1 && ++levels_started_ == speakers_.levels) l1_started_ = true;
     if (unmarked) line = *unmarked;
     // What L0 says of L1's end is no line of L1's.
-    if (!line.empty() && !unmarked) last_line_ = line;
+    if (!line.empty() && !unmarked) last_line_ = starts_l1 && l1_started_ ? std::string_view{} : line;
     const auto record =
         of_platform || speakers_.guest_records ? parse_serial_record(line) : std::optional<SerialRecord>{};
     if (record) add_record(*record, of_platform);
@@ -69,19 +72,19 @@ void Transcript::add_line(std::string_view line) {
 }
 
 std::optional<std::string> Transcript::without_mark(std::string_view line) const {
-    for (const std::string_view mark : {std::string_view{speakers_.mark}, std::string_view{l0_mark_}}) {
-        if (mark.empty() || !line.starts_with(record_word)) continue;
-        const std::string_view rest = line.substr(record_word.size());
-        if (rest.starts_with(mark) && rest.substr(mark.size()).starts_with(' '))
-            return std::string{record_word} + std::string{rest.substr(mark.size() + 1)};
-    }
-    return std::nullopt;
+    if (!line.starts_with(record_word)) return std::nullopt;
+    const std::string_view rest = line.substr(record_word.size());
+    const auto is_marked = [rest](std::string_view mark) {
+        return !mark.empty() && rest.starts_with(mark) && rest.substr(mark.size()).starts_with(' ');
+    };
+    if (!is_marked(speakers_.mark) && std::ranges::none_of(l0_marks_, is_marked)) return std::nullopt;
+    return fmt::format("{}{}", record_word, rest.substr(rest.find(' ') + 1));
 }
 
 void Transcript::add_record(const SerialRecord& record, bool of_platform) {
     const auto* const text = std::get_if<TextRecord>(&record);
     if (of_platform && text != nullptr && text->key == mark_key) {
-        l0_mark_ = text->text;
+        l0_marks_.push_back(text->text);
         return;
     }
     std::visit(Sorter{stages_, values_, texts_, checks_, errors_, ended_}, record);

@@ -18,9 +18,11 @@ namespace flatback::tools {
 // L0 and the boot loader are known by the time: until L0's last record before L1 runs, `value
 // l0.l1_entry_tsc`, nobody else prints. Later they are known by a mark, the second word of the record
 // ("FLATBACK 5d1c… error L0: …"): L0 draws it, tells it in that first time as `text l0.mark`, and L1 cannot
-// read it; a loader without L0 has it from the tools.
+// read it; a loader without L0 has it from the tools. Of several L0s, each L1 of the one beneath, each draws
+// its own.
 struct Speakers {
     bool l0 = false;            // L0 boots the guest
+    unsigned levels = 1;        // so many L0s
     bool guest_records = true;  // the guest reports by records; otherwise all that it prints is text
     std::string mark;           // of the boot loader's records
 };
@@ -54,7 +56,8 @@ public:
     [[nodiscard]] bool ended() const { return ended_; }
     [[nodiscard]] bool reached(std::string_view stage) const;
 
-    // The last line that holds anything and has no mark, for messages about a run that stopped.
+    // The last line that holds anything and has no mark, for messages about a run that stopped; of L1's once
+    // it has been entered.
     [[nodiscard]] const std::string& last_line() const { return last_line_; }
 
 private:
@@ -65,7 +68,8 @@ private:
 
     Listener listener_;
     Speakers speakers_;
-    std::string l0_mark_;
+    std::vector<std::string> l0_marks_;
+    unsigned levels_started_ = 0;
     bool l1_started_ = false;
     std::string text_;
     std::string pending_;  // the bytes after the last newline

@@ -20,6 +20,7 @@ struct BootModule {
 struct BootPlan {
     std::optional<std::filesystem::path> l0;  // none: the guest is booted without one
     std::string l0_command_line;
+    unsigned levels = 1;  // how many L0s there are, the guest among them (tools/image/depth.hpp)
     std::filesystem::path guest;
     KernelKind guest_kind = KernelKind::multiboot1;
     std::string guest_command_line;

@@ -1,0 +1,63 @@
+// Flatback on Flatback: what `flatback run --depth N` measures.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/image/linux_guest.hpp"
+#include "tools/measure/measurements.hpp"
+#include "tools/stack/run_queue.hpp"
+
+namespace flatback::tools {
+
+// From here on an exit takes so long that only a part of the checks is made.
+inline constexpr unsigned first_depth_in_part = 3;
+
+// Of the bare L1, under bare_l1, at every depth. In ticks, but for the counts, which are hundredths for one
+// reflected exit, of the uppermost L0.
+inline constexpr std::array<std::string_view, 13> depth_values{
+    "l1_cpuid",
+    "l1_vmcall",
+    "vmread",
+    "vmwrite",
+    "vmptrld_two",
+    "vmclear",
+    "first_vmlaunch",
+    "l2_cpuid_reflected",
+    "l2_cpuid_reflected_alternating",
+    "two_l2_vcpus",
+    "per_reflected.l0_exits",
+    "per_reflected.vmreads",
+    "per_reflected.vmwrites",
+};
+
+// Of Linux with KVM as L1, under modes.mapped.
+inline constexpr std::array<std::string_view, 3> depth_linux_values{
+    "l1_cpuid_ticks",
+    "l2_cpuid_reflected_ticks",
+    "l2_io_ticks",
+};
+
+struct DepthMeasurement {
+    unsigned depth = 1;  // how many L0s
+    RunValues bare{};
+    std::size_t passed = 0;             // of the bare L1's checks
+    std::vector<std::string> failed{};  // NAME: WHY
+    std::optional<RunValues> linux_as_l1{};
+};
+
+// The bare L1 above 1 to `depth` L0s, its timings and its checks each by itself; where a Linux is given, it
+// with its L2 payloads above 1 and 2.
+[[nodiscard]] std::vector<QueuedRun> depth_runs(unsigned depth, const LinuxGuest* guest,
+                                                std::chrono::seconds limit);
+
+// What keeps the table from being printed: stages and values that are missing. A check that fails is none.
+[[nodiscard]] std::vector<std::string> missing_of_depths(const std::vector<FinishedRun>& runs);
+
+[[nodiscard]] std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& runs);
+
+}  // namespace flatback::tools
