@@ -227,6 +227,10 @@ void hide_sleep() {
         state.result.sleep = {};
     }
     state.result.sleep.base_register = find_port_base(state.result.sleep);
+    if (state.result.sleep.base_register != 0 && state.result.sleep.memory_configuration)
+        log::info(
+            "warning: this machine has configuration space in memory, by which an L1 can move the ports of "
+            "ACPI's power management from where L0 watches them; L1 must not suspend the machine");
     const auto hidden = hide_sleep_states(static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(),
                                           state.multiboot.rsdp);
     if (!hidden)

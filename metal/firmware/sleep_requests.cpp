@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint32_t fadt_signature = 0x5043'4146;  // "FACP"
 constexpr std::uint32_t dsdt_signature = 0x5444'5344;  // "DSDT"
 constexpr std::uint32_t ssdt_signature = 0x5444'5353;  // "SSDT"
+constexpr std::uint32_t mcfg_signature = 0x4746'434D;  // "MCFG" (PCI Firmware Specification 3.3, 4.1.2)
 
 // Of the FADT (ACPI 6.5, table 5.9).
 constexpr std::uint64_t dsdt_offset = 40;
@@ -116,6 +117,7 @@ SleepControl find_sleep_control(std::byte* physical, std::uint64_t physical_size
     const AcpiMemory memory{physical, physical_size};
     const auto visit = [&](AcpiTable table, std::uint64_t) {
         if (acpi_signature(table) == fadt_signature) read_fadt(control, memory, table);
+        if (acpi_signature(table) == mcfg_signature) control.memory_configuration = true;
         if (acpi_signature(table) == ssdt_signature)
             control.allowed_types = static_cast<std::uint8_t>(control.allowed_types | allowed_types(table));
     };

@@ -23,8 +23,10 @@ struct SleepControl {
     // Ports with SLP_TYP in bits 4:2 and SLP_EN in bit 5: the second byte of a PM1 control register.
     std::array<std::uint16_t, 6> request_ports{};
     std::size_t request_ports_used = 0;
-    std::uint8_t allowed_types = 0;  // bit n: SLP_TYP n
-    bool in_memory = false;          // one of the registers is
+    std::uint8_t allowed_types = 0;     // bit n: SLP_TYP n
+    bool in_memory = false;             // one of the registers is
+    bool memory_configuration = false;  // configuration space is in memory too: a way to base_register that
+                                        // is not watched
     // Where the base of the ports stands, as CONFIG_ADDRESS selects it; 0: not known.
     std::uint32_t base_register = 0;
 

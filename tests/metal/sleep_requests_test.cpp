@@ -18,9 +18,10 @@ using namespace std::string_view_literals;
 constexpr std::uint32_t rsdt_at = 0x1000;
 constexpr std::uint32_t fadt_at = 0x2000;
 constexpr std::uint32_t dsdt_at = 0x3000;
+constexpr std::uint32_t mcfg_at = 0x4000;
 
 // Memory with an RSDT, this FADT and a DSDT of this body.
-SleepControl found(TestBytes fadt, std::string_view dsdt) {
+SleepControl found(TestBytes fadt, std::string_view dsdt, bool with_mcfg = false) {
     TestBytes memory(0x10000);
     TestBytes rsdp(36);
     const auto put_table = [&](std::uint32_t at, std::string_view signature, TestBytes table) {
@@ -31,6 +32,10 @@ SleepControl found(TestBytes fadt, std::string_view dsdt) {
     };
     TestBytes rsdt(36);
     rsdt.append(fadt_at);
+    if (with_mcfg) {
+        rsdt.append(mcfg_at);
+        put_table(mcfg_at, "MCFG", TestBytes(60));
+    }
     put_table(rsdt_at, "RSDT", rsdt);
     fadt.put(40, dsdt_at);
     put_table(fadt_at, "FACP", fadt);
@@ -84,6 +89,11 @@ TEST(SleepRequests, InMemoryAreTold) {
     const SleepControl control = found(fadt, tables);
     EXPECT_TRUE(control.in_memory);
     EXPECT_TRUE(ports(control).empty());
+}
+
+TEST(SleepRequests, ConfigurationSpaceInMemoryIsTold) {
+    EXPECT_TRUE(found(pc_fadt(), tables, true).memory_configuration);
+    EXPECT_FALSE(found(pc_fadt(), tables).memory_configuration);
 }
 
 TEST(SleepRequests, TablesThatAreShortOrCorruptHaveNone) {

@@ -24,7 +24,7 @@ struct BootOptions {
     std::vector<std::string> modules;  // FILE, or FILE followed by a space and the string that goes with it
     std::string guest_command_line;
     std::string l0_command_line;
-    unsigned depth = 1;  // how many L0s are beneath L1, each L1 of the next
+    unsigned depth = 1;      // how many L0s are beneath L1, each L1 of the next
     unsigned memory = 1024;  // MB
     std::chrono::seconds limit{300};
     std::optional<std::filesystem::path> serial_file;  // COM1's output goes there instead of standard output
