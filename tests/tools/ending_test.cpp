@@ -92,6 +92,14 @@ TEST(Ending, OfALongLastLineTheEndIsShown) {
     EXPECT_EQ(text.find("begin"), std::string::npos);
 }
 
+TEST(Ending, OfALineOfControlCharactersNoMoreIsShown) {
+    Transcript transcript;
+    transcript.append(std::string(300, '\x80') + "\n");
+    const std::string text = describe({.ending = Ending::reset, .detail = {}}, transcript);
+    EXPECT_LT(text.size(), 300U);
+    EXPECT_NE(text.find(": ... \\x80\\x80"), std::string::npos) << text;
+}
+
 TEST(Ending, TicksAreThoseOfTheLastLine) {
     LogReader log;
     log.append("00000000000i[SYS   ] start\n00396088712i[CPU0  ] CPU is");

@@ -170,10 +170,15 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
         // A program that draws on the screen prints for ever in one line: its end is the newest.
         constexpr std::size_t most = 200;
         std::string_view line = transcript.last_line();
-        const bool cut = line.size() > most;
+        bool cut = line.size() > most;
         if (cut) line.remove_prefix(line.size() - most);
-        return fmt::format("{}; the last line on the serial port: {}{}", what, cut ? "... " : "",
-                           printable(line));
+        std::string shown = printable(line);
+        // A character may become several, of which none is to be half.
+        for (; shown.size() > most; shown = printable(line)) {
+            line.remove_prefix((line.size() + 3) / 4);
+            cut = true;
+        }
+        return fmt::format("{}; the last line on the serial port: {}{}", what, cut ? "... " : "", shown);
     };
     switch (outcome.ending) {
         case Ending::power_off:
