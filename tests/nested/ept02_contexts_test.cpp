@@ -57,6 +57,24 @@ TEST_F(Ept02Contexts, KeepWhatTheyHoldWhereL1Alternates) {
     EXPECT_EQ(l1.port.flushes, std::vector<Flush>{});
 }
 
+// Who ran on the processor before may have left translations of an EP4TA that is L0's now.
+TEST(FirstEntry, FlushesWhatTheProcessorHasOfEpt01) {
+    const std::vector<Flush> ept01{{Flush::Kind::invept, 1, 0, FakePort::ept01, 0}};
+    VirtualCpu l1;
+    l1.forget_flushes();
+    l1.prepare_first_entry();
+    EXPECT_EQ(l1.invepts(), ept01) << "of L1";
+    l1.prepare();
+    l1.use_vpid(1);
+    l1.forget_flushes();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.invepts(), ept01) << "of an L2 with a tag of its own";
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.forget_flushes();
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_TRUE(l1.invepts().empty()) << "once each";
+}
+
 TEST_F(Ept02Contexts, AreForgottenByInveptOfOneAndKeptForTheOther) {
     resume_with(one);
     ASSERT_EQ(l1.l2_touches(0x5000, 1), l2_runs);
@@ -135,7 +153,13 @@ TEST_F(Ept02Contexts, OfMoreThanAreKeptGiveUpTheOldest) {
     }
     for (unsigned round = 0; round < 2; ++round) {
         for (std::uint64_t n = 0; n < many.size(); ++n) {
+            l1.forget_flushes();
             resume_with(many[n]);
+            if (round != 0) {
+                const std::uint64_t eptp = l1.vmcs02().get(field::ept_pointer);
+                EXPECT_EQ(l1.invepts(), (std::vector<Flush>{{Flush::Kind::invept, 1, 0, eptp, 0}}))
+                    << "the processor may have the other's translations under the same root";
+            }
             EXPECT_EQ(host_of(0x5000), 0U) << "it was given up, and emptied before another got it";
             ASSERT_EQ(l1.l2_touches(0x5000, 1), l2_runs);
             EXPECT_EQ(host_of(0x5000), page_a + n * 0x1000);

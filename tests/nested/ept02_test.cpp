@@ -495,10 +495,13 @@ TEST_P(Ept02AccessedDirty, AndEptpsWithoutThemShareNothing) {
     launch();
     ASSERT_EQ(l1.l2_touches(0x5000, bit::write), l2_runs);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const std::uint64_t eptp02 = l1.vmcs02().get(field::ept_pointer);
     l1.write(field::ept_pointer, ept.eptp(false));
     ept.map(0x5000, page_a);
+    l1.forget_flushes();
     resume();
     EXPECT_FALSE(l1.ept02_leaf(0x5000));
+    EXPECT_EQ(l1.invepts(), (std::vector<Flush>{{Flush::Kind::invept, 1, 0, eptp02, 0}}));
     ASSERT_EQ(l1.l2_touches(0x5000, bit::write), l2_runs);
     EXPECT_EQ(ept.entry(0x5000) & (bit::accessed | bit::dirty), 0U);
 }
