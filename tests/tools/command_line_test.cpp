@@ -107,6 +107,7 @@ TEST(CommandLine, DepthIsMeasuredOrIsBeneathAKernel) {
     const auto stack = parse({"run", "--depth", "3"});
     ASSERT_TRUE(stack.has_value());
     EXPECT_EQ(std::get<StackOptions>(*stack).depth, 3U);
+    EXPECT_EQ(std::get<StackOptions>(*stack).limit, std::chrono::hours{1});
     EXPECT_EQ(std::get<StackOptions>(*parse({"run"})).depth, std::nullopt);
     const auto boot = parse({"run", "--l1", "k", "--depth", "2"});
     ASSERT_TRUE(boot.has_value());

@@ -47,6 +47,7 @@ public:
 };
 
 constexpr unsigned longest_limit = 24 * 3600;
+constexpr std::chrono::seconds depth_limit{3600};
 constexpr std::uint64_t most_number = 1'000'000'000;
 
 // `report`: at least one file of a run, and where the page goes.
@@ -473,10 +474,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                  "--serial")
         ->needs(l1)
         ->excludes(interactive);
-    run.add_option("--timeout", limit,
-                   "seconds of wall time that each run may take (default 300; 900 without --l1; a day with "
-                   "--interactive "
-                   "or --debug)")
+    run.add_option(
+           "--timeout", limit,
+           "seconds of wall time that each run may take (default 300; 900 without --l1, 3600 with --depth; "
+           "a day with --interactive or --debug)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));
     run.add_option("--serial", serial,
@@ -603,7 +604,10 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     if (l1->count() == 0) {
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
         if (!json.empty()) stack.json_file = json;
-        if (depth != 0) stack.depth = depth;
+        if (depth != 0) {
+            stack.depth = depth;
+            if (limit == 0) stack.limit = depth_limit;
+        }
         return stack;
     }
     boot.guest = guest;
