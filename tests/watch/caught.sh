@@ -5,8 +5,8 @@ set -euo pipefail
 source=$(cd "$(dirname "$0")/../.." && pwd)
 build=${FLATBACK_BUILD:-$source/build}
 if [ $# -eq 0 ]; then
-    set -- invvpid-of-a-context-dropped invvpid-of-an-address-dropped new-owner-of-a-slot-not-flushed \
-        invept-single-context-forgotten invept-of-the-current-root-only invept-all-contexts-of-the-current-root-only
+    set -- invvpid-of-a-context-dropped invvpid-of-an-address-dropped invvpid-of-another-tag invvpid-of-the-next-page \
+        invept-of-the-processor-left-out invept-of-another-root
 fi
 status=0
 for name in "$@"; do
