@@ -265,8 +265,19 @@ bool LocalApic<H>::write(std::uint32_t msr, std::uint64_t value) {
         }
         return hardware_.write_msr(msr, value);
     }
-    const auto what = x86::x2apic::register_at(msr);
     const std::uint32_t offset = x86::x2apic::page_offset(msr);
+    // The most frequent first.
+    if (offset == x86::xapic::end_of_interrupt) {
+        if (value != 0) return false;
+        hardware_.write_page(offset, 0);
+        return true;
+    }
+    if (offset == x86::xapic::command_low) {
+        if ((value & 0xffff'ffff & ~x86::x2apic::command_bits) != 0) return false;
+        write_command(value);
+        return true;
+    }
+    const auto what = x86::x2apic::register_at(msr);
     std::uint64_t writable = what.writable_bits;
     if (offset == x86::xapic::spurious_vector &&
         (hardware_.read_page(x86::xapic::version) & x86::xapic::version_suppresses_eoi) != 0) {
@@ -274,9 +285,6 @@ bool LocalApic<H>::write(std::uint32_t msr, std::uint64_t value) {
     }
     if (!what.writable || (value & ~writable) != 0 || !has_local_vector(offset)) return false;
     switch (offset) {
-        case x86::xapic::command_low:
-            write_command(value);
-            break;
         case x86::x2apic::self_interrupt_offset:
             send(0, x86::xapic::to_self | x86::xapic::level_assert | static_cast<std::uint32_t>(value));
             break;

@@ -272,8 +272,8 @@ private:
     [[nodiscard]] std::uint64_t l1_register(unsigned number);
     [[nodiscard]] std::uint64_t l1_operand(unsigned number, std::uint32_t most);
     void set_l1_register(unsigned number, std::uint64_t value);
-    // While it executes a VMX instruction other than VMCALL: those exit in no compatibility mode, so that
-    // IA-32e mode is 64-bit mode.
+    // IA-32e mode. While it executes a VMX instruction other than VMCALL that is 64-bit mode: those exit in
+    // no compatibility mode.
     [[nodiscard]] bool l1_is_64_bit() {
         return (get_one(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
     }
@@ -299,6 +299,7 @@ private:
     void forget_walks() {
         for (WalkedPage& page : walked_pages_) page.linear_page = WalkedPage::no_page;
     }
+    [[nodiscard]] std::byte* plain_page(std::uint64_t linear, bool write);
     [[nodiscard]] std::byte* plain_operand(vmx::InstructionInformation information, unsigned bytes,
                                            bool write);
     template <std::size_t Words>

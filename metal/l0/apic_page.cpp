@@ -1,7 +1,5 @@
 #include "metal/l0/apic_page.hpp"
 
-#include <algorithm>
-#include <array>
 #include <span>
 
 #include "metal/ground/vmx_instructions.hpp"
@@ -21,20 +19,22 @@ CodeSize code_size() {
     return rights.is_default_big() ? CodeSize::bits_32 : CodeSize::bits_16;
 }
 
-// At the guest's RIP; no more is read than the instruction may have, nor of a page that it does not reach.
+// At the guest's RIP; nothing is read of a page that the instruction does not reach.
 std::optional<StoreInstruction> read_store(Cpu& cpu) {
     const CodeSize size = code_size();
-    std::uint64_t linear = get(vmx::field::guest_rip);
-    if (size != CodeSize::bits_64) linear = (linear + get(vmx::field::guest_cs_base)) & 0xffffffff;
-    std::array<std::uint8_t, 15> code{};
-    const auto here = static_cast<unsigned>(
-        std::min<std::uint64_t>(code.size(), x86::page_size_4k - linear % x86::page_size_4k));
+    const std::uint64_t rip = get(vmx::field::guest_rip);
+    const std::uint64_t linear =
+        size == CodeSize::bits_64 ? rip : (rip + get(vmx::field::guest_cs_base)) & 0xffffffff;
+    RememberedStores::Code code{};
+    if (linear % x86::page_size_4k <= x86::page_size_4k - code.size()) [[likely]] {
+        if (!cpu.vcpu.read_l1_code(linear, code.data(), code.size())) return std::nullopt;
+        return cpu.apic_stores.decode(rip, code, size);
+    }
+    const auto here = static_cast<unsigned>(x86::page_size_4k - linear % x86::page_size_4k);
     if (!cpu.vcpu.read_l1_code(linear, code.data(), here)) return std::nullopt;
     if (const auto store = decode_store(std::span{code}.first(here), size)) return store;
-    if (here == code.size() || !cpu.vcpu.read_l1_code(linear + here, code.data() + here,
-                                                      static_cast<unsigned>(code.size()) - here)) {
+    if (!cpu.vcpu.read_l1_code(linear + here, code.data() + here, static_cast<unsigned>(code.size()) - here))
         return std::nullopt;
-    }
     return decode_store(code, size);
 }
 

@@ -6,6 +6,7 @@
 
 #include "metal/l0/hole_write.hpp"
 #include "metal/l0/port.hpp"
+#include "metal/l0/store_instruction.hpp"
 #include "nested/vcpu.hpp"
 
 namespace flatback::metal {
@@ -31,6 +32,7 @@ struct Cpu {
     x86::Hpa vmcs01;
     NestedVpid mode = NestedVpid::mapped;
     HoleWrite hole_write;
+    RememberedStores apic_stores;
     nested::NestedVcpu<MetalPort> vcpu;
 
     Cpu(BootResult& boot, tag::VpidPool& pool, x86::Hpa vmcs01_page, const nested::Capabilities& promised,

@@ -66,6 +66,16 @@ nested::Entry emulate_msr_access(Cpu& cpu, vmx::ExitReason reason) {
     ++cpu.vcpu.counters().handled_by_l0[static_cast<std::size_t>(reason)];
     ThisProcessor processor{cpu};
     host::L1 l1{cpu.vcpu, cpu.port, processor};
+    if (reason == vmx::ExitReason::wrmsr) {
+        // The one that comes all the time: EOI, the timer, interrupt commands. Nothing that lives in vmcs01.
+        const auto msr = static_cast<std::uint32_t>(l1.general_register(1));
+        if (host::is_x2apic_register(msr)) {
+            const std::uint64_t value = l1.general_register(2) << 32 | (l1.general_register(0) & 0xffffffff);
+            l1.conclude(cpu.port.local_apic().write(msr, value) ? host::Outcome::done
+                                                                : host::Outcome::general_protection);
+            return nested::Entry::vmresume;
+        }
+    }
     l1.conclude(reason == vmx::ExitReason::rdmsr ? host::emulate_rdmsr(l1) : host::emulate_wrmsr(l1));
     return nested::Entry::vmresume;
 }

@@ -26,10 +26,11 @@ nested::Entry answer_requests(Cpu& cpu, nested::Entry entry) {
     clear_nmi_state(nmi_state::asked);
     if ((here.requests.load() & request::init) == 0) return entry;
     if (cpu.vcpu.deliver_init(entry)) {
-        here.requests.fetch_and(~request::init);
+        here.requests.fetch_and(~(request::init | request::init_blocked));
         return entry;
     }
     if (cpu.vcpu.in_vmx_operation()) {
+        here.requests.fetch_or(request::init_blocked);
         set_nmi_state(nmi_state::asked);  // blocked: looked at before each entry, until VMXOFF or an L2
         return entry;
     }

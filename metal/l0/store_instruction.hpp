@@ -2,6 +2,8 @@
 // Pure.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -123,5 +125,34 @@ constexpr void skip_address(CodeReader& code, std::uint8_t mod_rm, bool address_
     store.length = static_cast<std::uint8_t>(code.at());
     return store;
 }
+
+// A kernel has a few such instructions, which it executes again and again: what the last ones at an address
+// were holds while their bytes are the same.
+class RememberedStores final {
+public:
+    // The bytes from an instruction pointer on, as many as the longest instruction has, and one more.
+    using Code = std::array<std::uint8_t, 16>;
+
+    [[nodiscard]] constexpr std::optional<StoreInstruction> decode(std::uint64_t rip, const Code& code,
+                                                                   CodeSize size) {
+        Entry& entry = entries_[(rip ^ rip >> 4) % entries_.size()];
+        const auto words = std::bit_cast<std::array<std::uint64_t, 2>>(code);
+        if (entry.words[0] == words[0] && entry.words[1] == words[1] && entry.size == size &&
+            entry.store.length != 0) {
+            return entry.store;
+        }
+        const auto store = decode_store(code, size);
+        if (store) entry = {words, size, *store};
+        return store;
+    }
+
+private:
+    struct Entry {
+        std::array<std::uint64_t, 2> words{};
+        CodeSize size{};
+        StoreInstruction store{};  // length 0: none
+    };
+    std::array<Entry, 16> entries_{};
+};
 
 }  // namespace flatback::metal

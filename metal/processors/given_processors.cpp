@@ -107,8 +107,7 @@ void give_init(ProcessorLocal& target) {
     if (&target == &this_processor()) return;
     // Its answer is that it waits, or that it has seen the request and cannot take it yet.
     for (unsigned tries = 0; tries < longest_wait; ++tries) {
-        if ((target.requests.load() & request::init) == 0 || (target.nmi_state & nmi_state::asked) != 0)
-            return;
+        if ((target.requests.load() & (request::init | request::init_blocked)) != request::init) return;
         pause();
     }
 }
@@ -121,7 +120,7 @@ void give_start(ProcessorLocal& target, std::uint8_t vector) {
 std::uint8_t wait_for_start() {
     ProcessorLocal& here = this_processor();
     here.start.store(ProcessorLocal::Start::waits);
-    here.requests.fetch_and(~request::init);
+    here.requests.fetch_and(~(request::init | request::init_blocked));
     halt_until_started(&here.start);
     const auto vector = static_cast<std::uint8_t>(here.start.load());
     // The kick that said so is not L1's NMI, nor is any that came before the processor was started.

@@ -22,6 +22,8 @@ void remove_processor(const ProcessorLocal& processor);
 // A request is answered before its processor enters a guest again; one that runs a guest is called by an NMI.
 namespace request {
 inline constexpr std::uint32_t init = 1;  // an INIT signal of L1's
+// Its target's own: it has seen the INIT, which its VMX operation blocks.
+inline constexpr std::uint32_t init_blocked = 2;
 }  // namespace request
 void ask(ProcessorLocal& target, std::uint32_t what);
 

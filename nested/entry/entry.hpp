@@ -412,8 +412,10 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         if (!msr_bitmaps_.is_current(slot.msr_bitmap, address)) [[unlikely]] {
             msr_bitmaps_.merge(slot.msr_bitmap, address,
                                (slot.vmcs02.secondary & vmx::secondary::virtualize_x2apic_mode) != 0);
-            // What made the one stale may have made the others so.
-            if (slot.io_bitmaps.in_use && !io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_))
+            // What made the one stale may have made the others so. Where they are due at each entry it is
+            // below.
+            if (slot.io_bitmaps.in_use && (work & io_bitmaps) == 0 &&
+                !io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_))
                 slot.work |= io_bitmaps;
         }
     }

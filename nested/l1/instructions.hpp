@@ -245,6 +245,14 @@ template <Port P>
         return nullptr;
     if ((get_one(vmx::field::guest_dr7) & x86::dr7::enable_bits) != 0) [[unlikely]]
         return nullptr;
+    return plain_page(linear, write);
+}
+
+// The byte at a linear address in a page that the walk to it meets nothing unusual on the way to, in IA-32e
+// mode.
+template <Port P>
+[[gnu::always_inline]] inline std::byte* NestedVcpu<P>::plain_page(std::uint64_t linear, bool write) {
+    const std::uint64_t offset = linear & (x86::page_size - 1);
     const std::uint64_t cr3 = get_one(vmx::field::guest_cr3);
     WalkedPage& page = walked_pages_[(linear >> 12) % walked_pages_.size()];
     if (page.linear_page == linear - offset && page.cr3 == cr3 && page.writable >= write) [[likely]] {
@@ -456,6 +464,12 @@ L1PagingState NestedVcpu<P>::l1_paging_state() {
 // SMAP and protection keys are rules for data (SDM 3A 4.6.1, 4.6.2).
 template <Port P>
 bool NestedVcpu<P>::read_l1_code(std::uint64_t linear, void* buffer, unsigned size) {
+    if (l1_is_64_bit() && (linear & (x86::page_size - 1)) <= x86::page_size - size) {
+        if (const std::byte* found = plain_page(linear, false)) {
+            std::memcpy(buffer, found, size);
+            return true;
+        }
+    }
     L1PagingState state = l1_paging_state();
     state.cr4 &= ~user_rules;
     auto* bytes = static_cast<std::byte*>(buffer);

@@ -74,5 +74,34 @@ TEST(StoreInstruction, ThatEndsTooSoonIsNone) {
     EXPECT_FALSE(decode_store(Code(20, 0x66), CodeSize::bits_64)) << "prefixes alone";
 }
 
+TEST(RememberedStores, SayWhatTheBytesSayWhateverWasThereBefore) {
+    RememberedStores remembered;
+    constexpr std::uint64_t rip = 0xFFFFFFFF81001234;
+    const RememberedStores::Code from_eax{0x89, 0x07};
+    const RememberedStores::Code from_ecx{0x89, 0x0F};
+    const RememberedStores::Code call{0xE8, 1, 2, 3, 4};
+    for (int turn = 0; turn < 2; ++turn) {
+        const auto first = remembered.decode(rip, from_eax, CodeSize::bits_64);
+        ASSERT_TRUE(first);
+        EXPECT_EQ(first->register_number, 0);
+        EXPECT_EQ(first->length, 2);
+        const auto changed = remembered.decode(rip, from_ecx, CodeSize::bits_64);
+        ASSERT_TRUE(changed);
+        EXPECT_EQ(changed->register_number, 1);
+        EXPECT_FALSE(remembered.decode(rip, call, CodeSize::bits_64));
+        EXPECT_FALSE(remembered.decode(rip, from_ecx, CodeSize::bits_16)) << "there it stores 16 bits";
+        // All of the bytes count, those of a displacement too.
+        RememberedStores::Code far{0x89, 0x87, 0xB0, 0xD0, 0x5F, 0xFF};
+        ASSERT_TRUE(remembered.decode(rip, far, CodeSize::bits_64));
+        far[0] = 0x8B;
+        EXPECT_FALSE(remembered.decode(rip, far, CodeSize::bits_64)) << "a load";
+    }
+}
+
+TEST(RememberedStores, AnEmptyPlaceIsNoInstruction) {
+    RememberedStores remembered;
+    EXPECT_FALSE(remembered.decode(0, {}, CodeSize::bits_16));
+}
+
 }  // namespace
 }  // namespace flatback::metal
