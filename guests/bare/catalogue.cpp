@@ -69,6 +69,8 @@ constexpr Part benches[] = {
     {"longest", bench_longest, ept, "EPT"}, {"trace", bench_trace},
 };
 
+constexpr Part benches_by_name[] = {{"processors", bench_processors}};
+
 }  // namespace
 
 std::span<const Part> all_checks() {
@@ -79,6 +81,9 @@ std::span<const Part> hanging_parts() {
 }
 std::span<const Part> all_benches() {
     return benches;
+}
+std::span<const Part> named_benches() {
+    return benches_by_name;
 }
 
 }  // namespace flatback::guests

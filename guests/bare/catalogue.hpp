@@ -10,6 +10,8 @@ namespace flatback::guests {
 
 std::span<const Part> all_checks();
 std::span<const Part> all_benches();
+// Only where the command line names one.
+std::span<const Part> named_benches();
 
 // Those that fail on purpose, and only where they are named.
 std::span<const Part> hanging_parts();
@@ -73,5 +75,6 @@ void bench_two_vcpus();
 void bench_ept02();
 void bench_longest();
 void bench_trace();
+void bench_processors();
 
 }  // namespace flatback::guests

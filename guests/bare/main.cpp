@@ -90,6 +90,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
         any |= run_parts(broken_parts(), options);
     }
     if (options.bench()) any |= run_parts(all_benches(), options);
+    if (options.bench() && options.names_a_part()) any |= run_parts(named_benches(), options);
     if (options.registers()) {
         record_registers();
         any = true;

@@ -466,7 +466,7 @@ template <Port P>
 bool NestedVcpu<P>::read_l1_code(std::uint64_t linear, void* buffer, unsigned size) {
     if (l1_is_64_bit() && (linear & (x86::page_size - 1)) <= x86::page_size - size) {
         if (const std::byte* found = plain_page(linear, false)) {
-            std::memcpy(buffer, found, size);
+            x86::copy_once(static_cast<std::byte*>(buffer), found, size);
             return true;
         }
     }

@@ -94,13 +94,17 @@ TEST(CommandLine, RunTakesAMachineOfAnotherKind) {
     EXPECT_EQ(options.disk, "d");
     EXPECT_NE(error_of({"run", "--l1", "k", "--cpu", "pentium"}), "accepted");
     EXPECT_NE(error_of({"run", "--l1", "k", "--cpus", "0"}), "accepted");
-    EXPECT_NE(error_of({"run", "--cpus", "2"}), "accepted");
 }
 
 TEST(CommandLine, RunWithoutAGuestIsTheWholeStack) {
     const auto command = parse({"run", "--json", "j"});
     ASSERT_TRUE(command.has_value());
     EXPECT_EQ(std::get<StackOptions>(*command).json_file, "j");
+    EXPECT_EQ(std::get<StackOptions>(*command).processors, 1U);
+    const auto several = parse({"run", "--cpus", "4"});
+    ASSERT_TRUE(several.has_value());
+    EXPECT_EQ(std::get<StackOptions>(*several).processors, 4U);
+    EXPECT_NE(error_of({"run", "--cpus", "9"}), "accepted");
 }
 
 TEST(CommandLine, DepthIsMeasuredOrIsBeneathAKernel) {

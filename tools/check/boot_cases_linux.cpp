@@ -28,6 +28,16 @@ std::string check_short_lat_ctx(const RunValues& values) {
     return wrong;
 }
 
+// L1 found all processors of the machine, and found them again once each had been taken away.
+template <unsigned Processors>
+std::string check_processors(const RunValues& values) {
+    for (const char* const key : {"l1.online", "l1.online_again"}) {
+        if (values.value(key) != double{Processors})
+            return fmt::format("{} is {}, not {}", key, values.number(key).value_or("missing"), Processors);
+    }
+    return "";
+}
+
 // Above the peer's KVM the bare L1 has measured what a reflected exit takes.
 std::string check_bare_on_peer(const RunValues& values) {
     constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
@@ -78,6 +88,22 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
                      {},
                      {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
                      check_short_lat_ctx});
+    return {};
+}
+
+// Linux as L1 on a machine with two processors.
+Result<> add_linux_several(std::vector<BootTest>& tests) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    QueuedRun run = linux_run(fmt::format("{}.2-processors", linux_several_name),
+                              "nested-vpid=mapped log=quiet", guest, 2 * linux_limit);
+    run.request.plan.guest_command_line += " payloads=off processors=each";
+    run.request.processors = 2;
+    tests.push_back({std::move(run),
+                     std::nullopt,
+                     {},
+                     {"l0", "l1-entry", "l1-user", "l1-processors"},
+                     check_processors<2>});
     return {};
 }
 

@@ -52,6 +52,7 @@ inline constexpr std::string_view linux_trace_name = "boot.linux.trace";
 // Those that are made only where the filter asks for them.
 inline constexpr std::string_view models_name = "boot.models";
 inline constexpr std::string_view depth_name = "boot.depth";
+inline constexpr std::string_view linux_several_name = "boot.several";
 inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
 inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                              "boot.linux.bzimage", linux_trace_name};
@@ -83,6 +84,7 @@ void add_bare_trace(std::vector<BootTest>& tests);
 // tools/check/boot_cases_linux.cpp
 [[nodiscard]] Result<> add_linux(std::vector<BootTest>& tests);
 [[nodiscard]] Result<> add_linux_l2(std::vector<BootTest>& tests);
+[[nodiscard]] Result<> add_linux_several(std::vector<BootTest>& tests);
 [[nodiscard]] Result<> add_peer(std::vector<BootTest>& tests);
 
 // tools/check/boot_cases_image.cpp: the image for real machines, written into `directory`. What runs in QEMU

@@ -33,6 +33,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_explanations(tests);
     if (with_linux && report.selects_any(linux_names)) TRY(add_linux(tests));
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));
+    if (with_linux && report.filter().starts_with(linux_several_name)) TRY(add_linux_several(tests));
     if (with_linux && report.selects(peer_name)) TRY(add_peer(tests));
     if (report.selects_any(image_names) || report.selects(image_uefi_disk_name))
         TRY(add_image(report, tests, directory.path()));

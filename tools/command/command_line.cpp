@@ -438,11 +438,11 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     run.add_option("--cpu", boot.processor, "the model of the emulated processor (default corei7_skylake_x)")
         ->needs(l1)
         ->check(CLI::IsMember(std::vector<std::string>{processor_models.begin(), processor_models.end()}));
-    run.add_option(
-           "--cpus", boot.processors,
-           "how many processors the machine has (default 1); L1 gets all of them (L0's word cpus=N: so many)")
+    run.add_option("--cpus", boot.processors,
+                   "how many processors the machine has (default 1); L1 gets all of them (L0's word cpus=N: "
+                   "so many). "
+                   "Without --l1, more than 1: another table, of what several processors cost")
         ->type_name("N")
-        ->needs(l1)
         ->check(CLI::Range(1U, most_processors));
     run.add_option("--disk", disk, "a raw image as the second drive, behind the CD; L1 may write to it")
         ->type_name("FILE")
@@ -602,6 +602,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         return bench;
     }
     if (l1->count() == 0) {
+        stack.processors = boot.processors;
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
         if (!json.empty()) stack.json_file = json;
         if (depth != 0) {

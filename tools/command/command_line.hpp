@@ -23,7 +23,10 @@ struct StackOptions {
     std::optional<unsigned> depth;  // instead, Flatback on Flatback up to so many levels
     std::optional<std::filesystem::path> json_file;
     std::chrono::seconds limit{900};  // for each run in the emulator
+    unsigned processors = 1;          // more: what those cost, instead
 };
+inline constexpr const char* incomplete_run =
+    "the run is not complete, so there is no table: what is above is missing or went wrong";
 
 struct BenchOptions {
     bool with_kvm = false;  // the peer too

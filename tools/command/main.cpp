@@ -13,6 +13,7 @@
 #include "tools/command/bench_command.hpp"
 #include "tools/command/command_line.hpp"
 #include "tools/command/image_command.hpp"
+#include "tools/command/processors_command.hpp"
 #include "tools/command/stack_command.hpp"
 #include "tools/command/test_command.hpp"
 #include "tools/command/trace_command.hpp"
@@ -36,7 +37,9 @@ Result<ExitStatus> machine_command(const MachineOptions& options) {
 
 struct Execute {
     Result<ExitStatus> operator()(const BootOptions& options) const { return boot_command(options); }
-    Result<ExitStatus> operator()(const StackOptions& options) const { return stack_command(options); }
+    Result<ExitStatus> operator()(const StackOptions& options) const {
+        return options.processors > 1 ? processors_command(options) : stack_command(options);
+    }
     Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ConformOptions& options) const { return conform_command(options); }

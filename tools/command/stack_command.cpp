@@ -58,8 +58,7 @@ Result<ExitStatus> stack_command(const StackOptions& options) {
     }
     if (!lacks.empty()) {
         fmt::print(stderr, "\n{}", lacks);
-        return fail(ExitStatus::incomplete,
-                    "the run is not complete, so there is no table: what is above is missing or went wrong");
+        return fail(ExitStatus::incomplete, incomplete_run);
     }
     fmt::print(text_stream(options.json_file), "{}", render_table(measurements));
     if (options.json_file) TRY(write_output(*options.json_file, with_about(stack_json(measurements))));

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/measure/lat_ctx.hpp"
-#include "tools/table/targets.hpp"
+#include "tools/table/target_json.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -45,13 +45,7 @@ std::string stack_json(const Measurements& measurements) {
     for (const std::string_view value : trace_values) {
         put_number(report, value, measurements.bare_trace, fmt::format("bare_l1.{}", value));
     }
-    for (const Target& target : targets(measurements)) {
-        report["targets"].push_back({{"what", target.operation},
-                                     {"measured", target.measured ? Json(*target.measured) : Json(nullptr)},
-                                     {"at_most", target.to_reach},
-                                     {"peer", target.peer},
-                                     {"reached", target.reached()}});
-    }
+    report["targets"] = targets_json(targets(measurements));
     return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

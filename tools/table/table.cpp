@@ -20,12 +20,8 @@ std::string cell(const std::optional<double>& value, std::string_view otherwise)
     return value ? format_number(*value) : std::string{otherwise};
 }
 
-// A row: a title and right-aligned columns.
 std::string row(std::string_view title, const std::vector<std::string>& cells) {
-    std::string line = fmt::format("  {:<46}", title);
-    for (const std::string& text : cells) line += fmt::format(" {:>13}", text);
-    while (line.back() == ' ') line.pop_back();
-    return line + "\n";
+    return table_row(title, cells);
 }
 
 std::string heading(std::string_view title) {
@@ -127,9 +123,18 @@ std::string bare_table(const Measurements& measurements) {
     return table;
 }
 
-std::string target_table(const Measurements& measurements) {
-    std::string table = heading("Targets") + row("", {"measured", "to reach", "peer*", ""});
-    for (const Target& target : targets(measurements)) {
+}  // namespace
+
+std::string table_row(std::string_view title, const std::vector<std::string>& cells) {
+    std::string line = fmt::format("  {:<46}", title);
+    for (const std::string& text : cells) line += fmt::format(" {:>13}", text);
+    while (line.back() == ' ') line.pop_back();
+    return line + "\n";
+}
+
+std::string render_targets(const std::vector<Target>& targets, std::string_view peer) {
+    std::string table = heading("Targets") + row("", {"measured", "to reach", std::string{peer}, ""});
+    for (const Target& target : targets) {
         const std::string verdict = !target.measured ? "" : target.reached() ? "reached" : "not reached";
         table += row(target.operation, {cell(target.measured, not_measured), format_number(target.to_reach),
                                         target.peer, verdict});
@@ -137,11 +142,9 @@ std::string target_table(const Measurements& measurements) {
     return table;
 }
 
-}  // namespace
-
 std::string render_table(const Measurements& measurements) {
     return l1_view(measurements) + mode_table(measurements) + bare_table(measurements) +
-           lat_ctx_table(measurements) + target_table(measurements) +
+           lat_ctx_table(measurements) + render_targets(targets(measurements), "peer*") +
            fmt::format(
                "\n  * the peer's figures: {}; not measured in this run\n"
                "  A tick is an instruction that the emulated processor executes.\n",

@@ -89,10 +89,10 @@ l2_exit:
     popq %rbx
     ret
 
-# A processor's own: of the first, and of another (second_processor.hpp).
+# A processor's own: of the first, and of others (second_processor.hpp, which has their number).
 .section .bss
 .balign 16
-.globl own_state, second_own_state
+.globl own_state, other_own_states, other_own_states_end
 own_state:
 saved_rsp:
     .skip 16
@@ -100,7 +100,8 @@ saved_rsp:
 .globl exit_stack
 exit_stack:
 .balign 16
-second_own_state:
-    .skip exit_stack - own_state
+other_own_states:
+    .skip 7 * (exit_stack - own_state)
+other_own_states_end:
 
 .section .note.GNU-stack, "", @progbits

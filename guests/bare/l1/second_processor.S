@@ -1,7 +1,8 @@
-# Another processor's way from SIPI to second_main. Copied to a page below 1 MB, where it begins in real mode at offset 0 of
+# Another processor's way from SIPI to other_main. Copied to a page below 1 MB, where it begins in real mode at offset 0 of
 # its segment; the page is second_start_page (second_processor.cpp).
 
 .set page, 0x8000
+.set others, 7      # as most_others
 
 .section .rodata
 .globl second_start, second_start_end
@@ -42,15 +43,20 @@ second_start_end:
 .section .text
 .code64
 second_start_64:
-    # The first that comes is the second processor, whenever it comes again; the others halt.
+    # Each has its place in the table from the first time that it comes; the first is the second processor.
     movl $1, %eax
     cpuid
     shrl $24, %ebx
-    movl $-1, %eax
-    lock cmpxchgl %ebx, second_apic_id(%rip)
+    xorl %edi, %edi
+3:  movl $-1, %eax
+    lock cmpxchgl %ebx, other_apic_ids(, %rdi, 4)
     je 2f
     cmpl %ebx, %eax
-    jne 1f
+    je 2f
+    incl %edi
+    cmpl $others, %edi
+    jb 3b
+    jmp 1f
 2:
     movl $0x10, %eax
     movl %eax, %ds
@@ -59,21 +65,23 @@ second_start_64:
     xorl %eax, %eax
     movl %eax, %fs
     movl %eax, %gs
-    movq $second_stack_top, %rsp
+    leal 1(%rdi), %esp
+    shll $15, %esp
+    addq $other_stacks, %rsp
     xorl %ebp, %ebp
-    call second_main
+    call other_main
 1:  cli
     hlt
     jmp 1b
 
 .section .data
 .balign 4
-.globl second_apic_id
-second_apic_id: .long -1
+.globl other_apic_ids
+other_apic_ids: .fill others, 4, -1
 
 .section .bss
 .balign 16
-    .skip 32768
-second_stack_top:
+other_stacks:
+    .skip others << 15
 
 .section .note.GNU-stack, "", @progbits

@@ -8,8 +8,9 @@
 extern "C" {
 extern const std::uint8_t second_start[], second_start_end[];
 extern const char second_edx_offset[], second_cr0_offset[];
-extern volatile std::uint32_t second_apic_id;  // all ones: none has come
-extern char own_state[], second_own_state[];   // enter_l2.S
+extern volatile std::uint32_t other_apic_ids[];  // all ones: none has come
+// enter_l2.S
+extern char own_state[], exit_stack[], other_own_states[], other_own_states_end[];
 }
 
 namespace flatback::guests {
@@ -22,8 +23,20 @@ constexpr std::uint32_t command_start = 0x4600;
 constexpr std::uint64_t longest_start = 2'000'000;  // ticks, of which the waits below are the most
 constexpr std::uint64_t longest_work = 50'000'000;
 
+constexpr std::uint32_t ia32_gs_base = 0xC0000101;
+constexpr std::uint32_t nobody = ~std::uint32_t{0};
+
+// Of the second processor.
 volatile std::uint32_t arrivals = 0;
-void (*volatile work)() = nullptr;
+void (*volatile work[most_others])() = {};
+volatile bool arrived[most_others] = {};
+
+std::uint64_t size_of_own_state() {
+    return static_cast<std::uint64_t>(exit_stack - own_state);
+}
+std::uint64_t first_gs_base() {
+    return reinterpret_cast<std::uint64_t>(other_own_states) - reinterpret_cast<std::uint64_t>(own_state);
+}
 
 void wait_ticks(std::uint64_t ticks) {
     const std::uint64_t start = read_tsc();
@@ -38,8 +51,8 @@ std::uint32_t found(const char* offset) {
 }  // namespace
 
 void send_to_second(std::uint32_t command) {
-    if (second_apic_id == ~std::uint32_t{0}) return send_command(0, command | to_all_others);
-    send_command(second_apic_id, command);
+    if (other_apic_ids[0] == nobody) return send_command(0, command | to_all_others);
+    send_command(other_apic_ids[0], command);
 }
 void send_init_to_second() {
     send_to_second(command_init);
@@ -53,7 +66,7 @@ bool start_second_processor() {
     for (std::uint64_t at = 0; at < static_cast<std::uint64_t>(second_start_end - second_start); ++at)
         page[at] = second_start[at];
     const std::uint32_t before = arrivals;
-    work = nullptr;
+    work[0] = nullptr;
     send_init_to_second();
     wait_ticks(100'000);
     send_start_to_second();
@@ -65,7 +78,7 @@ bool start_second_processor() {
 }
 
 std::uint32_t second_apic_identifier() {
-    return second_apic_id;
+    return other_apic_ids[0];
 }
 std::uint32_t second_arrivals() {
     return arrivals;
@@ -77,29 +90,37 @@ std::uint32_t second_cr0() {
     return found(second_cr0_offset);
 }
 
-void begin_on_second(void (*what)()) {
-    work = what;
+unsigned others() {
+    unsigned count = 0;
+    while (count < most_others && arrived[count]) ++count;
+    return count;
 }
-bool finish_on_second() {
+unsigned this_other() {
+    return static_cast<unsigned>((read_msr(ia32_gs_base) - first_gs_base()) / size_of_own_state());
+}
+
+void begin_on_other(unsigned which, void (*what)()) {
+    work[which] = what;
+}
+bool finish_on_other(unsigned which) {
     const std::uint64_t start = read_tsc();
-    while (work != nullptr) {
+    while (work[which] != nullptr) {
         if (read_tsc() - start > longest_work) return false;
         asm volatile("pause");
     }
     return true;
 }
 
-extern "C" [[noreturn]] void second_main() {
-    constexpr std::uint32_t ia32_gs_base = 0xC0000101;
-    write_msr(ia32_gs_base,
-              reinterpret_cast<std::uint64_t>(second_own_state) - reinterpret_cast<std::uint64_t>(own_state));
+extern "C" [[noreturn]] void other_main(std::uint32_t which) {
+    write_msr(ia32_gs_base, first_gs_base() + which * size_of_own_state());
     load_interrupt_table();
     start_own_local_apic();
-    arrivals = arrivals + 1;
+    arrived[which] = true;
+    if (which == 0) arrivals = arrivals + 1;
     for (;;) {
-        if (void (*const now)() = work) {
+        if (void (*const now)() = work[which]) {
             now();
-            work = nullptr;
+            work[which] = nullptr;
         }
         asm volatile("pause");
     }

@@ -1,0 +1,11 @@
+// `flatback run --cpus N`: what several processors cost, as a table.
+#pragma once
+
+#include "tools/command/command_line.hpp"
+
+namespace flatback::tools {
+
+// success only where every stage was reached and every value of the report was measured in this run.
+[[nodiscard]] Result<ExitStatus> processors_command(const StackOptions& options);
+
+}  // namespace flatback::tools

@@ -1,0 +1,47 @@
+// The runs that `flatback run --cpus N` measures, on a machine with several processors.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/image/linux_guest.hpp"
+#include "tools/measure/measurements.hpp"
+#include "tools/stack/run_queue.hpp"
+
+namespace flatback::tools {
+
+// Of the bare L1, under bare_l1.smp, in ticks.
+inline constexpr std::array<std::string_view, 12> smp_values{
+    "reflected_exit_alone", "ipi_l1_x2apic",     "ipi_l1_xapic",        "ipi_l2",
+    "shootdown_l2",         "moved_first_entry", "cleared_first_entry", "init_sipi",
+    "eoi_x2apic",           "timer_x2apic",      "eoi_xapic",           "timer_xapic",
+};
+// There too, a value for each processor: NAME.0 ...
+inline constexpr std::array<std::string_view, 2> smp_values_by_processor{"reflected_exit",
+                                                                         "reflected_exit_bitmaps"};
+// There too, with an L0 only, in hundredths.
+inline constexpr std::array<std::string_view, 2> smp_counts{"flushes_per_move_x100",
+                                                            "flushes_per_entry_x100"};
+
+struct SmpMeasurements {
+    unsigned processors = 2;  // of the machine, and asked for
+    RunValues bare;
+    RunValues bare_direct;  // the same without L0
+    RunValues linux_one;    // Linux as L1 on a machine with one processor
+    RunValues linux_all;
+
+    // Ticks from L1's first instruction to its user space.
+    [[nodiscard]] static std::optional<double> boot_ticks(const RunValues& linux_run);
+};
+
+[[nodiscard]] std::vector<QueuedRun> smp_runs(const LinuxGuest& guest, unsigned processors,
+                                              std::chrono::seconds limit);
+[[nodiscard]] const std::vector<std::string>& stages_of_smp(std::string_view run);
+[[nodiscard]] SmpMeasurements collect_smp(const std::vector<FinishedRun>& runs, unsigned processors);
+// Every value that the report needs and a run has not printed.
+[[nodiscard]] std::vector<std::string> missing_smp_values(const SmpMeasurements& measurements);
+
+}  // namespace flatback::tools
