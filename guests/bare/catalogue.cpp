@@ -51,6 +51,7 @@ constexpr Part checks[] = {
     {"trace", check_trace},
     {"processors", check_processors},
     {"processors-apic-of-l2", check_apic_of_l2},
+    {"processors-destinations", check_destinations},
     {"local-apic", check_local_apic},
 };
 

@@ -19,6 +19,7 @@ std::span<const Part> hanging_parts();
 // check_*.cpp
 void check_processors();
 void check_apic_of_l2();
+void check_destinations();
 void check_vmx_operation();
 void check_vmcs_pointer();
 void check_vmcs_access();
