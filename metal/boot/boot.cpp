@@ -47,7 +47,8 @@ namespace flatback::metal {
 
 namespace {
 
-constexpr std::uint64_t region_size = 32ULL << 20;
+constexpr std::uint64_t own_size = 32ULL << 20;
+constexpr std::uint64_t second_vm_size = 32ULL << 20;
 constexpr PhysicalRange region_limits{0x100000, 0x1'0000'0000};
 
 // Everything the boot leaves behind; nothing in it is ever destroyed.
@@ -107,6 +108,7 @@ Options read_options() {
 
 // The highest memory below 4 GB, because L1 images want low memory, clear of what GRUB has put there.
 PhysicalRange choose_region() {
+    const std::uint64_t region_size = own_size + (state.result.options.second_vm ? second_vm_size : 0);
     InlineVector<PhysicalRange, Multiboot2Information::most_modules + 1> occupied;
     static_cast<void>(occupied.push_back(loaded_image()));
     for (const Module& module : state.multiboot.modules.items())
@@ -255,11 +257,47 @@ MemoryMap memory_of_l1() {
     return memory;
 }
 
+// The last module is its kernel. It is copied to the end of the VM's memory, as a boot loader would have it.
+void load_second_vm() {
+    BootResult& result = state.result;
+    const std::span<const Module> modules = state.multiboot.modules.items();
+    if (modules.size() < 2)
+        refuse("vm2=on takes the last module as the second VM's kernel: there is but one module");
+    const PhysicalRange memory{result.region.end - second_vm_size, result.region.end};
+    Module kernel = modules.back();
+    constexpr std::uint64_t most = second_vm_size / 2;
+    if (kernel.range.size() > most)
+        refuse("the second VM's kernel has ", kernel.range.size(), " bytes, of ", most, " that it may have");
+    auto* const physical = static_cast<std::byte*>(direct_map(x86::Hpa{memory.start}));
+    std::memset(physical, 0, second_vm_size);
+    const std::uint64_t start = (second_vm_size - kernel.range.size()) & ~(x86::page_size_4k - 1);
+    std::memcpy(physical + start, direct_map(x86::Hpa{kernel.range.start}), kernel.range.size());
+    kernel.range = {start, start + kernel.range.size()};
+    constexpr PhysicalRange low{0, 0xA0000};
+    constexpr PhysicalRange hole{low.end, 0x100000};
+    LoadRequest request{.physical = physical,
+                        .physical_size = second_vm_size,
+                        .memory = {},
+                        .modules = {&kernel, 1},
+                        .loader_name = "Flatback",
+                        .boot_device = {},
+                        .vbe = {},
+                        .framebuffer = {},
+                        .rsdp = {}};
+    static_cast<void>(request.memory.add(low, MemoryKind::usable));
+    static_cast<void>(request.memory.add(hole, MemoryKind::reserved));
+    static_cast<void>(request.memory.add({hole.end, second_vm_size}, MemoryKind::usable));
+    const auto loaded = load_l1(request);
+    if (!loaded) refuse_input(loaded.error());
+    result.second_vm = SecondVmImage{.memory = memory, .start = *loaded};
+}
+
 void load_l1_image() {
+    const std::span<const Module> modules = state.multiboot.modules.items();
     LoadRequest request{.physical = static_cast<std::byte*>(direct_map(x86::Hpa{0})),
                         .physical_size = direct_map_size(),
                         .memory = memory_of_l1(),
-                        .modules = state.multiboot.modules.items(),
+                        .modules = modules.first(modules.size() - (state.result.second_vm ? 1 : 0)),
                         .loader_name = state.multiboot.loader_name,
                         .boot_device = state.multiboot.boot_device,
                         .vbe = state.multiboot.vbe,
@@ -289,13 +327,14 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     BootResult& result = state.result;
     read_multiboot(magic, information);
     result.options = read_options();
+    if (result.options.second_vm) result.options.processors = 1;
     result.processor = check_processor(result.options);
     if (!result.processor.has_vpid) result.options.nested_vpid = NestedVpid::off;
     result.region = choose_region();
     log::info("L0 lives at ", log::hex(result.region.start), " to ", log::hex(result.region.end), ", ",
               image_size() / 1024, " KB of image, loaded at ", log::hex(loaded_image().start));
 
-    state.pages.add({result.region.start + image_size(), result.region.end});
+    state.pages.add({result.region.start + image_size(), result.region.start + own_size});
     relocate(result.region.start, state.pages, result.processor, state.memory.end_of_memory());
     follow_direct_map();
 
@@ -311,6 +350,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     close_system_management();
     take_processors();
     hide_sleep();
+    if (result.options.second_vm) load_second_vm();
     load_l1_image();
     log::info("L1 loaded: starts at ", log::hex(result.l1.rip),
               result.l1.mode == L1Start::Mode::long_mode ? " in long mode" : " in protected mode");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "metal/firmware/sleep_requests.hpp"
 #include "metal/ground/memory_map.hpp"
@@ -16,6 +17,12 @@ class PagePool;
 class Ept01;
 class MemoryTypes;
 
+// The second VM: its memory, of L0's own region, and how it begins.
+struct SecondVmImage {
+    PhysicalRange memory;
+    L1Start start;
+};
+
 struct BootResult {
     const MemoryMap* memory = nullptr;  // as the firmware gave it; L0's region not cut out
     PhysicalRange region;               // L0's own memory
@@ -26,6 +33,7 @@ struct BootResult {
     Processor processor;
     L1Start l1;
     SleepControl sleep;
+    std::optional<SecondVmImage> second_vm;
     x86::Hpa rsdp;  // 0 if the firmware has no ACPI
 };
 

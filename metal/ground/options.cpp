@@ -32,6 +32,10 @@ bool apply(std::string_view word, Options& options) {
     } else if (word.starts_with(processors_word) &&
                interface::number_in(word.substr(processors_word.size())) != 0) {
         options.processors = interface::number_in(word.substr(processors_word.size()));
+    } else if (word == "vm2=on") {
+        options.second_vm = true;
+    } else if (word == "vm2=off") {
+        options.second_vm = false;
     } else if (word == "trace=on") {
         options.trace = true;
     } else if (word == "trace=off") {

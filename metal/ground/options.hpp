@@ -22,6 +22,7 @@ struct Options {
     bool vpid = true;         // off: as on a processor without VPIDs
     bool huge_pages = true;   // off: as on one without 1 GB pages, EPT's too
     unsigned processors = 0;  // how many L1 gets at most; 0: all
+    bool second_vm = false;   // the last module is the kernel of another VM (metal/l0/second_vm.hpp)
     bool trace = false;       // every exit and entry costs what a record costs (docs/trace.md)
     LogLevel log = LogLevel::info;
     Console console = Console::both;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/l1_state.hpp"
 #include "metal/l0/hole_write.hpp"
 #include "metal/l0/port.hpp"
 #include "metal/l0/store_instruction.hpp"
@@ -45,6 +46,8 @@ struct Cpu {
     }
 };
 
+// As its boot protocol has it.
+[[nodiscard]] host::L1State state_of_start(const L1Start& start);
 // Fills vmcs01, which must be the current VMCS, so that L1 starts as its boot protocol has it.
 void set_up_vmcs01(Cpu& cpu, const BootResult& boot);
 // The same for a processor that L1 starts by INIT and SIPI with this vector; its general registers too.

@@ -6,6 +6,7 @@
 #include "metal/ground/version.hpp"
 #include "metal/l0/l1_exits.hpp"
 #include "metal/l0/recorder.hpp"
+#include "metal/l0/second_vm.hpp"
 
 namespace flatback::metal {
 
@@ -13,9 +14,10 @@ namespace {
 
 using interface::Counter;
 
-std::optional<std::uint64_t> counter(Cpu& cpu, std::uint32_t number) {
-    const nested::Counters& counters = cpu.vcpu.counters();
-    const auto statistics = cpu.vcpu.statistics();
+template <typename V>
+std::optional<std::uint64_t> counter(V& vcpu, std::uint32_t number) {
+    const nested::Counters& counters = vcpu.counters();
+    const auto statistics = vcpu.statistics();
     switch (Counter{number}) {
         case Counter::l0_exits:
             return counters.exits();
@@ -74,22 +76,21 @@ std::optional<std::uint64_t> counter(Cpu& cpu, std::uint32_t number) {
     }
 }
 
-}  // namespace
-
-host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_t index) {
+template <typename V>
+host::CpuidRegisters leaf_of(V& vcpu, NestedVpid mode, std::uint32_t leaf, std::uint32_t index) {
     const auto answer = [](std::uint64_t eax, std::uint64_t ebx, std::uint64_t ecx, std::uint64_t edx) {
         return host::CpuidRegisters{eax & 0xffffffff, ebx & 0xffffffff, ecx & 0xffffffff, edx & 0xffffffff};
     };
-    const nested::Counters& counters = cpu.vcpu.counters();
+    const nested::Counters& counters = vcpu.counters();
     switch (interface::information_leaf | (leaf & 0xff)) {
         case interface::information_leaf:
             return answer(trace::leaf, interface::signature_ebx, interface::signature_ecx,
                           interface::signature_edx);
         case interface::identity_leaf:
-            return answer(version_number, static_cast<std::uint32_t>(cpu.mode),
-                          cpu.vcpu.shadows_vmcs() ? 1 : 0, cpu.vcpu.tag_capacity());
+            return answer(version_number, static_cast<std::uint32_t>(mode), vcpu.shadows_vmcs() ? 1 : 0,
+                          vcpu.tag_capacity());
         case interface::counter_leaf: {
-            const auto value = counter(cpu, index);
+            const auto value = counter(vcpu, index);
             return answer(value.value_or(0), value ? 1 : 0, 0, value.value_or(0) >> 32);
         }
         case interface::handled_leaf:
@@ -106,6 +107,17 @@ host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_
         default:
             return answer(0, 0, 0, 0);
     }
+}
+
+}  // namespace
+
+host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_t index) {
+    return leaf_of(cpu.vcpu, cpu.mode, leaf, index);
+}
+// Not the trace, which is the machine's.
+host::CpuidRegisters information_leaf(SecondVm& vm, std::uint32_t leaf, std::uint32_t index) {
+    if ((leaf & 0xff) == (trace::leaf & 0xff)) return {};
+    return leaf_of(vm.vcpu, vm.mode, leaf, index);
 }
 
 }  // namespace flatback::metal

@@ -14,6 +14,8 @@
 #include "metal/l0/l1_exits.hpp"
 #include "metal/l0/recorder.hpp"
 #include "metal/l0/start_l1.hpp"
+#include "metal/l0/turn_requests.hpp"
+#include "metal/l0/turns.hpp"
 #include "metal/memory/ept01.hpp"
 #include "metal/memory/page_pool.hpp"
 #include "metal/processors/boot_apic.hpp"
@@ -57,7 +59,13 @@ nested::Entry handle_exit(ExitFrame& frame) {
 
 // What came while L0 ran, or waits: an NMI that is the guest's, another processor's request. What the guest
 // cannot take at this entry stays.
-nested::Entry look_before_entry(ExitFrame& frame, nested::Entry entry) {
+nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
+    // The second VM is told of nothing.
+    ExitFrame& frame = entered.cpu != nullptr ? entered : first_vm_instead(entry);
+    if (frame.cpu == nullptr) [[unlikely]] {
+        clear_nmi_state(nmi_state::came | nmi_state::waits);  // the first has ended
+        return entry;
+    }
     Cpu& cpu = *frame.cpu;
     ProcessorLocal& here = this_processor();
     if (processors_stop.load(std::memory_order_relaxed)) [[unlikely]]
@@ -98,8 +106,9 @@ nested::Entry look_before_entry(ExitFrame& frame, nested::Entry entry) {
 }
 
 nested::Entry handle_failed_entry(ExitFrame& frame) {
-    Cpu& cpu = *frame.cpu;
     const std::uint32_t error = get(vmx::field::vm_instruction_error);
+    if (frame.cpu == nullptr) return handle_second_vms_failed_entry(error);
+    Cpu& cpu = *frame.cpu;
     recorder::record_refused_entry(cpu, error);
     put_off_hole_write(cpu);
     if (!cpu.vcpu.handle_failed_entry(error))
@@ -218,7 +227,10 @@ void run_l1(BootResult& boot) {
     shared.promised = nested::make_capabilities(
         hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields,
         has_linear_address_masking() ? x86::cr3::linear_address_masking : 0);
-    shared.vpids = new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tag::VpidPool::most_tags : 0);
+    // Two VMs are to show that a tag may go from one to the other.
+    constexpr std::uint16_t tags_of_two_vms = 96;
+    const std::uint16_t tags = boot.second_vm ? tags_of_two_vms : tag::VpidPool::most_tags;
+    shared.vpids = new (vpid_storage) tag::VpidPool(boot.processor.has_vpid ? tags : 0);
     Cpu& cpu = make_cpu(cpu_storage, boot, vmcs01);
     lead_on_other_processors(boot);
 
@@ -229,6 +241,7 @@ void run_l1(BootResult& boot) {
     });
     set_up_vmcs01(cpu, boot);
     cpu.vcpu.prepare_first_entry();
+    if (boot.second_vm) set_up_turns(cpu, boot, *shared.vpids, shared.promised, policy);
     log::info("nested VPID ",
               policy == tag::Policy::mapped   ? "mapped"
               : policy == tag::Policy::single ? "single"

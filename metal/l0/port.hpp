@@ -10,6 +10,7 @@
 #include "host/memory_type_registers.hpp"
 #include "host/msr_bitmap.hpp"
 #include "metal/boot/boot_result.hpp"
+#include "metal/ground/instructions.hpp"
 #include "metal/ground/interrupts.hpp"
 #include "metal/ground/this_processor.hpp"
 #include "metal/ground/vmx_instructions.hpp"
@@ -30,6 +31,12 @@ namespace flatback::metal {
 struct GuestRegisters {
     std::uint64_t by_number[16];
 };
+
+// Every host-state field of the current VMCS, for a guest whose registers are saved there.
+void put_host_state(GuestRegisters& registers);
+// The guest's DR0 to DR3 and PKRU: neither VM exits nor L0 change them.
+[[nodiscard]] std::uint64_t read_debug_address(unsigned number);
+[[nodiscard]] std::uint32_t read_protection_key_rights();
 
 // L1's view of the APIC's page, by EPT01, and the real one.
 class RealApic final {
@@ -139,15 +146,16 @@ public:
 
     std::uint64_t& general_register(unsigned number) { return registers_.by_number[number]; }
     void set_cr2(std::uint64_t value) { asm volatile("mov %0, %%cr2" ::"r"(value)); }
-    std::uint64_t debug_address(unsigned number);
-    std::uint32_t protection_key_rights();
+    std::uint64_t debug_address(unsigned number) { return read_debug_address(number); }
+    std::uint32_t protection_key_rights() { return read_protection_key_rights(); }
+    std::uint64_t time_stamp_counter() { return read_tsc(); }
     // MSRs that live in no VMCS.
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
     // The ports by which a guest could ask for a sleep state (metal/firmware/sleep_requests.hpp).
     x86::Hpa l0_io_bitmap(unsigned half) { return io_bitmaps_[half]; }
-    [[nodiscard]] bool keeps_ports() const { return !boot_.sleep.requests().empty(); }
+    [[nodiscard]] bool keeps_ports() const { return !boot_.sleep.requests().empty() || boot_.second_vm; }
     bool handle_io();
     std::uint32_t input(vmx::IoAccess access);
     void output(vmx::IoAccess access, std::uint32_t value);

@@ -10,9 +10,7 @@
 
 namespace flatback::metal {
 
-namespace {
-
-host::L1State state_of(const L1Start& start) {
+host::L1State state_of_start(const L1Start& start) {
     host::L1State state =
         start.mode == L1Start::Mode::long_mode
             ? host::state_in_long_mode(start.code_selector, start.data_selector, start.rip, start.cr3)
@@ -22,8 +20,6 @@ host::L1State state_of(const L1Start& start) {
     state.gdtr = {.base = start.gdt_base, .limit = start.gdt_limit};
     return state;
 }
-
-}  // namespace
 
 namespace {
 
@@ -45,7 +41,7 @@ void set_up(Cpu& cpu, const BootResult& boot, const host::L1State& start) {
 }  // namespace
 
 void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
-    set_up(cpu, boot, state_of(boot.l1));
+    set_up(cpu, boot, state_of_start(boot.l1));
     cpu.frame.registers.by_number[0] = boot.l1.rax;
     cpu.frame.registers.by_number[3] = boot.l1.rbx;
     cpu.frame.registers.by_number[6] = boot.l1.rsi;

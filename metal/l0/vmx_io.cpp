@@ -5,6 +5,8 @@
 #include "metal/ground/pci.hpp"
 #include "metal/ground/spin_lock.hpp"
 #include "metal/l0/port.hpp"
+#include "metal/l0/second_devices.hpp"
+#include "metal/l0/turn_requests.hpp"
 #include "metal/memory/page_pool.hpp"
 #include "metal/processors/given_processors.hpp"
 #include "vmx/exit_qualification.hpp"
@@ -17,6 +19,8 @@ namespace {
 // between the two.
 constinit SpinLock configuration_space{};
 
+constexpr std::uint16_t serial_data = 0x3f8;  // whose lines the second VM's stand between
+
 }  // namespace
 
 void MetalPort::make_io_bitmaps() {
@@ -28,6 +32,10 @@ void MetalPort::make_io_bitmaps() {
         byte = static_cast<std::uint8_t>(byte | 1U << (number % 8));
     };
     for (const std::uint16_t number : boot_.sleep.requests()) keep(number);
+    if (boot_.second_vm) {
+        keep(serial_data);
+        keep(EndPort::port);
+    }
     if (boot_.sleep.base_register == 0) return;
     const bool alone = given_processors().size() == 1;
     for (std::uint32_t byte = 0; byte < 4; ++byte) {
@@ -41,6 +49,7 @@ std::uint32_t MetalPort::input(vmx::IoAccess access) {
 }
 
 void MetalPort::output(vmx::IoAccess access, std::uint32_t value) {
+    if (boot_.second_vm && see_first_vms_output(access.port, value)) return;
     const SpinLockGuard guard{configuration_space};
     if (reaches_base(boot_.sleep, access, read_port_32(pci::address_port))) {
         if (!told_of_moved_ports_)

@@ -55,7 +55,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     if (real_apic_.keeps_writes()) widen_special_pages(real_apic_.home());
 }
 
-void MetalPort::write_host_state() {
+void put_host_state(GuestRegisters& registers) {
     namespace field = vmx::field;
     put(field::host_cr0, read_cr0());
     put(field::host_cr3, read_cr3());
@@ -77,8 +77,13 @@ void MetalPort::write_host_state() {
     put(field::host_ia32_sysenter_eip, 0);
     put(field::host_ia32_efer, read_msr(x86::msr::ia32_efer));
     put(field::host_ia32_pat, read_msr(x86::msr::ia32_pat));
-    put(field::host_rsp, reinterpret_cast<std::uint64_t>(&registers_ + 1));
+    put(field::host_rsp, reinterpret_cast<std::uint64_t>(&registers + 1));
     put(field::host_rip, reinterpret_cast<std::uint64_t>(&vm_exit_entry));
+}
+
+void MetalPort::write_host_state() {
+    namespace field = vmx::field;
+    put_host_state(registers_);
     put(field::address_of_io_bitmap_a, io_bitmaps_[0].value());
     put(field::address_of_io_bitmap_b, io_bitmaps_[1].value());
 }
@@ -126,8 +131,7 @@ void MetalPort::widen_special_pages(std::uint64_t page) {
     special_size_ = end - special_start_;
 }
 
-// Neither VM exits nor L0 change these.
-std::uint64_t MetalPort::debug_address(unsigned number) {
+std::uint64_t read_debug_address(unsigned number) {
     std::uint64_t address = 0;
     switch (number) {
         case 0:
@@ -145,7 +149,7 @@ std::uint64_t MetalPort::debug_address(unsigned number) {
     }
     return address;
 }
-std::uint32_t MetalPort::protection_key_rights() {
+std::uint32_t read_protection_key_rights() {
     // RDPKRU wants CR4.PKE. It means nothing to L0's own pages, none of which is a user page.
     const std::uint64_t cr4 = read_cr4();
     std::uint32_t rights = 0;

@@ -12,6 +12,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_TRUE(options->shadow_vmcs);
     EXPECT_TRUE(options->hypervisor);
     EXPECT_FALSE(options->trace);
+    EXPECT_FALSE(options->second_vm);
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::info);
@@ -20,13 +21,15 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
 
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
-        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vpid=off huge-pages=off "
+        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on vpid=off "
+        "huge-pages=off "
         "console=screen");
     ASSERT_TRUE(options);
     EXPECT_EQ(options->nested_vpid, NestedVpid::single);
     EXPECT_FALSE(options->shadow_vmcs);
     EXPECT_FALSE(options->hypervisor);
     EXPECT_TRUE(options->trace);
+    EXPECT_TRUE(options->second_vm);
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::debug);
@@ -66,7 +69,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 21u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 3 + 4 values
+    EXPECT_EQ(parsed, 23u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {

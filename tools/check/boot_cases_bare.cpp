@@ -3,6 +3,7 @@
 #include <array>
 
 #include "tools/check/boot_test.hpp"
+#include "tools/check/two_vms.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/paths.hpp"
 #include "tools/image/depth.hpp"
@@ -76,6 +77,26 @@ void add_depths(std::vector<BootTest>& tests) {
         stack_levels(run.request.plan, each.levels, inner_l0_words);
         tests.push_back({std::move(run), std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
     }
+}
+
+// Two L1s with guests of their own on one processor and one pool of tags: neither meets a translation of the
+// other's. And one that shuts its processor down leaves the other unharmed.
+void add_two_vms(std::vector<BootTest>& tests) {
+    const std::vector<std::string> stages{"l0", "l1-entry", "bare-l1"};
+    BootTest both{
+        two_vms_run("boot.two-vms", "check only=stale*", "check only=stale* emulator=bochs", bare_limit),
+        std::nullopt,
+        {},
+        stages};
+    both.judge_text = [](const Transcript& transcript) { return what_two_vms_lack(two_vms_of(transcript)); };
+    tests.push_back(std::move(both));
+    BootTest death{two_vms_run("boot.two-vms.one-dies", "check only=launch",
+                               "check only=broken-idt-of-no-length", bare_limit),
+                   std::nullopt,
+                   {},
+                   stages};
+    death.printed = {"the second VM has ended: triple fault"};
+    tests.push_back(std::move(death));
 }
 
 // A part of the bare L1 that hangs is told and left, whoever is beneath.

@@ -78,6 +78,10 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
     } else if (std::string wrong = test.judge_values(RunValues{run.transcript}); !wrong.empty()) {
         lacks.push_back(std::move(wrong));
     }
+    if (test.judge_text != nullptr) {
+        if (std::string wrong = test.judge_text(run.transcript); !wrong.empty())
+            lacks.push_back(std::move(wrong));
+    }
     for (const std::string_view text : test.printed) {
         if (run.transcript.text().find(text) == std::string::npos)
             lacks.push_back(fmt::format("\"{}\" was not printed", text));

@@ -28,6 +28,8 @@ struct BootTest {
     // Where the run's values are judged too: what is wrong with them; empty where nothing. Instead of checks
     // that the guest reports.
     std::string (*judge_values)(const RunValues& values) = nullptr;
+    // Where the text is judged too, likewise.
+    std::string (*judge_text)(const Transcript& transcript) = nullptr;
     // The checks of this run that must fail, and no others.
     std::vector<std::string_view> failing = {};
     // L1 shuts its processor down, which is a triple fault with L0 and without.
@@ -75,6 +77,7 @@ void add_bare_without(std::vector<BootTest>& tests);
 void add_bare_registers(std::vector<BootTest>& tests);
 void add_bare_depth(std::vector<BootTest>& tests);
 void add_depths(std::vector<BootTest>& tests);
+void add_two_vms(std::vector<BootTest>& tests);
 void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);

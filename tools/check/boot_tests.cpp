@@ -21,6 +21,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_without(tests);
     add_bare_registers(tests);
     add_bare_depth(tests);
+    add_two_vms(tests);
     add_bare_hangs(tests);
     add_bare_processors(tests);
     add_bare_several(tests);

@@ -69,6 +69,10 @@ Result<BootPlan> plan_from(const BootOptions& options, const std::filesystem::pa
         if (loaded_by_l0) plan.l0_command_line += " hypervisor=off";
         // The first has the screen.
         if (!options.direct) stack_levels(plan, options.depth, plan.l0_command_line + " console=serial");
+        if (!options.second_vm.empty()) {
+            plan.modules.push_back(TRY(module_from(options.second_vm)));
+            plan.l0_command_line += " vm2=on";
+        }
     }
     return plan;
 }

@@ -22,6 +22,7 @@ struct BootOptions {
     Ground on = Ground::bochs;
     Firmware firmware = Firmware::bios;
     std::vector<std::string> modules;  // FILE, or FILE followed by a space and the string that goes with it
+    std::string second_vm;             // the kernel of another VM, as a module; empty: there is none
     std::string guest_command_line;
     std::string l0_command_line;
     unsigned depth = 1;      // how many L0s are beneath L1, each L1 of the next

@@ -424,13 +424,23 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
            "tsc_early_khz=100000, and console=ttyS0,115200 to see it")
         ->type_name("TEXT")
         ->needs(l1);
-    run.add_option(
-           "--l0-cmdline", boot.l0_command_line,
-           "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
-           "huge-pages=on|off cpus=N trace=on|off log=quiet|info|debug console=serial|screen|both|quiet "
-           "(default log=debug)")
+    run.add_option("--l0-cmdline", boot.l0_command_line,
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
+                   "huge-pages=on|off cpus=N vm2=on|off trace=on|off log=quiet|info|debug "
+                   "console=serial|screen|both|quiet "
+                   "(default log=debug)")
         ->type_name("TEXT")
         ->needs(l1);
+    run.add_option(
+           "--vm2", boot.second_vm,
+           "a Multiboot kernel, perhaps with its command line behind a space, as a second VM on the same "
+           "processor; its serial output is L0's lines [vm2]")
+        ->type_name("FILE")
+        ->needs(l1);
+    bool two_vms = false;
+    run.add_flag("--two-vms", two_vms,
+                 "instead, two bare L1s that share a processor: their checks, and what a switch costs")
+        ->excludes(l1);
     run.add_option("--memory", boot.memory, "the machine's memory (default 1024)")
         ->type_name("MB")
         ->needs(l1)
@@ -601,6 +611,12 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         if (!json.empty()) bench.json_file = json;
         return bench;
     }
+    if (two_vms) {
+        TwoVmsOptions options;
+        if (limit != 0) options.limit = std::chrono::seconds{limit};
+        if (!json.empty()) options.json_file = json;
+        return options;
+    }
     if (l1->count() == 0) {
         stack.processors = boot.processors;
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
@@ -618,6 +634,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     // The processor of the others is not chosen.
     if (boot.on != Ground::bochs && boot.processor != usual_processor)
         return fail(ExitStatus::usage, "--cpu names a model of Bochs'");
+    if (!boot.second_vm.empty() && boot.direct)
+        return fail(ExitStatus::usage, "--vm2 is L0's: --direct boots without it");
     if (boot.interactive || boot.debug) boot.limit = std::chrono::seconds{longest_limit};
     if (limit != 0) boot.limit = std::chrono::seconds{limit};
     if (!serial.empty()) boot.serial_file = serial;

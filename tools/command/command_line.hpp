@@ -14,6 +14,7 @@
 #include "tools/command/image_command.hpp"
 #include "tools/command/report_command.hpp"
 #include "tools/command/trace_command.hpp"
+#include "tools/command/two_vms_command.hpp"
 #include "tools/command/watch_command.hpp"
 #include "tools/ground/error.hpp"
 
@@ -55,8 +56,8 @@ struct Information {
 };
 
 using Command =
-    std::variant<BootOptions, StackOptions, BenchOptions, TestOptions, ConformOptions, ImageOptions,
-                 ReportOptions, TraceOptions, WatchOptions, MachineOptions, Information>;
+    std::variant<BootOptions, StackOptions, TwoVmsOptions, BenchOptions, TestOptions, ConformOptions,
+                 ImageOptions, ReportOptions, TraceOptions, WatchOptions, MachineOptions, Information>;
 
 // Error: usage, with one line that says what is wrong.
 [[nodiscard]] Result<Command> parse_command_line(std::span<char* const> arguments);

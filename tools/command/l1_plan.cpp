@@ -11,8 +11,6 @@
 #include "tools/image/l1_kernel.hpp"
 
 namespace flatback::tools {
-namespace {
-
 // "FILE TEXT" where no file has that whole name.
 Result<BootModule> module_from(const std::string& argument) {
     BootModule module{argument, {}};
@@ -25,8 +23,6 @@ Result<BootModule> module_from(const std::string& argument) {
     if (const auto contents = read_file(module.file); !contents) return std::unexpected{contents.error()};
     return module;
 }
-
-}  // namespace
 
 Result<> check_l0_words(std::string_view command_line) {
     constexpr std::string_view blanks = " \t\r\n";

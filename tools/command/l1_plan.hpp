@@ -22,6 +22,9 @@ namespace flatback::tools {
                                           const std::string& command_line,
                                           const std::filesystem::path& directory);
 
+// FILE, or FILE followed by a space and the string that goes with it. Error: input_file.
+[[nodiscard]] Result<BootModule> module_from(const std::string& argument);
+
 // Error: missing_program where L0 is not built.
 [[nodiscard]] Result<std::filesystem::path> built_l0();
 

@@ -17,6 +17,7 @@
 #include "tools/command/stack_command.hpp"
 #include "tools/command/test_command.hpp"
 #include "tools/command/trace_command.hpp"
+#include "tools/command/two_vms_command.hpp"
 #include "tools/ground/interruption.hpp"
 #include "tools/ground/paths.hpp"
 
@@ -40,6 +41,7 @@ struct Execute {
     Result<ExitStatus> operator()(const StackOptions& options) const {
         return options.processors > 1 ? processors_command(options) : stack_command(options);
     }
+    Result<ExitStatus> operator()(const TwoVmsOptions& options) const { return two_vms_command(options); }
     Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ConformOptions& options) const { return conform_command(options); }
