@@ -12,8 +12,10 @@
 #include "guests/bare/l1/multiboot.hpp"
 #include "guests/bare/l1/options.hpp"
 #include "guests/bare/l1/report.hpp"
+#include "guests/bare/l1/report_listener.hpp"
 #include "guests/bare/l1/result_screen.hpp"
 #include "guests/bare/l1/rule.hpp"
+#include "guests/bare/l1/self_test_line.hpp"
 #include "guests/bare/l1/serial.hpp"
 #include "guests/bare/l1/vmcs.hpp"
 
@@ -70,6 +72,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     boot_information = MultibootInformation{information};
     const Options options{boot_information.command_line()};
     if (!options.good()) refuse("bad command line");
+    record_listener = keep_for_self_test;
     if (options.screen()) show_results_on_screen();
     if (options.iterations() != 0) bench_iterations = options.iterations();
 
@@ -96,6 +99,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
         any = true;
     }
     if (!any) refuse("nothing was selected");
+    report_self_test();
     report_end();
     power_off();
 }

@@ -2,7 +2,6 @@
 
 #include "guests/bare/l1/port.hpp"
 #include "guests/bare/l1/report_listener.hpp"
-#include "guests/bare/l1/self_test_line.hpp"
 #include "guests/bare/l1/serial.hpp"
 
 namespace flatback::guests {
@@ -12,9 +11,6 @@ constinit RecordListener record_listener = nullptr;
 namespace {
 
 void tell(RecordKind kind, std::string_view name, std::string_view text = {}, std::uint64_t number = 0) {
-    if (kind == RecordKind::value) self_test_results.keep_value(name, number);
-    if (kind == RecordKind::pass || kind == RecordKind::fail)
-        self_test_results.keep_check(kind == RecordKind::pass);
     if (record_listener != nullptr) record_listener(kind, name, text, number);
 }
 
@@ -89,12 +85,6 @@ void report_error(std::string_view where, std::string_view what) {
 }
 
 void report_end() {
-    if (const std::string_view line = self_test_results.make_line(); !line.empty()) {
-        for (const char character : std::string_view{"FLATBACK text self_test.line "})
-            write_serial(character);
-        for (const char character : line) write_serial(character);
-        write_serial('\n');
-    }
     Line line;
     print(line << "FLATBACK end");
     tell(RecordKind::end, {});

@@ -1,6 +1,7 @@
 #include "guests/bare/l1/self_test_line.hpp"
 
 #include "guests/bare/l1/cpu.hpp"
+#include "guests/bare/l1/serial.hpp"
 
 namespace flatback::guests {
 
@@ -125,6 +126,21 @@ std::string_view SelfTestResults::make_line() {
     add('/');
     add_hexadecimal(checksum, 8);
     return {text_.data(), size_};
+}
+
+void keep_for_self_test(RecordKind kind, std::string_view name, std::string_view, std::uint64_t number) {
+    if (kind == RecordKind::value) self_test_results.keep_value(name, number);
+    if (kind == RecordKind::pass || kind == RecordKind::fail)
+        self_test_results.keep_check(kind == RecordKind::pass);
+}
+
+// Longer than a Line holds.
+void report_self_test() {
+    const std::string_view line = self_test_results.make_line();
+    if (line.empty()) return;
+    for (const std::string_view part : {std::string_view{"FLATBACK text self_test.line "}, line})
+        for (const char character : part) write_serial(character);
+    write_serial('\n');
 }
 
 }  // namespace flatback::guests

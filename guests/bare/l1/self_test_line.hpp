@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "guests/bare/l1/report_listener.hpp"
 #include "interface/self_test_line.hpp"
 
 namespace flatback::guests {
@@ -39,5 +40,10 @@ private:
 };
 
 extern SelfTestResults self_test_results;
+
+// Hears of each record (l1/report_listener.hpp).
+void keep_for_self_test(RecordKind kind, std::string_view name, std::string_view text, std::uint64_t number);
+// Prints the line on COM1 as a record, where anything was measured.
+void report_self_test();
 
 }  // namespace flatback::guests
