@@ -34,6 +34,11 @@ inline void write_port(std::uint16_t port, unsigned size, std::uint32_t value) {
     }
     return value;
 }
+// RAX behind an IN of so many bytes: four clear its upper half, fewer leave the rest as it is (SDM
+// 1 3.4.1.1).
+[[nodiscard]] constexpr std::uint64_t with_input(std::uint64_t rax, unsigned size, std::uint32_t value) {
+    return (size == 4 ? 0 : rax & (~std::uint64_t{0} << (8 * size))) | value;
+}
 [[nodiscard]] inline std::uint8_t read_port_8(std::uint16_t port) {
     std::uint8_t value;
     asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");

@@ -67,10 +67,7 @@ Done do_io(SecondVm& vm) {
         return vm.devices.write(access.port, access.size, static_cast<std::uint32_t>(rax)) ? Done::yes
                                                                                            : Done::ended;
     }
-    const std::uint64_t value = vm.devices.read(access.port, access.size);
-    // Four bytes clear the upper half of RAX; fewer leave the rest as it is (SDM 1 3.4.1.1).
-    const std::uint64_t kept = access.size == 4 ? 0 : rax & (~std::uint64_t{0} << (8 * access.size));
-    rax = kept | value;
+    rax = with_input(rax, access.size, vm.devices.read(access.port, access.size));
     return Done::yes;
 }
 

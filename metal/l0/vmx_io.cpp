@@ -77,9 +77,7 @@ bool MetalPort::handle_io() {
         output(access, static_cast<std::uint32_t>(rax));
         return true;
     }
-    // Four bytes clear the upper half of RAX; fewer leave the rest as it is (SDM 1 3.4.1.1).
-    const std::uint64_t kept = access.size == 4 ? 0 : rax & (~std::uint64_t{0} << (8 * access.size));
-    rax = kept | input(access);
+    rax = with_input(rax, access.size, input(access));
     return true;
 }
 

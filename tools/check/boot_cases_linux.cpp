@@ -95,15 +95,13 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
 Result<> add_linux_several(std::vector<BootTest>& tests) {
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
-    QueuedRun run = linux_run(fmt::format("{}.2-processors", linux_several_name),
-                              "nested-vpid=mapped log=quiet", guest, 2 * linux_limit);
-    run.request.plan.guest_command_line += " payloads=off processors=each";
-    run.request.processors = 2;
-    tests.push_back({std::move(run),
+    constexpr unsigned processors = 2;
+    tests.push_back({linux_processors_run(fmt::format("{}.{}-processors", linux_several_name, processors),
+                                          guest, processors, 2 * linux_limit),
                      std::nullopt,
                      {},
                      {"l0", "l1-entry", "l1-user", "l1-processors"},
-                     check_processors<2>});
+                     check_processors<processors>});
     return {};
 }
 

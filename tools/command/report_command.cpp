@@ -40,15 +40,8 @@ Result<> take(const std::optional<std::filesystem::path>& path, const char* kind
 
 // The lines of self-tests as the page reads them.
 Result<> take_self_tests(const std::optional<std::filesystem::path>& path, ReportData& data) {
-    constexpr std::uintmax_t most_bytes = 1U << 20;
     if (!path) return {};
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(*path, ignored) &&
-        std::filesystem::file_size(*path, ignored) > most_bytes) {
-        return fail(ExitStatus::input_file,
-                    fmt::format("{} is larger than {} MB", path->string(), most_bytes >> 20));
-    }
-    const Bytes bytes = TRY(read_file(*path));
+    const Bytes bytes = TRY(read_file_of_at_most(*path, 1));
     const std::vector<SelfTestLine> lines = TRY(read_self_test_lines(text_of(bytes), path->string()));
     Json tests = Json::array();
     for (const SelfTestLine& line : lines) {

@@ -63,6 +63,15 @@ Result<Bytes> read_file(const std::filesystem::path& path) {
     return bytes;
 }
 
+Result<Bytes> read_file_of_at_most(const std::filesystem::path& path, std::uintmax_t megabytes) {
+    std::error_code ignored;
+    if (std::filesystem::is_regular_file(path, ignored) &&
+        std::filesystem::file_size(path, ignored) > megabytes << 20) {
+        return fail(ExitStatus::input_file, fmt::format("{} is larger than {} MB", path.string(), megabytes));
+    }
+    return read_file(path);
+}
+
 Result<> write_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
     FileDescriptor file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
     if (file.number() < 0) return cannot(ExitStatus::output_file, "write", path, errno);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -21,6 +22,8 @@ using Bytes = std::vector<std::byte>;
 
 // Error: input_file where the file is missing, unreadable, a directory or empty.
 [[nodiscard]] Result<Bytes> read_file(const std::filesystem::path& path);
+// The same; and where it is larger, before any of it is read.
+[[nodiscard]] Result<Bytes> read_file_of_at_most(const std::filesystem::path& path, std::uintmax_t megabytes);
 
 // Error: output_file; what was written of an incomplete file is removed.
 [[nodiscard]] Result<> write_file(const std::filesystem::path& path, std::span<const std::byte> bytes);

@@ -15,11 +15,10 @@ constexpr const char* bare_command_line = "bench only=processors limit=50";
 
 QueuedRun linux_boot(std::string_view name, const LinuxGuest& guest, unsigned processors,
                      std::chrono::seconds limit) {
-    QueuedRun run = linux_run(std::string{name}, "nested-vpid=mapped log=quiet", guest, limit);
+    QueuedRun run = linux_processors_run(std::string{name}, guest, processors, limit);
     // With MWAIT its idle processors sleep past what wakes them, for seconds: seen with four under L0, with
     // HLT never.
-    run.request.plan.guest_command_line += " payloads=off processors=each idle=halt";
-    run.request.processors = processors;
+    run.request.plan.guest_command_line += " idle=halt";
     return run;
 }
 

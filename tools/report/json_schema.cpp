@@ -15,7 +15,7 @@
 namespace flatback::tools {
 namespace {
 
-constexpr std::uintmax_t most_bytes = std::uintmax_t{256} << 20;
+constexpr std::uintmax_t most_megabytes = 256;
 // Writing JSON recurses, as checking it does: nothing that is needed comes near this depth.
 constexpr int most_depth = 32;
 constexpr std::size_t most_characters = 120;
@@ -99,13 +99,7 @@ Result<Json> parse_checked_json(std::string_view text, std::string_view name,
 }
 
 Result<Json> read_checked_json(const std::filesystem::path& path, const std::filesystem::path& schema) {
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(path, ignored) &&
-        std::filesystem::file_size(path, ignored) > most_bytes) {
-        return fail(ExitStatus::input_file,
-                    fmt::format("{} is larger than {} MB", path.string(), most_bytes >> 20));
-    }
-    const Bytes bytes = TRY(read_file(path));
+    const Bytes bytes = TRY(read_file_of_at_most(path, most_megabytes));
     return parse_checked_json(text_of(bytes), path.string(), schema);
 }
 

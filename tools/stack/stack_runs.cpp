@@ -31,6 +31,14 @@ QueuedRun linux_run(std::string name, std::string_view l0_command_line, const Li
     return {std::move(name), std::move(request)};
 }
 
+QueuedRun linux_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                               std::chrono::seconds limit) {
+    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
+    run.request.plan.guest_command_line += " payloads=off processors=each";
+    run.request.processors = processors;
+    return run;
+}
+
 QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                        std::chrono::seconds limit, std::string_view level, const LatCtxWords& words,
                        std::string_view more) {

@@ -19,6 +19,10 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                                   std::chrono::seconds limit);
 
+// linux_run on a machine with so many processors, without payloads: L1 takes each of them offline and back.
+[[nodiscard]] QueuedRun linux_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                                             std::chrono::seconds limit);
+
 // How much of lat_ctx a run does: lat-ctx's words, as NAME=VALUE.
 using LatCtxWords = std::vector<std::string>;
 
