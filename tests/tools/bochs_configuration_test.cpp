@@ -29,7 +29,7 @@ TEST(BochsConfiguration, NeverListensAndNeverAsks) {
     const std::string text = bochs_configuration(pc);
     EXPECT_EQ(text.find("rfb"), std::string::npos);
     EXPECT_EQ(text.find("action=ask"), std::string::npos);
-    EXPECT_NE(text.find("cpu: model=corei7_skylake_x, count=4, "), std::string::npos);
+    EXPECT_NE(text.find("cpu: model=corei7_skylake_x, count=1:4:1, mwait_is_nop=1, "), std::string::npos);
     EXPECT_NE(text.find("memory: guest=3000, host=2048\n"), std::string::npos);
     EXPECT_NE(text.find("path=/d/boot.iso, "), std::string::npos);
 }

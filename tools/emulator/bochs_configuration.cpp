@@ -33,6 +33,18 @@ std::string image_line(const EmulatedPc& pc) {
                : fmt::format("ata0-master: type=disk, mode=flat, path={}\n", pc.image.string());
 }
 
+// Several processors are the cores of one package, as a PC's are: Linux tries the TSCs of packages against
+// each other for twenty milliseconds a pair, those of cores for two.
+//
+// MWAIT does not wait. Bochs 2.7 ends it by a store of another processor's only where that one has no direct
+// way to the page: MONITOR takes such ways from the others by the monitored line's physical address, where
+// they go by linear ones. The waking store of a Linux (TIF_NEED_RESCHED) is then not seen, until the
+// processor's next interrupt.
+std::string processors_of(const EmulatedPc& pc) {
+    if (pc.processors == 1) return "1";
+    return fmt::format("1:{}:1, mwait_is_nop=1", pc.processors);
+}
+
 // Its geometry is what Bochs makes of its size.
 std::string disk_line(const EmulatedPc& pc) {
     if (!pc.disk) return {};
@@ -67,7 +79,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "error: action=report\n"
         "info: action=report\n"
         "debug: action=ignore\n",
-        pc.firmware == Firmware::uefi ? uefi_firmware : bios_firmware, pc.processor, pc.processors,
+        pc.firmware == Firmware::uefi ? uefi_firmware : bios_firmware, pc.processor, processors_of(pc),
         pc.instructions_per_second, pc.memory, std::min(pc.memory, most_host_memory), pc.cmos.string(),
         pc.medium == Medium::cd ? "cdrom" : "disk", image_line(pc), disk_line(pc),
         pc.serial_is_terminal ? "term" : "file", pc.serial.string(), pc.log.string(), pc.magic_breaks);

@@ -13,15 +13,6 @@ constexpr std::string_view linux_one_name = "Linux, one CPU";
 constexpr std::string_view linux_all_name = "Linux, all CPUs";
 constexpr const char* bare_command_line = "bench only=processors limit=50";
 
-QueuedRun linux_boot(std::string_view name, const LinuxGuest& guest, unsigned processors,
-                     std::chrono::seconds limit) {
-    QueuedRun run = linux_processors_run(std::string{name}, guest, processors, limit);
-    // With MWAIT its idle processors sleep past what wakes them, for seconds: seen with four under L0, with
-    // HLT never.
-    run.request.plan.guest_command_line += " idle=halt";
-    return run;
-}
-
 }  // namespace
 
 std::optional<double> SmpMeasurements::boot_ticks(const RunValues& linux_run) {
@@ -34,8 +25,8 @@ std::optional<double> SmpMeasurements::boot_ticks(const RunValues& linux_run) {
 std::vector<QueuedRun> smp_runs(const LinuxGuest& guest, unsigned processors, std::chrono::seconds limit) {
     std::vector<QueuedRun> runs;
     // The longest first: two run at a time.
-    runs.push_back(linux_boot(linux_all_name, guest, processors, limit));
-    runs.push_back(linux_boot(linux_one_name, guest, 1, limit));
+    runs.push_back(linux_processors_run(std::string{linux_all_name}, guest, processors, limit));
+    runs.push_back(linux_processors_run(std::string{linux_one_name}, guest, 1, limit));
     runs.push_back(
         bare_run(std::string{bare_name}, "nested-vpid=mapped log=quiet", bare_command_line, limit));
     runs.back().request.processors = processors;

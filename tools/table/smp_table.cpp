@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "tools/ground/format_number.hpp"
 #include "tools/table/table.hpp"
@@ -30,6 +31,13 @@ std::optional<double> difference(std::optional<double> more, std::optional<doubl
 std::optional<double> quotient(std::optional<double> of, std::optional<double> by) {
     if (!of || !by || *by == 0) return std::nullopt;
     return *of / *by;
+}
+
+// What all processors together did, idle ones nothing: in the emulator they all have the same ticks.
+std::optional<double> busy_microseconds(const RunValues& linux_run) {
+    const auto nanoseconds = linux_run.value("l1.busy_ns");
+    if (!nanoseconds) return std::nullopt;
+    return std::round(*nanoseconds / 1000);
 }
 
 std::vector<double> by_processor(const SmpMeasurements& measurements, std::string_view name) {
@@ -122,6 +130,9 @@ std::string render_smp_table(const SmpMeasurements& measurements) {
     table += table_row("L1's entry to user space, ticks",
                        {number(SmpMeasurements::boot_ticks(measurements.linux_one)),
                         number(SmpMeasurements::boot_ticks(measurements.linux_all))});
+    table += table_row("L1's tasks, KVM loaded: all CPUs' sum, us",
+                       {number(busy_microseconds(measurements.linux_one)),
+                        number(busy_microseconds(measurements.linux_all))});
     std::vector<Target> all = smp_targets(measurements);
     for (Target& target : all) {
         if (target.peer.empty()) target.peer = number(smp(measurements.bare_direct, "init_sipi"));
@@ -142,6 +153,8 @@ std::string smp_json(const SmpMeasurements& measurements) {
     put("l1_online", measurements.linux_all.value("l1.online"));
     put("l1_boot_ticks", SmpMeasurements::boot_ticks(measurements.linux_all));
     put("l1_boot_ticks_one_cpu", SmpMeasurements::boot_ticks(measurements.linux_one));
+    put("l1_boot_busy_us", busy_microseconds(measurements.linux_all));
+    put("l1_boot_busy_us_one_cpu", busy_microseconds(measurements.linux_one));
     put("ipi_l1_ticks", smp(bare, "ipi_l1_x2apic"));
     put("ipi_l1_xapic_ticks", smp(bare, "ipi_l1_xapic"));
     put("ipi_l2_ticks", smp(bare, "ipi_l2"));
