@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "guests/linux/processor_table.hpp"
 #include "guests/linux/word_reader.hpp"
 
 namespace flatback::guests {
@@ -10,6 +11,7 @@ namespace {
 
 constexpr std::uint64_t least_memory = 64;
 constexpr std::uint64_t most_memory = 3072;  // one block, below the hole for devices
+constexpr std::uint64_t most_milliseconds = 60'000;
 
 /// Stores a word or number that was read; true where there was one.
 template <typename Value, typename Target>
@@ -57,6 +59,10 @@ template <typename Value, typename Target>
         return store(words.value("a text"), result.linux_guest.command_line);
     } else if (option == "--memory") {
         return store(words.number(least_memory, most_memory), result.linux_guest.memory_megabytes);
+    } else if (option == "--cpus") {
+        return store(words.number(1, most_l2_processors), result.linux_guest.processors);
+    } else if (option == "--move") {
+        return store(words.number(0, most_milliseconds), result.linux_guest.move_milliseconds);
     } else if (option == "--boot-key") {
         return store(words.value("a key"), result.boot_key);
     } else if (option == "--boot-stage") {
@@ -103,7 +109,7 @@ std::string usage() {
     std::string text =
         "usage: l2-vmm [--payload NAME]... [--mode NAME]\n"
         "       l2-vmm --linux KERNEL [--initramfs FILE] [--cmdline TEXT] [--memory MB] [--counters SOURCE]\n"
-        "              [--boot-key KEY]\n"
+        "              [--boot-key KEY] [--cpus N] [--move MS]\n"
         "       l2-vmm --serve-counters IN OUT --counters SOURCE\n"
         "       l2-vmm --clock | --console START [--boot-key KEY [--boot-stage STAGE]] | --power-off | "
         "--help\n"
@@ -113,6 +119,8 @@ std::string usage() {
         "machine.\n"
         "                  COM1 is its console, COM2 answers the request 'counters' from SOURCE.\n"
         "--memory          of L2, 64 to 3072 MB (default 128)\n"
+        "--cpus            of L2, 1 to 8 (default 1)\n"
+        "--move            its virtual CPUs change places among this machine's processors every so many ms\n"
         "--counters        cpuid: Flatback as L0; line:PATH: whoever answers at PATH;\n"
         "                  kvm:DIRECTORY: KVM as L0, in its debugfs\n"
         "--boot-key        prints the ticks from the start to L2's line 'FLATBACK stage l2-user' as this "

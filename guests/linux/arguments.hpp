@@ -18,6 +18,10 @@ struct LinuxArguments {
     std::string initramfs;  ///< empty: none
     std::string command_line;
     std::size_t memory_megabytes = 128;
+    unsigned processors = 1;
+    /// Its virtual CPUs change places among L1's processors every so many milliseconds; 0: L1 has them where
+    /// it will.
+    unsigned move_milliseconds = 0;
 };
 
 struct Arguments {

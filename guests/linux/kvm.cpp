@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -79,6 +80,22 @@ void add_linux_features(CpuidTable& table) {
     for (std::uint32_t i = 0; i < table.header.entry_count; ++i) {
         if (table.entries[i].function == features) {
             table.entries[i].ecx |= tsc_deadline_timer | hypervisor;
+        }
+    }
+}
+
+/// A processor's place among several, which KVM takes from its VMM: leaf 1 and the two of topology.
+void add_identifier(CpuidTable& table, std::uint32_t identifier, std::uint32_t count) {
+    constexpr std::uint32_t features = 1;
+    constexpr std::uint32_t topology = 0xB;
+    constexpr std::uint32_t topology_2 = 0x1F;
+    constexpr std::uint32_t several = std::uint32_t{1} << 28;
+    for (kvm_cpuid_entry2& entry : std::span(table.entries).first(table.header.entry_count)) {
+        if (entry.function == features) {
+            entry.ebx = (entry.ebx & 0xFFFF) | count << 16 | identifier << 24;
+            entry.edx = count > 1 ? entry.edx | several : entry.edx & ~several;
+        } else if (entry.function == topology || entry.function == topology_2) {
+            entry.edx = identifier;
         }
     }
 }
@@ -219,7 +236,7 @@ Expected<void> Vm::signal_on_out(std::uint16_t port, const Descriptor& event) co
     return {};
 }
 
-Expected<Vcpu> Vm::create_vcpu(unsigned index) const {
+Expected<Vcpu> Vm::create_vcpu(unsigned index, unsigned count) const {
     const int size = ::ioctl(kvm_.number(), KVM_GET_VCPU_MMAP_SIZE, 0);
     if (size < static_cast<int>(sizeof(kvm_run))) {
         return system_failure("KVM_GET_VCPU_MMAP_SIZE");
@@ -234,6 +251,9 @@ Expected<Vcpu> Vm::create_vcpu(unsigned index) const {
     }
     if (purpose_ == VmPurpose::linux) {
         add_linux_features(**table);
+        if (count > 1) {
+            add_identifier(**table, index, count);
+        }
     } else {
         add_payload_leaf(**table);
     }
@@ -349,6 +369,11 @@ Expected<DeviceExit> Vcpu::run_to_device() {
         if (errno != EINTR && errno != EAGAIN) {
             return system_failure("KVM_RUN");
         }
+        if (std::atomic_ref(state.immediate_exit).load() != 0) {
+            DeviceExit stopped;
+            stopped.kind = DeviceExit::Kind::stopped;
+            return stopped;
+        }
     }
     DeviceExit exit;
     switch (state.exit_reason) {
@@ -372,6 +397,11 @@ Expected<DeviceExit> Vcpu::run_to_device() {
         default:
             return std::unexpected(describe_exit(state));
     }
+}
+
+void Vcpu::stop() {
+    auto& state = *reinterpret_cast<kvm_run*>(run_page_.bytes().data());
+    std::atomic_ref(state.immediate_exit).store(1);
 }
 
 Failure Vcpu::describe_exit(const kvm_run& state) const {

@@ -62,9 +62,10 @@ struct Stop {
 /// An access of the guest that its VMM answers, or that it ended.
 struct DeviceExit {
     enum class Kind {
-        port,    ///< IN or OUT
-        memory,  ///< at a physical address without memory
-        reset,   ///< a triple fault
+        port,     ///< IN or OUT
+        memory,   ///< at a physical address without memory
+        reset,    ///< a triple fault
+        stopped,  ///< by stop()
     };
     Kind kind = Kind::reset;
     bool write = false;
@@ -92,6 +93,9 @@ public:
     [[nodiscard]] Expected<void> start_linux(const LinuxEntry& at);
     /// Runs until the VMM is needed; what it answers is in effect from the next call on.
     [[nodiscard]] Expected<DeviceExit> run_to_device();
+    /// For another thread, which then sends the one that runs a signal: this run and every later one is
+    /// stopped.
+    void stop();
 
 private:
     friend class Vm;
@@ -129,7 +133,8 @@ public:
     /// Asserts or releases an interrupt request line of the interrupt controllers.
     [[nodiscard]] Expected<void> set_interrupt_line(unsigned line, bool asserted) const;
 
-    [[nodiscard]] Expected<Vcpu> create_vcpu(unsigned index) const;
+    /// `count`: how many the VM will have, of which this is number `index`.
+    [[nodiscard]] Expected<Vcpu> create_vcpu(unsigned index, unsigned count = 1) const;
     [[nodiscard]] std::span<std::byte> memory() const { return memory_.bytes(); }
 
 private:

@@ -1,17 +1,28 @@
 #include "guests/linux/linux_vm.hpp"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <span>
 #include <string_view>
+#include <thread>
+#include <vector>
 
 #include "guests/linux/console_filter.hpp"
 #include "guests/linux/kvm.hpp"
 #include "guests/linux/linux_image.hpp"
+#include "guests/linux/processor_table.hpp"
+#include "guests/linux/record.hpp"
 #include "guests/linux/uart.hpp"
+#include "guests/linux/vcpu_mover.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -128,6 +139,103 @@ private:
     Port counter_port_;
 };
 
+/// The threads of an L2's virtual CPUs, one for each, and how their run ended.
+class Machine final {
+public:
+    Machine(std::vector<Vcpu>& vcpus, Board& board, unsigned move_milliseconds)
+        : vcpus_(&vcpus),
+          board_(&board),
+          move_every_(move_milliseconds),
+          threads_(vcpus.size()),
+          identifiers_(vcpus.size()) {}
+
+    /// Returns when one of them has reset the machine, or failed, and all have stopped.
+    [[nodiscard]] Expected<void> run() {
+        // What stop_all() sends only has to end a KVM_RUN.
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        ::sigaction(SIGUSR1, &action, nullptr);
+        std::vector<std::jthread> others;
+        others.reserve(vcpus_->size());
+        for (std::size_t number = 1; number < vcpus_->size(); ++number) {
+            others.emplace_back([this, number] { run_one(number); });
+        }
+        if (move_every_.count() != 0) {
+            others.emplace_back([this] { move_all(); });
+        }
+        run_one(0);
+        others.clear();
+        return result_;
+    }
+    [[nodiscard]] std::uint64_t moves() const { return moves_; }
+
+private:
+    void run_one(std::size_t number) {
+        {
+            const std::lock_guard lock(mutex_);
+            threads_[number] = ::pthread_self();
+            identifiers_[number] = ::gettid();
+            ++started_;
+            changed_.notify_all();
+        }
+        // One that KVM has halted until its SIPI waits in its first run.
+        for (;;) {
+            const auto exit = (*vcpus_)[number].run_to_device();
+            const std::lock_guard lock(mutex_);
+            if (over_) {
+                return;
+            }
+            const auto goes_on = exit ? board_->access(*exit) : std::unexpected(exit.error());
+            if (goes_on && *goes_on) {
+                continue;
+            }
+            if (!goes_on) {
+                result_ = std::unexpected(goes_on.error());
+            }
+            over_ = true;
+            changed_.notify_all();
+            stop_all();
+            return;
+        }
+    }
+
+    /// A thread that has not started yet finds itself stopped at its first run.
+    void stop_all() {
+        for (Vcpu& each : *vcpus_) {
+            each.stop();
+        }
+        for (std::size_t number = 0; number < threads_.size(); ++number) {
+            if (identifiers_[number] != 0) {
+                ::pthread_kill(threads_[number], SIGUSR1);
+            }
+        }
+    }
+
+    void move_all() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return over_ || started_ == vcpus_->size(); });
+        VcpuMover mover(identifiers_);
+        while (!over_ && !changed_.wait_for(lock, move_every_, [this] { return over_; })) {
+            if (!mover.move()) {
+                break;
+            }
+            moves_ = mover.moves();
+        }
+    }
+
+    std::vector<Vcpu>* vcpus_;
+    Board* board_;
+    std::chrono::milliseconds move_every_;
+    std::mutex mutex_;  ///< of all that follows, and of the board
+    std::condition_variable changed_;
+    std::vector<pthread_t> threads_;
+    std::vector<pid_t> identifiers_;
+    std::size_t started_ = 0;
+    bool over_ = false;
+    Expected<void> result_;
+    std::uint64_t moves_ = 0;
+};
+
 }  // namespace
 
 Expected<void> run_linux(const LinuxArguments& arguments, CounterSource* counters, std::uint64_t start,
@@ -150,29 +258,34 @@ Expected<void> run_linux(const LinuxArguments& arguments, CounterSource* counter
     if (!entry) {
         return std::unexpected(entry.error());
     }
-    auto vcpu = vm->create_vcpu(0);
-    if (!vcpu) {
-        return std::unexpected(vcpu.error());
+    if (arguments.processors > 1) {
+        write_processor_table(vm->memory(), arguments.processors);
     }
-    if (auto started = vcpu->start_linux(*entry); !started) {
+    std::vector<Vcpu> vcpus;
+    for (unsigned number = 0; number < arguments.processors; ++number) {
+        auto vcpu = vm->create_vcpu(number, arguments.processors);
+        if (!vcpu) {
+            return std::unexpected(vcpu.error());
+        }
+        vcpus.push_back(std::move(*vcpu));
+    }
+    if (auto started = vcpus.front().start_linux(*entry); !started) {
         return started;
     }
     ConsoleFilter console(start, boot_key);
     Board board(*vm, console, counters);
-    for (;;) {
-        const auto exit = vcpu->run_to_device();
-        const auto goes_on = exit ? board.access(*exit) : std::unexpected(exit.error());
-        if (goes_on && *goes_on) {
-            continue;
-        }
-        console.finish();
-        if (!goes_on) {
-            return std::unexpected(goes_on.error());
-        }
-        return console.user_space_reached()
-                   ? Expected<void>()
-                   : std::unexpected("L2's Linux ended before it reached user space; what it said is above");
+    Machine machine(vcpus, board, arguments.move_milliseconds);
+    const auto ran = machine.run();
+    console.finish();
+    if (!ran) {
+        return ran;
     }
+    if (arguments.move_milliseconds != 0) {
+        print_value("l2_linux.moves", machine.moves());
+    }
+    return console.user_space_reached()
+               ? Expected<void>()
+               : std::unexpected("L2's Linux ended before it reached user space; what it said is above");
 }
 
 }  // namespace flatback::guests

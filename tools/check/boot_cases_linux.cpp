@@ -38,6 +38,20 @@ std::string check_processors(const RunValues& values) {
     return "";
 }
 
+// Two virtual CPUs of an L2 that changed places among L1's processors while its threads worked on their page
+// tables.
+std::string check_several_in_l2(const RunValues& values) {
+    constexpr double processors = 2;
+    if (values.value("l2.online") != processors)
+        return fmt::format("l2.online is {}, not 2", values.number("l2.online").value_or("missing"));
+    for (const char* const key : {"mm_stress.rounds", "l2_linux.moves", "mm_stress.interrupt_ticks",
+                                  "mm_stress.shootdown_ticks", "mm_stress.alone_ticks"}) {
+        if (values.value(key).value_or(0) < 1)
+            return fmt::format("{} is {}", key, values.number(key).value_or("missing"));
+    }
+    return "";
+}
+
 // Above the peer's KVM the bare L1 has measured what a reflected exit takes.
 std::string check_bare_on_peer(const RunValues& values) {
     constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
@@ -91,7 +105,7 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
     return {};
 }
 
-// Linux as L1 on a machine with two processors.
+// Linux as L1 on a machine with two processors; and with an L2 that has two as well.
 Result<> add_linux_several(std::vector<BootTest>& tests) {
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
@@ -102,6 +116,12 @@ Result<> add_linux_several(std::vector<BootTest>& tests) {
                      {},
                      {"l0", "l1-entry", "l1-user", "l1-processors"},
                      check_processors<processors>});
+    tests.push_back({linux_l2_processors_run(fmt::format("{}.{}-in-l2", linux_several_name, processors),
+                                             guest, processors, 4 * linux_limit),
+                     std::nullopt,
+                     {},
+                     {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
+                     check_several_in_l2});
     return {};
 }
 

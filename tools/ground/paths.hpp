@@ -30,6 +30,9 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path lat_ctx_program() {
     return build_directory() / "guests" / "lat_ctx" / "lat-ctx";
 }
+[[nodiscard]] inline std::filesystem::path mm_stress_program() {
+    return build_directory() / "guests" / "mm_stress" / "mm-stress";
+}
 
 // The program of `flatback machine`, and what tools/report/ is built to.
 [[nodiscard]] inline std::filesystem::path machine_program() {

@@ -109,6 +109,7 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
                           {"MODULES", kernel},
                           {"L2_VMM", l2_vmm_program()},
                           {"LAT_CTX", lat_ctx_program()},
+                          {"MM_STRESS", mm_stress_program()},
                           {"L0_TRACE", l0_trace_program()},
                           {"KERNEL", guest.kernel},
                           {"L2_INITRAMFS", guest.l2_initramfs},

@@ -39,6 +39,20 @@ QueuedRun linux_processors_run(std::string name, const LinuxGuest& guest, unsign
     return run;
 }
 
+QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                                  std::chrono::seconds limit) {
+    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    // L2's table of processors has no I/O APIC (guests/linux/processor_table.hpp).
+    plan.guest_command_line += fmt::format(
+        " payloads=off l2cpus={0} l2move=3 l2.noapic l2.stress.threads={1} "
+        "l2.stress.rounds=60",
+        processors, 2 * processors);
+    run.request.processors = processors;
+    return run;
+}
+
 QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                        std::chrono::seconds limit, std::string_view level, const LatCtxWords& words,
                        std::string_view more) {

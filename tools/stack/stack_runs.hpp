@@ -23,6 +23,11 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
                                              std::chrono::seconds limit);
 
+// The same machine with a Linux as L2 that has as many virtual CPUs, which L1 moves among its processors
+// while L2's threads map, write, protect, unmap and fork (guests/mm_stress).
+[[nodiscard]] QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest,
+                                                unsigned processors, std::chrono::seconds limit);
+
 // How much of lat_ctx a run does: lat-ctx's words, as NAME=VALUE.
 using LatCtxWords = std::vector<std::string>;
 
