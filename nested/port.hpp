@@ -61,6 +61,10 @@ struct HostMapping {
 //       For speed. True: L1, and an L2 under EPT01, will exit by an EPT violation before the next write to
 //       the page. When it does, the host lets it, and calls NestedVcpu::l1_writes_noticed_page() (L2's
 //       violations pass through the engine, which needs no call). The engine knows of its own writes.
+//   void return_machine_check()
+//       The entry that was to deliver the machine check of NestedVcpu::deliver_machine_check() failed, or an
+//       entry of L2 that L1 did not ask for failed by one (SDM 3C 27.9): it is the host's again. Without it
+//       the former is lost, and the latter ends L2.
 // and as the processor has what they serve:
 //   std::uint64_t debug_address(unsigned number)
 //       L1's DR0 to DR3. Without it a data breakpoint does not see the operands of L1's VMX instructions.

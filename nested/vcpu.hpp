@@ -177,6 +177,13 @@ public:
     // Configuration::host_takes_nmis.
     [[nodiscard]] bool deliver_nmi(Entry& entry);
     void close_nmi_window();
+    // A machine check that the host took while no guest ran, and behind which the processor can go on, is
+    // this virtual CPU's: as if it had come at the very entry. Called right before the entry, before
+    // deliver_nmi(), until it says true: the engine has it then, and gives it back
+    // (Port::return_machine_check) where the entry fails. False: another event comes first, or the entry is
+    // to fail; the host keeps it and asks again before each entry, and the guest exits for it as it does for
+    // an NMI.
+    [[nodiscard]] bool deliver_machine_check(Entry& entry);
     // An INIT signal that the host has for this virtual CPU. Called right before the entry, which it may
     // change. True: it made L2 exit (SDM 3C 26.2), and is used up. False: it is still the host's. Where L1 is
     // current, L1's VMX operation blocks it (24.8), and outside of that the host resets the processor.
@@ -482,7 +489,8 @@ private:
     void open_nmi_window(NmiWindow window);
     [[nodiscard]] bool is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason);
     [[nodiscard]] x86::Hpa current_vmcs() const { return in_l2_ ? current_->vmcs02.page : vmcs01_; }
-    void take_back_nmi(Slot& slot);
+    void take_back_hosts_event(Slot& slot);
+    bool return_machine_check();
 
     [[nodiscard]] EntryRules rules() const {
         return {.promised = capabilities_.promised,

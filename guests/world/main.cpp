@@ -1,6 +1,6 @@
 // A kernel that asks the machine around it: what a boot loader, the firmware and the chipset say to an L1.
 // The words of its command line choose: memory, smram, processors=N (how many more may start), information,
-// hole, sleep, smi.
+// hole, sleep, registers, smi.
 #include "guests/world/support.hpp"
 
 namespace world {
@@ -33,6 +33,7 @@ extern "C" void world_main(u32 loader, u32 information) {
         if (const char* count = word(line, "processors=")) check_processors(static_cast<u32>(*count - '0'));
         if (word(line, "hole") != nullptr) check_hole(information);
         if (word(line, "sleep") != nullptr) check_sleep();
+        if (word(line, "registers") != nullptr) check_sleep_in_memory();
     }
     print_line("FLATBACK end");
     while ((in8(0x3FD) & 0x40) == 0) {  // until the last character has left

@@ -89,6 +89,7 @@ void check_processors(u32 running);
 void print_information(u32 information);
 void check_hole(u32 information);
 void check_sleep();
+void check_sleep_in_memory();
 void check_smi();
 
 }  // namespace world

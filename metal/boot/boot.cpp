@@ -214,25 +214,43 @@ std::uint32_t find_port_base(const SleepControl& control) {
     return 0;
 }
 
+// PCIEXBAR, of Intel's host bridges from the 9xx on (3 Series: 316966, 5.1.26): taken for it where it says
+// what the firmware's table says.
+bool fix_memory_configuration(SleepControl& control) {
+    constexpr std::uint32_t offset = 0x60;
+    constexpr std::uint32_t enabled = 1;
+    constexpr std::uint32_t not_address = (1U << 26) - 1;
+    const std::uint32_t low = pci::read_32({}, offset);
+    const std::uint32_t high = pci::read_32({}, offset + 4);
+    if ((low & enabled) == 0 ||
+        (std::uint64_t{high} << 32 | (low & ~not_address)) != *control.memory_configuration) {
+        return false;
+    }
+    control.fix(pci::address_of({}, offset));
+    control.fix(pci::address_of({}, offset + 4));
+    return true;
+}
+
 void hide_sleep() {
     if (!state.result.options.hypervisor) return;
     state.result.sleep = find_sleep_control(static_cast<std::byte*>(direct_map(x86::Hpa{0})),
                                             direct_map_size(), state.multiboot.rsdp);
-    if (state.result.sleep.in_memory)
-        log::info(
-            "warning: ACPI's sleep registers are in memory, where L0 does not watch them; L1 must not "
-            "suspend the machine");
-    if (!state.result.sleep.requests().empty() && !state.result.sleep.tells_power_off()) {
+    const bool watches_any =
+        !state.result.sleep.requests().empty() || state.result.sleep.request_bytes_used != 0;
+    if (watches_any && !state.result.sleep.tells_power_off()) {
         log::info(
             "warning: ACPI's tables do not tell how the machine is switched off, so that L0 does not "
             "watch its sleep registers; L1 must not suspend it");
         state.result.sleep = {};
     }
-    state.result.sleep.base_register = find_port_base(state.result.sleep);
-    if (state.result.sleep.base_register != 0 && state.result.sleep.memory_configuration)
-        log::info(
-            "warning: this machine has configuration space in memory, by which an L1 can move the ports of "
-            "ACPI's power management from where L0 watches them; L1 must not suspend the machine");
+    if (const std::uint32_t base = find_port_base(state.result.sleep); base != 0) {
+        state.result.sleep.fix(base);
+        if (state.result.sleep.memory_configuration && !fix_memory_configuration(state.result.sleep))
+            log::info(
+                "warning: L0 does not know how this chipset moves configuration space in memory, by which an "
+                "L1 could then move the ports of ACPI's power management; L1 must not suspend the machine");
+    }
+    state.result.kept = KeptRegisters{state.result.sleep};
     const auto hidden = hide_sleep_states(static_cast<std::byte*>(direct_map(x86::Hpa{0})), direct_map_size(),
                                           state.multiboot.rsdp);
     if (!hidden)

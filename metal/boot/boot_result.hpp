@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "metal/firmware/kept_registers.hpp"
 #include "metal/firmware/sleep_requests.hpp"
 #include "metal/ground/memory_map.hpp"
 #include "metal/ground/options.hpp"
@@ -33,6 +34,7 @@ struct BootResult {
     Processor processor;
     L1Start l1;
     SleepControl sleep;
+    KeptRegisters kept;
     std::optional<SecondVmImage> second_vm;
     x86::Hpa rsdp;  // 0 if the firmware has no ACPI
 };

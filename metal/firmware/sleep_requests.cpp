@@ -24,8 +24,6 @@ constexpr std::uint64_t sleep_control_offset = 244;               // the same, o
 constexpr std::uint8_t in_memory_space = 0;
 constexpr std::uint8_t in_io_space = 1;
 
-constexpr std::uint8_t sleep_enable = 1U << 5;
-
 // A constant of AML's (ACPI 6.5, section 20.2.3); `at` is moved behind it.
 std::optional<std::uint8_t> read_constant(Bytes aml, std::uint64_t& at) {
     const auto first = read<std::uint8_t>(aml, at++);
@@ -70,12 +68,29 @@ std::uint8_t allowed_types(Bytes aml) {
     return types;
 }
 
+void add_request_byte(SleepControl& control, std::uint64_t address) {
+    const auto used = std::span{control.request_bytes}.first(control.request_bytes_used);
+    if (used.size() == control.request_bytes.size() || std::ranges::find(used, address) != used.end()) return;
+    control.request_bytes[control.request_bytes_used++] = address;
+}
+
+// Base, segment, first and last bus. The base is bus 0's, whichever is the first.
+void read_mcfg(SleepControl& control, Bytes mcfg) {
+    constexpr std::uint64_t first_entry = 44;
+    constexpr std::uint64_t entry_size = 16;
+    for (std::uint64_t at = first_entry; at + entry_size <= mcfg.size(); at += entry_size) {
+        const bool is_bus_0 =
+            *read<std::uint16_t>(mcfg, at + 8) == 0 && *read<std::uint8_t>(mcfg, at + 10) == 0;
+        if (is_bus_0) control.memory_configuration = *read<std::uint64_t>(mcfg, at);
+    }
+}
+
 // byte: which of the register has the request.
 void add_generic(SleepControl& control, Bytes fadt, std::uint64_t offset, std::uint64_t byte) {
     const auto space = read<std::uint8_t>(fadt, offset);
     const auto address = read<std::uint64_t>(fadt, offset + 4);
     if (!space || !address || *address == 0) return;
-    if (*space == in_memory_space) control.in_memory = true;
+    if (*space == in_memory_space) add_request_byte(control, *address + byte);
     if (*space == in_io_space) control.add_request_port(*address + byte);
 }
 
@@ -117,7 +132,7 @@ SleepControl find_sleep_control(std::byte* physical, std::uint64_t physical_size
     const AcpiMemory memory{physical, physical_size};
     const auto visit = [&](AcpiTable table, std::uint64_t) {
         if (acpi_signature(table) == fadt_signature) read_fadt(control, memory, table);
-        if (acpi_signature(table) == mcfg_signature) control.memory_configuration = true;
+        if (acpi_signature(table) == mcfg_signature) read_mcfg(control, table);
         if (acpi_signature(table) == ssdt_signature)
             control.allowed_types = static_cast<std::uint8_t>(control.allowed_types | allowed_types(table));
     };
@@ -130,23 +145,23 @@ IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint3
     if (access.is_in) return IoAnswer::let_through;
     for (const std::uint16_t port : control.requests()) {
         const auto byte = byte_for(port, access, value);
-        if (byte && (*byte & sleep_enable) != 0 && (control.allowed_types >> (*byte >> 2 & 7) & 1) == 0)
-            return IoAnswer::refused;
+        if (byte && control.refuses(*byte)) return IoAnswer::refused;
     }
     return IoAnswer::let_through;
 }
 
-bool reaches_base(const SleepControl& control, vmx::IoAccess access, std::uint32_t configuration_address) {
+bool reaches_fixed(const SleepControl& control, vmx::IoAccess access, std::uint32_t configuration_address) {
     constexpr std::uint32_t selects_nothing = 0x7F00'0003;  // reserved, and below the double word
-    return control.base_register != 0 && !access.is_in && access.port < pci::data_port + 4 &&
-           access.port + access.size > pci::data_port &&
-           (configuration_address & ~selects_nothing) == control.base_register;
+    return !access.is_in && access.port < pci::data_port + 4 && access.port + access.size > pci::data_port &&
+           std::ranges::find(control.fixed(), configuration_address & ~selects_nothing) !=
+               control.fixed().end();
 }
 
 std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access, std::uint32_t value) {
     for (const std::uint16_t port : control.requests()) {
         if (byte_for(port, access, value))
-            value &= ~(std::uint32_t{sleep_enable} << (8 * (static_cast<unsigned>(port) - access.port)));
+            value &= ~(std::uint32_t{SleepControl::sleep_enable}
+                       << (8 * (static_cast<unsigned>(port) - access.port)));
     }
     return value;
 }

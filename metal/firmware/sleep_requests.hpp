@@ -5,13 +5,15 @@
 // hardware-reduced ACPI (ACPI 6.5, sections 4.8.3.2.1 and 4.8.3.7). Types that the firmware's tables name for
 // S1 (the processor goes on), S4 and S5 (it begins anew) are let through; every other one is refused.
 // Where the chipset's configuration space has the ports' base in a register that L0 knows, it stays where the
-// firmware put it. Not watched: a register that is in memory, configuration space in memory, and the S4BIOS
-// command, which is a request to system-management mode.
+// firmware put it, and so does configuration space itself where it is in memory too. What of this lies in
+// memory is kept_registers.hpp's. Not watched: the S4BIOS command, which is a request to system-management
+// mode.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "metal/ground/bytes.hpp"
@@ -23,12 +25,30 @@ struct SleepControl {
     // Ports with SLP_TYP in bits 4:2 and SLP_EN in bit 5: the second byte of a PM1 control register.
     std::array<std::uint16_t, 6> request_ports{};
     std::size_t request_ports_used = 0;
-    std::uint8_t allowed_types = 0;     // bit n: SLP_TYP n
-    bool in_memory = false;             // one of the registers is
-    bool memory_configuration = false;  // configuration space is in memory too: a way to base_register that
-                                        // is not watched
-    // Where the base of the ports stands, as CONFIG_ADDRESS selects it; 0: not known.
-    std::uint32_t base_register = 0;
+    std::uint8_t allowed_types = 0;  // bit n: SLP_TYP n
+    // Where such a byte lies in memory instead.
+    std::array<std::uint64_t, 3> request_bytes{};
+    std::size_t request_bytes_used = 0;
+    // Where configuration space is in memory too, that of bus 0 of segment 0 (PCI Firmware Specification
+    // 3.3, 4.1.2).
+    std::optional<std::uint64_t> memory_configuration;
+    // Double words of configuration space that stay as they are, as CONFIG_ADDRESS selects them: the base of
+    // the ports, and where configuration space lies in memory.
+    std::array<std::uint32_t, 3> fixed_registers{};
+    std::size_t fixed_registers_used = 0;
+
+    [[nodiscard]] std::span<const std::uint32_t> fixed() const {
+        return std::span{fixed_registers}.first(fixed_registers_used);
+    }
+    void fix(std::uint32_t configuration_address) {
+        if (fixed_registers_used < fixed_registers.size())
+            fixed_registers[fixed_registers_used++] = configuration_address;
+    }
+    // Of a byte with a request: whether L0 refuses it.
+    [[nodiscard]] bool refuses(std::uint8_t byte) const {
+        return (byte & sleep_enable) != 0 && (allowed_types >> (byte >> 2 & 7) & 1) == 0;
+    }
+    static constexpr std::uint8_t sleep_enable = 1U << 5;
 
     [[nodiscard]] std::span<const std::uint16_t> requests() const {
         return std::span{request_ports}.first(request_ports_used);
@@ -48,9 +68,9 @@ enum class IoAnswer : std::uint8_t {
 };
 // value: what an OUT writes.
 [[nodiscard]] IoAnswer answer_io(const SleepControl& control, vmx::IoAccess access, std::uint32_t value);
-// Whether an OUT at CONFIG_DATA, with this in CONFIG_ADDRESS, reaches the base of the ports.
-[[nodiscard]] bool reaches_base(const SleepControl& control, vmx::IoAccess access,
-                                std::uint32_t configuration_address);
+// Whether an OUT at CONFIG_DATA, with this in CONFIG_ADDRESS, reaches one of the fixed registers.
+[[nodiscard]] bool reaches_fixed(const SleepControl& control, vmx::IoAccess access,
+                                 std::uint32_t configuration_address);
 // A refused request without SLP_EN.
 [[nodiscard]] std::uint32_t without_request(const SleepControl& control, vmx::IoAccess access,
                                             std::uint32_t value);

@@ -49,8 +49,29 @@ interrupt_common:
         subq $8, %rsp                   // 23 words lie on a stack that was aligned to 16
         call handle_interrupt
         addq $8, %rsp
+        testb %al, %al
+        jnz 1f
         pop_registers
         addq $16, %rsp
         iretq
+
+1:      // What IRET does, but that NMIs stay blocked: RIP, RFLAGS and RAX go onto the interrupted stack, below its RSP, where
+        // code of L0's has nothing.
+        pop_registers
+        addq $16, %rsp                  // RIP, CS, RFLAGS, RSP, SS
+        pushq %rax
+        pushq %rcx
+        movq 40(%rsp), %rax             // RSP
+        movq 16(%rsp), %rcx
+        movq %rcx, -8(%rax)             // RIP
+        movq 32(%rsp), %rcx
+        movq %rcx, -16(%rax)            // RFLAGS
+        movq 8(%rsp), %rcx
+        movq %rcx, -24(%rax)            // RAX
+        popq %rcx
+        leaq -24(%rax), %rsp
+        popq %rax
+        popfq
+        retq
 
         .section .note.GNU-stack, "", @progbits

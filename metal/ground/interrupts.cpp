@@ -100,6 +100,21 @@ bool apply_fixup(InterruptFrame& frame) {
     return false;
 }
 
+// Vector 18 is one, but in the window that of an interrupt too: there L1, which may write to IA32_MCG_STATUS
+// and program the 8259, must not make one look like the other. A second machine check within one is a
+// shutdown (SDM 3B 16.3.1.2), and comes nowhere.
+bool is_machine_check(const ProcessorLocal& local, const InterruptFrame& frame) {
+    if (frame.vector != static_cast<std::uint64_t>(x86::Vector::machine_check)) return false;
+    return !local.window_open || (local.window_can_have_machine_check && machine_check_in_progress());
+}
+
+// An IRET would let the next NMI in, onto the stack of one that is being taken.
+bool interrupts_an_nmi(const ProcessorLocal& local, const InterruptFrame& frame) {
+    const auto& stack = local.interrupt_stacks[for_nmi - 1];
+    const auto start = reinterpret_cast<std::uint64_t>(stack.data());
+    return frame.rsp > start && frame.rsp <= start + stack.size();
+}
+
 }  // namespace
 
 void make_interrupt_tables() {
@@ -163,23 +178,28 @@ std::uint64_t tss_base() {
     return reinterpret_cast<std::uint64_t>(&this_processor().task);
 }
 
-extern "C" void handle_interrupt(InterruptFrame& frame) {
+// True: back without IRET (metal/ground/interrupts.S).
+extern "C" bool handle_interrupt(InterruptFrame& frame) {
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::nmi)) {
         if (processors_stop.load()) stop_this_processor(frame.rip, false);
         set_nmi_state(nmi_state::came);
         look_again(frame);
-        return;
+        return false;
     }
-    if (frame.vector == static_cast<std::uint64_t>(x86::Vector::machine_check) && machine_check_in_progress())
-        report_machine_check(frame);
     ProcessorLocal& local = this_processor();
+    if (is_machine_check(local, frame)) {
+        take_machine_check(frame);
+        const bool keeps_nmis_out = interrupts_an_nmi(local, frame);
+        look_again(frame);
+        return keeps_nmis_out;
+    }
     if (local.window_open) {
         local.window_vector = static_cast<int>(frame.vector);
         local.window_open = false;
         frame.rflags &= ~std::uint64_t{1 << 9};  // one interrupt a window: the rest stay with the APIC
-        return;
+        return false;
     }
-    if (frame.vector < 32 && apply_fixup(frame)) return;
+    if (frame.vector < 32 && apply_fixup(frame)) return false;
     panic_begin();
     log::line("exception ", frame.vector, " (error code ", log::hex(frame.error_code), ") in L0 at ",
               log::hex(frame.rip), ", address ", log::hex(read_cr2()),
@@ -190,6 +210,7 @@ extern "C" void handle_interrupt(InterruptFrame& frame) {
 std::optional<std::uint8_t> take_external_interrupt() {
     ProcessorLocal& local = this_processor();
     local.window_vector = -1;
+    local.window_can_have_machine_check = !machine_check_in_progress();
     local.window_open = true;
     load_idt(tables.window_gates);
     // STI delays recognition by one instruction (SDM 2B "STI"): the NOP is that one.

@@ -21,6 +21,10 @@ inline constexpr std::uint8_t waits =
     1;  // the guest that is entered cannot take it: tried again behind the next exit
 inline constexpr std::uint8_t came = 2;   // by the handler, and nobody has tried it yet
 inline constexpr std::uint8_t asked = 4;  // another processor's request, or one that has to wait
+// A machine check that is the guest's (metal/ground/machine_check.hpp).
+inline constexpr std::uint8_t machine_check_came = 8;
+inline constexpr std::uint8_t machine_check_waits = 16;
+inline constexpr std::uint8_t machine_check = machine_check_came | machine_check_waits;
 }  // namespace nmi_state
 
 // SDM 3A figure 8-11.
@@ -50,6 +54,7 @@ struct ProcessorLocal {
     bool recording = false;
     // Written by handle_interrupt between STI and CLI only.
     volatile bool window_open = false;
+    bool window_can_have_machine_check = false;
     std::uint32_t number = 0;  // 0 is the one that L0 was started on
     volatile int window_vector = -1;
     std::uint32_t apic_id = 0;

@@ -19,7 +19,10 @@ CodeSize code_size() {
     return rights.is_default_big() ? CodeSize::bits_32 : CodeSize::bits_16;
 }
 
+enum class Sizes : std::uint8_t { bits_32, all };
+
 // At the guest's RIP; nothing is read of a page that the instruction does not reach.
+template <Sizes Wanted>
 std::optional<StoreInstruction> read_store(Cpu& cpu) {
     const CodeSize size = code_size();
     const std::uint64_t rip = get(vmx::field::guest_rip);
@@ -28,45 +31,29 @@ std::optional<StoreInstruction> read_store(Cpu& cpu) {
     RememberedStores::Code code{};
     if (linear % x86::page_size_4k <= x86::page_size_4k - code.size()) [[likely]] {
         if (!cpu.vcpu.read_l1_code(linear, code.data(), code.size())) return std::nullopt;
-        return cpu.apic_stores.decode(rip, code, size);
+        if constexpr (Wanted == Sizes::bits_32) return cpu.apic_stores.decode(rip, code, size);
+        return decode_store(code, size);
     }
     const auto here = static_cast<unsigned>(x86::page_size_4k - linear % x86::page_size_4k);
     if (!cpu.vcpu.read_l1_code(linear, code.data(), here)) return std::nullopt;
-    if (const auto store = decode_store(std::span{code}.first(here), size)) return store;
+    const auto wanted = [](std::optional<StoreInstruction> store) {
+        return Wanted == Sizes::all || !store || store->size == 4 ? store : std::nullopt;
+    };
+    if (const auto store = decode_store(std::span{code}.first(here), size)) return wanted(store);
     if (!cpu.vcpu.read_l1_code(linear + here, code.data() + here, static_cast<unsigned>(code.size()) - here))
         return std::nullopt;
-    return decode_store(code, size);
+    return wanted(decode_store(code, size));
 }
 
-}  // namespace
-
-bool emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
-    const auto offset = static_cast<std::uint32_t>(guest_physical % x86::page_size_4k);
-    constexpr std::uint32_t register_alignment = 15;
+// The exit was caused by the access that an instruction names.
+bool is_an_instructions_own() {
     constexpr std::uint64_t by_instruction =
         vmx::EptViolation::linear_address_valid | vmx::EptViolation::of_linear_address;
-    if ((offset & register_alignment) != 0 ||
-        !vmx::EptViolation{get(vmx::field::exit_qualification)}.has(by_instruction) ||
-        vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid()) {
-        return false;
-    }
-    const auto store = read_store(cpu);
-    if (!store) return false;
-    constexpr std::uint8_t rsp = 4;
-    std::uint64_t& source = cpu.frame.registers.by_number[store->register_number];
-    const std::uint32_t value =
-        store->immediate
-            ? *store->immediate
-            : static_cast<std::uint32_t>(store->register_number == rsp ? get(vmx::field::guest_rsp) : source);
-    if (store->exchanges) {
-        const std::uint32_t before = cpu.port.read_apic_page(offset);
-        if (store->register_number == rsp) {
-            put(vmx::field::guest_rsp, before);
-        } else {
-            source = before;
-        }
-    }
-    cpu.port.local_apic().write_page(offset, value);
+    return vmx::EptViolation{get(vmx::field::exit_qualification)}.has(by_instruction) &&
+           !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
+}
+
+void complete_store(const StoreInstruction& store) {
     // As behind every access that faults, RF is 1 in what the exit saved (SDM 3C 28.3.3).
     const std::uint64_t flags = get(vmx::field::guest_rflags);
     put(vmx::field::guest_rflags, flags & ~x86::rflags::resume);
@@ -74,10 +61,59 @@ bool emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
         [&](auto what) {
             using Value = typename decltype(what)::Value;
             if (what.encoding == vmx::field::vm_exit_instruction_length.encoding)
-                return static_cast<Value>(store->length);
+                return static_cast<Value>(store.length);
             return static_cast<Value>(get(what));
         },
         [](auto what, auto word) { put(what, static_cast<typename decltype(what)::Value>(word)); }, flags);
+}
+
+constexpr std::uint8_t rsp = 4;
+
+std::uint64_t read_register(Cpu& cpu, std::uint8_t number) {
+    return number == rsp ? get(vmx::field::guest_rsp) : cpu.frame.registers.by_number[number];
+}
+void write_register(Cpu& cpu, std::uint8_t number, std::uint64_t value) {
+    if (number == rsp) {
+        put(vmx::field::guest_rsp, value);
+    } else {
+        cpu.frame.registers.by_number[number] = value;
+    }
+}
+
+}  // namespace
+
+bool emulate_apic_write(Cpu& cpu, std::uint64_t guest_physical) {
+    const auto offset = static_cast<std::uint32_t>(guest_physical % x86::page_size_4k);
+    constexpr std::uint32_t register_alignment = 15;
+    if ((offset & register_alignment) != 0 || !is_an_instructions_own()) return false;
+    const auto store = read_store<Sizes::bits_32>(cpu);
+    if (!store) return false;
+    const auto value = static_cast<std::uint32_t>(
+        store->immediate ? *store->immediate : read_register(cpu, store->register_number));
+    if (store->exchanges) write_register(cpu, store->register_number, cpu.port.read_apic_page(offset));
+    cpu.port.local_apic().write_page(offset, value);
+    complete_store(*store);
+    return true;
+}
+
+bool emulate_register_write(Cpu& cpu, std::uint64_t guest_physical) {
+    if (!is_an_instructions_own()) return false;
+    const auto store = read_store<Sizes::all>(cpu);
+    // At the page's first byte it may have begun on the page before.
+    const std::uint64_t offset = guest_physical % x86::page_size_4k;
+    if (!store || (offset == 0 && store->size > 1) || offset > x86::page_size_4k - store->size) return false;
+    const std::uint64_t all = ~std::uint64_t{0} >> (64 - 8 * store->size);
+    const unsigned shift = store->high_byte ? 8 : 0;
+    const std::uint64_t source = read_register(cpu, store->register_number);
+    const std::uint64_t value = (store->immediate ? *store->immediate : source >> shift) & all;
+    if (store->exchanges) {
+        const std::uint64_t before = KeptPages::read(guest_physical, store->size);
+        // A write of 32 bits clears the others (SDM 1 3.4.1.1).
+        const std::uint64_t kept = store->size == 4 ? 0 : source & ~(all << shift);
+        write_register(cpu, store->register_number, kept | before << shift);
+    }
+    cpu.port.write_kept_register({guest_physical, store->size, value});
+    complete_store(*store);
     return true;
 }
 

@@ -14,7 +14,7 @@ vm_exit_entry:
         call *136(%rdi)                 // ExitFrame::handler
         // falls through
 enter_guest:                            // al: 0 VMRESUME, 1 VMLAUNCH; the frame is found at the stack's top
-        // The last look. From here to the entry an NMI makes L0 look again (metal/ground/entry_window.hpp), by the address that it
+        // The last look. From here to the entry an NMI or a machine check makes L0 look again (metal/ground/entry_window.hpp), by the address that it
         // interrupts: nothing here writes to the frame, and behind TESTB the zero flag tells what al was.
         cmpb $0, %gs:8                  // ProcessorLocal::nmi_state
         jne 3f
@@ -35,12 +35,12 @@ entry_launches:
         call handle_failed_entry
         jmp enter_guest
 
-3:      // An NMI came while L0 ran, or another processor asks for something: it may change which guest is entered, and how.
+3:      // An NMI or a machine check came while L0 ran, or another processor asks for something: it may change which guest is entered, and how.
         movq (%rsp), %rdi
         movzbl %al, %esi
         call look_before_entry
 entry_looks_again:
-        testb $2, %gs:8                 // nmi_state::came: one that came meanwhile
+        testb $10, %gs:8                // nmi_state::came, machine_check_came: one that came meanwhile
         jnz 3b
         jmp 4b
 entry_has_looked:

@@ -115,6 +115,10 @@ void close(Cpu& cpu, bool done) {
     step().handler = nullptr;
     std::optional<RealApic::Write> write;
     if (cpu.port.real_apic().is_letting_write()) write = cpu.port.real_apic().take_write(done);
+    if (cpu.port.kept_pages().is_letting_write()) {
+        cpu.port.kept_pages().take_writes(
+            done, [&](const RegisterWrite& each) { cpu.port.write_kept_register(each); });
+    }
     if (step().through_ept02) {
         step().ept01->refill_holes();
         cpu.vcpu.write_vanished();
@@ -202,7 +206,7 @@ void begin() {
         step().pages = 0;
         exit_handler() = handle_stepped_exit;
     }
-    if (!step().told && !this_processor().cpu->port.real_apic().is_letting_write()) {
+    if (!step().told && !this_processor().cpu->port.is_letting_write()) {
         step().told = true;
         log::info("a guest writes where it has no memory (L0's is reserved in the memory map): at ",
                   log::hex(get(field::guest_physical_address)), ", RIP ", log::hex(get(field::guest_rip)),
@@ -233,7 +237,7 @@ void let_hole_write_through_ept02() {
     begin();
 }
 
-void let_apic_write_through_ept01() {
+void let_kept_write_through_ept01() {
     step().through_ept01 = true;
     begin();
 }

@@ -7,7 +7,8 @@
 // well: what was not done then comes again.
 //
 // Writes to the local APIC's page that L0 keeps from a guest go the same way, to a page from which L0 does
-// them in the guest's place once the instruction is done (RealApic::let_write).
+// them in the guest's place once the instruction is done (RealApic::let_write), and so do those to other
+// registers that L0 keeps (KeptPages::let_write).
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ void prepare_hole_writes(BootResult& boot);
 void let_hole_write_through_ept02();
 
 // The same for a write to the APIC's page (RealApic::let_write_in_ept01).
-void let_apic_write_through_ept01();
+void let_kept_write_through_ept01();
 
 // The next entry is that of such an instruction: nothing else may be given to the guest at it.
 [[nodiscard]] bool hole_write_is_under_way();

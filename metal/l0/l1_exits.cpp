@@ -129,6 +129,10 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     const vmx::ExitReasonField reason{exit_reason};
     nested::Counters& counters = cpu.vcpu.counters();
     if (reason.is_entry_failure()) {
+        if (reason.basic() == entry_failure_machine_check) {
+            cpu.port.return_machine_check();
+            return nested::Entry::vmresume;
+        }
         panic("the processor refused L1's state, exit reason ", log::hex(exit_reason), ", qualification ",
               get(vmx::field::exit_qualification));
     }
@@ -138,6 +142,8 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
     if (reason.basic() == ept_violation) {
         const std::uint64_t address = get(vmx::field::guest_physical_address);
         if (cpu.port.is_kept_apic_page(address) && emulate_apic_write(cpu, address))
+            return nested::Entry::vmresume;
+        if (cpu.port.is_kept_register_page(address) && emulate_register_write(cpu, address))
             return nested::Entry::vmresume;
     }
     ThisProcessor processor{cpu};

@@ -5,6 +5,7 @@
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/interrupts.hpp"
 #include "metal/ground/log.hpp"
+#include "metal/ground/machine_check.hpp"
 #include "metal/ground/panic.hpp"
 #include "metal/ground/serial.hpp"
 #include "metal/ground/this_processor.hpp"
@@ -44,6 +45,20 @@ struct Shared {
 };
 constinit Shared shared{};
 
+// There is one at most: another one within it would have been a shutdown.
+void put_off_machine_check() {
+    if ((this_processor().nmi_state & nmi_state::machine_check) == 0) return;
+    set_nmi_state(nmi_state::machine_check_waits);
+    clear_nmi_state(nmi_state::machine_check_came);
+}
+
+void give_machine_check(Cpu& cpu, nested::Entry& entry) {
+    put_off_machine_check();
+    if (!cpu.vcpu.deliver_machine_check(entry)) return;
+    clear_nmi_state(nmi_state::machine_check_waits);
+    log::info("a machine check while L0 ran: it is given to the guest");
+}
+
 }  // namespace
 
 extern "C" {
@@ -64,6 +79,8 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
     ExitFrame& frame = entered.cpu != nullptr ? entered : first_vm_instead(entry);
     if (frame.cpu == nullptr) [[unlikely]] {
         clear_nmi_state(nmi_state::came | nmi_state::waits);  // the first has ended
+        if ((this_processor().nmi_state & nmi_state::machine_check) != 0) forget_machine_check();
+        clear_nmi_state(nmi_state::machine_check);
         return entry;
     }
     Cpu& cpu = *frame.cpu;
@@ -76,6 +93,7 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
     // One instruction, behind which L0 has the guest again: to put it off for an NMI that cannot be given
     // would keep the guest there for ever.
     if (hole_write_is_under_way()) {
+        put_off_machine_check();
         if ((here.nmi_state & nmi_state::came) != 0) {
             set_nmi_state(nmi_state::waits);
             clear_nmi_state(nmi_state::came);
@@ -88,6 +106,8 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
     const auto l2 = cpu.vcpu.running();
     if ((here.nmi_state & nmi_state::asked) != 0) [[unlikely]]
         entry = answer_requests(cpu, entry);
+    if ((here.nmi_state & nmi_state::machine_check) != 0) [[unlikely]]
+        give_machine_check(cpu, entry);
     constexpr std::uint8_t nmi = nmi_state::came | nmi_state::waits;
     if ((here.nmi_state & nmi) != 0) {
         // Cleared first: one that comes meanwhile is another, and is to wait for the first.

@@ -15,6 +15,7 @@
 #include "metal/ground/this_processor.hpp"
 #include "metal/ground/vmx_instructions.hpp"
 #include "metal/l0/flush_recorder.hpp"
+#include "metal/l0/kept_pages.hpp"
 #include "metal/memory/address_space.hpp"
 #include "metal/memory/ept01.hpp"
 #include "metal/memory/written_pages.hpp"
@@ -171,11 +172,27 @@ public:
     bool let_write_vanish();
     nested::HostMapping page_for_write(x86::Gpa<x86::L1> address);
     [[nodiscard]] RealApic& real_apic() { return real_apic_; }
+    [[nodiscard]] bool is_kept_register_page(std::uint64_t guest_physical) const {
+        return kept_pages_.is_kept(guest_physical);
+    }
+    [[nodiscard]] bool is_letting_write() const {
+        return real_apic_.is_letting_write() || kept_pages_.is_letting_write();
+    }
+    [[nodiscard]] KeptPages& kept_pages() { return kept_pages_; }
+    // Whether a write there is L0's to carry out.
+    [[nodiscard]] bool is_kept_page(std::uint64_t guest_physical) const {
+        return keeps_pages_ &&
+               (real_apic_.is_kept_page(guest_physical) || kept_pages_.is_kept(guest_physical));
+    }
+    // A guest's write to registers of such a page: what L0 does of it.
+    void write_kept_register(const RegisterWrite& write);
 
     void return_nmi() {
         set_nmi_state(nmi_state::came);
         unblock_nmis();
     }
+    // The guest had not got it, or the processor met it at the entry.
+    void return_machine_check();
 
     tag::Cpu cpu() { return tag::Cpu{this_processor_number()}; }
     void notice(nested::Notice what, std::uint64_t detail);
@@ -215,6 +232,8 @@ private:
     std::byte* apic_registers();
     void widen_special_pages(std::uint64_t page);
     void make_io_bitmaps();
+    void tell_of_fixed_register();
+    void tell_of_sleep_request(std::uint64_t place, std::uint64_t value);
 
     GuestRegisters& registers_;
     BootResult& boot_;
@@ -227,6 +246,8 @@ private:
     std::uint64_t special_size_;
     vmx::Eptp ept01_pointer_;
     RealApic real_apic_;
+    KeptPages kept_pages_;
+    bool keeps_pages_;  // any: asked first, for what asks all the time
     host::LocalApic<RealApic> apic_;
     host::MemoryTypeRegisters memory_type_registers_;
     WrittenPages written_pages_;

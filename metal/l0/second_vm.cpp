@@ -152,9 +152,9 @@ HandledExit handle_l1_exit(SecondVm& vm, std::uint32_t exit_reason) {
 HandledExit handle_second_exit(SecondVm& vm) {
     const std::uint32_t reason = get(field::exit_reason);
     const HandledExit handled = vm.vcpu.in_l2() ? handle_l2_exit(vm, reason) : handle_l1_exit(vm, reason);
-    // An NMI, which is the first VM's.
-    return {.entry = handled.entry,
-            .over = handled.over || (this_processor().nmi_state & nmi_state::came) != 0};
+    // An NMI or a machine check, which are the first VM's.
+    constexpr std::uint8_t came = nmi_state::came | nmi_state::machine_check_came;
+    return {.entry = handled.entry, .over = handled.over || (this_processor().nmi_state & came) != 0};
 }
 
 nested::Demands second_demands(const SecondVm& vm, std::uint64_t turn_ends) {

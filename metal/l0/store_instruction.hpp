@@ -1,5 +1,4 @@
-// The instructions by which software writes to a register of a device: MOV and XCHG of 32 bits to memory.
-// Pure.
+// The instructions by which software writes to a register of a device: MOV and XCHG to memory. Pure.
 #pragma once
 
 #include <array>
@@ -13,8 +12,10 @@ namespace flatback::metal {
 
 struct StoreInstruction {
     std::uint8_t length = 0;
-    std::optional<std::uint32_t> immediate;  // what is stored; else that register's lower 32 bits
+    std::uint8_t size = 4;                   // of what is stored: 1, 2, 4 or 8 bytes
+    std::optional<std::uint64_t> immediate;  // what is stored; else that register's lower part
     std::uint8_t register_number = 0;
+    bool high_byte = false;  // of it: AH, CH, DH, BH
     bool exchanges = false;  // and the register gets what was there
 };
 
@@ -36,9 +37,9 @@ public:
     constexpr void skip(unsigned count) {
         for (unsigned i = 0; i < count; ++i) static_cast<void>(next());
     }
-    constexpr std::uint32_t next_32() {
-        std::uint32_t value = 0;
-        for (unsigned byte = 0; byte < 4; ++byte) value |= std::uint32_t{next()} << (8 * byte);
+    constexpr std::uint64_t next_bytes(unsigned count) {
+        std::uint64_t value = 0;
+        for (unsigned byte = 0; byte < count; ++byte) value |= std::uint64_t{next()} << (8 * byte);
         return value;
     }
     [[nodiscard]] constexpr bool ended() const { return ended_; }
@@ -68,7 +69,7 @@ constexpr void skip_address(CodeReader& code, std::uint8_t mod_rm, bool address_
 
 }  // namespace detail
 
-// nullopt: another instruction, or one of another size, or `code` ends within it.
+// nullopt: another instruction, or `code` ends within it.
 [[nodiscard]] constexpr std::optional<StoreInstruction> decode_store(std::span<const std::uint8_t> bytes,
                                                                      CodeSize size) {
     constexpr std::size_t longest = 15;
@@ -94,12 +95,15 @@ constexpr void skip_address(CodeReader& code, std::uint8_t mod_rm, bool address_
     }
     constexpr std::uint8_t rex_w = 8;
     constexpr std::uint8_t rex_r = 4;
-    if ((rex & rex_w) != 0 || operand_override != (size == CodeSize::bits_16)) return std::nullopt;
     const bool address_16 =
         size == CodeSize::bits_16 ? !address_override : size == CodeSize::bits_32 && address_override;
+    // Of each pair of opcodes the even one is that of bytes.
+    constexpr std::uint8_t wide = 1;
     StoreInstruction store;
-    switch (opcode) {
-        case 0xa3:  // MOV moffs, EAX
+    const bool is_16_bit = operand_override != (size == CodeSize::bits_16);
+    store.size = (opcode & wide) == 0 ? 1 : (rex & rex_w) != 0 ? 8 : is_16_bit ? 2 : 4;
+    switch (opcode | wide) {
+        case 0xa3:  // MOV moffs, AL to RAX
             code.skip(size == CodeSize::bits_64 && !address_override ? 8 : address_16 ? 2 : 4);
             break;
         case 0x87:  // XCHG
@@ -109,12 +113,18 @@ constexpr void skip_address(CodeReader& code, std::uint8_t mod_rm, bool address_
         case 0xc7: {  // MOV r/m, imm
             const std::uint8_t mod_rm = code.next();
             const unsigned number = mod_rm >> 3 & 7;
-            if (mod_rm >> 6 == 3 || (opcode == 0xc7 && number != 0)) return std::nullopt;
+            const bool is_immediate = (opcode | wide) == 0xc7;
+            if (mod_rm >> 6 == 3 || (is_immediate && number != 0)) return std::nullopt;
             detail::skip_address(code, mod_rm, address_16);
-            if (opcode == 0xc7) {
-                store.immediate = code.next_32();
+            if (is_immediate) {
+                const std::uint64_t value = code.next_bytes(store.size == 8 ? 4 : store.size);
+                constexpr std::uint64_t sign = 1ULL << 31;  // 64 bits: 32, with their sign
+                store.immediate = store.size == 8 ? (value ^ sign) - sign : value;
             } else {
-                store.register_number = static_cast<std::uint8_t>(number | ((rex & rex_r) != 0 ? 8 : 0));
+                // SDM 2A 3.1.1.1: without REX the numbers from 4 on are bits 15:8 of the first four.
+                store.high_byte = store.size == 1 && rex == 0 && number >= 4;
+                store.register_number = static_cast<std::uint8_t>(
+                    store.high_byte ? number - 4 : number | ((rex & rex_r) != 0 ? 8 : 0));
             }
             break;
         }
@@ -133,6 +143,7 @@ public:
     // The bytes from an instruction pointer on, as many as the longest instruction has, and one more.
     using Code = std::array<std::uint8_t, 16>;
 
+    // Of 32 bits; nullopt for all others.
     [[nodiscard]] constexpr std::optional<StoreInstruction> decode(std::uint64_t rip, const Code& code,
                                                                    CodeSize size) {
         Entry& entry = entries_[(rip ^ rip >> 4) % entries_.size()];
@@ -142,6 +153,7 @@ public:
             return entry.store;
         }
         const auto store = decode_store(code, size);
+        if (store && store->size != 4) return std::nullopt;
         if (store) entry = {words, size, *store};
         return store;
     }

@@ -36,12 +36,27 @@ void MetalPort::make_io_bitmaps() {
         keep(serial_data);
         keep(EndPort::port);
     }
-    if (boot_.sleep.base_register == 0) return;
+    if (boot_.sleep.fixed().empty()) return;
     const bool alone = given_processors().size() == 1;
     for (std::uint32_t byte = 0; byte < 4; ++byte) {
         keep(pci::data_port + byte);
         if (!alone) keep(pci::address_port + byte);
     }
+}
+
+void MetalPort::tell_of_fixed_register() {
+    if (!told_of_moved_ports_)
+        log::info(
+            "a guest moves the ports of ACPI's power management, or configuration space in memory: they "
+            "stay where they are");
+    told_of_moved_ports_ = true;
+}
+
+void MetalPort::tell_of_sleep_request(std::uint64_t place, std::uint64_t value) {
+    if (!told_of_sleep_request_)
+        log::info("a guest asks for a sleep state from which it would wake without L0: refused, at ",
+                  log::hex(place), ", ", log::hex(value));
+    told_of_sleep_request_ = true;
 }
 
 std::uint32_t MetalPort::input(vmx::IoAccess access) {
@@ -51,20 +66,30 @@ std::uint32_t MetalPort::input(vmx::IoAccess access) {
 void MetalPort::output(vmx::IoAccess access, std::uint32_t value) {
     if (boot_.second_vm && see_first_vms_output(access.port, value)) return;
     const SpinLockGuard guard{configuration_space};
-    if (reaches_base(boot_.sleep, access, read_port_32(pci::address_port))) {
-        if (!told_of_moved_ports_)
-            log::info("a guest moves the ports of ACPI's power management: they stay where they are");
-        told_of_moved_ports_ = true;
+    if (reaches_fixed(boot_.sleep, access, read_port_32(pci::address_port))) {
+        tell_of_fixed_register();
         return;
     }
     if (answer_io(boot_.sleep, access, value) == IoAnswer::refused) {
-        if (!told_of_sleep_request_)
-            log::info("a guest asks for a sleep state from which it would wake without L0: refused, port ",
-                      log::hex(access.port), ", ", log::hex(value));
-        told_of_sleep_request_ = true;
+        tell_of_sleep_request(access.port, value);
         value = without_request(boot_.sleep, access, value);
     }
     write_port(access.port, access.size, value);
+}
+
+void MetalPort::write_kept_register(const RegisterWrite& write) {
+    const KeptRegisters::Decision decision = boot_.kept.decide(write);
+    switch (decision.answer) {
+        case KeptRegisters::Answer::fixed:
+            tell_of_fixed_register();
+            return;
+        case KeptRegisters::Answer::refused:
+            tell_of_sleep_request(write.address, write.value);
+            break;
+        case KeptRegisters::Answer::written:
+            break;
+    }
+    KeptPages::write({write.address, write.size, decision.value});
 }
 
 // IN and OUT of the guest whose VMCS is current. The processor looked at the privilege level and the task's

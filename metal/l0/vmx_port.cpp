@@ -6,6 +6,7 @@
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/interrupts.hpp"
 #include "metal/ground/log.hpp"
+#include "metal/ground/machine_check.hpp"
 #include "metal/ground/panic.hpp"
 #include "metal/l0/entry_explanation.hpp"
 #include "metal/l0/hole_writes.hpp"
@@ -42,6 +43,8 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       special_size_(boot.region.end - boot.region.start),
       ept01_pointer_(boot.ept01->pointer()),
       real_apic_(boot),
+      kept_pages_(boot),
+      keeps_pages_(real_apic_.keeps_writes() || !kept_pages_.pages().empty()),
       apic_(real_apic_, boot.processor.physical_address_width),
       memory_type_registers_(try_read_msr(x86::msr::ia32_mtrrcap).value_or(0),
                              boot.processor.physical_address_width),
@@ -53,6 +56,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     msr_bitmap().intercept(x86::msr::ia32_debugctl, host::MsrBitmap::Access::write);
     make_io_bitmaps();
     if (real_apic_.keeps_writes()) widen_special_pages(real_apic_.home());
+    for (const std::uint64_t kept : kept_pages_.pages()) widen_special_pages(kept);
 }
 
 void put_host_state(GuestRegisters& registers) {
@@ -88,16 +92,28 @@ void MetalPort::write_host_state() {
     put(field::address_of_io_bitmap_b, io_bitmaps_[1].value());
 }
 
+namespace {
+// Out of the way of a machine on which no page is kept.
+[[gnu::noinline]] nested::HostMapping mapping_beside_kept_pages(const MetalPort& port,
+                                                                const HostMapping& found,
+                                                                x86::Gpa<x86::L1> address) {
+    return {found.address, found.page_shift, found.memory_type,
+            !found.is_hole && !port.is_kept_page(address.value())};
+}
+}  // namespace
+
 nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     const auto found = boot_.ept01->lookup(address);
     if (!found)
         return {boot_.ept01->hole_page() + address.page_offset(), 12, x86::MemoryType::write_back, false};
-    return {found->address, found->page_shift, found->memory_type,
-            !found->is_hole && !real_apic_.is_kept_page(address.value())};
+    if (keeps_pages_) [[unlikely]]
+        return mapping_beside_kept_pages(*this, *found, address);
+    return {found->address, found->page_shift, found->memory_type, !found->is_hole};
 }
 
 nested::HostMapping MetalPort::page_for_write(x86::Gpa<x86::L1> address) {
     if (real_apic_.is_kept_page(address.value())) return real_apic_.let_write(address.value());
+    if (kept_pages_.is_kept(address.value())) return kept_pages_.let_write(address.value());
     return host_mapping(address);
 }
 
@@ -109,6 +125,7 @@ std::byte* MetalPort::no_memory() {
 
 std::byte* MetalPort::special_page(x86::Gpa<x86::L1> page) {
     if (real_apic_.is_kept_page(page.value())) return apic_registers();
+    if (kept_pages_.is_kept(page.value())) return no_memory();
     const auto found = boot_.ept01->lookup(page);
     if (!found || found->is_hole || found->address.value() >= direct_map_end_) return no_memory();
     return reinterpret_cast<std::byte*>(direct_map_base + found->address.value());
@@ -198,7 +215,12 @@ bool MetalPort::let_write_vanish() {
 bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
     if (real_apic_.is_kept_page(guest_physical)) {
         real_apic_.let_write_in_ept01(guest_physical);
-        let_apic_write_through_ept01();
+        let_kept_write_through_ept01();
+        return true;
+    }
+    if (kept_pages_.is_kept(guest_physical)) {
+        kept_pages_.let_write_in_ept01(guest_physical);
+        let_kept_write_through_ept01();
         return true;
     }
     if (let_hole_write_through(guest_physical)) return true;
@@ -214,6 +236,10 @@ bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
     }
     log::info("an access beyond all physical addresses, at ", log::hex(guest_physical));
     return false;
+}
+
+void MetalPort::return_machine_check() {
+    take_machine_check_of_entry();
 }
 
 void MetalPort::notice(nested::Notice what, std::uint64_t detail) {

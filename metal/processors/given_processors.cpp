@@ -4,6 +4,7 @@
 #include <array>
 
 #include "metal/ground/log.hpp"
+#include "metal/ground/machine_check.hpp"
 #include "metal/processors/boot_apic.hpp"
 
 // metal/processors/other_processors.S
@@ -128,7 +129,8 @@ std::uint8_t wait_for_start() {
         take_kick();
         pause();
     }
-    clear_nmi_state(nmi_state::came | nmi_state::waits);
+    if ((here.nmi_state & nmi_state::machine_check) != 0) forget_machine_check();
+    clear_nmi_state(nmi_state::came | nmi_state::waits | nmi_state::machine_check);
     here.start.store(ProcessorLocal::Start::runs);
     return vector;
 }

@@ -11,6 +11,10 @@
 
 namespace flatback::nested {
 
+namespace detail {
+constexpr auto machine_check_event = vmx::InterruptionInformation::exception(x86::Vector::machine_check);
+}  // namespace detail
+
 // --- faults ---
 
 // Raises a fault in L1, whose VMCS is current.
@@ -309,19 +313,75 @@ Entry NestedVcpu<P>::reflect_made(Slot& slot, vmx::ExitReason reason, vmx::Inter
 
 // The entry failed, and no event of it was delivered. vmcs02 is current. What waits there is L1's own (its
 // VMCS has it too), an interrupted delivery's (IDT-vectoring information has it), or a fault of L0's, which
-// is no NMI; an NMI that is none of these came by deliver_nmi().
+// is neither of these; an NMI or a machine check that is none of them the host gave.
 template <Port P>
-void NestedVcpu<P>::take_back_nmi(Slot& slot) {
+void NestedVcpu<P>::take_back_hosts_event(Slot& slot) {
     namespace field = vmx::field;
     const vmx::InterruptionInformation waiting{get(field::vm_entry_interruption_information)};
-    if (waiting != vmx::InterruptionInformation::nmi()) return;
+    const bool is_nmi = waiting == vmx::InterruptionInformation::nmi();
+    if (!is_nmi && waiting != detail::machine_check_event) return;
     const vmx::InterruptionInformation own{reentering_
                                                ? get(field::idt_vectoring_information)
                                                : slot.vmcs12.get(field::vm_entry_interruption_information)};
     if (own.is_valid()) return;
     put(field::vm_entry_interruption_information,
         slot.vmcs12.get(field::vm_entry_interruption_information) & ~vmx::InterruptionInformation::valid_bit);
-    port_.return_nmi();
+    if (is_nmi) {
+        port_.return_nmi();
+    } else {
+        (void)return_machine_check();
+    }
+}
+
+// --- machine checks ---
+
+// Nothing blocks a machine check; but an entry has one event, and what is on its way already comes first (SDM
+// 3A table 6-4: one benign exception behind another).
+template <Port P>
+bool NestedVcpu<P>::deliver_machine_check(Entry& entry) {
+    namespace field = vmx::field;
+    close_nmi_window();
+    const NmiGate gate{
+        .waiting = {get(field::vm_entry_interruption_information)},
+        .interruptibility = get(field::guest_interruptibility_state),
+        .activity = static_cast<vmx::ActivityState>(get(field::guest_activity_state)),
+        .pin_based = in_l2_ ? current_->vmcs12.get(field::pin_based_vm_execution_controls) : 0};
+    if (gate.waiting.is_valid()) {
+        // An NMI window would wait for an IRET as well where NMIs are blocked.
+        open_nmi_window(gate.way() == NmiWay::after_event ? window_for(gate, capabilities_.nmi_window)
+                                                          : NmiWindow::interrupts);
+        return false;
+    }
+    if (gate.activity == vmx::ActivityState::wait_for_sipi) return false;
+    // An entry of L1's has not been judged by the processor: where it is to fail, that comes first.
+    if (in_l2_ && !reentering_ && !guest_state_is_valid(*current_)) return false;
+    // SDM 3B 16.1: without CR4.MCE it is a shutdown, and no exception.
+    const bool enabled = (get(field::guest_cr4) & x86::cr4::machine_check_enable) != 0;
+    if (!in_l2_) {
+        if (!enabled) port_.l1_shutdown("a machine check with CR4.MCE = 0");
+        put(field::vm_entry_interruption_information, detail::machine_check_event.value);
+        return true;
+    }
+    constexpr std::uint32_t bit = 1U << static_cast<unsigned>(x86::Vector::machine_check);
+    if (enabled && (current_->vmcs12.get(field::exception_bitmap) & bit) == 0) {
+        put(field::vm_entry_interruption_information, detail::machine_check_event.value);
+        return true;
+    }
+    ++counters_.exits_from_l2;
+    entry = enabled ? reflect_made(*current_, vmx::ExitReason::exception_or_nmi, detail::machine_check_event,
+                                   0, {})
+                    : reflect_made(*current_, vmx::ExitReason::triple_fault, {}, 0, {});
+    return true;
+}
+
+// False: the host takes none back.
+template <Port P>
+bool NestedVcpu<P>::return_machine_check() {
+    if constexpr (requires { port_.return_machine_check(); }) {
+        port_.return_machine_check();
+        return true;
+    }
+    return false;
 }
 
 }  // namespace flatback::nested

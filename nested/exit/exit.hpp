@@ -32,8 +32,13 @@ template <Port P>
 template <Port P>
 [[gnu::noinline]] Entry NestedVcpu<P>::handle_l0s_exit(Slot& slot, vmx::ExitReasonField field) {
     if (field.is_entry_failure()) [[unlikely]] {
+        // L2 ran before, and L1 asked for no entry that could fail (SDM 3C 27.9).
+        if (reentering_ && field.basic() == vmx::ExitReason::entry_failure_machine_check &&
+            return_machine_check()) {
+            return reenter_l2(slot, static_cast<std::size_t>(field.basic()));
+        }
         notice(Notice::guest_state_refused, field.value);
-        take_back_nmi(slot);
+        take_back_hosts_event(slot);
         if (reentering_) return reflect_failed_reentry(slot);
         return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
     }
@@ -88,7 +93,7 @@ bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
     // L0's own, so that what the processor refused came from L1.
     Slot& slot = *current_;
     notice(Notice::hardware_refused_vmcs02, vm_instruction_error);
-    take_back_nmi(slot);
+    take_back_hosts_event(slot);
     if (reentering_) {
         (void)reflect_failed_reentry(slot);
         return true;

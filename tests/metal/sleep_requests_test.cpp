@@ -21,7 +21,7 @@ constexpr std::uint32_t dsdt_at = 0x3000;
 constexpr std::uint32_t mcfg_at = 0x4000;
 
 // Memory with an RSDT, this FADT and a DSDT of this body.
-SleepControl found(TestBytes fadt, std::string_view dsdt, bool with_mcfg = false) {
+SleepControl found(TestBytes fadt, std::string_view dsdt, const TestBytes& mcfg = {}) {
     TestBytes memory(0x10000);
     TestBytes rsdp(36);
     const auto put_table = [&](std::uint32_t at, std::string_view signature, TestBytes table) {
@@ -32,9 +32,9 @@ SleepControl found(TestBytes fadt, std::string_view dsdt, bool with_mcfg = false
     };
     TestBytes rsdt(36);
     rsdt.append(fadt_at);
-    if (with_mcfg) {
+    if (!mcfg.view().empty()) {
         rsdt.append(mcfg_at);
-        put_table(mcfg_at, "MCFG", TestBytes(60));
+        put_table(mcfg_at, "MCFG", mcfg);
     }
     put_table(rsdt_at, "RSDT", rsdt);
     fadt.put(40, dsdt_at);
@@ -73,7 +73,7 @@ TEST(SleepRequests, ComeBySecondByteOfEachPm1ControlRegister) {
     fadt.put<std::uint64_t>(188, 0x404);
     const SleepControl control = found(fadt, tables);
     EXPECT_EQ(ports(control), (std::vector<std::uint16_t>{0xB005, 0x1805, 0x405}));
-    EXPECT_FALSE(control.in_memory);
+    EXPECT_EQ(control.request_bytes_used, 0U);
 }
 
 TEST(SleepRequests, ComeByTheSleepControlRegisterItself) {
@@ -83,17 +83,36 @@ TEST(SleepRequests, ComeByTheSleepControlRegisterItself) {
     EXPECT_EQ(ports(found(fadt, tables)), (std::vector<std::uint16_t>{0x604}));
 }
 
-TEST(SleepRequests, InMemoryAreTold) {
+TEST(SleepRequests, ComeBySecondByteOfEachPm1ControlRegisterInMemory) {
     TestBytes fadt(268);
-    fadt.put<std::uint64_t>(176, 0xFED8'0800);
+    fadt.put<std::uint64_t>(176, 0xFED8'0804);  // PM1a; address space 0 is memory
+    fadt.put<std::uint64_t>(188, 0xFED8'0804);  // PM1b, the same
+    fadt.put<std::uint64_t>(248, 0xFED9'0010);  // the sleep control register
     const SleepControl control = found(fadt, tables);
-    EXPECT_TRUE(control.in_memory);
     EXPECT_TRUE(ports(control).empty());
+    ASSERT_EQ(control.request_bytes_used, 2U);
+    EXPECT_EQ(control.request_bytes[0], 0xFED8'0805U);
+    EXPECT_EQ(control.request_bytes[1], 0xFED9'0010U);
 }
 
-TEST(SleepRequests, ConfigurationSpaceInMemoryIsTold) {
-    EXPECT_TRUE(found(pc_fadt(), tables, true).memory_configuration);
+// An entry: base, segment, first and last bus.
+void add_entry(TestBytes& mcfg, std::uint64_t base, std::uint16_t segment, std::uint8_t first_bus) {
+    mcfg.append(base);
+    mcfg.append(segment);
+    mcfg.append(first_bus);
+    mcfg.append<std::uint8_t>(0xFF);
+    mcfg.append<std::uint32_t>(0);
+}
+
+TEST(SleepRequests, ConfigurationSpaceInMemoryIsThatOfBus0) {
+    TestBytes mcfg(44);
+    add_entry(mcfg, 0xC000'0000, 1, 0);
+    add_entry(mcfg, 0xD000'0000, 0, 0x40);
+    EXPECT_FALSE(found(pc_fadt(), tables, mcfg).memory_configuration);
+    add_entry(mcfg, 0xB000'0000, 0, 0);
+    EXPECT_EQ(found(pc_fadt(), tables, mcfg).memory_configuration, 0xB000'0000U);
     EXPECT_FALSE(found(pc_fadt(), tables).memory_configuration);
+    EXPECT_FALSE(found(pc_fadt(), tables, TestBytes(50)).memory_configuration) << "short";
 }
 
 TEST(SleepRequests, TablesThatAreShortOrCorruptHaveNone) {
@@ -127,21 +146,23 @@ TEST(SleepRequests, OnlyTypesOfStatesThatBeginAnewAreLetThrough) {
     EXPECT_EQ(without_request(control, {.size = 2, .is_string = true, .port = 0xB004}, 0x3401), 0x1401U);
 }
 
-TEST(SleepRequests, TheBaseOfThePortsIsReachedByEachWriteToItsDoubleWord) {
+TEST(SleepRequests, AFixedRegisterIsReachedByEachWriteToItsDoubleWord) {
     SleepControl control;
-    control.base_register = 0x8000'0B40;
+    control.fix(0x8000'0060);
+    control.fix(0x8000'0B40);
     const auto reaches = [&](std::uint16_t port, std::uint8_t size, std::uint32_t address) {
-        return reaches_base(control, {.size = size, .port = port}, address);
+        return reaches_fixed(control, {.size = size, .port = port}, address);
     };
     EXPECT_TRUE(reaches(0xCFC, 4, 0x8000'0B40));
+    EXPECT_TRUE(reaches(0xCFC, 4, 0x8000'0060));
     EXPECT_TRUE(reaches(0xCFD, 1, 0x8000'0B40));
     EXPECT_TRUE(reaches(0xCFB, 2, 0x8000'0B40)) << "from below";
     EXPECT_TRUE(reaches(0xCFC, 1, 0xFF00'0B43)) << "bits that select nothing";
     EXPECT_FALSE(reaches(0xCFC, 4, 0x8000'0B44));
     EXPECT_FALSE(reaches(0xCFC, 4, 0x0000'0B40)) << "not enabled";
     EXPECT_FALSE(reaches(0xCF8, 4, 0x8000'0B40));
-    EXPECT_FALSE(reaches_base(control, {.size = 4, .is_in = true, .port = 0xCFC}, 0x8000'0B40));
-    EXPECT_FALSE(reaches_base({}, {.size = 4, .port = 0xCFC}, 0));
+    EXPECT_FALSE(reaches_fixed(control, {.size = 4, .is_in = true, .port = 0xCFC}, 0x8000'0B40));
+    EXPECT_FALSE(reaches_fixed({}, {.size = 4, .port = 0xCFC}, 0));
 }
 
 }  // namespace

@@ -50,21 +50,61 @@ TEST(StoreInstruction, OfTheAccumulatorToAnOffset) {
     EXPECT_EQ(decode_store(Code{0x66, 0xA3, 1, 2}, CodeSize::bits_16)->length, 4);
 }
 
-TEST(StoreInstruction, In16BitCodeNeedsTheOperandPrefix) {
-    EXPECT_FALSE(decode_store(Code{0x89, 0x07}, CodeSize::bits_16));
+TEST(StoreInstruction, In16BitCodeHasTheOtherSizes) {
+    const auto word = decode_store(Code{0x89, 0x07}, CodeSize::bits_16);
+    ASSERT_TRUE(word);
+    EXPECT_EQ(word->size, 2);
     const auto store = decode_store(Code{0x66, 0x67, 0x89, 0x05, 1, 2, 3, 4}, CodeSize::bits_16);
     ASSERT_TRUE(store);
     EXPECT_EQ(store->length, 8);
+    EXPECT_EQ(store->size, 4);
     EXPECT_EQ(decode_store(Code{0x66, 0x89, 0x06, 1, 2}, CodeSize::bits_16)->length, 5);
+    EXPECT_EQ(decode_store(Code{0xC7, 0x06, 1, 2, 3, 4}, CodeSize::bits_16)->immediate, 0x0403U);
 }
 
-TEST(StoreInstruction, OtherSizesAndInstructionsAreNone) {
-    EXPECT_FALSE(decode_store(Code{0x48, 0x89, 0x07}, CodeSize::bits_64)) << "64 bits";
-    EXPECT_FALSE(decode_store(Code{0x66, 0x89, 0x07}, CodeSize::bits_64)) << "16 bits";
-    EXPECT_FALSE(decode_store(Code{0x88, 0x07}, CodeSize::bits_64)) << "8 bits";
+TEST(StoreInstruction, OfEachSize) {
+    const auto quad = decode_store(Code{0x48, 0x89, 0x07}, CodeSize::bits_64);
+    ASSERT_TRUE(quad);
+    EXPECT_EQ(quad->size, 8);
+    const auto word = decode_store(Code{0x66, 0x89, 0x07}, CodeSize::bits_64);
+    ASSERT_TRUE(word);
+    EXPECT_EQ(word->size, 2);
+    EXPECT_EQ(decode_store(Code{0x66, 0x48, 0x89, 0x07}, CodeSize::bits_64)->size, 8) << "REX.W wins";
+    const auto byte = decode_store(Code{0x88, 0x07}, CodeSize::bits_64);
+    ASSERT_TRUE(byte);
+    EXPECT_EQ(byte->size, 1);
+    EXPECT_EQ(decode_store(Code{0xA2, 1, 2, 3, 4}, CodeSize::bits_32)->size, 1);
+    EXPECT_EQ(decode_store(Code{0x86, 0x07}, CodeSize::bits_32)->size, 1);
+    EXPECT_TRUE(decode_store(Code{0x86, 0x07}, CodeSize::bits_32)->exchanges);
+}
+
+TEST(StoreInstruction, OfAByteIsOfItsRegistersHighOneOnlyWithoutRex) {
+    const auto high = decode_store(Code{0x88, 0x27}, CodeSize::bits_64);  // mov %ah, (%rdi)
+    ASSERT_TRUE(high);
+    EXPECT_TRUE(high->high_byte);
+    EXPECT_EQ(high->register_number, 0);
+    const auto low = decode_store(Code{0x40, 0x88, 0x27}, CodeSize::bits_64);  // mov %spl, (%rdi)
+    ASSERT_TRUE(low);
+    EXPECT_FALSE(low->high_byte);
+    EXPECT_EQ(low->register_number, 4);
+    EXPECT_FALSE(decode_store(Code{0x89, 0x27}, CodeSize::bits_64)->high_byte) << "32 bits";
+}
+
+TEST(StoreInstruction, OfAnImmediateOfEachSize) {
+    EXPECT_EQ(decode_store(Code{0xC6, 0x07, 0x9A}, CodeSize::bits_64)->immediate, 0x9AU);
+    EXPECT_EQ(decode_store(Code{0xC6, 0x07, 0x9A}, CodeSize::bits_64)->length, 3);
+    EXPECT_EQ(decode_store(Code{0x66, 0xC7, 0x07, 0x34, 0xF2}, CodeSize::bits_64)->immediate, 0xF234U);
+    const auto wide = decode_store(Code{0x48, 0xC7, 0x07, 0, 0, 0, 0x80}, CodeSize::bits_64);
+    ASSERT_TRUE(wide);
+    EXPECT_EQ(wide->immediate, 0xFFFF'FFFF'8000'0000U) << "with its sign";
+    EXPECT_EQ(wide->length, 7);
+}
+
+TEST(StoreInstruction, OtherInstructionsAreNone) {
     EXPECT_FALSE(decode_store(Code{0x89, 0xC7}, CodeSize::bits_64)) << "a register";
     EXPECT_FALSE(decode_store(Code{0xC7, 0x0F, 0, 0, 0, 0}, CodeSize::bits_64)) << "C7 /1";
     EXPECT_FALSE(decode_store(Code{0x09, 0x07}, CodeSize::bits_64)) << "OR";
+    EXPECT_FALSE(decode_store(Code{0xF3, 0x89, 0x07}, CodeSize::bits_64)) << "XRELEASE";
 }
 
 TEST(StoreInstruction, ThatEndsTooSoonIsNone) {

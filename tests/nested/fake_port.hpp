@@ -115,6 +115,7 @@ public:
     }
     bool take_ept01_change() { return std::exchange(ept01_changed, false); }
     void return_nmi() { nmi_pending = true; }
+    void return_machine_check() { machine_check_pending = true; }
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
     std::uint64_t time_stamp_counter() const { return tsc; }
@@ -161,7 +162,8 @@ public:
     bool ept01_changed = false;       // by the next write of IA32_APIC_BASE
     bool ept01_grants = true;         // handle_ept01_violation's answer
     bool nmi_pending = false;         // as the host has it
-    bool lets_writes_vanish = true;   // let_write_vanish()'s answer
+    bool machine_check_pending = false;
+    bool lets_writes_vanish = true;  // let_write_vanish()'s answer
     unsigned writes_let_through = 0;
     std::optional<std::uint64_t> writes_land_at;  // page_for_write()'s answer, if not host_mapping()'s
     std::set<std::uint16_t> kept_ports;

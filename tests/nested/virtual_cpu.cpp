@@ -183,6 +183,8 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
             EXPECT_EQ(port.current(), vmcs02_);
             return hosts_exit;
         }
+        if (port.machine_check_pending && engine_->deliver_machine_check(entry))
+            port.machine_check_pending = false;
         if (port.nmi_pending) {
             port.nmi_pending = false;
             if (!engine_->deliver_nmi(entry)) port.nmi_pending = true;
@@ -206,6 +208,7 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
         if (verdict) {
             v.launched = true;
             take_nmi(v, nmis_in_l2);
+            take_machine_check(v, machine_checks_in_l2);
             return l2_runs;
         }
         refused_rule = name_of(verdict.error());
@@ -234,10 +237,11 @@ nested::Entry VirtualCpu::refuse(FakeVmcs& v, Refusal how) {
             static_cast<std::uint32_t>(InstructionError::entry_with_invalid_control_fields)));
         return nested::Entry::vmresume;
     }
-    const auto reason = how == Refusal::guest_state ? ExitReason::entry_failure_guest_state
-                                                    : ExitReason::entry_failure_msr_loading;
+    const auto reason = how == Refusal::guest_state     ? ExitReason::entry_failure_guest_state
+                        : how == Refusal::machine_check ? ExitReason::entry_failure_machine_check
+                                                        : ExitReason::entry_failure_msr_loading;
     v.set(field::exit_reason, vmx::ExitReasonField::entry_failure(reason).value);
-    v.set(field::exit_qualification, how == Refusal::guest_state ? 0 : 1);
+    v.set(field::exit_qualification, how == Refusal::msr_list ? 1 : 0);
     return engine_->handle_l2_exit(v.get(field::exit_reason));
 }
 
@@ -251,6 +255,14 @@ bool VirtualCpu::take_nmi(FakeVmcs& v, unsigned& taken) {
     return true;
 }
 
+bool VirtualCpu::take_machine_check(FakeVmcs& v, unsigned& taken) {
+    if (v.get(field::vm_entry_interruption_information) !=
+        vmx::InterruptionInformation::exception(x86::Vector::machine_check).value)
+        return false;
+    ++taken;
+    return true;
+}
+
 Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
     FakeVmcs& v = vmcs01();
     EXPECT_FALSE(in_l2());
@@ -259,7 +271,8 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
         ADD_FAILURE() << "the processor refuses vmcs01: " << name_of(verdict.error()) << std::hex << ", RIP "
                       << v.get(field::guest_rip);
     v.launched = true;
-    if (take_nmi(v, nmis_in_l1)) v.set(field::vm_entry_interruption_information, 0);
+    if (take_nmi(v, nmis_in_l1) || take_machine_check(v, machine_checks_in_l1))
+        v.set(field::vm_entry_interruption_information, 0);
     const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
     const std::uint64_t rip = v.get(field::guest_rip);
     if (event.is_valid()) {

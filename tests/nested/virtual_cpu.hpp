@@ -189,7 +189,7 @@ public:
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
     // How the processor refuses the next entry of L2, whatever its checks say.
-    enum class Refusal : std::uint8_t { vmfail, guest_state, msr_list };
+    enum class Refusal : std::uint8_t { vmfail, guest_state, msr_list, machine_check };
     std::optional<Refusal> refusal;
     // The processor refuses vmcs02 with VMfail, or its guest state, right after a call that made L2 current.
     Outcome hardware_refuses_entry(std::uint32_t error);
@@ -222,6 +222,9 @@ public:
     // NMIs that reached a guest through its IDT; port.nmi_pending is one that L0 has to give.
     unsigned nmis_in_l1 = 0;
     unsigned nmis_in_l2 = 0;
+    // Likewise of machine checks and port.machine_check_pending.
+    unsigned machine_checks_in_l1 = 0;
+    unsigned machine_checks_in_l2 = 0;
     std::uint64_t extra_rflags = 0;  // of L1
     unsigned begun_again = 0;        // how often L1's last instruction was executed again
     std::string_view refused_rule;   // by which the processor last refused vmcs02
@@ -238,6 +241,7 @@ private:
     void expect_vmcs02_is_safe();
     nested::Entry refuse(FakeVmcs& v, Refusal how);
     bool take_nmi(FakeVmcs& v, unsigned& taken);
+    static bool take_machine_check(FakeVmcs& v, unsigned& taken);
     void set_up_l1_state();
 
     std::unique_ptr<tag::VpidPool> own_pool_;

@@ -30,6 +30,17 @@ TEST(GrubConfiguration, L0TakesTheGuestAndItsModulesInOrder) {
     EXPECT_LT(first, second);
 }
 
+TEST(GrubConfiguration, AcpiTablesStandInPlaceOfTheFirmwaresBeforeAnythingIsLoaded) {
+    BootPlan plan = plan_of(KernelKind::multiboot1);
+    plan.l0 = "/l0";
+    EXPECT_EQ(grub_configuration(plan).find("acpi"), std::string::npos);
+    plan.acpi_tables = {"FACP...", "MCFG..."};
+    const std::string script = grub_configuration(plan);
+    const std::size_t tables = script.find("if acpi --exclude=FACP,DSDT /boot/a0 /boot/a1;");
+    ASSERT_NE(tables, std::string::npos) << script;
+    EXPECT_LT(tables, script.find("if multiboot2 /boot/l0"));
+}
+
 TEST(GrubConfiguration, WithoutL0TheGuestIsLoadedByItsOwnProtocol) {
     EXPECT_NE(grub_configuration(plan_of(KernelKind::multiboot1)).find("if multiboot /boot/l1 'a' 'b' ;"),
               std::string::npos);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "tools/check/boot_test.hpp"
+#include "tools/check/sleep_tables.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/paths.hpp"
 
@@ -145,6 +146,24 @@ void add_world(std::vector<BootTest>& tests) {
         request.limit = bare_limit;
         tests.push_back({{each.name, std::move(request)}, std::nullopt, {}, std::move(stages)});
     }
+    // The same kernel on a machine whose tables say that such registers are in memory.
+    EmulationRequest request;
+    request.plan.l0 = l0_image();
+    request.plan.l0_command_line = "log=info";
+    request.plan.guest = world_kernel();
+    request.plan.guest_kind = KernelKind::multiboot1;
+    request.plan.guest_command_line = "registers";
+    request.plan.acpi_tables = sleep_tables();
+    request.memory = bare_memory;
+    request.limit = bare_limit;
+    BootTest test{{"boot.world.registers-in-memory", std::move(request)},
+                  std::nullopt,
+                  {},
+                  {"l0", "l1-entry", "world"}};
+    test.printed = {
+        "a guest asks for a sleep state from which it would wake without L0: refused, at 0x3000804",
+        "a guest moves the ports of ACPI's power management, or configuration space in memory"};
+    tests.push_back(std::move(test));
 }
 
 // With log=debug L0 says why a VM entry of L1's failed, with the fields, whoever found it: L0 (controls and

@@ -85,6 +85,12 @@ std::string loader_mark(const BootPlan& plan) {
 std::string grub_configuration(const BootPlan& plan) {
     const bool linux_directly = !plan.l0 && plan.guest_kind == KernelKind::linux_bzimage;
     std::string script = "set failed=\n";
+    if (!plan.acpi_tables.empty()) {
+        std::string files;
+        for (std::size_t index = 0; index < plan.acpi_tables.size(); ++index)
+            files += fmt::format("{}/boot/a{}", index == 0 ? "" : " ", index);
+        script += step("acpi", "--exclude=FACP,DSDT", files, "ACPI's tables");
+    }
     if (plan.l0) {
         script += step("multiboot2", "/boot/l0", grub_words(plan.l0_command_line), "the hypervisor");
         script += step("module2", "/boot/l1", grub_words(plan.guest_command_line), "the guest");
@@ -123,10 +129,15 @@ Result<> make_boot_image(const BootPlan& plan, const std::filesystem::path& dire
     for (std::size_t index = 0; index < plan.modules.size(); ++index) {
         TRY(copy_into(plan.modules[index].file, boot / fmt::format("m{}", index)));
     }
+    for (std::size_t index = 0; index < plan.acpi_tables.size(); ++index)
+        TRY(write_file(boot / fmt::format("a{}", index), plan.acpi_tables[index]));
     CommandLine command;
     // Nothing of GRUB's that a run does not need: an image is made for each.
     const std::string grub_modules =
-        "--install-modules=normal multiboot multiboot2 linux iso9660 biosdisk serial terminal iorw echo test";
+        std::string{
+            "--install-modules=normal multiboot multiboot2 linux iso9660 biosdisk serial terminal iorw echo "
+            "test"} +
+        (plan.acpi_tables.empty() ? "" : " acpi");
     command.arguments = {"grub-mkrescue", "-d",       "/usr/lib/grub/i386-pc",
                          "--locales=",    "--fonts=", "--themes="};
     command.arguments.insert(command.arguments.end(), {grub_modules, "-o", image.string(), tree.string()});

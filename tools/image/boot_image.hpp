@@ -25,9 +25,11 @@ struct BootPlan {
     KernelKind guest_kind = KernelKind::multiboot1;
     std::string guest_command_line;
     std::vector<BootModule> modules;  // for a Linux guest the first is the initramfs
+    // In place of the firmware's FADT and DSDT, and beside its others: their bytes.
+    std::vector<std::string> acpi_tables{};
 };
 
-// GRUB's configuration for a plan. Files are named by place: /boot/l0, /boot/l1, /boot/m0, …
+// GRUB's configuration for a plan. Files are named by place: /boot/l0, /boot/l1, /boot/m0, …, /boot/a0, …
 // Where GRUB cannot load one of them, it prints an error record with loader_mark(plan), whose WHERE is grub,
 // on COM1 and stops the machine.
 [[nodiscard]] std::string grub_configuration(const BootPlan& plan);
