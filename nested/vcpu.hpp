@@ -44,6 +44,8 @@
 
 namespace flatback::nested {
 
+struct L2Access;  // nested/exit/string_io.hpp
+
 // How the host must enter the guest that is current after a call.
 //
 // the_hosts: not yet. An exit of L2's that the host demanded (nested/demands.hpp), and sees first; it goes on
@@ -331,8 +333,11 @@ private:
     [[nodiscard]] L1PagingState l1_paging_state();
     [[nodiscard]] std::uint32_t protection_key_rights();
     // nested/l1/string_io.hpp
+    template <typename Locate>
+    [[nodiscard]] Checked string_step(Locate&& locate);
+    template <typename Locate>
     [[nodiscard]] Checked string_element(vmx::IoAccess access, x86::SegmentRegister segment,
-                                         std::uint64_t offset, std::uint64_t rflags);
+                                         std::uint64_t offset, std::uint64_t rflags, Locate&& locate);
     void finish_string(std::uint64_t rflags, bool last);
     void note_breakpoints(std::uint64_t linear, unsigned size, bool write);
 
@@ -460,6 +465,14 @@ private:
     [[nodiscard]] bool l1_wants_msr(Slot& slot, std::uint32_t msr, bool write);
     [[nodiscard]] bool l1_wants_io(const Slot& slot, vmx::IoAccess access);
     Entry handle_io_exit(Slot& slot, std::uint32_t exit_reason);
+    // nested/exit/string_io.hpp
+    [[nodiscard]] std::optional<Entry> l2_string_io(Slot& slot);
+    [[nodiscard]] Expected<Located, Fault> locate_l2(const Slot& slot, const L1PagingState& state,
+                                                     std::uint64_t linear, unsigned size, bool write,
+                                                     std::optional<L2Access>& met);
+    [[nodiscard]] static std::uint64_t apic_access_page_of(const Slot& slot);
+    Entry raise_page_fault_in_l2(Slot& slot, std::size_t basic_reason, const Fault& fault);
+    Entry reflect_access(Slot& slot, const L2Access& access);
     [[nodiscard]] bool handle_msr_for_l2(bool write);
     Entry reenter_l2(Slot& slot, std::size_t basic_reason);
     Entry reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_t qualification);
@@ -485,7 +498,9 @@ private:
     void drop_single_step();
     Entry reflect_nmi(Slot& slot);
     Entry reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
-                       std::uint32_t error_code, vmx::InterruptionInformation vectoring);
+                       std::uint32_t error_code, vmx::InterruptionInformation vectoring,
+                       std::uint64_t qualification = 0);
+
     void open_nmi_window(NmiWindow window);
     [[nodiscard]] bool is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason);
     [[nodiscard]] x86::Hpa current_vmcs() const { return in_l2_ ? current_->vmcs02.page : vmcs01_; }
@@ -605,5 +620,7 @@ private:
 #include "exit/events.hpp"
 // -
 #include "exit/exit.hpp"
+// -
+#include "exit/string_io.hpp"
 // -
 #include "exit/hosts_exit.hpp"

@@ -63,6 +63,15 @@ public:
 
     static constexpr vmx::Eptp no_pointer{0};
 
+    // Where EPT12 alone leads, with its accessed and dirty flags: for L0's own accesses in L2's place.
+    struct Reached {
+        EptOutcome::Kind kind;  // filled, violation, misconfiguration or overtaken
+        std::uint8_t permissions = 0;
+        unsigned page_shift = 12;
+        x86::Gpa<x86::L1> address{};
+    };
+    [[nodiscard]] Reached reach(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+
     // The hardware's EPTP for L1's; no_pointer where memory for a root is out. eptp12 has been checked.
     [[gnu::always_inline]] vmx::Eptp pointer_for(vmx::Eptp eptp12) {
         const std::uint64_t ep4ta = eptp12.root();
@@ -495,6 +504,19 @@ bool Ept02<P>::fill_recent(unsigned index, std::uint8_t access) {
     }
     fill_neighbours<AccessedDirty>(by, index);
     return true;
+}
+
+template <Port P>
+typename Ept02<P>::Reached Ept02<P>::reach(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
+                                           std::uint8_t access) {
+    for (unsigned n = 0; n < most_walks; ++n) {
+        const Walk12 walk = eptp12.enables_accessed_dirty()
+                                ? walk_ept12<true>(eptp12, guest_physical, access)
+                                : walk_ept12<false>(eptp12, guest_physical, access);
+        if (walk.kind != EptOutcome::Kind::overtaken)
+            return {walk.kind, walk.permissions, walk.page_shift, walk.address};
+    }
+    return {EptOutcome::Kind::overtaken};
 }
 
 template <Port P>

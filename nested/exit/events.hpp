@@ -296,8 +296,9 @@ Entry NestedVcpu<P>::reflect_nmi(Slot& slot) {
 // An exit of L2's that the processor did not make. vmcs02 is current, then vmcs01.
 template <Port P>
 Entry NestedVcpu<P>::reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
-                                  std::uint32_t error_code, vmx::InterruptionInformation vectoring) {
-    const Entry entry = reflect(slot, static_cast<std::uint32_t>(reason), 0);
+                                  std::uint32_t error_code, vmx::InterruptionInformation vectoring,
+                                  std::uint64_t qualification) {
+    const Entry entry = reflect(slot, static_cast<std::uint32_t>(reason), qualification);
     const auto set = [&](vmx::field::Bits32Information what, std::uint32_t value) {
         slot.vmcs12.set(what, value);
         slot.newest.is_in_vmcs12(detail::index_of(what.encoding));

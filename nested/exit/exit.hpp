@@ -262,9 +262,12 @@ bool NestedVcpu<P>::l1_wants_io(const Slot& slot, vmx::IoAccess access) {
 template <Port P>
 [[gnu::noinline]] Entry NestedVcpu<P>::handle_io_exit(Slot& slot, std::uint32_t exit_reason) {
     const std::uint64_t qualification = get(vmx::field::exit_qualification);
-    if (l1_wants_io(slot, vmx::IoAccess::decode(qualification)))
-        return reflect(slot, exit_reason, qualification);
+    const auto access = vmx::IoAccess::decode(qualification);
+    if (l1_wants_io(slot, access)) return reflect(slot, exit_reason, qualification);
     constexpr auto basic = static_cast<std::size_t>(vmx::ExitReason::io_instruction);
+    if (access.is_string) {
+        if (const auto entry = l2_string_io(slot)) return *entry;
+    }
     if constexpr (requires { port_.handle_io(); }) {
         if (port_.handle_io()) {
             advance(get(vmx::field::guest_rflags));

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -14,7 +16,6 @@
 #include "../../x86/expected.hpp"
 #include "../../x86/paging.hpp"
 #include "../../x86/words.hpp"
-#include "../port.hpp"
 
 namespace flatback::nested {
 
@@ -38,13 +39,31 @@ using PageFaultCode = std::uint32_t;
 // No #PF: another processor kept changing an entry of the walk, and the instruction is to begin again.
 inline constexpr PageFaultCode walk_was_overtaken = ~PageFaultCode{0};
 
+// The physical memory that a guest's paging structures lie in: of L1's, its Port.
+template <typename M>
+concept WalkedMemory = requires(M& memory, x86::Gpa<x86::L1> address) {
+    { memory.l1_page(address) } -> std::same_as<std::byte*>;
+};
+
 namespace detail {
 // One level of a walk in tables with entries of `Word`.
-template <typename Word, Port P>
+template <typename Word, WalkedMemory P>
 Word* table_entry(P& port, std::uint64_t table, std::uint64_t index) {
     const std::uint64_t address = table + index * sizeof(Word);
     auto* page = port.l1_page(x86::Gpa<x86::L1>{address});
     return page == nullptr ? nullptr : reinterpret_cast<Word*>(page + (address & 0xfff));
+}
+
+// Sets flags in the entry that was read as `seen`. False: it is another one by now, or the memory cannot be
+// written, which whoever gives it knows.
+template <typename Word, WalkedMemory P>
+bool set_flags(P& memory, std::uint64_t table, std::uint64_t index, Word* slot, Word seen,
+               std::uint64_t flags) {
+    if constexpr (requires { memory.takes_flags(x86::Gpa<x86::L1>{}); }) {
+        const x86::Gpa<x86::L1> entry{table + index * sizeof(Word)};
+        if ((seen & flags) != flags && !memory.takes_flags(entry)) return false;
+    }
+    return x86::set_bits(slot, seen, flags);
 }
 
 // The bits of a fault's error code that are the access's own.
@@ -87,7 +106,7 @@ inline x86::Gpa<x86::L1> in_page(std::uint64_t frame, std::uint64_t linear, unsi
 }
 
 // 32-bit paging: two levels of 1024 entries. nullopt: overtaken.
-template <Port P>
+template <WalkedMemory P>
 std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::uint64_t linear, bool write) {
     using x86::page_fault::present, x86::page_fault::reserved_bit;
     const PageFaultCode base = access_code(state, write);
@@ -96,7 +115,8 @@ std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::
     std::uint64_t table = state.cr3 & 0xfffff000;
     for (unsigned level = 2;; --level) {
         const unsigned shift = level == 2 ? 22 : 12;
-        auto* slot = table_entry<std::uint32_t>(port, table, (linear >> shift) & 0x3ff);
+        const std::uint64_t index = (linear >> shift) & 0x3ff;
+        auto* slot = table_entry<std::uint32_t>(port, table, index);
         if (slot == nullptr) return Unexpected{base};
         const std::uint32_t entry = x86::read_word(slot);
         if ((entry & x86::page_entry::present) == 0) return Unexpected{base};
@@ -114,16 +134,16 @@ std::optional<WalkResult> walk_32_bit(P& port, const L1PagingState& state, std::
         }
         if (level == 1 || large) {
             if (const auto fault = rights.fault(state, entry, write)) return Unexpected{base | fault};
-            if (!x86::set_bits(slot, entry, used)) return std::nullopt;
+            if (!set_flags(port, table, index, slot, entry, used)) return std::nullopt;
             return in_page(frame, linear, shift);
         }
-        if (!x86::set_bits(slot, entry, x86::page_entry::accessed)) return std::nullopt;
+        if (!set_flags(port, table, index, slot, entry, x86::page_entry::accessed)) return std::nullopt;
         table = frame;
     }
 }
 
 // 4-level paging, and PAE paging, whose first level is in registers. nullopt: overtaken.
-template <Port P>
+template <WalkedMemory P>
 std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& state, std::uint64_t linear,
                                               bool write) {
     using x86::page_fault::present, x86::page_fault::reserved_bit;
@@ -142,7 +162,8 @@ std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& stat
     }
     for (;; --level) {
         const unsigned shift = 12 + 9 * (level - 1);
-        auto* slot = table_entry<std::uint64_t>(port, table, (linear >> shift) & 0x1ff);
+        const std::uint64_t index = (linear >> shift) & 0x1ff;
+        auto* slot = table_entry<std::uint64_t>(port, table, index);
         if (slot == nullptr) return Unexpected{base};
         const std::uint64_t entry = x86::read_word(slot);
         if ((entry & x86::page_entry::present) == 0) return Unexpected{base};
@@ -156,16 +177,16 @@ std::optional<WalkResult> walk_64_bit_entries(P& port, const L1PagingState& stat
         rights.pass(entry);
         if (level == 1 || large) {
             if (const auto fault = rights.fault(state, entry, write)) return Unexpected{base | fault};
-            if (!x86::set_bits(slot, entry, used)) return std::nullopt;
+            if (!set_flags(port, table, index, slot, entry, used)) return std::nullopt;
             return in_page(entry & address_mask, linear, shift);
         }
-        if (!x86::set_bits(slot, entry, x86::page_entry::accessed)) return std::nullopt;
+        if (!set_flags(port, table, index, slot, entry, x86::page_entry::accessed)) return std::nullopt;
         table = entry & address_mask;
     }
 }
 }  // namespace detail
 
-template <Port P>
+template <WalkedMemory P>
 detail::WalkResult translate_l1(P& port, const L1PagingState& state, std::uint64_t linear, bool write) {
     if ((state.cr0 & x86::cr0::paging) == 0) return x86::Gpa<x86::L1>{linear & 0xffffffff};
     const bool wide_entries = (state.cr4 & x86::cr4::physical_address_extension) != 0;

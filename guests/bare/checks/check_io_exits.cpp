@@ -13,11 +13,13 @@ extern char l2_port_program[];
 extern char l2_two_ports_program[];
 extern char l2_write_and_read_port[];
 extern char l2_write_string_to_port[];
+extern char l2_read_string_from_port[];
 }
 
 asm(R"(
 .pushsection .text
 .globl l2_port_program, l2_two_ports_program, l2_write_and_read_port, l2_write_string_to_port
+.globl l2_read_string_from_port
 l2_port_program:
     outb %al, $0x80
     movl $0x9E3C, %edx
@@ -36,6 +38,9 @@ l2_write_and_read_port:
     vmcall
 l2_write_string_to_port:
     outsw
+    vmcall
+l2_read_string_from_port:
+    insw
     vmcall
 .popsection
 )");
@@ -198,10 +203,40 @@ void check_sleep_requests() {
         ask(l2);
         check.runs_to(l2, reason::vmcall);
         check.equal("the register", l2.registers.rax & 0xFFFF & ~reserved, without);
-        write(field::exception_bitmap, 1U << vector_general_protection);
+    }
+    {
+        Check check{"a-sleep-request-by-a-string-of-an-l2s-is-refused-and-the-rest-is-not"};
+        L2 l2{usual_plan(0, usual_ept().pointer())};
+        Page* const page = allocate_page();
+        page->words[0] = request;
         write(field::guest_rip, physical(l2_write_string_to_port));
-        l2.registers.rsi = physical(allocate_page());
-        check.runs_to(l2, reason::exception_or_nmi);
+        l2.registers.rdx = port;
+        l2.registers.rsi = physical(page);
+        check.runs_to(l2, reason::vmcall);
+        check.equal("RSI", l2.registers.rsi, physical(page) + 2);
+        write(field::guest_rip, physical(l2_read_string_from_port));
+        l2.registers.rdi = physical(&page->words[1]);
+        check.runs_to(l2, reason::vmcall);
+        check.equal("RDI", l2.registers.rdi, physical(page) + 10);
+        check.equal("the register", page->words[1] & ~reserved, without);
+    }
+    {
+        Check check{"a-string-of-an-l2s-at-a-port-that-l0-keeps-meets-l1s-ept"};
+        const PageScope scope;
+        Ept12 ept;
+        ept.map_identity(0, 4ULL << 30, EptLevel::page_2m);
+        const std::uint64_t page = physical(allocate_large_page());
+        ept.entry(page, EptLevel::page_2m) = 0;
+        L2 l2{usual_plan(0, ept.pointer())};
+        write(field::guest_rip, physical(l2_write_string_to_port));
+        l2.registers.rdx = port;
+        l2.registers.rsi = page + 0x123;
+        check.runs_to(l2, reason::ept_violation);
+        check.equal("qualification", read(field::exit_qualification), 0x181);
+        check.equal("guest-physical address", read(field::guest_physical_address), page + 0x123);
+        check.equal("guest-linear address", read(field::guest_linear_address), page + 0x123);
+        check.equal("RIP", read(field::guest_rip), physical(l2_write_string_to_port));
+        check.equal("RSI", l2.registers.rsi, page + 0x123);
     }
     {
         Check check{"a-sleep-request-of-an-l2-with-io-bitmaps-is-refused-where-l1-does-not-intercept-it"};
