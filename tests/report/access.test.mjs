@@ -62,3 +62,19 @@ test("a narrow page does not scroll sideways as a whole", () =>
     },
     { viewport: { width: 390, height: 800 } },
   ));
+
+for (const width of [390, 800, 1280]) {
+  test(`no number of the headline is cut at ${width} pixels`, () =>
+    withReport(
+      everything,
+      async (page) => {
+        const cut = await page.evaluate(() =>
+          [...document.querySelectorAll(".findings dd, .findings dt")]
+            .filter((each) => each.scrollWidth > each.clientWidth)
+            .map((each) => each.textContent),
+        );
+        assert.deepEqual(cut, []);
+      },
+      { viewport: { width, height: 900 } },
+    ));
+}
