@@ -56,7 +56,7 @@ struct HostMapping {
 //       executed the instruction. False, or without it: #GP(0).
 //   std::uint32_t input(vmx::IoAccess access)
 //   void output(vmx::IoAccess access, std::uint32_t value)
-//       One element of L1's INS or OUTS at such ports, for NestedVcpu::string_io().
+//       One element of INS or OUTS there: of L1's (NestedVcpu::string_io()), and L2's.
 //   bool keep_unwritten(x86::Gpa<x86::L1> page)
 //       For speed. True: L1, and an L2 under EPT01, will exit by an EPT violation before the next write to
 //       the page. When it does, the host lets it, and calls NestedVcpu::l1_writes_noticed_page() (L2's
