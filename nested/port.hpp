@@ -61,6 +61,10 @@ struct HostMapping {
 //       For speed. True: L1, and an L2 under EPT01, will exit by an EPT violation before the next write to
 //       the page. When it does, the host lets it, and calls NestedVcpu::l1_writes_noticed_page() (L2's
 //       violations pass through the engine, which needs no call). The engine knows of its own writes.
+//   std::uint64_t writes_elsewhere()
+//       Where several processors run one L1: another value than before where another of them may have written
+//       to a page for which keep_unwritten() was true, or NestedVcpu::written_by_l0() of one of them is
+//       another. unwritten_since_last_asked() heeds the same.
 //   void return_machine_check()
 //       The entry that was to deliver the machine check of NestedVcpu::deliver_machine_check() failed, or an
 //       entry of L2 that L1 did not ask for failed by one (SDM 3C 27.9): it is the host's again. Without it

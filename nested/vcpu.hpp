@@ -212,6 +212,10 @@ public:
     void write_vanished() { ept02_.close_unwritable(); }
     // L1 is about to write to a page for which Port::keep_unwritten() was asked, and was let do so.
     void l1_writes_noticed_page() { msr_bitmaps_.note_written_somewhere(); }
+    // For a host whose other processors run the same L1, and have the engine make copies of a page of it:
+    // writes to it by this processor's engine are to count in written_by_l0(), which any processor may ask.
+    void notice_writes_to(const std::byte* page) { msr_bitmaps_.notice_writes_to(page); }
+    [[nodiscard]] std::uint64_t written_by_l0() const { return msr_bitmaps_.written_by_l0(); }
     // L1, whose VMCS is current, goes on where an EPT violation under EPT01 stopped it, whose cause the host
     // has removed: an event that was being delivered is delivered again, and NMIs stay blocked behind an IRET
     // that did not complete.

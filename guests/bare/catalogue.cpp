@@ -52,6 +52,7 @@ constexpr Part checks[] = {
     {"processors", check_processors},
     {"processors-apic-of-l2", check_apic_of_l2},
     {"processors-destinations", check_destinations},
+    {"processors-bitmaps", check_bitmaps_elsewhere},
     {"local-apic", check_local_apic},
 };
 

@@ -39,6 +39,10 @@ void put_host_state(GuestRegisters& registers);
 [[nodiscard]] std::uint64_t read_debug_address(unsigned number);
 [[nodiscard]] std::uint32_t read_protection_key_rights();
 
+// What this processor's WrittenPages wants of the others; nothing where there are none
+// (metal/l0/copied_pages_of_l1.cpp).
+[[nodiscard]] std::optional<OtherProcessors> other_processors();
+
 // L1's view of the APIC's page, by EPT01, and the real one.
 class RealApic final {
 public:
@@ -161,6 +165,9 @@ public:
     std::uint32_t input(vmx::IoAccess access);
     void output(vmx::IoAccess access, std::uint32_t value);
     bool keep_unwritten(x86::Gpa<x86::L1> page) { return written_pages_.keep_unwritten(page); }
+    std::uint64_t writes_elsewhere() { return written_pages_.writes_elsewhere(); }
+    // Another processor has asked for it (request::close_kept), or this one begins to run L1.
+    void close_kept_pages() { written_pages_.close_kept(); }
     vmx::Eptp ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
     [[nodiscard]] std::uint32_t read_apic_page(std::uint32_t offset) const {

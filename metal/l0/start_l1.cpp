@@ -14,6 +14,7 @@ void start_again(Cpu& cpu) {
     cpu.vcpu.close_nmi_window();
     cpu.port.local_apic().take_init();
     const std::uint8_t vector = wait_for_start();
+    cpu.port.close_kept_pages();
     // As after INIT, until L1 clears them (host/processor.hpp).
     write_cr0(read_cr0() | x86::cr0::cache_disable | x86::cr0::not_write_through);
     set_up_started_vmcs01(cpu, vector);
@@ -24,6 +25,10 @@ void start_again(Cpu& cpu) {
 nested::Entry answer_requests(Cpu& cpu, nested::Entry entry) {
     ProcessorLocal& here = this_processor();
     clear_nmi_state(nmi_state::asked);
+    if ((here.requests.load() & request::close_kept) != 0) {
+        here.requests.fetch_and(~request::close_kept);
+        cpu.port.close_kept_pages();
+    }
     if ((here.requests.load() & request::init) == 0) return entry;
     if (cpu.vcpu.deliver_init(entry)) {
         here.requests.fetch_and(~(request::init | request::init_blocked));

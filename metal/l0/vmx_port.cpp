@@ -48,7 +48,7 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
       apic_(real_apic_, boot.processor.physical_address_width),
       memory_type_registers_(try_read_msr(x86::msr::ia32_mtrrcap).value_or(0),
                              boot.processor.physical_address_width),
-      written_pages_(*boot.ept01, *boot.pages, given_processors().size() == 1) {
+      written_pages_(*boot.ept01, *boot.pages, other_processors()) {
     msr_bitmap_ = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap"));
     no_memory_ = physical_of(boot.pages->allocate_page_or_panic("the page of no memory"));
     msr_bitmap_words_ = page(msr_bitmap_);

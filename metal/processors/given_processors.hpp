@@ -24,6 +24,7 @@ namespace request {
 inline constexpr std::uint32_t init = 1;  // an INIT signal of L1's
 // Its target's own: it has seen the INIT, which its VMX operation blocks.
 inline constexpr std::uint32_t init_blocked = 2;
+inline constexpr std::uint32_t close_kept = 4;  // WrittenPages::close_kept() (metal/memory/written_pages.hpp)
 }  // namespace request
 void ask(ProcessorLocal& target, std::uint32_t what);
 

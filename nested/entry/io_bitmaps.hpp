@@ -38,7 +38,8 @@ template <typename Half>
 struct MergedIoBitmaps {
     std::array<x86::Hpa, 2> pages{};
     std::array<std::uint64_t, 2> from{};  // L1's
-    std::uint64_t at = nothing;           // how many writes to L1's bitmaps had been noticed then
+    std::uint64_t at = nothing;           // how many writes to L1's bitmaps had been noticed then ...
+    std::uint64_t elsewhere = 0;          // ... and on other processors
     bool in_use = false;
     bool in_vmcs02 = false;  // its addresses are these, or L1's own, and not the host's
 
@@ -90,12 +91,13 @@ public:
         }
     }
 
-    [[nodiscard]] static bool is_current(const MergedIoBitmaps& merged, const MsrBitmaps<H>& writes) {
-        return merged.at == writes.noticed();
+    [[nodiscard]] bool is_current(const MergedIoBitmaps& merged, const MsrBitmaps<H>& writes) {
+        return merged.at == writes.noticed() && merged.elsewhere == elsewhere();
     }
     // False: the host cannot tell when L1 writes to one of the pages, and merge() is due at each entry.
     [[gnu::noinline]] bool merge(MergedIoBitmaps& merged, MsrBitmaps<H>& writes) {
         bool watched = true;
+        merged.elsewhere = elsewhere();
         for (unsigned half = 0; half < 2; ++half) {
             if (!keeps_ports(half)) continue;
             const x86::Gpa<x86::L1> address{merged.from[half]};
@@ -122,6 +124,13 @@ private:
         std::uint16_t word;
         std::uint64_t bits;
     };
+    std::uint64_t elsewhere() {
+        if constexpr (requires { host_.writes_elsewhere(); }) {
+            return host_.writes_elsewhere();
+        } else {
+            return 0;
+        }
+    }
     bool keep_unwritten(x86::Gpa<x86::L1> page) {
         if constexpr (requires { host_.keep_unwritten(page); }) {
             return host_.keep_unwritten(page);

@@ -70,16 +70,19 @@ public:
             ++writes_;
     }
     void note_written_somewhere() { ++writes_; }
-    // Where pages of L1's lie has changed.
-    void forget() {
-        ++writes_;
-        merged_pages_ = 0;
-    }
+    // Where pages of L1's lie has changed. Those where writes are noticed stay as many.
+    void forget() { ++writes_; }
 
     // For what else is copied of L1's memory: how often a write was noticed by now, and a page where writes
     // are to be noticed.
     [[nodiscard]] std::uint64_t noticed() const { return writes_; }
     void notice_writes_to(const std::byte* page) { merged_pages_ |= filter_bit(page); }
+    // For other processors, of which some may use copies of those pages: the writes by L0 alone, or by L1
+    // where the host told of them.
+    [[nodiscard]] std::uint64_t written_by_l0() const {
+        return __atomic_load_n(&writes_, __ATOMIC_RELAXED) -
+               __atomic_load_n(&found_written_, __ATOMIC_RELAXED);
+    }
 
     // Whether what was merged of L1's bitmap at this address is still right; if not, merge() is due.
     [[nodiscard, gnu::always_inline]] inline bool is_current(const MergedMsrBitmap& merged,
@@ -89,6 +92,7 @@ public:
                 return merged.from == address && merged.at == writes_;
             // A write that this VMCS's merge is to take in is news to every other VMCS with the same page.
             ++writes_;
+            ++found_written_;
         }
         return false;
     }
@@ -135,6 +139,7 @@ private:
     std::uint64_t merged_pages_ = 0;   // where they lie, as a filter
     std::array<Word, 64> l0_words_{};  // L0's own bitmap, where it is not zero
     unsigned l0_words_used_ = 0;
+    std::uint64_t found_written_ = 0;  // how often of writes_ because the host had noticed it
 };
 
 }  // namespace flatback::nested
