@@ -7,6 +7,7 @@
 
 #include "judge/mutants/flush_defects.hpp"
 #include "judge/mutants/handler_defects.hpp"
+#include "judge/mutants/host_defects.hpp"
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
 #include "judge/trial/machine_port.hpp"
@@ -32,6 +33,7 @@ public:
         tags();
         handlers();
         nmis();
+        hosts();
     }
     std::vector<Mutant> all;
 
@@ -45,6 +47,84 @@ private:
     void handler(const char* name, std::optional<unsigned> row, const HandlerDefect::Handle& handle,
                  Opcode opcode = Opcode::invvpid) {
         add(name, row, [handle, opcode] { return std::make_unique<HandlerDefect>(opcode, handle); });
+    }
+
+    // What the host wants for itself, and how it goes on with it. Where a mutant drops a control that L1 has
+    // asked for, or sets one that nobody has, the host's wishes change it all the time.
+    void hosts() {
+        namespace field = vmx::field;
+        namespace primary = vmx::primary;
+        const auto host = [this](const std::string& name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make), true});
+        };
+        const auto writes = [&](const std::string& name, auto which, L2FieldDefect::Change change) {
+            host(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
+        };
+        const auto controls = field::primary_processor_based_vm_execution_controls;
+        struct Control {
+            const char* name;
+            std::uint32_t bit;
+        };
+        constexpr Control instructions[] = {{"HLT", primary::hlt_exiting},
+                                            {"INVLPG", primary::invlpg_exiting},
+                                            {"RDTSC", primary::rdtsc_exiting},
+                                            {"CR3-load", primary::cr3_load_exiting},
+                                            {"CR3-store", primary::cr3_store_exiting},
+                                            {"PAUSE", primary::pause_exiting},
+                                            {"unconditional I/O", primary::unconditional_io_exiting}};
+        for (const auto& [name, bit] : instructions) {
+            writes(std::string("composes no ") + name + " exiting", controls,
+                   [bit = bit](std::uint64_t it) { return it & ~std::uint64_t{bit}; });
+            // (The L1s of these programs have HLT exiting always.)
+            if (bit == primary::hlt_exiting) continue;
+            writes(std::string("composes always ") + name + " exiting", controls,
+                   [bit = bit](std::uint64_t it) { return it | bit; });
+        }
+        writes("composes no TSC offsetting", controls,
+               [](std::uint64_t it) { return it & ~std::uint64_t{primary::use_tsc_offsetting}; });
+        host("composes the primary controls once for all",
+             [controls] { return std::make_unique<KeepsFirst<vmx::field::Bits32Control>>(controls); });
+        writes("adds no TSC offset", field::tsc_offset, [](std::uint64_t) { return 0; });
+        writes("leaves out the host's TSC offset", field::tsc_offset,
+               [](std::uint64_t it) { return it - RandomHost::tsc_offset; });
+        writes("adds the host's TSC offset twice", field::tsc_offset,
+               [](std::uint64_t it) { return it + RandomHost::tsc_offset; });
+        writes("leaves out L1's TSC offset", field::tsc_offset,
+               [](std::uint64_t) { return RandomHost::tsc_offset; });
+        constexpr std::uint64_t page_fault = 1U << 14;
+        writes("composes no #PF of the exception bitmap", field::exception_bitmap,
+               [](std::uint64_t it) { return it & ~page_fault; });
+        writes("composes always #PF of the exception bitmap", field::exception_bitmap,
+               [](std::uint64_t it) { return it | page_fault; });
+        host("composes the exception bitmap once for all",
+             [] { return std::make_unique<KeepsFirst<vmx::field::Bits32Control>>(field::exception_bitmap); });
+        writes("composes no match of page faults", field::page_fault_error_code_match,
+               [](std::uint64_t) { return 0; });
+        using Act = Defect::HostsAct;
+        const auto acts = [&](const char* name, Act act) {
+            host(name, [act] { return std::make_unique<HostDefect>(HostDefect::Answers{.act = act}); });
+        };
+        acts("has L2 execute again what the host has done", Act::resume);
+        acts("leaves out an instruction that the host has demanded", Act::behind);
+        acts("faults at an instruction that the host has demanded", Act::fault);
+        acts("swallows an exception that the host has demanded", Act::swallow);
+        acts("keeps translations behind an INVLPG of the host's", Act::keep_tlb);
+        acts("reads L2 the processor's counter", Act::plain_tsc);
+        acts("reads L2 the counter of L1's", Act::l1s_tsc);
+        const auto moves = [&](const char* name, HostDefect::Answers answers) {
+            host(name, [answers] { return std::make_unique<HostDefect>(answers); });
+        };
+        moves("enters a processor and pays nothing", {.pays_on_entry = false});
+        writes("injects nothing into L2", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return it & 0x7FFF'FFFF; });
+        writes("injects without the error code", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return it & ~std::uint64_t{0x800}; });
+        writes("injects another error code", field::vm_entry_exception_error_code,
+               [](std::uint64_t it) { return it ^ 2; });
+        writes("injects an NMI as an interrupt", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return it == 0x8000'0202 ? 0x8000'0002 : it; });
+        writes("opens an NMI window without virtual NMIs", field::pin_based_vm_execution_controls,
+               [](std::uint64_t it) { return it & ~std::uint64_t{vmx::pin::virtual_nmis}; });
     }
 
     void dropped() {

@@ -17,27 +17,37 @@ std::string test_name(const LedgerCase& which) {
     return std::string(suite) + "." + which.name;
 }
 
+std::optional<std::size_t> caught_by_random_program(const Mutant& mutant, std::size_t programs,
+                                                    const TrialLimits& limits) {
+    std::mt19937_64 random(1);
+    std::vector<std::uint8_t> bytes(400);
+    for (std::size_t number = 0; number < programs; ++number) {
+        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
+        const std::unique_ptr<Defect> defect = mutant.make();
+        const NestedWorld::Options options = limits.applied_to(
+            {.vcpus = 2, .random_host = mutant.of_random_host ? number + 1 : 0, .defect = defect.get()});
+        if (compare(random_program(bytes), options)) return number;
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const TrialLimits& limits) {
     MutantResult result{mutant.name, mutant.ledger_row, {}};
     // The case of its own row first: that one should do.
     for (const bool of_its_row : {true, false}) {
+        if (mutant.of_random_host) break;
         for (const LedgerCase& each : ledger()) {
             if ((mutant.ledger_row == each.row) != of_its_row || !judge(each, mutant.make, limits)) continue;
             result.caught_by = test_name(each);
             return result;
         }
     }
-    std::mt19937_64 random(1);
-    std::vector<std::uint8_t> bytes(400);
-    for (std::size_t number = 0; number < random_programs; ++number) {
-        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
-        const std::unique_ptr<Defect> defect = mutant.make();
-        const NestedWorld::Options options = limits.applied_to({.vcpus = 2, .defect = defect.get()});
-        if (!compare(random_program(bytes), options)) continue;
-        result.caught_by = "RandomPrograms.AreTheSameBareAndNested, program " + std::to_string(number);
-        return result;
+    if (const auto number = caught_by_random_program(mutant, random_programs, limits)) {
+        result.caught_by = std::string("RandomPrograms.AreTheSame") +
+                           (mutant.of_random_host ? "UnderARandomHost" : "BareAndNested") + ", program " +
+                           std::to_string(*number);
     }
     return result;
 }

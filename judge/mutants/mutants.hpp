@@ -16,6 +16,8 @@ struct Mutant {
     std::string name;
     std::optional<unsigned> ledger_row{};
     DefectMaker make;
+    /// Under a random host, which wants things of L2 for itself: nobody else meets it.
+    bool of_random_host = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

@@ -69,6 +69,11 @@ public:
         static_cast<void>(encoding);
         return value;
     }
+    /// The same of a VMCS for L2s.
+    virtual std::uint64_t written_for_l2(std::uint32_t encoding, std::uint64_t value) {
+        static_cast<void>(encoding);
+        return value;
+    }
     /// L1 executes VMWRITE: what it is taken to write.
     virtual std::uint64_t written_by_l1(std::uint64_t encoding, std::uint64_t value) {
         static_cast<void>(encoding);
@@ -110,6 +115,21 @@ public:
     virtual bool takes_nmi_back() { return true; }
     /// False: L0 writes it to the entry field by itself, whatever blocks, and whoever asked for an exit.
     virtual bool asks_the_engine_about_nmis() { return true; }
+
+    /// A virtual CPU has its turn, perhaps on another processor. False: what is owed to it there is not paid.
+    virtual bool enters_processor() { return true; }
+    /// What the host does with an exit of L2's that it has demanded.
+    enum class HostsAct : std::uint8_t {
+        right,
+        resume,     // L2 goes on at the instruction, although the host has done it
+        behind,     // ... behind it, although nobody has done it
+        fault,      // L2 gets #GP(0)
+        swallow,    // an exception is not passed on
+        keep_tlb,   // what drops L2's translations is not told
+        plain_tsc,  // L2 reads the processor's counter
+        l1s_tsc,    // L2 reads L1's
+    };
+    virtual HostsAct hosts_act() { return HostsAct::right; }
 
     /// A VM is destroyed, with a virtual CPU in L2 or none. False: what it owned is kept.
     virtual bool gives_back(bool in_l2) {

@@ -22,7 +22,11 @@ void MachinePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
     Vmcs* vmcs = host_.machine.current_vmcs(processor_);
     if (vmcs == nullptr || !host_.machine.model().has_field(encoding))
         throw EngineFailure("L0's VMWRITE fails");
-    vmcs->write(encoding, host_.defect != nullptr ? host_.defect->written(encoding, value) : value);
+    if (host_.defect != nullptr) {
+        value = host_.defect->written(encoding, value);
+        if (current_ != vmcs01_) value = host_.defect->written_for_l2(encoding, value);
+    }
+    vmcs->write(encoding, value);
 }
 
 void MachinePort::load_vmcs(x86::Hpa page) {

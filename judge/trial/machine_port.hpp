@@ -91,6 +91,7 @@ public:
     [[nodiscard]] x86::Hpa current() const { return current_; }
     /// Leaves the processor: every VMCS that is active there is cleared.
     void move_to(unsigned processor);
+    void set_vmcs01(x86::Hpa page) { vmcs01_ = page; }
     /// VMLAUNCH or VMRESUME, as the VMCS needs it; the engine's word is checked where the VMCS was not moved.
     Completion enter(bool engine_says_launch);
     void run(const HardwareFlush& flush);
@@ -105,6 +106,7 @@ private:
     L1Space& space_;
     unsigned processor_;
     x86::Hpa current_{};
+    x86::Hpa vmcs01_{};
     bool nmi_returned_ = false;
     std::set<std::uint64_t> active_;   // VMCSs that were loaded
     std::set<std::uint64_t> cleared_;  // of these, what a move cleared and nothing has launched since

@@ -82,6 +82,7 @@ Machine::Options machine_options(const NestedWorld::Options& options) {
     machine.cpus = options.processors;
     machine.memory.limit_bytes = options.memory_bytes;
     machine.retentive.entry_limit = options.entry_limit;
+    if (options.random_host != 0) machine.tsc = 0 - RandomHost::tsc_offset;
     return machine;
 }
 
@@ -133,9 +134,15 @@ struct NestedWorld::VirtualCpu {
     VirtualCpu(Host& host, L1Space& space, const Options& options, unsigned of_vm, unsigned processor)
         : vm(of_vm),
           port(host.l0, space, processor),
-          vmcs01(*port.allocate_page()),
+          vmcs01(first_page(port)),
           engine(port, host.capabilities, host.pool, vmcs01,
                  {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs}) {}
+
+    static x86::Hpa first_page(MachinePort& port) {
+        const x86::Hpa page = *port.allocate_page();
+        port.set_vmcs01(page);
+        return page;
+    }
 
     unsigned vm;
     MachinePort port;
@@ -181,7 +188,8 @@ NestedWorld::NestedWorld(const Options& options)
       model_(l1_model(options)),
       machine_(machine_options(options)),
       host_(std::make_unique<Host>(machine_, options)),
-      running_(options.processors) {
+      running_(options.processors),
+      random_(options.random_host) {
     create_vm(0, options.vcpus);
 }
 
@@ -267,6 +275,14 @@ bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
         guest->port.clear_vmcs(guest->vmcs01);
         guest->port.load_vmcs(guest->vmcs01);
         guest->set_up_vmcs01(*host_, made.space);
+        if (options_.random_host != 0) {
+            guest->put(field::primary_processor_based_vm_execution_controls,
+                       guest->get(field::primary_processor_based_vm_execution_controls) |
+                           vmx::primary::use_tsc_offsetting);
+            guest->put(field::tsc_offset, RandomHost::tsc_offset);
+            if (!guest->engine.set_demands({.tsc_offset = RandomHost::tsc_offset}))
+                throw EngineFailure("the host's demands are refused");
+        }
         made.vcpus.push_back(std::move(guest));
     }
     return true;
@@ -292,6 +308,80 @@ bool NestedWorld::move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) {
     take_off(guest);
     guest.port.move_to(processor);
     return true;
+}
+
+/// Between two steps: the host has the processor for a while, may have other wishes then, and may give the
+/// guest another processor.
+void NestedWorld::host_acts(VirtualCpu& guest) {
+    if (options_.random_host == 0 || !random_.once_in(4)) return;
+    take_off(guest);
+    if (random_.once_in(2)) {
+        guest.port.load_vmcs(guest.port.current());
+        // Of its wishes those that this processor can meet.
+        const vmx::Capabilities& has = host_->capabilities.promised;
+        nested::Demands wanted = random_.demands(false);
+        wanted.instructions &= has.primary_processor_based.allowed1;
+        wanted.all_ports =
+            wanted.all_ports && has.primary_processor_based.may_set(vmx::primary::unconditional_io_exiting);
+        wanted.external_interrupts =
+            wanted.external_interrupts && has.pin_based.may_set(vmx::pin::external_interrupt_exiting);
+        wanted.acknowledge_interrupts = wanted.acknowledge_interrupts && wanted.external_interrupts &&
+                                        has.vm_exit.may_set(vmx::exit_control::acknowledge_interrupt_on_exit);
+        if (!guest.engine.set_demands(wanted)) throw EngineFailure("the host's demands are refused");
+    }
+    if (random_.once_in(4)) guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));
+    put_on(guest);
+}
+
+/// An exit of L2's that the host has demanded, and that it lets L1 know nothing of: it does the instruction
+/// in L2's place, or has no such wish until L2 has executed it.
+NestedWorld::HostsTurn NestedWorld::handle_hosts_exit(VirtualCpu& guest, vmx::ExitReason reason) {
+    const auto turn = [](nested::Entry entry, bool done) {
+        return HostsTurn{.launch = entry == nested::Entry::vmlaunch, .done = done};
+    };
+    if (guest.engine.l1_wants_hosts_exit()) {
+        if (random_.once_in(3)) return turn(guest.engine.resume_behind_instruction(), true);
+        if (random_.once_in(3)) return turn(guest.engine.resume_with_fault({.vector = 13}), true);
+        return turn(guest.engine.resume(), true);
+    }
+    using Act = Defect::HostsAct;
+    const Act act = options_.defect != nullptr ? options_.defect->hosts_act() : Act::right;
+    if (reason == vmx::ExitReason::exception_or_nmi)
+        return turn(act == Act::swallow ? guest.engine.resume_behind_instruction() : guest.engine.resume(),
+                    true);
+    if (act == Act::resume) return turn(guest.engine.resume(), true);
+    if (act == Act::behind) return turn(guest.engine.resume_behind_instruction(), true);
+    if (act == Act::fault)
+        return turn(guest.engine.resume_with_fault({.vector = 13, .has_error_code = true}), true);
+    if (random_.once_in(2)) {
+        Registers& registers = machine_.cpu(guest.port.processor()).registers;
+        // What the SDM says of each; the machine's own checks were before the exit (SDM 3C 26.1.1).
+        switch (reason) {
+            case vmx::ExitReason::rdtsc: {
+                std::uint64_t tsc = machine_.tsc();
+                if (act != Act::plain_tsc)
+                    tsc += act == Act::l1s_tsc ? RandomHost::tsc_offset : guest.get(field::tsc_offset);
+                registers.general[0] = tsc & 0xFFFF'FFFF;
+                registers.general[2] = tsc >> 32;
+                return turn(guest.engine.resume_behind_instruction(), true);
+            }
+            case vmx::ExitReason::pause:
+            case vmx::ExitReason::io_instruction:
+                return turn(guest.engine.resume_behind_instruction(), true);
+            case vmx::ExitReason::hlt:
+                guest.put(field::guest_activity_state, static_cast<std::uint64_t>(vmx::ActivityState::hlt));
+                return turn(guest.engine.resume_behind_instruction(), true);
+            case vmx::ExitReason::invlpg:
+                if (act != Act::keep_tlb) guest.engine.l2_translations_changed();
+                return turn(guest.engine.resume_behind_instruction(), true);
+            default:
+                break;
+        }
+    }
+    // It has no such wish while L2 executes it.
+    if (!guest.engine.set_demands({.tsc_offset = RandomHost::tsc_offset}))
+        throw EngineFailure("the host's demands are refused");
+    return turn(guest.engine.resume(), false);
 }
 
 /// The host's side of taking a page (rule 6): the EPT first, then each virtual CPU, which must leave its
@@ -384,7 +474,9 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     Registers& now = machine_.cpu(processor).registers;
     const Registers host = std::exchange(now, guest.saved);
     // What VM entry loads is the host's until then.
-    now.cr0 = host.cr0;
+    // Of CR0 no entry loads CD and NW (SDM 3C 27.3.2.1): they go with the guest.
+    constexpr std::uint64_t caching = x86::cr0::cache_disable | x86::cr0::not_write_through;
+    now.cr0 = (host.cr0 & ~caching) | (now.cr0 & caching);
     now.cr3 = host.cr3;
     now.cr4 = host.cr4;
     now.efer = host.efer;
@@ -394,7 +486,7 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     now.interruptibility = 0;
     machine_.registers_changed(processor);
     guest.port.load_vmcs(guest.port.current());
-    guest.engine.prepare_reentry();
+    if (options_.defect == nullptr || options_.defect->enters_processor()) guest.engine.prepare_reentry();
     const bool launch = machine_.current_vmcs(processor)->launch_state == Vmcs::LaunchState::clear;
     guest.on_processor = true;
     running_[processor] = &guest;
@@ -469,6 +561,7 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
 
 Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
     VirtualCpu& guest = on_processor(vm, vcpu);
+    host_acts(guest);
     const unsigned processor = guest.port.processor();
     nested::Counters& counters = guest.engine.counters();
     ++calls_;
@@ -523,7 +616,13 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
 
             bool launch = false;
             if (from_l2) {
-                launch = guest.engine.handle_l2_exit(completion.exit_reason.value) == nested::Entry::vmlaunch;
+                const nested::Entry entry = guest.engine.handle_l2_exit(completion.exit_reason.value);
+                launch = entry == nested::Entry::vmlaunch;
+                if (entry == nested::Entry::the_hosts) {
+                    const HostsTurn turn = handle_hosts_exit(guest, reason);
+                    launch = turn.launch;
+                    done = turn.done;
+                }
             } else if (!handle_l1_exit(guest, reason)) {
                 launch = handle_vmx_instruction(guest, reason, instruction);
             }

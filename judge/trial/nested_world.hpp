@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "judge/trial/defect.hpp"
+#include "judge/trial/random_host.hpp"
 #include "machine/cpu/machine.hpp"
 #include "machine/program/program.hpp"
 #include "machine/program/world.hpp"
@@ -30,7 +31,10 @@ public:
         std::size_t entry_limit = std::size_t{1} << 20;
         std::uint64_t l0_pages = ~std::uint64_t{0};  // that L0 may have; more are refused
         bool limit_is_error = false;  // a comparison that reaches a bound throws, and does not just end
-        Defect* defect = nullptr;     // only in tests
+        /// A host that wants things of L2 for itself, other ones all the time, and moves virtual CPUs between
+        /// processors: its seed. 0: one that wants nothing.
+        std::uint64_t random_host = 0;
+        Defect* defect = nullptr;  // only in tests
         bool record_flushes = false;
     };
 
@@ -85,6 +89,12 @@ private:
     struct VirtualMachine;
 
     [[nodiscard]] VirtualCpu& on_processor(unsigned vm, unsigned vcpu);
+    void host_acts(VirtualCpu& vcpu);
+    struct HostsTurn {
+        bool launch = false;
+        bool done = true;  // the instruction is over
+    };
+    [[nodiscard]] HostsTurn handle_hosts_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
     void take_off(VirtualCpu& vcpu);
     void put_on(VirtualCpu& vcpu);
     struct Entered {
@@ -113,6 +123,7 @@ private:
     std::vector<NmiPlace> nmis_{};
     bool withheld_ = false;
     bool unsent_ = false;
+    RandomHost random_;
 };
 
 }  // namespace flatback::machine

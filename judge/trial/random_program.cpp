@@ -4,6 +4,7 @@
 
 #include "machine/program/layout.hpp"
 #include "machine/program/scenario.hpp"
+#include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/msr_numbers.hpp"
@@ -254,6 +255,34 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             say.vmwrite(field::exception_bitmap, it.a % 2U << 14);
             say.vmwrite(field::page_fault_error_code_mask, it.b % 4U);
             say.vmwrite(field::page_fault_error_code_match, it.c % 2U);
+            if (it.c % 2 == 1) {
+                // Instructions of L2's exit or not, and it has a time of its own.
+                constexpr std::uint64_t usual = 0x8400'61F2;
+                constexpr std::array<std::uint64_t, 8> more = {
+                    0,
+                    vmx::primary::invlpg_exiting,
+                    vmx::primary::rdtsc_exiting,
+                    vmx::primary::cr3_load_exiting | vmx::primary::pause_exiting,
+                    vmx::primary::cr3_store_exiting,
+                    vmx::primary::unconditional_io_exiting,
+                    vmx::primary::use_tsc_offsetting,
+                    vmx::primary::use_tsc_offsetting | vmx::primary::pause_exiting};
+                say.vmwrite(field::primary_processor_based_vm_execution_controls,
+                            usual | more[it.b / 4 % 8U]);
+                say.vmwrite(field::tsc_offset, 0x1'0000'0000U * it.b).vmresume().vmlaunch();
+                // L1 has each back that exits, and goes on with L2.
+                say.l2().rdtsc().l1().vmresume().l2().pause().l1().vmresume().l2().invlpg(address);
+                say.l1().vmresume().l2().out(0x3F8).l1().vmresume().l2().mov_from_cr3();
+                say.l1()
+                    .vmresume()
+                    .l2()
+                    .mov_to_cr3(layout::page_root(1))
+                    .l1()
+                    .vmresume()
+                    .l2()
+                    .load(0x7000'0000);
+                say.l1().vmresume().l2().hlt().l1();
+            }
             return;
         case L1Step::fail:
             fail(say, it);
@@ -350,6 +379,23 @@ void l2_step(Scenario& say, const Bytes& it) {
             return;
         case 10:
             say.fetch(address);
+            return;
+        case 11:
+            switch (it.b % 4) {
+                case 0:
+                    say.rdtsc().pause();
+                    break;
+                case 1:
+                    say.out(0x3F8);
+                    break;
+                case 2:
+                    say.mov_from_cr3();
+                    break;
+                default:
+                    say.pause();
+                    if (it.c == 5) say.hlt();
+                    break;
+            }
             return;
         case 12:
         case 13:

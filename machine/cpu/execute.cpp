@@ -159,11 +159,11 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             if ((primary & vmx::primary::rdtsc_exiting) != 0) {
                 return unconditional_exit(number, instruction, ExitReason::rdtsc);
             }
-            // Time does not pass in this machine; the TSC reads as its offset.
+            // Time does not pass in this machine.
             {
-                const std::uint64_t tsc = (primary & vmx::primary::use_tsc_offsetting) != 0
-                                              ? current(cpu).get(field::tsc_offset)
-                                              : 0;
+                const std::uint64_t tsc = tsc_ + ((primary & vmx::primary::use_tsc_offsetting) != 0
+                                                      ? current(cpu).get(field::tsc_offset)
+                                                      : 0);
                 registers.general[0] = tsc & 0xFFFF'FFFF;
                 registers.general[2] = tsc >> 32;
             }

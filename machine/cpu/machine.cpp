@@ -10,6 +10,7 @@ namespace flatback::machine {
 
 Machine::Machine(const Options& options)
     : model_(options.model),
+      tsc_(options.tsc),
       memory_([&] {
           PhysicalMemory::Options memory = options.memory;
           memory.address_bits = options.model.physical_address_bits;

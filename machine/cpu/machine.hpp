@@ -59,6 +59,8 @@ public:
         RetentiveTlb::Options retentive{};
         /// Makes each processor's TLB; none: a retentive one.
         std::function<std::unique_ptr<Tlb>()> make_tlb{};
+        /// What the time-stamp counter of every processor reads; time does not pass.
+        std::uint64_t tsc = 0;
     };
 
     explicit Machine(const Options& options);
@@ -69,6 +71,7 @@ public:
     [[nodiscard]] PhysicalMemory& memory() { return memory_; }
     [[nodiscard]] const PhysicalMemory& memory() const { return memory_; }
     [[nodiscard]] const ProcessorModel& model() const { return model_; }
+    [[nodiscard]] std::uint64_t tsc() const { return tsc_; }
 
     /// Executes one instruction on a processor, VM exit included.
     Completion execute(unsigned cpu, const Instruction& instruction);
@@ -228,6 +231,7 @@ private:
     [[nodiscard]] TranslationContext make_context(const Cpu& cpu) const;
 
     ProcessorModel model_;
+    std::uint64_t tsc_;
     PhysicalMemory memory_;
     std::vector<Cpu> cpus_;
     mutable std::vector<std::optional<TranslationContext>> contexts_;

@@ -40,6 +40,15 @@ TEST(Mutants, AtLeast25AreBeyondTheLedger) {
     EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return !it.ledger_row; }), 25);
 }
 
+TEST(Mutants, AtLeast30AreOfAHostThatWantsThingsForItself) {
+    EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_random_host; }), 30);
+}
+
+TEST(Mutants, ADefectThatChangesNothingIsNotCaughtUnderARandomHost) {
+    const Mutant none{"none", std::nullopt, [] { return std::make_unique<Defect>(); }, true};
+    EXPECT_EQ(try_mutant(none, 20).caught_by, "");
+}
+
 TEST(Mutants, HaveNamesOfTheirOwn) {
     std::set<std::string> names;
     for (const Mutant& mutant : mutants()) EXPECT_TRUE(names.insert(mutant.name).second) << mutant.name;

@@ -40,6 +40,18 @@ RC_GTEST_PROP(RandomPrograms, AreTheSameWithOneTagForAllVpid12, ()) {
     expect_same({.vcpus = 2, .tags = tag::Policy::single, .shadow_vmcs = false});
 }
 
+// The host wants other things of L2 for itself all the time, does its instructions or not, and moves it.
+RC_GTEST_PROP(RandomPrograms, AreTheSameUnderARandomHost, ()) {
+    const auto seed = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
+    expect_same({.vcpus = 2, .random_host = seed});
+}
+
+RC_GTEST_PROP(RandomPrograms, AreTheSameUnderARandomHostWithFewTags, ()) {
+    const auto seed = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
+    const auto vpids = static_cast<std::uint16_t>(*rc::gen::inRange(0, 5));
+    expect_same({.vcpus = 2, .shadow_vmcs = false, .vpids = vpids, .random_host = seed});
+}
+
 /// Programs of 60 steps from one seed.
 Reach reach_of_many(std::size_t programs, const NestedWorld::Options& options) {
     std::mt19937_64 random(20261122);

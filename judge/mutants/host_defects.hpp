@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+
+#include "judge/trial/defect.hpp"
+
+// Defects in what L0 does with what its host wants of L2 for itself.
+namespace flatback::machine::defects {
+
+/// L0 writes something else to one field of its VMCSs for L2s.
+class L2FieldDefect final : public Defect {
+public:
+    using Change = std::function<std::uint64_t(std::uint64_t)>;
+    template <vmx::AnyField Field>
+    L2FieldDefect(Field field, Change change) : encoding_(field.encoding), change_(std::move(change)) {}
+    std::uint64_t written_for_l2(std::uint32_t encoding, std::uint64_t value) override {
+        return encoding == encoding_ ? change_(value) : value;
+    }
+
+private:
+    std::uint32_t encoding_;
+    Change change_;
+};
+
+/// L0 keeps what a field for L2s had first.
+template <vmx::AnyField Field>
+class KeepsFirst final : public Defect {
+public:
+    explicit KeepsFirst(Field field) : encoding_(field.encoding) {}
+    std::uint64_t written_for_l2(std::uint32_t encoding, std::uint64_t value) override {
+        if (encoding != encoding_) return value;
+        if (!std::exchange(has_one_, true)) first_ = value;
+        return first_;
+    }
+
+private:
+    std::uint32_t encoding_;
+    std::uint64_t first_ = 0;
+    bool has_one_ = false;
+};
+
+/// One of the host's own actions goes wrong.
+class HostDefect final : public Defect {
+public:
+    struct Answers {
+        bool pays_on_entry = true;
+        HostsAct act = HostsAct::right;
+    };
+    explicit HostDefect(Answers answers) : answers_(answers) {}
+    bool enters_processor() override { return answers_.pays_on_entry; }
+    HostsAct hosts_act() override { return answers_.act; }
+
+private:
+    Answers answers_;
+};
+
+}  // namespace flatback::machine::defects
