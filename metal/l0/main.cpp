@@ -247,6 +247,9 @@ void run_l1(BootResult& boot) {
     shared.promised = nested::make_capabilities(
         hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields,
         has_linear_address_masking() ? x86::cr3::linear_address_masking : 0);
+    // In that state nothing but a start-up IPI ends an L2's turn (SDM 3C 26.2, 26.5.1).
+    if (boot.second_vm)
+        shared.promised.promised.misc.value &= ~std::uint64_t{vmx::MiscCapability::activity_wait_for_sipi};
     // Two VMs are to show that a tag may go from one to the other.
     constexpr std::uint16_t tags_of_two_vms = 96;
     const std::uint16_t tags = boot.second_vm ? tags_of_two_vms : tag::VpidPool::most_tags;
