@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "formats/bytes.hpp"
 
@@ -27,6 +28,14 @@ inline constexpr std::uint64_t framebuffer_colours = 0x026;  // bits and lowest 
 inline constexpr std::uint64_t screen_capabilities = 0x036;
 inline constexpr std::uint64_t framebuffer_high    = 0x03A;  // bits 63:32
 inline constexpr std::uint64_t acpi_rsdp           = 0x070;
+inline constexpr std::uint64_t efi_signature       = 0x1C0;  // efi_info: "EL64"
+inline constexpr std::uint64_t efi_system_table    = 0x1C4;  // bits 31:0
+inline constexpr std::uint64_t efi_descriptor_size = 0x1C8;
+inline constexpr std::uint64_t efi_descriptor_kind = 0x1CC;  // the descriptors' version
+inline constexpr std::uint64_t efi_map             = 0x1D0;  // bits 31:0
+inline constexpr std::uint64_t efi_map_size        = 0x1D4;
+inline constexpr std::uint64_t efi_system_high     = 0x1D8;  // bits 63:32
+inline constexpr std::uint64_t efi_map_high        = 0x1DC;
 inline constexpr std::uint64_t e820_count          = 0x1E8;
 inline constexpr std::uint64_t setup_header        = 0x1F1;
 inline constexpr std::uint64_t setup_sectors       = 0x1F1;
@@ -60,6 +69,9 @@ inline constexpr std::uint8_t screen_vesa = 0x23;
 inline constexpr std::uint8_t screen_efi = 0x70;
 inline constexpr std::uint32_t capability_64_bit_base = 1 << 1;
 
+inline constexpr std::uint32_t efi_64_bit = 0x34364C45;  // "EL64"
+// The word of a command line that keeps a kernel from calling UEFI's runtime services.
+inline constexpr std::string_view efi_without_runtime = " efi=noruntime";
 inline constexpr std::uint32_t header_magic = 0x53726448;  // "HdrS"
 inline constexpr std::uint16_t boot_flag_value = 0xAA55;
 // Versions, 8 bits before the point and 8 behind it.

@@ -322,7 +322,9 @@ void load_l1_image() {
                         .framebuffer = state.multiboot.framebuffer,
                         .rsdp = state.multiboot.rsdp,
                         .has_text_screen = state.multiboot.has_text_screen,
-                        .from_uefi = state.multiboot.from_uefi};
+                        .from_uefi = state.multiboot.from_uefi,
+                        .uefi = state.multiboot.uefi,
+                        .uefi_runtime = state.result.options.uefi_runtime};
     const auto start = load_l1(request);
     if (!start) refuse_input(start.error());
     state.result.l1 = *start;

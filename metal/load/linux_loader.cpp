@@ -26,7 +26,7 @@ constexpr std::uint64_t page_directories    = 0x4000;  // four: 4 GB by 2 MB pag
 constexpr std::uint64_t gdt                 = 0x8000;
 constexpr std::uint64_t rsdp                = 0x8100;
 constexpr std::uint64_t rsdp_limit          = 0x8200;
-constexpr std::uint64_t size                = 0x9000;  // the stack grows down from here
+constexpr std::uint64_t size                = 0x9000;  // the stack grows down from here; behind it is UEFI's memory map
 }  // namespace block
 // clang-format on
 
@@ -50,11 +50,7 @@ void write_page_tables(std::span<std::byte> bytes, std::uint64_t base) {
     }
 }
 
-std::expected<void, BootError> write_e820(std::span<std::byte> boot_params, MemoryMap memory,
-                                          PhysicalRange reserved) {
-    if (!memory.add(reserved, MemoryKind::reserved)) {
-        return std::unexpected(BootError{"the memory map has too many ranges", MemoryMap::capacity});
-    }
+void write_e820(std::span<std::byte> boot_params, const MemoryMap& memory) {
     std::uint64_t at = offset::e820_table;
     for (const MemoryEntry& entry : memory.entries()) {
         put(boot_params, at, entry.range.start);
@@ -63,7 +59,27 @@ std::expected<void, BootError> write_e820(std::span<std::byte> boot_params, Memo
         at += e820_entry_size;
     }
     put(boot_params, offset::e820_count, static_cast<std::uint8_t>(memory.entries().size()));
-    return {};
+}
+
+// UEFI's memory map and system table, by which Linux finds what firmware tells: SMBIOS, ACPI, keys.
+void write_uefi(std::span<std::byte> block, std::uint64_t base, const UefiMemory& uefi,
+                const MemoryMap& memory) {
+    if (!uefi.is_known()) return;
+    const std::uint64_t size = tell_uefi_memory(uefi, memory, block.subspan(block::size));
+    const std::uint64_t map = base + block::size;
+    put(block, offset::efi_signature, efi_64_bit);
+    put(block, offset::efi_system_table, static_cast<std::uint32_t>(uefi.system_table));
+    put(block, offset::efi_system_high, static_cast<std::uint32_t>(uefi.system_table >> 32));
+    put(block, offset::efi_descriptor_size, uefi.descriptor_size);
+    put(block, offset::efi_descriptor_kind, uefi.descriptor_version);
+    put(block, offset::efi_map, static_cast<std::uint32_t>(map));
+    put(block, offset::efi_map_high, static_cast<std::uint32_t>(map >> 32));
+    put(block, offset::efi_map_size, static_cast<std::uint32_t>(size));
+}
+
+// What is put behind L1's own command line.
+std::string_view added_words(const LoadRequest& request) {
+    return request.uefi.is_known() && !request.uefi_runtime ? efi_without_runtime : std::string_view{};
 }
 
 void write_text_screen(std::span<std::byte> boot_params) {
@@ -122,9 +138,12 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
     const std::uint64_t base = place.start;
 
     write_setup_header(boot_params, setup_header);
-    if (const auto written = write_e820(boot_params, request.memory, place); !written) {
-        return std::unexpected(written.error());
+    MemoryMap memory = request.memory;
+    if (!memory.add(place, MemoryKind::reserved)) {
+        return std::unexpected(BootError{"the memory map has too many ranges", MemoryMap::capacity});
     }
+    write_e820(boot_params, memory);
+    write_uefi(bytes, base, request.uefi, memory);
     if (request.has_text_screen) write_text_screen(boot_params);
     write_framebuffer(boot_params, request);
     if (request.modules.size() > 1) {
@@ -133,7 +152,9 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
         put(boot_params, offset::ramdisk_size, static_cast<std::uint32_t>(ramdisk.size()));
     }
     const std::string_view command_line = request.modules[0].command_line;
+    const std::string_view added = added_words(request);
     copy_bytes(bytes.data() + block::command_line, command_line.data(), command_line.size());
+    copy_bytes(bytes.data() + block::command_line + command_line.size(), added.data(), added.size());
     put(boot_params, offset::command_line, static_cast<std::uint32_t>(base + block::command_line));
     if (!request.rsdp.empty() && request.rsdp.size() <= block::rsdp_limit - block::rsdp) {
         copy_bytes(bytes.data() + block::rsdp, request.rsdp.data(), request.rsdp.size());
@@ -153,15 +174,21 @@ std::expected<L1Start, BootError> write_boot_block(const LoadRequest& request, c
                    .data_selector = data_selector};
 }
 
-std::expected<PhysicalRange, BootError> claim_boot_block(Placement& placement) {
-    if (auto low = placement.claim_highest(block::size, x86::page_size_4k, low_memory)) return low;
-    return placement.claim_highest(block::size, x86::page_size_4k, memory_below_4g);
+std::expected<PhysicalRange, BootError> claim_boot_block(const LoadRequest& request, Placement& placement) {
+    const std::uint64_t uefi_map = request.uefi.is_known() ? request.uefi.most_bytes(request.memory) : 0;
+    const std::uint64_t room = uefi_map == 0 ? 0 : uefi_map + 2 * std::uint64_t{request.uefi.descriptor_size};
+    constexpr std::uint64_t mask = x86::page_size_4k - 1;
+    const std::uint64_t size = (block::size + room + mask) & ~mask;
+    if (auto low = placement.claim_highest(size, x86::page_size_4k, low_memory)) return low;
+    return placement.claim_highest(size, x86::page_size_4k, memory_below_4g);
 }
 
 std::expected<void, BootError> check_command_line(const LoadRequest& request, std::uint32_t limit) {
-    if (request.modules[0].command_line.size() > limit) {
+    const auto left =
+        static_cast<std::uint32_t>(limit - std::min<std::uint64_t>(limit, added_words(request).size()));
+    if (request.modules[0].command_line.size() > left) {
         return std::unexpected(BootError{
-            "the command line of the Linux L1 is too long; it may have this many characters:", limit});
+            "the command line of the Linux L1 is too long; it may have this many characters:", left});
     }
     return {};
 }
@@ -182,7 +209,7 @@ std::expected<L1Start, BootError> load_bzimage(const LoadRequest& request, Place
     }
     const auto kernel = claim_bzimage(placement, *image);
     if (!kernel) return std::unexpected(kernel.error());
-    const auto place = claim_boot_block(placement);
+    const auto place = claim_boot_block(request, placement);
     if (!place) return std::unexpected(place.error());
     if (const auto moved = placement.evacuate(); !moved) return std::unexpected(moved.error());
 
@@ -209,7 +236,7 @@ std::expected<L1Start, BootError> load_vmlinux(const LoadRequest& request, Place
     }
     if (const auto claimed = claim_segments(placement, *image); !claimed)
         return std::unexpected(claimed.error());
-    const auto place = claim_boot_block(placement);
+    const auto place = claim_boot_block(request, placement);
     if (!place) return std::unexpected(place.error());
     if (const auto moved = placement.evacuate(); !moved) return std::unexpected(moved.error());
 

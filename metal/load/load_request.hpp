@@ -26,6 +26,8 @@ struct LoadRequest {
     Bytes rsdp;  // ACPI's root pointer; may be empty
     bool has_text_screen = false;
     bool from_uefi = false;
+    UefiMemory uefi{};          // none known: L1 is told of no UEFI
+    bool uefi_runtime = false;  // a Linux L1 may call runtime services
 };
 
 }  // namespace flatback::metal

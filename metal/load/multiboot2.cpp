@@ -99,9 +99,18 @@ Outcome parse_tag(TagType type, Bytes body, Multiboot2Information& information) 
             return {};
         }
         case TagType::efi_system_table_32:
+            information.from_uefi = true;
+            return {};
         case TagType::efi_system_table_64:
+            information.from_uefi = true;
+            information.uefi.system_table = read<std::uint64_t>(body, 0).value_or(0);
+            return {};
         case TagType::efi_memory_map:
             information.from_uefi = true;
+            if (body.size() < 8) return {};
+            information.uefi.descriptor_size = *read<std::uint32_t>(body, 0);
+            information.uefi.descriptor_version = *read<std::uint32_t>(body, 4);
+            information.uefi.map = body.subspan(8);
             return {};
         case TagType::acpi_old:
             if (information.rsdp.empty()) information.rsdp = body;

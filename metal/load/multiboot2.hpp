@@ -11,6 +11,7 @@
 #include "metal/ground/bytes.hpp"
 #include "metal/ground/inline_vector.hpp"
 #include "metal/ground/memory_map.hpp"
+#include "metal/load/uefi_memory.hpp"
 
 namespace flatback::metal {
 
@@ -37,6 +38,7 @@ struct Multiboot2Information {
     Bytes rsdp;         // a copy of ACPI's root pointer, the new form where both are given; empty if none
     bool has_text_screen = false;  // the screen is in EGA text mode
     bool from_uefi = false;        // the firmware is UEFI, whose boot services the loader has left
+    UefiMemory uefi{};
 };
 
 // The views of the result point into `bytes`, which start at the structure and hold at least its total size.

@@ -199,6 +199,61 @@ TEST(LinuxL1, ScreenAndAcpiRootAreHandedOn) {
     EXPECT_EQ(memory.get<std::uint8_t>(start->rsi + 0x00E), 25);
 }
 
+// Linux' efi_info, at 1C0H of boot_params.
+TEST(LinuxL1, UefisMapAndSystemTableAreHandedOn) {
+    constexpr std::uint32_t descriptor_size = 48;
+    constexpr std::uint64_t pages = TestMemory::size >> 12;
+    TestBytes map(descriptor_size);
+    map.put(0, std::uint32_t{7});
+    map.put(24, pages);
+    for (const bool runtime : {false, true}) {
+        TestMemory memory;
+        memory.fill(std::byte{0xEE});
+        memory.said().from_uefi = true;
+        memory.said().uefi_runtime = runtime;
+        memory.said().uefi = {.map = map.view(),
+                              .descriptor_size = descriptor_size,
+                              .descriptor_version = 1,
+                              .system_table = 0x1'7F9EE018};
+        memory.place_module(0x200000, make_bzimage().view(), "quiet");
+        const auto start = memory.load();
+        ASSERT_TRUE(start) << start.error().what;
+        const auto wide = [&](std::uint64_t at) { return memory.get<std::uint32_t>(start->rsi + at); };
+        EXPECT_EQ(wide(0x1C0), 0x34364C45U) << "EL64";
+        EXPECT_EQ(wide(0x1C4), 0x7F9EE018U);
+        EXPECT_EQ(wide(0x1D8), 1U);
+        EXPECT_EQ(wide(0x1C8), descriptor_size);
+        EXPECT_EQ(wide(0x1CC), 1U);
+        EXPECT_EQ(memory.text(wide(0x228)), runtime ? "quiet" : "quiet efi=noruntime");
+
+        // No page that L0 keeps, or that L1 finds filled, is free in it, and each page stands there once.
+        const std::uint64_t at = wide(0x1D0) | std::uint64_t{wide(0x1DC)} << 32;
+        std::uint64_t next = 0;
+        const auto kept = [&](std::uint64_t page) {
+            const bool block = page >= start->rsi && page < at + wide(0x1D4);
+            return block || page >= TestMemory::region.start ||
+                   (page >= TestMemory::low.end && page < TestMemory::high.start);
+        };
+        for (std::uint64_t i = at; i < at + wide(0x1D4); i += descriptor_size) {
+            const auto from = memory.get<std::uint64_t>(i + 8);
+            EXPECT_EQ(from, next);
+            next = from + (memory.get<std::uint64_t>(i + 24) << 12);
+            for (std::uint64_t page = from; page < next; page += 0x1000)
+                ASSERT_EQ(memory.get<std::uint32_t>(i), kept(page) ? 0U : 7U) << page;
+        }
+        EXPECT_EQ(next, TestMemory::size);
+    }
+}
+
+TEST(LinuxL1, WithoutUefiNothingIsToldOfIt) {
+    TestMemory memory;
+    memory.place_module(0x200000, make_bzimage().view(), "quiet");
+    const auto start = memory.load();
+    ASSERT_TRUE(start);
+    EXPECT_EQ(memory.get<std::uint32_t>(start->rsi + 0x1C0), 0U);
+    EXPECT_EQ(memory.text(memory.get<std::uint32_t>(start->rsi + 0x228)), "quiet");
+}
+
 // A framebuffer is all that UEFI has of a screen.
 TEST(LinuxL1, AFramebufferIsHandedOn) {
     TestBytes framebuffer;

@@ -213,7 +213,30 @@ TEST(Multiboot2, AnyTagOfUefisTellsThatItIsTheFirmware) {
         const auto parsed = parse_multiboot2(bytes.view());
         ASSERT_TRUE(parsed);
         EXPECT_TRUE(parsed->from_uefi) << type;
+        EXPECT_FALSE(parsed->uefi.is_known()) << type << " alone";
     }
+}
+
+TEST(Multiboot2, UefisSystemTableAndMapAreFound) {
+    Structure structure = usual();
+    TestBytes table;
+    table.append<std::uint64_t>(0x1'7F9EE018);
+    structure.tag(12, table);
+    TestBytes map;
+    map.append<std::uint32_t>(48);
+    map.append<std::uint32_t>(1);
+    map.append<std::uint64_t>(7);
+    for (int i = 0; i < 5; ++i) map.append<std::uint64_t>(0);
+    structure.tag(17, map);
+    const TestBytes bytes = structure.finish();
+    const auto parsed = parse_multiboot2(bytes.view());
+    ASSERT_TRUE(parsed);
+    EXPECT_TRUE(parsed->uefi.is_known());
+    EXPECT_EQ(parsed->uefi.system_table, 0x1'7F9EE018U);
+    EXPECT_EQ(parsed->uefi.descriptor_size, 48U);
+    EXPECT_EQ(parsed->uefi.descriptor_version, 1U);
+    EXPECT_EQ(parsed->uefi.map.size(), 48U);
+    EXPECT_EQ(parsed->uefi.map[0], std::byte{7});
 }
 
 }  // namespace
