@@ -127,9 +127,11 @@ Result<> make_hybrid_image(const HybridImage& image, const std::filesystem::path
                         fmt::format("GRUB for {} is not there: install grub-pc-bin and grub-efi-amd64-bin",
                                     platform));
     CommandLine command;
-    // The modules are those that both platforms have; each brings what it needs.
+    // The modules are those that both platforms have; each brings what it needs. All maps of partitions: from
+    // UEFI, GRUB looks for each, and tells the user of those that it does not find.
     const std::string modules =
-        "--install-modules=normal multiboot2 serial terminal test echo all_video part_gpt part_msdos fat "
+        "--install-modules=normal multiboot2 serial terminal test echo all_video part_acorn part_amiga "
+        "part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc fat "
         "iso9660 "
         "search configfile ls cat reboot halt";
     command.arguments = {"grub-mkrescue",
