@@ -113,8 +113,12 @@ PhysicalRange choose_region() {
     static_cast<void>(occupied.push_back(loaded_image()));
     for (const Module& module : state.multiboot.modules.items())
         static_cast<void>(occupied.push_back(module.range));
-    const auto region =
-        state.memory.find_highest(region_size, x86::page_size_2m, region_limits, occupied.items());
+    const auto find_in = [&](const MemoryMap& memory) {
+        return memory.find_highest(region_size, x86::page_size_2m, region_limits, occupied.items());
+    };
+    const auto clear = without_boot_services(state.multiboot.uefi, state.memory);
+    auto region = clear ? find_in(*clear) : std::nullopt;
+    if (!region) region = find_in(state.memory);
     if (!region) {
         refuse("there are no ", region_size >> 20,
                " MB of free memory below 4 GB for L0; give the machine more memory");

@@ -65,6 +65,24 @@ private:
     std::uint64_t size_ = 0;
 };
 
+struct Descriptor {
+    Bytes bytes;
+    std::uint32_t type;
+    PhysicalRange range;
+};
+
+template <typename Action>
+void for_each_descriptor(const UefiMemory& uefi, Action&& action) {
+    for (std::uint64_t at = 0; at + uefi.descriptor_size <= uefi.map.size(); at += uefi.descriptor_size) {
+        const Bytes bytes = uefi.map.subspan(at, uefi.descriptor_size);
+        const std::uint64_t start = *read<std::uint64_t>(bytes, offset::physical_start);
+        const std::uint64_t pages =
+            std::min(*read<std::uint64_t>(bytes, offset::number_of_pages), most_pages);
+        action(Descriptor{
+            bytes, *read<std::uint32_t>(bytes, offset::type), {start, start + pages * x86::page_size_4k}});
+    }
+}
+
 // The whole pages of it: a page that is in part another's is that one's.
 PhysicalRange whole_pages(PhysicalRange range) {
     constexpr std::uint64_t mask = x86::page_size_4k - 1;
@@ -86,29 +104,36 @@ std::uint64_t UefiMemory::most_bytes(const MemoryMap& memory) const {
 
 std::uint64_t tell_uefi_memory(const UefiMemory& uefi, const MemoryMap& memory, std::span<std::byte> to) {
     MapWriter writer{to, uefi.descriptor_size};
-    for (std::uint64_t at = 0; at + uefi.descriptor_size <= uefi.map.size(); at += uefi.descriptor_size) {
-        const Bytes descriptor = uefi.map.subspan(at, uefi.descriptor_size);
-        const std::uint32_t type = *read<std::uint32_t>(descriptor, offset::type);
-        const std::uint64_t start = *read<std::uint64_t>(descriptor, offset::physical_start);
-        const std::uint64_t pages =
-            std::min(*read<std::uint64_t>(descriptor, offset::number_of_pages), most_pages);
-        const PhysicalRange whole{start, start + pages * x86::page_size_4k};
+    for_each_descriptor(uefi, [&](const Descriptor& descriptor) {
+        const auto& [bytes, type, whole] = descriptor;
         if (!is_free(type)) {
-            writer.add(descriptor, whole, type);
-            continue;
+            writer.add(bytes, whole, type);
+            return;
         }
         std::uint64_t told = whole.start;
         for (const MemoryEntry& entry : memory.entries()) {
             const PhysicalRange usable = whole_pages(entry.range);
             if (entry.kind != MemoryKind::usable || !usable.overlaps(whole)) continue;
             const PhysicalRange shared{std::max(usable.start, whole.start), std::min(usable.end, whole.end)};
-            writer.add(descriptor, {told, shared.start}, static_cast<std::uint32_t>(Type::reserved));
-            writer.add(descriptor, shared, type);
+            writer.add(bytes, {told, shared.start}, static_cast<std::uint32_t>(Type::reserved));
+            writer.add(bytes, shared, type);
             told = shared.end;
         }
-        writer.add(descriptor, {told, whole.end}, static_cast<std::uint32_t>(Type::reserved));
-    }
+        writer.add(bytes, {told, whole.end}, static_cast<std::uint32_t>(Type::reserved));
+    });
     return writer.size();
+}
+
+std::optional<MemoryMap> without_boot_services(const UefiMemory& uefi, MemoryMap memory) {
+    if (!uefi.is_known()) return memory;
+    bool fits = true;
+    for_each_descriptor(uefi, [&](const Descriptor& descriptor) {
+        const auto type = static_cast<Type>(descriptor.type);
+        if (type != Type::boot_services_code && type != Type::boot_services_data) return;
+        fits = fits && memory.add(descriptor.range, MemoryKind::reserved);
+    });
+    if (!fits) return std::nullopt;
+    return memory;
 }
 
 }  // namespace flatback::metal

@@ -3,10 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <expected>
+#include <optional>
 #include <span>
 
-#include "metal/ground/boot_error.hpp"
 #include "metal/ground/bytes.hpp"
 #include "metal/ground/memory_map.hpp"
 
@@ -29,5 +28,9 @@ struct UefiMemory {
 // E820. The bytes written; `to` holds most_bytes(memory).
 [[nodiscard]] std::uint64_t tell_uefi_memory(const UefiMemory& uefi, const MemoryMap& memory,
                                              std::span<std::byte> to);
+
+// `memory` without what boot services have left behind: tables of the firmware's that a system reads at its
+// start may stand there. Nothing where there is no more room in the map.
+[[nodiscard]] std::optional<MemoryMap> without_boot_services(const UefiMemory& uefi, MemoryMap memory);
 
 }  // namespace flatback::metal

@@ -111,6 +111,25 @@ TEST(UefiMemory, NumbersWithoutSenseDoNoHarm) {
     static_cast<void>(told(std::vector<Descriptor>(20, {7, 0, 0x400}), memory));
 }
 
+TEST(UefiMemory, WhatBootServicesHaveLeftCanBeKeptOffFrom) {
+    const MemoryMap memory = usable({{0x100000, 0x400000}});
+    const TestBytes map =
+        map_of({{7, 0x100000, 0x100}, {4, 0x200000, 0x10}, {3, 0x280000, 1}, {2, 0x300000, 0x100}});
+    const auto clear = without_boot_services(uefi_of(map), memory);
+    ASSERT_TRUE(clear);
+    EXPECT_FALSE(clear->is_usable({0x200000, 0x201000}));
+    EXPECT_FALSE(clear->is_usable({0x280000, 0x281000}));
+    EXPECT_TRUE(clear->is_usable({0x100000, 0x200000}));
+    EXPECT_TRUE(clear->is_usable({0x281000, 0x400000}));
+    // Not from UEFI.
+    EXPECT_TRUE(without_boot_services({}, memory)->is_usable({0x100000, 0x400000}));
+    // More ranges than a map holds.
+    std::vector<Descriptor> many;
+    for (std::uint64_t i = 0; i < 2 * MemoryMap::capacity; ++i) many.push_back({4, 0x100000 + i * 0x2000, 1});
+    const TestBytes full = map_of(many);
+    EXPECT_FALSE(without_boot_services(uefi_of(full), memory));
+}
+
 TEST(UefiMemory, IsKnownOnlyWhole) {
     const TestBytes map = map_of({{7, 0, 0xA0}});
     EXPECT_TRUE(uefi_of(map).is_known());
