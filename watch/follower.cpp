@@ -54,9 +54,13 @@ void Follower::take(const TraceLine& line) {
     }
 }
 
-void Follower::end_window() {
+WindowCounts Follower::end_window() {
     settle();
     count_until_here();
+    WindowCounts window{.ticks = counting_ ? tick_ - counting_since_ : 0};
+    for (std::size_t level = 0; level < window.levels.size(); ++level)
+        window.levels[level] = counts_.levels[level] - counted_at_its_begin_[level];
+    counted_at_its_begin_ = counts_.levels;
     tlbs_.reset();
     counted_until_ = {};
     known_ = modelled_ = in_guest_ = counting_ = entering_ = false;
@@ -64,8 +68,9 @@ void Follower::end_window() {
     exit_ = {};
     pending_ = {};
     ept_way_ = {};
-    l2_entries_of_window_ = 0;
+    l2_entries_of_window_ = instructions_of_window_ = 0;
     pcids_.clear();
+    return window;
 }
 
 const Counts& Follower::counts() {
@@ -77,8 +82,11 @@ const Counts& Follower::counts() {
 
 void Follower::take_instruction(const TracedInstruction& instruction) {
     settle();
-    tlbs_.set_tick(instruction.tick);
+    tick_ = instruction.tick;
+    tlbs_.set_tick(tick_);
     ++instruction_number_;
+    ++instructions_of_window_;
+    if (!counting_ && options_.warming_instructions != 0) begin_counting_when_warm();
     ++counts_.instructions;
     if (counting_) ++counts_.of(level_).instructions;
     if (usable() && instruction.in_64_bit_mode) {
@@ -239,7 +247,11 @@ void Follower::take_vmcs(const TracedAccess& access) {
 void Follower::take_structure(const TracedAccess& access) {
     if (access.length != 8) return;
     const std::uint64_t entry = access.value[0];
-    tlbs_.saw_structure(access.physical, entry);
+    if (access.target == Target::page_structure && access.level == 4) {
+        tlbs_.saw_root_entry(context_.vpid, access.physical, entry);
+    } else {
+        tlbs_.saw_structure(access.physical, entry);
+    }
     const std::uint64_t index = access.physical >> 3 & 0x1FF;
     if (access.target == Target::ept_structure) {
         if (access.level == 4) ept_way_ = {};
@@ -289,11 +301,8 @@ void Follower::enter() {
     if (vmcs_.vpid == 0) tlbs_.invalidate(invalidation::vm_transition_without_vpid());
     use_guest();
     set_level(l1 ? Level::l1 : Level::l2);
-    if (!l1 && ++l2_entries_of_window_ > options_.warming_l2_entries && !counting_) {
-        counting_ = true;
-        ++counts_.windows;
-        counted_until_ = tlbs_.counters();
-    }
+    if (!l1) ++l2_entries_of_window_;
+    if (!counting_) begin_counting_when_warm();
     if (counting_) ++counts_.of(level_).entries;
 }
 
@@ -354,7 +363,10 @@ void Follower::use_root(std::uint64_t cr3) {
     context_.pml4 = cr3 & root_mask;
     const std::uint64_t cr4 = in_guest_ ? vmcs_.guest_cr4 : vmcs_.host_cr4;
     if ((cr4 & cr4_pcid) != 0) context_.pcid = pcid_of(context_.pml4);
-    if (flush_awaited_) tlbs_.invalidate(invalidation::mov_cr3(context_.vpid, context_.pcid));
+    if (flush_awaited_) {
+        tlbs_.invalidate(invalidation::mov_cr3(context_.vpid, context_.pcid));
+        count_flush();
+    }
     root_awaited_ = flush_awaited_ = false;
 }
 
@@ -374,6 +386,7 @@ void Follower::finish_operation() {
             break;
         case Operation::mov_to_cr4:
             tlbs_.invalidate(everything);
+            count_flush();
             break;
         case Operation::mov_to_cr3: {
             if (counting_) ++counts_.of(level_).mov_to_cr3;
@@ -383,7 +396,10 @@ void Follower::finish_operation() {
                 tlbs_.invalidate({}, invalidation::invpcid_all_contexts_retaining_globals(vpid));
             root_awaited_ = true;
             flush_awaited_ = pcids && !pending.keeps_translations;
-            if (!pcids) tlbs_.invalidate(invalidation::mov_cr3(vpid, 0));
+            if (!pcids) {
+                tlbs_.invalidate(invalidation::mov_cr3(vpid, 0));
+                count_flush();
+            }
             break;
         }
         case Operation::invlpg: {
@@ -399,6 +415,7 @@ void Follower::finish_operation() {
                 tlbs_.invalidate(invalidation::invvpid_address(vpid, pending.descriptor_high));
             } else {
                 tlbs_.invalidate(everything);
+                count_flush();
             }
             break;
         }
@@ -423,6 +440,21 @@ void Follower::finish_operation() {
                                                                machine::ep4ta_of(pending.descriptor_low)));
             break;
     }
+}
+
+void Follower::begin_counting_when_warm() {
+    const bool warm = options_.warming_instructions != 0
+                          ? instructions_of_window_ >= options_.warming_instructions
+                          : l2_entries_of_window_ > options_.warming_l2_entries;
+    if (!known_ || !warm) return;
+    counting_ = true;
+    counting_since_ = tick_;
+    ++counts_.windows;
+    counted_until_ = tlbs_.counters();
+}
+
+void Follower::count_flush() {
+    if (counting_) ++counts_.of(level_).flushes;
 }
 
 void Follower::set_level(Level level) {

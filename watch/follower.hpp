@@ -20,7 +20,19 @@ struct LevelCounts {
     std::uint64_t instructions = 0;
     std::uint64_t entries = 0;  // by VM entry; of L0: VM exits
     std::uint64_t mov_to_cr3 = 0;
+    std::uint64_t flushes = 0;  // by its own MOVs to CR3 and CR4 and its INVPCIDs: of all, or of a PCID
     machine::TlbCounters tlb{};
+
+    friend LevelCounts operator-(const LevelCounts& a, const LevelCounts& b) {
+        return {a.instructions - b.instructions, a.entries - b.entries, a.mov_to_cr3 - b.mov_to_cr3,
+                a.flushes - b.flushes, a.tlb - b.tlb};
+    }
+};
+
+/// What was counted of one window, behind its warming up.
+struct WindowCounts {
+    std::array<LevelCounts, 3> levels{};
+    std::uint64_t ticks = 0;
 };
 
 struct Counts {
@@ -50,13 +62,15 @@ public:
         std::optional<std::uint64_t> vmcs01{};
         /// Of each window, so many L2 entries are for warming up: misses are counted behind them.
         std::uint64_t warming_l2_entries = 2;
+        /// Not 0: so many instructions are, in their place.
+        std::uint64_t warming_instructions = 0;
     };
 
     explicit Follower(const Options& options);
 
     void take(const TraceLine& line);
     /// What comes next is of another window: nothing that was known holds.
-    void end_window();
+    WindowCounts end_window();
 
     [[nodiscard]] const Counts& counts();
     [[nodiscard]] const TaggedTlbs& tlbs() const { return tlbs_; }
@@ -117,7 +131,9 @@ private:
     void use_host();
     void use_root(std::uint64_t cr3);
     void set_level(Level level);
+    void begin_counting_when_warm();
     void count_until_here();
+    void count_flush();
     [[nodiscard]] std::uint16_t pcid_of(std::uint64_t root);
     [[nodiscard]] bool usable() const { return known_ && modelled_; }
 
@@ -130,6 +146,10 @@ private:
     bool in_guest_ = false;
     bool counting_ = false;
     std::uint64_t l2_entries_of_window_ = 0;
+    std::uint64_t instructions_of_window_ = 0;
+    std::uint64_t tick_ = 0;
+    std::uint64_t counting_since_ = 0;                   // the tick
+    std::array<LevelCounts, 3> counted_at_its_begin_{};  // of the window
     Level level_ = Level::l0;
     machine::TranslationContext context_{};
     VmcsView vmcs_{};

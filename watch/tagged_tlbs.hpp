@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -36,6 +37,8 @@ public:
 
     /// A walk has read this entry.
     void saw_structure(std::uint64_t address, std::uint64_t entry);
+    /// A walk has read this entry, of the root in use under `vpid`.
+    void saw_root_entry(std::uint16_t vpid, std::uint64_t address, std::uint64_t entry);
     void saw_store(std::uint64_t physical, unsigned length, const std::array<std::uint64_t, 8>& value);
 
     /// An access of `kind` went to `physical`.
@@ -61,12 +64,19 @@ public:
     }
 
 private:
+    void complete_root(const machine::TranslationContext& context, std::uint64_t linear,
+                       std::uint64_t physical);
     void judge(std::uint64_t linear, std::uint64_t physical, bool refused, const machine::Outcome& outcome);
 
     const machine::TlbGeometry* geometry_;
     machine::PhysicalMemory memory_;
     std::unordered_set<std::uint64_t> structure_pages_;
     std::uint64_t last_structure_page_ = ~std::uint64_t{0};
+    // The last entry seen at each place of a root, by VPID and place, and which places of which roots are
+    // known.
+    std::unordered_map<std::uint32_t, std::uint64_t> root_entries_;
+    std::unordered_set<std::uint64_t> known_root_entries_;
+    machine::PageWalk walk_{};
     machine::RetentiveTlb retentive_;
     machine::GeometricTlb geometric_;
     std::uint64_t tick_ = 0;

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "guests/lat_ctx/mark.hpp"
 #include "guests/lat_ctx/measure.hpp"
 #include "guests/lat_ctx/options.hpp"
 #include "guests/lat_ctx/report.hpp"
@@ -114,10 +115,12 @@ int run(const Options& options) {
         if (!result) {
             return fail_with(options, column_name(column) + ": " + result.error(), 1);
         }
+        mark_part();
         write_all(STDOUT_FILENO, table ? table_row(column, *result, ticks_per_microsecond)
                                        : column_records(options.records, column, *result));
         ::tcdrain(STDOUT_FILENO);  // a terminal's interrupts must not fall into the next column
     }
+    mark_part();
     return 0;
 }
 

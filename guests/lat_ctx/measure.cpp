@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "guests/lat_ctx/mark.hpp"
 #include "guests/lat_ctx/ring.hpp"
 
 namespace flatback::guests {
@@ -12,12 +13,6 @@ namespace {
 
 constexpr std::uint64_t switches_a_batch = 8;
 constexpr std::uint64_t warm_up_rounds = 4;
-
-/// Where the emulator's debugger is told to stop, and its trace is wanted from (docs/watch.md). A processor,
-/// and an emulator that was told nothing, do nothing.
-void mark_begin() {
-    asm volatile("xchg %%bx, %%bx" : : : "memory");
-}
 
 /// Times batches of rounds of a Ring or a SingleProcess, which has been warmed up.
 template <typename Rounds>
@@ -53,6 +48,7 @@ template <typename Rounds>
     if (auto warm = warm_up(*single); !warm) {
         return std::unexpected(warm.error());
     }
+    mark_part();
     auto ticks = time_batches(*single, batches);
     if (!ticks) {
         return std::unexpected(ticks.error());
@@ -84,6 +80,7 @@ Expected<ColumnResult> measure_column(const Column& column, std::uint64_t switch
     if (!overhead) {
         return std::unexpected(overhead.error());
     }
+    mark_part();
     auto ring = Ring::create(column);
     if (!ring) {
         return std::unexpected(ring.error());
@@ -96,7 +93,7 @@ Expected<ColumnResult> measure_column(const Column& column, std::uint64_t switch
             return std::unexpected(begun.error());
         }
     }
-    mark_begin();
+    mark_part();
     auto ticks = time_batches(*ring, batches);
     if (!ticks) {
         return std::unexpected(ticks.error());

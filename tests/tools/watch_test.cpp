@@ -20,30 +20,67 @@ constexpr std::string_view instruction =
 TEST(WindowWatcher, AWindowIsFromAMarkToItsTime) {
     WindowWatcher watcher{{.instructions = 5000, .windows = 2, .geometry = skylake()}};
     watcher.know_vmcs01(0x1000);
-    EXPECT_EQ(watcher.hear("Next at t=0\n"), "");
+    EXPECT_EQ(watcher.hear("Next at t=0\n"), "");  // before anything
     EXPECT_EQ(watcher.hear("(0) Magic break"), "");
-    EXPECT_EQ(watcher.hear("point\nNext at t=7\n"), "trace on\ntrace-mem on\nsb 5000\nc\n");
+    EXPECT_EQ(watcher.hear("point\nNext at t=7\n"), "trace on\ntrace-mem on\ns 5000\n");
     EXPECT_EQ(watcher.hear(instruction), "");
-    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\n"), "c\n");  // another mark within the window
-    EXPECT_EQ(watcher.hear("(0) Caught time breakpoint\n"), "trace off\ntrace-mem off\nc\n");
+    // Another mark within the window: on for what is left of it.
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=1007\n"), "s 4000\n");
+    EXPECT_EQ(watcher.hear("Next at t=5007\n"), "trace off\ntrace-mem off\nc\n");
     EXPECT_EQ(watcher.hear(instruction), "");  // not of a window
-    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\n"), "trace on\ntrace-mem on\nsb 5000\nc\n");
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=6000\n"), "trace on\ntrace-mem on\ns 5000\n");
     EXPECT_EQ(watcher.hear(instruction), "");
-    EXPECT_EQ(watcher.hear("(0) Caught time breakpoint\n"), "trace off\ntrace-mem off\nc\n");
-    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\n"), "c\n");  // there were two windows
+    EXPECT_EQ(watcher.hear("Next at t=11000\n"), "trace off\ntrace-mem off\nc\n");
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=12000\n"), "c\n");  // there were two windows
     EXPECT_EQ(watcher.counts().instructions, 2U);
 }
 
+// 100 ticks of a window.
+watch::WindowCounts window(std::uint64_t l2_entries, std::uint64_t l2_misses, std::uint64_t l0_misses,
+                           std::uint64_t l1_misses, std::uint64_t l1_references) {
+    watch::WindowCounts counts{.ticks = 100};
+    counts.levels[0].tlb.misses = l0_misses;
+    counts.levels[1].tlb.misses = l1_misses;
+    counts.levels[1].tlb.walk_references = l1_references;
+    counts.levels[2].entries = l2_entries;
+    counts.levels[2].tlb.misses = l2_misses;
+    return counts;
+}
+
+TEST(PhaseEstimate, AWindowStandsForItsPart) {
+    watch::PhaseEstimate phase;
+    phase.add(window(1, 90, 0, 0, 0), 1000);  // 10 entries, 900 misses
+    phase.add(window(9, 3, 1, 1, 2), 1000);   // 90 entries, 50 misses
+    EXPECT_DOUBLE_EQ(*misses_per_l2_entry(phase, watch::Level::l2), 9.3);
+    EXPECT_DOUBLE_EQ(*misses_per_l2_entry(phase), 9.5);
+    EXPECT_DOUBLE_EQ(*walk_references_per_l2_entry(phase), 0.2);
+    EXPECT_EQ(phase.ticks(), 2000U);
+    phase.add({}, 5000);  // nothing was counted: it stands for nothing
+    EXPECT_DOUBLE_EQ(*misses_per_l2_entry(phase), 9.5);
+    EXPECT_EQ(phase.ticks(), 2000U);
+    EXPECT_EQ(phase.empty_windows(), 1U);
+}
+
+TEST(WindowWatcher, AMarkEndsAPartAndItsWindow) {
+    WindowWatcher watcher{{.instructions = 5000, .windows = 2, .warming = 10, .geometry = skylake()}};
+    watcher.know_vmcs01(0x1000);
+    const std::string begin = "trace on\ntrace-mem on\ns 5000\n";
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=100\n"), begin);
+    EXPECT_EQ(watcher.hear("Next at t=5100\n"), "trace off\ntrace-mem off\nc\n");
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=9000\n"), begin);
+    // Within the second window; there is no third.
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=9500\n"), "trace off\ntrace-mem off\nc\n");
+    EXPECT_EQ(watcher.phase().empty_windows(), 2U);
+}
+
 TEST(WatchReport, MissesAreOfAnEntryOfL2) {
-    WatchedMode mode{"mapped", {}, {"a line"}, {}};
+    WatchedMode mode{"mapped", {}, {}, {"a line"}, {}};
     mode.counts.stale = 1;
     mode.counts.windows = 2;
     mode.counts.instructions = 1000;
     mode.counts.of(watch::Level::l2).entries = 4;
-    mode.counts.of(watch::Level::l2).tlb.misses = 6;
-    mode.counts.of(watch::Level::l1).tlb.misses = 2;
-    mode.counts.of(watch::Level::l1).tlb.walk_references = 10;
-    const std::vector modes{mode, WatchedMode{"off", {}, {}, {}}};
+    mode.phase.add(window(4, 6, 0, 2, 10));
+    const std::vector modes{mode, WatchedMode{"off", {}, {}, {}, {}}};
     const auto json = nlohmann::json::parse(watch_json(modes));
     const auto& mapped = json["modes"]["mapped"];
     EXPECT_EQ(mapped["stale"], 1);

@@ -98,7 +98,7 @@ protected:
 
     /// The walk for `page` by the guest's tables and EPT, which maps it to `target`.
     void walk(unsigned long long target, unsigned long long flags = 0x23,
-              unsigned long long root = guest_tables) {
+              unsigned long long root = guest_tables, unsigned long long linear = page) {
         const unsigned long long tables = root;
         const auto ept = [](unsigned long long guest_physical, unsigned level) {
             return ept_tables + (4 - level) * 0x1000ULL + 8 * (guest_physical >> (3 + 9 * level) & 0x1FF);
@@ -115,7 +115,7 @@ protected:
         for (unsigned level = 4; level != 0; --level) {
             const unsigned long long table = tables + (4 - level) * 0x1000ULL;
             ept_walk(table, table);
-            entry_of(names[4 - level], table + 8 * (page >> (3 + 9 * level) & 0x1FF),
+            entry_of(names[4 - level], table + 8 * (linear >> (3 + 9 * level) & 0x1FF),
                      level == 1 ? page + flags : table + 0x1023);
         }
         ept_walk(page + (flags & ~0xFFFULL), target);
@@ -354,6 +354,23 @@ TEST_F(Trace, ARightThatWasTakenAndNotInvalidatedIsSeen) {
     EXPECT_TRUE(follower_.tlbs().stale_accesses().front().refused);
 }
 
+// A new root, of which no walk shows the half that all processes share: what is cached of it is global.
+TEST_F(Trace, WhatRootsShareIsKnownOfTheNewOne) {
+    constexpr unsigned long long kernel = 0xFFFF'8000'0040'0000;
+    constexpr unsigned long long other_root = guest_tables + 0x10000;
+    constexpr unsigned long long global = 0x123;
+    enter({.cr4 = 0x20A0});
+    walk(frame, global, guest_tables, kernel);
+    access("RD", kernel, frame);
+    instruction("mov cr3, rdi", frame + 8, kernel + 8);
+    l2_reads(frame, 0x23, other_root);
+    for (int times = 0; times < 3; ++times) access("RD", kernel + 16, frame + 16);
+    EXPECT_EQ(stale(), 0U);
+    // Where the last root's entry does not lead to where the access went, nothing is taken from it.
+    access("RD", kernel + 16, other_frame + 16);
+    EXPECT_EQ(follower_.counts().unexplained + follower_.counts().stale, 1U);
+}
+
 TEST_F(Trace, AWindowKnowsNothingOfTheLastOne) {
     enter({});
     l2_reads(frame);
@@ -364,6 +381,47 @@ TEST_F(Trace, AWindowKnowsNothingOfTheLastOne) {
     exit();
     EXPECT_EQ(stale(), 0U);
     EXPECT_EQ(counts().windows, 2U);
+}
+
+TEST_F(Trace, AWindowsOwnCountsAreWhatItAdded) {
+    for (const unsigned entries : {5U, 4U}) {
+        for (unsigned entry = 0; entry < entries; ++entry) {
+            enter({});
+            l2_reads(frame);
+            exit();
+        }
+        const WindowCounts window = follower_.end_window();
+        EXPECT_EQ(window.levels[2].entries, entries);
+        EXPECT_NE(window.ticks, 0U);
+        EXPECT_LT(window.ticks, tick_);
+    }
+    EXPECT_EQ(counts().of(Level::l2).entries, 9U);
+}
+
+// Warm by instructions: the count begins in the midst of what runs, and before it nothing is counted.
+TEST(Warming, ByInstructions) {
+    std::ifstream file(std::string{FLATBACK_SOURCE_DIRECTORY} + "/tests/watch/data/l1_and_l2.txt");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    for (const unsigned warming : {1U, 50U, 60U}) {
+        TraceReader reader;
+        Follower follower{{.geometry = flatback::machine::find_geometry("skylake-x"),
+                           .vmcs01 = 0x3df1b000,
+                           .warming_instructions = warming}};
+        reader.append(text, [&](const TraceLine& line) { follower.take(line); });
+        const WindowCounts window = follower.end_window();
+        std::uint64_t counted = 0;
+        for (const LevelCounts& level : window.levels) counted += level.instructions;
+        if (warming == 60) {
+            EXPECT_EQ(counted, 0U) << "there are 52";
+            EXPECT_EQ(window.ticks, 0U);
+        } else if (warming == 50) {
+            EXPECT_EQ(counted, 3U) << "the 50th and two more";
+            EXPECT_EQ(window.levels[2].entries, 0U);
+        } else {
+            EXPECT_GT(counted, 3U);
+            EXPECT_EQ(window.levels[2].entries, 1U);
+        }
+    }
 }
 
 // Recorded: L0 enters L1, L1's VMRESUME exits, L0 enters L2, which executes VMCALL.

@@ -54,7 +54,7 @@ Result<> watch_turns(TestReport& report) {
     for (const WatchedMode& mode : runs.modes) {
         const Bounds& bound = *std::ranges::find(bounds, mode.mode, &Bounds::mode);
         std::string wrong = faults(runs, mode);
-        const auto misses = misses_per_l2_entry(mode.counts);
+        const auto misses = misses_per_l2_entry(mode.phase);
         if (!misses || *misses < bound.least || *misses > bound.most)
             wrong += fmt::format("{:.2f} misses a L2 entry, not {} to {}\n", misses.value_or(-1), bound.least,
                                  bound.most);

@@ -195,6 +195,7 @@ struct WatchArguments {
     std::string file;
     std::string l0;
     std::string vmcs01;
+    std::string keep;
     std::string json;
     unsigned limit = 0;
 };
@@ -218,7 +219,7 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->excludes(file);
     command
         .add_option("--window", options.request.window,
-                    "instructions of each window (default 6000000; bare 100000; probes 1000000)")
+                    "instructions of each window (default 1400000; bare 100000; probes 1000000)")
         ->type_name("N")
         ->check(CLI::Range(std::uint64_t{1000}, most_number))
         ->excludes(file);
@@ -226,6 +227,13 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
     command.add_option("--l0", arguments.l0, "another L0 than the one that was built")
         ->type_name("FILE")
+        ->excludes(file);
+    command
+        .add_option("--keep", arguments.keep,
+                    "keep the emulator's trace there, a file a window: MODE.1.txt, MODE.2.txt, ... (some 100 "
+                    "bytes an instruction)")
+        ->type_name("DIRECTORY")
+        ->check(CLI::ExistingDirectory)
         ->excludes(file);
     command
         .add_option(
@@ -249,6 +257,7 @@ Result<Command> watch_command_line(const WatchArguments& arguments) {
     WatchRequest& request = options.request;
     if (!arguments.file.empty()) options.file = arguments.file;
     if (!arguments.l0.empty()) request.l0 = arguments.l0;
+    if (!arguments.keep.empty()) request.keep = arguments.keep;
     if (!arguments.json.empty()) options.json_file = arguments.json;
     if (arguments.limit != 0) request.limit = std::chrono::seconds{arguments.limit};
     if (!arguments.vmcs01.empty()) {

@@ -39,7 +39,9 @@ Result<WatchedRuns> watch_file(const WatchOptions& options) {
                     fmt::format("{} has no instruction of the emulator's trace", options.file->string()));
     fmt::print(text_stream(options.json_file), "{} lines, {:.2f} million a second\n", reader.lines(),
                static_cast<double>(reader.lines()) / seconds / 1e6);
-    return WatchedRuns{{watched("file", follower.counts(), follower.tlbs())}, {}};
+    watch::PhaseEstimate phase;
+    phase.add(follower.end_window());
+    return WatchedRuns{{watched("file", follower.counts(), phase, follower.tlbs())}, {}};
 }
 
 }  // namespace

@@ -9,13 +9,14 @@ namespace {
 
 using watch::Counts;
 using watch::Level;
+using watch::PhaseEstimate;
 
 constexpr std::array<Level, 3> levels{Level::l0, Level::l1, Level::l2};
 
-std::optional<double> per_l2_entry(const Counts& counts, std::uint64_t count) {
-    const std::uint64_t entries = counts.of(Level::l2).entries;
+std::optional<double> per_l2_entry(const PhaseEstimate& phase, double count) {
+    const double entries = phase.of(Level::l2).entries;
     if (entries == 0) return std::nullopt;
-    return static_cast<double>(count) / static_cast<double>(entries);
+    return count / entries;
 }
 
 std::string number(std::optional<double> value) {
@@ -26,9 +27,15 @@ nlohmann::ordered_json json_number(std::optional<double> value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
 }
 
-std::uint64_t sum(const Counts& counts, std::uint64_t machine::TlbCounters::*member) {
+double sum(const PhaseEstimate& phase, double PhaseEstimate::OfLevel::*member) {
+    double total = 0;
+    for (const Level level : levels) total += phase.of(level).*member;
+    return total;
+}
+
+std::uint64_t misses_in_windows(const Counts& counts) {
     std::uint64_t total = 0;
-    for (const Level level : levels) total += counts.of(level).tlb.*member;
+    for (const Level level : levels) total += counts.of(level).tlb.misses;
     return total;
 }
 
@@ -41,16 +48,16 @@ std::string describe(const watch::StaleAccess& access) {
                        where, machine::describe(access.other), access.other_made_at);
 }
 
-std::optional<double> misses_per_l2_entry(const Counts& counts, Level level) {
-    return per_l2_entry(counts, counts.of(level).tlb.misses);
+std::optional<double> misses_per_l2_entry(const PhaseEstimate& phase, Level level) {
+    return per_l2_entry(phase, phase.of(level).misses);
 }
 
-std::optional<double> misses_per_l2_entry(const Counts& counts) {
-    return per_l2_entry(counts, sum(counts, &machine::TlbCounters::misses));
+std::optional<double> misses_per_l2_entry(const PhaseEstimate& phase) {
+    return per_l2_entry(phase, sum(phase, &PhaseEstimate::OfLevel::misses));
 }
 
-std::optional<double> walk_references_per_l2_entry(const Counts& counts) {
-    return per_l2_entry(counts, sum(counts, &machine::TlbCounters::walk_references));
+std::optional<double> walk_references_per_l2_entry(const PhaseEstimate& phase) {
+    return per_l2_entry(phase, sum(phase, &PhaseEstimate::OfLevel::walk_references));
 }
 
 std::string watch_table(std::span<const WatchedMode> modes) {
@@ -65,18 +72,27 @@ std::string watch_table(std::span<const WatchedMode> modes) {
         text += fmt::format(
             "{:<7}{:>7}{:>9}{:>15}{:>12}{:>9}{:>8}{:>8}{:>8}{:>12}{:>12}{:>9}\n", mode.mode, counts.stale,
             counts.windows, counts.instructions, counts.of(Level::l2).entries,
-            number(misses_per_l2_entry(counts)), number(misses_per_l2_entry(counts, Level::l0)),
-            number(misses_per_l2_entry(counts, Level::l1)), number(misses_per_l2_entry(counts, Level::l2)),
-            number(walk_references_per_l2_entry(counts)), switches,
-            switches == 0
-                ? "-"
-                : fmt::format("{:.2f}", static_cast<double>(sum(counts, &machine::TlbCounters::misses)) /
-                                            static_cast<double>(switches)));
+            number(misses_per_l2_entry(mode.phase)), number(misses_per_l2_entry(mode.phase, Level::l0)),
+            number(misses_per_l2_entry(mode.phase, Level::l1)),
+            number(misses_per_l2_entry(mode.phase, Level::l2)),
+            number(walk_references_per_l2_entry(mode.phase)), switches,
+            switches == 0 ? "-"
+                          : fmt::format("{:.2f}", static_cast<double>(misses_in_windows(counts)) /
+                                                      static_cast<double>(switches)));
     }
     for (const WatchedMode& mode : modes) {
         const Counts& counts = mode.counts;
-        text += fmt::format("{}: hardware INVVPID {}, INVEPT {}; INVLPG {}, INVPCID {}\n", mode.mode,
-                            counts.invvpid, counts.invept, counts.invlpg, counts.invpcid);
+        text += fmt::format(
+            "{}: hardware INVVPID {}, INVEPT {}; INVLPG {}, INVPCID {}; by their own MOVs to CR3 and CR4 L1 "
+            "flushed {}, L2 {} times\n",
+            mode.mode, counts.invvpid, counts.invept, counts.invlpg, counts.invpcid,
+            counts.of(Level::l1).flushes, counts.of(Level::l2).flushes);
+        text += fmt::format(
+            "{}: the windows stand for {:.1f} million ticks with {:.0f} L2 entries{}\n", mode.mode,
+            static_cast<double>(mode.phase.ticks()) / 1e6, mode.phase.of(Level::l2).entries,
+            mode.phase.empty_windows() == 0
+                ? ""
+                : fmt::format("; {} ended before anything was counted", mode.phase.empty_windows()));
         for (const std::string& line : mode.stale) text += fmt::format("{}: stale: {}\n", mode.mode, line);
         if (counts.unexplained != 0)
             text += fmt::format(
@@ -99,11 +115,13 @@ std::string watch_json(std::span<const WatchedMode> modes) {
         object["instructions"] = counts.instructions;
         object["l2_entries"] = counts.of(Level::l2).entries;
         object["l2_context_switches"] = counts.of(Level::l2).mov_to_cr3;
+        object["phase"]["ticks"] = mode.phase.ticks();
+        object["phase"]["l2_entries"] = mode.phase.of(Level::l2).entries;
         for (const Level level : levels) {
             object["misses_per_l2_entry"][std::string{watch::level_names[static_cast<std::size_t>(level)]}] =
-                json_number(misses_per_l2_entry(counts, level));
+                json_number(misses_per_l2_entry(mode.phase, level));
         }
-        object["walk_references_per_l2_entry"] = json_number(walk_references_per_l2_entry(counts));
+        object["walk_references_per_l2_entry"] = json_number(walk_references_per_l2_entry(mode.phase));
         object["stale_accesses"] = mode.stale;
     }
     return json.dump(1) + "\n";

@@ -14,21 +14,24 @@
 namespace flatback::tools {
 namespace {
 
-// A window of Linux holds some ticks of its timers, which are 4 million instructions apart at each level.
-constexpr std::uint64_t linux_window = 6'000'000;
+// Of a window of Linux, what the longest column needs for a round: sixteen processes, each with its 64 KB.
+constexpr std::uint64_t linux_warming = 400'000;
+constexpr std::uint64_t linux_window = 1'400'000;
 constexpr std::uint64_t bare_window = 100'000;
 // Of each of the three parts the first probes: their reports on the serial line take most of it.
 constexpr std::uint64_t probes_window = 1'000'000;
 constexpr std::uint64_t parts_of_probes = 3;
 
-constexpr std::uint64_t lat_ctx_columns_watched = 7;
+// Each column has four parts: timing one process, making the ring, timing the ring, writing its figures.
+constexpr std::uint64_t parts_of_lat_ctx = 7 * 4;
 
 WindowPlan plan_of(const WatchRequest& request) {
     WindowPlan plan{.instructions = request.window, .windows = 1, .geometry = request.geometry};
     std::uint64_t usual = bare_window;
     if (request.guest == WatchedGuest::linux_stack) {
         usual = linux_window;
-        plan.windows = lat_ctx_columns_watched;
+        plan.windows = parts_of_lat_ctx;
+        plan.warming = linux_warming;
     } else if (request.guest == WatchedGuest::probes) {
         usual = probes_window;
         plan.windows = parts_of_probes;
@@ -42,8 +45,8 @@ QueuedRun run_of(const WatchRequest& request, const std::string& mode,
     const std::string words = fmt::format("nested-vpid={} log=quiet", mode == "ept0" ? "mapped" : mode);
     QueuedRun run;
     if (guest) {
-        // As `flatback run` boots it, but for L1's payloads, and with more switches in each column.
-        run = linux_l2_run(mode, words, *guest, request.limit, "watch", {"switches=3001"},
+        // As `flatback run` boots it, but for L1's payloads.
+        run = linux_l2_run(mode, words, *guest, request.limit, "watch", {},
                            mode == "ept0" ? "payloads=off flatback.ept=0" : "payloads=off");
     } else {
         run = bare_run(mode, words.c_str(),
@@ -62,8 +65,9 @@ std::vector<std::string> stages_of(const WatchRequest& request) {
 
 }  // namespace
 
-WatchedMode watched(std::string mode, const watch::Counts& counts, const watch::TaggedTlbs& tlbs) {
-    WatchedMode result{std::move(mode), counts, {}, {}};
+WatchedMode watched(std::string mode, const watch::Counts& counts, const watch::PhaseEstimate& phase,
+                    const watch::TaggedTlbs& tlbs) {
+    WatchedMode result{std::move(mode), counts, phase, {}, {}};
     for (const auto& access : tlbs.stale_accesses()) result.stale.push_back(describe(access));
     for (const auto& access : tlbs.unexplained_accesses()) result.unexplained.push_back(describe(access));
     return result;
@@ -80,7 +84,9 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
     for (const std::string& mode : request.modes) {
         QueuedRun run = run_of(request, mode, guest);
         auto& watcher = watchers[mode];
-        watcher = std::make_unique<WindowWatcher>(plan_of(request));
+        WindowPlan plan = plan_of(request);
+        if (request.keep) plan.keep = *request.keep / (mode + ".");
+        watcher = std::make_unique<WindowWatcher>(plan);
         run.request.dialogue = [&hears = *watcher](std::string_view bytes) { return hears.hear(bytes); };
         runs.push_back(std::move(run));
     }
@@ -100,9 +106,10 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
         for (const std::string& lack : shortcomings(run, stages_of(request))) result.lacks.push_back(lack);
         WindowWatcher& watcher = *watchers.at(run.name);
         const watch::Counts& counts = watcher.counts();
+        if (!watcher.lack().empty()) result.lacks.push_back(watcher.lack());
         if (counts.windows == 0)
             result.lacks.push_back(fmt::format("{}: no window held an L2 entry that was counted", run.name));
-        result.modes.push_back(watched(run.name, counts, watcher.tlbs()));
+        result.modes.push_back(watched(run.name, counts, watcher.phase(), watcher.tlbs()));
     }
     return result;
 }

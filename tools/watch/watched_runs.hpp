@@ -22,7 +22,8 @@ struct WatchRequest {
     std::uint64_t window = 0;                 // instructions; 0: what suits the guest
     std::optional<std::filesystem::path> l0;  // in place of the one that was built
     const machine::TlbGeometry* geometry = nullptr;
-    std::chrono::seconds limit{1800};  // of each run
+    std::optional<std::filesystem::path> keep;  // a directory for the text of each window: MODE.N.txt
+    std::chrono::seconds limit{1800};           // of each run
 };
 
 struct WatchedRuns {
@@ -35,6 +36,6 @@ struct WatchedRuns {
 
 // What one run, or one kept text, showed.
 [[nodiscard]] WatchedMode watched(std::string mode, const watch::Counts& counts,
-                                  const watch::TaggedTlbs& tlbs);
+                                  const watch::PhaseEstimate& phase, const watch::TaggedTlbs& tlbs);
 
 }  // namespace flatback::tools

@@ -2,8 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
 namespace flatback::tools {
 namespace {
+
+constexpr std::string_view next_tick = "Next at t=";
 
 // L0 tells it long before the guest marks anything; only its line may not have been read yet.
 constexpr std::chrono::seconds longest_wait{20};
@@ -24,34 +30,76 @@ std::string WindowWatcher::hear(std::string_view bytes) {
     std::string answer;
     reader_.append(bytes, [&](const watch::TraceLine& line) {
         if (line.kind != watch::TraceLine::Kind::other) {
-            if (tracing_) follower_->take(line);
+            if (tracing_) {
+                follower_->take(line);
+                keep_line(reader_.text());
+            }
             return;
         }
         const std::string_view text = reader_.text();
         if (text.starts_with("(0) Magic breakpoint")) {
-            answer += tracing_ || begun_ == plan_.windows ? "c\n" : begin_window();
-        } else if (text.starts_with("(0) Caught time breakpoint")) {
-            answer += tracing_ ? end_window() : "c\n";
+            stopped_at_mark_ = true;
+        } else if (text.starts_with(next_tick)) {
+            std::uint64_t tick = 0;
+            std::from_chars(text.data() + next_tick.size(), text.data() + text.size(), tick);
+            answer += take_stop(tick);
         }
     });
     return answer;
 }
 
-std::string WindowWatcher::begin_window() {
+// The debugger says why it has stopped, if not for the end of the steps that it was told to make, and then at
+// which tick.
+std::string WindowWatcher::take_stop(std::uint64_t tick) {
+    const bool at_mark = std::exchange(stopped_at_mark_, false);
+    if (!at_mark) return tracing_ ? end_window() + "c\n" : "";
+    const bool parts = plan_.warming != 0;
+    if (tracing_ && !parts) {
+        // The rest of the window.
+        return fmt::format("s {}\n", std::max<std::uint64_t>(window_ends_ - std::min(tick, window_ends_), 1));
+    }
+    std::string answer = tracing_ ? end_window() : "";
+    if (of_part_) phase_.add(*of_part_, tick - part_began_);
+    of_part_.reset();
+    part_began_ = tick;
+    return answer + (begun_ == plan_.windows ? "c\n" : begin_window(tick));
+}
+
+std::string WindowWatcher::begin_window(std::uint64_t tick) {
     if (begun_ == 0) {
         std::unique_lock lock{mutex_};
         known_.wait_for(lock, longest_wait, [this] { return vmcs01_.has_value(); });
-        follower_.emplace(watch::Follower::Options{.geometry = plan_.geometry, .vmcs01 = vmcs01_});
+        follower_.emplace(watch::Follower::Options{
+            .geometry = plan_.geometry, .vmcs01 = vmcs01_, .warming_instructions = plan_.warming});
     }
     ++begun_;
     tracing_ = true;
-    return fmt::format("trace on\ntrace-mem on\nsb {}\nc\n", plan_.instructions);
+    if (plan_.keep) {
+        kept_path_ = fmt::format("{}{}.txt", plan_.keep->string(), begun_);
+        kept_.open(kept_path_, std::ios::binary | std::ios::trunc);
+        if (!kept_) lack_ = fmt::format("cannot write {}", kept_path_.string());
+    }
+    window_ends_ = tick + plan_.instructions;
+    return fmt::format("trace on\ntrace-mem on\ns {}\n", plan_.instructions);
 }
 
 std::string WindowWatcher::end_window() {
     tracing_ = false;
-    follower_->end_window();
-    return "trace off\ntrace-mem off\nc\n";
+    const watch::WindowCounts window = follower_->end_window();
+    if (plan_.warming != 0) {
+        of_part_ = window;
+    } else {
+        phase_.add(window);
+    }
+    if (kept_.is_open()) {
+        kept_.close();
+        if (!kept_) lack_ = fmt::format("cannot write all of {}", kept_path_.string());
+    }
+    return "trace off\ntrace-mem off\n";
+}
+
+void WindowWatcher::keep_line(std::string_view text) {
+    if (kept_.is_open()) kept_ << text << '\n';
 }
 
 const watch::Counts& WindowWatcher::counts() {

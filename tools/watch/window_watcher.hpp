@@ -4,20 +4,28 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "watch/follower.hpp"
+#include "watch/phase.hpp"
 #include "watch/trace_reader.hpp"
 
 namespace flatback::tools {
 
 struct WindowPlan {
     std::uint64_t instructions = 0;  // of each window
-    std::uint64_t windows = 0;       // at most; each begins where the guest marks the begin of a measurement
+    std::uint64_t windows = 0;       // at most; each begins where the guest marks the begin of a part
+    // Not 0: so many instructions of each are for warming up, and each stands for its part, to the next mark,
+    // which ends it. 0: they stand for themselves.
+    std::uint64_t warming = 0;
     const machine::TlbGeometry* geometry = nullptr;
+    // The trace of window N is kept in the file that this begins, and N.txt ends; none: it is not.
+    std::optional<std::filesystem::path> keep{};
 };
 
 // What is heard of one run's debugger, and what it is answered (Emulation's dialogue).
@@ -36,18 +44,30 @@ public:
 
     // Once all has been heard.
     [[nodiscard]] const watch::Counts& counts();
+    [[nodiscard]] const watch::PhaseEstimate& phase() const { return phase_; }
     [[nodiscard]] const watch::TaggedTlbs& tlbs() const { return follower_->tlbs(); }
-    [[nodiscard]] std::uint64_t lines() const { return reader_.lines(); }
+    // What could not be kept, as a sentence; empty: nothing.
+    [[nodiscard]] const std::string& lack() const { return lack_; }
 
 private:
-    [[nodiscard]] std::string begin_window();
+    [[nodiscard]] std::string begin_window(std::uint64_t tick);
     [[nodiscard]] std::string end_window();
+    void keep_line(std::string_view text);
+    [[nodiscard]] std::string take_stop(std::uint64_t tick);
 
     WindowPlan plan_;
     watch::TraceReader reader_;
     std::optional<watch::Follower> follower_;
     std::uint64_t begun_ = 0;
     bool tracing_ = false;
+    bool stopped_at_mark_ = false;
+    std::uint64_t window_ends_ = 0;                 // the tick
+    std::uint64_t part_began_ = 0;                  // the same
+    std::optional<watch::WindowCounts> of_part_{};  // its window, once that has ended
+    watch::PhaseEstimate phase_;
+    std::filesystem::path kept_path_;
+    std::ofstream kept_;
+    std::string lack_;
     std::mutex mutex_;
     std::condition_variable known_;
     std::optional<std::uint64_t> vmcs01_;
