@@ -13,6 +13,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_TRUE(options->hypervisor);
     EXPECT_FALSE(options->trace);
     EXPECT_FALSE(options->second_vm);
+    EXPECT_FALSE(options->uefi_runtime);
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::info);
@@ -21,7 +22,8 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
 
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
-        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on vpid=off "
+        "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on uefi-runtime=on "
+        "vpid=off "
         "huge-pages=off "
         "console=screen");
     ASSERT_TRUE(options);
@@ -30,6 +32,7 @@ TEST(L0CommandLine, EveryOptionIsTaken) {
     EXPECT_FALSE(options->hypervisor);
     EXPECT_TRUE(options->trace);
     EXPECT_TRUE(options->second_vm);
+    EXPECT_TRUE(options->uefi_runtime);
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);
     EXPECT_EQ(options->log, LogLevel::debug);
@@ -69,7 +72,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 23u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 3 + 4 values
+    EXPECT_EQ(parsed, 25u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {
