@@ -115,7 +115,11 @@ void give_init(ProcessorLocal& target) {
 
 void give_start(ProcessorLocal& target, std::uint8_t vector) {
     std::int32_t waits = ProcessorLocal::Start::waits;
-    if (target.start.compare_exchange_strong(waits, vector)) kick(target);
+    if (!target.start.compare_exchange_strong(waits, vector)) return;
+    // Not by kick(): a call for something else, that came when the processor was about to wait, has woken it
+    // for nothing and is still noted.
+    target.kicked.store(true);
+    BootApic{}.send_to(target.apic_id, command_nmi);
 }
 
 std::uint8_t wait_for_start() {
