@@ -7,8 +7,10 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -36,6 +38,7 @@
 #include "l1/walked_page.hpp"
 #include "notice.hpp"
 #include "port.hpp"
+#include "state/format.hpp"
 #include "vmcs/current_vmcs.hpp"
 #include "vmcs/newest.hpp"
 #include "vmcs/shadow_fields.hpp"
@@ -221,6 +224,27 @@ public:
     // that did not complete.
     void retry_l1();
 
+    // The nested state, to be had again by restore(): VMX operation, every active VMCS, the L2 that runs with
+    // what is to be delivered to it (docs/state.md). Between an exit and the next entry, with the VMCS of the
+    // guest that is current. Its size in bytes, which is at most most_state_bytes. Neither tags nor what is
+    // made of L1's memory are in it, nor what the host has: L1's memory, vmcs01, the registers that no VMCS
+    // holds, the demands, an NMI that waits.
+    static constexpr std::size_t most_state_bytes =
+        state::header_size + vmcs_slots * (state::vmcs_header_size + vmx::field_count * state::field_size) +
+        state::l2_header_size + vmx::field_count * state::field_size;
+    [[nodiscard]] Expected<std::size_t, StateError> save(std::span<std::byte> into);
+    // What save() wrote, in place of all that this virtual CPU had: of this or another virtual CPU, processor
+    // and pool, whose L1 was promised no more than this one's. L1's memory is there already, and vmcs01 has
+    // L1's state, with the host's own masks. The bytes are the host's, where no guest writes.
+    //
+    // How the guest that is current is to be entered, after prepare_reentry(). A vmcs01 that this virtual CPU
+    // did not have before is entered by VMLAUNCH the first time, whatever Entry says. An error: all is as it
+    // was.
+    [[nodiscard]] Expected<Entry, StateError> restore(std::span<const std::byte> from);
+    // As after the constructor: no VMX operation, and no VMCS of L1's, whose regions are left as they are.
+    // vmcs01 is current, its guest state as L1 last had it. The host's demands stay.
+    void reset();
+
 private:
     using Current = CountedVmcs<P>;
     using Current::counters_;
@@ -270,6 +294,7 @@ private:
     Entry vmwrite();
     Entry invept();
     Entry invvpid();
+    void begin_vmx_operation(std::uint64_t vmxon_region);
     void leave_vmx_operation();
     static constexpr unsigned slots_written_by_one_vmxoff = 4;
     Entry judge_vmx_instruction(vmx::ExitReason reason);
@@ -348,6 +373,8 @@ private:
     // nested/vmcs/active.hpp: which of L1's VMCSs are active and current.
     [[nodiscard]] Slot* find(x86::Gpa<x86::L1> region);
     [[nodiscard]] Slot* activate(x86::Gpa<x86::L1> region);
+    [[nodiscard]] bool give_pages(Slot& slot);
+    void begin_slot(Slot& slot, x86::Gpa<x86::L1> region);
     void write_back(Slot& slot);
     void make_current(Slot* slot);
     void fetch(Slot& slot, std::size_t index);
@@ -367,7 +394,8 @@ private:
     }
     void look_for_unpromised(Slot& slot);
     [[nodiscard]] std::uint64_t unpromised_bits(std::size_t index) const;
-    [[nodiscard]] bool activity_state_is_offered(const Slot& slot) const;
+    // controls: of that guest.
+    [[nodiscard]] bool activity_state_is_offered(std::uint32_t state, const Vmcs12& controls) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
     void put_page_addresses(Slot& slot);
@@ -433,6 +461,18 @@ private:
     };
     [[nodiscard]] Expected<void, RefusedMsr> load_msrs(std::uint64_t list, std::uint32_t count);
     [[nodiscard]] Expected<void, RefusedMsr> store_msrs(std::uint64_t list, std::uint32_t count);
+
+    // nested/state/save.hpp
+    using FieldWords = std::array<std::uint64_t, vmx::field_count>;
+    void newest_words(const Slot& slot, FieldWords& words);
+    void running_words(const Slot& slot, FieldWords& words);
+    // nested/state/restore.hpp
+    [[nodiscard]] Expected<void, StateError> read_fields(state::Reader& in, std::uint32_t count,
+                                                         const FieldSet& permitted, Vmcs12& words) const;
+    [[nodiscard]] bool is_region(std::uint64_t pointer) const;
+    [[nodiscard]] Expected<void, StateError> judge_state(state::Reader in);
+    [[nodiscard]] bool may_run(Vmcs12 vmcs12, const Vmcs12& running, bool has_run);
+    void restore_running_l2(Slot& slot, const Vmcs12& running);
 
     // nested/exit/hosts_exit.hpp
     [[nodiscard]] bool is_the_hosts(const Slot& slot, vmx::ExitReason reason);
@@ -628,3 +668,5 @@ private:
 #include "exit/string_io.hpp"
 // -
 #include "exit/hosts_exit.hpp"
+// -
+#include "state/restore.hpp"

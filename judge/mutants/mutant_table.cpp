@@ -10,6 +10,7 @@
 #include "judge/mutants/host_defects.hpp"
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
+#include "judge/mutants/state_defects.hpp"
 #include "judge/trial/machine_port.hpp"
 #include "vmx/controls.hpp"
 #include "x86/msr.hpp"
@@ -34,6 +35,7 @@ public:
         handlers();
         nmis();
         hosts();
+        states();
     }
     std::vector<Mutant> all;
 
@@ -125,6 +127,47 @@ private:
                [](std::uint64_t it) { return it == 0x8000'0202 ? 0x8000'0002 : it; });
         writes("opens an NMI window without virtual NMIs", field::pin_based_vm_execution_controls,
                [](std::uint64_t it) { return it & ~std::uint64_t{vmx::pin::virtual_nmis}; });
+    }
+
+    // A nested state that is saved and restored.
+    void states() {
+        namespace field = vmx::field;
+        const auto state = [this](const std::string& name, StateDefect::Change change) {
+            const auto make = [change = std::move(change)] { return std::make_unique<StateDefect>(change); };
+            all.push_back({name, std::nullopt, make, true, true});
+        };
+        const auto of_l2 = [&](const char* what, auto which) {
+            state(std::string("restores no ") + what + " of the L2 that runs",
+                  StateDefect::drops_of_l2(which.encoding));
+        };
+        of_l2("CR3", field::guest_cr3);
+        of_l2("event", field::vm_entry_interruption_information);
+        of_l2("RIP", field::guest_rip);
+        of_l2("blocking", field::guest_interruptibility_state);
+        const auto of_vmcs = [&](const char* what, auto which) {
+            state(std::string("restores no ") + what + " of a VMCS",
+                  StateDefect::drops_of_vmcs(which.encoding));
+        };
+        of_vmcs("exit reason", field::exit_reason);
+        of_vmcs("exit qualification", field::exit_qualification);
+        of_vmcs("guest CR3", field::guest_cr3);
+        of_vmcs("VPID", field::virtual_processor_identifier);
+        of_vmcs("exception bitmap", field::exception_bitmap);
+        of_vmcs("instruction error", field::vm_instruction_error);
+        state("loses which VMCS is current", [](StateWords& words) {
+            if (!words.has_l2()) words.set(StateWords::current_at, ~std::uint64_t{0});
+        });
+        state("loses launch states", [](StateWords& words) {
+            const auto current = words.get<std::uint64_t>(StateWords::current_at);
+            words.for_each_vmcs([&](std::size_t vmcs, std::uint32_t) {
+                if (!words.has_l2() || words.get<std::uint64_t>(vmcs) != current)
+                    words.set(vmcs + 8, std::uint32_t{0});
+            });
+        });
+        // What the other VMCSs are is in their regions, of long ago.
+        state("restores half: the current VMCS alone", [](StateWords& words) { words.keep_current(); });
+        all.push_back({"owes no flush for a state", std::nullopt,
+                       [] { return std::make_unique<OwesNothingForAState>(); }, true, true});
     }
 
     void dropped() {

@@ -24,8 +24,11 @@ std::optional<std::size_t> caught_by_random_program(const Mutant& mutant, std::s
     for (std::size_t number = 0; number < programs; ++number) {
         for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
         const std::unique_ptr<Defect> defect = mutant.make();
-        const NestedWorld::Options options = limits.applied_to(
-            {.vcpus = 2, .random_host = mutant.of_random_host ? number + 1 : 0, .defect = defect.get()});
+        const NestedWorld::Options options =
+            limits.applied_to({.vcpus = 2,
+                               .random_host = mutant.of_random_host ? number + 1 : 0,
+                               .saves_states = mutant.of_saved_states,
+                               .defect = defect.get()});
         if (compare(random_program(bytes), options)) return number;
     }
     return std::nullopt;
@@ -46,8 +49,10 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
     }
     if (const auto number = caught_by_random_program(mutant, random_programs, limits)) {
         result.caught_by = std::string("RandomPrograms.AreTheSame") +
-                           (mutant.of_random_host ? "UnderARandomHost" : "BareAndNested") + ", program " +
-                           std::to_string(*number);
+                           (mutant.of_saved_states  ? "WhereStatesAreSavedAndRestored"
+                            : mutant.of_random_host ? "UnderARandomHost"
+                                                    : "BareAndNested") +
+                           ", program " + std::to_string(*number);
     }
     return result;
 }

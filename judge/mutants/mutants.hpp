@@ -18,6 +18,8 @@ struct Mutant {
     DefectMaker make;
     /// Under a random host, which wants things of L2 for itself: nobody else meets it.
     bool of_random_host = false;
+    /// ... and which saves and restores nested states.
+    bool of_saved_states = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "machine/cpu/instruction.hpp"
 #include "machine/cpu/registers.hpp"
@@ -130,6 +132,11 @@ public:
         l1s_tsc,    // L2 reads L1's
     };
     virtual HostsAct hosts_act() { return HostsAct::right; }
+
+    /// L0 has saved a virtual CPU's nested state: what it will restore.
+    virtual void saved(std::vector<std::byte>& state) { static_cast<void>(state); }
+    /// L0 begins to restore one, or to enter what was restored elsewhere (true), and has done so.
+    virtual void restores(bool now) { static_cast<void>(now); }
 
     /// A VM is destroyed, with a virtual CPU in L2 or none. False: what it owned is kept.
     virtual bool gives_back(bool in_l2) {

@@ -4,6 +4,7 @@
 #include <exception>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "host/l1_exits.hpp"
 #include "host/vmcs01.hpp"
@@ -96,6 +97,26 @@ nested::Capabilities capabilities_for(const ProcessorModel& hardware, tag::Polic
                                      tags != tag::Policy::off, fields);
 }
 
+/// What a host that moves a virtual CPU takes along of vmcs01, beside what the engine saves.
+const std::vector<std::uint32_t>& l1s_own_in_vmcs01() {
+    static const std::vector<std::uint32_t> encodings = [] {
+        std::vector<std::uint32_t> found{field::cr0_read_shadow.encoding,
+                                         field::cr4_read_shadow.encoding,
+                                         field::vm_entry_controls.encoding,
+                                         field::vm_entry_interruption_information.encoding,
+                                         field::vm_entry_exception_error_code.encoding,
+                                         field::vm_entry_instruction_length.encoding};
+        const ProcessorModel model = full_processor_model();
+        for (const vmx::NamedField& named : vmx::all_fields) {
+            if (vmx::kind(named.encoding) == vmx::FieldKind::guest_state &&
+                named.encoding != field::vmcs_link_pointer.encoding && model.has_field(named.encoding))
+                found.push_back(named.encoding);
+        }
+        return found;
+    }();
+    return encodings;
+}
+
 const char* name_of_check(const Completion& completion) {
     return completion.failed_check != nullptr ? completion.failed_check : "";
 }
@@ -106,7 +127,6 @@ struct NestedWorld::Host {
     Host(Machine& machine, const Options& options)
         : pages(machine.memory(),
                 std::min(options.memory_bytes / x86::page_size, options.l0_pages) * x86::page_size),
-          pool(options.vpids),
           capabilities(capabilities_for(machine.model(), options.tags)),
           l0{.machine = machine,
              .pages = pages,
@@ -115,6 +135,7 @@ struct NestedWorld::Host {
              .nothing = pages.allocate().value_or(0),
              .defect = options.defect,
              .record_flushes = options.record_flushes} {
+        pools.push_back(std::make_unique<tag::VpidPool>(options.vpids));
         host::fill_msr_bitmap(host::MsrBitmap{machine.memory().direct_page(l0.msr_bitmap)});
         machine.memory().note_direct_writes();
         for (unsigned cpu = 0; cpu < machine.cpu_count(); ++cpu) {
@@ -124,8 +145,10 @@ struct NestedWorld::Host {
         }
     }
 
+    [[nodiscard]] tag::VpidPool& pool() { return *pools.back(); }
+
     L0Pages pages;
-    tag::VpidPool pool;
+    std::vector<std::unique_ptr<tag::VpidPool>> pools{};  // of this L0, and of those before it
     nested::Capabilities capabilities;
     L0Host l0;
 };
@@ -135,7 +158,7 @@ struct NestedWorld::VirtualCpu {
         : vm(of_vm),
           port(host.l0, space, processor),
           vmcs01(first_page(port)),
-          engine(port, host.capabilities, host.pool, vmcs01,
+          engine(port, host.capabilities, host.pool(), vmcs01,
                  {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs}) {}
 
     static x86::Hpa first_page(MachinePort& port) {
@@ -157,6 +180,7 @@ struct NestedWorld::VirtualCpu {
     bool nmi_latched = false;
     bool nmi_with_l0 = false;
     bool nmi_owed = false;  // the same, whatever a defective L0 makes of it
+    bool restored = false;  // and has not run since
 
     template <vmx::FieldWidth W, vmx::FieldKind K>
     vmx::field_value_t<W> get(vmx::Field<W, K> what) {
@@ -234,7 +258,7 @@ std::uint16_t NestedWorld::vpid01(unsigned vm, unsigned vcpu) const {
 }
 
 std::uint32_t NestedWorld::tags_owned() const {
-    return host_->pool.owned();
+    return host_->pool().owned();
 }
 
 std::vector<HardwareFlush> NestedWorld::take_flushes() {
@@ -263,6 +287,25 @@ void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& spa
     if (!done) throw EngineFailure(std::string("the processor lacks ") + done.error().name);
 }
 
+/// vmcs01 is current.
+std::unique_ptr<NestedWorld::VirtualCpu> NestedWorld::make_vcpu(VirtualMachine& owner, unsigned vm,
+                                                                unsigned processor) {
+    auto guest = std::make_unique<VirtualCpu>(*host_, owner.space, options_, vm, processor);
+    *guest->port.page(guest->vmcs01) = machine_.model().vmx.revision();
+    guest->port.clear_vmcs(guest->vmcs01);
+    guest->port.load_vmcs(guest->vmcs01);
+    guest->set_up_vmcs01(*host_, owner.space);
+    if (options_.random_host != 0) {
+        guest->put(field::primary_processor_based_vm_execution_controls,
+                   guest->get(field::primary_processor_based_vm_execution_controls) |
+                       vmx::primary::use_tsc_offsetting);
+        guest->put(field::tsc_offset, RandomHost::tsc_offset);
+        if (!guest->engine.set_demands({.tsc_offset = RandomHost::tsc_offset}))
+            throw EngineFailure("the host's demands are refused");
+    }
+    return guest;
+}
+
 bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
     if (vm >= vms_.size() || vms_[vm] != nullptr || vcpus == 0 || vcpus > layout::vcpus) return false;
     vms_[vm] = std::make_unique<VirtualMachine>(machine_.memory(), host_->pages, vm);
@@ -270,19 +313,7 @@ bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
     for (unsigned index = 0; index < vcpus; ++index) {
         const unsigned processor = index % options_.processors;
         if (running_[processor] != nullptr) take_off(*running_[processor]);
-        auto guest = std::make_unique<VirtualCpu>(*host_, made.space, options_, vm, processor);
-        *guest->port.page(guest->vmcs01) = machine_.model().vmx.revision();
-        guest->port.clear_vmcs(guest->vmcs01);
-        guest->port.load_vmcs(guest->vmcs01);
-        guest->set_up_vmcs01(*host_, made.space);
-        if (options_.random_host != 0) {
-            guest->put(field::primary_processor_based_vm_execution_controls,
-                       guest->get(field::primary_processor_based_vm_execution_controls) |
-                           vmx::primary::use_tsc_offsetting);
-            guest->put(field::tsc_offset, RandomHost::tsc_offset);
-            if (!guest->engine.set_demands({.tsc_offset = RandomHost::tsc_offset}))
-                throw EngineFailure("the host's demands are refused");
-        }
+        auto guest = make_vcpu(made, vm, processor);
         made.vcpus.push_back(std::move(guest));
     }
     return true;
@@ -310,10 +341,109 @@ bool NestedWorld::move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) {
     return true;
 }
 
+// --- the nested state ---
+
+std::vector<std::byte> NestedWorld::save_state(VirtualCpu& guest) {
+    std::vector<std::byte> state(Engine::most_state_bytes);
+    const auto size = guest.engine.save(state);
+    if (!size) throw EngineFailure("the nested state cannot be saved");
+    state.resize(*size);
+    return state;
+}
+std::vector<std::byte> NestedWorld::save_state(unsigned vm, unsigned vcpu) {
+    return save_state(between_turns(vm, vcpu));
+}
+/// No guest has its processor, and its VMCS is current there.
+NestedWorld::VirtualCpu& NestedWorld::between_turns(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = *vms_[vm]->vcpus[vcpu];
+    const unsigned processor = guest.port.processor();
+    if (running_[processor] != nullptr) take_off(*running_[processor]);
+    guest.port.load_vmcs(guest.port.current());
+    return guest;
+}
+
+std::optional<nested::StateError> NestedWorld::restore_state(unsigned vm, unsigned vcpu,
+                                                             std::span<const std::byte> state) {
+    VirtualCpu& guest = between_turns(vm, vcpu);
+    const auto entry = guest.engine.restore(state);
+    return entry ? std::nullopt : std::optional{entry.error()};
+}
+
+/// Between an exit and the entry behind it, in place. How the guest is to be entered.
+bool NestedWorld::save_and_restore(VirtualCpu& guest, bool launch) {
+    std::vector<std::byte> state = save_state(guest);
+    if (options_.defect != nullptr) options_.defect->saved(state);
+    if (options_.defect != nullptr) options_.defect->restores(true);
+    const auto entry = guest.engine.restore(state);
+    if (!entry)
+        throw EngineFailure("a state of L0's own is refused, error " +
+                            std::to_string(static_cast<unsigned>(entry.error())));
+    guest.engine.prepare_reentry();
+    if (options_.defect != nullptr) options_.defect->restores(false);
+    return guest.engine.in_l2() ? *entry == nested::Entry::vmlaunch : launch;
+}
+
+/// Another L0, with a pool of tags of its own, takes over every virtual CPU, and runs it on any processor.
+void NestedWorld::change_l0() {
+    struct Saved {
+        VirtualMachine& owner;
+        std::unique_ptr<VirtualCpu> vcpu;
+        std::vector<std::byte> state;
+        std::vector<std::uint64_t> vmcs01;
+    };
+    std::vector<Saved> all;
+    for (VirtualCpu* guest : running_) {
+        if (guest != nullptr) take_off(*guest);
+    }
+    for (const auto& machine : vms_) {
+        if (machine == nullptr) continue;
+        for (auto& vcpu : machine->vcpus) {
+            vcpu->port.load_vmcs(vcpu->port.current());
+            std::vector<std::byte> state = save_state(*vcpu);
+            if (options_.defect != nullptr) options_.defect->saved(state);
+            vcpu->port.load_vmcs(vcpu->vmcs01);
+            std::vector<std::uint64_t> words;
+            for (const std::uint32_t encoding : l1s_own_in_vmcs01())
+                words.push_back(vcpu->port.vmread(encoding));
+            vcpu->port.move_to(vcpu->port.processor());  // clears what is active
+            all.push_back({*machine, std::move(vcpu), std::move(state), std::move(words)});
+        }
+        machine->vcpus.clear();
+    }
+    // All that the old one had is given back before the new one begins, or kept where a defect says so.
+    std::vector<std::unique_ptr<VirtualCpu>> before;
+    for (Saved& each : all) before.push_back(std::move(each.vcpu));
+    host_->pools.push_back(std::make_unique<tag::VpidPool>(options_.vpids));
+    for (std::size_t index = 0; index < all.size(); ++index) {
+        Saved& each = all[index];
+        const VirtualCpu& was = *before[index];
+        const auto processor = static_cast<unsigned>(random_.below(options_.processors));
+        std::unique_ptr<VirtualCpu> guest = make_vcpu(each.owner, was.vm, processor);
+        for (std::size_t number = 0; number < each.vmcs01.size(); ++number)
+            guest->port.vmwrite(l1s_own_in_vmcs01()[number], each.vmcs01[number]);
+        guest->saved = was.saved;
+        guest->nmi_armed = was.nmi_armed;
+        guest->nmi_latched = was.nmi_latched;
+        guest->nmi_with_l0 = was.nmi_with_l0;
+        guest->nmi_owed = was.nmi_owed;
+        guest->restored = true;
+        if (options_.defect != nullptr) options_.defect->restores(true);
+        if (const auto entry = guest->engine.restore(each.state); !entry)
+            throw EngineFailure("a state of an L0's own is refused, error " +
+                                std::to_string(static_cast<unsigned>(entry.error())));
+        if (options_.defect != nullptr) options_.defect->restores(false);
+        // It has its turn later, and its vmcs01 is a new one.
+        guest->port.move_to(processor);
+        each.owner.vcpus.push_back(std::move(guest));
+    }
+}
+
 /// Between two steps: the host has the processor for a while, may have other wishes then, and may give the
-/// guest another processor.
-void NestedWorld::host_acts(VirtualCpu& guest) {
-    if (options_.random_host == 0 || !random_.once_in(4)) return;
+/// guest another processor; or another host takes over. The guest as it is then.
+NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
+    if (options_.saves_states && random_.once_in(12)) change_l0();
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    if (options_.random_host == 0 || !random_.once_in(4)) return guest;
     take_off(guest);
     if (random_.once_in(2)) {
         guest.port.load_vmcs(guest.port.current());
@@ -331,6 +461,7 @@ void NestedWorld::host_acts(VirtualCpu& guest) {
     }
     if (random_.once_in(4)) guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));
     put_on(guest);
+    return guest;
 }
 
 /// An exit of L2's that the host has demanded, and that it lets L1 know nothing of: it does the instruction
@@ -486,7 +617,10 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     now.interruptibility = 0;
     machine_.registers_changed(processor);
     guest.port.load_vmcs(guest.port.current());
+    if (options_.defect != nullptr) options_.defect->restores(guest.restored);
     if (options_.defect == nullptr || options_.defect->enters_processor()) guest.engine.prepare_reentry();
+    if (options_.defect != nullptr) options_.defect->restores(false);
+    guest.restored = false;
     const bool launch = machine_.current_vmcs(processor)->launch_state == Vmcs::LaunchState::clear;
     guest.on_processor = true;
     running_[processor] = &guest;
@@ -560,8 +694,7 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
 // --- exits ---
 
 Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
-    VirtualCpu& guest = on_processor(vm, vcpu);
-    host_acts(guest);
+    VirtualCpu& guest = host_acts(vm, vcpu);
     const unsigned processor = guest.port.processor();
     nested::Counters& counters = guest.engine.counters();
     ++calls_;
@@ -637,6 +770,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                 done = false;
             }
             if (std::exchange(by_nmi, false)) note_nmi_exit(guest, !of_l0, {calls_, !done});
+            if (options_.saves_states && random_.once_in(8)) launch = save_and_restore(guest, launch);
             entered = enter(guest, launch);
             if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {calls_, !done});
             // What the processor says that it delivered.

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "judge/trial/defect.hpp"
@@ -11,6 +13,7 @@
 #include "machine/cpu/machine.hpp"
 #include "machine/program/program.hpp"
 #include "machine/program/world.hpp"
+#include "nested/state/format.hpp"
 #include "tag/vpid12_map.hpp"
 #include "tag/vpid_pool.hpp"
 
@@ -34,6 +37,9 @@ public:
         /// A host that wants things of L2 for itself, other ones all the time, and moves virtual CPUs between
         /// processors: its seed. 0: one that wants nothing.
         std::uint64_t random_host = 0;
+        /// With random_host: nested states are saved and restored too, in place or in another L0. (Behind
+        /// that nothing is cached any longer, which hides what is not flushed.)
+        bool saves_states = false;
         Defect* defect = nullptr;  // only in tests
         bool record_flushes = false;
     };
@@ -76,6 +82,10 @@ public:
     [[nodiscard]] bool gave_unsent_nmi() const { return unsent_; }
     /// The last step ended with an entry by L0, which had an NMI for this virtual CPU and did not give it.
     [[nodiscard]] bool withheld_nmi() const { return withheld_; }
+    /// The nested state of a virtual CPU, and one of any bytes in its place: the error, if it is refused.
+    [[nodiscard]] std::vector<std::byte> save_state(unsigned vm, unsigned vcpu);
+    std::optional<nested::StateError> restore_state(unsigned vm, unsigned vcpu,
+                                                    std::span<const std::byte> state);
     /// With `record_flushes`: all that L0 executed since the last call.
     [[nodiscard]] std::vector<HardwareFlush> take_flushes();
 
@@ -89,7 +99,13 @@ private:
     struct VirtualMachine;
 
     [[nodiscard]] VirtualCpu& on_processor(unsigned vm, unsigned vcpu);
-    void host_acts(VirtualCpu& vcpu);
+    [[nodiscard]] VirtualCpu& host_acts(unsigned vm, unsigned vcpu);
+    [[nodiscard]] std::unique_ptr<VirtualCpu> make_vcpu(VirtualMachine& owner, unsigned vm,
+                                                        unsigned processor);
+    [[nodiscard]] VirtualCpu& between_turns(unsigned vm, unsigned vcpu);
+    [[nodiscard]] static std::vector<std::byte> save_state(VirtualCpu& vcpu);
+    [[nodiscard]] bool save_and_restore(VirtualCpu& vcpu, bool launch);
+    void change_l0();
     struct HostsTurn {
         bool launch = false;
         bool done = true;  // the instruction is over

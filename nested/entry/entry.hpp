@@ -257,19 +257,20 @@ template <Port P>
         (vmcs12.get(field::guest_cr4) & ~capabilities_.promised.cr4.fixed1) |
         (vmcs12.get(field::guest_cr3) & capabilities_.unpromised_cr3) |
         (vmcs12.get(field::guest_ia32_debugctl) & capabilities_.unpromised_debugctl);
-    if (unpromised != 0 || !activity_state_is_offered(slot)) [[unlikely]]
+    if (unpromised != 0 || !activity_state_is_offered(vmcs12.get(field::guest_activity_state), vmcs12))
+        [[unlikely]]
         slot.unchecked.guest_state = slot.unchecked.unpromised = true;
 }
 
 template <Port P>
-bool NestedVcpu<P>::activity_state_is_offered(const Slot& slot) const {
-    switch (static_cast<vmx::ActivityState>(slot.vmcs12.get(vmx::field::guest_activity_state))) {
+bool NestedVcpu<P>::activity_state_is_offered(std::uint32_t state, const Vmcs12& controls) const {
+    switch (static_cast<vmx::ActivityState>(state)) {
         case vmx::ActivityState::active:
             return true;
         case vmx::ActivityState::hlt:
             // An L2 that may halt may be found halted, and entered so again.
             return capabilities_.promised.misc.has_activity_hlt() ||
-                   (slot.vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
+                   (controls.get(vmx::field::primary_processor_based_vm_execution_controls) &
                     vmx::primary::hlt_exiting) == 0;
         case vmx::ActivityState::shutdown:
             return capabilities_.promised.misc.has_activity_shutdown();
@@ -510,7 +511,8 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::judge_entry(S
     const L1Physical memory{port_};
     vmx::Capabilities promised = capabilities_.promised;
     fetch(slot, detail::index_of(vmx::field::guest_activity_state.encoding));
-    if (activity_state_is_offered(slot)) promised.misc.value |= vmx::MiscCapability::activity_hlt;
+    if (activity_state_is_offered(slot.vmcs12.get(vmx::field::guest_activity_state), slot.vmcs12))
+        promised.misc.value |= vmx::MiscCapability::activity_hlt;
     const EntryRules rules{.promised = promised,
                            .physical_address_width = capabilities_.physical_address_width,
                            .debugctl_bits = x86::debugctl::defined_bits & ~capabilities_.unpromised_debugctl};

@@ -557,9 +557,16 @@ Entry NestedVcpu<P>::vmxon() {
     if (page == nullptr || x86::read_word<std::uint32_t>(page) != vmcs12_revision) {
         return fail_invalid();
     }
+    begin_vmx_operation(pointer);
+    return succeed();
+}
+
+// vmxon_region: where the VMXON region is. No VMCS is current.
+template <Port P>
+void NestedVcpu<P>::begin_vmx_operation(std::uint64_t vmxon_region) {
     in_vmx_operation_ = true;
-    vmxon_region_ = pointer;
-    if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
+    vmxon_region_ = vmxon_region;
+    if (shadows_vmcs()) {
         shadowing_ = true;
         put_one(vmx::field::secondary_processor_based_vm_execution_controls,
                 get_one(vmx::field::secondary_processor_based_vm_execution_controls) |
@@ -573,10 +580,9 @@ Entry NestedVcpu<P>::vmxon() {
     cr0_bits_taken_ = cr0_fixed_in_vmx_operation & ~mask;
     put_one(vmx::field::cr0_guest_host_mask, mask | cr0_bits_taken_);
     make_current(nullptr);
-    return succeed();
 }
 
-// Also what a reset of the virtual CPU needs. No VMCS and no tag survives; an EPT02 may, as guest-physical
+// No VMCS and no tag survives; an EPT02 may, as guest-physical
 // mappings do (SDM 3C 29.4.3.2).
 template <Port P>
 void NestedVcpu<P>::leave_vmx_operation() {

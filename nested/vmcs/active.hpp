@@ -77,30 +77,8 @@ Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
     }
     if (slot->active) write_back(*slot);
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
-    for (x86::Hpa* page : {&slot->vmcs02.page, &slot->shadow, &slot->msr_bitmap.page}) {
-        if (page->value() != 0) continue;
-        auto fresh_page = port_.allocate_page();
-        // EPT02 may have taken all there was. What it gives back it fills again when L2 asks for it.
-        if (!fresh_page) fresh_page = ept02_.give_page();
-        if (!fresh_page) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
-        *page = *fresh_page;
-        if (page == &slot->msr_bitmap.page) continue;
-        const bool is_shadow = page == &slot->shadow;
-        if (is_shadow && !shadowing_) continue;
-        auto* revision = reinterpret_cast<std::uint32_t*>(port_.page(*page));
-        *revision = port_.hardware_vmcs_revision() | (is_shadow ? 0x80000000U : 0U);
-        port_.clear_vmcs(*page);
-    }
-
-    slot->region = region;
-    slot->active = true;
-    slot->launched = false;
-    slot->newest.all_in_vmcs12();
-    slot->unchecked.controls = true;
-    slot->unchecked.host_state = true;
-    slot->vmcs02.primary_changed = false;
-    slot->vmcs02.pending = copied_to_vmcs02_;
-    slot->vmcs12.clear();
+    if (!give_pages(*slot)) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
+    begin_slot(*slot, region);
     if (const auto* page = port_.l1_page(region)) {
         const auto* stored = reinterpret_cast<const VmcsRegion*>(page);
         slot->launched = x86::read_word(&stored->launched) == 1;
@@ -108,11 +86,42 @@ Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
             slot->vmcs12.set_word(i, x86::read_word(&stored->words[i]));
         }
     }
-    slot->unchecked.guest_state = true;
-    slot->unchecked.unpromised = false;
-    if (l1_state_of_ == slot) l1_state_known_ = false;
     if (shadowing_) fill_shadow(*slot);
     return slot;
+}
+
+// The pages that a VMCS needs. False: there are none.
+template <Port P>
+bool NestedVcpu<P>::give_pages(Slot& slot) {
+    for (x86::Hpa* page : {&slot.vmcs02.page, &slot.shadow, &slot.msr_bitmap.page}) {
+        if (page->value() != 0) continue;
+        auto fresh_page = port_.allocate_page();
+        // EPT02 may have taken all there was. What it gives back it fills again when L2 asks for it.
+        if (!fresh_page) fresh_page = ept02_.give_page();
+        if (!fresh_page) return false;
+        *page = *fresh_page;
+        if (page == &slot.msr_bitmap.page) continue;
+        const bool is_shadow = page == &slot.shadow;
+        if (is_shadow && !shadows_vmcs()) continue;
+        auto* revision = reinterpret_cast<std::uint32_t*>(port_.page(*page));
+        *revision = port_.hardware_vmcs_revision() | (is_shadow ? 0x80000000U : 0U);
+        port_.clear_vmcs(*page);
+    }
+    return true;
+}
+
+// A VMCS becomes active here, with every field 0 as yet. The slot has its pages.
+template <Port P>
+void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region) {
+    slot.region = region;
+    slot.active = true;
+    slot.launched = false;
+    slot.newest.all_in_vmcs12();
+    slot.unchecked = {};
+    slot.vmcs02.primary_changed = false;
+    slot.vmcs02.pending = copied_to_vmcs02_;
+    slot.vmcs12.clear();
+    if (l1_state_of_ == &slot) l1_state_known_ = false;
 }
 
 // What VMCLEAR does to an active VMCS, but for the launch state: its data go to its region, the slot is free.

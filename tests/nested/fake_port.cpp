@@ -101,7 +101,7 @@ void FakePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
     FakeVmcs& vmcs = current_vmcs();
     const auto kind = vmx::kind(encoding);
     const std::string name{vmx::name_of(encoding)};
-    if (kind == vmx::FieldKind::exit_information && !vmcs.shadow) {
+    if (kind == vmx::FieldKind::exit_information && !vmcs.shadow && !takes_exit_information) {
         throw std::logic_error("VMWRITE of exit information: " + name);
     }
     if (kind == vmx::FieldKind::host_state && !vmcs.shadow) {

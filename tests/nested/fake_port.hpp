@@ -160,8 +160,10 @@ public:
     unsigned block_shift = 30;        // the largest block of L1's memory that EPT01 maps in one piece
     std::uint64_t moved_by = 0;       // EPT01 has all of L1's memory so much further up
     bool ept01_changed = false;       // by the next write of IA32_APIC_BASE
-    bool ept01_grants = true;         // handle_ept01_violation's answer
-    bool nmi_pending = false;         // as the host has it
+    // Nothing but a state that is restored needs it: IA32_VMX_MISC[29] and a reason.
+    bool takes_exit_information = false;
+    bool ept01_grants = true;  // handle_ept01_violation's answer
+    bool nmi_pending = false;  // as the host has it
     bool machine_check_pending = false;
     bool lets_writes_vanish = true;  // let_write_vanish()'s answer
     unsigned writes_let_through = 0;

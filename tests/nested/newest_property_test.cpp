@@ -1,6 +1,6 @@
 // Random lives of L1's VMCSs against a model that has one word a field: whatever way a value took (VMWRITE,
-// the shadow VMCS, an exit of L2's, what an exit does not save, a failed entry, VMCLEAR and VMPTRLD), L1's
-// VMREADs and the next entry find the newest.
+// the shadow VMCS, an exit of L2's, what an exit does not save, a failed entry, VMCLEAR and VMPTRLD, a state
+// that is saved and restored elsewhere), L1's VMREADs and the next entry find the newest.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -93,7 +93,9 @@ public:
     }
 
     void step() {
-        switch (*rc::gen::inRange(0, 12)) {
+        switch (*rc::gen::inRange(0, 13)) {
+            case 12:
+                return l1.begin_anew();
             case 0:
             case 1:
                 return write_one_of(always_saved);
@@ -321,7 +323,10 @@ private:
     void run_l2(Words& l2) {
         const bool active = l2[field::guest_activity_state.encoding] == 0;
         for (int n = active ? *rc::gen::inRange(0, 6) : 0; n > 0; --n) {
-            switch (*rc::gen::inRange(0, 4)) {
+            switch (*rc::gen::inRange(0, 5)) {
+                case 4:
+                    l1.begin_anew();
+                    break;
                 case 0: {  // L2 changes its mode
                     const bool wide = *rc::gen::arbitrary<bool>();
                     for (const auto& [encoding, value] : mode(wide)) set(l2, encoding, value);

@@ -38,7 +38,8 @@ VirtualCpu::VirtualCpu(const Options& options)
           nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off,
                                     fields_without(options.lacking_fields), options.cr3_masking_bits)),
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
-      pool_(options.pool == nullptr ? own_pool_.get() : options.pool) {
+      pool_(options.pool == nullptr ? own_pool_.get() : options.pool),
+      options_(options) {
     port.lacking_fields = options.lacking_fields;
     port.cr3_masking_bits = options.cr3_masking_bits;
     for (const std::uint16_t number : options.kept_ports) port.keep_port(number);
@@ -46,14 +47,100 @@ VirtualCpu::VirtualCpu(const Options& options)
     port.memory.share(options.shared);
     port.notices_writes = options.shared == nullptr;
     port.physical_cpu = options.physical_cpu;
+    make_engine();
+    set_up_l1_state();
+}
+
+// With a vmcs01 of its own, which is current.
+void VirtualCpu::make_engine() {
     vmcs01_ = *port.allocate_page();
     (*port.page(vmcs01_)) = FakePort::revision;
     port.clear_vmcs(vmcs01_);
     port.load_vmcs(vmcs01_);
     engine_ = std::make_unique<nested::NestedVcpu<FakePort>>(
         port, capabilities, *pool_, vmcs01_,
-        nested::Configuration{.tags = options.tags, .shadow_vmcs = options.shadow_vmcs});
-    set_up_l1_state();
+        nested::Configuration{.tags = options_.tags, .shadow_vmcs = options_.shadow_vmcs});
+}
+
+// --- the nested state
+
+std::vector<std::byte> VirtualCpu::save_state() {
+    std::vector<std::byte> state(nested::NestedVcpu<FakePort>::most_state_bytes);
+    const x86::Hpa current = port.current();
+    const auto size = engine_->save(state);
+    EXPECT_TRUE(size.has_value());
+    EXPECT_EQ(port.current(), current);
+    state.resize(size.has_value() ? *size : 0);
+    return state;
+}
+
+std::optional<nested::StateError> VirtualCpu::save_error(std::span<std::byte> into) {
+    const auto size = engine_->save(into);
+    return size ? std::nullopt : std::optional{size.error()};
+}
+
+Outcome VirtualCpu::restore_and_enter(std::span<const std::byte> state) {
+    const std::uint64_t rip = vmcs01().get(field::guest_rip);
+    port.takes_exit_information = hardware.misc.may_write_exit_information();
+    const auto entry = engine_->restore(state);
+    if (!entry) return {};
+    std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
+    engine_->prepare_reentry();
+    return settle(*entry, rip);
+}
+
+std::optional<nested::StateError> VirtualCpu::restore_state(std::span<const std::byte> state) {
+    const x86::Hpa current = port.current();
+    port.takes_exit_information = hardware.misc.may_write_exit_information();
+    const auto entry = engine_->restore(state);
+    if (!entry) {
+        EXPECT_EQ(port.current(), current);
+        return entry.error();
+    }
+    EXPECT_EQ(port.current() != vmcs01_, in_l2());
+    if (in_l2()) {
+        engine_->prepare_reentry();
+        EXPECT_EQ(settle(*entry, 0), l2_runs);
+    }
+    return std::nullopt;
+}
+
+void VirtualCpu::begin_anew() {
+    // The host took the processor: what was to be delivered is.
+    if (in_l2()) {
+        vmcs02().set(field::vm_entry_interruption_information,
+                     vmcs02().get(field::vm_entry_interruption_information) &
+                         ~vmx::InterruptionInformation::valid_bit);
+    }
+    const std::vector<std::byte> state = save_state();
+    const FakeVmcs of_l1 = vmcs01();
+    const nested::Counters counted = counters();
+    engine_.reset();
+    own_pool_ = std::make_unique<tag::VpidPool>();
+    pool_ = own_pool_.get();
+    port.physical_cpu ^= 1;
+    make_engine();
+    counters() = counted;
+    // L1's state, and the controls that are the host's.
+    FakeVmcs& v = vmcs01();
+    v.words = of_l1.words;
+    v.has_host_state = true;
+    v.set(field::virtual_processor_identifier, vpid01());
+    v.set(field::secondary_processor_based_vm_execution_controls,
+          v.get(field::secondary_processor_based_vm_execution_controls) & ~vmx::secondary::vmcs_shadowing);
+    v.set(field::vmread_bitmap_address, 0);
+    v.set(field::vmwrite_bitmap_address, 0);
+    v.set(field::vmcs_link_pointer, ~0ULL);
+    v.set(field::cr0_guest_host_mask, x86::cr0::numeric_error);
+    EXPECT_EQ(restore_state(state), std::nullopt);
+    EXPECT_EQ(v.get(field::cr0_guest_host_mask), of_l1.get(field::cr0_guest_host_mask));
+    EXPECT_EQ(v.get(field::secondary_processor_based_vm_execution_controls),
+              of_l1.get(field::secondary_processor_based_vm_execution_controls));
+    EXPECT_EQ(save_state(), state);
+}
+
+void VirtualCpu::reset_engine() {
+    engine_->reset();
 }
 
 VirtualCpu::~VirtualCpu() = default;
@@ -199,6 +286,7 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
         EXPECT_FALSE(v.shadow) << "VM entry with a shadow VMCS";
         EXPECT_EQ(v.launched, entry == nested::Entry::vmresume) << "the launch state of vmcs02";
         expect_vmcs02_is_safe();
+        if (before_entry) before_entry();
         if (refusal) {
             entry = refuse(v, *std::exchange(refusal, std::nullopt));
             continue;

@@ -2,10 +2,13 @@
 // processor enters what the engine left current, with the checks that real hardware makes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -14,6 +17,7 @@
 #include "nested/demands.hpp"
 #include "nested/fault.hpp"
 #include "nested/port.hpp"
+#include "nested/state/format.hpp"
 #include "tag/vpid12_map.hpp"
 #include "tests/nested/fake_port.hpp"
 #include "tests/nested/outcome.hpp"
@@ -183,11 +187,23 @@ public:
     bool deliver_nmi();
     void close_nmi_window();
     void retry_l1();
+    [[nodiscard]] std::vector<std::byte> save_state();
+    [[nodiscard]] std::optional<nested::StateError> save_error(std::span<std::byte> into);
+    // A state that is good: what becomes of the entry.
+    Outcome restore_and_enter(std::span<const std::byte> state);
+    // The error, if there is one; else the guest that is current is entered.
+    std::optional<nested::StateError> restore_state(std::span<const std::byte> state);
+    // All that L0 has of the virtual CPU is saved and thrown away. Another engine, on another processor and
+    // with another pool of tags, gets it back, and what it saves is the same.
+    void begin_anew();
+    void reset_engine();
     void inject_general_protection();
     // INS or OUTS of L1's at a port that the host keeps.
     Outcome string_io(vmx::IoAccess access, const vmx::InstructionOperands& operands = {});
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
+    // Called between an exit and an entry of L2.
+    std::function<void()> before_entry;
     // How the processor refuses the next entry of L2, whatever its checks say.
     enum class Refusal : std::uint8_t { vmfail, guest_state, msr_list, machine_check };
     std::optional<Refusal> refusal;
@@ -243,6 +259,7 @@ private:
     bool take_nmi(FakeVmcs& v, unsigned& taken);
     static bool take_machine_check(FakeVmcs& v, unsigned& taken);
     void set_up_l1_state();
+    void make_engine();
 
     std::unique_ptr<tag::VpidPool> own_pool_;
     tag::VpidPool* pool_;
@@ -253,6 +270,7 @@ private:
     std::uint32_t injected_ = 0;
     std::array<std::uint64_t, nested::exit_reason_count> reflected_before_{};
     std::unique_ptr<nested::NestedVcpu<FakePort>> engine_;
+    const Options options_;
 };
 
 }  // namespace flatback::nested_test

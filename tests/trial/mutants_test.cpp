@@ -44,9 +44,16 @@ TEST(Mutants, AtLeast30AreOfAHostThatWantsThingsForItself) {
     EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_random_host; }), 30);
 }
 
+TEST(Mutants, AtLeast12AreOfSavedStates) {
+    EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_saved_states; }), 12);
+}
+
 TEST(Mutants, ADefectThatChangesNothingIsNotCaughtUnderARandomHost) {
-    const Mutant none{"none", std::nullopt, [] { return std::make_unique<Defect>(); }, true};
-    EXPECT_EQ(try_mutant(none, 20).caught_by, "");
+    for (const bool saves_states : {false, true}) {
+        const Mutant none{"none", std::nullopt, [] { return std::make_unique<Defect>(); }, true,
+                          saves_states};
+        EXPECT_EQ(try_mutant(none, 20).caught_by, "");
+    }
 }
 
 TEST(Mutants, HaveNamesOfTheirOwn) {

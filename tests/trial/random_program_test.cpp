@@ -52,6 +52,20 @@ RC_GTEST_PROP(RandomPrograms, AreTheSameUnderARandomHostWithFewTags, ()) {
     expect_same({.vcpus = 2, .shadow_vmcs = false, .vpids = vpids, .random_host = seed});
 }
 
+// Between any two steps another L0 takes over, or a state is saved and restored in place right before an
+// entry.
+RC_GTEST_PROP(RandomPrograms, AreTheSameWhereStatesAreSavedAndRestored, ()) {
+    const auto seed = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
+    expect_same({.vcpus = 2, .random_host = seed, .saves_states = true});
+}
+
+RC_GTEST_PROP(RandomPrograms, AreTheSameWhereStatesAreSavedAndRestoredWithFewTags, ()) {
+    const auto seed = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
+    const auto vpids = static_cast<std::uint16_t>(*rc::gen::inRange(0, 5));
+    expect_same(
+        {.vcpus = 2, .shadow_vmcs = false, .vpids = vpids, .random_host = seed, .saves_states = true});
+}
+
 /// Programs of 60 steps from one seed.
 Reach reach_of_many(std::size_t programs, const NestedWorld::Options& options) {
     std::mt19937_64 random(20261122);
