@@ -88,8 +88,8 @@ void run_nested_state(std::span<const std::uint8_t> bytes) {
     Runner{world}.run(prologue());
     const State before = world.save_state(0, 0);
     const auto rest = bytes.subspan(1);
-    State state(rest.size());
-    std::memcpy(state.data(), rest.data(), rest.size());
+    State state;
+    for (const std::uint8_t byte : rest) state.push_back(std::byte{byte});
     if ((bytes[0] & 2) != 0) state = changed(before, rest);
     if (world.restore_state(0, 0, state)) {
         if (world.save_state(0, 0) != before) fail("a state that was refused has had an effect");
