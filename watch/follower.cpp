@@ -1,5 +1,7 @@
 #include "watch/follower.hpp"
 
+#include <utility>
+
 #include "watch/vmcs_layout.hpp"
 
 namespace flatback::watch {
@@ -67,6 +69,7 @@ WindowCounts Follower::end_window() {
     root_awaited_ = flush_awaited_ = false;
     exit_ = {};
     pending_ = {};
+    known_type_.reset();
     ept_way_ = {};
     l2_entries_of_window_ = instructions_of_window_ = 0;
     pcids_.clear();
@@ -287,6 +290,7 @@ void Follower::complete_entry() {
 
 void Follower::enter() {
     entering_ = false;
+    known_type_.reset();
     pending_ = {};
     exit_ = {};
     const bool secondary = (vmcs_.primary_controls & primary_secondary_active) != 0;
@@ -370,6 +374,22 @@ void Follower::use_root(std::uint64_t cr3) {
     root_awaited_ = flush_awaited_ = false;
 }
 
+machine::Invalidation Follower::invvpid(std::optional<std::uint8_t> type, const Pending& pending) {
+    const auto target = static_cast<std::uint16_t>(pending.descriptor_low);
+    // SDM 3C "INVVPID": individual-address, single-context, all-contexts, the same retaining globals.
+    if (!type) type = target == 0 ? 2 : pending.descriptor_high != 0 ? 0 : 1;
+    switch (*type) {
+        case 0:
+            return invalidation::invvpid_address(target, pending.descriptor_high);
+        case 2:
+            return invalidation::invvpid_all_contexts();
+        case 3:
+            return invalidation::invvpid_single_context_retaining_globals(target);
+        default:
+            return invalidation::invvpid_single_context(target);
+    }
+}
+
 void Follower::finish_operation() {
     const Pending pending = pending_;
     pending_ = {};
@@ -422,23 +442,20 @@ void Follower::finish_operation() {
         case Operation::invvpid: {
             if (in_guest_ || !pending.has_descriptor) break;
             ++counts_.invvpid;
-            const auto target = static_cast<std::uint16_t>(pending.descriptor_low);
-            if (target == 0) {
-                tlbs_.invalidate(invalidation::invvpid_all_contexts());
-            } else if (pending.descriptor_high != 0) {
-                tlbs_.invalidate(invalidation::invvpid_address(target, pending.descriptor_high));
-            } else {
-                tlbs_.invalidate(invalidation::invvpid_single_context(target));
-            }
+            tlbs_.invalidate(invvpid(std::exchange(known_type_, std::nullopt), pending));
             break;
         }
-        case Operation::invept:
+        case Operation::invept: {
             if (in_guest_ || !pending.has_descriptor) break;
             ++counts_.invept;
-            tlbs_.invalidate(pending.descriptor_low == 0 ? invalidation::invept_all_contexts()
-                                                         : invalidation::invept_single_context(
-                                                               machine::ep4ta_of(pending.descriptor_low)));
+            constexpr std::uint8_t all_contexts = 2;
+            const auto type = std::exchange(known_type_, std::nullopt);
+            const bool all = type ? *type == all_contexts : pending.descriptor_low == 0;
+            tlbs_.invalidate(
+                all ? invalidation::invept_all_contexts()
+                    : invalidation::invept_single_context(machine::ep4ta_of(pending.descriptor_low)));
             break;
+        }
     }
 }
 

@@ -69,6 +69,9 @@ public:
     explicit Follower(const Options& options);
 
     void take(const TraceLine& line);
+    /// The type of the next INVVPID or INVEPT that takes effect, where somebody knows it: the trace does not
+    /// show it.
+    void know_type(std::uint8_t type) { known_type_ = type; }
     /// What comes next is of another window: nothing that was known holds.
     WindowCounts end_window();
 
@@ -127,6 +130,8 @@ private:
     void enter();
     void leave();
     void finish_operation();
+    [[nodiscard]] static machine::Invalidation invvpid(std::optional<std::uint8_t> type,
+                                                       const Pending& pending);
     void use_guest();
     void use_host();
     void use_root(std::uint64_t cr3);
@@ -156,6 +161,7 @@ private:
     bool entering_ = false;
     Exit exit_{};
     Pending pending_{};
+    std::optional<std::uint8_t> known_type_{};
     bool root_awaited_ = false;
     bool flush_awaited_ = false;  // of the root's PCID
     EptWay ept_way_{};

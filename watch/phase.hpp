@@ -15,6 +15,7 @@ class PhaseEstimate {
 public:
     struct OfLevel {
         double entries = 0;
+        double mov_to_cr3 = 0;
         double misses = 0;
         double walk_references = 0;
     };
@@ -31,6 +32,7 @@ public:
         ticks_ += part_ticks;
         for (std::size_t level = 0; level < levels_.size(); ++level) {
             levels_[level].entries += weight * static_cast<double>(window.levels[level].entries);
+            levels_[level].mov_to_cr3 += weight * static_cast<double>(window.levels[level].mov_to_cr3);
             levels_[level].misses += weight * static_cast<double>(window.levels[level].tlb.misses);
             levels_[level].walk_references +=
                 weight * static_cast<double>(window.levels[level].tlb.walk_references);

@@ -1,9 +1,11 @@
 // `flatback watch`: what the emulator's debugger is answered, and what is written of it.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 
 #include "machine/geometric/geometry.hpp"
+#include "tools/watch/flush_records.hpp"
 #include "tools/watch/watch_report.hpp"
 #include "tools/watch/window_watcher.hpp"
 
@@ -44,6 +46,7 @@ watch::WindowCounts window(std::uint64_t l2_entries, std::uint64_t l2_misses, st
     counts.levels[1].tlb.walk_references = l1_references;
     counts.levels[2].entries = l2_entries;
     counts.levels[2].tlb.misses = l2_misses;
+    counts.levels[2].mov_to_cr3 = 2;
     return counts;
 }
 
@@ -74,14 +77,16 @@ TEST(WindowWatcher, AMarkEndsAPartAndItsWindow) {
 }
 
 TEST(WatchReport, MissesAreOfAnEntryOfL2) {
-    WatchedMode mode{"mapped", {}, {}, {"a line"}, {}};
+    WatchedMode mode{"mapped", {}, {}, {"a line"}, {}, {}};
     mode.counts.stale = 1;
     mode.counts.windows = 2;
     mode.counts.instructions = 1000;
     mode.counts.of(watch::Level::l2).entries = 4;
     mode.phase.add(window(4, 6, 0, 2, 10));
-    const std::vector modes{mode, WatchedMode{"off", {}, {}, {}, {}}};
-    const auto json = nlohmann::json::parse(watch_json(modes));
+    const std::vector modes{mode, WatchedMode{"off", {}, {}, {}, {}, {}}};
+    const auto json = nlohmann::json::parse(watch_json(modes, "linux", "skylake-x"));
+    EXPECT_EQ(json["guest"], "linux");
+    EXPECT_EQ(json["tlb"], "skylake-x");
     const auto& mapped = json["modes"]["mapped"];
     EXPECT_EQ(mapped["stale"], 1);
     EXPECT_EQ(mapped["windows"], 2);
@@ -91,10 +96,139 @@ TEST(WatchReport, MissesAreOfAnEntryOfL2) {
     EXPECT_EQ(mapped["misses_per_l2_entry"]["l1"], 0.5);
     EXPECT_EQ(mapped["misses_per_l2_entry"]["l2"], 1.5);
     EXPECT_EQ(mapped["walk_references_per_l2_entry"], 2.5);
+    EXPECT_EQ(mapped["misses_per_l2_context_switch"]["l2"], 3.0);
+    EXPECT_EQ(mapped["phase"]["l2_context_switches"], 2.0);
     EXPECT_TRUE(json["modes"]["off"]["misses_per_l2_entry"]["l2"].is_null());
+    EXPECT_TRUE(json["modes"]["off"]["misses_per_l2_context_switch"]["l2"].is_null());
     const std::string table = watch_table(modes);
     EXPECT_NE(table.find("mapped: stale: a line"), std::string::npos);
     EXPECT_NE(table.find(" 2.0 "), std::string::npos);
+}
+
+// L0 records a flush, and executes it or something else.
+class Flushes : public testing::Test {
+protected:
+    void say(const std::string& text) {
+        reader_.append(text + "\n", [this](const watch::TraceLine& line) {
+            EXPECT_NE(line.kind, watch::TraceLine::Kind::other) << reader_.text();
+            if (const auto type = records_.take(line)) types_.push_back(*type);
+        });
+    }
+    void instruction(const char* text) {
+        say(fmt::format("(0).[{}] [0x000000200109] 0008:0000000000200109 (unk. ctxt): {} ; 90", ++tick_,
+                        text));
+    }
+    void store(std::uint64_t place, std::uint64_t value) {
+        instruction("mov qword ptr ds:[rax], rcx");
+        say(fmt::format(
+            "[CPU0 WR]: LIN 0xffff800000{0:06x} PHY 0x000000{0:06x} (len=8, WB): 0x{1:08X} 0x{2:08X}", place,
+            value >> 32, value & 0xFFFFFFFF));
+    }
+    // In whatever order the compiler has put the stores, with others between them.
+    void record(trace::Kind kind, unsigned type, tag::FlushCause cause, std::uint16_t vpid,
+                std::uint64_t operand) {
+        const std::uint64_t place = 0x5000 + 32 * events_++;
+        const std::uint64_t tsc = tick_;
+        store(place + 24, operand);
+        store(0x7FF8, 1);
+        store(place, tsc);
+        store(place + 16, 7);
+        store(place + 8, trace::make_what(kind, 0, trace::Level::l0, trace::Level::l0,
+                                          trace::flush_code(static_cast<std::uint8_t>(type), cause), vpid));
+    }
+    void execute(const char* text, std::uint64_t low, std::uint64_t high) {
+        instruction(text);
+        say(fmt::format(
+            "[CPU0 RD]: LIN 0xffff800000006000 PHY 0x000000006000 (len=16, WB): 0x{:08X} 0x{:08X} "
+            "0x{:08X} 0x{:08X}",
+            high >> 32, high & 0xFFFFFFFF, low >> 32, low & 0xFFFFFFFF));
+    }
+    void invvpid(std::uint64_t vpid, std::uint64_t address = 0) {
+        execute("invvpid rax, dqword ptr ss:[rsp]", vpid, address);
+    }
+
+    watch::TraceReader reader_;
+    FlushRecords records_;
+    std::vector<unsigned> types_;
+    std::uint64_t tick_ = 1000;
+    std::uint64_t events_ = 0;
+};
+
+TEST_F(Flushes, WhatIsRecordedAndExecutedIsAllRight) {
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::tag_handed_out, 5, 0);
+    invvpid(5);
+    record(trace::Kind::flush_tag, 0, tag::FlushCause::l1_invvpid_address, 5, 0x4000);
+    invvpid(5, 0x4000);
+    record(trace::Kind::flush_tag, 3, tag::FlushCause::l1_invvpid_retaining_globals, 5, 0);
+    invvpid(5);
+    record(trace::Kind::flush_ept, 1, tag::FlushCause::ept_contexts_stale, 0, 0x501E);
+    execute("invept rax, dqword ptr ss:[rsp]", 0x501E, 0);
+    instruction("vmresume");
+    EXPECT_EQ(types_, (std::vector<unsigned>{1, 0, 3, 1}));
+    const FlushCounts& counts = records_.counts();
+    EXPECT_EQ(counts.recorded, 4U);
+    EXPECT_EQ(counts.not_executed + counts.not_recorded + counts.otherwise, 0U);
+    EXPECT_EQ(counts.causes.at("tag handed out"), 1U);
+    EXPECT_EQ(counts.causes.at("an EPT context became stale"), 1U);
+}
+
+TEST_F(Flushes, WhatIsRecordedAndLeftOutIsTold) {
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::tag_handed_out, 5, 0);
+    instruction("vmresume");
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::cpu_changed, 6, 0);
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::cpu_changed, 7, 0);
+    invvpid(7);
+    EXPECT_EQ(records_.counts().not_executed, 2U);
+    EXPECT_EQ(records_.counts().otherwise, 0U);
+    EXPECT_NE(records_.counts().examples.at(0).find("VPID 5"), std::string::npos);
+}
+
+TEST_F(Flushes, WhatIsExecutedOtherwiseIsTold) {
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::tag_handed_out, 5, 0);
+    invvpid(6);
+    record(trace::Kind::flush_tag, 0, tag::FlushCause::l1_invvpid_address, 5, 0x4000);
+    invvpid(5, 0x5000);
+    record(trace::Kind::flush_ept, 1, tag::FlushCause::ept_contexts_stale, 0, 0x501E);
+    execute("invept rax, dqword ptr ss:[rsp]", 0x601E, 0);
+    EXPECT_EQ(records_.counts().otherwise, 3U);
+}
+
+TEST_F(Flushes, WhatIsExecutedWithoutARecordIsTold) {
+    invvpid(6);
+    instruction("invvpid rax, dqword ptr ss:[rsp]");  // a guest's: it exits before it reads its descriptor
+    instruction("nop");
+    EXPECT_EQ(records_.counts().not_recorded, 1U);
+}
+
+TEST_F(Flushes, OtherStoresAreNoRecords) {
+    for (unsigned word = 0; word < 4; ++word) store(0x5000 + 8 * word, 0x3);  // no tick in it
+    EXPECT_TRUE(types_.empty());
+    record(trace::Kind::exit, 18, {}, 5, 0);  // an event, but no flush
+    EXPECT_TRUE(types_.empty());
+    EXPECT_EQ(records_.counts().recorded, 0U);
+    // The window ends in between.
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::tag_handed_out, 5, 0);
+    records_.end_window();
+    instruction("vmresume");
+    EXPECT_EQ(records_.counts().not_executed, 0U);
+}
+
+TEST(WatchReport, FlushesThatWereNotExecutedAreNoGoodRun) {
+    WatchedMode mode{"mapped", {}, {}, {}, {}, FlushCounts{}};
+    mode.flushes->recorded = 3;
+    mode.flushes->causes["tag handed out"] = 3;
+    EXPECT_TRUE(is_good(mode));
+    mode.flushes->not_executed = 1;
+    EXPECT_FALSE(is_good(mode));
+    const std::vector modes{mode};
+    const auto json = nlohmann::json::parse(watch_json(modes, "linux", "skylake-x"));
+    EXPECT_EQ(json["modes"]["mapped"]["l0_trace"]["flushes"], 3);
+    EXPECT_EQ(json["modes"]["mapped"]["l0_trace"]["not_executed"], 1);
+    EXPECT_EQ(json["modes"]["mapped"]["l0_trace"]["causes"]["tag handed out"], 3);
+    EXPECT_NE(watch_table(modes).find("3 tag handed out"), std::string::npos);
+    mode.flushes.reset();
+    mode.counts.stale = 1;
+    EXPECT_FALSE(is_good(mode));
 }
 
 }  // namespace

@@ -281,6 +281,24 @@ TEST_F(Trace, WithoutVpidEachTransitionDropsAll) {
     EXPECT_EQ(stale(), 0U);
 }
 
+// Somebody may know the type that the trace does not show: one that keeps global translations keeps them.
+TEST_F(Trace, AFlushThatRetainsGlobalsIsNoWholeOneWhereItsTypeIsKnown) {
+    constexpr unsigned long long global = 0x123;
+    for (const bool known : {false, true}) {
+        enter({.cr4 = 0x20A0});
+        l2_reads(frame, global);
+        exit();
+        if (known) follower_.know_type(3);
+        l0("invvpid rax, dqword ptr ss:[rsp]");
+        descriptor(2, 0);
+        enter({.cr3 = guest_tables + 0x10000, .cr4 = 0x20A0});
+        l2_reads(other_frame, 0x1123, guest_tables + 0x10000);
+        exit();
+        EXPECT_EQ(stale(), known ? 1U : 0U);
+        follower_.end_window();
+    }
+}
+
 // Between exits L2 loads CR3; where it points to is seen by the next walk.
 TEST_F(Trace, MovToCr3DropsWhatIsNotGlobal) {
     enter({});

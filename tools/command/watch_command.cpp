@@ -55,10 +55,11 @@ Result<ExitStatus> watch_command(const WatchOptions& given) {
     const WatchedRuns runs = options.file ? TRY(watch_file(options)) : TRY(watch_runs(options.request));
     for (const std::string& lack : runs.lacks) fmt::print(stderr, "flatback: {}\n", lack);
     fmt::print(text_stream(options.json_file), "{}", watch_table(runs.modes));
-    if (options.json_file) TRY(write_output(*options.json_file, with_about(watch_json(runs.modes))));
-    const bool good = runs.lacks.empty() && std::ranges::all_of(runs.modes, [](const WatchedMode& mode) {
-                          return mode.counts.stale == 0;
-                      });
+    if (options.json_file) {
+        const std::string_view guest = options.file ? "file" : name(options.request.guest);
+        TRY(write_output(*options.json_file, with_about(watch_json(runs.modes, guest, options.tlb))));
+    }
+    const bool good = runs.lacks.empty() && std::ranges::all_of(runs.modes, is_good);
     return good ? ExitStatus::success : ExitStatus::incomplete;
 }
 

@@ -19,8 +19,14 @@ std::optional<double> per_l2_entry(const PhaseEstimate& phase, double count) {
     return count / entries;
 }
 
-std::string number(std::optional<double> value) {
-    return value ? fmt::format("{:.1f}", *value) : "-";
+std::optional<double> per_l2_switch(const PhaseEstimate& phase, double count) {
+    const double switches = phase.of(Level::l2).mov_to_cr3;
+    if (switches == 0) return std::nullopt;
+    return count / switches;
+}
+
+std::string number(std::optional<double> value, int digits = 1) {
+    return value ? fmt::format("{:.{}f}", *value, digits) : "-";
 }
 
 nlohmann::ordered_json json_number(std::optional<double> value) {
@@ -33,10 +39,15 @@ double sum(const PhaseEstimate& phase, double PhaseEstimate::OfLevel::*member) {
     return total;
 }
 
-std::uint64_t misses_in_windows(const Counts& counts) {
-    std::uint64_t total = 0;
-    for (const Level level : levels) total += counts.of(level).tlb.misses;
-    return total;
+std::string recorded_flushes(std::string_view mode, const FlushCounts& flushes) {
+    std::string text = fmt::format(
+        "{}: L0's trace has {} flushes: {} not executed, {} executed otherwise; {} executed without a "
+        "record\n",
+        mode, flushes.recorded, flushes.not_executed, flushes.otherwise, flushes.not_recorded);
+    for (const auto& [cause, count] : flushes.causes)
+        text += fmt::format("{}:   {} {}\n", mode, count, cause);
+    for (const std::string& line : flushes.examples) text += fmt::format("{}: {}\n", mode, line);
+    return text;
 }
 
 }  // namespace
@@ -56,8 +67,18 @@ std::optional<double> misses_per_l2_entry(const PhaseEstimate& phase) {
     return per_l2_entry(phase, sum(phase, &PhaseEstimate::OfLevel::misses));
 }
 
+std::optional<double> misses_per_l2_switch(const PhaseEstimate& phase) {
+    return per_l2_switch(phase, sum(phase, &PhaseEstimate::OfLevel::misses));
+}
+
 std::optional<double> walk_references_per_l2_entry(const PhaseEstimate& phase) {
     return per_l2_entry(phase, sum(phase, &PhaseEstimate::OfLevel::walk_references));
+}
+
+bool is_good(const WatchedMode& mode) {
+    if (mode.counts.stale != 0) return false;
+    return !mode.flushes || (mode.flushes->not_executed == 0 && mode.flushes->not_recorded == 0 &&
+                             mode.flushes->otherwise == 0);
 }
 
 std::string watch_table(std::span<const WatchedMode> modes) {
@@ -68,17 +89,14 @@ std::string watch_table(std::span<const WatchedMode> modes) {
                         "a switch");
     for (const WatchedMode& mode : modes) {
         const Counts& counts = mode.counts;
-        const std::uint64_t switches = counts.of(Level::l2).mov_to_cr3;
-        text += fmt::format(
-            "{:<7}{:>7}{:>9}{:>15}{:>12}{:>9}{:>8}{:>8}{:>8}{:>12}{:>12}{:>9}\n", mode.mode, counts.stale,
-            counts.windows, counts.instructions, counts.of(Level::l2).entries,
-            number(misses_per_l2_entry(mode.phase)), number(misses_per_l2_entry(mode.phase, Level::l0)),
-            number(misses_per_l2_entry(mode.phase, Level::l1)),
-            number(misses_per_l2_entry(mode.phase, Level::l2)),
-            number(walk_references_per_l2_entry(mode.phase)), switches,
-            switches == 0 ? "-"
-                          : fmt::format("{:.2f}", static_cast<double>(misses_in_windows(counts)) /
-                                                      static_cast<double>(switches)));
+        text += fmt::format("{:<7}{:>7}{:>9}{:>15}{:>12}{:>9}{:>8}{:>8}{:>8}{:>12}{:>12}{:>9}\n", mode.mode,
+                            counts.stale, counts.windows, counts.instructions, counts.of(Level::l2).entries,
+                            number(misses_per_l2_entry(mode.phase)),
+                            number(misses_per_l2_entry(mode.phase, Level::l0)),
+                            number(misses_per_l2_entry(mode.phase, Level::l1)),
+                            number(misses_per_l2_entry(mode.phase, Level::l2)),
+                            number(walk_references_per_l2_entry(mode.phase)), counts.of(Level::l2).mov_to_cr3,
+                            number(misses_per_l2_switch(mode.phase), 2));
     }
     for (const WatchedMode& mode : modes) {
         const Counts& counts = mode.counts;
@@ -93,6 +111,7 @@ std::string watch_table(std::span<const WatchedMode> modes) {
             mode.phase.empty_windows() == 0
                 ? ""
                 : fmt::format("; {} ended before anything was counted", mode.phase.empty_windows()));
+        if (mode.flushes) text += recorded_flushes(mode.mode, *mode.flushes);
         for (const std::string& line : mode.stale) text += fmt::format("{}: stale: {}\n", mode.mode, line);
         if (counts.unexplained != 0)
             text += fmt::format(
@@ -103,8 +122,10 @@ std::string watch_table(std::span<const WatchedMode> modes) {
     return text;
 }
 
-std::string watch_json(std::span<const WatchedMode> modes) {
+std::string watch_json(std::span<const WatchedMode> modes, std::string_view guest, std::string_view tlb) {
     nlohmann::ordered_json json;
+    json["guest"] = guest;
+    json["tlb"] = tlb;
     json["modes"] = nlohmann::ordered_json::object();
     for (const WatchedMode& mode : modes) {
         const Counts& counts = mode.counts;
@@ -117,12 +138,23 @@ std::string watch_json(std::span<const WatchedMode> modes) {
         object["l2_context_switches"] = counts.of(Level::l2).mov_to_cr3;
         object["phase"]["ticks"] = mode.phase.ticks();
         object["phase"]["l2_entries"] = mode.phase.of(Level::l2).entries;
+        object["phase"]["l2_context_switches"] = mode.phase.of(Level::l2).mov_to_cr3;
         for (const Level level : levels) {
-            object["misses_per_l2_entry"][std::string{watch::level_names[static_cast<std::size_t>(level)]}] =
-                json_number(misses_per_l2_entry(mode.phase, level));
+            const std::string name{watch::level_names[static_cast<std::size_t>(level)]};
+            object["misses_per_l2_entry"][name] = json_number(misses_per_l2_entry(mode.phase, level));
+            object["misses_per_l2_context_switch"][name] =
+                json_number(per_l2_switch(mode.phase, mode.phase.of(level).misses));
         }
         object["walk_references_per_l2_entry"] = json_number(walk_references_per_l2_entry(mode.phase));
         object["stale_accesses"] = mode.stale;
+        if (mode.flushes) {
+            auto& flushes = object["l0_trace"];
+            flushes["flushes"] = mode.flushes->recorded;
+            flushes["not_executed"] = mode.flushes->not_executed;
+            flushes["executed_otherwise"] = mode.flushes->otherwise;
+            flushes["not_recorded"] = mode.flushes->not_recorded;
+            flushes["causes"] = mode.flushes->causes;
+        }
     }
     return json.dump(1) + "\n";
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/watch/flush_records.hpp"
 #include "watch/follower.hpp"
 #include "watch/phase.hpp"
 
@@ -21,6 +22,7 @@ struct WatchedMode {
     watch::PhaseEstimate phase;            // of what they stand for
     std::vector<std::string> stale;        // the first of them, a line each
     std::vector<std::string> unexplained;  // the same
+    std::optional<FlushCounts> flushes;    // what L0 recorded of them; nothing where it did not
 };
 
 // Of one access that a cached translation could have led elsewhere.
@@ -30,9 +32,16 @@ struct WatchedMode {
 [[nodiscard]] std::optional<double> misses_per_l2_entry(const watch::PhaseEstimate& phase,
                                                         watch::Level level);
 [[nodiscard]] std::optional<double> misses_per_l2_entry(const watch::PhaseEstimate& phase);
+// Nothing where no MOV to CR3 of L2's was counted.
+[[nodiscard]] std::optional<double> misses_per_l2_switch(const watch::PhaseEstimate& phase);
 [[nodiscard]] std::optional<double> walk_references_per_l2_entry(const watch::PhaseEstimate& phase);
 
+// Whether every access and every flush was as it should be.
+[[nodiscard]] bool is_good(const WatchedMode& mode);
+
 [[nodiscard]] std::string watch_table(std::span<const WatchedMode> modes);
-[[nodiscard]] std::string watch_json(std::span<const WatchedMode> modes);
+// `guest`: linux, bare, probes or file; `tlb`: the name of the geometry that counted misses.
+[[nodiscard]] std::string watch_json(std::span<const WatchedMode> modes, std::string_view guest,
+                                     std::string_view tlb);
 
 }  // namespace flatback::tools

@@ -42,7 +42,8 @@ WindowPlan plan_of(const WatchRequest& request) {
 
 QueuedRun run_of(const WatchRequest& request, const std::string& mode,
                  const std::optional<LinuxGuest>& guest) {
-    const std::string words = fmt::format("nested-vpid={} log=quiet", mode == "ept0" ? "mapped" : mode);
+    const std::string words = fmt::format("nested-vpid={} log=quiet{}", mode == "ept0" ? "mapped" : mode,
+                                          request.l0_records ? " trace=on" : "");
     QueuedRun run;
     if (guest) {
         // As `flatback run` boots it, but for L1's payloads.
@@ -65,9 +66,21 @@ std::vector<std::string> stages_of(const WatchRequest& request) {
 
 }  // namespace
 
+std::string_view name(WatchedGuest guest) {
+    switch (guest) {
+        case WatchedGuest::linux_stack:
+            return "linux";
+        case WatchedGuest::bare:
+            return "bare";
+        case WatchedGuest::probes:
+            return "probes";
+    }
+    return {};
+}
+
 WatchedMode watched(std::string mode, const watch::Counts& counts, const watch::PhaseEstimate& phase,
                     const watch::TaggedTlbs& tlbs) {
-    WatchedMode result{std::move(mode), counts, phase, {}, {}};
+    WatchedMode result{std::move(mode), counts, phase, {}, {}, {}};
     for (const auto& access : tlbs.stale_accesses()) result.stale.push_back(describe(access));
     for (const auto& access : tlbs.unexplained_accesses()) result.unexplained.push_back(describe(access));
     return result;
@@ -85,6 +98,7 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
         QueuedRun run = run_of(request, mode, guest);
         auto& watcher = watchers[mode];
         WindowPlan plan = plan_of(request);
+        plan.l0_records = request.l0_records;
         if (request.keep) plan.keep = *request.keep / (mode + ".");
         watcher = std::make_unique<WindowWatcher>(plan);
         run.request.dialogue = [&hears = *watcher](std::string_view bytes) { return hears.hear(bytes); };
@@ -110,6 +124,7 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
         if (counts.windows == 0)
             result.lacks.push_back(fmt::format("{}: no window held an L2 entry that was counted", run.name));
         result.modes.push_back(watched(run.name, counts, watcher.phase(), watcher.tlbs()));
+        if (request.l0_records) result.modes.back().flushes = watcher.flushes();
     }
     return result;
 }

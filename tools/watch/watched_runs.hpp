@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tools/ground/error.hpp"
@@ -15,6 +16,7 @@ namespace flatback::tools {
 
 // Linux as L1 and L2, in lat_ctx; two L2s in turn on the bare L1; its probes for stale translations.
 enum class WatchedGuest : std::uint8_t { linux_stack, bare, probes };
+[[nodiscard]] std::string_view name(WatchedGuest guest);
 
 struct WatchRequest {
     std::vector<std::string> modes;  // of watched_modes; ept0 is of the Linux stack
@@ -22,6 +24,7 @@ struct WatchRequest {
     std::uint64_t window = 0;                 // instructions; 0: what suits the guest
     std::optional<std::filesystem::path> l0;  // in place of the one that was built
     const machine::TlbGeometry* geometry = nullptr;
+    bool l0_records = false;                    // L0 traces its flushes, which are compared
     std::optional<std::filesystem::path> keep;  // a directory for the text of each window: MODE.N.txt
     std::chrono::seconds limit{1800};           // of each run
 };

@@ -32,6 +32,9 @@ std::string WindowWatcher::hear(std::string_view bytes) {
         if (line.kind != watch::TraceLine::Kind::other) {
             if (tracing_) {
                 follower_->take(line);
+                if (plan_.l0_records) {
+                    if (const auto type = flushes_.take(line)) follower_->know_type(*type);
+                }
                 keep_line(reader_.text());
             }
             return;
@@ -86,6 +89,7 @@ std::string WindowWatcher::begin_window(std::uint64_t tick) {
 std::string WindowWatcher::end_window() {
     tracing_ = false;
     const watch::WindowCounts window = follower_->end_window();
+    flushes_.end_window();
     if (plan_.warming != 0) {
         of_part_ = window;
     } else {

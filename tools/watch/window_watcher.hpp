@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "tools/watch/flush_records.hpp"
 #include "watch/follower.hpp"
 #include "watch/phase.hpp"
 #include "watch/trace_reader.hpp"
@@ -26,6 +27,7 @@ struct WindowPlan {
     const machine::TlbGeometry* geometry = nullptr;
     // The trace of window N is kept in the file that this begins, and N.txt ends; none: it is not.
     std::optional<std::filesystem::path> keep{};
+    bool l0_records = false;  // L0 records its flushes (trace=on): they are read and compared
 };
 
 // What is heard of one run's debugger, and what it is answered (Emulation's dialogue).
@@ -46,6 +48,7 @@ public:
     [[nodiscard]] const watch::Counts& counts();
     [[nodiscard]] const watch::PhaseEstimate& phase() const { return phase_; }
     [[nodiscard]] const watch::TaggedTlbs& tlbs() const { return follower_->tlbs(); }
+    [[nodiscard]] const FlushCounts& flushes() const { return flushes_.counts(); }
     // What could not be kept, as a sentence; empty: nothing.
     [[nodiscard]] const std::string& lack() const { return lack_; }
 
@@ -58,6 +61,7 @@ private:
     WindowPlan plan_;
     watch::TraceReader reader_;
     std::optional<watch::Follower> follower_;
+    FlushRecords flushes_;
     std::uint64_t begun_ = 0;
     bool tracing_ = false;
     bool stopped_at_mark_ = false;
