@@ -23,7 +23,7 @@ export function readFixture(name) {
   return JSON.parse(readFileSync(fixture(name), "utf8"));
 }
 
-export const everything = { bench: "bench", trace: "trace", machine: "machine" };
+export const everything = { watch: "watch", bench: "bench", trace: "trace", machine: "machine", conform: ["conform", "other-conform"] };
 
 let folder;
 let browser;
@@ -39,9 +39,9 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-// Makes a report with the command; `parts`: {bench: the name of a fixture, ...}.
+// Makes a report with the command; `parts`: {bench: the name of a fixture, or several, ...}.
 export function makeReport(parts, output = path.join(folder, "report.html")) {
-  const options = Object.entries(parts).flatMap(([part, name]) => [`--${part}`, fixture(name)]);
+  const options = Object.entries(parts).flatMap(([part, names]) => [names].flat().flatMap((name) => [`--${part}`, fixture(name)]));
   execFileSync(process.env.FLATBACK_PROGRAM, ["report", ...options, "--output", output], { stdio: "pipe" });
   return output;
 }

@@ -6,6 +6,8 @@ import { columns, everything, marksOf, readFixture, withReport } from "./browser
 const bench = readFixture("bench");
 const trace = readFixture("trace");
 const machine = readFixture("machine");
+const watch = readFixture("watch");
+const runs = [readFixture("conform"), readFixture("other-conform")];
 
 const configurations = [
   ["bare", bench.lat_ctx.bare],
@@ -51,6 +53,13 @@ for (const colorScheme of ["light", "dark"]) {
         assert.equal(await marks("model-columns", "bar"), 7 * 4);
         assert.equal(await marks("model-turns", "dot"), Object.keys(machine.l2s).length * 4);
         assert.equal(await marks("model-turns", "line"), 4);
+
+        // A bar for each level of each mode, and a mark for each of the three whose whole phase is known.
+        assert.equal(await marks("watched-misses", "bar"), 3 * Object.keys(watch.modes).length);
+        assert.equal(await marks("watched-misses", "tick"), 3);
+        // A bar for each outcome that a run has.
+        const kinds = runs.map(({ results }) => new Set(results.map(({ outcome }) => outcome)).size);
+        assert.equal(await marks("conformance-results", "bar"), kinds[0] + kinds[1]);
       },
       { colorScheme },
     ));
@@ -103,6 +112,38 @@ test("the tables have the figures of the files", () =>
     assert.equal((await row("flushes", "L2, KVM nested VPID, L1 without EPT"))[3], "not measured");
     assert.deepEqual(await row("operations", "L2: CPUID to L1 and back"), ["1,000", "9,000", "9.0 ×"]);
     assert.deepEqual(await row("price-ranges", "L2, KVM nested VPID, L1 without EPT"), Array(7).fill("not measured"));
+  }));
+
+test("the page leads with what windows of a real run showed", () =>
+  withReport(everything, async (page) => {
+    assert.equal(
+      await page.locator("h1").innerText(),
+      "An entry into L2 misses the TLB 11.0 times, where it misses 100.0 without nested VPID, and no access could have met a stale translation.",
+    );
+    assert.equal(await page.locator(".findings dd").first().innerText(), "11.0");
+    assert.equal(await page.locator("section").first().getAttribute("id"), "watched");
+    const row = async (name) =>
+      (await page.locator("#watched tbody tr", { has: page.locator("th", { hasText: name }) }).first().locator("td").allTextContents());
+    // In the page's order, whatever the file's.
+    assert.deepEqual(await row("misses for each entry into L2"), ["11.0", "12.0", "100.0"]);
+    assert.deepEqual(await row("counted inside the emulator"), ["12.2", "12.9", "103.6"]);
+    assert.deepEqual(await row("misses for each context switch"), ["1.1", "1.2", "10.0"]);
+    assert.deepEqual(await row("tag handed out"), ["5"]);
+    assert.deepEqual(await row("recorded and not executed"), ["0"]);
+  }));
+
+test("a hypervisor's failures are named with their rule, and its costs stand beside another's", () =>
+  withReport(everything, async (page) => {
+    const row = async (name) =>
+      (await page.locator("#conformance tbody tr", { has: page.locator("th", { hasText: name }) }).last().locator("td").allTextContents());
+    assert.deepEqual(await row("vmlaunch-invented"), ["3C 27.2", "a control", "VMfailValid 7", "VMsucceed"]);
+    assert.deepEqual(await row("stale-linear-invented"), ["3C 29.4.3.1", "INVVPID <single-context> & more (row 3 of the ledger)", "the new value", "the old value"]);
+    assert.deepEqual(await row("probes for stale"), ["1 passed", "0 passed, 1 failed"]);
+    assert.deepEqual(await row("l2 cpuid reflected"), ["1,080", "13,600"]);
+    assert.deepEqual(await row("vmread"), ["3", "not measured"]);
+    const chapters = await page.locator("#conformance-results table").first().locator("tbody th").allTextContents();
+    assert.deepEqual(chapters.slice(0, 5), ["3C 9", "3C 25", "3C 27", "3C 29", "no section of the SDM"]);
+    assert.match(await page.locator("#conformance .absent").innerText(), /another hypervisor's.iso did not come to its end: the time is up/);
   }));
 
 test("what is nearly the same as another is closed, and open on paper", () =>

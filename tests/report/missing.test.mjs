@@ -27,6 +27,21 @@ test("a trace alone is shown alone", () =>
     assert.equal(await countOf(page, "header dd.missing"), 5);
   }));
 
+test("windows in which nothing was counted have no bar", () =>
+  withReport({ watch: "empty-watch" }, async (page) => {
+    assert.equal(await marksOf(page, "watched-misses", "bar"), 0);
+    assert.equal(await countOf(page, "header dd.missing"), 6);
+    const cells = await page.locator("#watched tbody tr").first().locator("td").allTextContents();
+    assert.deepEqual(cells, ["not measured"]);
+  }));
+
+test("results alone are shown alone", () =>
+  withReport({ conform: "conform" }, async (page) => {
+    assert.equal(await chartsOf(page), 1);
+    assert.equal(await countOf(page, "#watched"), 0);
+    assert.equal(await countOf(page, "#conformance .absent"), 0);
+  }));
+
 test("the machine's model alone is shown alone", () =>
   withReport({ machine: "machine" }, async (page) => {
     assert.equal(await chartsOf(page), 2);

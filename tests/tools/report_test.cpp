@@ -49,6 +49,10 @@ TEST(ReportFiles, AWrongValueIsNamedWithItsPlace) {
     has(error_of("trace", R"({"events": [{"tick": 1, "kind": "flush", "flush": {"why": "x"}}]})"),
         "events.0.flush");
     has(error_of("price", R"({"processor": "p", "costs": {}})"), "lat_ctx");
+    has(error_of("watch", R"({"modes": {"off": {"stale": 0, "misses_per_l2_entry": {"l1": -1}}}})"),
+        "modes.off.misses_per_l2_entry.l1");
+    has(error_of("conform", R"({"under": "kvm", "results": [{"name": "a", "outcome": "perhaps"}]})"),
+        "results.0.outcome");
 }
 
 TEST(ReportFiles, AFileOfAnotherKindIsRefused) {
@@ -56,8 +60,13 @@ TEST(ReportFiles, AFileOfAnotherKindIsRefused) {
     constexpr std::string_view price = R"({"processor": "p", "costs": {}, "lat_ctx": {}})";
     constexpr std::string_view machine = R"({"columns": {}, "l2s": {}})";
     constexpr std::string_view bench = R"({"lat_ctx": {}, "primitives": {}})";
-    const std::pair<const char*, std::string_view> own[]{
-        {"bench", bench}, {"trace", trace}, {"price", price}, {"machine", machine}};
+    constexpr std::string_view watch =
+        R"({"guest": "linux", "modes": {"off": {"stale": 0, "misses_per_l2_entry": {"l0": null}}}})";
+    constexpr std::string_view conform =
+        R"({"under": "kvm", "results": [{"name": "a", "outcome": "passed"}], "costs": {"vmread": 3}})";
+    const std::pair<const char*, std::string_view> own[]{{"bench", bench}, {"trace", trace},
+                                                         {"price", price}, {"machine", machine},
+                                                         {"watch", watch}, {"conform", conform}};
     for (const auto& [kind, ignored] : own) {
         for (const auto& [other, text] : own) {
             EXPECT_EQ(error_of(kind, text).empty(), std::string_view{kind} == other) << kind << " " << other;

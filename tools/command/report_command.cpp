@@ -63,6 +63,23 @@ Result<> take_self_tests(const std::optional<std::filesystem::path>& path, Repor
     return {};
 }
 
+// One run of conform's, or several that stand side by side.
+Result<> take_conform(const std::vector<std::string>& paths, ReportData& data) {
+    Json runs = Json::array();
+    std::string names;
+    for (const std::string& path : paths) {
+        std::optional<Json> run;
+        Json source = Json::object();
+        TRY(take(path, "conform", "flatback conform", run, source));
+        runs.push_back(std::move(*run));
+        names += fmt::format("{}{}", names.empty() ? "" : ", ", source["conform"].get<std::string>());
+    }
+    if (runs.empty()) return {};
+    data.conform = std::move(runs);
+    data.sources["conform"] = names;
+    return {};
+}
+
 // The first line of what a program said, without the name that it puts before it.
 std::string first_line(std::string_view output) {
     constexpr std::string_view prefix = "flatback machine: ";
@@ -102,6 +119,8 @@ Result<ExitStatus> report_command(const ReportOptions& options) {
     TRY(take(options.trace, "trace", "flatback trace", data.trace, data.sources));
     TRY(take(options.machine, "machine", "flatback machine lat_ctx", data.machine, data.sources));
     TRY(take(options.price, "price", "flatback machine price", data.price, data.sources));
+    TRY(take(options.watch, "watch", "flatback watch", data.watch, data.sources));
+    TRY(take_conform(options.conform, data));
     TRY(take_self_tests(options.self_test, data));
     if (!data.price) TRY(price_bench(options, data));
     if (data.trace) shorten_trace(*data.trace, most_events);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tools/ground/error.hpp"
 
@@ -15,6 +16,8 @@ struct ReportOptions {
     std::optional<std::filesystem::path> machine;    // of flatback machine lat_ctx
     std::optional<std::filesystem::path> price;      // of flatback machine price; empty: made from `bench`
     std::optional<std::filesystem::path> self_test;  // lines of self-tests, typed or scanned
+    std::optional<std::filesystem::path> watch;      // of flatback watch
+    std::vector<std::string> conform;                // of flatback conform, a run each
     std::string processor = "skylake-x";             // on which it is priced then
     std::filesystem::path output;
 };

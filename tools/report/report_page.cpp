@@ -29,6 +29,8 @@ std::string data_for_html(const ReportData& data) {
                       {"machine", or_null(data.machine)},
                       {"price", or_null(data.price)},
                       {"self_test", or_null(data.self_test)},
+                      {"watch", or_null(data.watch)},
+                      {"conform", or_null(data.conform)},
                       {"price_missing", data.price_missing}};
     const std::string json = all.dump(-1, ' ', /*ensure_ascii=*/true);
     std::string text;

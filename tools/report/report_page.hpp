@@ -19,7 +19,9 @@ struct ReportData {
     std::optional<Json> machine;
     std::optional<Json> price;
     std::optional<Json> self_test;
-    std::string price_missing;  // why there is none: a sentence for the reader
+    std::optional<Json> watch;
+    std::optional<Json> conform;  // an array, a run each
+    std::string price_missing;    // why there is none: a sentence for the reader
 };
 
 // Keeps the last events of a trace, as many as a page can hold, in the order of their ticks, and notes how

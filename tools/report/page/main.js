@@ -1,5 +1,6 @@
 // Builds the page from the data that `flatback report` has put into it.
 import { claim } from "./claim.js";
+import { conformance } from "./conformance.js";
 import { element } from "./dom.js";
 import { exits } from "./exits.js";
 import { flushes } from "./flushes.js";
@@ -11,12 +12,27 @@ import { price } from "./price.js";
 import { primitives } from "./primitives.js";
 import { silicon } from "./silicon.js";
 import { timeline } from "./timeline.js";
+import { watched } from "./watched.js";
 
 const data = JSON.parse(document.getElementById("flatback-data").textContent);
 const main = document.querySelector("main");
 
-const others = data.self_test === null ? [] : [silicon];
-const sections = [latCtx, primitives, ...others, model, flushes, claim, timeline, exits, price, method].map((make) => make(data));
+// What most readers do not measure has no section that says so.
+const given = (part, make) => (data[part] === null ? [] : [make]);
+const sections = [
+  ...given("watch", watched),
+  latCtx,
+  primitives,
+  ...given("self_test", silicon),
+  model,
+  flushes,
+  claim,
+  ...given("conform", conformance),
+  timeline,
+  exits,
+  price,
+  method,
+].map((make) => make(data));
 const contents = element(
   "nav",
   { "aria-label": "Contents" },
