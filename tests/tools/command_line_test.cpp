@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <initializer_list>
+#include <string>
 #include <vector>
 
 namespace flatback::tools {
@@ -212,6 +215,43 @@ TEST(CommandLine, ConformTakesWhatIsCheckedAndWhereTheResultsGo) {
     EXPECT_NE(error_of({"conform", "--under", "kvm", "--l0-cmdline", "trace=on"}), "accepted");
     EXPECT_NE(error_of({"conform", "--l0-cmdline", "colour=red"}), "accepted");
     EXPECT_NE(error_of({"conform", "--json", "j", "--junit", "j"}), "accepted");
+}
+
+TEST(CommandLine, ConformTakesAnImageWhoseWordsAreItsOwn) {
+    const std::string file = std::filesystem::path{testing::TempDir()} / "hypervisor.iso";
+    std::ofstream(file) << "x";
+    const auto parsed = parse({"conform", "--under", file.c_str(), "--memory", "512", "--cpu", "tigerlake"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    const auto& options = std::get<ConformOptions>(*parsed);
+    EXPECT_EQ(options.under, "image");
+    EXPECT_EQ(options.image, file);
+    EXPECT_EQ(options.memory, 512U);
+    EXPECT_EQ(options.processor, "tigerlake");
+    EXPECT_NE(error_of({"conform", "--under", file.c_str(), "--only", "stale*"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--under", file.c_str(), "--no-costs"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--under", file.c_str(), "--l0-cmdline", "trace=on"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--memory", "512"}), "accepted");
+    EXPECT_NE(error_of({"conform", "--cpu", "z80"}), "accepted");
+}
+
+TEST(CommandLine, ReportTakesWindowsAndSeveralRunsOfConforms) {
+    const auto parsed =
+        parse({"report", "--watch", "w", "--conform", "a", "--conform", "b", "--output", "o"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    const auto& options = std::get<ReportOptions>(*parsed);
+    EXPECT_EQ(options.watch, "w");
+    EXPECT_EQ(options.conform, (std::vector<std::string>{"a", "b"}));
+    EXPECT_NE(error_of({"report", "--output", "o"}).find("--watch"), std::string::npos);
+}
+
+TEST(CommandLine, RunKeepsTheScreenAndATrace) {
+    const auto parsed = parse({"run", "--l1", "k", "--screen", "s.png", "--trace", "t.txt"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    const auto& options = std::get<BootOptions>(*parsed);
+    EXPECT_EQ(options.screen_file, "s.png");
+    EXPECT_EQ(options.trace_file, "t.txt");
+    EXPECT_NE(error_of({"run", "--screen", "s.png"}), "accepted");
+    EXPECT_NE(error_of({"run", "--l1", "k", "--debug", "--trace", "t"}), "accepted");
 }
 
 TEST(CommandLine, ImageTakesAnL1AndTheMenusWords) {

@@ -102,8 +102,16 @@ TEST(Conformance, JunitCountsFailuresAndSaysWhatWasLeftOut) {
     pugi::xml_document document;
     ASSERT_TRUE(document.load_string(conformance_junit(found).c_str()));
     const pugi::xml_node suites = document.child("testsuites");
-    EXPECT_EQ(suites.attribute("tests").as_int(), 5);
+    EXPECT_EQ(suites.attribute("tests").as_int(), 6);
     EXPECT_EQ(suites.attribute("failures").as_int(), 2);
+    EXPECT_EQ(suites.attribute("errors").as_int(), 1);
+    EXPECT_EQ(suites.attribute("skipped").as_int(), 2);
+    // The sums are those of the suites.
+    for (const char* name : {"tests", "failures", "errors", "skipped"}) {
+        int sum = 0;
+        for (const pugi::xml_node each : suites.children("testsuite")) sum += each.attribute(name).as_int();
+        EXPECT_EQ(sum, suites.attribute(name).as_int()) << name;
+    }
     const pugi::xml_node failed =
         suites.find_child_by_attribute("testsuite", "name", "3C 9.4").child("testcase");
     EXPECT_STREQ(failed.attribute("name").value(), "a-fails");

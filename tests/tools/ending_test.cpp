@@ -34,6 +34,30 @@ TEST(Ending, ShutdownAndPowerOffAreToldApart) {
     EXPECT_EQ(status, ExitStatus::success);
 }
 
+TEST(Ending, WhyTheProcessorRefusedVmEntriesIsKept) {
+    LogReader log;
+    log.append("00396088712e[CPU0  ] VMFAIL: VMCS EXEC CTRL: guest VPID == 0\n");
+    log.append("00396088999e[CPU0  ] VMENTER FAIL: RFLAGS[1] cleared\n00396089000i[CPU0  ] VMFAILURE\n");
+    ASSERT_EQ(log.refused_entries().size(), 2U);
+    EXPECT_EQ(log.refused_entries()[0].tick, 396088712U);
+    EXPECT_EQ(log.refused_entries()[0].why, "VMCS EXEC CTRL: guest VPID == 0");
+    EXPECT_EQ(log.refused_entries()[1].why, "RFLAGS[1] cleared");
+    // An L1 may go on trying.
+    for (int again = 0; again < 1000; ++again) log.append("00396089001e[CPU0  ] VMFAIL: again\n");
+    EXPECT_EQ(log.refused_entries().size(), 8U);
+}
+
+TEST(Ending, ThatTheGuestReportedItsEndIsSuccessUnlessItReportedAnError) {
+    Transcript good;
+    good.append("FLATBACK end\n");
+    const Outcome outcome{.ending = Ending::reported, .detail = {}};
+    EXPECT_EQ(exit_status(outcome, good), ExitStatus::success);
+    EXPECT_EQ(name(Ending::reported), "reported");
+    Transcript bad;
+    bad.append("FLATBACK error a: b\n");
+    EXPECT_EQ(exit_status(outcome, bad), ExitStatus::guest_error);
+}
+
 TEST(Ending, ATripleFaultIsSeen) {
     ExitStatus status{};
     EXPECT_EQ(

@@ -149,14 +149,19 @@ std::string conformance_junit(const Conformance& conformance) {
     declaration.append_attribute("encoding") = "UTF-8";
     pugi::xml_node suites = document.append_child("testsuites");
     suites.append_attribute("name") = fmt::format("nested VT-x under {}", conformance.under).c_str();
-    suites.append_attribute("tests") = conformance.results.size();
+    // The run is a test of its own where it did not come to its end.
+    suites.append_attribute("tests") = conformance.results.size() + (conformance.incomplete.empty() ? 0 : 1);
     suites.append_attribute("failures") = conformance.count(ConformanceOutcome::failed);
+    suites.append_attribute("errors") = conformance.incomplete.empty() ? 0 : 1;
+    suites.append_attribute("skipped") = conformance.count(ConformanceOutcome::not_offered) +
+                                         conformance.count(ConformanceOutcome::platform_fault);
     for (const SectionResults& each : by_section(conformance)) {
         pugi::xml_node suite = suites.append_child("testsuite");
         const std::string title = printable(title_of(each.section));
         suite.append_attribute("name") = title.c_str();
         suite.append_attribute("tests") = each.results.size();
         suite.append_attribute("failures") = each.count(ConformanceOutcome::failed);
+        suite.append_attribute("errors") = 0;
         suite.append_attribute("skipped") =
             each.count(ConformanceOutcome::not_offered) + each.count(ConformanceOutcome::platform_fault);
         for (const ConformanceResult& result : each.results) {
@@ -179,7 +184,9 @@ std::string conformance_junit(const Conformance& conformance) {
         pugi::xml_node suite = suites.append_child("testsuite");
         suite.append_attribute("name") = "the run";
         suite.append_attribute("tests") = 1;
+        suite.append_attribute("failures") = 0;
         suite.append_attribute("errors") = 1;
+        suite.append_attribute("skipped") = 0;
         pugi::xml_node test = suite.append_child("testcase");
         test.append_attribute("name") = "the run comes to its end";
         test.append_child("error").append_attribute("message") = printable(conformance.incomplete).c_str();

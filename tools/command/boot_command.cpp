@@ -11,7 +11,9 @@
 
 #include "tools/command/boot_report.hpp"
 #include "tools/command/l1_plan.hpp"
+#include "tools/emulator/elf_symbols.hpp"
 #include "tools/emulator/emulation.hpp"
+#include "tools/emulator/marked_trace.hpp"
 #include "tools/emulator/qemu_machine.hpp"
 #include "tools/emulator/serial_file.hpp"
 #include "tools/ground/about.hpp"
@@ -139,7 +141,7 @@ struct Output {
     }
 };
 
-Result<ExitStatus> watch(auto run, const BootOptions& options, Output& output) {
+Result<ExitStatus> watch(auto& run, const BootOptions& options, Output& output) {
     while (!run.poll()) {
         if (output.serial) output.serial->show_progress(run.transcript());
         std::this_thread::sleep_for(poll_interval);
@@ -157,6 +159,24 @@ Result<ExitStatus> watch(auto run, const BootOptions& options, Output& output) {
     return exit_status(outcome, transcript);
 }
 
+std::string symbols_of(const BootPlan& plan) {
+    const auto kernel = read_file(plan.guest);
+    return kernel ? symbol_list(*kernel) : std::string{};
+}
+
+Result<> tell_of_trace(MarkedTrace& trace, const std::filesystem::path& file) {
+    TRY(trace.finish());
+    if (trace.lines() == 0) {
+        fmt::print(stderr,
+                   "flatback: {} is empty: L1 executed no XCHG BX, BX, which switches the trace on and off\n",
+                   file.string());
+    } else {
+        fmt::print(stderr, "flatback: {} has {} lines{}\n", file.string(), trace.lines(),
+                   trace.is_cut() ? ", and was cut there" : "");
+    }
+    return {};
+}
+
 Result<ExitStatus> boot_on_qemu(const BootOptions& options, const BootPlan& plan, Output& output,
                                 const std::filesystem::path& directory) {
     QemuRequest request;
@@ -172,7 +192,8 @@ Result<ExitStatus> boot_on_qemu(const BootOptions& options, const BootPlan& plan
                         .guest_records = options.records || is_own_guest(options.guest),
                         .mark = loader_mark(plan)};
     output.listen(request.listener, request.bytes_listener);
-    return watch(TRY(QemuRun::start(std::move(request))), options, output);
+    QemuRun run = TRY(QemuRun::start(std::move(request)));
+    return watch(run, options, output);
 }
 
 Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Output& output,
@@ -192,9 +213,26 @@ Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Outp
     output.listen(request.listener, request.bytes_listener);
     if (options.interactive) request.typing.emplace();
     if (options.debug) request.debugger_listener = [](std::string_view bytes) { show(stdout, bytes); };
+    request.keeps_screen = options.screen_file.has_value();
+    std::optional<MarkedTrace> trace;
+    if (options.trace_file) {
+        trace.emplace(TRY(MarkedTrace::create(*options.trace_file)));
+        request.symbols_for_dialogue = !symbols_of(request.plan).empty();
+        if (request.symbols_for_dialogue) trace->know_symbols(std::string{symbols_file});
+        request.dialogue = [&trace](std::string_view bytes) { return trace->hear(bytes); };
+    }
     Emulation emulation = TRY(Emulation::start(std::move(request)));
     if (options.interactive || options.debug) converse(emulation, options.debug);
-    return watch(std::move(emulation), options, output);
+    const ExitStatus status = TRY(watch(emulation, options, output));
+    // With L0 it is L0's log that explains them, by the SDM's rule.
+    if (options.direct) {
+        for (const RefusedEntry& refused : emulation.refused_entries())
+            fmt::print(stderr, "flatback: tick {}: the processor refused a VM entry: {}\n", refused.tick,
+                       printable(refused.why));
+    }
+    if (options.screen_file) TRY(emulation.write_screen(*options.screen_file));
+    if (trace) TRY(tell_of_trace(*trace, *options.trace_file));
+    return status;
 }
 
 }  // namespace
@@ -206,12 +244,18 @@ Result<ExitStatus> boot_command(const BootOptions& options) {
     }
     if ((options.interactive || options.debug) && options.on != Ground::bochs)
         return fail(ExitStatus::usage, "--interactive and --debug are for --on bochs");
+    if ((options.screen_file || options.trace_file) && options.on != Ground::bochs)
+        return fail(ExitStatus::usage, "--screen and --trace are for --on bochs");
     if (options.direct && options.firmware == Firmware::uefi)
         return fail(ExitStatus::usage, "--firmware uefi: GRUB starts L0 there, not L1 by itself (--direct)");
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
     const BootPlan plan = TRY(plan_from(options, directory.path()));
     if (options.disk) TRY(check_disk(*options.disk));
     // Before the minutes of the run, not after them.
+    if (options.screen_file) {
+        TRY(check_screen_writer());
+        TRY(check_writable(*options.screen_file));
+    }
     if (options.json_file) TRY(check_output(*options.json_file));
     Output output;
     output.text = text_stream(options.json_file);

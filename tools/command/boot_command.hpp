@@ -32,10 +32,12 @@ struct BootOptions {
     std::optional<std::filesystem::path> json_file;
     std::string processor{usual_processor};  // one of processor_models
     unsigned processors = 1;
-    std::optional<std::filesystem::path> disk;  // a raw image, which the guest may write
-    bool interactive = false;                   // COM1 is the terminal
-    bool debug = false;                         // the emulator's debugger is
-    bool direct = false;                        // without L0
+    std::optional<std::filesystem::path> disk;         // a raw image, which the guest may write
+    bool interactive = false;                          // COM1 is the terminal
+    bool debug = false;                                // the emulator's debugger is
+    bool direct = false;                               // without L0
+    std::optional<std::filesystem::path> screen_file;  // a PNG file of the screen at the end
+    std::optional<std::filesystem::path> trace_file;   // what is executed between two marks of the guest's
     bool records = false;  // what L1 prints are records (tools/emulator/serial_record.hpp), though it is no
                            // guest of Flatback's
 };

@@ -4,8 +4,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <set>
+#include <system_error>
+#include <utility>
 
 #include "tools/command/l1_plan.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
@@ -50,6 +53,10 @@ constexpr unsigned longest_limit = 24 * 3600;
 constexpr std::chrono::seconds depth_limit{3600};
 constexpr std::uint64_t most_number = 1'000'000'000;
 
+CLI::IsMember processor_model() {
+    return CLI::IsMember{std::vector<std::string>{processor_models.begin(), processor_models.end()}};
+}
+
 // `report`: at least one file of a run, and where the page goes.
 CLI::App& add_report(CLI::App& app, ReportOptions& report) {
     CLI::App& command = *app.add_subcommand("report", "make one HTML page from the JSON files of the runs");
@@ -61,6 +68,14 @@ CLI::App& add_report(CLI::App& app, ReportOptions& report) {
         .add_option("--price", report.price,
                     "what flatback machine price --json wrote (default: it is made from --bench)")
         ->type_name("FILE");
+    command.add_option("--watch", report.watch, "what flatback watch --json wrote: the page leads with it")
+        ->type_name("FILE");
+    command
+        .add_option("--conform", report.conform,
+                    "what flatback conform --json wrote; several, each with a --conform, stand side by side")
+        ->type_name("FILE")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     command
         .add_option("--self-test", report.self_test, "lines of self-tests (docs/boot.md), typed or scanned")
         ->type_name("FILE");
@@ -230,10 +245,15 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->excludes(file);
     command
         .add_option("--keep", arguments.keep,
-                    "keep the emulator's trace there, a file a window: MODE.1.txt, MODE.2.txt, ... (some 100 "
+                    "keep the emulator's trace there, a file a window: MODE.1.txt, MODE.2.txt, ... (some 150 "
                     "bytes an instruction)")
         ->type_name("DIRECTORY")
         ->check(CLI::ExistingDirectory)
+        ->excludes(file);
+    command
+        .add_flag("--l0-trace", options.request.l0_records,
+                  "have L0 record its flushes, and compare each with what the processor executed; recording "
+                  "costs L0 some 40 instructions and a cache line an event")
         ->excludes(file);
     command
         .add_option(
@@ -289,6 +309,7 @@ struct ConformArguments {
     std::string l0;
     std::string json;
     std::string junit;
+    unsigned memory = 0;
     unsigned limit = 0;
 };
 
@@ -296,10 +317,12 @@ CLI::App& add_conform(CLI::App& app, ConformArguments& arguments) {
     CLI::App& command = *app.add_subcommand(
         "conform", "check and time a hypervisor's nested VT-x, by section of the SDM (docs/conformance.md)");
     command
-        .add_option("--under", arguments.options.under,
-                    "what is checked: flatback (default), kvm of Debian's Linux, or direct, the emulator "
-                    "itself")
-        ->check(CLI::IsMember({"flatback", "kvm", "direct"}));
+        .add_option(
+            "--under", arguments.options.under,
+            "what is checked: flatback (default), kvm of Debian's Linux, direct, the emulator itself, or "
+            "an ISO image that boots a hypervisor with build/guests/bare/bare-l1.elf as its guest, whose "
+            "command line is: check bench rules")
+        ->type_name("TARGET");
     command
         .add_option("--only", arguments.options.only,
                     "one part of the checks, or with a * at its end all whose names begin so: stale*")
@@ -311,6 +334,14 @@ CLI::App& add_conform(CLI::App& app, ConformArguments& arguments) {
     command.add_flag("--no-costs", arguments.no_costs, "checks alone, without timings");
     command.add_option("--l0", arguments.l0, "another L0 of Flatback's than the one that was built")
         ->type_name("FILE");
+    command
+        .add_option("--cpu", arguments.options.processor,
+                    "the model of the emulated processor, as for run (default corei7_skylake_x)")
+        ->type_name("MODEL")
+        ->check(processor_model());
+    command.add_option("--memory", arguments.memory, "the machine's memory with an ISO image (default 1024)")
+        ->type_name("MB")
+        ->check(CLI::Range(least_memory, most_memory));
     command.add_option("--json", arguments.json, "write the results there (-: standard output)")
         ->type_name("FILE");
     command.add_option("--junit", arguments.junit, "write them there as JUnit's XML, for a CI system")
@@ -329,6 +360,22 @@ Result<Command> conform_command_line(const ConformArguments& arguments) {
     if (!arguments.junit.empty()) options.junit_file = arguments.junit;
     if (options.json_file == options.junit_file && options.json_file)
         return fail(ExitStatus::usage, "--json and --junit name the same file");
+    constexpr std::array<std::string_view, 3> names{"flatback", "kvm", "direct"};
+    if (std::ranges::find(names, options.under) == names.end()) {
+        std::error_code ignored;
+        if (!std::filesystem::is_regular_file(options.under, ignored))
+            return fail(ExitStatus::usage, fmt::format("--under: '{}' is neither {} nor a file",
+                                                       options.under, fmt::join(names, ", ")));
+        options.image = std::exchange(options.under, "image");
+        // What it boots was decided when it was made.
+        if (arguments.no_costs || !options.only.empty())
+            return fail(ExitStatus::usage,
+                        "--only and --no-costs are words of the bare L1's command line, which the image has");
+    }
+    if (arguments.memory != 0) {
+        if (!options.image) return fail(ExitStatus::usage, "--memory is for --under ISO");
+        options.memory = arguments.memory;
+    }
     if (options.under != "flatback" && (!options.l0_command_line.empty() || options.l0))
         return fail(ExitStatus::usage, "--l0 and --l0-cmdline are for --under flatback");
     TRY(check_l0_words(options.l0_command_line));
@@ -408,6 +455,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     std::string guest;
     std::string serial;
     std::string disk;
+    std::string screen;
+    std::string traced_run;
     std::string ground;
     std::string firmware;
     std::string json;
@@ -457,7 +506,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->check(CLI::Range(least_memory, most_memory));
     run.add_option("--cpu", boot.processor, "the model of the emulated processor (default corei7_skylake_x)")
         ->needs(l1)
-        ->check(CLI::IsMember(std::vector<std::string>{processor_models.begin(), processor_models.end()}));
+        ->check(processor_model());
     run.add_option("--cpus", boot.processors,
                    "how many processors the machine has (default 1); L1 gets all of them (L0's word cpus=N: "
                    "so many). "
@@ -494,6 +543,16 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                  "--serial")
         ->needs(l1)
         ->excludes(interactive);
+    run.add_option("--screen", screen, "what the screen shows at the end, as a PNG file")
+        ->type_name("FILE")
+        ->needs(l1);
+    run.add_option(
+           "--trace", traced_run,
+           "every instruction and access between two XCHG BX, BX of L1's or its guests', L0's among them, "
+           "some 150 bytes each; flatback watch reads it")
+        ->type_name("FILE")
+        ->needs(l1)
+        ->excludes("--debug");
     run.add_option(
            "--timeout", limit,
            "seconds of wall time that each run may take (default 300; 900 without --l1, 3600 with --depth; "
@@ -603,11 +662,13 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     }
     if (conforms.parsed()) return conform_command_line(conform);
     if (report_of.parsed()) {
-        if (report.bench || report.trace || report.machine || report.price || report.self_test) return report;
+        if (report.bench || report.trace || report.machine || report.price || report.self_test ||
+            report.watch || !report.conform.empty())
+            return report;
         return fail(
             ExitStatus::usage,
-            "report needs at least one of --bench, --trace, --machine, --price and --self-test (see flatback "
-            "report --help)");
+            "report needs at least one of --bench, --trace, --machine, --price, --watch, --conform and "
+            "--self-test (see flatback report --help)");
     }
     if (images.parsed()) {
         if (!guest.empty()) image.guest = guest;
@@ -650,6 +711,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     if (limit != 0) boot.limit = std::chrono::seconds{limit};
     if (!serial.empty()) boot.serial_file = serial;
     if (!disk.empty()) boot.disk = disk;
+    if (!screen.empty()) boot.screen_file = screen;
+    if (!traced_run.empty()) boot.trace_file = traced_run;
     if (!json.empty()) boot.json_file = json;
     return boot;
 }

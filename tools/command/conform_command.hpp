@@ -7,12 +7,16 @@
 #include <optional>
 #include <string>
 
+#include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/error.hpp"
 
 namespace flatback::tools {
 
 struct ConformOptions {
-    std::string under = "flatback";  // or kvm, direct
+    std::string under = "flatback";              // or kvm, direct, image
+    std::optional<std::filesystem::path> image;  // the image that is booted for the last of these
+    std::optional<unsigned> memory;              // of the machine, in MB; only for an image
+    std::string processor{usual_processor};      // one of processor_models
     std::string only;             // a part of the bare L1, with a * at its end all that begin so; empty: all
     std::string l0_command_line;  // of Flatback's L0
     std::optional<std::filesystem::path> l0;  // in place of the one that was built

@@ -22,15 +22,17 @@ constexpr std::string_view console_name = "console.txt";
 constexpr std::string_view log_name = "bochs.log";
 constexpr std::string_view debugger_name = "debugger";
 constexpr std::string_view disk_name = "disk.img";
-constexpr std::string_view symbols_name = "l1.symbols";
+// For Bochs' configuration, where frames are kept: by the host's time, which stands still for Bochs, it draws
+// few.
+constexpr std::string_view frames_by_emulated_time = "vga: extension=vbe, update_freq=60, realtime=0\n";
 constexpr std::string_view preloaded_name = "still-clock.so";
 
 // The first ones: symbols, where L1 has them, and the prompt.
 std::string debugger_commands(const BootPlan& plan, const std::filesystem::path& directory) {
     const auto kernel = read_file(plan.guest);
     const std::string symbols = kernel ? symbol_list(*kernel) : std::string{};
-    if (symbols.empty() || !write_file(directory / symbols_name, symbols)) return "\n";
-    return fmt::format("ldsym global \"{}\"\n", symbols_name);
+    if (symbols.empty() || !write_file(directory / symbols_file, symbols)) return "\n";
+    return fmt::format("ldsym global \"{}\"\n", symbols_file);
 }
 
 Result<> make_link(const std::filesystem::path& to, const std::filesystem::path& link) {
@@ -82,7 +84,9 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     }
     const auto cmos = cmos_image(pc.memory, pc.medium);
     TRY(write_file(path / pc.cmos, std::as_bytes(std::span{cmos})));
-    TRY(write_file(path / "bochsrc", bochs_configuration(pc)));
+    std::string configuration = bochs_configuration(pc);
+    if (request.keeps_screen) configuration += frames_by_emulated_time;
+    TRY(write_file(path / "bochsrc", configuration));
     TRY(make_link(still_clock_library(), path / preloaded_name));
     Debugger debugger = Debugger::of_another();
     std::unique_ptr<Dialogue> dialogue;
@@ -93,6 +97,7 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     }
     if (request.dialogue) {
         request.watches_halts = false;
+        if (request.symbols_for_dialogue) static_cast<void>(debugger_commands(request.plan, path));
         dialogue = TRY(Dialogue::create(path / console_name, debugger.pipe(), request.dialogue));
     }
 
@@ -108,6 +113,7 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     // repeat.
     command.environment = {"SDL_VIDEODRIVER=dummy", "SDL_AUDIODRIVER=dummy",
                            fmt::format("LD_PRELOAD=./{}", preloaded_name)};
+    if (request.keeps_screen) command.environment.emplace_back(ScreenFrames::environment);
     ChildProcess bochs = TRY(ChildProcess::start(command));
     return Emulation{std::move(directory), std::move(terminal), std::move(debugger),
                      std::move(dialogue),  std::move(bochs),    std::move(request)};
@@ -130,20 +136,28 @@ Emulation::Emulation(TemporaryDirectory directory, std::optional<PseudoTerminal>
       typing_{std::move(request.typing)},
       programs_{.l1 = request.plan.guest, .l0 = request.plan.l0, .vmcs01 = {}, .current_vmcs = {}},
       watches_halts_{request.watches_halts && !debugger_listener_},
+      until_end_record_{request.until_end_record},
       limit_{request.limit},
-      start_{std::chrono::steady_clock::now()} {}
+      start_{std::chrono::steady_clock::now()} {
+    if (request.keeps_screen) screen_.emplace(directory_.path());
+}
 
 const std::optional<Outcome>& Emulation::poll() {
     if (outcome_) return outcome_;
     // The status first: what is read after it is everything.
     const bool ended = bochs_.poll().has_value();
     read_new_output();
+    if (screen_) screen_->forget_older();
     if (ended) {
         transcript_->finish();
         finish(judge(log_, *transcript_));
     } else if (interrupted()) {
         bochs_.stop();
         finish({.ending = Ending::interrupted, .detail = {}});
+    } else if (until_end_record_ && transcript_->ended()) {
+        bochs_.stop();
+        transcript_->finish();
+        finish({.ending = Ending::reported, .detail = {}});
     } else if (log_.guest_reset()) {
         bochs_.stop();
         transcript_->finish();
@@ -176,6 +190,11 @@ void Emulation::leave() {
     read_new_output();
     transcript_->finish();
     finish({.ending = Ending::left, .detail = {}});
+}
+
+Result<> Emulation::write_screen(const std::filesystem::path& to) const {
+    if (!screen_) return fail(ExitStatus::incomplete, "the screen was not kept");
+    return screen_->write_png(to);
 }
 
 std::string Emulation::console() const {

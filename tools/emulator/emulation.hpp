@@ -14,6 +14,7 @@
 #include "tools/emulator/ending.hpp"
 #include "tools/emulator/halt_watch.hpp"
 #include "tools/emulator/location.hpp"
+#include "tools/emulator/screen_frames.hpp"
 #include "tools/emulator/transcript.hpp"
 #include "tools/ground/child_process.hpp"
 #include "tools/ground/pseudo_terminal.hpp"
@@ -35,8 +36,11 @@ struct EmulationRequest {
     std::uint64_t instructions_per_second = tools::instructions_per_second;
     std::chrono::seconds limit{300};  // of wall time in Bochs
     bool guest_records = true;        // Speakers::guest_records
-    bool watches_halts = true;        // the debugger's words come into the console, in the middle of a line
-    Transcript::Listener listener;    // sees each line of COM1 as it comes
+    // The run is over once the guest has told the end of its records (Ending::reported): how the machine
+    // would end then is not the guest's to say.
+    bool until_end_record = false;
+    bool watches_halts = true;      // the debugger's words come into the console, in the middle of a line
+    Transcript::Listener listener;  // sees each line of COM1 as it comes
     std::function<void(std::string_view bytes)> bytes_listener;  // sees all that COM1 sends, as it comes
     // COM1 has somebody at its other end: type(). Keys that are typed before the emulator has opened its end
     // are lost: these are typed once COM1 has sent `after`.
@@ -51,7 +55,13 @@ struct EmulationRequest {
     // Where there is one, and no debugger_listener: XCHG BX, BX in a guest stops in Bochs' debugger, which is
     // the listener's to go on from; the console stays empty, and nobody watches halts.
     Dialogue::Listener dialogue;
+    // For the dialogue: the symbols of L1's file, where it has any, are in symbols_file where Bochs runs.
+    bool symbols_for_dialogue = false;
+    // Frames of the screen are kept, to be written by write_screen.
+    bool keeps_screen = false;
 };
+
+inline constexpr std::string_view symbols_file = "l1.symbols";
 
 class Emulation final {
 public:
@@ -84,6 +94,12 @@ public:
     // too much for COM1. Empty where it cannot be read.
     [[nodiscard]] std::string console() const;
 
+    // VM entries that the processor refused, by Bochs' log: the first of them.
+    [[nodiscard]] const std::vector<RefusedEntry>& refused_entries() const { return log_.refused_entries(); }
+
+    // With keeps_screen, once the run is over. Error: those of ScreenFrames::write_png.
+    [[nodiscard]] Result<> write_screen(const std::filesystem::path& to) const;
+
     // What Bochs has used: unlike the time of day, no measure of how busy or how slow the machine is.
     [[nodiscard]] std::chrono::nanoseconds processor_time() const { return bochs_.processor_time(); }
 
@@ -108,6 +124,8 @@ private:
     std::optional<EmulationRequest::Typing> typing_;  // until it is typed
     Programs programs_;
     bool watches_halts_;
+    bool until_end_record_;
+    std::optional<ScreenFrames> screen_;
     HaltWatch halt_watch_;
     std::optional<std::size_t> examined_from_;  // where in the console the answer of an examination begins
     bool quit_ = false;                         // the debugger's next stop is its last

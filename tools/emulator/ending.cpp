@@ -50,6 +50,12 @@ void LogReader::add_line(std::string_view line) {
         ++resets_;
     if (line.find("HLT instruction with IF=0") != std::string_view::npos) ++halts_for_good_;
     add_dump_line(line);
+    constexpr std::size_t most_refused = 8;
+    for (const std::string_view mark : {"] VMFAIL: ", "] VMENTER FAIL: "}) {
+        const auto why = after(line, mark);
+        if (why && refused_entries_.size() < most_refused)
+            refused_entries_.push_back({ticks, std::string{*why}});
+    }
 
     constexpr std::string_view mark = ">>PANIC<< ";
     const std::size_t panic = line.find(mark);
@@ -152,6 +158,8 @@ ExitStatus exit_status(const Outcome& outcome, const Transcript& transcript) {
             return ExitStatus::emulator_failed;
         case Ending::left:
             return ExitStatus::success;
+        case Ending::reported:
+            return guest_failed ? ExitStatus::guest_error : ExitStatus::success;
         case Ending::interrupted:
             return ExitStatus::interrupted;
     }
@@ -207,6 +215,8 @@ std::string describe(const Outcome& outcome, const Transcript& transcript) {
                                           : fmt::format("the emulator failed: {}", outcome.detail);
         case Ending::left:
             return "ended from the terminal";
+        case Ending::reported:
+            return with_errors("the guest told the end of its records");
         case Ending::interrupted:
             return "interrupted";
     }
@@ -235,6 +245,8 @@ std::string_view name(Ending ending) {
             return "emulator-failed";
         case Ending::left:
             return "left";
+        case Ending::reported:
+            return "reported";
         case Ending::interrupted:
             return "interrupted";
     }

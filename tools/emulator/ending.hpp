@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tools/emulator/transcript.hpp"
 #include "tools/ground/error.hpp"
@@ -22,6 +23,7 @@ enum class Ending : std::uint8_t {
     loader_failed,    // GRUB could not load an image
     emulator_failed,  // Bochs or QEMU ended for a reason of its own
     left,             // the user ended it, by the key for that
+    reported,         // the guest told the end of its records, and that was waited for
     interrupted,
 };
 
@@ -42,6 +44,12 @@ struct ProcessorState {
     std::optional<std::uint64_t> cr3;
 };
 
+// A VM entry that the emulated processor refused, in the emulator's words.
+struct RefusedEntry {
+    std::uint64_t tick = 0;
+    std::string why;
+};
+
 // Follows Bochs' log as it grows.
 class LogReader final {
 public:
@@ -60,6 +68,8 @@ public:
     [[nodiscard]] bool stopped() const { return stopped_; }
     // The last panic's text, where it was none of the above.
     [[nodiscard]] const std::string& panic() const { return panic_; }
+    // The first of them.
+    [[nodiscard]] const std::vector<RefusedEntry>& refused_entries() const { return refused_entries_; }
     // Of the last dump; nothing where the log has none.
     [[nodiscard]] const std::optional<ProcessorState>& processor() const { return processor_; }
 
@@ -77,6 +87,7 @@ private:
     bool triple_fault_ = false;
     std::string panic_;
     std::optional<ProcessorState> processor_;
+    std::vector<RefusedEntry> refused_entries_;
 };
 
 // What the boot loader or L0 said of it, where that decides.

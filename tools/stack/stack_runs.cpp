@@ -97,6 +97,19 @@ QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_vi
     return {std::move(name), std::move(request)};
 }
 
+QueuedRun image_run(std::string name, std::filesystem::path image, unsigned memory,
+                    std::chrono::seconds limit) {
+    EmulationRequest request;
+    request.image = std::move(image);
+    request.plan.guest = bare_l1_image();
+    request.memory = memory;
+    request.limit = limit;
+    request.until_end_record = true;
+    // It is somebody's hypervisor that halts, or its guest: only the time ends it.
+    request.watches_halts = false;
+    return {std::move(name), std::move(request)};
+}
+
 std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<std::string>& stages) {
     std::vector<std::string> lacks;
     for (const std::string& stage : stages) {
@@ -105,7 +118,8 @@ std::vector<std::string> shortcomings(const FinishedRun& run, const std::vector<
     }
     for (const std::string& error : run.transcript.errors())
         lacks.push_back(fmt::format("{}: {}", run.name, error));
-    const bool ended_well = run.outcome.ending == Ending::shutdown || run.outcome.ending == Ending::power_off;
+    const bool ended_well = run.outcome.ending == Ending::shutdown ||
+                            run.outcome.ending == Ending::power_off || run.outcome.ending == Ending::reported;
     if (!ended_well) {
         lacks.push_back(fmt::format("{}: {}", run.name, describe(run.outcome, run.transcript)));
     } else if (!run.transcript.ended()) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,10 @@ using LatCtxWords = std::vector<std::string>;
 // L0 and the bare L1, which takes the words `check` and `bench`. Without an L0 command line: no L0.
 [[nodiscard]] QueuedRun bare_run(std::string name, const char* l0_command_line, std::string_view command_line,
                                  std::chrono::seconds limit);
+
+// Any image that boots, as a CD, in which the bare L1 runs and reports on COM1; the run is over once it has.
+[[nodiscard]] QueuedRun image_run(std::string name, std::filesystem::path image, unsigned memory,
+                                  std::chrono::seconds limit);
 
 // What a run that should have gone through its stages and ended by itself lacks; empty where nothing.
 [[nodiscard]] std::vector<std::string> shortcomings(const FinishedRun& run,
