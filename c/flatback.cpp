@@ -132,6 +132,24 @@ public:
     bool let_write_vanish() {
         return do_.let_write_vanish != nullptr && do_.let_write_vanish(host_);
     }
+    void return_interrupt(std::uint8_t vector) {
+        if (do_.return_interrupt == nullptr) fatal("return_interrupt is missing in flatback_operations");
+        do_.return_interrupt(host_, vector);
+    }
+    void return_machine_check() {
+        if (do_.return_machine_check != nullptr) do_.return_machine_check(host_);
+    }
+    std::uint8_t acknowledge_interrupt() {
+        if (do_.acknowledge_interrupt == nullptr)
+            fatal("acknowledge_interrupt is missing in flatback_operations");
+        return do_.acknowledge_interrupt(host_);
+    }
+    [[nodiscard]] bool has_time_stamp_counter() const {
+        return do_.time_stamp_counter != nullptr;
+    }
+    std::uint64_t time_stamp_counter() {
+        return do_.time_stamp_counter(host_);
+    }
     void notice(nested::Notice what, std::uint64_t detail) {
         if (do_.notice != nullptr) do_.notice(host_, static_cast<std::uint32_t>(what), detail);
     }
@@ -260,7 +278,27 @@ static_assert(sizeof(flatback_vcpu) <= FLATBACK_VCPU_SIZE && alignof(flatback_vc
 namespace {
 
 flatback_entry c_entry(nested::Entry entry) {
-    return entry == nested::Entry::vmlaunch ? FLATBACK_VMLAUNCH : FLATBACK_VMRESUME;
+    return static_cast<flatback_entry>(entry);
+}
+static_assert(static_cast<unsigned>(nested::Entry::vmresume) == FLATBACK_VMRESUME &&
+              static_cast<unsigned>(nested::Entry::vmlaunch) == FLATBACK_VMLAUNCH &&
+              static_cast<unsigned>(nested::Entry::the_hosts) == FLATBACK_THE_HOSTS);
+static_assert(static_cast<unsigned>(nested::EventKind::machine_check) == FLATBACK_MACHINE_CHECK &&
+              static_cast<unsigned>(nested::EventKind::init) == FLATBACK_INIT &&
+              static_cast<unsigned>(nested::EventKind::start_up) == FLATBACK_START_UP &&
+              static_cast<unsigned>(nested::EventKind::nmi) == FLATBACK_NMI &&
+              static_cast<unsigned>(nested::EventKind::external_interrupt) == FLATBACK_INTERRUPT);
+static_assert(static_cast<unsigned>(nested::Delivery::given) == FLATBACK_GIVEN &&
+              static_cast<unsigned>(nested::Delivery::shown) == FLATBACK_SHOWN &&
+              static_cast<unsigned>(nested::Delivery::waits) == FLATBACK_WAITS &&
+              static_cast<unsigned>(nested::Delivery::discarded) == FLATBACK_DISCARDED &&
+              static_cast<unsigned>(nested::Delivery::reset) == FLATBACK_RESET);
+
+nested::Fault cxx_fault(const flatback_fault& fault) {
+    return {.vector = fault.vector,
+            .has_error_code = fault.has_error_code,
+            .error_code = fault.error_code,
+            .page_fault_address = fault.page_fault_address};
 }
 
 host::L1<c::TablePort, c::TablePort> l1_of(flatback_vcpu& vcpu) {
@@ -406,14 +444,28 @@ flatback_entry flatback_handle_l2_exit(flatback_vcpu* vcpu, std::uint32_t exit_r
 flatback_entry flatback_handle_vmx_instruction(flatback_vcpu* vcpu, std::uint32_t exit_reason) {
     return c_entry(vcpu->engine.handle_vmx_instruction(vmx::ExitReasonField{exit_reason}.basic()));
 }
-flatback_error flatback_handle_failed_entry(flatback_vcpu* vcpu, std::uint32_t vm_instruction_error) {
-    return vcpu->engine.handle_failed_entry(vm_instruction_error) ? FLATBACK_OK : FLATBACK_HOST_STATE_REFUSED;
+flatback_error flatback_handle_failed_entry(flatback_vcpu* vcpu, std::uint32_t vm_instruction_error,
+                                            flatback_entry* entry) {
+    const auto failed = vcpu->engine.handle_failed_entry(vm_instruction_error);
+    if (!failed) return FLATBACK_HOST_STATE_REFUSED;
+    *entry = c_entry(*failed);
+    return FLATBACK_OK;
 }
 void flatback_prepare_first_entry(flatback_vcpu* vcpu) {
     vcpu->engine.prepare_first_entry();
 }
 void flatback_prepare_reentry(flatback_vcpu* vcpu) {
     vcpu->engine.prepare_reentry();
+}
+void flatback_leave_processor(flatback_vcpu* vcpu) {
+    vcpu->engine.leave_processor();
+}
+flatback_entry flatback_enter_processor(flatback_vcpu* vcpu) {
+    return c_entry(vcpu->engine.enter_processor());
+}
+flatback_error flatback_reset(flatback_vcpu* vcpu, bool by_init) {
+    return vcpu->engine.reset(by_init ? nested::Reset::init : nested::Reset::power_on) ? FLATBACK_OK
+                                                                                       : FLATBACK_NOTHING;
 }
 
 bool flatback_handle_l1_exit(flatback_vcpu* vcpu, std::uint32_t exit_reason) {
@@ -442,10 +494,7 @@ void flatback_complete_instruction(flatback_vcpu* vcpu) {
     l1_of(*vcpu).complete();
 }
 void flatback_inject(flatback_vcpu* vcpu, const flatback_fault* fault) {
-    vcpu->engine.inject({.vector = fault->vector,
-                         .has_error_code = fault->has_error_code,
-                         .error_code = fault->error_code,
-                         .page_fault_address = fault->page_fault_address});
+    vcpu->engine.inject(cxx_fault(*fault));
 }
 void flatback_retry_l1(flatback_vcpu* vcpu) {
     vcpu->engine.retry_l1();
@@ -457,14 +506,54 @@ void flatback_write_vanished(flatback_vcpu* vcpu) {
     vcpu->engine.write_vanished();
 }
 
-bool flatback_deliver_nmi(flatback_vcpu* vcpu, flatback_entry* entry) {
+flatback_delivery flatback_deliver(flatback_vcpu* vcpu, const flatback_event* event, flatback_entry* entry) {
     nested::Entry now = *entry == FLATBACK_VMLAUNCH ? nested::Entry::vmlaunch : nested::Entry::vmresume;
-    const bool delivered = vcpu->engine.deliver_nmi(now);
+    const auto delivery = vcpu->engine.deliver({.kind = static_cast<nested::EventKind>(event->kind),
+                                                .vector = event->vector,
+                                                .unacknowledged = event->unacknowledged},
+                                               now);
     *entry = c_entry(now);
-    return delivered;
+    return static_cast<flatback_delivery>(delivery);
 }
-void flatback_close_nmi_window(flatback_vcpu* vcpu) {
-    vcpu->engine.close_nmi_window();
+void flatback_close_window(flatback_vcpu* vcpu) {
+    vcpu->engine.close_window();
+}
+
+flatback_error flatback_set_demands(flatback_vcpu* vcpu, const flatback_demands* demands) {
+    if (demands->size != sizeof(flatback_demands)) return FLATBACK_OF_ANOTHER_VERSION;
+    nested::Demands wanted{.external_interrupts = demands->external_interrupts,
+                           .acknowledge_interrupts = demands->acknowledge_interrupts,
+                           .nmis = demands->nmis,
+                           .instructions = demands->instructions,
+                           .secondary_instructions = demands->secondary_instructions,
+                           .exceptions = demands->exceptions,
+                           .cr0_mask = demands->cr0_mask,
+                           .cr4_mask = demands->cr4_mask,
+                           .all_ports = demands->all_ports,
+                           .kept_msrs = demands->kept_msrs,
+                           .tsc_multiplier = demands->tsc_multiplier != 0 ? demands->tsc_multiplier
+                                                                          : nested::Demands::same_rate,
+                           .tsc_offset = demands->tsc_offset};
+    if (demands->has_turn_end) {
+        if (!vcpu->port.has_time_stamp_counter()) return FLATBACK_NOTHING;
+        wanted.turn_ends = demands->turn_ends;
+    }
+    return vcpu->engine.set_demands(wanted) ? FLATBACK_OK : FLATBACK_NOTHING;
+}
+bool flatback_l1_wants_hosts_exit(const flatback_vcpu* vcpu) {
+    return vcpu->engine.l1_wants_hosts_exit();
+}
+flatback_entry flatback_resume(flatback_vcpu* vcpu) {
+    return c_entry(vcpu->engine.resume());
+}
+flatback_entry flatback_resume_behind_instruction(flatback_vcpu* vcpu) {
+    return c_entry(vcpu->engine.resume_behind_instruction());
+}
+flatback_entry flatback_resume_with_fault(flatback_vcpu* vcpu, const flatback_fault* fault) {
+    return c_entry(vcpu->engine.resume_with_fault(cxx_fault(*fault)));
+}
+void flatback_l2_translations_changed(flatback_vcpu* vcpu) {
+    vcpu->engine.l2_translations_changed();
 }
 
 }  // extern "C"

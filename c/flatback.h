@@ -30,7 +30,13 @@ enum flatback_error {
 };
 
 /* How the guest that is current after a call is to be entered. */
-enum flatback_entry { FLATBACK_VMRESUME = 0, FLATBACK_VMLAUNCH = 1 };
+enum flatback_entry {
+    FLATBACK_VMRESUME = 0,
+    FLATBACK_VMLAUNCH = 1,
+    /* Not yet: an exit of L2's that the host demanded, and that goes on by one of the functions flatback_resume... A host without
+     * demands does not meet it. */
+    FLATBACK_THE_HOSTS = 2
+};
 
 /* How L1's VPIDs become tags (docs/tags.md): each its own; all of L1's guests one; none. */
 enum flatback_tags { FLATBACK_TAGS_MAPPED = 0, FLATBACK_TAGS_SINGLE = 1, FLATBACK_TAGS_OFF = 2 };
@@ -117,6 +123,12 @@ struct flatback_operations {
     void (*set_cache_control)(void *host, uint64_t cr0); /* CR0.CD and CR0.NW of the processor; null: L1's mean nothing */
     bool (*write_xcr0)(void *host, uint64_t value);      /* false: the processor does not take it; null: XSETBV is #GP(0) */
     void (*write_back_caches)(void *host);               /* WBINVD, for L1's INVD; null: no device reads past the caches */
+
+    /* For events and demands; these may be null too. */
+    void (*return_interrupt)(void *host, uint8_t vector); /* null: the host gives no interrupts */
+    void (*return_machine_check)(void *host);             /* null: one that no guest has taken is lost */
+    uint8_t (*acknowledge_interrupt)(void *host);         /* null: the host gives none to acknowledge */
+    uint64_t (*time_stamp_counter)(void *host);           /* RDTSC of the host's own; null: `turn_ends` is refused */
 };
 
 struct flatback_configuration {
@@ -189,7 +201,7 @@ typedef struct flatback_vcpu flatback_vcpu;
 enum flatback_error flatback_vcpu_create(void *storage, size_t size, const struct flatback_operations *operations, void *host,
                                          const struct flatback_configuration *configuration, flatback_pool *pool,
                                          uint64_t vmcs01, flatback_vcpu **vcpu);
-/* Gives its tags back. Its pages stay the host's; what VMCSs are active the host clears before. */
+/* Gives its tags back, at any point, after flatback_leave_processor(). Its pages stay the host's. */
 void flatback_vcpu_destroy(flatback_vcpu *vcpu);
 
 /* --- how L1 starts --- */
@@ -224,17 +236,28 @@ void flatback_get_counters(flatback_vcpu *vcpu, struct flatback_counters *counte
 enum flatback_entry flatback_handle_l2_exit(flatback_vcpu *vcpu, uint32_t exit_reason);
 /* An exit of L1's for which flatback_is_vmx_instruction() is true. */
 enum flatback_entry flatback_handle_vmx_instruction(flatback_vcpu *vcpu, uint32_t exit_reason);
-/* VMLAUNCH or VMRESUME ended with VMfail; OK: enter again, by VMRESUME. */
-enum flatback_error flatback_handle_failed_entry(flatback_vcpu *vcpu, uint32_t vm_instruction_error);
+/* VMLAUNCH or VMRESUME ended with VMfail; OK: enter again, as `entry` says then. */
+enum flatback_error flatback_handle_failed_entry(flatback_vcpu *vcpu, uint32_t vm_instruction_error,
+                                                 enum flatback_entry *entry);
 /* With vmcs01 filled and current, before the very first entry. */
 void flatback_prepare_first_entry(flatback_vcpu *vcpu);
-/* Before an entry, when the host had taken the processor away, or the virtual CPU has moved to another. */
+/* Before an entry, when the host had taken the processor away for another guest. */
 void flatback_prepare_reentry(flatback_vcpu *vcpu);
+/* The virtual CPU leaves its processor, at any point between an exit and an entry: every VMCS of its that is active there is
+ * cleared, and none is current. Then it may enter any processor, or be destroyed. Meanwhile flatback_set_demands() and
+ * flatback_ept01_changed() alone are allowed. */
+void flatback_leave_processor(flatback_vcpu *vcpu);
+/* ... and enters the one that `cpu` says: right before the entry, instead of flatback_prepare_reentry(), or before the host goes
+ * on with an exit of its own. The right VMCS is current, and what its tag owes here is paid. Always VMLAUNCH. */
+enum flatback_entry flatback_enter_processor(flatback_vcpu *vcpu);
+/* The virtual CPU begins anew, outside of VMX operation: vmcs01 is current, for flatback_set_up_vmcs01(), then VMLAUNCH. Demands
+ * stay. FLATBACK_NOTHING: by_init, and L1 is in VMX operation, which blocks INIT. */
+enum flatback_error flatback_reset(flatback_vcpu *vcpu, bool by_init);
 
 /* --- for the host's own exits of L1's --- */
 
 /* An exit of L1's that is no VMX instruction's and no failed entry: CPUID, RDMSR, WRMSR, control registers, XSETBV, INVD, GETSEC, EPT
- * violations, the windows of deliver_nmi. Then VMRESUME. False: nothing was done, the exit is the host's (triple fault, INIT, task switch, what
+ * violations, the windows of flatback_deliver(). Then VMRESUME. False: nothing was done, the exit is the host's (triple fault, INIT, task switch, what
  * it has exit for itself). A host that calls this needs few of the following. */
 bool flatback_handle_l1_exit(flatback_vcpu *vcpu, uint32_t exit_reason);
 
@@ -252,13 +275,70 @@ enum flatback_entry flatback_pass_exception_on(flatback_vcpu *vcpu);
 /* The write that let_write_vanish() let through is over. */
 void flatback_write_vanished(flatback_vcpu *vcpu);
 
-/* --- NMIs that came while the host ran --- */
+/* --- events: what comes for a virtual CPU from outside --- */
 
-/* Right before the entry, which it may change. False: it cannot be delivered now, and stays the host's, who calls this before
-   each entry: the guest exits when it can take the NMI. Of L1's exits interrupt window, NMI window and NMI (another that came,
-   which is the same one) are then for flatback_close_nmi_window(). */
-bool flatback_deliver_nmi(flatback_vcpu *vcpu, enum flatback_entry *entry);
-void flatback_close_nmi_window(flatback_vcpu *vcpu);
+/* In the order in which a processor takes them (SDM 3A table 6-2). */
+enum flatback_event_kind {
+    FLATBACK_MACHINE_CHECK = 0, /* behind which the processor can go on */
+    FLATBACK_INIT = 1,
+    FLATBACK_START_UP = 2, /* vector: the page at which the processor is to begin */
+    FLATBACK_NMI = 3,
+    FLATBACK_INTERRUPT = 4 /* vector: 0 to 255 */
+};
+struct flatback_event {
+    enum flatback_event_kind kind;
+    uint8_t vector;
+    bool unacknowledged; /* of an interrupt: acknowledge_interrupt() tells the vector when a guest takes it */
+};
+enum flatback_delivery {
+    FLATBACK_GIVEN = 0,     /* it is the guest's: through its IDT, or as L1's exit out of L2 */
+    FLATBACK_SHOWN = 1,     /* L1 has its exit, and the interrupt, which that did not acknowledge, is still the host's */
+    FLATBACK_WAITS = 2,     /* it is still the host's */
+    FLATBACK_DISCARDED = 3, /* a start-up IPI that no processor waits for */
+    FLATBACK_RESET = 4      /* INIT or a start-up IPI outside of VMX operation: the host resets or starts the processor */
+};
+
+/* Right before the entry, which it may change, as if the event had come there. What waits, or was shown, the host keeps and gives
+ * again before each entry: the guest exits when it can take it. Of L1's exits interrupt window, NMI window and NMI (another that
+ * came, which is the same one) are then for flatback_close_window(). An entry that fails gives back: return_nmi, return_interrupt,
+ * return_machine_check. */
+enum flatback_delivery flatback_deliver(flatback_vcpu *vcpu, const struct flatback_event *event, enum flatback_entry *entry);
+/* Also for an event that the host no longer has. */
+void flatback_close_window(flatback_vcpu *vcpu);
+
+/* --- demands: what the host wants of L2 for itself --- */
+
+struct flatback_demands {
+    size_t size;              /* sizeof(struct flatback_demands) */
+    bool external_interrupts;
+    bool acknowledge_interrupts; /* with it: the vector is in the exit's interruption information */
+    bool nmis;                   /* each goes to return_nmi() */
+    uint32_t instructions;       /* by their bits of the primary processor-based controls */
+    uint32_t secondary_instructions; /* ... of the secondary ones: WBINVD, descriptor tables, RDRAND, RDSEED */
+    uint32_t exceptions;         /* bit n: exception n; not 1, 2 */
+    uint64_t cr0_mask, cr4_mask; /* bits whose change exits */
+    bool all_ports;
+    bool kept_msrs; /* of l0_msr_bitmap */
+    uint64_t tsc_multiplier; /* of L1's counter, with 48 bits behind the point; 0: it runs as the processor's */
+    uint64_t tsc_offset; /* what L1's time-stamp counter is ahead of the processor's, modulo 2^64 */
+    bool has_turn_end;
+    uint64_t turn_ends; /* the processor's time-stamp counter at which L2 exits */
+};
+
+/* Between an exit and the entry that follows it. A structure of zeros, but for its size, withdraws all.
+ * FLATBACK_NOTHING: this processor or host cannot do it, and all is as before. */
+enum flatback_error flatback_set_demands(flatback_vcpu *vcpu, const struct flatback_demands *demands);
+/* After FLATBACK_THE_HOSTS, with L2's VMCS current: whether L1 asked for this exit too. Then it is shown to L1 by whichever of the
+ * three follows, and the host does nothing in L2's place. */
+bool flatback_l1_wants_hosts_exit(const flatback_vcpu *vcpu);
+/* L2 goes on as if it had not exited. */
+enum flatback_entry flatback_resume(flatback_vcpu *vcpu);
+/* ... behind the instruction, which the host has done. */
+enum flatback_entry flatback_resume_behind_instruction(flatback_vcpu *vcpu);
+/* ... with the fault that the instruction has met, done by the host. Not #PF, nor #DB. */
+enum flatback_entry flatback_resume_with_fault(flatback_vcpu *vcpu, const struct flatback_fault *fault);
+/* The host did for L2, which is current, what drops its translations. */
+void flatback_l2_translations_changed(flatback_vcpu *vcpu);
 
 #ifdef __cplusplus
 }

@@ -94,14 +94,14 @@ template <nested::Port P, Processor M>
             }
         case interrupt_window:
         case nmi_window:
-            l1.vcpu().close_nmi_window();  // the NMI that it was opened for is delivered now
+            l1.vcpu().close_window();  // the event that it was opened for is delivered now
             return true;
         case exception_or_nmi:
             if (vmx::InterruptionInformation{l1.get(vmx::field::vm_exit_interruption_information)} !=
                 vmx::InterruptionInformation::nmi()) {
                 return false;
             }
-            l1.vcpu().close_nmi_window();
+            l1.vcpu().close_window();
             l1.port().return_nmi();  // one that came while another waits, which the processor keeps as one
             return true;
         default:

@@ -15,6 +15,7 @@ struct Capabilities {
     unsigned physical_address_width = 36;
     bool vmcs_shadowing = false;  // of the hardware, for L1
     bool huge_ept_pages = false;  // of the hardware
+    bool tsc_scaling = false;     // of the hardware, for the host's demands
     bool nmi_window = false;      // the hardware has virtual NMIs and NMI-window exiting
     FieldSet hardware_fields = FieldSet::all();
     // Bits of CR4 that the processor has and L1 was not promised. L0 masks them from L2.
@@ -99,6 +100,9 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     all.vmcs_shadowing = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing) &&
                          hardware.misc.may_write_exit_information();
     all.huge_ept_pages = hardware.ept_vpid.has(vmx::EptVpidCapability::page_1g);
+    all.tsc_scaling = hardware.secondary_processor_based.may_set(vmx::secondary::use_tsc_scaling) &&
+                      hardware_fields.contains(
+                          static_cast<std::size_t>(vmx::dense_index(vmx::field::tsc_multiplier.encoding)));
     all.nmi_window = hardware.pin_based.may_set(vmx::pin::nmi_exiting | vmx::pin::virtual_nmis) &&
                      hardware.primary_processor_based.may_set(vmx::primary::nmi_window_exiting);
 

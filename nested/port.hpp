@@ -66,9 +66,15 @@ struct HostMapping {
 //       to a page for which keep_unwritten() was true, or NestedVcpu::written_by_l0() of one of them is
 //       another. unwritten_since_last_asked() heeds the same.
 //   void return_machine_check()
-//       The entry that was to deliver the machine check of NestedVcpu::deliver_machine_check() failed, or an
-//       entry of L2 that L1 did not ask for failed by one (SDM 3C 27.9): it is the host's again. Without it
-//       the former is lost, and the latter ends L2.
+//       The entry that was to deliver a machine check of NestedVcpu::deliver() failed, or an entry of L2 that
+//       L1 did not ask for failed by one (SDM 3C 27.9): it is the host's again. Without it the former is
+//       lost, and the latter ends L2.
+//   void return_interrupt(std::uint8_t vector)
+//       The entry that was to deliver an external interrupt of NestedVcpu::deliver() failed: it is the host's
+//       again, as one that is acknowledged. Without it the host must give none.
+//   std::uint8_t acknowledge_interrupt()
+//       A guest takes the interrupt of Event::interrupt_to_acknowledge() now: its vector, as the interrupt
+//       controller gives it to a processor that acknowledges.
 // and as the processor has what they serve:
 //   std::uint64_t debug_address(unsigned number)
 //       L1's DR0 to DR3. Without it a data breakpoint does not see the operands of L1's VMX instructions.
@@ -124,7 +130,7 @@ concept Port = requires(P& port, std::uint32_t encoding, std::uint64_t value, x8
     {port.set_cr2(value)};
     // L2 met an EPT violation under EPT01 itself. False: there is nothing to be done about it.
     { port.handle_ept01_violation(value) } -> std::same_as<bool>;
-    // The entry that was to deliver the NMI of NestedVcpu::deliver_nmi() failed: the NMI is the host's again.
+    // The entry that was to deliver an NMI of NestedVcpu::deliver() failed: the NMI is the host's again.
     // Or one made L2 exit while another waits: it is the same one, and NMIs are blocked as behind an NMI
     // exit.
     {port.return_nmi()};

@@ -32,11 +32,13 @@
 #include "entry/msr_bitmap.hpp"
 #include "entry/msr_list.hpp"
 #include "ept/ept02.hpp"
+#include "event_gate.hpp"
 #include "events.hpp"
 #include "exit/routing.hpp"
 #include "fault.hpp"
 #include "l1/walked_page.hpp"
 #include "notice.hpp"
+#include "pending_events.hpp"
 #include "port.hpp"
 #include "state/format.hpp"
 #include "vmcs/current_vmcs.hpp"
@@ -56,13 +58,30 @@ struct L2Access;  // nested/exit/string_io.hpp
 // does not meet it.
 enum class Entry : std::uint8_t { vmresume = 0, vmlaunch = 1, the_hosts = 2 };
 
+// What became of an event of the host's (NestedVcpu::deliver).
+enum class Delivery : std::uint8_t {
+    given,      // it is the guest's: through its IDT, or as L1's exit out of L2
+    shown,      // L1 has its exit, and the interrupt, which that did not acknowledge, is still the host's
+    waits,      // it is still the host's
+    discarded,  // a start-up IPI that no processor waits for
+    reset,      // INIT, or a start-up IPI, outside of VMX operation: the host resets or starts the processor
+};
+
+enum class Reset : std::uint8_t { power_on, init };
+
+// What of all its events the host does itself, behind NestedVcpu::deliver().
+struct HostsPart {
+    bool reset = false;                      // INIT
+    std::optional<std::uint8_t> start_up{};  // a start-up IPI, to this page
+};
+
 struct L1PagingState;
 
 struct Configuration {
     tag::Policy tags = tag::Policy::mapped;
     bool shadow_vmcs = true;  // used only where the processor has it
-    // Every NMI exits to the host, which gives the guest those that are its own by deliver_nmi(): for a host
-    // that calls its other processors by NMIs. vmcs01 then has NMI exiting and virtual NMIs.
+    // Every NMI exits to the host, which gives the guest those that are its own by deliver(): for a host that
+    // calls its other processors by NMIs. vmcs01 then has NMI exiting and virtual NMIs.
     bool host_takes_nmis = false;
 };
 
@@ -140,9 +159,9 @@ public:
     Entry resume_with_fault(const Fault& fault);
     // The host did for L2, which is current, what drops its translations (a MOV to CR3).
     void l2_translations_changed();
-    // The hardware's VMLAUNCH or VMRESUME of vmcs02 failed (VMfail). False where L1 was current: that is L0's
-    // bug.
-    [[nodiscard]] bool handle_failed_entry(std::uint32_t vm_instruction_error);
+    // The hardware's VMLAUNCH or VMRESUME of vmcs02 failed (VMfail): how L1 is to be entered. nullopt where
+    // L1 was current: that is L0's bug.
+    [[nodiscard]] std::optional<Entry> handle_failed_entry(std::uint32_t vm_instruction_error);
 
     // Before the very first entry, with vmcs01 current: pays what vpid01 owes.
     void prepare_first_entry() { enter_l1_tag(); }
@@ -155,6 +174,21 @@ public:
             enter_l1_tag();
         }
     }
+    // The virtual CPU leaves its processor, at any point between an exit and an entry, in L1 or in L2, also
+    // before the host has gone on with an exit of its own: every VMCS that the engine or the host made active
+    // there is cleared, vmcs01 too (at most 65 VMCLEARs), and none is current. Then it may enter any
+    // processor, or be destroyed. Until it enters one, of the calls above set_demands() alone is allowed, and
+    // ept01_changed().
+    void leave_processor();
+    // It enters the processor that Port::cpu() says: instead of prepare_reentry(), or before the host goes on
+    // with an exit of its own, whose answer then counts. The VMCS of the guest is current, with this
+    // processor's host state, and what the guest's tag owes here is paid. Always VMLAUNCH.
+    [[nodiscard]] Entry enter_processor();
+    // The virtual CPU begins anew: outside of VMX operation, with no VMCS of L1's active, no tag of L2's, no
+    // translation, and no event on its way. vmcs01 is current, for the host to fill (host/vmcs01.hpp);
+    // demands stay. L1 is then entered by VMLAUNCH. False, and nothing is done: INIT, which VMX operation
+    // blocks (SDM 3C 24.8).
+    [[nodiscard]] bool reset(Reset kind);
     // L1's EPTP for the L2 that is current. nullopt: none is, or L1 uses no EPT for it.
     [[nodiscard]] std::optional<vmx::Eptp> l1_ept_pointer() const {
         if (!in_l2_ || !current_->l1_uses_ept) return std::nullopt;
@@ -170,29 +204,22 @@ public:
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
     // L1 changed an MSR that lives in vmcs01 (EFER, PAT, SYSENTER_*).
     void l1_msr_changed() { l1_state_known_ = false; }
-    // An NMI that the host took while no guest ran is this virtual CPU's. Called right before the entry,
-    // which it may change. False: the NMI cannot be delivered at this entry, and stays the host's. True: it
-    // is the engine's, which gives it back (Port::return_nmi) where the entry fails.
+    // What came for this virtual CPU while no guest ran, as if it had come at the very entry. Called right
+    // before the entry, which it may change: an exit of L2's, which makes L1 current. An entry that succeeds
+    // uses the event up; one that fails gives it back (Port::return_nmi, return_interrupt,
+    // return_machine_check). What waits stays the host's, which calls this again before each entry: the guest
+    // exits, where some exit can tell it, as soon as it can take the event. Of L1 the host gets that exit:
+    // interrupt_window, nmi_window, or exception_or_nmi for an NMI that came meanwhile, which is the same one
+    // for the host (the processor keeps one). It calls close_window(), and this again. The host's own
+    // pin-based controls of vmcs01 have no NMI exiting, but with Configuration::host_takes_nmis.
     //
-    // Then the guest exits, where some exit can tell it, as soon as it can take the NMI. Of L1 the host gets
-    // that exit: interrupt_window, nmi_window, or exception_or_nmi for an NMI that came meanwhile, which is
-    // the same one for the host (the processor keeps one). It calls close_nmi_window(), and this again. As
-    // long as the host has the NMI it calls this before each entry. The host's own pin-based controls of
-    // vmcs01 have no NMI exiting, but with
-    // Configuration::host_takes_nmis.
-    [[nodiscard]] bool deliver_nmi(Entry& entry);
-    void close_nmi_window();
-    // A machine check that the host took while no guest ran, and behind which the processor can go on, is
-    // this virtual CPU's: as if it had come at the very entry. Called right before the entry, before
-    // deliver_nmi(), until it says true: the engine has it then, and gives it back
-    // (Port::return_machine_check) where the entry fails. False: another event comes first, or the entry is
-    // to fail; the host keeps it and asks again before each entry, and the guest exits for it as it does for
-    // an NMI.
-    [[nodiscard]] bool deliver_machine_check(Entry& entry);
-    // An INIT signal that the host has for this virtual CPU. Called right before the entry, which it may
-    // change. True: it made L2 exit (SDM 3C 26.2), and is used up. False: it is still the host's. Where L1 is
-    // current, L1's VMX operation blocks it (24.8), and outside of that the host resets the processor.
-    [[nodiscard]] bool deliver_init(Entry& entry);
+    // Several that wait come in the order of EventKind.
+    [[nodiscard]] Delivery deliver(const Event& event, Entry& entry);
+    // The same of all that waits, in that order. Each entry of the guest's comes behind it as long as there
+    // is something.
+    [[nodiscard]] HostsPart deliver(PendingEvents& events, Entry& entry);
+    // For an event that the host no longer has, or one whose window has opened in L1.
+    void close_window();
     // L0 changed what EPT01 says: nothing that the engine made of it may be used any longer (rule 6 of
     // docs/tags.md). What the processor has cached of EPT01 itself is the host's to drop: it executes INVEPT
     // of ept01_pointer() after the change and before any guest runs. Called with the VMCS of the guest that
@@ -474,11 +501,17 @@ private:
     [[nodiscard]] bool may_run(Vmcs12 vmcs12, const Vmcs12& running, bool has_run);
     void restore_running_l2(Slot& slot, const Vmcs12& running);
 
+    // nested/moving.hpp
+    Entry exit_after_move(vmx::ExitReasonField field);
+    [[nodiscard]] Entry launched_anew(Entry entry);
+    void set_all_routes();
+
     // nested/exit/hosts_exit.hpp
     [[nodiscard]] bool is_the_hosts(const Slot& slot, vmx::ExitReason reason);
     [[nodiscard]] bool l1_asked_for(Slot& slot, vmx::ExitReason reason);
     [[nodiscard]] bool l1_asked_for_exception(const Slot& slot, vmx::InterruptionInformation event);
-    [[nodiscard]] bool l1_asked_for_cr3_load(const Slot& slot, unsigned general_register);
+    [[nodiscard]] bool l1_asked_for_cr3_load(const Slot& slot, vmx::ControlRegisterAccess access);
+    [[nodiscard]] std::uint64_t l2_value(vmx::ControlRegisterAccess access);
     [[nodiscard]] bool l1_asked_for_io(const Slot& slot, vmx::IoAccess access);
     Entry offer_to_host(Slot& slot, std::uint32_t exit_reason);
     Entry go_on(Slot& slot);
@@ -487,6 +520,7 @@ private:
     void put_demanded_controls(Slot& slot);
     void demand_of_running_l2(Slot& slot);
     void put_demanded_fields(const Slot& slot);
+    void put_demanded_masks(const Slot& slot);
     [[nodiscard]] bool host_takes_nmis() const { return configuration_.host_takes_nmis || demands_.nmis; }
     // The VMX-preemption timer where the host's turns and perhaps L1's own timer share it. In its units.
     [[nodiscard]] std::uint64_t timer_now();
@@ -502,6 +536,7 @@ private:
 
     // nested/exit/exit.hpp
     Entry handle_l0s_exit(Slot& slot, vmx::ExitReasonField field);
+    Entry handle_entry_failure(Slot& slot, vmx::ExitReasonField field);
     [[nodiscard]] bool tells_of_nmi_unblocking();
     Entry handle_ept_exit(Slot& slot, std::uint32_t exit_reason);
     [[nodiscard]] bool let_write_vanish();
@@ -540,15 +575,19 @@ private:
     void repeat_access(std::uint64_t qualification);
     void requeue_vectoring_event();
     void drop_single_step();
-    Entry reflect_nmi(Slot& slot);
     Entry reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
                        std::uint32_t error_code, vmx::InterruptionInformation vectoring,
                        std::uint64_t qualification = 0);
 
-    void open_nmi_window(NmiWindow window);
-    [[nodiscard]] bool is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason);
+    // nested/exit/deliver.hpp
+    [[nodiscard]] EventGate event_gate();
+    Delivery deliver_as_exit(const Event& event, const EventGate& gate, Entry& entry);
+    [[nodiscard]] vmx::InterruptionInformation information_of(const Event& event);
+    void want_window(EventKind kind, Window window);
+    [[nodiscard]] bool is_l0s_own_window_exit(const Slot& slot, vmx::ExitReason reason);
     [[nodiscard]] x86::Hpa current_vmcs() const { return in_l2_ ? current_->vmcs02.page : vmcs01_; }
     void take_back_hosts_event(Slot& slot);
+    void return_interrupt(std::uint8_t vector);
     bool return_machine_check();
 
     [[nodiscard]] EntryRules rules() const {
@@ -597,14 +636,20 @@ private:
     bool in_l2_ = false;
     bool entering_by_launch_ = false;
     bool reentering_ = false;  // L0 resumed L2 by itself
-    // The controls of the VMCS in which L0 waits for the moment to give an NMI, as they are without that.
+    bool on_processor_ = true;
+    bool vmcs01_is_clear_ = false;  // L2 has moved, and no exit has led to L1 since
+    bool demands_wait_ = false;     // they came while L2 was on no processor
+    // Where L0 waits for the moment to give an event, for which kinds of them (bit n) by which exit, and the
+    // controls of that VMCS as they are without it.
     struct {
         bool open = false;
-        x86::Hpa vmcs{};
+        std::uint8_t for_interrupts = 0;
+        std::uint8_t for_nmis = 0;
         std::uint32_t pin_based = 0;
         std::uint32_t primary = 0;
-    } nmi_window_;
-    // As the SDM's list has them, but for nmi_window_exits and what the host demands. routes_beneath_:
+        x86::Hpa vmcs{};
+    } window_;
+    // As the SDM's list has them, but for window_exits and what the host demands. routes_beneath_:
     // without the demands.
     std::array<Route, exit_reason_count> routes_ = routes;
     std::array<Route, exit_reason_count> routes_beneath_ = routes;
@@ -663,10 +708,14 @@ private:
 // -
 #include "exit/events.hpp"
 // -
+#include "exit/deliver.hpp"
+// -
 #include "exit/exit.hpp"
 // -
 #include "exit/string_io.hpp"
 // -
 #include "exit/hosts_exit.hpp"
+// -
+#include "moving.hpp"
 // -
 #include "state/restore.hpp"

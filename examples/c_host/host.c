@@ -9,9 +9,13 @@
 enum {
     HOST_ES_SELECTOR = 0x0c00, HOST_CS_SELECTOR = 0x0c02, HOST_TR_SELECTOR = 0x0c0c, HOST_PAT = 0x2c00, HOST_EFER = 0x2c02,
     INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402, HOST_SYSENTER_CS = 0x4c00, HOST_CR0 = 0x6c00, HOST_CR4 = 0x6c04,
-    HOST_RIP = 0x6c16
+    HOST_RIP = 0x6c16, PIN_BASED_CONTROLS = 0x4000, PRIMARY_CONTROLS = 0x4002, EXIT_QUALIFICATION = 0x6400
 };
-enum { EXIT_EPT_VIOLATION = 48, IA32_VMX_BASIC = 0x480 };
+enum {
+    EXIT_EXTERNAL_INTERRUPT = 1, EXIT_INTERRUPT_WINDOW = 7, EXIT_IO_INSTRUCTION = 30, EXIT_EPT_VIOLATION = 48,
+    IA32_VMX_BASIC = 0x480
+};
+enum { EXTERNAL_INTERRUPT_EXITING = 1 << 0, UNCONDITIONAL_IO_EXITING = 1 << 24 };
 #define CR0_PE (UINT64_C(1) << 0)
 #define CR0_NE (UINT64_C(1) << 5)
 #define CR0_WP (UINT64_C(1) << 16)
@@ -27,7 +31,12 @@ struct host {
     struct processor *cpu;
     uint64_t next_page, ept01, nothing, msr_bitmap;
     flatback_vcpu *vcpu;
+    unsigned l1_timer; /* ticks until its interrupt; 0: not set */
+    bool l1_is_interrupted;
 };
+/* This host's devices. L1's timer: a write sets it to so many ticks, and then timer_vector comes. */
+static const uint16_t timer_port = 0x40, console_port = 0xe9;
+static const uint8_t timer_vector = 0x20;
 
 static void op_fatal(void *it, const char *why) {
     (void)it;
@@ -110,6 +119,10 @@ static bool op_ept01_violation(void *it, uint64_t l1_physical) {
     return false;
 }
 static void op_return_nmi(void *it) { (void)it; }
+static void op_return_interrupt(void *it, uint8_t vector) {
+    (void)vector; /* there is one */
+    HOST(it)->l1_is_interrupted = true;
+}
 static unsigned op_cpu(void *it) {
     (void)it;
     return 0;
@@ -123,7 +136,7 @@ static const struct flatback_operations operations = {
     .read_l1_msr = op_read_l1_msr, .write_l1_msr = op_write_l1_msr, .l0_msr_bitmap = op_l0_msr_bitmap,
     .ept01_pointer = op_ept01_pointer, .set_cr2 = op_set_cr2, .handle_ept01_violation = op_ept01_violation,
     .return_nmi = op_return_nmi, .l1_shutdown = op_fatal, .fatal = op_fatal, .cpu = op_cpu,
-    .read_capability_msr = op_read_capability_msr,
+    .read_capability_msr = op_read_capability_msr, .return_interrupt = op_return_interrupt,
 };
 
 static uint64_t new_page(struct host *host) {
@@ -148,13 +161,51 @@ static void set_up_vmcs01(struct host *host) {
     start.cr0 |= CR0_NE | CR0_WP;
     start.efer = EFER_LONG_MODE;
     must(flatback_set_up_vmcs01(host->vcpu, &start) == FLATBACK_OK, "the processor lacks what L1 needs");
+    op_vmwrite(host, PIN_BASED_CONTROLS, op_vmread(host, PIN_BASED_CONTROLS) | EXTERNAL_INTERRUPT_EXITING);
+    op_vmwrite(host, PRIMARY_CONTROLS, op_vmread(host, PRIMARY_CONTROLS) | UNCONDITIONAL_IO_EXITING);
+}
+
+/* --- this host's devices: a timer, from which it makes L1's, and a console --- */
+
+static void tick(struct host *host) {
+    if (host->l1_timer != 0 && --host->l1_timer == 0) host->l1_is_interrupted = true;
+}
+
+/* OUT of AL, by the guest that is current. */
+static void write_port(struct host *host) {
+    const uint16_t port = (uint16_t)(op_vmread(host, EXIT_QUALIFICATION) >> 16);
+    const uint8_t value = (uint8_t)*op_general_register(host, 0);
+    if (port == timer_port) host->l1_timer = value;
+    if (port == console_port) putchar(value);
 }
 
 /* --- step 4: which exit is whose --- */
 
+/* L2's, by demand. L1 may have asked for the I/O instruction too: then it is L1's to do. */
+static enum flatback_entry handle_demanded_exit(struct host *host, uint32_t reason) {
+    if (reason == EXIT_EXTERNAL_INTERRUPT) {
+        tick(host);
+        return flatback_resume(host->vcpu);
+    }
+    if (!flatback_l1_wants_hosts_exit(host->vcpu)) write_port(host);
+    return flatback_resume_behind_instruction(host->vcpu);
+}
+
 static enum flatback_entry handle_exit(struct host *host, uint32_t reason) {
-    if (flatback_in_l2(host->vcpu)) return flatback_handle_l2_exit(host->vcpu, reason);
+    if (flatback_in_l2(host->vcpu)) {
+        const enum flatback_entry entry = flatback_handle_l2_exit(host->vcpu, reason);
+        return entry == FLATBACK_THE_HOSTS ? handle_demanded_exit(host, reason) : entry;
+    }
     must(reason >> 31 == 0, "vmcs01 is refused: a bug of this host");
+    if (reason == EXIT_EXTERNAL_INTERRUPT) {
+        tick(host);
+        return FLATBACK_VMRESUME;
+    }
+    if (reason == EXIT_IO_INSTRUCTION) {
+        write_port(host);
+        flatback_complete_instruction(host->vcpu);
+        return FLATBACK_VMRESUME;
+    }
     if (flatback_is_vmx_instruction(reason)) return flatback_handle_vmx_instruction(host->vcpu, reason);
     /* what L1 does beside VMX: step 6 */
     must(flatback_handle_l1_exit(host->vcpu, reason), "an exit of L1's that this host does not know");
@@ -164,7 +215,11 @@ static enum flatback_entry handle_exit(struct host *host, uint32_t reason) {
 /* --- step 5: entries, until one comes to stand. True: the guest got an event --- */
 
 static bool enter(struct host *host, enum flatback_entry how) {
+    const struct flatback_event interrupt = {FLATBACK_INTERRUPT, timer_vector, false};
     for (;;) {
+        /* What waits goes in if the guest can take it now. An L2 may exit to L1 in its place. */
+        if (host->l1_is_interrupted && flatback_deliver(host->vcpu, &interrupt, &how) == FLATBACK_GIVEN)
+            host->l1_is_interrupted = false;
         switch (processor_enter(host->cpu, how == FLATBACK_VMLAUNCH)) {
             case PROCESSOR_ENTERED:
                 return false;
@@ -174,9 +229,8 @@ static bool enter(struct host *host, enum flatback_entry how) {
                 how = handle_exit(host, (uint32_t)op_vmread(host, EXIT_REASON));
                 break;
             case PROCESSOR_VMFAIL:
-                must(flatback_handle_failed_entry(host->vcpu, (uint32_t)op_vmread(host, INSTRUCTION_ERROR)) == FLATBACK_OK,
+                must(flatback_handle_failed_entry(host->vcpu, (uint32_t)op_vmread(host, INSTRUCTION_ERROR), &how) == FLATBACK_OK,
                      "the entry into L1 fails: a bug of this host");
-                how = FLATBACK_VMRESUME;
                 break;
         }
     }
@@ -189,6 +243,7 @@ static enum processor_ended on_exit_of_guest(void *it) {
     const bool event = enter(host, handle_exit(host, reason));
     if (from_l2 && !flatback_in_l2(host->vcpu)) return ENDED_WITH_EXIT_TO_L1;
     if (event) return ENDED_WITH_EXCEPTION;
+    if ((reason & 0xffff) == EXIT_INTERRUPT_WINDOW) return ENDED_NOT_YET;
     return from_l2 && (reason & 0xffff) == EXIT_EPT_VIOLATION ? ENDED_NOT_YET : ENDED_DONE;
 }
 
@@ -202,7 +257,8 @@ static void *aligned(void *storage) {
 static uint64_t *l1_page(void *it, uint64_t l1_physical) { return op_l1_page(it, l1_physical); }
 
 int main(void) {
-    struct host host = {NULL, 0, 0, 0, 0, NULL};
+    struct host host = {NULL, 0, 0, 0, 0, NULL, 0, false};
+    struct flatback_demands demands = {0};
     struct flatback_configuration configuration = {sizeof configuration, 0, FLATBACK_TAGS_MAPPED, true};
     struct flatback_counters counted;
     flatback_pool *pool = NULL;
@@ -229,6 +285,9 @@ int main(void) {
          "no virtual CPU");
     set_up_vmcs01(&host);
     flatback_prepare_first_entry(host.vcpu);
+    demands.size = sizeof demands;
+    demands.external_interrupts = demands.all_ports = true;
+    must(flatback_set_demands(host.vcpu, &demands) == FLATBACK_OK, "this processor cannot do what the host demands");
     enter(&host, FLATBACK_VMLAUNCH);
 
     printf("L1 and its guests, on a host in C\n");
@@ -237,6 +296,7 @@ int main(void) {
     printf("  %lu entries of L2, %lu exits shown to L1, %lu INVVPIDs of the hardware's for L2s\n",
            (unsigned long)counted.l2_entries, (unsigned long)counted.exits_reflected,
            (unsigned long)counted.l2_tag_flushes);
+    flatback_leave_processor(host.vcpu);
     flatback_vcpu_destroy(host.vcpu);
     flatback_pool_destroy(pool);
     return good ? 0 : 1;

@@ -72,8 +72,14 @@ bool processor_run_guest(processor* it, void* host, std::uint64_t* (*l1_page)(vo
                          processor_ended (*on_exit)(void*)) {
     using minimal_host::VirtualCpu;
     const auto page = [=](std::uint64_t address) { return l1_page(host, address); };
-    const auto execute = [=](const Instruction& instruction) {
+    unsigned instructions = 0;
+    const auto execute = [=](const Instruction& instruction) mutable {
         for (;;) {
+            // The machine has no interrupt controller: this is the host's timer, between two instructions.
+            if (++instructions % 4 == 0) {
+                it->machine.take_from_guest(0);
+                if (on_exit(host) == ENDED_WITH_EXIT_TO_L1) return VirtualCpu::Ended::exited_to_l1;
+            }
             const Completion completion = it->machine.execute(0, instruction);
             if (completion.kind == Completion::Kind::event) return VirtualCpu::Ended::raised_exception;
             if (completion.kind != Completion::Kind::vm_exit) return VirtualCpu::Ended::done;

@@ -3,6 +3,8 @@
 #include <flatback/host/l1_exits.hpp>
 #include <flatback/host/vmcs01.hpp>
 #include <flatback/machine/cpu/registers.hpp>
+#include <flatback/vmx/controls.hpp>
+#include <flatback/vmx/exit_qualification.hpp>
 #include <flatback/vmx/field.hpp>
 #include <flatback/x86/control_registers.hpp>
 
@@ -54,6 +56,9 @@ Host::Host(machine::Machine& processor)
     port_.load_vmcs(vmcs01_);
     set_up_vmcs01();
     vcpu_.prepare_first_entry();
+    // Of L2 this host wants its timer's interrupts and every port. Of L1 it has them by vmcs01.
+    if (!vcpu_.set_demands({.external_interrupts = true, .all_ports = true}))
+        port_.fatal("this processor cannot do what the host demands");
     enter(nested::Entry::vmlaunch);
 }
 
@@ -71,6 +76,11 @@ void Host::set_up_vmcs01() {
         {.ept01_pointer = port_.ept01_pointer(), .msr_bitmap = port_.l0_msr_bitmap(), .tag = vcpu_.vpid01()},
         start);
     if (!done) port_.fatal(done.error().name);
+    vmcs.put(field::pin_based_vm_execution_controls,
+             vmcs.get(field::pin_based_vm_execution_controls) | vmx::pin::external_interrupt_exiting);
+    vmcs.put(field::primary_processor_based_vm_execution_controls,
+             vmcs.get(field::primary_processor_based_vm_execution_controls) |
+                 vmx::primary::unconditional_io_exiting);
 }
 
 // Step 4: the loop. Execute until an exit; let the engine or this host handle it; enter whoever is current
@@ -78,6 +88,11 @@ void Host::set_up_vmcs01() {
 Host::Ended Host::execute(const machine::Instruction& instruction) {
     for (;;) {
         const bool from_l2 = vcpu_.in_l2();
+        // The machine has no interrupt controller: this is the timer's interrupt, between two instructions.
+        if (++instructions_ % 4 == 0) {
+            enter(handle_exit(processor_.take_from_guest(0).exit_reason));
+            if (from_l2 && !vcpu_.in_l2()) return Ended::exited_to_l1;
+        }
         const machine::Completion completion = processor_.execute(0, instruction);
         if (completion.kind == machine::Completion::Kind::event) return Ended::raised_exception;
         if (completion.kind != machine::Completion::Kind::vm_exit) return Ended::done;
@@ -86,13 +101,20 @@ Host::Ended Host::execute(const machine::Instruction& instruction) {
         if (from_l2 && !vcpu_.in_l2()) return Ended::exited_to_l1;
         if (entered.event) return Ended::raised_exception;
         // An EPT violation of L2's that L1 does not see: EPT02 has the page now, and L2 makes its access
-        // again.
-        if (!from_l2 || completion.exit_reason.basic() != vmx::ExitReason::ept_violation) return Ended::done;
+        // again. A window: what waited is delivered, and the instruction is still to come.
+        const vmx::ExitReason reason = completion.exit_reason.basic();
+        if (reason != vmx::ExitReason::interrupt_window &&
+            (!from_l2 || reason != vmx::ExitReason::ept_violation)) {
+            return Ended::done;
+        }
     }
 }
 
 nested::Entry Host::handle_exit(vmx::ExitReasonField reason) {
-    if (vcpu_.in_l2()) return vcpu_.handle_l2_exit(reason.value);
+    if (vcpu_.in_l2()) {
+        const nested::Entry entry = vcpu_.handle_l2_exit(reason.value);
+        return entry == nested::Entry::the_hosts ? handle_demanded_exit(reason.basic()) : entry;
+    }
     if (reason.is_entry_failure()) port_.fatal("vmcs01 is refused: a bug of this host");
     if (vmx::is_vmx_instruction(reason.basic())) return vcpu_.handle_vmx_instruction(reason.basic());
     return handle_l1_exit(reason.basic());
@@ -103,6 +125,9 @@ nested::Entry Host::handle_exit(vmx::ExitReasonField reason) {
 // state).
 machine::Completion Host::enter(nested::Entry how) {
     for (;;) {
+        // What waits goes in if the guest can take it now. An L2 may exit to L1 in its place, or have a
+        // window opened that tells when.
+        if (!port_.events.empty()) (void)vcpu_.deliver(port_.events, how);
         processor_.memory().note_direct_writes();  // the engine writes tables by pointers
         const machine::Completion entered = processor_.enter_guest(0, how == nested::Entry::vmlaunch);
         switch (entered.kind) {
@@ -111,10 +136,12 @@ machine::Completion Host::enter(nested::Entry how) {
             case machine::Completion::Kind::vm_exit:
                 how = handle_exit(entered.exit_reason);
                 break;
-            default:
-                if (!vcpu_.handle_failed_entry(static_cast<std::uint32_t>(get(field::vm_instruction_error))))
-                    port_.fatal("the entry into L1 fails: a bug of this host");
-                how = nested::Entry::vmresume;
+            default: {
+                const auto error = static_cast<std::uint32_t>(get(field::vm_instruction_error));
+                const auto failed = vcpu_.handle_failed_entry(error);
+                if (!failed) port_.fatal("the entry into L1 fails: a bug of this host");
+                how = *failed;
+            }
         }
     }
 }
@@ -124,9 +151,43 @@ machine::Completion Host::enter(nested::Entry how) {
 nested::Entry Host::handle_l1_exit(vmx::ExitReason reason) {
     ThisProcessor here{processor_.cpu(0).registers};
     flatback::host::L1 l1{vcpu_, port_, here};
+    if (reason == vmx::ExitReason::external_interrupt) {
+        tick();
+        return nested::Entry::vmresume;
+    }
+    if (reason == vmx::ExitReason::io_instruction) {
+        write_port();
+        l1.complete();
+        return nested::Entry::vmresume;
+    }
     if (!flatback::host::handle_l1_exit(l1, reason))
         port_.fatal("an exit of L1's that this host does not know");
     return nested::Entry::vmresume;
+}
+
+// Step 7: the same two of L2's, which come because this host has demanded them. L1 may have asked for the I/O
+// instruction too: then it is L1's to do.
+nested::Entry Host::handle_demanded_exit(vmx::ExitReason reason) {
+    if (reason == vmx::ExitReason::external_interrupt) {
+        tick();
+        return vcpu_.resume();
+    }
+    if (!vcpu_.l1_wants_hosts_exit()) write_port();
+    return vcpu_.resume_behind_instruction();
+}
+
+// The host's timer, from which it makes L1's.
+void Host::tick() {
+    ++ticks_;
+    if (l1_timer_ != 0 && --l1_timer_ == 0) port_.events.add(nested::Event::interrupt(timer_vector));
+}
+
+// OUT of AL by the guest that is current.
+void Host::write_port() {
+    const auto value = static_cast<std::uint8_t>(port_.general_register(0));
+    const auto access = vmx::IoAccess::decode(get(field::exit_qualification));
+    if (access.port == timer_port) l1_timer_ = value;
+    if (access.port == console_port) console_.push_back(static_cast<char>(value));
 }
 
 std::uint64_t* Host::l1_page(std::uint64_t address) {

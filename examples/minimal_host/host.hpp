@@ -3,6 +3,7 @@
 #pragma once
 
 #include <flatback/nested/vcpu.hpp>
+#include <string>
 
 #include "port.hpp"
 
@@ -22,11 +23,23 @@ public:
     [[nodiscard]] nested::NestedVcpu<Port>& vcpu() { return vcpu_; }
     // L1's memory, for who loads L1.
     [[nodiscard]] std::uint64_t* l1_page(std::uint64_t address);
+    // What guests of any depth have written to this host's console.
+    [[nodiscard]] const std::string& console() const { return console_; }
+    // Interrupts of this host's timer, which no guest saw.
+    [[nodiscard]] unsigned ticks() const { return ticks_; }
+
+    // This host's devices. L1's timer: a write sets it to so many ticks, and then interrupt timer_vector
+    // comes.
+    static constexpr std::uint16_t timer_port = 0x40, console_port = 0xe9;
+    static constexpr std::uint8_t timer_vector = 0x20;
 
 private:
     void set_up_vmcs01();
     nested::Entry handle_exit(vmx::ExitReasonField reason);
     nested::Entry handle_l1_exit(vmx::ExitReason reason);
+    nested::Entry handle_demanded_exit(vmx::ExitReason reason);
+    void tick();
+    void write_port();
     machine::Completion enter(nested::Entry how);
 
     std::uint64_t get(auto field) { return port_.vmread(field.encoding); }
@@ -38,6 +51,10 @@ private:
     flatback::tag::VpidPool vpids_;
     x86::Hpa vmcs01_;
     nested::NestedVcpu<Port> vcpu_;
+    unsigned instructions_ = 0;
+    unsigned ticks_ = 0;
+    unsigned l1_timer_ = 0;  // ticks until its interrupt; 0: not set
+    std::string console_{};
 };
 
 }  // namespace minimal_host

@@ -27,6 +27,8 @@ constexpr std::uint64_t vmcs12[] = {0x8000, 0x9000};
 constexpr std::uint64_t l2_paging[] = {0x10000, 0x20000};
 constexpr std::uint64_t data_of[] = {0x30000, 0x31000, 0x32000};
 constexpr std::uint64_t datum = 0x5000;  // the linear address that both L2s read
+constexpr std::uint16_t timer_port = 0x40, console_port = 0xe9;
+constexpr std::uint8_t timer_vector = 0x20;
 
 class L1 {
 public:
@@ -71,6 +73,12 @@ private:
     bool prepare(unsigned which);
     // L2 reads the datum, and then executes CPUID, which exits to L1.
     std::uint64_t l2_reads(unsigned which, bool launch);
+    bool out(std::uint16_t port, std::uint8_t value) {
+        general(2) = port;
+        general(0) = value;
+        return cpu_.execute({.opcode = Opcode::out}) == Ended::done;
+    }
+    bool l2_writes_until_the_timer();
 
     const VirtualCpu& cpu_;
     bool good_ = true;
@@ -81,14 +89,16 @@ bool L1::prepare(unsigned which) {
     namespace msr = x86::msr;
     bool good = with_operand(Opcode::vmclear, vmcs12[which]) && with_operand(Opcode::vmptrld, vmcs12[which]);
     const auto put = [&](auto what, std::uint64_t value) { good = good && vmwrite(what.encoding, value); };
-    put(field::pin_based_vm_execution_controls, control(msr::ia32_vmx_true_pinbased_ctls, 0));
+    put(field::pin_based_vm_execution_controls,
+        control(msr::ia32_vmx_true_pinbased_ctls, vmx::pin::external_interrupt_exiting));
     put(field::primary_processor_based_vm_execution_controls,
         control(msr::ia32_vmx_true_procbased_ctls, vmx::primary::activate_secondary_controls));
     put(field::secondary_processor_based_vm_execution_controls,
         control(msr::ia32_vmx_procbased_ctls2, vmx::secondary::enable_ept | vmx::secondary::enable_vpid));
     put(field::vm_exit_controls,
-        control(msr::ia32_vmx_true_exit_ctls,
-                vmx::exit_control::host_address_space_size | vmx::exit_control::load_ia32_efer));
+        control(msr::ia32_vmx_true_exit_ctls, vmx::exit_control::host_address_space_size |
+                                                  vmx::exit_control::load_ia32_efer |
+                                                  vmx::exit_control::acknowledge_interrupt_on_exit));
     put(field::vm_entry_controls,
         control(msr::ia32_vmx_true_entry_ctls,
                 vmx::entry_control::ia32e_mode_guest | vmx::entry_control::load_ia32_efer));
@@ -132,6 +142,18 @@ std::uint64_t L1::l2_reads(unsigned which, bool launch) {
     return read;
 }
 
+// L2 writes to a port that L1 lets it use, until L1's timer interrupts it.
+bool L1::l2_writes_until_the_timer() {
+    if (!vmx_instruction({.opcode = Opcode::vmresume})) return false;
+    for (unsigned n = 0; n < 100; ++n) {
+        if (out(console_port, '.')) continue;
+        return vmread(field::exit_reason) ==
+                   static_cast<std::uint64_t>(vmx::ExitReason::external_interrupt) &&
+               vmread(field::vm_exit_interruption_information) == (0x8000'0000 | timer_vector);
+    }
+    return false;
+}
+
 bool L1::run() {
     general(0) = cpu_.processor.cpu(0).registers.cr4 | x86::cr4::vmx_enable;
     expect(cpu_.execute({.opcode = Opcode::mov_to_cr4, .a = 0}) == Ended::done, "L1 sets CR4.VMXE");
@@ -152,6 +174,11 @@ bool L1::run() {
     expect(with_operand(Opcode::invvpid, 1, datum, 0), "INVVPID of VPID 1 and one address");
     expect(l2_reads(0, false) == 1002, "the first L2 reads the new page");
     expect(l2_reads(1, false) == 1001, "the second what it had");
+
+    // A port and a timer, which the host has, and L1 and its guest find as if they were a PC's.
+    expect(out(console_port, 'L'), "L1 writes to a port");
+    expect(out(timer_port, 3), "L1 sets its timer");
+    expect(l2_writes_until_the_timer(), "the second L2 writes to the port, and is interrupted by L1's timer");
 
     expect(!with_operand(Opcode::invvpid, 0, datum, 0), "INVVPID of VPID 0 fails ...");
     expect(vmread(field::vm_instruction_error) == 28, "... with error 28");

@@ -22,6 +22,8 @@ int main() {
     const nested::Counters& counted = host.vcpu().counters();
     std::printf("  %ju entries of L2, %ju exits shown to L1, %ju INVVPIDs of the hardware's for L2s\n",
                 counted.l2_entries, counted.exits_reflected, counted.l2_tag_flushes);
+    std::printf("  on the host's console: \"%s\"; %u ticks of its timer\n", host.console().c_str(),
+                host.ticks());
     // What the processor would have left undefined: two of one VMCS, and the like.
     for (const std::string& misuse : processor.misuse()) std::printf("  misuse: %s\n", misuse.c_str());
     return good && processor.misuse().empty() ? 0 : 1;

@@ -8,6 +8,7 @@
 #include <flatback/host/msr_bitmap.hpp>
 #include <flatback/machine/cpu/machine.hpp>
 #include <flatback/nested/capabilities.hpp>
+#include <flatback/nested/pending_events.hpp>
 #include <flatback/nested/port.hpp>
 #include <optional>
 
@@ -58,7 +59,11 @@ public:
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
 
-    void return_nmi() {}  // this host takes no NMIs
+    // What came for L1, or for whichever of its guests L1 lets have it, and was not taken yet. An entry that
+    // fails gives back what it was to deliver.
+    nested::PendingEvents events;
+    void return_nmi() { events.add(nested::Event::nmi()); }
+    void return_interrupt(std::uint8_t vector) { events.add(nested::Event::interrupt(vector)); }
     [[noreturn]] void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
     tag::Cpu cpu() { return tag::Cpu{0}; }

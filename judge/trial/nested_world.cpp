@@ -644,7 +644,7 @@ void NestedWorld::give_nmi(VirtualCpu& guest, Entered& entered, bool& launch) {
         guest.put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
     } else {
         nested::Entry entry = launch ? nested::Entry::vmlaunch : nested::Entry::vmresume;
-        given = guest.engine.deliver_nmi(entry);
+        given = guest.engine.deliver(nested::Event::nmi(), entry) == nested::Delivery::given;
         launch = entry == nested::Entry::vmlaunch;
     }
     if (!given) return;
@@ -679,8 +679,11 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
             if (!guest.engine.in_l2())
                 throw EngineFailure(std::string("L1's state is refused: ") + name_of_check(entered));
             next = guest.engine.handle_l2_exit(entered.exit_reason.value);
-        } else if (!guest.engine.handle_failed_entry(guest.get(field::vm_instruction_error))) {
-            throw EngineFailure(std::string("the VM entry into L1 fails: ") + name_of_check(entered));
+        } else {
+            const auto failed = guest.engine.handle_failed_entry(guest.get(field::vm_instruction_error));
+            if (!failed)
+                throw EngineFailure(std::string("the VM entry into L1 fails: ") + name_of_check(entered));
+            next = *failed;
         }
         if (guest.port.take_returned_nmi()) {
             guest.nmi_with_l0 = true;

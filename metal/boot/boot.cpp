@@ -351,7 +351,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t magic, std::uint32_t inform
     BootResult& result = state.result;
     read_multiboot(magic, information);
     result.options = read_options();
-    if (result.options.second_vm) result.options.processors = 1;
+    if (result.options.second_vm || result.options.demands) result.options.processors = 1;
     result.processor = check_processor(result.options);
     if (!result.processor.has_vpid) result.options.nested_vpid = NestedVpid::off;
     result.region = choose_region();

@@ -36,6 +36,10 @@ bool apply(std::string_view word, Options& options) {
         options.second_vm = true;
     } else if (word == "vm2=off") {
         options.second_vm = false;
+    } else if (word == "demands=on") {
+        options.demands = true;
+    } else if (word == "demands=off") {
+        options.demands = false;
     } else if (word == "uefi-runtime=on") {
         options.uefi_runtime = true;
     } else if (word == "uefi-runtime=off") {

@@ -10,6 +10,7 @@
 #include "metal/ground/serial.hpp"
 #include "metal/ground/this_processor.hpp"
 #include "metal/l0/cpu.hpp"
+#include "metal/l0/demands.hpp"
 #include "metal/l0/exit_handler.hpp"
 #include "metal/l0/hole_writes.hpp"
 #include "metal/l0/l1_exits.hpp"
@@ -54,7 +55,7 @@ void put_off_machine_check() {
 
 void give_machine_check(Cpu& cpu, nested::Entry& entry) {
     put_off_machine_check();
-    if (!cpu.vcpu.deliver_machine_check(entry)) return;
+    if (cpu.vcpu.deliver(nested::Event::machine_check(), entry) != nested::Delivery::given) return;
     clear_nmi_state(nmi_state::machine_check_waits);
     log::info("a machine check while L0 ran: it is given to the guest");
 }
@@ -114,7 +115,7 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
         bool delivered;
         do {
             clear_nmi_state(nmi);
-            delivered = cpu.vcpu.deliver_nmi(entry);
+            delivered = cpu.vcpu.deliver(nested::Event::nmi(), entry) == nested::Delivery::given;
         } while (delivered && (here.nmi_state & nmi) != 0);
         if (!delivered) {
             set_nmi_state(nmi_state::waits);
@@ -131,10 +132,10 @@ nested::Entry handle_failed_entry(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     recorder::record_refused_entry(cpu, error);
     put_off_hole_write(cpu);
-    if (!cpu.vcpu.handle_failed_entry(error))
-        panic("the processor refused vmcs01, VM-instruction error ", error);
+    const auto entry = cpu.vcpu.handle_failed_entry(error);
+    if (!entry) panic("the processor refused vmcs01, VM-instruction error ", error);
     recorder::record_entry(cpu);
-    return nested::Entry::vmresume;
+    return *entry;
 }
 
 }  // extern "C"
@@ -263,6 +264,7 @@ void run_l1(BootResult& boot) {
         recorder::print_last_events();
     });
     set_up_vmcs01(cpu, boot);
+    if (boot.options.demands && !boot.second_vm) set_up_demands(cpu);
     cpu.vcpu.prepare_first_entry();
     if (boot.second_vm) set_up_turns(cpu, boot, *shared.vpids, shared.promised, policy);
     log::info("nested VPID ",

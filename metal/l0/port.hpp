@@ -22,6 +22,7 @@
 #include "nested/entry/checks_table.hpp"
 #include "nested/entry/msr_list.hpp"
 #include "nested/notice.hpp"
+#include "nested/pending_events.hpp"
 #include "nested/port.hpp"
 #include "nested/vmcs/vmcs12.hpp"
 
@@ -198,6 +199,12 @@ public:
         set_nmi_state(nmi_state::came);
         unblock_nmis();
     }
+    // Interrupts that L0 has acknowledged, with demands=on (metal/l0/demands.hpp).
+    [[nodiscard]] nested::PendingEvents& waiting() { return waiting_; }
+    void return_interrupt(std::uint8_t vector) {
+        waiting_.add(nested::Event::interrupt(vector));
+        set_nmi_state(nmi_state::asked);
+    }
     // The guest had not got it, or the processor met it at the entry.
     void return_machine_check();
 
@@ -232,6 +239,7 @@ public:
     [[nodiscard]] static bool takes_debugctl(std::uint64_t value);
 
 private:
+    nested::PendingEvents waiting_;
     // A page of ones, anew at each call.
     std::byte* no_memory();
     std::byte* special_page(x86::Gpa<x86::L1> page);

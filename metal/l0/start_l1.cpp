@@ -4,6 +4,7 @@
 #include "metal/ground/log.hpp"
 #include "metal/ground/panic.hpp"
 #include "metal/ground/vmx_instructions.hpp"
+#include "metal/l0/demands.hpp"
 #include "metal/processors/given_processors.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
@@ -11,7 +12,7 @@
 namespace flatback::metal {
 
 void start_again(Cpu& cpu) {
-    cpu.vcpu.close_nmi_window();
+    if (!cpu.vcpu.reset(nested::Reset::init)) panic("INIT while L1 is in VMX operation");
     cpu.port.local_apic().take_init();
     const std::uint8_t vector = wait_for_start();
     cpu.port.close_kept_pages();
@@ -29,8 +30,9 @@ nested::Entry answer_requests(Cpu& cpu, nested::Entry entry) {
         here.requests.fetch_and(~request::close_kept);
         cpu.port.close_kept_pages();
     }
+    entry = give_waiting_interrupts(cpu, entry);
     if ((here.requests.load() & request::init) == 0) return entry;
-    if (cpu.vcpu.deliver_init(entry)) {
+    if (cpu.vcpu.deliver(nested::Event::init(), entry) == nested::Delivery::given) {
         here.requests.fetch_and(~(request::init | request::init_blocked));
         return entry;
     }
@@ -46,7 +48,7 @@ nested::Entry answer_requests(Cpu& cpu, nested::Entry entry) {
             log::hex(get(vmx::field::guest_rip)));
     }
     start_again(cpu);
-    return nested::Entry::vmresume;
+    return nested::Entry::vmlaunch;
 }
 
 }  // namespace flatback::metal

@@ -313,11 +313,11 @@ void end_second_vm(const char* why) {
 }
 
 Entry handle_second_vms_failed_entry(std::uint32_t error) {
-    if (!turns.second->vcpu.handle_failed_entry(error))
-        panic("the processor refused the second VM's vmcs01, VM-instruction error ", error);
+    const auto entry = turns.second->vcpu.handle_failed_entry(error);
+    if (!entry) panic("the processor refused the second VM's vmcs01, VM-instruction error ", error);
     put(field::vmx_preemption_timer_value, timer_left());
     put(field::tsc_offset, turns.second->port.tsc_offset());
-    return Entry::vmresume;
+    return *entry;
 }
 
 bool see_first_vms_output(std::uint16_t port, std::uint32_t value) {

@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "../../vmx/controls.hpp"
+#include "../../vmx/exit_qualification.hpp"
 #include "../../vmx/field.hpp"
+#include "../../x86/control_registers.hpp"
 #include "../demands.hpp"
 #include "../vmcs/vmcs12.hpp"
 
@@ -101,7 +103,10 @@ struct ComposedControls {
     // The bitmaps would come before it (SDM 3C table 25-6).
     if (demands.all_ports)
         composed.primary = (composed.primary | primary::unconditional_io_exiting) & ~primary::use_io_bitmaps;
-    if (demands.tsc_offset != 0) composed.primary |= primary::use_tsc_offsetting;
+    const bool scales = demands.tsc_multiplier != Demands::same_rate;
+    if (demands.tsc_offset != 0 || scales) composed.primary |= primary::use_tsc_offsetting;
+    composed.secondary |= demands.secondary_instructions;
+    if (scales) composed.secondary |= vmx::secondary::use_tsc_scaling;
     return composed;
 }
 
@@ -116,12 +121,51 @@ struct DemandedFields {
     friend constexpr bool operator==(const DemandedFields&, const DemandedFields&) = default;
 };
 
-inline constexpr FieldSet demanded_fields = FieldSet::of(
-    vmx::field::exception_bitmap, vmx::field::page_fault_error_code_mask,
-    vmx::field::page_fault_error_code_match, vmx::field::cr3_target_count, vmx::field::tsc_offset);
+// L2's guest/host masks and read shadows of CR0 and CR4 with the host's demands. without: as vmcs02 has them
+// otherwise; real: the guest's register.
+struct DemandedMask {
+    std::uint64_t mask = 0;
+    std::uint64_t shadow = 0;
+
+    friend constexpr bool operator==(const DemandedMask&, const DemandedMask&) = default;
+};
+[[nodiscard]] constexpr DemandedMask mask_with_demands(DemandedMask without, std::uint64_t demanded,
+                                                       std::uint64_t real) {
+    const std::uint64_t hosts_alone = demanded & ~without.mask;
+    return {.mask = without.mask | demanded,
+            .shadow = (without.shadow & ~hosts_alone) | (real & hosts_alone)};
+}
+
+// Whether this access to CR0 or CR4 exits by the mask (SDM 3C 26.1.3). value: that a MOV writes.
+[[nodiscard]] constexpr bool exits_by(DemandedMask masked, vmx::ControlRegisterAccess access,
+                                      std::uint64_t value) {
+    using enum vmx::ControlRegisterAccess::Kind;
+    switch (access.kind) {
+        case mov_to:
+            return ((value ^ masked.shadow) & masked.mask) != 0;
+        case clts:
+            return (masked.mask & masked.shadow & x86::cr0::task_switched) != 0;
+        case lmsw: {
+            // It sets PE and does not clear it.
+            const std::uint64_t others = 0xe;
+            const std::uint64_t source = access.lmsw_source;
+            return ((source ^ masked.shadow) & masked.mask & others) != 0 ||
+                   (source & ~masked.shadow & masked.mask & x86::cr0::protection_enable) != 0;
+        }
+        case mov_from:
+            break;
+    }
+    return false;
+}
+
+inline constexpr FieldSet demanded_fields =
+    FieldSet::of(vmx::field::cr0_guest_host_mask, vmx::field::cr0_read_shadow, vmx::field::exception_bitmap,
+                 vmx::field::page_fault_error_code_mask, vmx::field::page_fault_error_code_match,
+                 vmx::field::cr3_target_count, vmx::field::tsc_offset);
 
 [[nodiscard]] constexpr bool changes_fields(const Demands& demands) {
     return demands.exceptions != 0 || demands.tsc_offset != 0 ||
+           demands.tsc_multiplier != Demands::same_rate || (demands.cr0_mask | demands.cr4_mask) != 0 ||
            (demands.instructions & vmx::primary::cr3_load_exiting) != 0;
 }
 

@@ -69,7 +69,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     if (!no_virtual_apic) port_.fatal("no memory for the page that stands for a virtual APIC");
     no_virtual_apic_ = *no_virtual_apic;
     if (io_bitmaps_.keeps_ports()) set_route(vmx::ExitReason::io_instruction, Route::by_io_bitmap);
-    if (configuration_.host_takes_nmis) set_route(vmx::ExitReason::exception_or_nmi, Route::by_nmi_window);
+    if (configuration_.host_takes_nmis) set_route(vmx::ExitReason::exception_or_nmi, Route::by_window);
 }
 
 namespace detail {

@@ -1,4 +1,5 @@
-// What L0 gives a guest at an entry: faults of its own making, events whose delivery it interrupted, NMIs.
+// What L0 makes for a guest itself: faults, deliveries that it interrupted and begins again, exits of L2's
+// that the processor did not make. What the host has for a guest is in deliver.hpp.
 #pragma once
 
 #include <cstdint>
@@ -10,10 +11,6 @@
 #include "../vcpu.hpp"
 
 namespace flatback::nested {
-
-namespace detail {
-constexpr auto machine_check_event = vmx::InterruptionInformation::exception(x86::Vector::machine_check);
-}  // namespace detail
 
 // --- faults ---
 
@@ -198,101 +195,6 @@ void NestedVcpu<P>::drop_single_step() {
     put(field::guest_pending_debug_exceptions, pending & ~vmx::pending_debug::single_step);
 }
 
-// --- NMIs ---
-//
-// An NMI is in one place at a time: with the host, in the entry field of the VMCS that is entered next, or
-// with the guest. deliver_nmi() takes it from the host, an entry that succeeds gives it to the guest, and one
-// that fails gives it back to the host (take_back_nmi).
-
-// As if the NMI had come at the very entry: into L1, through L2's IDT, or as the exit that L1 asked for.
-template <Port P>
-bool NestedVcpu<P>::deliver_nmi(Entry& entry) {
-    namespace field = vmx::field;
-    close_nmi_window();
-    const NmiGate gate{
-        .waiting = {get(field::vm_entry_interruption_information)},
-        .interruptibility = get(field::guest_interruptibility_state),
-        .activity = static_cast<vmx::ActivityState>(get(field::guest_activity_state)),
-        .pin_based = in_l2_ ? current_->vmcs12.get(field::pin_based_vm_execution_controls) : 0};
-    switch (gate.way()) {
-        case NmiWay::injected:
-            put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
-            return true;
-        case NmiWay::exit:
-            // An entry of L1's has not been judged by the processor: where it is to fail, that comes first.
-            if (!reentering_ && !guest_state_is_valid(*current_)) return false;
-            entry = reflect_nmi(*current_);
-            return true;
-        case NmiWay::after_event:
-        case NmiWay::after_instruction:
-        case NmiWay::when_unblocked:
-            open_nmi_window(window_for(gate, capabilities_.nmi_window));
-            return false;
-    }
-    return false;
-}
-
-// The guest that is current exits when it can take the NMI: the event that was before it is delivered then,
-// the instruction done, or an IRET executed. Under virtual NMIs the bit "blocking by NMI" is as before the
-// guest's own blocking, but an NMI that comes meanwhile exits: the host has one already.
-template <Port P>
-void NestedVcpu<P>::open_nmi_window(NmiWindow window) {
-    namespace field = vmx::field;
-    if (window == NmiWindow::none) return;
-    const std::uint32_t pin = get(field::pin_based_vm_execution_controls);
-    const std::uint32_t primary = get(field::primary_processor_based_vm_execution_controls);
-    nmi_window_ = {.open = true, .vmcs = current_vmcs(), .pin_based = pin, .primary = primary};
-    for (const auto exit : nmi_window_exits) set_route(exit, Route::by_nmi_window);
-    if (window == NmiWindow::interrupts) {
-        put(field::primary_processor_based_vm_execution_controls,
-            primary | vmx::primary::interrupt_window_exiting);
-        return;
-    }
-    put(field::pin_based_vm_execution_controls, pin | vmx::pin::nmi_exiting | vmx::pin::virtual_nmis);
-    put(field::primary_processor_based_vm_execution_controls, primary | vmx::primary::nmi_window_exiting);
-}
-// The guest that had it has exited; it may be another's turn.
-template <Port P>
-void NestedVcpu<P>::close_nmi_window() {
-    namespace field = vmx::field;
-    if (!nmi_window_.open) return;
-    nmi_window_.open = false;
-    for (const auto exit : nmi_window_exits) {
-        const bool host_takes_it = host_takes_nmis() && exit == vmx::ExitReason::exception_or_nmi;
-        set_route(exit, host_takes_it ? Route::by_nmi_window : Route::to_l1);
-    }
-    const bool is_current = nmi_window_.vmcs == current_vmcs();
-    if (!is_current) load(nmi_window_.vmcs);
-    put(field::pin_based_vm_execution_controls, nmi_window_.pin_based);
-    put(field::primary_processor_based_vm_execution_controls, nmi_window_.primary);
-    if (!is_current) load(current_vmcs());
-}
-
-// An event that the entry is to deliver comes before it: then INIT waits.
-template <Port P>
-bool NestedVcpu<P>::deliver_init(Entry& entry) {
-    if (!in_l2_) return false;
-    close_nmi_window();
-    const vmx::InterruptionInformation waiting{get(vmx::field::vm_entry_interruption_information)};
-    if (waiting.is_valid()) return false;
-    // An entry of L1's has not been judged by the processor: where it is to fail, that comes first.
-    if (!reentering_ && !guest_state_is_valid(*current_)) return false;
-    ++counters_.exits_from_l2;
-    entry = reflect_made(*current_, vmx::ExitReason::init_signal, {}, 0, {});
-    return true;
-}
-
-// The exit that an NMI causes right behind the entry. vmcs02 is current, then vmcs01.
-template <Port P>
-Entry NestedVcpu<P>::reflect_nmi(Slot& slot) {
-    // Nothing ran, but vmcs02 has everything to be entered with, as an exit would have saved it.
-    ++counters_.exits_from_l2;
-    const Entry entry =
-        reflect_made(slot, vmx::ExitReason::exception_or_nmi, vmx::InterruptionInformation::nmi(), 0, {});
-    put(vmx::field::guest_interruptibility_state, vmx::interruptibility::blocking_by_nmi);
-    return entry;
-}
-
 // An exit of L2's that the processor did not make. vmcs02 is current, then vmcs01.
 template <Port P>
 Entry NestedVcpu<P>::reflect_made(Slot& slot, vmx::ExitReason reason, vmx::InterruptionInformation event,
@@ -310,79 +212,6 @@ Entry NestedVcpu<P>::reflect_made(Slot& slot, vmx::ExitReason reason, vmx::Inter
     set(vmx::field::idt_vectoring_information, vectoring.value);
     if (shadowing_) load(vmcs01_);
     return entry;
-}
-
-// The entry failed, and no event of it was delivered. vmcs02 is current. What waits there is L1's own (its
-// VMCS has it too), an interrupted delivery's (IDT-vectoring information has it), or a fault of L0's, which
-// is neither of these; an NMI or a machine check that is none of them the host gave.
-template <Port P>
-void NestedVcpu<P>::take_back_hosts_event(Slot& slot) {
-    namespace field = vmx::field;
-    const vmx::InterruptionInformation waiting{get(field::vm_entry_interruption_information)};
-    const bool is_nmi = waiting == vmx::InterruptionInformation::nmi();
-    if (!is_nmi && waiting != detail::machine_check_event) return;
-    const vmx::InterruptionInformation own{reentering_
-                                               ? get(field::idt_vectoring_information)
-                                               : slot.vmcs12.get(field::vm_entry_interruption_information)};
-    if (own.is_valid()) return;
-    put(field::vm_entry_interruption_information,
-        slot.vmcs12.get(field::vm_entry_interruption_information) & ~vmx::InterruptionInformation::valid_bit);
-    if (is_nmi) {
-        port_.return_nmi();
-    } else {
-        (void)return_machine_check();
-    }
-}
-
-// --- machine checks ---
-
-// Nothing blocks a machine check; but an entry has one event, and what is on its way already comes first (SDM
-// 3A table 6-4: one benign exception behind another).
-template <Port P>
-bool NestedVcpu<P>::deliver_machine_check(Entry& entry) {
-    namespace field = vmx::field;
-    close_nmi_window();
-    const NmiGate gate{
-        .waiting = {get(field::vm_entry_interruption_information)},
-        .interruptibility = get(field::guest_interruptibility_state),
-        .activity = static_cast<vmx::ActivityState>(get(field::guest_activity_state)),
-        .pin_based = in_l2_ ? current_->vmcs12.get(field::pin_based_vm_execution_controls) : 0};
-    if (gate.waiting.is_valid()) {
-        // An NMI window would wait for an IRET as well where NMIs are blocked.
-        open_nmi_window(gate.way() == NmiWay::after_event ? window_for(gate, capabilities_.nmi_window)
-                                                          : NmiWindow::interrupts);
-        return false;
-    }
-    if (gate.activity == vmx::ActivityState::wait_for_sipi) return false;
-    // An entry of L1's has not been judged by the processor: where it is to fail, that comes first.
-    if (in_l2_ && !reentering_ && !guest_state_is_valid(*current_)) return false;
-    // SDM 3B 16.1: without CR4.MCE it is a shutdown, and no exception.
-    const bool enabled = (get(field::guest_cr4) & x86::cr4::machine_check_enable) != 0;
-    if (!in_l2_) {
-        if (!enabled) port_.l1_shutdown("a machine check with CR4.MCE = 0");
-        put(field::vm_entry_interruption_information, detail::machine_check_event.value);
-        return true;
-    }
-    constexpr std::uint32_t bit = 1U << static_cast<unsigned>(x86::Vector::machine_check);
-    if (enabled && (current_->vmcs12.get(field::exception_bitmap) & bit) == 0) {
-        put(field::vm_entry_interruption_information, detail::machine_check_event.value);
-        return true;
-    }
-    ++counters_.exits_from_l2;
-    entry = enabled ? reflect_made(*current_, vmx::ExitReason::exception_or_nmi, detail::machine_check_event,
-                                   0, {})
-                    : reflect_made(*current_, vmx::ExitReason::triple_fault, {}, 0, {});
-    return true;
-}
-
-// False: the host takes none back.
-template <Port P>
-bool NestedVcpu<P>::return_machine_check() {
-    if constexpr (requires { port_.return_machine_check(); }) {
-        port_.return_machine_check();
-        return true;
-    }
-    return false;
 }
 
 }  // namespace flatback::nested

@@ -31,17 +31,8 @@ template <Port P>
 // One that L0 has to look at, and perhaps handles without L1.
 template <Port P>
 [[gnu::noinline]] Entry NestedVcpu<P>::handle_l0s_exit(Slot& slot, vmx::ExitReasonField field) {
-    if (field.is_entry_failure()) [[unlikely]] {
-        // L2 ran before, and L1 asked for no entry that could fail (SDM 3C 27.9).
-        if (reentering_ && field.basic() == vmx::ExitReason::entry_failure_machine_check &&
-            return_machine_check()) {
-            return reenter_l2(slot, static_cast<std::size_t>(field.basic()));
-        }
-        notice(Notice::guest_state_refused, field.value);
-        take_back_hosts_event(slot);
-        if (reentering_) return reflect_failed_reentry(slot);
-        return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
-    }
+    if (field.is_entry_failure()) [[unlikely]]
+        return launched_anew(handle_entry_failure(slot, field));
     slot.vmcs02.launched = true;
     const auto basic = static_cast<std::size_t>(field.basic());
     // SEAMCALL and TDCALL exit unasked where the processor has TDX, and L0 does not know their reasons.
@@ -72,34 +63,45 @@ template <Port P>
             if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
         }
-        case Route::by_nmi_window:
-            if (is_l0s_own_nmi_exit(slot, field.basic()))
-                return reenter_l2(slot, basic);  // the host has an NMI to give, and calls deliver_nmi() now
+        case Route::by_window:
+            if (is_l0s_own_window_exit(slot, field.basic()))
+                return reenter_l2(slot, basic);  // the host has an event to give, and calls deliver() now
             break;
         case Route::not_there:
             // To L2 it is no instruction; the exit is counted as the exception.
-            return raise_in_l2(slot, static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi),
-                               detail::invalid_opcode());
+            return launched_anew(raise_in_l2(
+                slot, static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi), detail::invalid_opcode()));
+        case Route::after_move:
+            return exit_after_move(field);
         case Route::never:
             port_.fatal("an exit of L2's that neither L0 nor L1 asked for");
     }
     return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
 }
 
+// The entry failed as an exit does.
 template <Port P>
-bool NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
-    if (!in_l2_) return false;
+[[gnu::cold]] Entry NestedVcpu<P>::handle_entry_failure(Slot& slot, vmx::ExitReasonField field) {
+    // L2 ran before, and L1 asked for no entry that could fail (SDM 3C 27.9).
+    if (reentering_ && field.basic() == vmx::ExitReason::entry_failure_machine_check &&
+        return_machine_check()) {
+        return reenter_l2(slot, static_cast<std::size_t>(field.basic()));
+    }
+    notice(Notice::guest_state_refused, field.value);
+    take_back_hosts_event(slot);
+    if (reentering_) return reflect_failed_reentry(slot);
+    return reflect_failed_entry(slot, field.basic(), get(vmx::field::exit_qualification));
+}
+
+template <Port P>
+std::optional<Entry> NestedVcpu<P>::handle_failed_entry(std::uint32_t vm_instruction_error) {
+    if (!in_l2_) return std::nullopt;
     // A rule about controls or host state that nested/entry/checks.hpp does not have. vmcs02's host state is
     // L0's own, so that what the processor refused came from L1.
     Slot& slot = *current_;
     notice(Notice::hardware_refused_vmcs02, vm_instruction_error);
     take_back_hosts_event(slot);
-    if (reentering_) {
-        (void)reflect_failed_reentry(slot);
-        return true;
-    }
-    (void)fail_hardware_entry(slot);
-    return true;
+    return launched_anew(reentering_ ? reflect_failed_reentry(slot) : fail_hardware_entry(slot));
 }
 
 // VMfail after vmcs02 was brought up to date: L1 goes on behind its VMLAUNCH or VMRESUME.
@@ -198,34 +200,6 @@ bool NestedVcpu<P>::tells_of_nmi_unblocking() {
     return !physical && !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
 }
 
-// --- NMIs ---
-
-// While L0's NMI window is open, or where all NMIs are the host's. L1 asked for none of the controls that L0
-// then adds, but for its own interrupt window.
-template <Port P>
-bool NestedVcpu<P>::is_l0s_own_nmi_exit(const Slot& slot, vmx::ExitReason reason) {
-    namespace field = vmx::field;
-    switch (reason) {
-        case vmx::ExitReason::interrupt_window:
-            return (slot.vmcs12.get(field::primary_processor_based_vm_execution_controls) &
-                    vmx::primary::interrupt_window_exiting) == 0;
-        case vmx::ExitReason::nmi_window:
-            return (slot.vmcs12.get(field::primary_processor_based_vm_execution_controls) &
-                    vmx::primary::nmi_window_exiting) == 0;
-        default:
-            break;
-    }
-    const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
-    if (!event.is_valid() || event.type() != vmx::InterruptionType::nmi) return false;
-    if (!host_takes_nmis() &&
-        (slot.vmcs12.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0) {
-        return false;
-    }
-    port_.return_nmi();
-    requeue_vectoring_event();
-    return true;
-}
-
 // --- CR4 ---
 
 // A MOV to CR4 that L1 did not ask to see sets a bit that L1 was not promised: #GP(0), as on a processor
@@ -234,11 +208,7 @@ template <Port P>
 bool NestedVcpu<P>::is_l0s_own_cr4_exit(const Slot& slot, std::uint64_t qualification) {
     const auto access = vmx::ControlRegisterAccess::decode(qualification);
     if (access.control_register != 4 || access.kind != vmx::ControlRegisterAccess::Kind::mov_to) return false;
-    const bool is_64_bit = x86::is_64_bit_mode(get(vmx::field::guest_ia32_efer),
-                                               x86::AccessRights{get(vmx::field::guest_cs_access_rights)});
-    const std::uint64_t value =
-        l1_register(access.general_register) & (is_64_bit ? ~std::uint64_t{0} : 0xffffffff);
-    return ((value ^ slot.vmcs12.get(vmx::field::cr4_read_shadow)) &
+    return ((l2_value(access) ^ slot.vmcs12.get(vmx::field::cr4_read_shadow)) &
             slot.vmcs12.get(vmx::field::cr4_guest_host_mask)) == 0;
 }
 
@@ -379,7 +349,7 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_
 
 // L1 gets what L2 had of what this exit does not load. vmcs02 is current.
 template <Port P>
-void NestedVcpu<P>::pass_on_l2_state(const Slot& slot) {
+[[gnu::always_inline]] inline void NestedVcpu<P>::pass_on_l2_state(const Slot& slot) {
     if ((slot.work & detail::pass_on_pat) != 0) inherited_.pat = get(vmx::field::guest_ia32_pat);
     if ((slot.work & detail::pass_on_efer) != 0) inherited_.efer = get(vmx::field::guest_ia32_efer);
 }
@@ -413,9 +383,9 @@ Entry NestedVcpu<P>::reflect_failed_entry(Slot& slot, vmx::ExitReason reason, st
                     get(vmx::field::guest_interruptibility_state) & vmx::interruptibility::blocking_by_nmi);
 }
 
-// L1 goes on at its host RIP.
+// L1 goes on at its host RIP. (Inlined, as every reflected exit ends so.)
 template <Port P>
-Entry NestedVcpu<P>::enter_l1(Slot& slot, std::uint32_t interruptibility) {
+[[gnu::always_inline]] inline Entry NestedVcpu<P>::enter_l1(Slot& slot, std::uint32_t interruptibility) {
     load(vmcs01_);
     in_l2_ = false;
     load_l1_state(slot);
@@ -577,7 +547,7 @@ void NestedVcpu<P>::ept01_changed() {
     ept02_.forget_host();
     tags_.ept_contexts_stale();
     for (unsigned i = 0; i < slots_used_; ++i) slots_[i].unchecked.controls = true;
-    if (in_l2_) put_page_addresses(*current_);
+    if (in_l2_ && on_processor_) put_page_addresses(*current_);
     // Where L0 looks for its own writes to MSR bitmaps has moved too: each is merged anew.
     msr_bitmaps_.forget();
     forget_walks();

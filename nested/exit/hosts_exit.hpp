@@ -29,27 +29,29 @@ bool NestedVcpu<P>::set_demands(const Demands& demands) {
     with_same_end.turn_ends = demands_.turn_ends;
     if (demands.turn_ends && demands_.turn_ends && with_same_end == demands_) {
         demands_.turn_ends = demands.turn_ends;
-        if (in_l2_) put_shared_timer(*current_);
+        if (in_l2_ && on_processor_) put_shared_timer(*current_);
         return true;
     }
     // The window is opened in the controls that are made anew here; the host asks for it before each entry.
-    close_nmi_window();
+    close_window();
     demands_ = demands;
     has_demands_ = demands != Demands{};
     demanded_work_ =
         (changes_fields(demands) ? detail::demanded : 0U) | (demands.turn_ends ? detail::shared_timer : 0U);
     if (!configuration_.host_takes_nmis)
         routes_beneath_[static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi)] =
-            demands.nmis ? Route::by_nmi_window : Route::to_l1;
-    for (std::size_t i = 0; i < exit_reason_count; ++i)
-        set_route(static_cast<vmx::ExitReason>(i), routes_beneath_[i]);
+            demands.nmis ? Route::by_window : Route::to_l1;
+    set_all_routes();
     for (unsigned i = 0; i < slots_used_; ++i) {
         slots_[i].unchecked.controls = true;
         demanded_fields.for_each([&](std::size_t index) {
             if (copied_to_vmcs02_.contains(index)) slots_[i].vmcs02.pending.insert(index);
         });
     }
-    if (in_l2_) demand_of_running_l2(*current_);
+    if (in_l2_) {
+        demands_wait_ = !on_processor_;
+        if (on_processor_) demand_of_running_l2(*current_);
+    }
     return true;
 }
 
@@ -58,7 +60,9 @@ template <Port P>
 void NestedVcpu<P>::set_route(vmx::ExitReason reason, Route route) {
     const auto index = static_cast<std::size_t>(reason);
     routes_beneath_[index] = route;
-    routes_[index] = may_be_demanded(demands_, reason) ? Route::to_host_first : route;
+    routes_[index] = vmcs01_is_clear_                    ? Route::after_move
+                     : may_be_demanded(demands_, reason) ? Route::to_host_first
+                                                         : route;
 }
 
 template <Port P>
@@ -79,6 +83,10 @@ template <Port P>
     slot.vmcs02.primary = composed.primary;
     slot.vmcs02.primary_changed = false;
     put(field::vm_exit_controls, composed.exit);
+    // "Enable VPID" goes with the tag (select_tag).
+    slot.vmcs02.secondary = composed.secondary;
+    put(field::secondary_processor_based_vm_execution_controls,
+        composed.secondary | (slot.vmcs02.tag != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0));
 }
 
 // L2 is current, and is entered next without an entry of L1's. Its mode and CR4 are vmcs02's own.
@@ -87,6 +95,7 @@ void NestedVcpu<P>::demand_of_running_l2(Slot& slot) {
     namespace field = vmx::field;
     put_demanded_controls(slot);
     put_demanded_fields(slot);
+    put_demanded_masks(slot);
     const bool was_shared = (slot.work & detail::shared_timer) != 0;
     const std::uint32_t left =
         l1_uses_timer(slot) ? was_shared ? l1_timer_left() : get(field::vmx_preemption_timer_value) : 0;
@@ -111,6 +120,34 @@ template <Port P>
     put(field::page_fault_error_code_match, fields.page_fault_error_code_match);
     put(field::cr3_target_count, fields.cr3_target_count);
     put(field::tsc_offset, fields.tsc_offset);
+    if (demands_.tsc_multiplier != Demands::same_rate) put(field::tsc_multiplier, demands_.tsc_multiplier);
+    if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
+}
+
+// The bits of CR0 and CR4 that the host alone masks L2 reads as they are, so that the shadows follow the
+// registers. vmcs02 is current.
+template <Port P>
+[[gnu::noinline, gnu::cold]] void NestedVcpu<P>::put_demanded_masks(const Slot& slot) {
+    namespace field = vmx::field;
+    const Vmcs12& vmcs12 = slot.vmcs12;
+    const DemandedMask cr0 =
+        mask_with_demands({vmcs12.get(field::cr0_guest_host_mask), vmcs12.get(field::cr0_read_shadow)},
+                          demands_.cr0_mask, get(field::guest_cr0));
+    put(field::cr0_guest_host_mask, cr0.mask);
+    put(field::cr0_read_shadow, cr0.shadow);
+    const ComposedControls composed = compose(vmcs12, host_controls());
+    const DemandedMask cr4 = mask_with_demands({composed.cr4_guest_host_mask, composed.cr4_read_shadow},
+                                               demands_.cr4_mask, get(field::guest_cr4));
+    put(field::cr4_guest_host_mask, cr4.mask);
+    put(field::cr4_read_shadow, cr4.shadow);
+}
+
+// What a MOV of L2's to a control register writes.
+template <Port P>
+std::uint64_t NestedVcpu<P>::l2_value(vmx::ControlRegisterAccess access) {
+    const bool is_64_bit = x86::is_64_bit_mode(get(vmx::field::guest_ia32_efer),
+                                               x86::AccessRights{get(vmx::field::guest_cs_access_rights)});
+    return l1_register(access.general_register) & (is_64_bit ? ~std::uint64_t{0} : 0xffff'ffff);
 }
 
 // --- the host's exits ---
@@ -133,13 +170,24 @@ bool NestedVcpu<P>::is_the_hosts(const Slot& slot, vmx::ExitReason reason) {
                     io_bitmaps_.keeps(vmx::IoAccess::decode(get(field::exit_qualification))));
         case vmx::ExitReason::control_register_access: {
             const auto access = vmx::ControlRegisterAccess::decode(get(field::exit_qualification));
+            if (access.control_register == 0)
+                return exits_by({demands_.cr0_mask, get(field::cr0_read_shadow)}, access, l2_value(access));
+            if (access.control_register == 4)
+                return exits_by({demands_.cr4_mask, get(field::cr4_read_shadow)}, access, l2_value(access));
             std::uint32_t control = control_of(access);
             if ((slot.vmcs02.primary & vmx::primary::use_tpr_shadow) != 0)
                 control &= ~(vmx::primary::cr8_load_exiting | vmx::primary::cr8_store_exiting);
             return (demands_.instructions & control) != 0;
         }
+        case vmx::ExitReason::rdmsr:
+        case vmx::ExitReason::wrmsr:
+            return demands_.kept_msrs &&
+                   msr_bitmap_has(reinterpret_cast<const std::byte*>(port_.page(port_.l0_msr_bitmap())),
+                                  static_cast<std::uint32_t>(port_.general_register(1)),
+                                  reason == vmx::ExitReason::wrmsr);
         default:
-            return (demands_.instructions & instruction_control_of(reason)) != 0;
+            return (demands_.instructions & instruction_control_of(reason)) != 0 ||
+                   (demands_.secondary_instructions & secondary_control_of(reason)) != 0;
     }
 }
 
@@ -157,17 +205,30 @@ bool NestedVcpu<P>::l1_asked_for(Slot& slot, vmx::ExitReason reason) {
             return l1_asked_for_io(slot, vmx::IoAccess::decode(get(field::exit_qualification)));
         case vmx::ExitReason::control_register_access: {
             const auto access = vmx::ControlRegisterAccess::decode(get(field::exit_qualification));
+            const Vmcs12& vmcs12 = slot.vmcs12;
+            if (access.control_register == 0) {
+                return exits_by({vmcs12.get(field::cr0_guest_host_mask), vmcs12.get(field::cr0_read_shadow)},
+                                access, l2_value(access));
+            }
+            if (access.control_register == 4) {
+                return exits_by({vmcs12.get(field::cr4_guest_host_mask), vmcs12.get(field::cr4_read_shadow)},
+                                access, l2_value(access));
+            }
             const std::uint32_t control = control_of(access);
             if ((primary12 & control) == 0) return false;
-            return control != vmx::primary::cr3_load_exiting ||
-                   l1_asked_for_cr3_load(slot, access.general_register);
+            return control != vmx::primary::cr3_load_exiting || l1_asked_for_cr3_load(slot, access);
         }
+        case vmx::ExitReason::rdmsr:
+        case vmx::ExitReason::wrmsr:
+            return l1_wants_msr(slot, static_cast<std::uint32_t>(port_.general_register(1)),
+                                reason == vmx::ExitReason::wrmsr);
         case vmx::ExitReason::pause:
             // What exits where L1 counts loops is its own (with_demands).
             if ((slot.vmcs02.secondary & vmx::secondary::pause_loop_exiting) != 0) return true;
             [[fallthrough]];
         default:
-            return (primary12 & instruction_control_of(reason)) != 0;
+            return (primary12 & instruction_control_of(reason)) != 0 ||
+                   (secondary_controls_of(slot.vmcs12) & secondary_control_of(reason)) != 0;
     }
 }
 
@@ -185,11 +246,9 @@ bool NestedVcpu<P>::l1_asked_for_exception(const Slot& slot, vmx::InterruptionIn
 
 // SDM 3C 25.6.7: not a value that L1 has named.
 template <Port P>
-bool NestedVcpu<P>::l1_asked_for_cr3_load(const Slot& slot, unsigned general_register) {
+bool NestedVcpu<P>::l1_asked_for_cr3_load(const Slot& slot, vmx::ControlRegisterAccess access) {
     namespace field = vmx::field;
-    const bool is_64_bit = x86::is_64_bit_mode(get(field::guest_ia32_efer),
-                                               x86::AccessRights{get(field::guest_cs_access_rights)});
-    const std::uint64_t value = l1_register(general_register) & (is_64_bit ? ~std::uint64_t{0} : 0xffff'ffff);
+    const std::uint64_t value = l2_value(access);
     const std::uint32_t count = std::min(slot.vmcs12.get(field::cr3_target_count), 4U);
     for (std::uint32_t i = 0; i < count; ++i) {
         const std::size_t index = detail::index_of(field::cr3_target_value_0.encoding + 2 * i);
@@ -232,7 +291,7 @@ Entry NestedVcpu<P>::resume() {
                 hosts_exit_ = {};
                 const Entry entry = pass_exception_on();
                 if (in_l2_ && demands_.turn_ends) put_shared_timer(slot);
-                return entry;
+                return launched_anew(entry);
             }
             case vmx::ExitReason::external_interrupt:
             case vmx::ExitReason::vmx_preemption_timer_expired:
@@ -261,7 +320,7 @@ Entry NestedVcpu<P>::resume_with_fault(const Fault& fault) {
     hosts_exit_ = {};
     const Entry entry = raise_in_l2(*current_, basic, fault);
     if (in_l2_ && demands_.turn_ends) put_shared_timer(*current_);
-    return entry;
+    return launched_anew(entry);
 }
 
 // L1's share of the host's exit, or into L2 again, whose VMCS is current.
@@ -270,9 +329,11 @@ Entry NestedVcpu<P>::go_on(Slot& slot) {
     const std::uint32_t exit_reason = hosts_exit_.exit_reason;
     const bool l1_wants = hosts_exit_.l1_wants;
     hosts_exit_ = {};
-    if (l1_wants) return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
+    if (l1_wants) return launched_anew(reflect(slot, exit_reason, get(vmx::field::exit_qualification)));
     if (demands_.turn_ends) put_shared_timer(slot);
-    return reenter_l2(slot, static_cast<std::size_t>(vmx::ExitReasonField{exit_reason}.basic()));
+    if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
+    return launched_anew(
+        reenter_l2(slot, static_cast<std::size_t>(vmx::ExitReasonField{exit_reason}.basic())));
 }
 
 template <Port P>

@@ -21,8 +21,9 @@ enum class Route : std::uint8_t {
     by_msr_bitmap,  // L1 sees it where its bitmap, or having none, says so
     by_cr4_mask,    // L1 sees it but where it is CR4 and only L0's mask made it
     by_io_bitmap,   // as by_msr_bitmap, where the host keeps ports
-    by_nmi_window,  // L1 sees it but where L0 waits for it, or with it, to give an NMI
+    by_window,      // L1 sees it but where L0 waits for it, or with it, to give an event
     not_there,      // L0's: an instruction that L1's processor does not have
+    after_move,     // L2 was moved to another processor: as without that, and vmcs01 is not launched
     to_host_first,  // the host sees it where it asked for it; else as without demands
     never,          // cannot happen: nobody asked for it
 };
@@ -75,6 +76,23 @@ inline constexpr auto routes = [] {
     }
 }
 
+// ... of the secondary controls ...
+[[nodiscard]] constexpr std::uint32_t secondary_control_of(vmx::ExitReason reason) {
+    switch (reason) {
+        case vmx::ExitReason::wbinvd_or_wbnoinvd:
+            return vmx::secondary::wbinvd_exiting;
+        case vmx::ExitReason::gdtr_or_idtr_access:
+        case vmx::ExitReason::ldtr_or_tr_access:
+            return vmx::secondary::descriptor_table_exiting;
+        case vmx::ExitReason::rdrand:
+            return vmx::secondary::rdrand_exiting;
+        case vmx::ExitReason::rdseed:
+            return vmx::secondary::rdseed_exiting;
+        default:
+            return 0;
+    }
+}
+
 // ... and by which this access exits. CR3 and CR8 alone (SDM 3C table 28-3).
 [[nodiscard]] constexpr std::uint32_t control_of(vmx::ControlRegisterAccess access) {
     using enum vmx::ControlRegisterAccess::Kind;
@@ -99,17 +117,22 @@ inline constexpr auto routes = [] {
         case vmx::ExitReason::vmx_preemption_timer_expired:
             return demands.turn_ends.has_value();
         case vmx::ExitReason::control_register_access:
-            return (demands.instructions &
+            return (demands.cr0_mask | demands.cr4_mask) != 0 ||
+                   (demands.instructions &
                     (vmx::primary::cr3_load_exiting | vmx::primary::cr3_store_exiting |
                      vmx::primary::cr8_load_exiting | vmx::primary::cr8_store_exiting)) != 0;
+        case vmx::ExitReason::rdmsr:
+        case vmx::ExitReason::wrmsr:
+            return demands.kept_msrs;
         default:
-            return (demands.instructions & instruction_control_of(reason)) != 0;
+            return (demands.instructions & instruction_control_of(reason)) != 0 ||
+                   (demands.secondary_instructions & secondary_control_of(reason)) != 0;
     }
 }
 
-// Those that go by_nmi_window while L0 waits with an NMI, else to_l1; the first always where all NMIs are the
+// Those that go by_window while L0 waits with an event, else to_l1; the first always where all NMIs are the
 // host's.
-inline constexpr std::array nmi_window_exits{vmx::ExitReason::exception_or_nmi,
-                                             vmx::ExitReason::interrupt_window, vmx::ExitReason::nmi_window};
+inline constexpr std::array window_exits{vmx::ExitReason::exception_or_nmi, vmx::ExitReason::interrupt_window,
+                                         vmx::ExitReason::nmi_window};
 
 }  // namespace flatback::nested

@@ -18,9 +18,11 @@ namespace flatback::nested {
 
 template <Port P>
 void NestedVcpu<P>::reset() {
-    close_nmi_window();
+    close_window();
     if (in_l2_) load(vmcs01_);
     in_l2_ = false;
+    vmcs01_is_clear_ = demands_wait_ = false;
+    set_all_routes();
     reentering_ = false;
     entering_by_launch_ = false;
     hosts_exit_ = {};

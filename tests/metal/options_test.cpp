@@ -13,6 +13,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_TRUE(options->hypervisor);
     EXPECT_FALSE(options->trace);
     EXPECT_FALSE(options->second_vm);
+    EXPECT_FALSE(options->demands);
     EXPECT_FALSE(options->uefi_runtime);
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
@@ -23,6 +24,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
         "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on uefi-runtime=on "
+        "demands=on "
         "vpid=off "
         "huge-pages=off "
         "console=screen");
@@ -32,6 +34,7 @@ TEST(L0CommandLine, EveryOptionIsTaken) {
     EXPECT_FALSE(options->hypervisor);
     EXPECT_TRUE(options->trace);
     EXPECT_TRUE(options->second_vm);
+    EXPECT_TRUE(options->demands);
     EXPECT_TRUE(options->uefi_runtime);
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);
@@ -72,7 +75,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 25u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 3 + 4 values
+    EXPECT_EQ(parsed, 27u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {

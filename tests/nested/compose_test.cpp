@@ -113,6 +113,12 @@ nested::Demands any_demands() {
     demands.nmis = yes();
     demands.instructions = *rc::gen::arbitrary<std::uint32_t>() & nested::demandable::instructions;
     demands.exceptions = *rc::gen::arbitrary<std::uint32_t>() & nested::demandable::exceptions;
+    demands.secondary_instructions =
+        *rc::gen::arbitrary<std::uint32_t>() & nested::demandable::secondary_instructions;
+    if (yes()) demands.cr0_mask = *rc::gen::arbitrary<std::uint64_t>();
+    if (yes()) demands.cr4_mask = *rc::gen::arbitrary<std::uint64_t>();
+    demands.kept_msrs = yes();
+    if (yes()) demands.tsc_multiplier = *rc::gen::inRange<std::uint64_t>(1, ~0ULL);
     demands.all_ports = yes();
     demands.kept_ports = yes();
     if (yes()) demands.tsc_offset = *rc::gen::arbitrary<std::uint64_t>();
@@ -127,6 +133,7 @@ RC_GTEST_FIXTURE_PROP(Compose, GivesWhatTheProcessorAllowsWithAnyDemands, ()) {
     const vmx::Capabilities hardware = processor();
     RC_ASSERT(hardware.pin_based.permits(composed.pin_based));
     RC_ASSERT(hardware.primary_processor_based.permits(composed.primary));
+    RC_ASSERT(hardware.secondary_processor_based.permits(composed.secondary));
     RC_ASSERT(hardware.vm_exit.permits(composed.exit));
 }
 
@@ -191,6 +198,15 @@ RC_GTEST_FIXTURE_PROP(Compose, ExitsWhereEitherWantsItAndNowhereElse, ()) {
     RC_ASSERT(has(composed.primary, primary::pause_exiting) ==
               both(primary12, !counts_loops && has(demands.instructions, primary::pause_exiting),
                    primary::pause_exiting));
+    for (const std::uint32_t control : {secondary::wbinvd_exiting, secondary::descriptor_table_exiting,
+                                        secondary::rdrand_exiting, secondary::rdseed_exiting}) {
+        RC_ASSERT(has(composed.secondary, control) ==
+                  both(secondary12, has(demands.secondary_instructions, control), control));
+    }
+    constexpr std::uint32_t other_secondary =
+        ~(nested::demandable::secondary_instructions | secondary::use_tsc_scaling);
+    RC_ASSERT((composed.secondary & other_secondary) ==
+              (((secondary12 & ~secondary::enable_vpid) | secondary::enable_ept) & other_secondary));
     // What no demand is about is as without.
     constexpr std::uint32_t others = ~(nested::demandable::instructions | primary::use_tsc_offsetting |
                                        primary::unconditional_io_exiting | primary::use_io_bitmaps);
@@ -245,13 +261,52 @@ RC_GTEST_FIXTURE_PROP(Compose, AddsBothOffsetsOfTheTimeStampCounter, (std::uint6
     const nested::Demands demands = any_demands();
     const ComposedControls composed = with_demands(compose(vmcs12, host), demands);
     const nested::DemandedFields fields = fields_with_demands(vmcs12, demands, 4);
+    const auto scaled = [](std::uint64_t from, std::uint64_t multiplier) {
+        __extension__ using Wide = unsigned __int128;
+        return static_cast<std::uint64_t>(Wide{from} * multiplier >> 48);
+    };
     const auto read = [](std::uint32_t controls, std::uint64_t offset, std::uint64_t from) {
         return from + ((controls & vmx::primary::use_tsc_offsetting) != 0 ? offset : 0);
     };
-    const std::uint64_t l1s = counter + demands.tsc_offset;
+    const std::uint64_t l1s = scaled(counter, demands.tsc_multiplier) + demands.tsc_offset;
     const std::uint64_t l2s = read(vmcs12.get(field::primary_processor_based_vm_execution_controls),
                                    vmcs12.get(field::tsc_offset), l1s);
-    RC_ASSERT(read(composed.primary, fields.tsc_offset, counter) == l2s);
+    // The processor scales where both controls are set.
+    const bool scales = (composed.secondary & vmx::secondary::use_tsc_scaling) != 0 &&
+                        (composed.primary & vmx::primary::use_tsc_offsetting) != 0;
+    RC_ASSERT(read(composed.primary, fields.tsc_offset,
+                   scales ? scaled(counter, demands.tsc_multiplier) : counter) == l2s);
+}
+
+// SDM 3C 26.1.3, bit by bit: a MOV exits where it would change, as L2 sees it, a bit that L1 or its host
+// masks; what L2 reads is as without the host.
+RC_GTEST_FIXTURE_PROP(Compose, MasksWhatEitherWants,
+                      (std::uint64_t mask12, std::uint64_t shadow12, std::uint64_t demanded,
+                       std::uint64_t real, std::uint64_t written)) {
+    const nested::DemandedMask without{mask12, shadow12};
+    const nested::DemandedMask masked = nested::mask_with_demands(without, demanded, real);
+    const auto read = [&](nested::DemandedMask by) { return (real & ~by.mask) | (by.shadow & by.mask); };
+    RC_ASSERT(read(masked) == read(without));
+    const bool l1_wants = ((written ^ shadow12) & mask12) != 0;
+    const bool host_wants = ((written ^ read(without)) & demanded) != 0;
+    using Access = vmx::ControlRegisterAccess;
+    RC_ASSERT(exits_by(masked, {.kind = Access::Kind::mov_to}, written) == (l1_wants || host_wants));
+    RC_ASSERT(exits_by(without, {.kind = Access::Kind::mov_to}, written) == l1_wants);
+    RC_ASSERT(!exits_by(masked, {.kind = Access::Kind::mov_from}, written));
+    // CLTS: where TS is masked and set, as L2 sees it.
+    const bool ts_is_masked = ((mask12 | demanded) >> 3 & 1) != 0;
+    RC_ASSERT(exits_by(masked, {.kind = Access::Kind::clts}, 0) ==
+              (ts_is_masked && (read(without) >> 3 & 1) != 0));
+    // LMSW: MP, EM and TS that differ, and PE that it sets.
+    const auto source = static_cast<std::uint16_t>(written);
+    bool differs = false;
+    for (unsigned index = 0; index < 4; ++index) {
+        const bool is_masked = ((mask12 | demanded) >> index & 1) != 0;
+        const bool from = (read(without) >> index & 1) != 0;
+        const bool to = (source >> index & 1) != 0;
+        differs = differs || (is_masked && (index == 0 ? to && !from : to != from));
+    }
+    RC_ASSERT(exits_by(masked, {.kind = Access::Kind::lmsw, .lmsw_source = source}, 0) == differs);
 }
 
 RC_GTEST_FIXTURE_PROP(Compose, LeavesNoCr3TargetWhereTheHostWantsEachLoad, ()) {
@@ -275,14 +330,21 @@ TEST_F(Compose, RefusesDemandsThatThisProcessorOrTheEngineCannotMeet) {
     EXPECT_TRUE(can({}));
     EXPECT_FALSE(can({.acknowledge_interrupts = true})) << "of interrupts that are L1's";
     EXPECT_FALSE(can({.instructions = vmx::primary::use_msr_bitmaps}));
-    for (const unsigned vector : {1U, 2U, 18U, 31U}) {
+    EXPECT_FALSE(can({.secondary_instructions = vmx::secondary::enable_ept}));
+    EXPECT_FALSE(can({.tsc_multiplier = 0})) << "SDM 3C 27.2.1.1";
+    EXPECT_TRUE(can({.exceptions = 1U << 18}));
+    for (const unsigned vector : {1U, 2U, 31U}) {
         EXPECT_EQ(can({.exceptions = 1U << vector}), false) << vector;
     }
     vmx::Capabilities old = processor();
+    old.secondary_processor_based.allowed1 &=
+        ~(vmx::secondary::use_tsc_scaling | vmx::secondary::wbinvd_exiting);
     old.pin_based.allowed1 &= ~(vmx::pin::virtual_nmis | vmx::pin::activate_vmx_preemption_timer);
     const auto promised = nested::make_capabilities(old, physical_width, /*offer_vpid=*/true);
     EXPECT_FALSE(can_meet({.nmis = true}, promised));
     EXPECT_FALSE(can_meet({.turn_ends = 0}, promised));
+    EXPECT_FALSE(can_meet({.secondary_instructions = vmx::secondary::wbinvd_exiting}, promised));
+    EXPECT_FALSE(can_meet({.tsc_multiplier = nested::Demands::same_rate * 2}, promised));
     EXPECT_TRUE(can_meet({.external_interrupts = true}, promised));
 }
 

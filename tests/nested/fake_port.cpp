@@ -122,6 +122,7 @@ void FakePort::load_vmcs(x86::Hpa page) {
     const bool shadow = vmcss_.at(page.value()).shadow;
     if (stored != (revision | (shadow ? 0x8000'0000U : 0U)))
         throw std::logic_error("VMPTRLD: wrong revision");
+    active_.insert(page.value());
     current_ = page;
 }
 
@@ -131,6 +132,7 @@ void FakePort::clear_vmcs(x86::Hpa page) {
     vmcs.launched = false;
     vmcs.shadow = ((*pages_.at(page.value()))[0] >> 31 & 1) != 0;
     if (current_ == page) current_ = x86::Hpa{};
+    active_.erase(page.value());
 }
 
 void FakePort::write_host_state() {
@@ -143,6 +145,7 @@ void FakePort::write_host_state() {
     vmcs.set(vmx::field::address_of_io_bitmap_a, l0_io_bitmaps_[0].value());
     vmcs.set(vmx::field::address_of_io_bitmap_b, l0_io_bitmaps_[1].value());
     vmcs.has_host_state = true;
+    host_state_written.push_back(current_.value());
 }
 
 void FakePort::invvpid(vmx::InvvpidType type, tag::TagNumber tag, x86::LinearAddress linear_address) {

@@ -116,6 +116,11 @@ public:
     bool take_ept01_change() { return std::exchange(ept01_changed, false); }
     void return_nmi() { nmi_pending = true; }
     void return_machine_check() { machine_check_pending = true; }
+    void return_interrupt(std::uint8_t vector) { interrupts_returned.push_back(vector); }
+    std::uint8_t acknowledge_interrupt() {
+        ++interrupts_acknowledged;
+        return acknowledged_vector;
+    }
     void l1_shutdown(const char* why);
     [[noreturn]] void fatal(const char* why);
     std::uint64_t time_stamp_counter() const { return tsc; }
@@ -125,6 +130,8 @@ public:
     void notice(nested::Notice what, std::uint64_t detail) { notices.emplace_back(what, detail); }
 
     // --- for the tests
+    // The VMCSs that are active on a processor, by this port's loads and clears.
+    [[nodiscard]] const std::set<std::uint64_t>& active() const { return active_; }
     void keep_port(std::uint16_t number);  // for the host; before the engine looks
     [[nodiscard]] FakeVmcs& vmcs(x86::Hpa page) { return vmcss_.at(page.value()); }
     [[nodiscard]] FakeVmcs& current_vmcs();
@@ -162,9 +169,13 @@ public:
     bool ept01_changed = false;       // by the next write of IA32_APIC_BASE
     // Nothing but a state that is restored needs it: IA32_VMX_MISC[29] and a reason.
     bool takes_exit_information = false;
-    bool ept01_grants = true;  // handle_ept01_violation's answer
-    bool nmi_pending = false;  // as the host has it
+    bool ept01_grants = true;         // handle_ept01_violation's answer
+    std::vector<std::uint64_t> host_state_written;  // in which VMCSs
+    bool nmi_pending = false;                       // as the host has it
     bool machine_check_pending = false;
+    std::vector<std::uint8_t> interrupts_returned;
+    std::uint8_t acknowledged_vector = 0;  // acknowledge_interrupt()'s answer
+    unsigned interrupts_acknowledged = 0;
     bool lets_writes_vanish = true;  // let_write_vanish()'s answer
     unsigned writes_let_through = 0;
     std::optional<std::uint64_t> writes_land_at;  // page_for_write()'s answer, if not host_mapping()'s
@@ -189,6 +200,7 @@ private:
     std::map<std::uint64_t, std::unique_ptr<std::array<std::uint64_t, 512>>> pages_;
     std::map<std::uint64_t, FakeVmcs> vmcss_;
     x86::Hpa current_{};
+    std::set<std::uint64_t> active_;
     x86::Hpa l0_msr_bitmap_{};
     std::array<x86::Hpa, 2> l0_io_bitmaps_{};
     x86::Hpa nothing_{};  // what EPT01 has where L1 has no memory

@@ -256,6 +256,126 @@ TEST_P(HostsExit, LoadsOfCr3AreL1sButForItsTargets) {
     EXPECT_EQ(l1.vmcs02().get(field::cr3_target_count), 2U);
 }
 
+TEST_P(HostsExit, InstructionsOfTheSecondaryControlsAreItsToo) {
+    namespace secondary = vmx::secondary;
+    l1.use_secondary(secondary::descriptor_table_exiting);
+    demand({.secondary_instructions = secondary::wbinvd_exiting | secondary::descriptor_table_exiting});
+    launch();
+    ASSERT_EQ(executes(ExitReason::wbinvd_or_wbnoinvd), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(rip(), l2_rip + 2);
+    ASSERT_EQ(executes(ExitReason::gdtr_or_idtr_access), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::gdtr_or_idtr_access));
+    ASSERT_TRUE(l1.set_demands({}));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    const auto now = l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls);
+    EXPECT_EQ(now & secondary::wbinvd_exiting, 0U);
+    EXPECT_NE(now & secondary::descriptor_table_exiting, 0U);
+    EXPECT_EQ(executes(ExitReason::ldtr_or_tr_access), l1_sees(ExitReason::ldtr_or_tr_access));
+}
+
+TEST_P(HostsExit, MsrsOfItsBitmapAreItsWhereItDemandsThem) {
+    constexpr std::uint32_t apic_base = 0x1b;  // in the host's bitmap (FakePort)
+    constexpr std::uint32_t star = 0xc000'0081;
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::use_msr_bitmaps);
+    l1.write(field::address_of_msr_bitmaps, layout::msr_bitmap);
+    demand({.kept_msrs = true});
+    launch();
+    l1.port.registers.at(1) = apic_base;
+    ASSERT_EQ(executes(ExitReason::rdmsr), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(rip(), l2_rip + 2);
+    ASSERT_EQ(executes(ExitReason::wrmsr), hosts_exit);
+    EXPECT_EQ(l1.resume_with_fault({.vector = 13, .has_error_code = true}), l2_runs);
+    EXPECT_EQ(l1.injected(), 0x8000'0b0dU);
+    l1.port.registers.at(1) = star;  // which L1's bitmap has not, nor the host's: as if it exited by chance
+    EXPECT_EQ(executes(ExitReason::rdmsr), l2_runs);
+}
+
+TEST_P(HostsExit, MsrsThatL1HasExitToItBehindTheHost) {
+    demand({.kept_msrs = true});
+    launch();  // without bitmaps: L1 sees all
+    l1.port.registers.at(1) = 0x1b;
+    ASSERT_EQ(executes(ExitReason::rdmsr), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::rdmsr));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    l1.port.registers.at(1) = 0xc000'0081;
+    EXPECT_EQ(executes(ExitReason::rdmsr), l1_sees(ExitReason::rdmsr));
+}
+
+TEST_P(HostsExit, AChangeOfABitOfCr0OrCr4ThatItMasksIsItsAndL2ReadsWhatIsThere) {
+    constexpr std::uint64_t task_switched = 8;
+    constexpr std::uint64_t emulation = 4;
+    constexpr std::uint64_t page_global = 0x80;
+    l1.write(field::cr0_guest_host_mask, emulation);
+    l1.write(field::cr0_read_shadow, emulation);
+    demand({.cr0_mask = task_switched | emulation, .cr4_mask = page_global});
+    launch();
+    FakeVmcs& v = l1.vmcs02();
+    EXPECT_EQ(v.get(field::cr0_guest_host_mask), task_switched | emulation);
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & emulation, emulation) << "L1's shadow";
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & task_switched, v.get(field::guest_cr0) & task_switched);
+    EXPECT_EQ(v.get(field::cr4_guest_host_mask) & page_global, page_global);
+    const auto to_cr0 = ControlRegisterAccess{.general_register = 3}.encode();
+    l1.port.registers.at(3) = v.get(field::guest_cr0) | emulation | task_switched;
+    ASSERT_EQ(executes(ExitReason::control_register_access, to_cr0), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    v.set(field::guest_cr0, v.get(field::guest_cr0) | task_switched);
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & task_switched, task_switched) << "as it is now";
+    // L1's bit changes as well.
+    l1.port.registers.at(3) = v.get(field::guest_cr0) & ~emulation;
+    ASSERT_EQ(executes(ExitReason::control_register_access, to_cr0), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume(), l1_sees(ExitReason::control_register_access));
+    EXPECT_EQ(l1.read(field::cr0_guest_host_mask), emulation) << "as L1 wrote it";
+    ASSERT_TRUE(l1.set_demands({}));
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(v.get(field::cr0_guest_host_mask), emulation);
+    EXPECT_EQ(v.get(field::cr4_guest_host_mask) & page_global, 0U);
+}
+
+TEST_P(HostsExit, MasksComeAndGoWhileL2Runs) {
+    launch();
+    FakeVmcs& v = l1.vmcs02();
+    const std::uint64_t mask = v.get(field::cr4_guest_host_mask);
+    demand({.cr0_mask = 8, .cr4_mask = 0x80});
+    EXPECT_EQ(v.get(field::cr0_guest_host_mask) & 8, 8U);
+    EXPECT_EQ(v.get(field::cr4_guest_host_mask), mask | 0x80);
+    demand({});
+    EXPECT_EQ(v.get(field::cr0_guest_host_mask) & 8, 0U);
+    EXPECT_EQ(v.get(field::cr4_guest_host_mask), mask);
+}
+
+TEST_P(HostsExit, TheMultiplierOfTheTimeStampCounterIsL2s) {
+    demand({.tsc_multiplier = nested::Demands::same_rate / 2});
+    launch();
+    const auto has_scaling = [&] {
+        return (l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls) &
+                vmx::secondary::use_tsc_scaling) != 0;
+    };
+    EXPECT_TRUE(has_scaling());
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_multiplier), nested::Demands::same_rate / 2);
+    EXPECT_NE(
+        l1.vmcs02().get(field::primary_processor_based_vm_execution_controls) & primary::use_tsc_offsetting,
+        0U);
+    demand({});
+    EXPECT_FALSE(has_scaling());
+}
+
+TEST_P(HostsExit, AMachineCheckOfL2sIsPassedOn) {
+    demand({.exceptions = 1U << 18});
+    launch();
+    const auto event = InterruptionInformation::exception(x86::Vector::machine_check);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi, .interruption = event.value}), hosts_exit);
+    EXPECT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(l1.injected(), event.value);
+}
+
 TEST_P(HostsExit, OtherControlRegistersAreNoneOfTheHosts) {
     l1.write(field::cr0_guest_host_mask, 8);
     demand({.instructions = primary::cr3_load_exiting | primary::cr8_load_exiting});

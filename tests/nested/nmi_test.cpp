@@ -3,7 +3,6 @@
 
 #include <utility>
 
-#include "nested/events.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 
@@ -241,7 +240,7 @@ TEST_P(Nmi, WaitsInL1ForItsWindowToo) {
     l1.vmcs01().set(field::vm_entry_interruption_information, external_30);
     EXPECT_FALSE(l1.deliver_nmi());
     EXPECT_TRUE(nmi_window_is_open(l1.vmcs01()));
-    l1.close_nmi_window();
+    l1.close_window();
     EXPECT_FALSE(nmi_window_is_open(l1.vmcs01()));
 }
 
@@ -329,29 +328,6 @@ TEST(NmiWithoutVirtualNmis, WaitsForTheInterruptWindowOrTheNextExit) {
     EXPECT_FALSE(l1.deliver_nmi());
     EXPECT_EQ(primary() & (vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting),
               vmx::primary::interrupt_window_exiting);
-}
-
-// --- the decision alone
-
-constexpr nested::NmiGate open_gate{
-    .waiting = {}, .interruptibility = 0, .activity = vmx::ActivityState::active, .pin_based = 0};
-
-TEST(NmiGate, BlockingByNmiCountsButWithVirtualNmis) {
-    nested::NmiGate gate = open_gate;
-    gate.interruptibility = bit::blocking_by_nmi;
-    EXPECT_EQ(gate.way(), nested::NmiWay::when_unblocked);
-    gate.pin_based = vmx::pin::nmi_exiting;
-    EXPECT_EQ(gate.way(), nested::NmiWay::when_unblocked);
-    gate.pin_based = vmx::pin::nmi_exiting | vmx::pin::virtual_nmis;
-    EXPECT_EQ(gate.way(), nested::NmiWay::exit);
-}
-
-TEST(NmiGate, AHaltedGuestIsWokenAndOneThatWaitsForSipiIsNot) {
-    nested::NmiGate gate = open_gate;
-    gate.activity = vmx::ActivityState::hlt;
-    EXPECT_EQ(gate.way(), nested::NmiWay::injected);
-    gate.activity = vmx::ActivityState::wait_for_sipi;
-    EXPECT_EQ(gate.way(), nested::NmiWay::when_unblocked);
 }
 
 }  // namespace

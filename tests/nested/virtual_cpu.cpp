@@ -270,14 +270,10 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
             EXPECT_EQ(port.current(), vmcs02_);
             return hosts_exit;
         }
-        if (port.machine_check_pending && engine_->deliver_machine_check(entry))
-            port.machine_check_pending = false;
-        if (port.nmi_pending) {
-            port.nmi_pending = false;
-            if (!engine_->deliver_nmi(entry)) port.nmi_pending = true;
-        }
+        look_at_events(entry);
         if (port.current() == vmcs01_) {
-            EXPECT_EQ(entry, nested::Entry::vmresume) << "vmcs01 is launched";
+            EXPECT_EQ(entry == nested::Entry::vmresume, !has_moved_ || vmcs01().launched)
+                << "the launch state of vmcs01";
             return enter_l1(rip_before);
         }
         vmcs02_ = port.current();
@@ -295,6 +291,7 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
         const auto verdict = processor_verdict(v, hardware, vmcs02_, port);
         if (verdict) {
             v.launched = true;
+            note_taken(v, taken_by_l2);
             take_nmi(v, nmis_in_l2);
             take_machine_check(v, machine_checks_in_l2);
             return l2_runs;
@@ -304,8 +301,10 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
             ADD_FAILURE() << "the processor refuses vmcs02's host state: " << name_of(verdict.error());
         }
         if (!nested::is_guest_state_check(verdict.error())) {
-            EXPECT_TRUE(engine_->handle_failed_entry(nested::is_control_check(verdict.error()) ? 7 : 8));
-            entry = nested::Entry::vmresume;
+            const auto failed =
+                engine_->handle_failed_entry(nested::is_control_check(verdict.error()) ? 7 : 8);
+            EXPECT_TRUE(failed);
+            entry = failed.value_or(nested::Entry::vmresume);
             continue;
         }
         v.set(field::exit_reason,
@@ -318,12 +317,38 @@ Outcome VirtualCpu::settle(nested::Entry entry, std::uint64_t rip_before) {
     return {};
 }
 
+// What the host has, right before an entry.
+void VirtualCpu::look_at_events(nested::Entry& entry) {
+    using nested::Event;
+    const auto is_given = [&](const Event& event) {
+        return engine_->deliver(event, entry) == nested::Delivery::given;
+    };
+    if (!has_one_queue) {
+        if (port.machine_check_pending && is_given(Event::machine_check()))
+            port.machine_check_pending = false;
+        if (port.nmi_pending) {
+            port.nmi_pending = false;
+            if (!is_given(Event::nmi())) port.nmi_pending = true;
+        }
+        return;
+    }
+    if (std::exchange(port.machine_check_pending, false)) events.add(Event::machine_check());
+    if (std::exchange(port.nmi_pending, false)) events.add(Event::nmi());
+    for (const std::uint8_t vector : std::exchange(port.interrupts_returned, {}))
+        events.add(Event::interrupt(vector));
+    if (events.empty()) return;
+    const nested::HostsPart hosts = engine_->deliver(events, entry);
+    if (hosts.reset) left_to_host.push_back(Event::init());
+    if (hosts.start_up) left_to_host.push_back(Event::start_up(*hosts.start_up));
+}
+
 // The entry fails: the processor leaves the event where it is.
 nested::Entry VirtualCpu::refuse(FakeVmcs& v, Refusal how) {
     if (how == Refusal::vmfail) {
-        EXPECT_TRUE(engine_->handle_failed_entry(
-            static_cast<std::uint32_t>(InstructionError::entry_with_invalid_control_fields)));
-        return nested::Entry::vmresume;
+        const auto entry = engine_->handle_failed_entry(
+            static_cast<std::uint32_t>(InstructionError::entry_with_invalid_control_fields));
+        EXPECT_TRUE(entry);
+        return entry.value_or(nested::Entry::vmresume);
     }
     const auto reason = how == Refusal::guest_state     ? ExitReason::entry_failure_guest_state
                         : how == Refusal::machine_check ? ExitReason::entry_failure_machine_check
@@ -343,6 +368,16 @@ bool VirtualCpu::take_nmi(FakeVmcs& v, unsigned& taken) {
     return true;
 }
 
+void VirtualCpu::note_taken(FakeVmcs& v, std::vector<std::uint8_t>& taken) {
+    const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
+    if (event.is_valid()) taken.push_back(event.vector());
+    // The guest runs again, and with something to do (SDM 3C 27.7.2), and its debug exception is delivered or
+    // lost (27.7.3).
+    if (!has_one_queue) return;
+    if (event.is_valid()) v.set(field::guest_activity_state, 0);
+    v.set(field::guest_pending_debug_exceptions, 0);
+}
+
 bool VirtualCpu::take_machine_check(FakeVmcs& v, unsigned& taken) {
     if (v.get(field::vm_entry_interruption_information) !=
         vmx::InterruptionInformation::exception(x86::Vector::machine_check).value)
@@ -359,9 +394,16 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
         ADD_FAILURE() << "the processor refuses vmcs01: " << name_of(verdict.error()) << std::hex << ", RIP "
                       << v.get(field::guest_rip);
     v.launched = true;
-    if (take_nmi(v, nmis_in_l1) || take_machine_check(v, machine_checks_in_l1))
+    vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
+    const bool is_hosts_interrupt =
+        has_one_queue && event.is_valid() && event.type() == vmx::InterruptionType::external_interrupt;
+    const bool is_hosts =
+        take_nmi(v, nmis_in_l1) || take_machine_check(v, machine_checks_in_l1) || is_hosts_interrupt;
+    if (is_hosts) {
+        note_taken(v, taken_by_l1);
         v.set(field::vm_entry_interruption_information, 0);
-    const vmx::InterruptionInformation event{v.get(field::vm_entry_interruption_information)};
+        event = {};
+    }
     const std::uint64_t rip = v.get(field::guest_rip);
     if (event.is_valid()) {
         v.set(field::vm_entry_interruption_information, 0);
@@ -380,8 +422,13 @@ Outcome VirtualCpu::enter_l1(std::uint64_t rip_before) {
                 return vm_succeed;
             case x86::rflags::carry:
                 return vm_fail_invalid;
-            case x86::rflags::zero:
-                return vm_fail(static_cast<std::uint32_t>(read(field::vm_instruction_error)));
+            case x86::rflags::zero: {
+                // Nothing comes while the test looks.
+                const nested::PendingEvents kept = std::exchange(events, {});
+                const auto error = static_cast<std::uint32_t>(read(field::vm_instruction_error));
+                events = kept;
+                return vm_fail(error);
+            }
             default:
                 ADD_FAILURE() << "RFLAGS are neither VMsucceed's nor VMfail's: " << std::hex << rflags;
                 return {};
@@ -501,7 +548,8 @@ Outcome VirtualCpu::l2_executes_cpuid() {
 Outcome VirtualCpu::hardware_refuses_entry(std::uint32_t error) {
     const std::uint64_t rip = vmcs01().get(field::guest_rip);
     std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
-    return engine_->handle_failed_entry(error) ? settle(nested::Entry::vmresume, rip) : Outcome{};
+    const auto entry = engine_->handle_failed_entry(error);
+    return entry ? settle(*entry, rip) : Outcome{};
 }
 
 Outcome VirtualCpu::hardware_refuses_state() {

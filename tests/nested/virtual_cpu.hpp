@@ -16,6 +16,7 @@
 #include "nested/counters.hpp"
 #include "nested/demands.hpp"
 #include "nested/fault.hpp"
+#include "nested/pending_events.hpp"
 #include "nested/port.hpp"
 #include "nested/state/format.hpp"
 #include "tag/vpid12_map.hpp"
@@ -29,6 +30,7 @@ namespace flatback::nested {
 template <Port P>
 class NestedVcpu;
 enum class Entry : std::uint8_t;
+enum class Delivery : std::uint8_t;
 }  // namespace flatback::nested
 
 namespace flatback::nested_test {
@@ -185,7 +187,14 @@ public:
     void ept01_changed();
     void write_vanished();
     bool deliver_nmi();
-    void close_nmi_window();
+    [[nodiscard]] nested::Delivery deliver(const nested::Event& event);
+    // The virtual CPU leaves its processor and enters another, on which the guest that is current runs on.
+    Outcome move_to(unsigned cpu);
+    void leave_processor();
+    Outcome enter_processor();
+    void enter_processor_without_entry();  // the host goes on with its exit first
+    [[nodiscard]] bool reset(bool by_init);
+    void close_window();
     void retry_l1();
     [[nodiscard]] std::vector<std::byte> save_state();
     [[nodiscard]] std::optional<nested::StateError> save_error(std::span<std::byte> into);
@@ -238,6 +247,14 @@ public:
     // NMIs that reached a guest through its IDT; port.nmi_pending is one that L0 has to give.
     unsigned nmis_in_l1 = 0;
     unsigned nmis_in_l2 = 0;
+    // All that the host has for this virtual CPU, in the order in which it comes; what is given back returns
+    // here. For tests that use it, and neither of the port's two flags.
+    nested::PendingEvents events;
+    bool has_one_queue = false;
+    // What a guest took through its IDT, in order: vectors.
+    std::vector<std::uint8_t> taken_by_l1;
+    std::vector<std::uint8_t> taken_by_l2;
+    std::vector<nested::Event> left_to_host;  // INIT and start-up IPIs outside of VMX operation
     // Likewise of machine checks and port.machine_check_pending.
     unsigned machine_checks_in_l1 = 0;
     unsigned machine_checks_in_l2 = 0;
@@ -257,6 +274,8 @@ private:
     void expect_vmcs02_is_safe();
     nested::Entry refuse(FakeVmcs& v, Refusal how);
     bool take_nmi(FakeVmcs& v, unsigned& taken);
+    void look_at_events(nested::Entry& entry);
+    void note_taken(FakeVmcs& v, std::vector<std::uint8_t>& taken);
     static bool take_machine_check(FakeVmcs& v, unsigned& taken);
     void set_up_l1_state();
     void make_engine();
@@ -267,6 +286,7 @@ private:
     void put_exit(const L2Exit& exit);
 
     x86::Hpa vmcs02_{};
+    bool has_moved_ = false;
     std::uint32_t injected_ = 0;
     std::array<std::uint64_t, nested::exit_reason_count> reflected_before_{};
     std::unique_ptr<nested::NestedVcpu<FakePort>> engine_;

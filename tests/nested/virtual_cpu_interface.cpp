@@ -71,16 +71,51 @@ Outcome VirtualCpu::string_io(vmx::IoAccess access, const vmx::InstructionOperan
               x86::rflags::fixed_one | extra_rflags | (again ? x86::rflags::resume : 0));
     return again ? Outcome{Outcome::Kind::begins_again, 0, {}} : vm_succeed;
 }
-void VirtualCpu::close_nmi_window() {
-    engine_->close_nmi_window();
+void VirtualCpu::close_window() {
+    engine_->close_window();
 }
 void VirtualCpu::retry_l1() {
     engine_->retry_l1();
 }
 bool VirtualCpu::deliver_nmi() {
+    return deliver(nested::Event::nmi()) == nested::Delivery::given;
+}
+nested::Delivery VirtualCpu::deliver(const nested::Event& event) {
     nested::Entry entry = vmcs02_.value() != 0 && in_l2() && !vmcs02().launched ? nested::Entry::vmlaunch
                                                                                 : nested::Entry::vmresume;
-    return engine_->deliver_nmi(entry);
+    return engine_->deliver(event, entry);
+}
+Outcome VirtualCpu::move_to(unsigned cpu) {
+    leave_processor();
+    port.physical_cpu = cpu;
+    return enter_processor();
+}
+void VirtualCpu::leave_processor() {
+    engine_->leave_processor();
+    EXPECT_TRUE(port.active().empty()) << "a VMCS is still active on the processor";
+    has_moved_ = true;
+}
+Outcome VirtualCpu::enter_processor() {
+    const std::uint64_t rip = vmcs01().get(field::guest_rip);
+    std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
+    const bool was_in_l2 = in_l2();
+    const nested::Entry entry = engine_->enter_processor();
+    EXPECT_EQ(entry, nested::Entry::vmlaunch);
+    // L1 has done nothing meanwhile: as behind an instruction.
+    if (was_in_l2) return settle(entry, rip);
+    vmcs01().set(field::guest_rflags, x86::rflags::fixed_one | extra_rflags);
+    return settle(entry, rip - 3);
+}
+void VirtualCpu::enter_processor_without_entry() {
+    EXPECT_EQ(engine_->enter_processor(), nested::Entry::vmlaunch);
+}
+bool VirtualCpu::reset(bool by_init) {
+    if (!engine_->reset(by_init ? nested::Reset::init : nested::Reset::power_on)) return false;
+    has_moved_ = true;
+    EXPECT_EQ(port.current(), vmcs01_);
+    EXPECT_FALSE(vmcs01().launched);
+    vmcs01().launched = true;  // by the host, at once
+    return true;
 }
 std::optional<std::uint64_t> VirtualCpu::read_guest_msr(std::uint32_t msr) {
     return engine_->read_guest_msr(msr);

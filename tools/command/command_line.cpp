@@ -482,12 +482,12 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
            "tsc_early_khz=100000, and console=ttyS0,115200 to see it")
         ->type_name("TEXT")
         ->needs(l1);
-    run.add_option(
-           "--l0-cmdline", boot.l0_command_line,
-           "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
-           "huge-pages=on|off cpus=N vm2=on|off uefi-runtime=on|off trace=on|off log=quiet|info|debug "
-           "console=serial|screen|both|quiet "
-           "(default log=debug)")
+    run.add_option("--l0-cmdline", boot.l0_command_line,
+                   "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
+                   "huge-pages=on|off cpus=N vm2=on|off demands=on|off uefi-runtime=on|off trace=on|off "
+                   "log=quiet|info|debug "
+                   "console=serial|screen|both|quiet "
+                   "(default log=debug)")
         ->type_name("TEXT")
         ->needs(l1);
     run.add_option(
