@@ -119,6 +119,13 @@ TEST(CommandLine, DepthIsMeasuredOrIsBeneathAKernel) {
     const auto boot = parse({"run", "--l1", "k", "--depth", "2"});
     ASSERT_TRUE(boot.has_value());
     EXPECT_EQ(std::get<BootOptions>(*boot).depth, 2U);
+    const auto above = parse({"run", "--beneath", "kvm"});
+    ASSERT_TRUE(above && std::holds_alternative<StackOptions>(*above));
+    EXPECT_TRUE(std::get<StackOptions>(*above).above_kvm);
+    EXPECT_FALSE(std::get<StackOptions>(*stack).above_kvm);
+    EXPECT_NE(error_of({"run", "--beneath", "xen"}), "accepted");
+    EXPECT_NE(error_of({"run", "--beneath", "kvm", "--depth", "2"}), "accepted");
+    EXPECT_NE(error_of({"run", "--beneath", "kvm", "--l1", "k"}), "accepted");
     EXPECT_NE(error_of({"run", "--depth", "0"}), "accepted");
     EXPECT_NE(error_of({"run", "--depth", "5"}), "accepted");
     EXPECT_NE(error_of({"run", "--l1", "k", "--depth", "2", "--direct"}), "accepted");

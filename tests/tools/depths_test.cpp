@@ -102,6 +102,32 @@ TEST(Depth, ATableHasEachDepthAndNamesTheChecksThatFail) {
     EXPECT_NE(table.find("depth 2: failed: two: no idea"), std::string::npos);
 }
 
+TEST(Depth, AboveAnotherHypervisorThereIsOneL0AndThePartsThatTakeLongAreLeftOut) {
+    std::vector<std::string> names;
+    for (const QueuedRun& run : runs_above_another(LinuxGuest{}, std::chrono::seconds{1})) {
+        names.push_back(run.name);
+        EXPECT_EQ(run.request.plan.levels, 1U);
+        ASSERT_TRUE(run.request.plan.l0);
+        const std::string& words = run.request.plan.guest_command_line;
+        if (run.name.find("checks") != std::string::npos)
+            EXPECT_NE(words.find("only="), std::string::npos) << words;
+        if (run.name.find("bare") != std::string::npos)
+            EXPECT_NE(words.find("emulator=bochs"), std::string::npos) << words;
+    }
+    EXPECT_EQ(names, (std::vector<std::string>{"depth 1, Linux with KVM", "depth 1, bare L1, timings",
+                                               "depth 1, bare L1, checks"}));
+    auto depths = collect_depths(runs_without("nothing"));
+    depths.pop_back();
+    const std::string table = render_depth_table(depths, "KVM");
+    EXPECT_NE(table.find("Flatback on KVM"), std::string::npos) << table;
+    EXPECT_EQ(table.find("L0s beneath L1"), std::string::npos) << table;
+    EXPECT_NE(table.find("2 (part)"), std::string::npos) << table;
+    const auto json = nlohmann::json::parse(depth_json(depths, "KVM"));
+    EXPECT_EQ(json["beneath"], "KVM");
+    EXPECT_TRUE(json["depths"][0]["checks"]["in_part"]);
+    EXPECT_TRUE(nlohmann::json::parse(depth_json(depths))["beneath"].is_null());
+}
+
 TEST(Depth, WhatWasNotMeasuredIsNamedAndAFailedCheckIsNot) {
     EXPECT_EQ(missing_of_depths(runs_without("vmclear")),
               (std::vector<std::string>{"depth 2, bare L1, timings: not measured: bare_l1.vmclear",

@@ -10,6 +10,7 @@
 #include "tools/ground/files.hpp"
 #include "tools/ground/paths.hpp"
 #include "tools/image/hybrid_image.hpp"
+#include "tools/image/linux_guest.hpp"
 #include "tools/stack/machine_image.hpp"
 
 namespace flatback::tools {
@@ -103,6 +104,24 @@ Result<> add_image(TestReport& report, std::vector<BootTest>& tests, const std::
                    run.wait().ending == Ending::l0_stopped && said.find("no VT-x") != std::string::npos,
                    said);
     }
+    return {};
+}
+
+// From UEFI, a Linux with KVM as L1 that has been told of UEFI, and its L2 guests. The firmware reads a CD
+// slowly.
+Result<> add_image_linux(std::vector<BootTest>& tests, const std::filesystem::path& directory) {
+    const LinuxGuest guest =
+        TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
+    QueuedRun run = linux_run(std::string{image_uefi_linux_name}, "log=info", guest, 2 * linux_limit);
+    // Of two words for the same the last wins: what Linux has found of UEFI is to be seen.
+    run.request.plan.guest_command_line += " loglevel=7";
+    run.request.image = directory / "linux.iso";
+    run.request.firmware = Firmware::uefi;
+    TRY(make_hybrid_image({.entries = {{"own", "L1", run.request.plan}}, .seconds = 0}, directory,
+                          *run.request.image));
+    BootTest test{std::move(run), std::nullopt, {}, {"l0", "l1-entry", "l1-user", "l2"}};
+    test.printed = {"efi: EFI v", "efi: ACPI 2.0=", "SMBIOS=", "efi=noruntime"};
+    tests.push_back(std::move(test));
     return {};
 }
 

@@ -64,6 +64,7 @@ inline constexpr std::array<std::string_view, 6> image_names{
     "boot.image.qemu-bios-cd", "boot.image.qemu-uefi-disk", "boot.image.elsewhere"};
 inline constexpr std::string_view image_elsewhere_name = image_names[5];
 inline constexpr std::string_view image_uefi_disk_name = "boot.image.uefi-disk";
+inline constexpr std::string_view image_uefi_linux_name = "boot.image.uefi-linux";
 
 // tools/check/boot_cases.cpp
 void add_endings(std::vector<BootTest>& tests);
@@ -94,6 +95,7 @@ void add_bare_trace(std::vector<BootTest>& tests);
 // is run at once.
 [[nodiscard]] Result<> add_image(TestReport& report, std::vector<BootTest>& tests,
                                  const std::filesystem::path& directory);
+[[nodiscard]] Result<> add_image_linux(std::vector<BootTest>& tests, const std::filesystem::path& directory);
 
 // tools/check/boot_judgement.cpp: a run by itself; and several beside each other, where they were made.
 void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run);

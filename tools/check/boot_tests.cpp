@@ -38,6 +38,8 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     if (with_linux && report.selects(peer_name)) TRY(add_peer(tests));
     if (report.selects_any(image_names) || report.selects(image_uefi_disk_name))
         TRY(add_image(report, tests, directory.path()));
+    if (with_linux && report.filter().starts_with(image_uefi_linux_name))
+        TRY(add_image_linux(tests, directory.path()));
     std::erase_if(tests, [&report](const BootTest& test) { return !report.selects(test.run.name); });
     // The longest first: two run at once, and the last one should not run alone for long.
     std::ranges::stable_sort(tests, std::ranges::greater{},

@@ -534,6 +534,14 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
                        "N of them (some "
                        "minutes for 2, much longer for 3); with --l1, that kernel above N of them");
     depths->type_name("N")->check(CLI::Range(1U, most_levels));
+    std::string beneath;
+    run.add_option("--beneath", beneath,
+                   "kvm: instead, Flatback as a guest of Debian's Linux with KVM and QEMU, in the emulated "
+                   "machine: what exits cost and which checks pass there (most of an hour)")
+        ->type_name("NAME")
+        ->check(CLI::IsMember({"kvm"}))
+        ->excludes(l1)
+        ->excludes(depths);
     CLI::Option* const interactive =
         run.add_flag("--interactive", boot.interactive,
                      "COM1 on this terminal: what is typed goes to L1; Ctrl-A x ends")
@@ -555,8 +563,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         ->excludes("--debug");
     run.add_option(
            "--timeout", limit,
-           "seconds of wall time that each run may take (default 300; 900 without --l1, 3600 with --depth; "
-           "a day with --interactive or --debug)")
+           "seconds of wall time that each run may take (default 300; 900 without --l1, 3600 with --depth "
+           "and --beneath; a day with --interactive or --debug)")
         ->type_name("S")
         ->check(CLI::Range(1U, longest_limit));
     run.add_option("--serial", serial,
@@ -692,10 +700,9 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
         stack.processors = boot.processors;
         if (limit != 0) stack.limit = std::chrono::seconds{limit};
         if (!json.empty()) stack.json_file = json;
-        if (depth != 0) {
-            stack.depth = depth;
-            if (limit == 0) stack.limit = depth_limit;
-        }
+        if (depth != 0) stack.depth = depth;
+        stack.above_kvm = !beneath.empty();
+        if ((stack.depth || stack.above_kvm) && limit == 0) stack.limit = depth_limit;
         return stack;
     }
     boot.guest = guest;

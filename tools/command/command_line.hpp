@@ -22,6 +22,7 @@ namespace flatback::tools {
 
 struct StackOptions {
     std::optional<unsigned> depth;  // instead, Flatback on Flatback up to so many levels
+    bool above_kvm = false;         // instead, Flatback on Debian's Linux with KVM
     std::optional<std::filesystem::path> json_file;
     std::chrono::seconds limit{900};  // for each run in the emulator
     unsigned processors = 1;          // more: what those cost, instead

@@ -61,6 +61,18 @@ std::vector<QueuedRun> depth_runs(unsigned depth, const LinuxGuest* guest, std::
     return runs;
 }
 
+std::vector<QueuedRun> runs_above_another(const LinuxGuest& guest, std::chrono::seconds limit) {
+    // CPUID does not say that Bochs is beneath the other.
+    const auto words = [](std::string_view what) {
+        return fmt::format("{} emulator=bochs", words_for(first_depth_in_part, what));
+    };
+    std::vector<QueuedRun> runs;
+    runs.push_back(linux_run(name_of(1, linux_kvm), l0_words, guest, limit));
+    runs.push_back(bare_run(name_of(1, timings), l0_words, words("bench"), limit));
+    runs.push_back(bare_run(name_of(1, checks), l0_words, words("check"), limit));
+    return runs;
+}
+
 std::vector<std::string> missing_of_depths(const std::vector<FinishedRun>& runs) {
     std::vector<std::string> missing;
     for (const FinishedRun& run : runs) {

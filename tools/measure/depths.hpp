@@ -1,4 +1,5 @@
-// Flatback on Flatback: what `flatback run --depth N` measures.
+// Flatback on Flatback, and on another hypervisor: what `flatback run --depth N` and `--beneath NAME`
+// measure.
 #pragma once
 
 #include <array>
@@ -54,6 +55,11 @@ struct DepthMeasurement {
 // with its L2 payloads above 1 and 2.
 [[nodiscard]] std::vector<QueuedRun> depth_runs(unsigned depth, const LinuxGuest* guest,
                                                 std::chrono::seconds limit);
+
+// What is measured of Flatback where a foreign hypervisor is beneath it: the bare L1 and Linux above one L0,
+// to be put above that (tools/stack/peer_guest.hpp). Exits take longest there, so of the bare L1 it is a
+// part.
+[[nodiscard]] std::vector<QueuedRun> runs_above_another(const LinuxGuest& guest, std::chrono::seconds limit);
 
 // What keeps the table from being printed: stages and values that are missing. A check that fails is none.
 [[nodiscard]] std::vector<std::string> missing_of_depths(const std::vector<FinishedRun>& runs);

@@ -2,41 +2,74 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
+#include <map>
+
 #include "tools/ground/paths.hpp"
+#include "tools/ground/temporary_directory.hpp"
+#include "tools/image/hybrid_image.hpp"
 #include "tools/image/qemu_package.hpp"
 #include "tools/stack/stack_runs.hpp"
 
 namespace flatback::tools {
 
-Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1) {
-    const std::filesystem::path cache = cache_directory();
-    const std::filesystem::path folder = source_directory() / "guests" / "peer";
-    PeerGuest peer;
-    peer.kernel = l1.kernel;
-    peer.initramfs = cache / "peer-initramfs.cpio";
+namespace {
 
-    const std::filesystem::path command_line = cache / "l1-command-line";
-    TRY(write_file(command_line, l1.command_line + "\n"));
+std::filesystem::path peer_folder() {
+    return source_directory() / "guests" / "peer";
+}
+
+// Makes the initramfs `to` of the peer's own files, and those of the list of its L1.
+Result<PeerGuest> prepare_peer(const LinuxGuest& linux, std::string_view l1_list,
+                               std::map<std::string, std::filesystem::path> variables,
+                               const std::filesystem::path& to) {
+    variables.insert({{"BUSYBOX", busybox_program()},
+                      {"MODULES", linux.kernel.parent_path()},
+                      {"L2_VMM", l2_vmm_program()},
+                      {"INIT", peer_folder() / "init"}});
     auto entries = TRY(qemu_initramfs_entries());
-    const Bytes list = TRY(read_file(folder / "initramfs.list"));
-    auto own = TRY(read_initramfs_list(text_of(list), {{"BUSYBOX", busybox_program()},
-                                                       {"MODULES", l1.kernel.parent_path()},
-                                                       {"L2_VMM", l2_vmm_program()},
-                                                       {"BARE_L1", bare_l1_image()},
-                                                       {"L1_INITRAMFS", l1.initramfs_with_l2},
-                                                       {"L1_COMMAND_LINE", command_line},
-                                                       {"INIT", folder / "init"}}));
-    for (InitramfsEntry& each : own) entries.push_back(std::move(each));
+    for (const std::string_view name : {std::string_view{"initramfs.list"}, l1_list}) {
+        const Bytes list = TRY(read_file(peer_folder() / name));
+        auto more = TRY(read_initramfs_list(text_of(list), variables));
+        for (InitramfsEntry& each : more) entries.push_back(std::move(each));
+    }
     const Bytes initramfs = TRY(make_initramfs(entries));
-    TRY(replace_file(peer.initramfs, initramfs));
-
+    TRY(replace_file(to, initramfs));
     const Bytes words = TRY(read_file(source_directory() / "guests" / "linux" / "cmdline.txt"));
-    peer.command_line = TRY(linux_command_line(text_of(words)));
-    return peer;
+    return PeerGuest{
+        .kernel = linux.kernel, .initramfs = to, .command_line = TRY(linux_command_line(text_of(words)))};
+}
+
+}  // namespace
+
+Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1) {
+    const std::filesystem::path command_line = cache_directory() / "l1-command-line";
+    TRY(write_file(command_line, l1.command_line + "\n"));
+    return prepare_peer(l1, "initramfs-l1.list",
+                        {{"BARE_L1", bare_l1_image()},
+                         {"L1_INITRAMFS", l1.initramfs_with_l2},
+                         {"L1_COMMAND_LINE", command_line}},
+                        cache_directory() / "peer-initramfs.cpio");
+}
+
+Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run) {
+    std::string file = run.name;
+    std::ranges::replace_if(
+        file, [](unsigned char character) { return std::isalnum(character) == 0; }, '-');
+    const std::filesystem::path image = cache_directory() / fmt::format("above-kvm-{}.iso", file);
+    const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+    const unsigned memory = run.request.memory;
+    const HybridImage contents{
+        .entries = {{.id = "l1", .title = run.name, .plan = std::move(run.request.plan)}}, .seconds = 0};
+    TRY(make_hybrid_image(contents, directory.path(), image));
+    const PeerGuest peer = TRY(prepare_peer(linux, "initramfs-image.list", {{"IMAGE", image}},
+                                            cache_directory() / fmt::format("above-kvm-{}.cpio", file)));
+    return peer_run(std::move(run.name), peer, "peer.l1=image", run.request.limit, memory);
 }
 
 QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
-                   std::chrono::seconds limit) {
+                   std::chrono::seconds limit, unsigned l1_memory) {
     EmulationRequest request;
     // Flatback's loader only: it leaves the machine to Linux and is gone (docs/metal.md).
     request.plan.l0 = l0_image();
@@ -44,11 +77,15 @@ QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view wo
     request.plan.guest = guest.kernel;
     request.plan.guest_kind = KernelKind::linux_elf64;
     request.plan.guest_command_line =
-        fmt::format("{} peer.l1.memory={} {}", guest.command_line, linux_memory, words);
+        fmt::format("{} {} peer.l1.memory={}", guest.command_line, words, l1_memory);
     request.plan.modules.push_back({guest.initramfs, "initramfs"});
     request.memory = peer_memory;
     request.instructions_per_second = linux_instructions_per_second;
     request.limit = limit;
+    // This Linux never halts for good. Each look at that stops Bochs by a signal, and one in the middle of a
+    // line of its log, of which KVM causes many by an MSR that Bochs has not, can have it wait for itself for
+    // ever.
+    request.watches_halts = false;
     return {std::move(name), std::move(request)};
 }
 

@@ -8,6 +8,7 @@
 
 #include "tools/image/linux_guest.hpp"
 #include "tools/stack/run_queue.hpp"
+#include "tools/stack/stack_runs.hpp"
 
 namespace flatback::tools {
 
@@ -24,8 +25,12 @@ struct PeerGuest {
 // missing_program where what the build makes is not there.
 [[nodiscard]] Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1);
 
+// The same with Flatback as L1, of whose L0 and guest the run's plan tells: it is booted from an image as
+// `flatback image` makes it. Error: those of make_hybrid_image, too.
+[[nodiscard]] Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run);
+
 // One run; `words` are guests/peer/init's: peer.l1=bare,linux, l1.flatback.vpid=0, …
 [[nodiscard]] QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
-                                 std::chrono::seconds limit);
+                                 std::chrono::seconds limit, unsigned l1_memory = linux_memory);
 
 }  // namespace flatback::tools

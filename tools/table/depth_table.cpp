@@ -43,6 +43,10 @@ std::string_view title_of(std::string_view value) {
     return value;
 }
 
+bool is_in_part(const DepthMeasurement& depth, std::string_view beneath) {
+    return !beneath.empty() || depth.depth >= first_depth_in_part;
+}
+
 Json number_or_null(const RunValues& values, const std::string& key) {
     const auto found = values.number(key);
     return found ? Json::parse(*found) : Json(nullptr);
@@ -50,10 +54,14 @@ Json number_or_null(const RunValues& values, const std::string& key) {
 
 }  // namespace
 
-std::string render_depth_table(std::span<const DepthMeasurement> depths) {
-    std::string table = "\nFlatback on Flatback, ticks, nested-vpid=mapped\n" +
-                        row("L0s beneath L1", depths,
-                            [](const DepthMeasurement& each) { return fmt::format("{}", each.depth); });
+std::string render_depth_table(std::span<const DepthMeasurement> depths, std::string_view beneath) {
+    std::string table =
+        beneath.empty()
+            ? "\nFlatback on Flatback, ticks, nested-vpid=mapped\n" +
+                  row("L0s beneath L1", depths,
+                      [](const DepthMeasurement& each) { return fmt::format("{}", each.depth); })
+            : fmt::format("\nFlatback on {}, ticks of the machine beneath both, nested-vpid=mapped\n",
+                          beneath);
     for (const std::string_view value : depth_values) {
         table += row(title_of(value), depths, [value](const DepthMeasurement& each) {
             return number(each.bare.value(fmt::format("bare_l1.{}", value)));
@@ -65,20 +73,22 @@ std::string render_depth_table(std::span<const DepthMeasurement> depths) {
                                     : std::string{"-"};
         });
     }
-    table += row("checks of the bare L1, passed", depths, [](const DepthMeasurement& each) {
-        return fmt::format("{}{}", each.passed, each.depth >= first_depth_in_part ? " (part)" : "");
+    table += row("checks of the bare L1, passed", depths, [beneath](const DepthMeasurement& each) {
+        return fmt::format("{}{}", each.passed, is_in_part(each, beneath) ? " (part)" : "");
     });
     table += row("failed", depths,
                  [](const DepthMeasurement& each) { return fmt::format("{}", each.failed.size()); });
     for (const DepthMeasurement& each : depths) {
-        for (const std::string& check : each.failed)
-            table += fmt::format("  depth {}: failed: {}\n", each.depth, check);
+        const std::string where =
+            beneath.empty() ? fmt::format("depth {}", each.depth) : fmt::format("on {}", beneath);
+        for (const std::string& check : each.failed) table += fmt::format("  {}: failed: {}\n", where, check);
     }
     return table;
 }
 
-std::string depth_json(std::span<const DepthMeasurement> depths) {
+std::string depth_json(std::span<const DepthMeasurement> depths, std::string_view beneath) {
     Json report;
+    report["beneath"] = beneath.empty() ? Json(nullptr) : Json(beneath);
     report["depths"] = Json::array();
     for (const DepthMeasurement& each : depths) {
         Json depth{{"depth", each.depth}};
@@ -86,7 +96,7 @@ std::string depth_json(std::span<const DepthMeasurement> depths) {
             depth["bare_l1"][std::string{value}] =
                 number_or_null(each.bare, fmt::format("bare_l1.{}", value));
         depth["checks"] = {
-            {"passed", each.passed}, {"failed", each.failed}, {"in_part", each.depth >= first_depth_in_part}};
+            {"passed", each.passed}, {"failed", each.failed}, {"in_part", is_in_part(each, beneath)}};
         if (each.linux_as_l1) {
             for (const std::string_view value : depth_linux_values)
                 depth["linux"][std::string{value}] =
