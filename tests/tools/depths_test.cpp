@@ -128,6 +128,23 @@ TEST(Depth, AboveAnotherHypervisorThereIsOneL0AndThePartsThatTakeLongAreLeftOut)
     EXPECT_TRUE(nlohmann::json::parse(depth_json(depths))["beneath"].is_null());
 }
 
+TEST(Depth, WhatIsKvmsOwnFaultIsToldAndHasNotFailed) {
+    constexpr std::string_view known = "vmread-to-memory-across-an-unmapped-page-faults-as-a-write";
+    const std::vector<FinishedRun> runs{
+        finished("depth 1, bare L1, checks",
+                 fmt::format("FLATBACK check {} fail some bytes\nFLATBACK check two fail no idea\n", known))};
+    const auto on_itself = collect_depths(runs);
+    EXPECT_EQ(on_itself[0].failed.size(), 2U);
+    const auto on_kvm = collect_depths(runs, FaultsBeneath::of_kvm);
+    EXPECT_EQ(on_kvm[0].failed, std::vector<std::string>{"two: no idea"});
+    ASSERT_EQ(on_kvm[0].beneath.size(), 1U);
+    EXPECT_TRUE(on_kvm[0].beneath[0].starts_with(known));
+    EXPECT_NE(render_depth_table(on_kvm, "KVM").find("KVM: a fault of its own: vmread-to-memory"),
+              std::string::npos);
+    EXPECT_EQ(
+        nlohmann::json::parse(depth_json(on_kvm, "KVM"))["depths"][0]["checks"]["faults_beneath"].size(), 1U);
+}
+
 TEST(Depth, WhatWasNotMeasuredIsNamedAndAFailedCheckIsNot) {
     EXPECT_EQ(missing_of_depths(runs_without("vmclear")),
               (std::vector<std::string>{"depth 2, bare L1, timings: not measured: bare_l1.vmclear",

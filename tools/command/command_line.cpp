@@ -537,7 +537,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     std::string beneath;
     run.add_option("--beneath", beneath,
                    "kvm: instead, Flatback as a guest of Debian's Linux with KVM and QEMU, in the emulated "
-                   "machine: what exits cost and which checks pass there (most of an hour)")
+                   "machine: what exits cost and which checks pass there (some minutes)")
         ->type_name("NAME")
         ->check(CLI::IsMember({"kvm"}))
         ->excludes(l1)

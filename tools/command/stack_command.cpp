@@ -39,7 +39,8 @@ Result<ExitStatus> measure_depths(const StackOptions& options) {
         return fail(ExitStatus::incomplete,
                     "the run is not complete, so there is no table: what is above is missing or went wrong");
     }
-    const auto depths = collect_depths(finished);
+    const auto depths =
+        collect_depths(finished, options.above_kvm ? FaultsBeneath::of_kvm : FaultsBeneath::none);
     fmt::print(text_stream(options.json_file), "{}", render_depth_table(depths, beneath));
     if (options.json_file) TRY(write_output(*options.json_file, with_about(depth_json(depths, beneath))));
     const bool all_passed =

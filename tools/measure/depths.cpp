@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "tools/image/depth.hpp"
 #include "tools/stack/stack_runs.hpp"
@@ -14,6 +15,17 @@ constexpr std::string_view timings = "bare L1, timings";
 constexpr std::string_view checks = "bare L1, checks";
 constexpr std::string_view linux_kvm = "Linux with KVM";
 constexpr const char* l0_words = "log=quiet";
+
+struct FaultOfKvm {
+    std::string_view check;
+    std::string_view why;
+};
+// KVM offers VMCS shadowing, so it carries out these VMREADs itself. With shadow-vmcs=off, where Flatback
+// does, the check passes there.
+constexpr std::array<FaultOfKvm, 1> faults_of_kvm{{
+    {"vmread-to-memory-across-an-unmapped-page-faults-as-a-write",
+     "KVM writes what is on the first page before it finds the second missing"},
+}};
 
 std::string name_of(unsigned depth, std::string_view what) {
     return fmt::format("depth {}, {}", depth, what);
@@ -99,7 +111,7 @@ std::vector<std::string> missing_of_depths(const std::vector<FinishedRun>& runs)
     return missing;
 }
 
-std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& runs) {
+std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& runs, FaultsBeneath faults) {
     std::vector<DepthMeasurement> all;
     for (const FinishedRun& run : runs) {
         const unsigned depth = depth_of(run);
@@ -109,8 +121,11 @@ std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& run
         if (is_run(run, linux_kvm)) found->linux_as_l1 = RunValues{run.transcript};
         if (!is_run(run, checks)) continue;
         for (const CheckRecord& check : run.transcript.checks()) {
+            const auto known = std::ranges::find(faults_of_kvm, check.name, &FaultOfKvm::check);
             if (check.passed) {
                 ++found->passed;
+            } else if (faults == FaultsBeneath::of_kvm && known != faults_of_kvm.end()) {
+                found->beneath.push_back(fmt::format("{}: {}", check.name, known->why));
             } else {
                 found->failed.push_back(fmt::format("{}: {}", check.name, check.why));
             }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,8 +47,9 @@ inline constexpr std::array<std::string_view, 3> depth_linux_values{
 struct DepthMeasurement {
     unsigned depth = 1;  // how many L0s
     RunValues bare{};
-    std::size_t passed = 0;             // of the bare L1's checks
-    std::vector<std::string> failed{};  // NAME: WHY
+    std::size_t passed = 0;              // of the bare L1's checks
+    std::vector<std::string> failed{};   // NAME: WHY
+    std::vector<std::string> beneath{};  // likewise, where the hypervisor beneath is known to be at fault
     std::optional<RunValues> linux_as_l1{};
 };
 
@@ -64,6 +66,9 @@ struct DepthMeasurement {
 // What keeps the table from being printed: stages and values that are missing. A check that fails is none.
 [[nodiscard]] std::vector<std::string> missing_of_depths(const std::vector<FinishedRun>& runs);
 
-[[nodiscard]] std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& runs);
+// of_kvm: a check whose failure is KVM's own is told, and has not failed.
+enum class FaultsBeneath : std::uint8_t { none, of_kvm };
+[[nodiscard]] std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& runs,
+                                                           FaultsBeneath faults = FaultsBeneath::none);
 
 }  // namespace flatback::tools

@@ -82,6 +82,8 @@ std::string render_depth_table(std::span<const DepthMeasurement> depths, std::st
         const std::string where =
             beneath.empty() ? fmt::format("depth {}", each.depth) : fmt::format("on {}", beneath);
         for (const std::string& check : each.failed) table += fmt::format("  {}: failed: {}\n", where, check);
+        for (const std::string& check : each.beneath)
+            table += fmt::format("  {}: a fault of its own: {}\n", beneath, check);
     }
     return table;
 }
@@ -97,6 +99,7 @@ std::string depth_json(std::span<const DepthMeasurement> depths, std::string_vie
                 number_or_null(each.bare, fmt::format("bare_l1.{}", value));
         depth["checks"] = {
             {"passed", each.passed}, {"failed", each.failed}, {"in_part", is_in_part(each, beneath)}};
+        if (!beneath.empty()) depth["checks"]["faults_beneath"] = each.beneath;
         if (each.linux_as_l1) {
             for (const std::string_view value : depth_linux_values)
                 depth["linux"][std::string{value}] =
