@@ -2,7 +2,9 @@
 // sources that it is about.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
+#include <utility>
 
 #include "tools/ground/child_process.hpp"
 
