@@ -521,19 +521,19 @@ void flatback_close_window(flatback_vcpu* vcpu) {
 
 flatback_error flatback_set_demands(flatback_vcpu* vcpu, const flatback_demands* demands) {
     if (demands->size != sizeof(flatback_demands)) return FLATBACK_OF_ANOTHER_VERSION;
-    nested::Demands wanted{.external_interrupts = demands->external_interrupts,
-                           .acknowledge_interrupts = demands->acknowledge_interrupts,
-                           .nmis = demands->nmis,
-                           .instructions = demands->instructions,
-                           .secondary_instructions = demands->secondary_instructions,
-                           .exceptions = demands->exceptions,
-                           .cr0_mask = demands->cr0_mask,
-                           .cr4_mask = demands->cr4_mask,
-                           .all_ports = demands->all_ports,
-                           .kept_msrs = demands->kept_msrs,
-                           .tsc_multiplier = demands->tsc_multiplier != 0 ? demands->tsc_multiplier
-                                                                          : nested::Demands::same_rate,
-                           .tsc_offset = demands->tsc_offset};
+    nested::Demands wanted{
+        .external_interrupts = demands->external_interrupts,
+        .acknowledge_interrupts = demands->acknowledge_interrupts,
+        .nmis = demands->nmis,
+        .instructions = demands->instructions,
+        .secondary_instructions = demands->secondary_instructions,
+        .exceptions = demands->exceptions,
+        .cr0_mask = demands->cr0_mask,
+        .cr4_mask = demands->cr4_mask,
+        .all_ports = demands->all_ports,
+        .kept_msrs = demands->kept_msrs,
+        .tsc_multiplier = demands->tsc_multiplier != 0 ? demands->tsc_multiplier : nested::Demands::same_rate,
+        .tsc_offset = demands->tsc_offset};
     if (demands->has_turn_end) {
         if (!vcpu->port.has_time_stamp_counter()) return FLATBACK_NOTHING;
         wanted.turn_ends = demands->turn_ends;
