@@ -57,8 +57,8 @@ Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run) {
     std::string file = run.name;
     std::ranges::replace_if(
         file, [](unsigned char character) { return std::isalnum(character) == 0; }, '-');
-    const std::filesystem::path image = cache_directory() / fmt::format("above-kvm-{}.iso", file);
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());
+    const std::filesystem::path image = directory.path() / "image.iso";  // read into the initramfs, and gone
     const unsigned memory = run.request.memory;
     const HybridImage contents{
         .entries = {{.id = "l1", .title = run.name, .plan = std::move(run.request.plan)}}, .seconds = 0};
