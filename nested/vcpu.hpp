@@ -264,12 +264,12 @@ public:
     // and pool, whose L1 was promised no more than this one's. L1's memory is there already, and vmcs01 has
     // L1's state, with the host's own masks. The bytes are the host's, where no guest writes.
     //
-    // How the guest that is current is to be entered, after prepare_reentry(). A vmcs01 that this virtual CPU
-    // did not have before is entered by VMLAUNCH the first time, whatever Entry says. An error: all is as it
-    // was.
+    // How the guest that is current is to be entered, after prepare_reentry(): by VMLAUNCH, whether vmcs01
+    // was launched before or not. An error: all is as it was.
     [[nodiscard]] Expected<Entry, StateError> restore(std::span<const std::byte> from);
     // As after the constructor: no VMX operation, and no VMCS of L1's, whose regions are left as they are.
-    // vmcs01 is current, its guest state as L1 last had it. The host's demands stay.
+    // vmcs01 is current, its guest state as L1 last had it; L1 is then entered by VMLAUNCH. The host's
+    // demands stay.
     void reset();
 
 private:

@@ -164,6 +164,22 @@ private:
                     words.set(vmcs + 8, std::uint32_t{0});
             });
         });
+        const auto flags = [&](const std::string& name, std::uint32_t when, std::uint32_t instead) {
+            state(name, [when, instead](StateWords& words) {
+                constexpr std::uint32_t how = 4 | 8;
+                const auto found = words.get<std::uint32_t>(StateWords::flags_at);
+                if (words.has_l2() && (found & how) == when)
+                    words.set(StateWords::flags_at, (found & ~how) | instead);
+            });
+        };
+        // Of the VM entry of L1's that is still to be made, and may fail.
+        flags("forgets that the entry to be made is by VMLAUNCH", 8, 0);
+        flags("takes an entry by VMLAUNCH for made", 8, 4);
+        flags("takes an entry by VMRESUME for made", 0, 4);
+        for (const bool l2 : {false, true}) {
+            all.push_back({l2 ? "resumes L2 behind a state" : "resumes L1 behind a state", std::nullopt,
+                           [l2] { return std::make_unique<ResumesBehindAState>(l2); }, true, true});
+        }
         // What the other VMCSs are is in their regions, of long ago.
         state("restores half: the current VMCS alone", [](StateWords& words) { words.keep_current(); });
         all.push_back({"owes no flush for a state", std::nullopt,

@@ -116,6 +116,23 @@ private:
     Change change_;
 };
 
+/// What was launched before is taken for launched still: behind a state that was restored, L1 or L2 is first
+/// entered by VMRESUME.
+class ResumesBehindAState final : public Defect {
+public:
+    explicit ResumesBehindAState(bool l2) : l2_(l2) {}
+    void restores(bool now) override { owed_ = owed_ || now; }
+    bool enters_by_vmlaunch(bool into_l2, bool engine_says) override {
+        if (!owed_ || into_l2 != l2_) return engine_says;
+        owed_ = false;
+        return false;
+    }
+
+private:
+    bool l2_;
+    bool owed_ = false;
+};
+
 /// The receiver takes what its tags and EPTs have for right: no flush is executed while it restores a state
 /// and first enters what was restored.
 class OwesNothingForAState final : public Defect {

@@ -135,6 +135,11 @@ public:
 
     /// L0 has saved a virtual CPU's nested state: what it will restore.
     virtual void saved(std::vector<std::byte>& state) { static_cast<void>(state); }
+    /// L0 is about to enter a guest, as the engine says: by VMLAUNCH or by VMRESUME.
+    virtual bool enters_by_vmlaunch(bool into_l2, bool engine_says) {
+        static_cast<void>(into_l2);
+        return engine_says;
+    }
     /// L0 begins to restore one, or to enter what was restored elsewhere (true), and has done so.
     virtual void restores(bool now) { static_cast<void>(now); }
 

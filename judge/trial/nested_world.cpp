@@ -370,7 +370,7 @@ std::optional<nested::StateError> NestedWorld::restore_state(unsigned vm, unsign
 }
 
 /// Between an exit and the entry behind it, in place. How the guest is to be entered.
-bool NestedWorld::save_and_restore(VirtualCpu& guest, bool launch) {
+bool NestedWorld::save_and_restore(VirtualCpu& guest) {
     std::vector<std::byte> state = save_state(guest);
     if (options_.defect != nullptr) options_.defect->saved(state);
     if (options_.defect != nullptr) options_.defect->restores(true);
@@ -380,7 +380,7 @@ bool NestedWorld::save_and_restore(VirtualCpu& guest, bool launch) {
                             std::to_string(static_cast<unsigned>(entry.error())));
     guest.engine.prepare_reentry();
     if (options_.defect != nullptr) options_.defect->restores(false);
-    return guest.engine.in_l2() ? *entry == nested::Entry::vmlaunch : launch;
+    return *entry == nested::Entry::vmlaunch;
 }
 
 /// Another L0, with a pool of tags of its own, takes over every virtual CPU, and runs it on any processor.
@@ -664,6 +664,7 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
             const Vmcs& vmcs = *machine_.current_vmcs(processor);
             options_.defect->before_entry(guest.engine.in_l2(), vmcs.get(field::virtual_processor_identifier),
                                           [&](const HardwareFlush& it) { guest.port.run(it); });
+            launch = options_.defect->enters_by_vmlaunch(guest.engine.in_l2(), launch);
         }
         const Completion entered = guest.port.enter(launch);
         if (options_.defect != nullptr) {
@@ -773,7 +774,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                 done = false;
             }
             if (std::exchange(by_nmi, false)) note_nmi_exit(guest, !of_l0, {calls_, !done});
-            if (options_.saves_states && random_.once_in(8)) launch = save_and_restore(guest, launch);
+            if (options_.saves_states && random_.once_in(8)) launch = save_and_restore(guest);
             entered = enter(guest, launch);
             if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {calls_, !done});
             // What the processor says that it delivered.

@@ -104,7 +104,7 @@ private:
                                                         unsigned processor);
     [[nodiscard]] VirtualCpu& between_turns(unsigned vm, unsigned vcpu);
     [[nodiscard]] static std::vector<std::byte> save_state(VirtualCpu& vcpu);
-    [[nodiscard]] bool save_and_restore(VirtualCpu& vcpu, bool launch);
+    [[nodiscard]] bool save_and_restore(VirtualCpu& vcpu);
     void change_l0();
     struct HostsTurn {
         bool launch = false;

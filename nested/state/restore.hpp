@@ -19,7 +19,9 @@ namespace flatback::nested {
 template <Port P>
 void NestedVcpu<P>::reset() {
     close_window();
-    if (in_l2_) load(vmcs01_);
+    // Whether vmcs01 was launched, and whether it was cleared since, is not what L1's next entry hangs on.
+    port_.clear_vmcs(vmcs01_);
+    load(vmcs01_);
     in_l2_ = false;
     vmcs01_is_clear_ = demands_wait_ = false;
     set_all_routes();
@@ -175,7 +177,7 @@ Expected<Entry, StateError> NestedVcpu<P>::restore(std::span<const std::byte> fr
     }
 
     reset();
-    if ((header.flags & state::in_vmx_operation) == 0) return Entry::vmresume;
+    if ((header.flags & state::in_vmx_operation) == 0) return Entry::vmlaunch;
     begin_vmx_operation(header.vmxon_pointer);
     for (std::uint32_t i = 0; i < header.vmcs_count; ++i) {
         Slot& slot = slots_[i];
@@ -198,8 +200,10 @@ Expected<Entry, StateError> NestedVcpu<P>::restore(std::span<const std::byte> fr
     slots_used_ = header.vmcs_count;
     make_current(header.current_pointer != state::no_pointer ? find(x86::Gpa<x86::L1>{header.current_pointer})
                                                              : nullptr);
-    if ((header.flags & state::in_l2) == 0) return Entry::vmresume;
+    if ((header.flags & state::in_l2) == 0) return Entry::vmlaunch;
 
+    vmcs01_is_clear_ = true;
+    set_all_routes();
     reentering_ = (header.flags & state::l2_has_run) != 0;
     entering_by_launch_ = (header.flags & state::entering_by_vmlaunch) != 0;
     Vmcs12 running;

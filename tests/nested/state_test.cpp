@@ -190,6 +190,45 @@ TEST(State, OfAnEntryThatIsStillToBeMadeLetsItFail) {
     }
 }
 
+// vmcs01 was cleared when the virtual CPU left its processor, and L1 has not run since.
+TEST(State, OfAnL2ThatHasMovedLaunchesL1) {
+    for (const bool shadow : {false, true}) {
+        VirtualCpu l1{{.shadow_vmcs = shadow}};
+        l1.prepare_and_launch();
+        ASSERT_EQ(l1.move_to(1), l2_runs);
+        ASSERT_EQ(l1.restore_state(l1.save_state()), std::nullopt);
+        // An exit of L0's own does not lose it.
+        ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation}), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        // The same where the entry of L2 behind it fails, and where L1 itself is what has moved.
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        ASSERT_EQ(l1.move_to(0), l2_runs);
+        const Bytes state = l1.save_state();
+        l1.refusal = VirtualCpu::Refusal::guest_state;
+        ASSERT_EQ(l1.restore_and_enter(state).kind, Outcome::Kind::l1_sees_exit);
+        ASSERT_EQ(l1.move_to(1), vm_succeed);
+        ASSERT_EQ(l1.restore_state(l1.save_state()), std::nullopt);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    }
+}
+
+// A virtual CPU that has run, and restores its own state in place.
+TEST(State, LaunchesAVmcs01ThatWasLaunchedBefore) {
+    VirtualCpu l1;
+    l1.prepare();
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const Bytes in_l2 = l1.save_state();
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    ASSERT_TRUE(l1.vmcs01().launched);
+    ASSERT_EQ(l1.restore_state(in_l2), std::nullopt);
+    EXPECT_FALSE(l1.vmcs01().launched);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_TRUE(l1.vmcs01().launched);
+}
+
 TEST(State, OwesEveryFlush) {
     VirtualCpu l1;
     l1.prepare();

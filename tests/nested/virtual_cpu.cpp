@@ -84,6 +84,7 @@ Outcome VirtualCpu::restore_and_enter(std::span<const std::byte> state) {
     port.takes_exit_information = hardware.misc.may_write_exit_information();
     const auto entry = engine_->restore(state);
     if (!entry) return {};
+    has_moved_ = true;
     std::copy(counters().reflected.begin(), counters().reflected.end(), reflected_before_.begin());
     engine_->prepare_reentry();
     return settle(*entry, rip);
@@ -98,9 +99,15 @@ std::optional<nested::StateError> VirtualCpu::restore_state(std::span<const std:
         return entry.error();
     }
     EXPECT_EQ(port.current() != vmcs01_, in_l2());
+    EXPECT_EQ(*entry, nested::Entry::vmlaunch);
+    EXPECT_FALSE(vmcs01().launched);
+    // L1 may be entered later than L2: whether rightly, settle() sees from now on.
+    has_moved_ = true;
     if (in_l2()) {
         engine_->prepare_reentry();
         EXPECT_EQ(settle(*entry, 0), l2_runs);
+    } else {
+        vmcs01().launched = true;
     }
     return std::nullopt;
 }
