@@ -179,15 +179,16 @@ nested::Entry Host::handle_demanded_exit(vmx::ExitReason reason) {
 // The host's timer, from which it makes L1's.
 void Host::tick() {
     ++ticks_;
-    if (l1_timer_ != 0 && --l1_timer_ == 0) port_.events.add(nested::Event::interrupt(timer_vector));
+    if (devices_.l1_timer != 0 && --devices_.l1_timer == 0)
+        port_.events.add(nested::Event::interrupt(timer_vector));
 }
 
 // OUT of AL by the guest that is current.
 void Host::write_port() {
     const auto value = static_cast<std::uint8_t>(port_.general_register(0));
     const auto access = vmx::IoAccess::decode(get(field::exit_qualification));
-    if (access.port == timer_port) l1_timer_ = value;
-    if (access.port == console_port) console_.push_back(static_cast<char>(value));
+    if (access.port == timer_port) devices_.l1_timer = value;
+    if (access.port == console_port) devices_.console.push_back(static_cast<char>(value));
 }
 
 std::uint64_t* Host::l1_page(std::uint64_t address) {

@@ -24,7 +24,7 @@ public:
     // L1's memory, for who loads L1.
     [[nodiscard]] std::uint64_t* l1_page(std::uint64_t address);
     // What guests of any depth have written to this host's console.
-    [[nodiscard]] const std::string& console() const { return console_; }
+    [[nodiscard]] const std::string& console() const { return devices_.console; }
     // Interrupts of this host's timer, which no guest saw.
     [[nodiscard]] unsigned ticks() const { return ticks_; }
 
@@ -32,6 +32,19 @@ public:
     // comes.
     static constexpr std::uint16_t timer_port = 0x40, console_port = 0xe9;
     static constexpr std::uint8_t timer_vector = 0x20;
+
+    // For ../snapshot. The guest that runs exits, and how it is to be entered again; then it is.
+    [[nodiscard]] nested::Entry take_processor() {
+        return handle_exit(processor_.take_from_guest(0).exit_reason);
+    }
+    void give_processor(nested::Entry how) { enter(how); }
+    struct Devices {
+        unsigned l1_timer = 0;  // ticks until its interrupt; 0: not set
+        std::string console{};
+    };
+    [[nodiscard]] Devices& devices() { return devices_; }
+    [[nodiscard]] Port& port() { return port_; }
+    [[nodiscard]] x86::Hpa vmcs01() const { return vmcs01_; }
 
 private:
     void set_up_vmcs01();
@@ -53,8 +66,7 @@ private:
     nested::NestedVcpu<Port> vcpu_;
     unsigned instructions_ = 0;
     unsigned ticks_ = 0;
-    unsigned l1_timer_ = 0;  // ticks until its interrupt; 0: not set
-    std::string console_{};
+    Devices devices_{};
 };
 
 }  // namespace minimal_host
