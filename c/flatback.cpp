@@ -7,6 +7,7 @@
 #include <flatback/host/l1_state.hpp>
 #include <flatback/host/msrs.hpp>
 #include <flatback/host/vmcs01.hpp>
+#include <flatback/nested/state/kvm.hpp>
 #include <flatback/nested/vcpu.hpp>
 #include <flatback/nested/vmcs/current_vmcs.hpp>
 #include <flatback/vmx/field_table.hpp>
@@ -225,8 +226,10 @@ nested::Capabilities capabilities(const flatback_operations& operations, void* h
     }
     const auto hardware = vmx::Capabilities::from_msrs(
         [&](std::uint32_t msr) { return operations.read_capability_msr(host, msr); });
-    return nested::make_capabilities(hardware, configuration.physical_address_width,
-                                     configuration.tags != FLATBACK_TAGS_OFF, fields);
+    nested::Capabilities all = nested::make_capabilities(hardware, configuration.physical_address_width,
+                                                         configuration.tags != FLATBACK_TAGS_OFF, fields);
+    if (configuration.kvm_revision) nested::kvm::promise_revision(all);
+    return all;
 }
 
 nested::Configuration engine_configuration(const flatback_configuration& configuration) {
@@ -293,6 +296,53 @@ static_assert(static_cast<unsigned>(nested::Delivery::given) == FLATBACK_GIVEN &
               static_cast<unsigned>(nested::Delivery::waits) == FLATBACK_WAITS &&
               static_cast<unsigned>(nested::Delivery::discarded) == FLATBACK_DISCARDED &&
               static_cast<unsigned>(nested::Delivery::reset) == FLATBACK_RESET);
+
+constexpr flatback_error c_error(nested::StateError error) {
+    return static_cast<flatback_error>(FLATBACK_NO_ROOM + static_cast<unsigned>(error));
+}
+static_assert(c_error(nested::StateError::no_room) == FLATBACK_NO_ROOM &&
+              c_error(nested::StateError::hosts_exit) == FLATBACK_EXIT_IS_THE_HOSTS &&
+              c_error(nested::StateError::not_a_state) == FLATBACK_NOT_A_STATE &&
+              c_error(nested::StateError::other_version) == FLATBACK_OTHER_STATE_VERSION &&
+              c_error(nested::StateError::promise_not_kept) == FLATBACK_PROMISE_NOT_KEPT &&
+              c_error(nested::StateError::unknown_field) == FLATBACK_UNKNOWN_FIELD &&
+              c_error(nested::StateError::fields_not_sorted) == FLATBACK_FIELDS_NOT_SORTED &&
+              c_error(nested::StateError::value_too_wide) == FLATBACK_VALUE_TOO_WIDE &&
+              c_error(nested::StateError::bad_pointer) == FLATBACK_BAD_POINTER &&
+              c_error(nested::StateError::impossible) == FLATBACK_IMPOSSIBLE_STATE &&
+              c_error(nested::StateError::no_memory) == FLATBACK_NO_MEMORY);
+
+static_assert(FLATBACK_KVM_STATE_SIZE == nested::kvm::header_size + nested::kvm::vmcs_size);
+static_assert(nested::kvm::most_vmcss == nested::NestedVcpu<c::TablePort>::vmcs_slots);
+
+nested::kvm::Beside cxx_beside(const flatback_beside_kvm& beside) {
+    constexpr std::uint32_t first = nested::state::first_capability_msr;
+    return {.promised = vmx::Capabilities::from_msrs(
+                [&beside](std::uint32_t msr) { return beside.capability_msrs[msr - first]; }),
+            .time_stamp_counter = beside.time_stamp_counter,
+            .dr7 = beside.dr7,
+            .debugctl = beside.debugctl,
+            .pat = beside.pat,
+            .efer = beside.efer,
+            .event = beside.event,
+            .event_error_code = beside.event_error_code,
+            .event_instruction_length = beside.event_instruction_length};
+}
+flatback_beside_kvm c_beside(const nested::kvm::Beside& beside) {
+    flatback_beside_kvm all{};
+    all.size = sizeof all;
+    std::uint32_t msr = nested::state::first_capability_msr;
+    for (std::uint64_t& value : all.capability_msrs) value = beside.promised.read_msr(msr++).value_or(0);
+    all.time_stamp_counter = beside.time_stamp_counter;
+    all.dr7 = beside.dr7;
+    all.debugctl = beside.debugctl;
+    all.pat = beside.pat;
+    all.efer = beside.efer;
+    all.event = beside.event;
+    all.event_error_code = beside.event_error_code;
+    all.event_instruction_length = beside.event_instruction_length;
+    return all;
+}
 
 nested::Fault cxx_fault(const flatback_fault& fault) {
     return {.vector = fault.vector,
@@ -466,6 +516,54 @@ flatback_entry flatback_enter_processor(flatback_vcpu* vcpu) {
 flatback_error flatback_reset(flatback_vcpu* vcpu, bool by_init) {
     return vcpu->engine.reset(by_init ? nested::Reset::init : nested::Reset::power_on) ? FLATBACK_OK
                                                                                        : FLATBACK_NOTHING;
+}
+
+std::size_t flatback_most_state_bytes() {
+    return nested::NestedVcpu<c::TablePort>::most_state_bytes;
+}
+flatback_error flatback_save(flatback_vcpu* vcpu, void* into, std::size_t size, std::size_t* used) {
+    const auto saved = vcpu->engine.save({static_cast<std::byte*>(into), size});
+    if (!saved) return c_error(saved.error());
+    *used = *saved;
+    return FLATBACK_OK;
+}
+flatback_error flatback_restore(flatback_vcpu* vcpu, const void* from, std::size_t size,
+                                flatback_entry* entry) {
+    const auto restored = vcpu->engine.restore({static_cast<const std::byte*>(from), size});
+    if (!restored) return c_error(restored.error());
+    *entry = c_entry(*restored);
+    return FLATBACK_OK;
+}
+
+flatback_error flatback_state_from_kvm(const void* kvm, std::size_t size, const flatback_beside_kvm* beside,
+                                       void* into, std::size_t room, std::size_t* used) {
+    if (beside->size != sizeof(flatback_beside_kvm)) return FLATBACK_OF_ANOTHER_VERSION;
+    const auto made = nested::kvm::from_kvm({static_cast<const std::byte*>(kvm), size}, cxx_beside(*beside),
+                                            {static_cast<std::byte*>(into), room});
+    if (!made) return c_error(made.error());
+    *used = *made;
+    return FLATBACK_OK;
+}
+flatback_error flatback_state_to_kvm(const void* state, std::size_t size, flatback_beside_kvm* beside,
+                                     void* kvm, std::size_t room, std::size_t* used,
+                                     void* (*region)(void* host, std::uint64_t l1_physical), void* host) {
+    if (beside->size != sizeof(flatback_beside_kvm)) return FLATBACK_OF_ANOTHER_VERSION;
+    nested::kvm::Beside all = cxx_beside(*beside);
+    const auto made = nested::kvm::to_kvm(
+        {static_cast<const std::byte*>(state), size}, all, {static_cast<std::byte*>(kvm), room},
+        [&](std::uint64_t address) { return static_cast<std::byte*>(region(host, address)); });
+    if (!made) return c_error(made.error());
+    *beside = c_beside(all);
+    *used = *made;
+    return FLATBACK_OK;
+}
+flatback_error flatback_region_from_kvm(void* page) {
+    const auto done = nested::kvm::region_from_kvm(static_cast<std::byte*>(page));
+    return done ? FLATBACK_OK : c_error(done.error());
+}
+flatback_error flatback_region_to_kvm(void* page) {
+    const auto done = nested::kvm::region_to_kvm(static_cast<std::byte*>(page));
+    return done ? FLATBACK_OK : c_error(done.error());
 }
 
 bool flatback_handle_l1_exit(flatback_vcpu* vcpu, std::uint32_t exit_reason) {

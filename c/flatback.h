@@ -26,7 +26,19 @@ enum flatback_error {
     FLATBACK_OF_ANOTHER_VERSION = 3,   /* the size of a structure is not one that this version knows */
     FLATBACK_GENERAL_PROTECTION = 4,   /* the guest's instruction is #GP(0) */
     FLATBACK_HOST_STATE_REFUSED = 5,   /* the entry that failed was one into L1: a bug of the host */
-    FLATBACK_NOTHING = 6               /* there is no such thing now */
+    FLATBACK_NOTHING = 6,              /* there is no such thing now */
+    /* Of flatback_save() and flatback_restore(): docs/state.md has them one by one. */
+    FLATBACK_NO_ROOM = 7,              /* save: the buffer is too small */
+    FLATBACK_EXIT_IS_THE_HOSTS = 8,    /* save: an exit of L2's is the host's, and has not gone on */
+    FLATBACK_NOT_A_STATE = 9,          /* other bytes, cut short, too long, or with what the layout lacks */
+    FLATBACK_OTHER_STATE_VERSION = 10, /* of another layout */
+    FLATBACK_PROMISE_NOT_KEPT = 11,    /* its L1 was promised what this one is not */
+    FLATBACK_UNKNOWN_FIELD = 12,       /* one that this L1 does not have, or that has no place there */
+    FLATBACK_FIELDS_NOT_SORTED = 13,
+    FLATBACK_VALUE_TOO_WIDE = 14,      /* more bits than the field has */
+    FLATBACK_BAD_POINTER = 15,         /* of a region that L1 could not have loaded, or two of one */
+    FLATBACK_IMPOSSIBLE_STATE = 16,    /* no VM entry of L1's could have made this L2 */
+    FLATBACK_NO_MEMORY = 17            /* allocate_page() gives none for a VMCS */
 };
 
 /* How the guest that is current after a call is to be entered. */
@@ -136,6 +148,7 @@ struct flatback_configuration {
     unsigned physical_address_width; /* of the processor: CPUID.80000008H:EAX[7:0] */
     enum flatback_tags tags;
     bool shadow_vmcs; /* used only where the processor has it */
+    bool kvm_revision; /* L1 is told KVM's VMCS revision identifier: a guest that came from KVM, or is to go there */
 };
 
 /* The registers with which L1 starts, of those that vmcs01 holds; CR0 and CR4 as L1 is to read them. */
@@ -253,6 +266,48 @@ enum flatback_entry flatback_enter_processor(flatback_vcpu *vcpu);
 /* The virtual CPU begins anew, outside of VMX operation: vmcs01 is current, for flatback_set_up_vmcs01(), then VMLAUNCH. Demands
  * stay. FLATBACK_NOTHING: by_init, and L1 is in VMX operation, which blocks INIT. */
 enum flatback_error flatback_reset(flatback_vcpu *vcpu, bool by_init);
+
+/* --- the nested state as bytes: docs/state.md --- */
+
+/* No state of this version is longer: for a buffer of its own. */
+size_t flatback_most_state_bytes(void);
+/* Between an exit and the entry that follows it, with the VMCS of the guest that is current. Nothing changes. OK: `used` bytes are
+ * the state: VMX operation, every active VMCS of L1's, the L2 that runs with what is to be delivered to it. It has neither what the host
+ * has (L1's memory, vmcs01, the registers that no VMCS holds, demands, events that wait) nor anything that is cached.
+ * FLATBACK_NO_ROOM, FLATBACK_EXIT_IS_THE_HOSTS. */
+enum flatback_error flatback_save(flatback_vcpu *vcpu, void *into, size_t size, size_t *used);
+/* In place of all that the virtual CPU had: what flatback_save() wrote, of this or another virtual CPU, processor, pool or version. With
+ * vmcs01 current and L1's state in it, L1's memory in place, its promise at least what it was there. The bytes may be anything, but no guest
+ * writes to them meanwhile. OK: enter the guest that is current as `entry` says, after flatback_prepare_reentry(). An error: nothing
+ * has happened. */
+enum flatback_error flatback_restore(flatback_vcpu *vcpu, const void *from, size_t size, enum flatback_entry *entry);
+
+/* --- to and from KVM's nested state: docs/state.md, "To and from KVM" --- */
+
+/* A struct kvm_nested_state with one VMCS. */
+#define FLATBACK_KVM_STATE_SIZE 4224
+
+/* What of the virtual CPU KVM tells by other calls than KVM_GET_NESTED_STATE, and takes by others than KVM_SET_NESTED_STATE. */
+struct flatback_beside_kvm {
+    size_t size;                  /* sizeof(struct flatback_beside_kvm) */
+    uint64_t capability_msrs[18]; /* KVM_GET_MSRS of 480H to 491H; 0 where RDMSR is #GP */
+    uint64_t time_stamp_counter;  /* L1's, when the state was saved, or is to be restored */
+    /* Of the L2 that runs: KVM_GET_DEBUGREGS, KVM_GET_MSRS, KVM_GET_SREGS. */
+    uint64_t dr7, debugctl, pat, efer;
+    /* What is injected into it next that L1 did not ask for (KVM_GET_VCPU_EVENTS), as at VM entry. */
+    uint32_t event, event_error_code, event_instruction_length;
+};
+/* What KVM_GET_NESTED_STATE gave, in a buffer that may be longer, as a state for flatback_restore(), which judges it. */
+enum flatback_error flatback_state_from_kvm(const void *kvm, size_t size, const struct flatback_beside_kvm *beside, void *into,
+                                            size_t room, size_t *used);
+/* What flatback_save() wrote, for KVM_SET_NESTED_STATE. `beside` has the time-stamp counter, and gets the rest. For each active VMCS that
+ * is not current, `region` says where these 4 KB of L1's are, which are written in KVM's format, or null. An error: nothing
+ * was written. */
+enum flatback_error flatback_state_to_kvm(const void *state, size_t size, struct flatback_beside_kvm *beside, void *kvm, size_t room,
+                                          size_t *used, void *(*region)(void *host, uint64_t l1_physical), void *host);
+/* 4 KB of L1's where it has a VMCS that is not active, in place, from KVM's format to the engine's or back. An error: unchanged. */
+enum flatback_error flatback_region_from_kvm(void *page);
+enum flatback_error flatback_region_to_kvm(void *page);
 
 /* --- for the host's own exits of L1's --- */
 

@@ -33,6 +33,8 @@ struct host {
     flatback_vcpu *vcpu;
     unsigned l1_timer; /* ticks until its interrupt; 0: not set */
     bool l1_is_interrupted;
+    unsigned exits, restored;
+    void *state; /* flatback_most_state_bytes() */
 };
 /* This host's devices. L1's timer: a write sets it to so many ticks, and then timer_vector comes. */
 static const uint16_t timer_port = 0x40, console_port = 0xe9;
@@ -236,11 +238,26 @@ static bool enter(struct host *host, enum flatback_entry how) {
     }
 }
 
+/* The nested state as bytes, between an exit and the entry that follows it, and back into the virtual CPU: what goes to another host, or into a
+ * file, with L1's memory, vmcs01 and the registers (docs/state.md). Here these have not changed. */
+static enum flatback_entry save_and_restore(struct host *host) {
+    enum flatback_entry entry = FLATBACK_VMLAUNCH;
+    size_t size = 0;
+    must(flatback_save(host->vcpu, host->state, flatback_most_state_bytes(), &size) == FLATBACK_OK, "no state to be saved");
+    must(flatback_restore(host->vcpu, host->state, size, &entry) == FLATBACK_OK, "a state of its own is refused");
+    flatback_prepare_reentry(host->vcpu);
+    ++host->restored;
+    return entry;
+}
+
 static enum processor_ended on_exit_of_guest(void *it) {
     struct host *host = it;
     const bool from_l2 = flatback_in_l2(host->vcpu);
     const uint32_t reason = (uint32_t)op_vmread(host, EXIT_REASON);
-    const bool event = enter(host, handle_exit(host, reason));
+    enum flatback_entry how = handle_exit(host, reason);
+    bool event;
+    if (++host->exits % 5 == 0) how = save_and_restore(host);
+    event = enter(host, how);
     if (from_l2 && !flatback_in_l2(host->vcpu)) return ENDED_WITH_EXIT_TO_L1;
     if (event) return ENDED_WITH_EXCEPTION;
     if ((reason & 0xffff) == EXIT_INTERRUPT_WINDOW) return ENDED_NOT_YET;
@@ -257,9 +274,9 @@ static void *aligned(void *storage) {
 static uint64_t *l1_page(void *it, uint64_t l1_physical) { return op_l1_page(it, l1_physical); }
 
 int main(void) {
-    struct host host = {NULL, 0, 0, 0, 0, NULL, 0, false};
+    struct host host = {0};
     struct flatback_demands demands = {0};
-    struct flatback_configuration configuration = {sizeof configuration, 0, FLATBACK_TAGS_MAPPED, true};
+    struct flatback_configuration configuration = {sizeof configuration, 0, FLATBACK_TAGS_MAPPED, true, false};
     struct flatback_counters counted;
     flatback_pool *pool = NULL;
     uint64_t vmxon_region, vmcs01;
@@ -283,6 +300,8 @@ int main(void) {
     must(flatback_vcpu_create(aligned(vcpu_storage), FLATBACK_VCPU_SIZE, &operations, &host, &configuration, pool, vmcs01,
                               &host.vcpu) == FLATBACK_OK,
          "no virtual CPU");
+    host.state = malloc(flatback_most_state_bytes());
+    must(host.state != NULL, "no memory");
     set_up_vmcs01(&host);
     flatback_prepare_first_entry(host.vcpu);
     demands.size = sizeof demands;
@@ -296,6 +315,8 @@ int main(void) {
     printf("  %lu entries of L2, %lu exits shown to L1, %lu INVVPIDs of the hardware's for L2s\n",
            (unsigned long)counted.l2_entries, (unsigned long)counted.exits_reflected,
            (unsigned long)counted.l2_tag_flushes);
+    printf("  its nested state was saved and restored %u times\n", host.restored);
+    free(host.state);
     flatback_leave_processor(host.vcpu);
     flatback_vcpu_destroy(host.vcpu);
     flatback_pool_destroy(pool);

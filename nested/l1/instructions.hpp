@@ -554,7 +554,7 @@ Entry NestedVcpu<P>::vmxon() {
         return fail_invalid();
     }
     const auto* page = port_.l1_page(region);
-    if (page == nullptr || x86::read_word<std::uint32_t>(page) != vmcs12_revision) {
+    if (page == nullptr || x86::read_word<std::uint32_t>(page) != capabilities_.promised.basic.revision()) {
         return fail_invalid();
     }
     begin_vmx_operation(pointer);
@@ -654,7 +654,9 @@ Entry NestedVcpu<P>::vmptrld() {
     }
     if (pointer == vmxon_region_) return fail(vmx::InstructionError::vmptrld_with_vmxon_pointer);
     const auto* page = port_.l1_page(region);
-    if (page == nullptr || x86::read_word<std::uint32_t>(page) != vmcs12_revision) {
+    // Where L1 was promised another one (nested/state/kvm.hpp), the engine's own does no harm.
+    const std::uint32_t revision = page != nullptr ? x86::read_word<std::uint32_t>(page) : ~0U;
+    if (revision != vmcs12_revision && revision != capabilities_.promised.basic.revision()) [[unlikely]] {
         return fail(vmx::InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier);
     }
     Slot* slot = current_ != nullptr && current_->region == region ? current_ : find(region);

@@ -8,22 +8,9 @@
 
 #include "../vcpu.hpp"
 #include "format.hpp"
+#include "running.hpp"
 
 namespace flatback::nested {
-
-namespace detail {
-// What an L2 that runs has in vmcs02 and nowhere else: its state, what this entry delivers to it, and of the
-// entry controls the bit that VM exits store.
-inline constexpr FieldSet running_l2_fields = [] {
-    FieldSet set =
-        FieldSet::of(vmx::field::vm_entry_interruption_information, vmx::field::vm_entry_exception_error_code,
-                     vmx::field::vm_entry_instruction_length, vmx::field::vm_entry_controls);
-    for (std::size_t i = 0; i < vmx::field_count; ++i) {
-        if (field_handling[i] == FieldHandling::guest_state) set.insert(i);
-    }
-    return set;
-}();
-}  // namespace detail
 
 // Of one of L1's VMCSs, by dense index: what its VMREADs find, or would find if the VM entry under way
 // failed.

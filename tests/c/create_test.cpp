@@ -77,7 +77,7 @@ protected:
     std::size_t size = FLATBACK_VCPU_SIZE;
     Host host;
     flatback_operations table = operations();
-    flatback_configuration configuration{sizeof configuration, 36, FLATBACK_TAGS_MAPPED, true};
+    flatback_configuration configuration{sizeof configuration, 36, FLATBACK_TAGS_MAPPED, true, false};
     flatback_pool* pool = nullptr;
     flatback_vcpu* vcpu = nullptr;
 };

@@ -29,8 +29,9 @@ struct FuzzTarget {
 
 // The times make a minute together, the last as much as the others and more. The runs are what a fast machine
 // has done by then.
-constexpr std::array<FuzzTarget, 5> fuzz_targets{{
-    {"machine_text_fuzzer", "machine_text_fuzzer.dict", std::chrono::seconds{10}, 400'000},
+constexpr std::array<FuzzTarget, 6> fuzz_targets{{
+    {"machine_text_fuzzer", "machine_text_fuzzer.dict", std::chrono::seconds{7}, 400'000},
+    {"kvm_state_fuzzer", "kvm_state_fuzzer.dict", std::chrono::seconds{3}, 20'000},
     {"machine_program_fuzzer", "machine_program_fuzzer.dict", std::chrono::seconds{10}, 40'000},
     {"state_fuzzer", "state_fuzzer.dict", std::chrono::seconds{10}, 20'000},
     {"watch_trace_fuzzer", "watch_trace_fuzzer.dict", std::chrono::seconds{5}, 10'000},
