@@ -73,7 +73,8 @@ struct EventGate {
     bool machine_checks_enabled = true;  // CR4.MCE
     bool in_l2 = false;
     bool in_vmx_operation = false;
-    std::uint32_t pin_based = 0;  // of L1's for L2; else 0, as of the exception bitmap
+    std::uint32_t pin_based = 0;  // of L1's for L2; else 0, as of the next two
+    std::uint32_t primary_processor_based = 0;
     std::uint32_t exception_bitmap = 0;
     bool has_nmi_window = true;  // the processor
 
@@ -124,6 +125,15 @@ private:
     [[nodiscard]] constexpr bool nmi_window_is_l0s() const {
         return has_nmi_window && !asked_for(vmx::pin::nmi_exiting);
     }
+    // L1 waits for a window of L2's itself, and L2 is about to exit for it. That of NMIs comes before an NMI,
+    // that of interrupts before an external interrupt (26.2).
+    [[nodiscard]] constexpr bool l1s_nmi_window_is_open() const {
+        return (primary_processor_based & vmx::primary::nmi_window_exiting) != 0 &&
+               (interruptibility & vmx::interruptibility::blocking_by_nmi) == 0;
+    }
+    [[nodiscard]] constexpr bool l1s_interrupt_window_is_open() const {
+        return (primary_processor_based & vmx::primary::interrupt_window_exiting) != 0 && interrupts_enabled;
+    }
     // As soon as what the entry delivers, or the instruction, is over. Where STI blocks, the NMI window may
     // be open at once (26.2).
     [[nodiscard]] constexpr Window window_behind() const {
@@ -172,6 +182,8 @@ private:
         }
         if (waiting.is_valid() || is_in_shadow() || has_debug_trap())
             return {EventWay::waits, window_behind()};
+        // It makes L2 exit, and L1 then gets the event.
+        if (l1s_nmi_window_is_open()) return {};
         return {asked_for(vmx::pin::nmi_exiting) ? EventWay::exit : EventWay::injected};
     }
 
@@ -179,10 +191,14 @@ private:
         if (waits_for_start_up() || activity == vmx::ActivityState::shutdown) return {};
         const bool exits = asked_for(vmx::pin::external_interrupt_exiting);
         if (waiting.is_valid() || is_in_shadow() || has_debug_trap()) {
-            // Where L1 asked for the exit RFLAGS.IF does not matter (25.6.1), but for the window it does.
-            const bool if_matters = !exits || interrupts_enabled;
-            return {EventWay::waits, if_matters ? Window::interrupts : window_behind_event()};
+            // Where L1 asked for the exit RFLAGS.IF does not matter (26.3), but for the window it does, and
+            // an interrupt gate clears it. (Behind an NMI the other window may be closed for as long.)
+            const bool gate_may_clear_if = waiting.is_valid() && waiting.type() != vmx::InterruptionType::nmi;
+            const bool if_will_do = interrupts_enabled && !gate_may_clear_if;
+            return {EventWay::waits, !exits || if_will_do ? Window::interrupts : window_behind_event()};
         }
+        // It makes L2 exit, and L1 then gets the event.
+        if (l1s_nmi_window_is_open() || l1s_interrupt_window_is_open()) return {};
         if (exits) return {EventWay::exit};
         return interrupts_enabled ? EventDecision{EventWay::injected}
                                   : EventDecision{EventWay::waits, Window::interrupts};

@@ -54,6 +54,8 @@ EventGate NestedVcpu<P>::event_gate() {
                    .has_nmi_window = capabilities_.nmi_window};
     if (in_l2_) {
         gate.pin_based = current_->vmcs12.get(field::pin_based_vm_execution_controls);
+        gate.primary_processor_based =
+            current_->vmcs12.get(field::primary_processor_based_vm_execution_controls);
         gate.exception_bitmap = current_->vmcs12.get(field::exception_bitmap);
     }
     return gate;

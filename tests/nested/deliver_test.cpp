@@ -207,6 +207,39 @@ TEST_P(Deliver, AnInterruptWithMovSsAndInterruptsOffIsAnExitRightBehindTheInstru
     EXPECT_EQ(l1.l2_exits({.reason = ExitReason::nmi_window}), l1_sees(ExitReason::external_interrupt));
 }
 
+TEST_P(Deliver, L1sOwnWindowComesBeforeAnInterrupt) {
+    for (const bool acknowledge : {false, true}) {
+        VirtualCpu other{{.shadow_vmcs = GetParam()}};
+        other.has_one_queue = true;
+        other.prepare();
+        other.write(field::guest_rflags, x86::rflags::fixed_one | x86::rflags::interrupt_enable);
+        other.raise(field::primary_processor_based_vm_execution_controls,
+                    vmx::primary::interrupt_window_exiting);
+        if (acknowledge) {
+            other.raise(field::pin_based_vm_execution_controls, vmx::pin::external_interrupt_exiting);
+            other.raise(field::vm_exit_controls, vmx::exit_control::acknowledge_interrupt_on_exit);
+        }
+        other.events.add(Event::interrupt(0x41));
+        ASSERT_EQ(other.vmlaunch(), l2_runs);
+        EXPECT_EQ(other.injected() & valid, 0U);
+        EXPECT_EQ(other.l2_exits({.reason = ExitReason::interrupt_window}),
+                  l1_sees(ExitReason::interrupt_window));
+        EXPECT_FALSE(other.events.empty());
+        EXPECT_TRUE(has(other.vmcs01(), vmx::primary::interrupt_window_exiting));
+    }
+}
+
+TEST_P(Deliver, AnExitBehindWhatL1InjectsDoesNotWaitForIf) {
+    ask_for_interrupts(true);
+    l1.write(field::vm_entry_interruption_information, external_30);
+    l1.events.add(Event::interrupt(0x41));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.injected(), external_30);
+    EXPECT_TRUE(nmi_window()) << "L2's gate for it may have cleared RFLAGS.IF";
+    l2_takes_interrupts(false);
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::nmi_window}), l1_sees(ExitReason::external_interrupt));
+}
+
 // --- what is due to L2 itself
 
 TEST_P(Deliver, NoEventComesBeforeADebugExceptionThatIsDue) {

@@ -108,6 +108,49 @@ TEST(EventGate, AnInterruptWaitsForWhatBlocksItAndForNothingElse) {
     });
 }
 
+// SDM 3C 26.2: the exit for a window comes before an external interrupt, and L1 waits for one itself.
+TEST(EventGate, AnInterruptWaitsForL1sWindowThatIsOpen) {
+    for_each_situation([](const Situation& it) {
+        if (!it.gate.in_l2) return;
+        const bool blocked = it.injects || it.by_sti || it.by_mov_ss || it.debug_due ||
+                             it.gate.activity == ActivityState::wait_for_sipi ||
+                             it.gate.activity == ActivityState::shutdown;
+        const auto without = it.gate.decide(EventKind::external_interrupt);
+        EventGate gate = it.gate;
+        gate.primary_processor_based = vmx::primary::interrupt_window_exiting;
+        const bool open = it.gate.interrupts_enabled && !blocked;
+        ASSERT_EQ(gate.decide(EventKind::external_interrupt), open ? nested::EventDecision{} : without);
+        gate.primary_processor_based = vmx::primary::nmi_window_exiting;
+        const bool nmis_open = !it.by_nmi && !blocked;
+        ASSERT_EQ(gate.decide(EventKind::external_interrupt), nmis_open ? nested::EventDecision{} : without);
+    });
+}
+
+TEST(EventGate, AnNmiWaitsForL1sNmiWindowThatIsOpen) {
+    for_each_situation([](const Situation& it) {
+        if (!it.gate.in_l2 || !it.virtual_nmis) return;
+        const auto without = it.gate.decide(EventKind::nmi);
+        EventGate gate = it.gate;
+        gate.primary_processor_based = vmx::primary::interrupt_window_exiting;
+        ASSERT_EQ(gate.decide(EventKind::nmi), without) << "which comes behind an NMI";
+        gate.primary_processor_based = vmx::primary::nmi_window_exiting;
+        const bool open = !it.by_nmi && without.way != EventWay::waits;
+        ASSERT_EQ(gate.decide(EventKind::nmi), open ? nested::EventDecision{} : without);
+    });
+}
+
+// An interrupt gate clears RFLAGS.IF, so that no interrupt window would tell of an exit that needs no IF.
+TEST(EventGate, AnExitBehindAnEventDoesNotWaitForIf) {
+    for_each_situation([](const Situation& it) {
+        const bool clears_if = it.injects && it.gate.waiting != InterruptionInformation::nmi();
+        if (!it.interrupt_exiting || !clears_if) return;
+        const auto decision = it.gate.decide(EventKind::external_interrupt);
+        if (decision.way != EventWay::waits || decision == nested::EventDecision{}) return;
+        const bool has_the_other = it.gate.has_nmi_window && !it.nmi_exiting && !it.by_nmi;
+        ASSERT_EQ(decision.window, has_the_other ? Window::nmis : Window::interrupts);
+    });
+}
+
 // SDM 3C 24.8, 26.2.
 TEST(EventGate, AnInitSignalIsL2sExitAndL1sReset) {
     for_each_situation([](const Situation& it) {
