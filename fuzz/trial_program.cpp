@@ -32,7 +32,10 @@ NestedWorld::Options options_of(std::uint8_t byte) {
             .shadow_vmcs = (byte & 0x20) == 0,
             .vpids = pools[byte & 7],
             .memory_bytes = memory_limit,
-            .entry_limit = entry_limit};
+            .entry_limit = entry_limit,
+            .interrupts = (byte & 0x80) == 0
+                              ? NestedWorld::Options::Interrupts::are_l1s
+                              : NestedWorld::Options::Interrupts::l0_acknowledges_as_they_go_in};
 }
 
 std::optional<Program> any_program(std::span<const std::uint8_t> bytes) {

@@ -70,6 +70,7 @@ public:
         other_rules();
         flushes_of_l0();
         for (LedgerCase& each : nmi_cases()) cases.push_back(std::move(each));
+        for (LedgerCase& each : interrupt_cases()) cases.push_back(std::move(each));
     }
     std::vector<LedgerCase> cases;
 

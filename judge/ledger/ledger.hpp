@@ -40,6 +40,8 @@ struct LedgerCase {
 [[nodiscard]] const std::vector<LedgerCase>& ledger();
 /// Those about NMIs, of row 0 (nmi_cases.cpp); the ledger has them at its end.
 [[nodiscard]] std::vector<LedgerCase> nmi_cases();
+/// The same about external interrupts (interrupt_cases.cpp).
+[[nodiscard]] std::vector<LedgerCase> interrupt_cases();
 /// Null: there is none of this name.
 [[nodiscard]] const LedgerCase* find_ledger_case(const std::string& name);
 

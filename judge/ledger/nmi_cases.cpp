@@ -226,6 +226,16 @@ private:
             add("TheNmiWindowOpensAtTheIret", say);
         }
         {
+            // L1's window is open where an NMI waits at L0: it comes before the NMI.
+            Scenario say = world(virtual_nmis);
+            say.vmwrite(
+                field::primary_processor_based_vm_execution_controls,
+                (std::uint64_t{0x8401'E1F2} & ~std::uint64_t{0x1'8000}) | vmx::primary::nmi_window_exiting);
+            say.l0().nmi_at_next_exit().l1().vmlaunch().l2().nop();
+            read_exit(say).cpuid().iret(frame).cpuid();
+            add("L1sNmiWindowComesBeforeAnNmi", say);
+        }
+        {
             // EPT12 lacks the frame's page: L1 sees the violation, and that the IRET had unblocked NMIs.
             for (const std::uint64_t pin : {pin_default1, nmis_exit, virtual_nmis}) {
                 Scenario say = world(pin);

@@ -8,6 +8,7 @@
 #include "judge/mutants/flush_defects.hpp"
 #include "judge/mutants/handler_defects.hpp"
 #include "judge/mutants/host_defects.hpp"
+#include "judge/mutants/interrupt_defects.hpp"
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
 #include "judge/mutants/state_defects.hpp"
@@ -34,6 +35,7 @@ public:
         tags();
         handlers();
         nmis();
+        interrupts();
         hosts();
         states();
     }
@@ -432,6 +434,86 @@ private:
                [](std::uint64_t it) { return it | vmx::pin::nmi_exiting; });
         writes("does not say that an IRET unblocked NMIs", field::exit_qualification,
                [](std::uint64_t it) { return it & ~(std::uint64_t{1} << 12); });
+    }
+
+    void interrupts() {
+        namespace field = vmx::field;
+        using Vector = OffersAnother::Vector;
+        const auto event = [this](const char* name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make)});
+            all.back().of_interrupts = true;
+        };
+        const auto answers = [&](const char* name, InterruptDefect::Answers wrong) {
+            event(name, [wrong] { return std::make_unique<InterruptDefect>(wrong); });
+        };
+        const auto offers = [&](const char* name, const OffersAnother::Change& change) {
+            event(name, [change] { return std::make_unique<OffersAnother>(change); });
+        };
+        const auto injects = [&](const char* name, const InjectsItself::When& when) {
+            event(name, [when] { return std::make_unique<InjectsItself>(when); });
+        };
+        const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
+            event(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
+        };
+        answers("acknowledges an interrupt that it only shows L1", {.shown_is_acknowledged = true});
+        answers("does not acknowledge an interrupt that it gives", {.given_is_acknowledged = false});
+        answers("loses the interrupt of an entry that fails", {.takes_back = false});
+        answers("gives L1 an interrupt of its own", {.knows_its_own = false});
+        answers("gives an interrupt before an NMI", {.nmis_first = false});
+        offers("forgets an interrupt that meets it", [](Vector) { return Vector{}; });
+        offers("gives an interrupt of another vector", [](Vector it) {
+            if (it) ++*it;
+            return it;
+        });
+        event("gives an interrupt twice", [] {
+            return std::make_unique<OffersAnother>([last = Vector{}](Vector it) mutable {
+                return it ? last = it : std::exchange(last, std::nullopt);
+            });
+        });
+        event("gives an interrupt one entry late", [] {
+            return std::make_unique<OffersAnother>([last = Vector{}](Vector it) mutable {
+                return std::exchange(last, it) == it ? it : Vector{};
+            });
+        });
+        using Gate = Defect::Gate;
+        injects("injects interrupts whatever blocks them", [](const Gate&) { return true; });
+        injects("injects interrupts without RFLAGS.IF", [](const Gate& gate) {
+            return !gate.interrupts_on && !gate.by_sti && !gate.by_mov_ss && !gate.waiting;
+        });
+        injects("injects interrupts under blocking by STI", [](const Gate& gate) { return gate.by_sti; });
+        injects("injects interrupts under blocking by MOV SS",
+                [](const Gate& gate) { return gate.by_mov_ss && gate.interrupts_on; });
+        injects("puts an interrupt in the place of L1's event",
+                [](const Gate& gate) { return gate.waiting && gate.interrupts_on; });
+        injects("injects into L2 the interrupt that L1 wants as an exit", [](const Gate& gate) {
+            return gate.in_l2 && gate.interrupts_on && !gate.by_sti && !gate.by_mov_ss && !gate.waiting;
+        });
+        constexpr std::uint64_t window = vmx::primary::interrupt_window_exiting;
+        event("opens no interrupt window", [] {
+            return std::make_unique<FieldDefect>(field::primary_processor_based_vm_execution_controls,
+                                                 [](std::uint64_t it) { return it & ~window; });
+        });
+        event("leaves an interrupt window open", [] { return std::make_unique<LeavesWindowOpen>(); });
+        event("gives an interrupt as an exception", [] {
+            return std::make_unique<FieldDefect>(
+                field::vm_entry_interruption_information,
+                [](std::uint64_t it) { return it >> 8 == 0x80'0000 ? it | 0x300 : it; });
+        });
+        writes("lets no interrupt exit", field::pin_based_vm_execution_controls,
+               [](std::uint64_t it) { return it & ~std::uint64_t{vmx::pin::external_interrupt_exiting}; });
+        writes("acknowledges interrupts at every exit", field::vm_exit_controls,
+               [](std::uint64_t it) { return it | vmx::exit_control::acknowledge_interrupt_on_exit; });
+        writes("acknowledges interrupts at no exit", field::vm_exit_controls, [](std::uint64_t it) {
+            return it & ~std::uint64_t{vmx::exit_control::acknowledge_interrupt_on_exit};
+        });
+        writes("enters an L2 that is halted as one that is not", field::guest_activity_state,
+               [](std::uint64_t) { return 0; });
+        writes("leaves an L2 halted", field::guest_activity_state,
+               [](std::uint64_t) { return std::uint64_t{1}; });
+        all.push_back(
+            {"does not hand on what waits to another L0", std::nullopt,
+             [] { return std::make_unique<InterruptDefect>(InterruptDefect::Answers{.hands_on = false}); },
+             true, true, true});
     }
 
     void handlers() {

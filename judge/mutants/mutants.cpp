@@ -74,6 +74,14 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
     // The case of its own row first: that one should do.
     for (const bool of_its_row : {true, false}) {
         if (mutant.of_random_host) break;
+        // Programs of their own catch those of interrupts.
+        if (mutant.of_interrupts && of_its_row) {
+            for (const LedgerCase& each : interrupt_cases()) {
+                if (!judge(each, mutant.make, limits)) continue;
+                result.caught_by = test_name(each);
+                return result;
+            }
+        }
         for (const LedgerCase& each : ledger()) {
             if ((mutant.ledger_row == each.row) != of_its_row || !judge(each, mutant.make, limits)) continue;
             result.caught_by = test_name(each);

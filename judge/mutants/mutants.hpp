@@ -20,6 +20,8 @@ struct Mutant {
     bool of_random_host = false;
     /// ... and which saves and restores nested states.
     bool of_saved_states = false;
+    /// Of external interrupts.
+    bool of_interrupts = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

@@ -118,6 +118,32 @@ public:
     /// False: L0 writes it to the entry field by itself, whatever blocks, and whoever asked for an exit.
     virtual bool asks_the_engine_about_nmis() { return true; }
 
+    // External interrupts, where L0 has them all.
+    /// What L0 takes for pending in L1's local APIC.
+    virtual std::optional<std::uint8_t> offered(std::optional<std::uint8_t> pending) { return pending; }
+    /// L0 gave one to the guest, or showed L1 that it waits (`shown`). True: L0 acknowledges it.
+    virtual bool acknowledges(bool shown) { return !shown; }
+    /// The same as for NMIs.
+    virtual bool takes_interrupt_back() { return true; }
+    /// True: L0 injects it by itself, as it understands what keeps it out, and asks no engine.
+    struct Gate {
+        bool interrupts_on;  // RFLAGS.IF
+        bool by_sti;
+        bool by_mov_ss;
+        bool waiting;  // another event is in the entry field
+        bool in_l2;
+    };
+    virtual bool injects_itself(const Gate& gate) {
+        static_cast<void>(gate);
+        return false;
+    }
+    /// An interrupt of the host's own came. False: L0 takes it for L1's.
+    virtual bool knows_its_own_interrupts() { return true; }
+    /// False: L0 offers an external interrupt before the NMI that it has.
+    virtual bool offers_nmis_first() { return true; }
+    /// Another L0 takes over. False: what waits for the guest is not handed on.
+    virtual bool hands_on_what_waits() { return true; }
+
     /// A virtual CPU has its turn, perhaps on another processor. False: what is owed to it there is not paid.
     virtual bool enters_processor() { return true; }
     /// What the host does with an exit of L2's that it has demanded.

@@ -61,6 +61,12 @@ Completion MachinePort::enter(bool engine_says_launch) {
     return entered;
 }
 
+void MachinePort::return_interrupt(std::uint8_t vector) {
+    if (host_.defect != nullptr && !host_.defect->takes_interrupt_back()) return;
+    apic_.take_back(vector);
+    interrupt_returned_ = true;
+}
+
 void MachinePort::write_host_state() {
     const auto put = [this](auto what, std::uint64_t value) { vmwrite(what.encoding, value); };
     put(field::host_cr0, x86::cr0::protection_enable | x86::cr0::extension_type | x86::cr0::numeric_error |

@@ -39,8 +39,8 @@ struct L0Host {
 /// the machine's processors: its VMX instructions are the machine's.
 class MachinePort final {
 public:
-    MachinePort(L0Host& host, L1Space& space, unsigned processor)
-        : host_(host), space_(space), processor_(processor) {}
+    MachinePort(L0Host& host, L1Space& space, LocalApic& apic, unsigned processor)
+        : host_(host), space_(space), apic_(apic), processor_(processor) {}
     MachinePort(const MachinePort&) = delete;
     MachinePort& operator=(const MachinePort&) = delete;
 
@@ -66,6 +66,8 @@ public:
     void set_cr2(std::uint64_t value) { registers().cr2 = value; }
     bool handle_ept01_violation(std::uint64_t) { return false; }
     void return_nmi() { nmi_returned_ = host_.defect == nullptr || host_.defect->takes_nmi_back(); }
+    std::uint8_t acknowledge_interrupt() { return apic_.acknowledge(); }
+    void return_interrupt(std::uint8_t vector);
     [[noreturn]] void l1_shutdown(const char* why) {
         throw EngineFailure(std::string("L1 is shut down: ") + why);
     }
@@ -97,6 +99,8 @@ public:
     void run(const HardwareFlush& flush);
     /// The engine has given back the NMI since the last question.
     [[nodiscard]] bool take_returned_nmi() { return std::exchange(nmi_returned_, false); }
+    /// ... or an external interrupt, which is in the local APIC again.
+    [[nodiscard]] bool take_returned_interrupt() { return std::exchange(interrupt_returned_, false); }
 
 private:
     [[nodiscard]] Registers& registers() { return host_.machine.cpu(processor_).registers; }
@@ -104,10 +108,12 @@ private:
 
     L0Host& host_;
     L1Space& space_;
+    LocalApic& apic_;  // L1's
     unsigned processor_;
     x86::Hpa current_{};
     x86::Hpa vmcs01_{};
     bool nmi_returned_ = false;
+    bool interrupt_returned_ = false;
     std::set<std::uint64_t> active_;   // VMCSs that were loaded
     std::set<std::uint64_t> cleared_;  // of these, what a move cleared and nothing has launched since
 };

@@ -1,6 +1,7 @@
 #include "judge/trial/nested_world.hpp"
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <string>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "vmx/exit_qualification.hpp"
 #include "vmx/field.hpp"
 #include "vmx/field_table.hpp"
+#include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/msr.hpp"
 
@@ -87,6 +89,16 @@ Machine::Options machine_options(const NestedWorld::Options& options) {
     return machine;
 }
 
+NestedWorld::Options::Interrupts interrupts_of(const NestedWorld::Options& options) {
+    using Interrupts = NestedWorld::Options::Interrupts;
+    constexpr std::array all = {Interrupts::are_l1s, Interrupts::l0_acknowledges_as_they_go_in,
+                                Interrupts::l0_knows_the_vector};
+    return options.random_host == 0 ? options.interrupts : all[options.random_host % all.size()];
+}
+
+/// Of the host's own; no program has it.
+constexpr std::uint8_t hosts_vector = 0xF3;
+
 /// As a host learns of them: by RDMSR, and by a VMREAD of each field.
 nested::Capabilities capabilities_for(const ProcessorModel& hardware, tag::Policy tags) {
     nested::FieldSet fields;
@@ -156,7 +168,7 @@ struct NestedWorld::Host {
 struct NestedWorld::VirtualCpu {
     VirtualCpu(Host& host, L1Space& space, const Options& options, unsigned of_vm, unsigned processor)
         : vm(of_vm),
-          port(host.l0, space, processor),
+          port(host.l0, space, apic, processor),
           vmcs01(first_page(port)),
           engine(port, host.capabilities, host.pool(), vmcs01,
                  {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs}) {}
@@ -168,6 +180,7 @@ struct NestedWorld::VirtualCpu {
     }
 
     unsigned vm;
+    LocalApic apic;  // as L1 has it; where L0 has the interrupts, one that L0 makes
     MachinePort port;
     x86::Hpa vmcs01;
     Engine engine;
@@ -181,6 +194,14 @@ struct NestedWorld::VirtualCpu {
     bool nmi_with_l0 = false;
     bool nmi_owed = false;  // the same, whatever a defective L0 makes of it
     bool restored = false;  // and has not run since
+    // External interrupts that are still to come, at the next exit; where L0 has them all: with the
+    // processor's own interrupt controller, which cannot interrupt the guest yet.
+    std::vector<std::uint8_t> interrupts_armed{};
+    LocalApic controller{};
+    bool acknowledges = false;    // L0 demands it, of L2's exits
+    bool offered = false;         // L0 had something for the guest at its last entry
+    bool needs_an_offer = false;  // L0 has had no occasion, since it took over or demanded something else
+    bool forgot = false;          // a defective L0
 
     template <vmx::FieldWidth W, vmx::FieldKind K>
     vmx::field_value_t<W> get(vmx::Field<W, K> what) {
@@ -213,6 +234,7 @@ NestedWorld::NestedWorld(const Options& options)
       machine_(machine_options(options)),
       host_(std::make_unique<Host>(machine_, options)),
       running_(options.processors),
+      interrupts_(interrupts_of(options)),
       random_(options.random_host) {
     create_vm(0, options.vcpus);
 }
@@ -295,14 +317,17 @@ std::unique_ptr<NestedWorld::VirtualCpu> NestedWorld::make_vcpu(VirtualMachine& 
     guest->port.clear_vmcs(guest->vmcs01);
     guest->port.load_vmcs(guest->vmcs01);
     guest->set_up_vmcs01(*host_, owner.space);
+    if (holds_interrupts()) {
+        guest->put(field::pin_based_vm_execution_controls,
+                   guest->get(field::pin_based_vm_execution_controls) | vmx::pin::external_interrupt_exiting);
+    }
     if (options_.random_host != 0) {
         guest->put(field::primary_processor_based_vm_execution_controls,
                    guest->get(field::primary_processor_based_vm_execution_controls) |
                        vmx::primary::use_tsc_offsetting);
         guest->put(field::tsc_offset, RandomHost::tsc_offset);
-        if (!guest->engine.set_demands({.tsc_offset = RandomHost::tsc_offset}))
-            throw EngineFailure("the host's demands are refused");
     }
+    demand(*guest, fewest_demands());
     return guest;
 }
 
@@ -426,6 +451,14 @@ void NestedWorld::change_l0() {
         guest->nmi_latched = was.nmi_latched;
         guest->nmi_with_l0 = was.nmi_with_l0;
         guest->nmi_owed = was.nmi_owed;
+        guest->apic = was.apic;
+        guest->controller = was.controller;
+        guest->interrupts_armed = was.interrupts_armed;
+        guest->forgot = was.forgot;
+        if (options_.defect != nullptr && !options_.defect->hands_on_what_waits()) {
+            guest->nmi_with_l0 = false;
+            guest->forgot = true;
+        }
         guest->restored = true;
         if (options_.defect != nullptr) options_.defect->restores(true);
         if (const auto entry = guest->engine.restore(each.state); !entry)
@@ -443,6 +476,8 @@ void NestedWorld::change_l0() {
 NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
     if (options_.saves_states && random_.once_in(12)) change_l0();
     VirtualCpu& guest = on_processor(vm, vcpu);
+    if (holds_interrupts() && options_.random_host != 0 && random_.once_in(5))
+        guest.controller.request(hosts_vector);
     if (options_.random_host == 0 || !random_.once_in(4)) return guest;
     take_off(guest);
     if (random_.once_in(2)) {
@@ -453,11 +488,9 @@ NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
         wanted.instructions &= has.primary_processor_based.allowed1;
         wanted.all_ports =
             wanted.all_ports && has.primary_processor_based.may_set(vmx::primary::unconditional_io_exiting);
-        wanted.external_interrupts =
-            wanted.external_interrupts && has.pin_based.may_set(vmx::pin::external_interrupt_exiting);
-        wanted.acknowledge_interrupts = wanted.acknowledge_interrupts && wanted.external_interrupts &&
-                                        has.vm_exit.may_set(vmx::exit_control::acknowledge_interrupt_on_exit);
-        if (!guest.engine.set_demands(wanted)) throw EngineFailure("the host's demands are refused");
+        wanted.external_interrupts = holds_interrupts();
+        wanted.acknowledge_interrupts = holds_interrupts() && random_.once_in(2);
+        demand(guest, wanted);
     }
     if (random_.once_in(4)) guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));
     put_on(guest);
@@ -510,8 +543,7 @@ NestedWorld::HostsTurn NestedWorld::handle_hosts_exit(VirtualCpu& guest, vmx::Ex
         }
     }
     // It has no such wish while L2 executes it.
-    if (!guest.engine.set_demands({.tsc_offset = RandomHost::tsc_offset}))
-        throw EngineFailure("the host's demands are refused");
+    demand(guest, fewest_demands());
     return turn(guest.engine.resume(), false);
 }
 
@@ -538,6 +570,18 @@ bool NestedWorld::takes_latched_nmi(VirtualCpu& guest) {
            std::exchange(guest.nmi_latched, false);
 }
 
+/// Of what L0 always wants.
+nested::Demands NestedWorld::fewest_demands() const {
+    return {.external_interrupts = holds_interrupts(),
+            .tsc_offset = options_.random_host != 0 ? RandomHost::tsc_offset : 0};
+}
+
+void NestedWorld::demand(VirtualCpu& guest, const nested::Demands& wanted) {
+    if (!guest.engine.set_demands(wanted)) throw EngineFailure("the host's demands are refused");
+    guest.acknowledges = wanted.acknowledge_interrupts;
+    guest.needs_an_offer = holds_interrupts();  // what was asked for before is no longer
+}
+
 bool NestedWorld::nmi(unsigned vm, unsigned vcpu, bool meets_l0) {
     VirtualCpu& guest = on_processor(vm, vcpu);
     if (meets_l0) {
@@ -545,45 +589,165 @@ bool NestedWorld::nmi(unsigned vm, unsigned vcpu, bool meets_l0) {
         return true;
     }
     guest.nmi_latched = true;
-    if (!takes_latched_nmi(guest)) return true;
-    const unsigned processor = guest.port.processor();
-    if (machine_.take_nmi(processor).kind != Completion::Kind::vm_exit) {
-        nmis_.push_back({});
-        return true;
-    }
-    const std::uint64_t reflected = guest.engine.counters().exits_reflected;
-    bool launch = false;
-    if (guest.engine.in_l2()) {
-        launch = guest.engine.handle_l2_exit(static_cast<std::uint32_t>(vmx::ExitReason::exception_or_nmi)) ==
-                 nested::Entry::vmlaunch;
-    } else {
-        handle_l1_exit(guest, vmx::ExitReason::exception_or_nmi);
-    }
-    note_nmi_exit(guest, guest.engine.counters().exits_reflected != reflected, {});
-    const Entered entered = enter(guest, launch);
-    if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {});
+    Completion seen;
+    static_cast<void>(settle(guest, {}, seen));
     return true;
 }
 
-/// An NMI was the cause of an exit: of one that L1 asked for, or of L0's own, which waits to give another;
-/// then it has one NMI, as the processor keeps one.
-void NestedWorld::note_nmi_exit(VirtualCpu& guest, bool is_l1s, NmiPlace place) {
-    if (is_l1s) {
-        nmis_.push_back(place);
+bool NestedWorld::interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool meets_l0) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    if (meets_l0) {
+        guest.interrupts_armed.push_back(vector);
+        return true;
+    }
+    if (holds_interrupts()) {
+        guest.controller.request(vector);
     } else {
+        request(guest, vector, {});
+    }
+    Completion seen;
+    static_cast<void>(settle(guest, {}, seen));
+    return true;
+}
+
+/// L1's local APIC is as it was, but for what L0 has to give it: where L0 made it, that is an exit to L0.
+bool NestedWorld::end_of_interrupt(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    guest.apic.end_of_interrupt();
+    return apic_was_written(guest);
+}
+bool NestedWorld::set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    guest.apic.set_task_priority(priority);
+    return apic_was_written(guest);
+}
+bool NestedWorld::apic_was_written(VirtualCpu& guest) {
+    if (holds_interrupts()) guest.controller.request(hosts_vector);
+    Completion seen;
+    static_cast<void>(settle(guest, {}, seen));
+    return true;
+}
+
+const LocalApic& NestedWorld::local_apic(unsigned vm, unsigned vcpu) const {
+    return vms_[vm]->vcpus[vcpu]->apic;
+}
+
+bool NestedWorld::withholds_interrupt(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    return guest.apic.pending() && !guest.needs_an_offer && !guest.controller.pending() &&
+           !machine_.is_window_exit_due(guest.port.processor());
+}
+
+void NestedWorld::note(VirtualCpu& guest, OutsideEvent::Kind kind, Place place, std::uint8_t vector) {
+    events_.push_back({.call = place.call,
+                       .early = place.early,
+                       .kind = kind,
+                       .vector = vector,
+                       .nmi_waits = guest.nmi_owed});
+}
+
+void NestedWorld::request(VirtualCpu& guest, std::uint8_t vector, Place place) {
+    guest.apic.request(vector);
+    guest.forgot = false;
+    note(guest, OutsideEvent::Kind::request, place, vector);
+}
+
+/// Between two instructions: what the processor takes that waits for it, in whatever guest that is. What is
+/// delivered stands in `seen`; an exit is returned.
+std::optional<Completion> NestedWorld::take_what_waits(VirtualCpu& guest, Place place, Completion& seen) {
+    const unsigned processor = guest.port.processor();
+    if (takes_latched_nmi(guest)) {
+        const Completion nmi = machine_.take_nmi(processor);
+        if (nmi.kind == Completion::Kind::vm_exit) return nmi;
+        note(guest, OutsideEvent::Kind::nmi, place);
+        seen.nmi = true;
+    }
+    LocalApic& apic = holds_interrupts() ? guest.controller : guest.apic;
+    if (!apic.pending() || !machine_.can_take_interrupt(processor)) return std::nullopt;
+    const Completion interrupt = machine_.take_interrupt(processor, apic);
+    if (interrupt.kind == Completion::Kind::vm_exit) return interrupt;
+    if (holds_interrupts()) throw EngineFailure("an interrupt of the host's goes into a guest");
+    note(guest, OutsideEvent::Kind::interrupt, place);
+    seen.interrupt = interrupt.event->vector;
+    return std::nullopt;
+}
+
+/// An exit that no instruction caused, but what came from outside. How the guest is to be entered.
+bool NestedWorld::handle_outside_exit(VirtualCpu& guest, vmx::ExitReason reason, Place place) {
+    const bool in_l2 = guest.engine.in_l2();
+    const bool is_interrupt = reason == vmx::ExitReason::external_interrupt;
+    const vmx::InterruptionInformation information{guest.get(field::vm_exit_interruption_information)};
+    bool launch = false;
+    bool is_l1s = false;
+    if (in_l2) {
+        nested::Entry entry = guest.engine.handle_l2_exit(static_cast<std::uint32_t>(reason));
+        is_l1s = !guest.engine.in_l2();
+        if (entry == nested::Entry::the_hosts) entry = guest.engine.resume();
+        launch = entry == nested::Entry::vmlaunch;
+    } else if (!is_interrupt) {
+        handle_l1_exit(guest, reason);
+    }
+    if (is_interrupt && !is_l1s && information.is_valid() != (in_l2 && guest.acknowledges))
+        throw EngineFailure("an interrupt of the host's is acknowledged otherwise than it demands");
+    if (is_l1s) {
+        note(guest, is_interrupt ? OutsideEvent::Kind::interrupt : OutsideEvent::Kind::nmi, place);
+    } else if (is_interrupt) {
+        take_interrupts_of_host(guest, information, place);
+    } else {
+        // L0's own, which waits to give another: then it has one NMI, as the processor keeps one.
         guest.nmi_owed = true;
     }
     if (guest.port.take_returned_nmi()) guest.nmi_with_l0 = true;
+    return launch;
 }
 
-void NestedWorld::note_given_nmi(VirtualCpu& guest, NmiPlace place) {
-    nmis_.push_back(place);
-    unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
+/// L0 learns which interrupt made the guest exit, from the exit or from the processor's interrupt controller,
+/// and whose it is.
+void NestedWorld::take_interrupts_of_host(VirtualCpu& guest, vmx::InterruptionInformation information,
+                                          Place place) {
+    const std::uint8_t vector =
+        information.is_valid() ? information.vector() : guest.controller.acknowledge();
+    guest.controller.end_of_interrupt();
+    const bool knows = options_.defect == nullptr || options_.defect->knows_its_own_interrupts();
+    if (vector != hosts_vector) {
+        request(guest, vector, place);
+    } else if (!knows) {
+        guest.apic.request(vector);
+    }
+}
+
+/// All that waits between two instructions, with the exits and entries that it takes. True: it took the guest
+/// from L2 to L1.
+bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
+    const bool in_l2 = guest.engine.in_l2();
+    while (const auto exit = take_what_waits(guest, place, seen)) {
+        const bool launch = handle_outside_exit(guest, exit->exit_reason.basic(), place);
+        Entered entered = enter(guest, launch);
+        note_given(guest, entered, place, seen);
+    }
+    return in_l2 && !guest.engine.in_l2();
+}
+
+/// What L0 gave is for the reader of `seen`, and no event of the guest's own.
+void NestedWorld::note_given(VirtualCpu& guest, Entered& entered, Place place, Completion& seen) {
+    const Given given = entered.delivered != Given::nothing ? entered.delivered : entered.exits;
+    if (given == Given::nothing) return;
+    if (given == Given::nmi) unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
+    note(guest, given == Given::nmi ? OutsideEvent::Kind::nmi : OutsideEvent::Kind::interrupt, place);
+    // What the processor says that it delivered.
+    std::optional<Event>& event = entered.completion.event;
+    if (entered.delivered == Given::nmi && event == Event{2, false, 0}) {
+        seen.nmi = true;
+        event.reset();
+    } else if (entered.delivered == Given::interrupt && event && event->is_interrupt) {
+        seen.interrupt = event->vector;
+        event.reset();
+    }
 }
 
 void NestedWorld::set_step(std::uint64_t step) {
     calls_ = 0;
-    nmis_.clear();
+    events_.clear();
     withheld_ = false;
     unsent_ = false;
     for (unsigned cpu = 0; cpu < machine_.cpu_count(); ++cpu) machine_.retentive_tlb(cpu).set_step(step);
@@ -636,30 +800,78 @@ NestedWorld::VirtualCpu& NestedWorld::on_processor(unsigned vm, unsigned vcpu) {
     return guest;
 }
 
-/// Right before an entry: the engine decides what becomes of an NMI that L0 has.
-void NestedWorld::give_nmi(VirtualCpu& guest, Entered& entered, bool& launch) {
-    const bool in_l2 = guest.engine.in_l2();
-    bool given = true;
-    if (options_.defect != nullptr && !options_.defect->asks_the_engine_about_nmis()) {
-        guest.put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
-    } else {
-        nested::Entry entry = launch ? nested::Entry::vmlaunch : nested::Entry::vmresume;
-        given = guest.engine.deliver(nested::Event::nmi(), entry) == nested::Delivery::given;
-        launch = entry == nested::Entry::vmlaunch;
+Defect::Gate NestedWorld::gate_of(VirtualCpu& guest) {
+    const std::uint32_t blocking = guest.get(field::guest_interruptibility_state);
+    return {.interrupts_on = (guest.get(field::guest_rflags) & x86::rflags::interrupt_enable) != 0,
+            .by_sti = (blocking & vmx::interruptibility::blocking_by_sti) != 0,
+            .by_mov_ss = (blocking & vmx::interruptibility::blocking_by_mov_ss) != 0,
+            .waiting = (guest.get(field::vm_entry_interruption_information) >> 31) != 0,
+            .in_l2 = guest.engine.in_l2()};
+}
+
+/// Right before an entry: the engine decides what becomes of that which L0 has for the guest.
+void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch) {
+    Defect* const defect = options_.defect;
+    const bool nmi = guest.nmi_with_l0;
+    guest.needs_an_offer = false;
+    std::optional<std::uint8_t> vector;
+    if (holds_interrupts() && !guest.forgot) vector = guest.apic.pending();
+    if (defect != nullptr && holds_interrupts()) vector = defect->offered(vector);
+    if (!nmi && !vector) {
+        if (std::exchange(guest.offered, false)) guest.engine.close_window();
+        return;
     }
-    if (!given) return;
-    guest.nmi_with_l0 = options_.defect != nullptr && !options_.defect->gave_nmi();
-    entered.nmi_exits = in_l2 && !guest.engine.in_l2();
-    entered.nmi_delivered = !entered.nmi_exits;
+    guest.offered = true;
+    if (nmi && defect != nullptr && !defect->asks_the_engine_about_nmis()) {
+        guest.put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
+        guest.nmi_with_l0 = false;
+        entered.delivered = Given::nmi;
+        return;
+    }
+    if (vector && defect != nullptr && defect->injects_itself(gate_of(guest))) {
+        guest.put(field::vm_entry_interruption_information,
+                  vmx::InterruptionInformation::external(*vector).value);
+        guest.apic.acknowledge();
+        entered.delivered = Given::interrupt;
+        return;
+    }
+    // A vector that the APIC does not have pending is one of a defective L0.
+    const bool in_order = vector == guest.apic.pending();
+    const bool late = in_order && interrupts_ == Options::Interrupts::l0_acknowledges_as_they_go_in;
+    nested::PendingEvents events;
+    if (nmi) events.add(nested::Event::nmi());
+    if (vector) {
+        events.add(late ? nested::Event::interrupt_to_acknowledge() : nested::Event::interrupt(*vector));
+    }
+    const bool in_l2 = guest.engine.in_l2();
+    nested::Entry entry = launch ? nested::Entry::vmlaunch : nested::Entry::vmresume;
+    if (nmi && vector && defect != nullptr && !defect->offers_nmis_first()) {
+        const nested::Event interrupt = *events.first(nested::EventKind::external_interrupt);
+        if (guest.engine.deliver(interrupt, entry) == nested::Delivery::given) events.remove(interrupt);
+    }
+    const nested::HostsPart hosts = guest.engine.deliver(events, entry);
+    if (hosts.reset || hosts.start_up) throw EngineFailure("the engine resets for an interrupt");
+    launch = entry == nested::Entry::vmlaunch;
+    const bool left = in_l2 && !guest.engine.in_l2();
+    Given given = Given::nothing;
+    if (vector && !events.has(nested::EventKind::external_interrupt)) given = Given::interrupt;
+    if (nmi && !events.has(nested::EventKind::nmi)) given = Given::nmi;
+    const bool shown = left && given == Given::nothing;
+    if (shown && !vector) throw EngineFailure("L2 is left for nothing");
+    (left ? entered.exits : entered.delivered) = shown ? Given::interrupt : given;
+    if (given == Given::nmi) guest.nmi_with_l0 = defect != nullptr && !defect->gave_nmi();
+    if (given != Given::interrupt && !shown) return;
+    const bool acknowledges = defect == nullptr ? !shown : defect->acknowledges(shown);
+    if (acknowledges && (shown || !late) && guest.apic.pending()) guest.apic.acknowledge();
 }
 
 /// VM entries until one comes to stand: what the processor refuses is the engine's to deal with.
-NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch, bool may_give_nmi) {
+NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_launch, bool may_give_events) {
     const unsigned processor = guest.port.processor();
     Entered result;
     machine_.memory().note_direct_writes();
     for (bool launch = engine_says_launch;;) {
-        if (guest.nmi_with_l0 && may_give_nmi) give_nmi(guest, result, launch);
+        if (may_give_events) give_events(guest, result, launch);
         if (options_.defect != nullptr) {
             const Vmcs& vmcs = *machine_.current_vmcs(processor);
             options_.defect->before_entry(guest.engine.in_l2(), vmcs.get(field::virtual_processor_identifier),
@@ -688,8 +900,9 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
         }
         if (guest.port.take_returned_nmi()) {
             guest.nmi_with_l0 = true;
-            result.nmi_delivered = false;
+            result.delivered = Given::nothing;
         }
+        if (guest.port.take_returned_interrupt()) result.delivered = Given::nothing;
         machine_.memory().note_direct_writes();
         launch = next == nested::Entry::vmlaunch;
     }
@@ -703,7 +916,15 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
     nested::Counters& counters = guest.engine.counters();
     ++calls_;
     withheld_ = false;
-    bool nmi_before = false;
+    Completion before;  // with what came since this instruction was begun
+    const auto with_events = [](Completion completion, const Completion& seen) {
+        completion.nmi = seen.nmi;
+        completion.interrupt = seen.interrupt;
+        return completion;
+    };
+    if (guest.needs_an_offer) guest.controller.request(hosts_vector);
+    if (settle(guest, {calls_, true}, before))
+        return with_events({.kind = Completion::Kind::vm_exit}, before);
     while (true) {
         bool from_l2 = guest.engine.in_l2();
         // A VMWRITE of L1's as a defect has it, whether it exits or goes to a shadow VMCS.
@@ -715,27 +936,23 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             source = options_.defect->written_by_l1(encoding, written);
         }
         Completion completion = machine_.execute(processor, instruction);
-        completion.nmi = nmi_before;
-        bool done = true;  // the instruction is over, in whatever way
-        bool by_nmi = false;
+        Completion now = before;
+        bool done = true;                    // the instruction is over, in whatever way
+        bool from_outside = false;           // the exit is none of an instruction's
+        std::optional<Completion> executed;  // how the instruction ended, where it did so by itself
+        std::optional<Event> delivered;      // else: what an entry delivered of the guest's own
         if (completion.kind != Completion::Kind::vm_exit) {
             if (changed) source = written;
-            if (!takes_latched_nmi(guest)) return completion;
-            const Completion nmi = machine_.take_nmi(processor);
-            if (nmi.kind != Completion::Kind::vm_exit) {
-                nmis_.push_back({calls_, false});
-                completion.nmi = true;
-                return completion;
-            }
-            completion = nmi;
-            by_nmi = true;
+            const auto exit = take_what_waits(guest, {calls_, false}, now);
+            if (!exit) return with_events(completion, now);
+            executed = std::exchange(completion, *exit);
+            from_outside = true;
         }
 
         const std::uint64_t reflected = counters.exits_reflected;
         const bool l1_executed = !from_l2;
         Entered entered;
-        bool nmi_now = nmi_before;
-        // Once, or again where an NMI that waited is an exit right behind the entry.
+        // Once, or again where what waited is an exit right behind the entry.
         for (bool exited = true; std::exchange(exited, false);) {
             const vmx::ExitReason reason = completion.exit_reason.basic();
             const std::uint64_t reflected_before = counters.exits_reflected;
@@ -752,7 +969,9 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             }
 
             bool launch = false;
-            if (from_l2) {
+            if (from_outside) {
+                launch = handle_outside_exit(guest, reason, {calls_, !done});
+            } else if (from_l2) {
                 const nested::Entry entry = guest.engine.handle_l2_exit(completion.exit_reason.value);
                 launch = entry == nested::Entry::vmlaunch;
                 if (entry == nested::Entry::the_hosts) {
@@ -764,8 +983,8 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                 launch = handle_vmx_instruction(guest, reason, instruction);
             }
             if (changed) source = written;
-            // The instruction is still to be executed: EPT02 has now what it lacked, or the window for an NMI
-            // is open, or VMXOFF begins again where L1 left many VMCSs active.
+            // The instruction is still to be executed: EPT02 has now what it lacked, or the window for an
+            // event is open, or VMXOFF begins again where L1 left many VMCSs active.
             const bool of_l0 = counters.exits_reflected == reflected_before;
             if ((of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
                 (of_l0 &&
@@ -773,42 +992,39 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                 (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation())) {
                 done = false;
             }
-            if (std::exchange(by_nmi, false)) note_nmi_exit(guest, !of_l0, {calls_, !done});
+            const Place place{calls_, !done};
+            for (const std::uint8_t vector : std::exchange(guest.interrupts_armed, {})) {
+                request(guest, vector, place);
+            }
             if (options_.saves_states && random_.once_in(8)) launch = save_and_restore(guest);
             entered = enter(guest, launch);
-            if (entered.nmi_delivered || entered.nmi_exits) note_given_nmi(guest, {calls_, !done});
-            // What the processor says that it delivered.
-            if (entered.nmi_delivered && entered.completion.event == Event{2, false, 0}) {
-                nmi_now = true;
-                entered.completion.event.reset();
-            }
-            withheld_ = guest.nmi_owed && done && !entered.completion.event && nmi_now == nmi_before;
-            if (!takes_latched_nmi(guest)) continue;
-            const Completion nmi = machine_.take_nmi(processor);
-            exited = by_nmi = nmi.kind == Completion::Kind::vm_exit;
+            const bool nmi_before = before.nmi;
+            note_given(guest, entered, place, now);
+            if (entered.completion.event) delivered = entered.completion.event;
+            withheld_ = guest.nmi_owed && done && !entered.completion.event && now.nmi == nmi_before;
+            const auto exit = take_what_waits(guest, place, now);
+            exited = from_outside = exit.has_value();
             if (exited) {
-                completion = nmi;
+                completion = *exit;
                 from_l2 = guest.engine.in_l2();
-            } else {
-                nmis_.push_back({calls_, !done});
-                nmi_now = true;
             }
         }
         Completion& entry = entered.completion;
         const bool into_l2 = guest.engine.in_l2();
         if (counters.exits_reflected != reflected) {
-            return {.kind = Completion::Kind::vm_exit, .exit_reason = completion.exit_reason, .nmi = nmi_now};
+            return with_events({.kind = Completion::Kind::vm_exit, .exit_reason = completion.exit_reason},
+                               now);
         }
         if (!done) {
-            nmi_before = nmi_now;
+            before = now;
             continue;
         }
-        if (into_l2 && l1_executed) {
-            entry.nmi = nmi_now;
-            return entry;
+        if (into_l2 && l1_executed && !executed) {
+            entry.event = delivered;
+            return with_events(entry, now);
         }
-        if (entry.event) return {.kind = Completion::Kind::event, .event = entry.event, .nmi = nmi_now};
-        return {.nmi = nmi_now};
+        if (delivered) return with_events({.kind = Completion::Kind::event, .event = delivered}, now);
+        return with_events(executed.value_or(Completion{}), now);
     }
 }
 

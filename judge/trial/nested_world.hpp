@@ -10,12 +10,15 @@
 
 #include "judge/trial/defect.hpp"
 #include "judge/trial/random_host.hpp"
+#include "machine/cpu/local_apic.hpp"
 #include "machine/cpu/machine.hpp"
 #include "machine/program/program.hpp"
 #include "machine/program/world.hpp"
+#include "nested/demands.hpp"
 #include "nested/state/format.hpp"
 #include "tag/vpid12_map.hpp"
 #include "tag/vpid_pool.hpp"
+#include "vmx/interruption.hpp"
 
 namespace flatback::machine {
 
@@ -40,6 +43,10 @@ public:
         /// With random_host: nested states are saved and restored too, in place or in another L0. (Behind
         /// that nothing is cached any longer, which hides what is not flushed.)
         bool saves_states = false;
+        /// L0 has every external interrupt, of which some are its own, and gives L1's on by what the engine
+        /// has for it. False: they are L1's, and L0 never sees one. Under a random host its seed says which.
+        enum class Interrupts : std::uint8_t { are_l1s, l0_acknowledges_as_they_go_in, l0_knows_the_vector };
+        Interrupts interrupts = Interrupts::are_l1s;
         Defect* defect = nullptr;  // only in tests
         bool record_flushes = false;
     };
@@ -64,6 +71,10 @@ public:
     bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
     bool take_page(unsigned vm, std::uint64_t l1_physical) override;
     bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) override;
+    bool interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool meets_l0) override;
+    bool end_of_interrupt(unsigned vm, unsigned vcpu) override;
+    bool set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) override;
+    [[nodiscard]] const LocalApic& local_apic(unsigned vm, unsigned vcpu) const override;
     void set_step(std::uint64_t step) override;
 
     /// The registers with CR0 and CR4 as the guest reads them.
@@ -76,12 +87,14 @@ public:
     [[nodiscard]] std::uint16_t running_tag(unsigned vm, unsigned vcpu);
     [[nodiscard]] std::uint16_t vpid01(unsigned vm, unsigned vcpu) const;
     [[nodiscard]] std::uint32_t tags_owned() const;
-    /// Where in the last step NMIs reached L1 or L2.
-    [[nodiscard]] const std::vector<NmiPlace>& nmis() const { return nmis_; }
-    /// ... of which one was not sent.
+    /// What came from outside in the last step, in its order.
+    [[nodiscard]] const std::vector<OutsideEvent>& events() const { return events_; }
+    /// An NMI reached L1 or L2 that was not sent.
     [[nodiscard]] bool gave_unsent_nmi() const { return unsent_; }
     /// The last step ended with an entry by L0, which had an NMI for this virtual CPU and did not give it.
     [[nodiscard]] bool withheld_nmi() const { return withheld_; }
+    /// L0 has an external interrupt for this virtual CPU, and no exit is due by which it could give it now.
+    [[nodiscard]] bool withholds_interrupt(unsigned vm, unsigned vcpu);
     /// The nested state of a virtual CPU, and one of any bytes in its place: the error, if it is refused.
     [[nodiscard]] std::vector<std::byte> save_state(unsigned vm, unsigned vcpu);
     std::optional<nested::StateError> restore_state(unsigned vm, unsigned vcpu,
@@ -113,16 +126,32 @@ private:
     [[nodiscard]] HostsTurn handle_hosts_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
     void take_off(VirtualCpu& vcpu);
     void put_on(VirtualCpu& vcpu);
+    /// What L0 gave the guest at an entry.
+    enum class Given : std::uint8_t { nothing, nmi, interrupt };
     struct Entered {
         Completion completion{};
-        bool nmi_delivered = false;  // by L0, through the guest's IDT
-        bool nmi_exits = false;      // given by L0, and an exit to L1
+        Given delivered = Given::nothing;  // through the guest's IDT
+        Given exits = Given::nothing;      // as an exit to L1
     };
-    Entered enter(VirtualCpu& vcpu, bool engine_says_launch, bool may_give_nmi = true);
-    void give_nmi(VirtualCpu& vcpu, Entered& entered, bool& launch);
+    struct Place {
+        unsigned call = 0;
+        bool early = false;
+    };
+    Entered enter(VirtualCpu& vcpu, bool engine_says_launch, bool may_give_events = true);
+    [[nodiscard]] static Defect::Gate gate_of(VirtualCpu& vcpu);
+    void give_events(VirtualCpu& vcpu, Entered& entered, bool& launch);
+    [[nodiscard]] bool holds_interrupts() const { return interrupts_ != Options::Interrupts::are_l1s; }
     [[nodiscard]] bool takes_latched_nmi(VirtualCpu& vcpu);
-    void note_nmi_exit(VirtualCpu& vcpu, bool is_l1s, NmiPlace place);
-    void note_given_nmi(VirtualCpu& vcpu, NmiPlace place);
+    [[nodiscard]] std::optional<Completion> take_what_waits(VirtualCpu& vcpu, Place place, Completion& seen);
+    [[nodiscard]] bool handle_outside_exit(VirtualCpu& vcpu, vmx::ExitReason reason, Place place);
+    void take_interrupts_of_host(VirtualCpu& vcpu, vmx::InterruptionInformation information, Place place);
+    [[nodiscard]] bool apic_was_written(VirtualCpu& vcpu);
+    [[nodiscard]] nested::Demands fewest_demands() const;
+    void demand(VirtualCpu& vcpu, const nested::Demands& wanted);
+    [[nodiscard]] bool settle(VirtualCpu& vcpu, Place place, Completion& seen);
+    void note(VirtualCpu& vcpu, OutsideEvent::Kind kind, Place place, std::uint8_t vector = 0);
+    void note_given(VirtualCpu& vcpu, Entered& entered, Place place, Completion& seen);
+    void request(VirtualCpu& vcpu, std::uint8_t vector, Place place);
     bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
     bool handle_vmx_instruction(VirtualCpu& vcpu, vmx::ExitReason reason, const Instruction& instruction);
     [[nodiscard]] VirtualMachine& owner_of(const VirtualCpu& vcpu);
@@ -136,7 +165,8 @@ private:
     std::vector<std::unique_ptr<VirtualMachine>> kept_{};  // destroyed, if a defect says so
     std::vector<VirtualCpu*> running_;                     // by processor
     unsigned calls_ = 0;                                   // of `execute` in this step
-    std::vector<NmiPlace> nmis_{};
+    Options::Interrupts interrupts_;
+    std::vector<OutsideEvent> events_{};
     bool withheld_ = false;
     bool unsent_ = false;
     RandomHost random_;

@@ -21,6 +21,7 @@ constexpr std::array<std::uint64_t, 4> page_flag_sets = {0x07, 0x107, 0x05, 0x00
 constexpr std::array<std::uint64_t, 4> ept_flag_sets = {0x37, 0x31, 0x33, 0x00};
 constexpr std::array<std::uint16_t, 4> vpids = {1, 2, 700, 0};
 constexpr unsigned guests = 4;
+constexpr std::array<std::uint8_t, 8> interrupt_vectors = {0x31, 0x38, 0x41, 0x52, 0x58, 0xA0, 0xEF, 0x0F};
 
 Guest guest_of(unsigned index) {
     Guest guest{.vpid = vpids[index], .tables = 1 + index % 2};
@@ -56,7 +57,7 @@ enum class L1Step : std::uint8_t {
     vmclear,
     prepare,
     own_register,
-    nmi_controls,
+    event_controls,
     msr_list,
     iret,
     read_exit,
@@ -70,7 +71,7 @@ constexpr std::array<L1Step, 32> l1_steps = {L1Step::vmresume,
                                              L1Step::vmptrld,
                                              L1Step::vmptrld,
                                              L1Step::msr_list,
-                                             L1Step::nmi_controls,
+                                             L1Step::event_controls,
                                              L1Step::iret,
                                              L1Step::read_exit,
                                              L1Step::invvpid_single,
@@ -243,11 +244,11 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             say.vmwrite(field::ept_pointer, layout::eptp(it.a % 2U) | (it.c % 4 == 0 ? 0x40U : 0U));
             return;
         case L1Step::inject: {
-            // An exception at the next entry, with an error code if it has one; or an NMI.
-            constexpr std::array<std::uint64_t, 4> exceptions = {0x8000'0306, 0x8000'0B0D, 0x8000'0B0E,
-                                                                 0x8000'0202};
+            // An exception at the next entry, with an error code if it has one; an NMI or an interrupt.
+            constexpr std::array<std::uint64_t, 5> events = {0x8000'0306, 0x8000'0B0D, 0x8000'0B0E,
+                                                             0x8000'0202, 0x8000'0077};
             say.vmwrite(field::vm_entry_exception_error_code, it.c % 8U);
-            say.vmwrite(field::vm_entry_interruption_information, exceptions[it.a % 4U]).vmresume();
+            say.vmwrite(field::vm_entry_interruption_information, events[it.a % 5U]).vmresume();
             return;
         }
         case L1Step::intercept:
@@ -297,16 +298,24 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
         case L1Step::own_register:
             own_register(say, it);
             return;
-        case L1Step::nmi_controls: {
-            // NMIs exit or not, L2 has virtual ones or not, and is entered with them blocked or not.
-            constexpr std::array<std::uint64_t, 4> pin = {0x16, 0x1E, 0x3E, 0x36};
-            say.vmwrite(field::pin_based_vm_execution_controls, pin[it.a % 4U]);
-            say.vmwrite(field::guest_rflags, it.b % 4 == 0 ? 0x202 : 0x2);
+        case L1Step::event_controls: {
+            // NMIs and interrupts exit or not, L2 has virtual NMIs or not, and is entered with events blocked
+            // or not.
+            constexpr std::array<std::uint64_t, 8> pin = {0x16, 0x1E, 0x3E, 0x36, 0x17, 0x1F, 0x3F, 0x17};
+            say.vmwrite(field::pin_based_vm_execution_controls, pin[it.a % 8U]);
+            say.vmwrite(field::guest_rflags, it.b / 16 % 2 == 0 ? 0x202 : 0x2);
+            say.vmwrite(
+                field::vm_exit_controls,
+                0x33'6FFB | (it.a / 8 % 2 == 0 ? vmx::exit_control::acknowledge_interrupt_on_exit : 0U));
+            if (it.a / 16 % 4 == 0) {
+                say.vmwrite(field::primary_processor_based_vm_execution_controls,
+                            0x8400'61F2 | vmx::primary::interrupt_window_exiting);
+            }
             say.vmwrite(field::guest_interruptibility_state,
                         std::uint64_t{it.b} % 16 & (it.c % 2 == 0 ? 8U : 15U));
             // Where the entry fails L1 goes on, and the next one need not.
             say.vmresume().vmwrite(field::guest_interruptibility_state, 0);
-            if (it.a % 4 == 3) say.vmwrite(field::pin_based_vm_execution_controls, pin[1]);
+            if (it.a % 8 == 3) say.vmwrite(field::pin_based_vm_execution_controls, pin[1]);
             return;
         }
         case L1Step::msr_list: {
@@ -333,6 +342,9 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             if (it.b % 4 == 0) say.sti();
             if (it.b % 4 == 1) say.mov_to_ss();
             if (it.b % 8 == 2) say.l0().nmi().l1();
+            if (it.b % 8 == 3) say.sti().nop();
+            if (it.b % 8 == 6) say.l0().eoi().l1();
+            if (it.b % 8 == 7) say.cli();
             say.iret(layout::scratch(7)).cpuid();
             return;
         case L1Step::read_exit:
@@ -402,7 +414,9 @@ void l2_step(Scenario& say, const Bytes& it) {
             say.iret(address);
             return;
         case 14:
-            if (it.b % 2 == 0) {
+            if (it.b % 8 == 6) {
+                say.cli();
+            } else if (it.b % 2 == 0) {
                 say.sti();
             } else {
                 say.mov_to_ss();
@@ -412,6 +426,29 @@ void l2_step(Scenario& say, const Bytes& it) {
         default:
             say.load(address).vmcall();
             return;
+    }
+}
+
+/// What L0 does, and what comes to it.
+void from_outside(Scenario& say, const Bytes& it) {
+    const unsigned what = it.what / 8;
+    const std::uint8_t vector = interrupt_vectors[it.a % 8U];
+    if (what < 4) {
+        say.take_page(layout::data_page(it.a % 6U));
+    } else if (what < 6) {
+        say.nmi();
+    } else if (what < 10) {
+        say.nmi_at_next_exit();
+    } else if (what < 13) {
+        say.interrupt(vector);
+    } else if (what < 17) {
+        say.interrupt_at_next_exit(vector);
+    } else if (what < 20) {
+        say.eoi();
+    } else if (what < 21) {
+        say.tpr(static_cast<std::uint8_t>(it.a % 8U * 0x10U));
+    } else {
+        say.move_vcpu(it.a % 2U);
     }
 }
 
@@ -462,15 +499,7 @@ Program random_program(std::span<const std::uint8_t> bytes) {
                 break;
             default:
                 say.l0();
-                if (it.what / 8 % 8 == 0) {
-                    say.take_page(layout::data_page(it.a % 6U));
-                } else if (it.what / 8 % 8 == 1) {
-                    say.nmi();
-                } else if (it.what / 8 % 8 < 4) {
-                    say.nmi_at_next_exit();
-                } else {
-                    say.move_vcpu(it.a % 2U);
-                }
+                from_outside(say, it);
                 break;
         }
     }

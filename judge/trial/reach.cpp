@@ -50,7 +50,10 @@ private:
         const Observation seen = runner_.step(step);
         ++reach_.steps;
         reach_.flushes += world_.take_flushes().size();
-        reach_.nmis += world_.nmis().size();
+        for (const OutsideEvent& event : world_.events()) {
+            if (event.kind == OutsideEvent::Kind::nmi) ++reach_.nmis;
+            if (event.kind == OutsideEvent::Kind::interrupt) ++reach_.interrupts;
+        }
         using Status = Observation::Status;
         if (seen.status == Status::not_running || seen.status == Status::refused) {
             ++reach_.passed_over;
@@ -153,6 +156,7 @@ Reach& Reach::operator+=(const Reach& other) {
     with_ept_and_without += other.with_ept_and_without;
     flushes += other.flushes;
     nmis += other.nmis;
+    interrupts += other.interrupts;
     return *this;
 }
 
@@ -175,7 +179,7 @@ std::string describe(const Reach& reach) {
     }
     return text + " INVEPTs " + number(reach.invepts) + ";\n" + number(reach.moves) + " moves, " +
            number(reach.taken_pages) + " pages taken, " + number(reach.flushes) + " flushes by L0, " +
-           number(reach.nmis) + " NMIs given\n";
+           number(reach.nmis) + " NMIs and " + number(reach.interrupts) + " interrupts given\n";
 }
 
 }  // namespace flatback::machine

@@ -28,8 +28,9 @@ struct Reach {
     std::size_t taken_pages = 0;
     std::size_t under_two_vpids = 0;  // programs in which one virtual CPU ran L2s under two vpid12 or more
     std::size_t with_ept_and_without = 0;
-    std::size_t flushes = 0;  // that L0 executed
-    std::size_t nmis = 0;     // that L1 or L2 was given
+    std::size_t flushes = 0;     // that L0 executed
+    std::size_t nmis = 0;        // that L1 or L2 was given
+    std::size_t interrupts = 0;  // the same of external ones
 
     Reach& operator+=(const Reach& other);
 };

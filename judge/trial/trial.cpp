@@ -15,8 +15,10 @@
 #include "machine/program/runner.hpp"
 #include "machine/program/text.hpp"
 #include "machine/rules/address.hpp"
+#include "vmx/controls.hpp"
 #include "vmx/ept.hpp"
 #include "vmx/field.hpp"
+#include "x86/control_registers.hpp"
 
 namespace flatback::machine {
 
@@ -121,6 +123,18 @@ public:
         return vmcs->get(field::vm_entry_msr_load_count) > longest ||
                vmcs->get(field::vm_exit_msr_load_count) > longest ||
                vmcs->get(field::vm_exit_msr_store_count) > longest;
+    }
+    /// It takes an interrupt as an exit although RFLAGS.IF is 0, where NMIs exit too, or are blocked: no
+    /// window tells L0 of that moment, which has the next exit.
+    [[nodiscard]] bool takes_without_window(const Step& step) {
+        Machine& machine = world_.machine(step.vm);
+        const Cpu& cpu = machine.cpu(step.vcpu);
+        if (!cpu.in_non_root()) return false;
+        const bool nmis_exit = (machine.current_vmcs(step.vcpu)->get(field::pin_based_vm_execution_controls) &
+                                vmx::pin::nmi_exiting) != 0;
+        const bool nmis_blocked =
+            (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
+        return (nmis_exit || nmis_blocked) && (cpu.registers.rflags & x86::rflags::interrupt_enable) == 0;
     }
     void pass() { runner_.step(no_step); }
     [[nodiscard]] BareWorld& world() { return world_; }
@@ -272,23 +286,33 @@ private:
         }
         undefined_ = bare_.is_undefined(step);
         if (undefined_) return std::nullopt;
-        // When an NMI comes is not the program's to say: the bare machine has it where the nested one had it.
+        // When an NMI or an interrupt comes is not the program's to say: the bare machine has it where the
+        // nested one had it.
         const Observation nested = nested_runner_.step(step);
-        bare_.world().drive(nested_.nmis());
+        bare_.world().drive(nested_.events());
         const Observation bare = bare_.step(step);
-        if (!bare_.world().driven_nmis_were_permitted())
-            return Difference{.step = number, .text = "nested delivers an NMI where NMIs are blocked"};
+        if (!bare_.world().driven_events_were_permitted()) {
+            return Difference{.step = number,
+                              .text = "nested delivers an event that a bare processor could not take there"};
+        }
         if (nested_.gave_unsent_nmi())
             return Difference{.step = number, .text = "nested delivers an NMI that nobody sent"};
         if (!same_view(bare, nested)) {
             return Difference{.step = number,
                               .text = "bare: " + describe(bare) + "; nested: " + describe(nested)};
         }
-        const bool is_nmi = step.kind == StepKind::nmi;
-        if (step.vcpu >= bare_.world().vcpu_count(step.vm) || (step.actor == Actor::l0 && !is_nmi))
+        if (step.vcpu >= bare_.world().vcpu_count(step.vm) ||
+            (step.actor == Actor::l0 && !is_event_step(step.kind)))
             return std::nullopt;
         if (nested_.withheld_nmi() && bare_.world().machine(step.vm).can_take_nmi(step.vcpu))
             return Difference{.step = number, .text = "nested withholds an NMI that could be taken"};
+        if (nested_.withholds_interrupt(step.vm, step.vcpu) &&
+            bare_.world().could_take_interrupt(step.vm, step.vcpu) && !bare_.takes_without_window(step)) {
+            return Difference{.step = number, .text = "nested withholds an interrupt that could be taken"};
+        }
+        if (!(bare_.world().local_apic(step.vm, step.vcpu) == nested_.local_apic(step.vm, step.vcpu)))
+            return Difference{
+                .kind = Difference::Kind::registers, .step = number, .text = "the local APIC differs"};
         if (bare_.world().running(step.vm, step.vcpu) != nested_.running(step.vm, step.vcpu)) {
             return Difference{.step = number, .text = "bare and nested differ in who runs"};
         }

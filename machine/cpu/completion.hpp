@@ -13,6 +13,7 @@ struct Event {
     std::uint8_t vector = 0;
     bool has_error_code = false;
     std::uint32_t error_code = 0;
+    bool is_interrupt = false;  // an external one
 
     friend bool operator==(const Event&, const Event&) = default;
 };
@@ -37,6 +38,8 @@ struct Completion {
     const char* failed_check = nullptr;
     /// After all of this an NMI was delivered, before the next instruction.
     bool nmi = false;
+    /// ... or an external interrupt, or behind that NMI: its vector.
+    std::optional<std::uint8_t> interrupt{};
 };
 
 }  // namespace flatback::machine

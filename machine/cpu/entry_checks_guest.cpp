@@ -246,10 +246,13 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     // 27.3.1.5: non-register state.
     const std::uint32_t activity = vmcs.get(field::guest_activity_state);
     const rules::Capabilities& has = model_.vmx;
-    const bool activity_supported = activity == 0 ||
-                                    (activity == 1 && has.has_misc(rules::misc::activity_hlt)) ||
-                                    (activity == 2 && has.has_misc(rules::misc::activity_shutdown)) ||
-                                    (activity == 3 && has.has_misc(rules::misc::activity_wait_for_sipi));
+    // A guest whose HLT does not exit may be found halted, and entered so again, whatever IA32_VMX_MISC says.
+    const bool may_halt =
+        (vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::hlt_exiting) == 0;
+    const bool activity_supported =
+        activity == 0 || (activity == 1 && (may_halt || has.has_misc(rules::misc::activity_hlt))) ||
+        (activity == 2 && has.has_misc(rules::misc::activity_shutdown)) ||
+        (activity == 3 && has.has_misc(rules::misc::activity_wait_for_sipi));
     if (!activity_supported) return {"guest activity state (27.3.1.5)"};
     if (activity == 1 && AccessRights(vmcs.get(field::guest_ss_access_rights)).privilege_level() != 0) {
         return {"HLT activity state with CPL > 0 (27.3.1.5)"};

@@ -54,11 +54,11 @@ std::uint32_t of_iret(const Cpu& cpu, std::uint32_t information) {
 
 Completion Machine::execute(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
-    if (cpu.registers.activity != vmx::ActivityState::active) return {.kind = Completion::Kind::idle};
-    if (instruction.opcode == Opcode::prefetch) return memory_access(number, instruction);
-    if (cpu.in_non_root()) {
-        if (const std::optional<Completion> exit = pending_exit(number)) return *exit;
-    }
+    const bool active = cpu.registers.activity == vmx::ActivityState::active;
+    if (active && instruction.opcode == Opcode::prefetch) return memory_access(number, instruction);
+    // A window wakes a processor that is halted, as the event would that it tells of (SDM 3C 26.2).
+    if (const auto reason = window_exit(cpu)) return vm_exit(number, {.reason = *reason});
+    if (!active) return {.kind = Completion::Kind::idle};
     Completion completion = dispatch(number, instruction);
     // The image of RFLAGS that a fault saves has RF = 1; else RF lasts for one instruction (SDM 3B 18.3.1.1).
     if (completion.kind == Completion::Kind::event) cpu.registers.rflags |= x86::rflags::resume;
@@ -73,25 +73,21 @@ Completion Machine::execute(unsigned number, const Instruction& instruction) {
     return completion;
 }
 
-/// Exits that come before an instruction: with no interrupt source, only the windows (SDM 3C 26.2).
-std::optional<Completion> Machine::pending_exit(unsigned number) {
-    const Cpu& cpu = cpus_[number];
-    const Vmcs& vmcs = current(cpu);
-    const std::uint32_t primary = vmcs.get(field::primary_processor_based_vm_execution_controls);
-    constexpr std::uint32_t windows =
-        vmx::primary::nmi_window_exiting | vmx::primary::interrupt_window_exiting;
-    if ((primary & windows) == 0) return std::nullopt;
+/// Exits that come before an instruction and that nothing from outside causes: the windows (SDM 3C 26.2).
+std::optional<ExitReason> Machine::window_exit(const Cpu& cpu) const {
+    const vmx::ActivityState activity = cpu.registers.activity;
+    if (!cpu.in_non_root()) return std::nullopt;
+    if (activity != vmx::ActivityState::active && activity != vmx::ActivityState::hlt) return std::nullopt;
+    const std::uint32_t primary = current(cpu).get(field::primary_processor_based_vm_execution_controls);
     const std::uint32_t blocking = cpu.registers.interruptibility;
     if ((primary & vmx::primary::nmi_window_exiting) != 0 &&
-        (blocking & (vmx::interruptibility::blocking_by_nmi | vmx::interruptibility::blocking_by_mov_ss)) ==
-            0) {
-        return vm_exit(number, {.reason = ExitReason::nmi_window});
+        (blocking & (block::blocking_by_nmi | block::blocking_by_mov_ss)) == 0) {
+        return ExitReason::nmi_window;
     }
     if ((primary & vmx::primary::interrupt_window_exiting) != 0 &&
         (cpu.registers.rflags & x86::rflags::interrupt_enable) != 0 &&
-        (blocking & (vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss)) ==
-            0) {
-        return vm_exit(number, {.reason = ExitReason::interrupt_window});
+        (blocking & (block::blocking_by_sti | block::blocking_by_mov_ss)) == 0) {
+        return ExitReason::interrupt_window;
     }
     return std::nullopt;
 }
@@ -143,7 +139,6 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             if ((primary & vmx::primary::hlt_exiting) != 0) {
                 return unconditional_exit(number, instruction, ExitReason::hlt);
             }
-            // Nothing ever wakes a processor here.
             registers.rip += instruction_length(instruction.opcode);
             registers.activity = vmx::ActivityState::hlt;
             return {};
@@ -178,6 +173,9 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
         case Opcode::mov_to_ss:
             // What they block begins when they are done.
             return done(cpu, instruction.opcode);
+        case Opcode::cli:
+            registers.rflags &= ~x86::rflags::interrupt_enable;
+            return done(cpu, instruction.opcode);
         case Opcode::iret:
             return iret(number, instruction);
         case Opcode::vmxon:
@@ -202,6 +200,8 @@ bool Machine::can_take_nmi(unsigned number) const {
     const Cpu& cpu = cpus_[number];
     const vmx::ActivityState activity = cpu.registers.activity;
     if (activity != vmx::ActivityState::active && activity != vmx::ActivityState::hlt) return false;
+    // The exit for its window comes before it (SDM 3C 26.2).
+    if (window_exit(cpu) == ExitReason::nmi_window) return false;
     std::uint32_t blocking = block::blocking_by_sti | block::blocking_by_mov_ss | block::blocking_by_nmi;
     // With virtual NMIs the bit is of those alone.
     if (cpu.in_non_root() &&
@@ -221,6 +221,40 @@ Completion Machine::take_nmi(unsigned number) {
     cpu.registers.activity = vmx::ActivityState::active;
     cpu.registers.interruptibility |= block::blocking_by_nmi;
     return {.kind = Completion::Kind::event, .event = Event{2, false, 0}};
+}
+
+bool Machine::can_take_interrupt(unsigned number) const {
+    const Cpu& cpu = cpus_[number];
+    const Registers& registers = cpu.registers;
+    if (registers.activity != vmx::ActivityState::active && registers.activity != vmx::ActivityState::hlt)
+        return false;
+    if ((registers.interruptibility & (block::blocking_by_sti | block::blocking_by_mov_ss)) != 0)
+        return false;
+    if (window_exit(cpu)) return false;
+    // Where external interrupts exit RFLAGS.IF does not matter (SDM 3C 26.3).
+    return interrupts_exit(cpu) || (registers.rflags & x86::rflags::interrupt_enable) != 0;
+}
+
+bool Machine::interrupts_exit(const Cpu& cpu) const {
+    return cpu.in_non_root() && (current(cpu).get(field::pin_based_vm_execution_controls) &
+                                 vmx::pin::external_interrupt_exiting) != 0;
+}
+
+Completion Machine::take_interrupt(unsigned number, LocalApic& apic) {
+    Cpu& cpu = cpus_[number];
+    if (interrupts_exit(cpu)) {
+        // Without the control the interrupt controller keeps it (SDM 3C 28.2.2).
+        const bool acknowledges = (current(cpu).get(field::vm_exit_controls) &
+                                   vmx::exit_control::acknowledge_interrupt_on_exit) != 0;
+        const std::uint32_t information =
+            acknowledges ? rules::EventInformation::external_interrupt(apic.acknowledge()).value : 0;
+        return vm_exit(number,
+                       {.reason = ExitReason::external_interrupt, .interruption_information = information});
+    }
+    const std::uint8_t vector = apic.acknowledge();
+    cpu.registers.activity = vmx::ActivityState::active;
+    cpu.registers.rflags &= ~x86::rflags::interrupt_enable;
+    return {.kind = Completion::Kind::event, .event = Event{vector, false, 0, true}};
 }
 
 /// SDM 3C 26.3: IRET ends blocking by NMI, but not where NMIs exit; there it ends that of virtual NMIs, if

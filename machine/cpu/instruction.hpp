@@ -30,6 +30,7 @@ enum class Opcode : std::uint8_t {
     wrmsr,
     out,  // AL to port DX
     sti,
+    cli,
     mov_to_ss,  // the selector that is there already
     iret,       // to the same place; `address` is that of its frame, of which eight bytes are read
     // VMX. Pointers and descriptors are at `address`; INVEPT, INVVPID: general[b] is the type; VMREAD,
@@ -68,6 +69,7 @@ struct Instruction {
         case Opcode::hlt:
         case Opcode::out:
         case Opcode::sti:
+        case Opcode::cli:
             return 1;
         case Opcode::cpuid:
         case Opcode::pause:

@@ -16,6 +16,7 @@
 #include "../translation/tlb.hpp"
 #include "completion.hpp"
 #include "instruction.hpp"
+#include "local_apic.hpp"
 #include "processor_model.hpp"
 #include "registers.hpp"
 #include "vmcs.hpp"
@@ -46,8 +47,8 @@ using Descriptor = std::array<std::uint64_t, 2>;
 /// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state.
 /// No instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
 ///
-/// NMIs come between instructions, where whoever drives the machine says so. Not modelled: other interrupts
-/// from outside (no external interrupt, SMI or INIT ever comes), delivery through an IDT (an exception is
+/// NMIs and external interrupts come between instructions, where whoever drives the machine says so. Not
+/// modelled: other events from outside (no SMI or INIT ever comes), delivery through an IDT (an exception is
 /// handed to the driver), segmentation, and paging modes other than 4-level and none.
 class Machine {
 public:
@@ -81,6 +82,14 @@ public:
     [[nodiscard]] bool can_take_nmi(unsigned cpu) const;
     /// An NMI arrives, which the processor can take: it is delivered (`event`), or exits.
     Completion take_nmi(unsigned cpu);
+    /// The same of an external interrupt (SDM 3C 25.6.1, 26.2, table 25-3): between two instructions, where
+    /// no window exit is due, which would come before it.
+    [[nodiscard]] bool can_take_interrupt(unsigned cpu) const;
+    /// The interrupt that is pending in `apic`, which the processor can take: it is delivered (`event`)
+    /// through an interrupt gate, or exits. It is acknowledged, unless it exits without that.
+    Completion take_interrupt(unsigned cpu, LocalApic& apic);
+    /// The next thing that the processor does is an exit for a window.
+    [[nodiscard]] bool is_window_exit_due(unsigned cpu) const { return window_exit(cpus_[cpu]).has_value(); }
 
     /// Bytes at a linear address, as the processor's current software reads them; an exception or VM exit
     /// otherwise. (What the operands in memory of VMX instructions are read by.)
@@ -152,7 +161,8 @@ private:
         return raise(cpu, x86::Vector::general_protection, 0);
     }
     Completion raise_invalid_opcode(unsigned cpu) { return raise(cpu, x86::Vector::invalid_opcode); }
-    std::optional<Completion> pending_exit(unsigned cpu);
+    [[nodiscard]] std::optional<vmx::ExitReason> window_exit(const Cpu& cpu) const;
+    [[nodiscard]] bool interrupts_exit(const Cpu& cpu) const;
     Completion iret(unsigned cpu, const Instruction& instruction);
     Completion unconditional_exit(unsigned cpu, const Instruction& instruction, vmx::ExitReason reason,
                                   std::uint64_t qualification = 0, std::uint32_t information = 0);

@@ -213,7 +213,10 @@ Completion Machine::vm_entry(unsigned number, Opcode opcode) {
     if (event.is_valid()) {
         // The valid bit is cleared at the next VM exit (28.2.4).
         completion.event = Event{event.vector(), event.has_error_code(),
-                                 event.has_error_code() ? vmcs.get(field::vm_entry_exception_error_code) : 0};
+                                 event.has_error_code() ? vmcs.get(field::vm_entry_exception_error_code) : 0,
+                                 event.is(vmx::InterruptionType::external_interrupt)};
+        // Through an interrupt gate, as one that comes from outside.
+        if (completion.event->is_interrupt) cpu.registers.rflags &= ~x86::rflags::interrupt_enable;
         cpu.registers.activity = vmx::ActivityState::active;
         // Delivery ends blocking by STI and MOV SS, and that of an NMI blocks NMIs, or virtual ones (SDM
         // 3C 27.6.1, 27.7.1).

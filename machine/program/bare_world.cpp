@@ -1,6 +1,5 @@
 #include "machine/program/bare_world.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include "machine/program/layout.hpp"
@@ -23,7 +22,7 @@ Registers& BareWorld::registers(unsigned vm, unsigned vcpu) {
     return machines_[vm]->cpu(vcpu).registers;
 }
 
-std::optional<Completion> BareWorld::take(Machine& machine, unsigned vcpu, Completion& completion) {
+std::optional<Completion> BareWorld::take_nmi(Machine& machine, unsigned vcpu, Completion& completion) {
     if (!machine.can_take_nmi(vcpu)) {
         permitted_ = false;
         return std::nullopt;
@@ -34,44 +33,107 @@ std::optional<Completion> BareWorld::take(Machine& machine, unsigned vcpu, Compl
     return std::nullopt;
 }
 
-Completion BareWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
+bool BareWorld::could_take_interrupt(unsigned vm, unsigned vcpu) const {
+    return apics_[vm][vcpu].pending() && machines_[vm]->can_take_interrupt(vcpu);
+}
+
+std::optional<Completion> BareWorld::take_interrupt(unsigned vm, unsigned vcpu, Completion& completion) {
+    if (!could_take_interrupt(vm, vcpu)) {
+        permitted_ = false;
+        return std::nullopt;
+    }
+    const Completion taken = machines_[vm]->take_interrupt(vcpu, apics_[vm][vcpu]);
+    if (taken.kind == Completion::Kind::vm_exit) return taken;
+    completion.interrupt = taken.event->vector;
+    return std::nullopt;
+}
+
+/// What the other world had here.
+std::optional<Completion> BareWorld::take_driven(unsigned vm, unsigned vcpu, bool early,
+                                                 Completion& completion) {
     Machine& machine = *machines_[vm];
+    std::optional<Completion> exit;
+    for (const OutsideEvent& event : driven_events_) {
+        if (event.call != calls_ || event.early != early) continue;
+        std::optional<Completion> taken;
+        switch (event.kind) {
+            case OutsideEvent::Kind::request:
+                apics_[vm][vcpu].request(event.vector);
+                break;
+            case OutsideEvent::Kind::nmi:
+                taken = take_nmi(machine, vcpu, completion);
+                break;
+            case OutsideEvent::Kind::interrupt:
+                // An NMI comes first (SDM 3A table 6-2).
+                if (event.nmi_waits && machine.can_take_nmi(vcpu)) permitted_ = false;
+                taken = take_interrupt(vm, vcpu, completion);
+                break;
+        }
+        if (taken) exit = taken;
+    }
+    return exit;
+}
+
+/// What waits for the processor, and what it can take: an NMI first (SDM 3A table 6-2).
+std::optional<Completion> BareWorld::take_waiting(unsigned vm, unsigned vcpu, Completion& completion) {
+    Machine& machine = *machines_[vm];
+    if (waiting_.contains({vm, vcpu}) && machine.can_take_nmi(vcpu)) {
+        waiting_.erase({vm, vcpu});
+        if (const auto exit = take_nmi(machine, vcpu, completion)) return exit;
+    }
+    return could_take_interrupt(vm, vcpu) ? take_interrupt(vm, vcpu, completion) : std::nullopt;
+}
+
+Completion BareWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
     ++calls_;
-    const auto due = [&](bool early) {
-        return std::ranges::any_of(driven_nmis_, [&](const NmiPlace& place) {
-            return place.call == calls_ && place.early == early;
-        });
-    };
     Completion before;
-    if (due(true)) {
-        if (const auto exit = take(machine, vcpu, before)) return *exit;
-    }
-    Completion completion = machine.execute(vcpu, instruction);
+    std::optional<Completion> exit = take_driven(vm, vcpu, true, before);
+    Completion completion = exit ? Completion{} : machines_[vm]->execute(vcpu, instruction);
     completion.nmi = before.nmi;
-    const bool waits = !driven_ && waiting_.contains({vm, vcpu}) && machine.can_take_nmi(vcpu);
-    if (waits) waiting_.erase({vm, vcpu});
-    if (waits || due(false)) {
-        if (const auto exit = take(machine, vcpu, completion)) return *exit;
+    completion.interrupt = before.interrupt;
+    if (const auto behind =
+            driven_ ? take_driven(vm, vcpu, false, completion) : take_waiting(vm, vcpu, completion)) {
+        exit = behind;
     }
-    return completion;
+    if (!exit) return completion;
+    exit->nmi = completion.nmi;
+    exit->interrupt = completion.interrupt;
+    return *exit;
+}
+
+void BareWorld::settle(unsigned vm, unsigned vcpu) {
+    Completion completion;
+    static_cast<void>(driven_ ? take_driven(vm, vcpu, false, completion)
+                              : take_waiting(vm, vcpu, completion));
 }
 
 bool BareWorld::nmi(unsigned vm, unsigned vcpu, bool) {
-    Machine& machine = *machines_[vm];
-    Completion completion;
-    if (driven_) {
-        if (!driven_nmis_.empty()) static_cast<void>(take(machine, vcpu, completion));
-    } else if (machine.can_take_nmi(vcpu)) {
-        static_cast<void>(take(machine, vcpu, completion));
-    } else {
-        waiting_.insert({vm, vcpu});  // of several the processor keeps one
-    }
+    if (!driven_) waiting_.insert({vm, vcpu});  // of several the processor keeps one
+    settle(vm, vcpu);
     return true;
 }
 
-void BareWorld::drive(std::vector<NmiPlace> nmis) {
+bool BareWorld::interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool) {
+    if (!driven_) apics_[vm][vcpu].request(vector);
+    settle(vm, vcpu);
+    return true;
+}
+
+bool BareWorld::end_of_interrupt(unsigned vm, unsigned vcpu) {
+    apics_[vm][vcpu].end_of_interrupt();
+    settle(vm, vcpu);
+    return true;
+}
+
+bool BareWorld::set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) {
+    apics_[vm][vcpu].set_task_priority(priority);
+    settle(vm, vcpu);
+    return true;
+}
+
+void BareWorld::drive(std::vector<OutsideEvent> events) {
     driven_ = true;
-    driven_nmis_ = std::move(nmis);
+    driven_events_ = std::move(events);
     permitted_ = true;
 }
 
@@ -94,12 +156,14 @@ bool BareWorld::create_vm(unsigned vm, unsigned vcpus) {
     Machine::Options machine = options_.machine;
     machine.cpus = vcpus;
     machines_[vm] = std::make_unique<Machine>(machine);
+    apics_[vm].assign(vcpus, LocalApic{});
     return true;
 }
 
 bool BareWorld::destroy_vm(unsigned vm) {
     if (vcpu_count(vm) == 0) return false;
     machines_[vm].reset();
+    std::erase_if(waiting_, [&](const auto& whose) { return whose.first == vm; });
     return true;
 }
 

@@ -41,26 +41,40 @@ public:
     bool move_vcpu(unsigned vm, unsigned vcpu, unsigned processor) override;
     bool take_page(unsigned vm, std::uint64_t l1_physical) override;
     bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) override;
+    bool interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool meets_l0) override;
+    bool end_of_interrupt(unsigned vm, unsigned vcpu) override;
+    bool set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) override;
+    [[nodiscard]] const LocalApic& local_apic(unsigned vm, unsigned vcpu) const override {
+        return apics_[vm][vcpu];
+    }
     void set_step(std::uint64_t step) override;
 
-    /// For a comparison: NMIs come where the other world had them, and nowhere else. `nmis`: of the next
+    /// For a comparison: events come where the other world had them, and nowhere else. `events`: of the next
     /// step.
-    void drive(std::vector<NmiPlace> nmis);
-    /// False: an NMI of the last step could not have been taken there.
-    [[nodiscard]] bool driven_nmis_were_permitted() const { return permitted_; }
+    void drive(std::vector<OutsideEvent> events);
+    /// False: an event of the last step could not have been taken there.
+    [[nodiscard]] bool driven_events_were_permitted() const { return permitted_; }
+    /// It would take an external interrupt now, and there is one.
+    [[nodiscard]] bool could_take_interrupt(unsigned vm, unsigned vcpu) const;
 
     /// The machine that is VM `vm`, which must exist.
     [[nodiscard]] Machine& machine(unsigned vm = 0) { return *machines_[vm]; }
 
 private:
-    /// Takes an NMI; nothing: it was delivered, and `completion` says so.
-    std::optional<Completion> take(Machine& machine, unsigned vcpu, Completion& completion);
+    // Nothing: what came was delivered, and `completion` says so; else the exit.
+    std::optional<Completion> take_nmi(Machine& machine, unsigned vcpu, Completion& completion);
+    std::optional<Completion> take_interrupt(unsigned vm, unsigned vcpu, Completion& completion);
+    std::optional<Completion> take_driven(unsigned vm, unsigned vcpu, bool early, Completion& completion);
+    std::optional<Completion> take_waiting(unsigned vm, unsigned vcpu, Completion& completion);
+    /// Between two steps.
+    void settle(unsigned vm, unsigned vcpu);
 
     Options options_;
     std::array<std::unique_ptr<Machine>, program_vm_limit> machines_{};
     std::set<std::pair<unsigned, unsigned>> waiting_{};  // NMIs, by VM and virtual CPU
+    std::array<std::vector<LocalApic>, program_vm_limit> apics_{};
     bool driven_ = false;
-    std::vector<NmiPlace> driven_nmis_{};
+    std::vector<OutsideEvent> driven_events_{};
     bool permitted_ = true;
     unsigned calls_ = 0;  // of `execute` in this step
 };

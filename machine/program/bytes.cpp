@@ -24,6 +24,7 @@ constexpr std::array<std::uint64_t, 8> linear_addresses = {
 constexpr std::array<std::uint64_t, 4> data_pages = {layout::data_page(0), layout::data_page(1),
                                                      layout::data_page(2), layout::data_page(3)};
 constexpr std::array<std::uint64_t, 8> vpids = {1, 2, 3, 0, 0xFFFF, 0x1'0001, std::uint64_t{1} << 63, 4};
+constexpr std::array<std::uint64_t, 8> interrupt_vectors = {0x30, 0x31, 0x41, 0x52, 0x10, 0x0F, 0xFF, 0xE0};
 constexpr std::array<std::uint64_t, 8> types = {1, 0, 2, 3, 4, 64, ~std::uint64_t{0}, std::uint64_t{1} << 63};
 constexpr std::array<std::uint64_t, 6> eptps = {layout::eptp(0),           layout::eptp(1),
                                                 layout::eptp(0) | 1U << 6, layout::eptp(0) | 1U << 8,
@@ -192,6 +193,12 @@ Step decode(std::uint8_t what, std::uint8_t who, std::uint8_t a, std::uint8_t b)
             break;
         case StepKind::nmi:
             operands = {a % 2U};
+            break;
+        case StepKind::interrupt:
+            operands = {choose(interrupt_vectors, a), b % 2U};
+            break;
+        case StepKind::tpr:
+            operands = {a % 16U * 16U};
             break;
         default:
             break;

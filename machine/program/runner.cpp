@@ -142,6 +142,18 @@ Observation Runner::environment(const Step& step) {
             done = step.vcpu < world_.vcpu_count(step.vm) &&
                    world_.nmi(step.vm, step.vcpu, step.operands[0] != 0);
             break;
+        case StepKind::interrupt:
+            done = step.vcpu < world_.vcpu_count(step.vm) &&
+                   world_.interrupt(step.vm, step.vcpu, static_cast<std::uint8_t>(step.operands[0]),
+                                    step.operands[1] != 0);
+            break;
+        case StepKind::eoi:
+            done = step.vcpu < world_.vcpu_count(step.vm) && world_.end_of_interrupt(step.vm, step.vcpu);
+            break;
+        case StepKind::tpr:
+            done = step.vcpu < world_.vcpu_count(step.vm) &&
+                   world_.set_task_priority(step.vm, step.vcpu, static_cast<std::uint8_t>(step.operands[0]));
+            break;
         default:
             break;
     }
@@ -284,6 +296,7 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
     Registers& registers = world_.registers(step.vm, step.vcpu);
     observation.failed_check = completion.failed_check;
     observation.nmi = completion.nmi;
+    observation.interrupt = completion.interrupt;
     switch (completion.kind) {
         case Completion::Kind::idle:
             observation.status = Observation::Status::idle;
@@ -322,6 +335,7 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
                     exit.interruption_error_code =
                         read_field(step, field::vm_exit_interruption_error_code.encoding);
                     return;
+                case vmx::ExitReason::external_interrupt:
                 case vmx::ExitReason::interrupt_window:
                 case vmx::ExitReason::nmi_window:
                     return;
@@ -392,10 +406,16 @@ Observation Runner::prepare(const Step& step) {
 
 bool same_view(const Observation& a, const Observation& b) {
     return a.status == b.status && a.event == b.event && a.value == b.value && a.flags == b.flags &&
-           a.instruction_error == b.instruction_error && a.exit == b.exit && a.nmi == b.nmi;
+           a.instruction_error == b.instruction_error && a.exit == b.exit && a.nmi == b.nmi &&
+           a.interrupt == b.interrupt;
 }
 
 std::string describe(const Observation& observation) {
+    if (observation.interrupt) {
+        Observation without = observation;
+        without.interrupt.reset();
+        return describe(without) + ", then interrupt " + std::to_string(*observation.interrupt);
+    }
     if (observation.nmi) {
         Observation without = observation;
         without.nmi = false;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,8 @@ struct Observation {
     PermittedOutcomes permitted{};
     /// Behind all this an NMI was delivered.
     bool nmi = false;
+    /// ... or an external interrupt, or behind that NMI: its vector.
+    std::optional<std::uint8_t> interrupt{};
     /// Which check a failed VM entry did not pass; for the reader only.
     const char* failed_check = nullptr;
 };

@@ -68,6 +68,7 @@ public:
     Scenario& rdmsr(std::uint64_t number) { return add(StepKind::rdmsr, number); }
     Scenario& wrmsr(std::uint64_t number, std::uint64_t value) { return add(StepKind::wrmsr, number, value); }
     Scenario& sti() { return add(StepKind::sti); }
+    Scenario& cli() { return add(StepKind::cli); }
     Scenario& mov_to_ss() { return add(StepKind::mov_to_ss); }
     Scenario& iret(std::uint64_t frame) { return add(StepKind::iret, frame); }
     Scenario& out(std::uint64_t port) { return add(StepKind::out, port); }
@@ -146,6 +147,10 @@ public:
     Scenario& take_page(std::uint64_t physical) { return add(StepKind::take_page, physical); }
     Scenario& nmi() { return add(StepKind::nmi, 0); }
     Scenario& nmi_at_next_exit() { return add(StepKind::nmi, 1); }
+    Scenario& interrupt(std::uint8_t vector) { return add(StepKind::interrupt, vector, 0); }
+    Scenario& interrupt_at_next_exit(std::uint8_t vector) { return add(StepKind::interrupt, vector, 1); }
+    Scenario& eoi() { return add(StepKind::eoi); }
+    Scenario& tpr(std::uint8_t priority) { return add(StepKind::tpr, priority); }
 
     [[nodiscard]] const Program& program() const { return program_; }
 

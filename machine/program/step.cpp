@@ -29,6 +29,7 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
     {"wrmsr", {number, number}},
     {"out", {number}},
     {"sti", {}},
+    {"cli", {}},
     {"mov_to_ss", {}},
     {"iret", {address}},
     {"vmxon", {address}},
@@ -57,6 +58,9 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
     {"move_vcpu", {processor}},
     {"take_page", {address}},
     {"nmi", {number}},
+    {"interrupt", {number, number}},
+    {"eoi", {}},
+    {"tpr", {number}},
 }};
 
 }  // namespace

@@ -37,6 +37,7 @@ enum class StepKind : std::uint8_t {
     wrmsr,  // number, value
     out,    // port
     sti,
+    cli,
     mov_to_ss,
     iret,   // address of its frame
     vmxon,  // pointer
@@ -69,9 +70,18 @@ enum class StepKind : std::uint8_t {
     move_vcpu,  // processor
     take_page,  // L1-physical address: L0 gives the page another frame, with the same content
     nmi,        // 0: it comes now; 1: while L0 handles the virtual CPU's next exit, if there is an L0
+    interrupt,  // vector; when, as for an NMI
+    // Stores to the local APIC, by whoever runs, which nobody intercepts.
+    eoi,
+    tpr,  // task priority
 };
 
-inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::nmi) + 1;
+inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::tpr) + 1;
+
+/// An event comes for a virtual CPU, or its local APIC changes what may come.
+[[nodiscard]] constexpr bool is_event_step(StepKind kind) {
+    return kind >= StepKind::nmi && kind <= StepKind::tpr;
+}
 
 /// One step of a program: who, on which virtual CPU of which VM, does what with which operands.
 struct Step {

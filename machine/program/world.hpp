@@ -4,6 +4,7 @@
 
 #include "machine/cpu/completion.hpp"
 #include "machine/cpu/instruction.hpp"
+#include "machine/cpu/local_apic.hpp"
 #include "machine/cpu/processor_model.hpp"
 #include "machine/cpu/registers.hpp"
 #include "machine/program/step.hpp"
@@ -12,11 +13,20 @@
 
 namespace flatback::machine {
 
-/// Where in a step an NMI reached the software: behind the instruction of the n-th call of `execute`, or
-/// `early`, before it. 0: before all of them.
-struct NmiPlace {
+/// What came from outside in a step, and where: behind the instruction of the n-th call of `execute`, or
+/// `early`, before it. Call 0: before all of them.
+struct OutsideEvent {
+    enum class Kind : std::uint8_t {
+        nmi,        // one reached the software
+        interrupt,  // an external interrupt did
+        request,    // `vector` came to the local APIC
+    };
+
     unsigned call = 0;
     bool early = false;
+    Kind kind = Kind::nmi;
+    std::uint8_t vector = 0;
+    bool nmi_waits = false;  // `interrupt`: whoever is below had an NMI, and had not given it
 };
 
 /// Where a program runs: VMs with virtual CPUs, each of which runs L1 or one of its L2s. On the bare machine
@@ -56,6 +66,11 @@ public:
     /// An NMI for a virtual CPU, which takes it as soon as it can. `meets_l0`: it comes while a hypervisor
     /// below L1 handles the next exit.
     virtual bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) = 0;
+    /// The same of an external interrupt, which comes to the virtual CPU's local APIC.
+    virtual bool interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool meets_l0) = 0;
+    virtual bool end_of_interrupt(unsigned vm, unsigned vcpu) = 0;
+    virtual bool set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) = 0;
+    [[nodiscard]] virtual const LocalApic& local_apic(unsigned vm, unsigned vcpu) const = 0;
 
     /// Entries made from now on are made at this step.
     virtual void set_step(std::uint64_t step) = 0;

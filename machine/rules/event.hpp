@@ -51,6 +51,9 @@ struct EventInformation {
                                                                        bool with_error_code) {
         return {valid | 3U << 8 | vector | (with_error_code ? error_code : 0)};
     }
+    [[nodiscard]] static constexpr EventInformation external_interrupt(std::uint8_t vector) {
+        return {valid | vector};
+    }
     [[nodiscard]] static constexpr EventInformation nmi() { return {valid | 2U << 8 | 2}; }
 };
 

@@ -36,8 +36,8 @@ TEST(Nmis, ReachTheirGuests) {
         Runner runner(world);
         for (const Step& step : each.program.steps) {
             const Observation seen = runner.step(step);
-            delivered += world.nmis().size();
-            early += static_cast<std::size_t>(std::ranges::count_if(world.nmis(), &NmiPlace::early));
+            delivered += world.events().size();
+            early += static_cast<std::size_t>(std::ranges::count_if(world.events(), &OutsideEvent::early));
             withheld += world.withheld_nmi() ? 1U : 0U;
             exits += seen.status == Observation::Status::exit &&
                              (seen.exit.interruption_information & 0x7FF) == 0x202

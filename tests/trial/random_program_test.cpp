@@ -36,6 +36,14 @@ RC_GTEST_PROP(RandomPrograms, AreTheSameWithFewerTagsThanVpid12, ()) {
     expect_same({.vcpus = 2, .vpids = vpids});
 }
 
+// L0 has every external interrupt, and gives L1's on.
+RC_GTEST_PROP(RandomPrograms, AreTheSameWhereInterruptsAreGivenByL0, ()) {
+    using enum NestedWorld::Options::Interrupts;
+    NestedWorld::Options options{.vcpus = 2};
+    options.interrupts = *rc::gen::element(l0_acknowledges_as_they_go_in, l0_knows_the_vector);
+    expect_same(options);
+}
+
 RC_GTEST_PROP(RandomPrograms, AreTheSameWithOneTagForAllVpid12, ()) {
     expect_same({.vcpus = 2, .tags = tag::Policy::single, .shadow_vmcs = false});
 }
@@ -90,6 +98,7 @@ TEST(RandomPrograms, ReachWhatTheyAreFor) {
     EXPECT_GE(2 * reach.faults, reach.programs);
     EXPECT_GE(reach.flushes, 10 * reach.programs);
     EXPECT_GE(reach.nmis, reach.programs);
+    EXPECT_GE(2 * reach.interrupts, reach.programs);
     EXPECT_GE(2 * reach.invepts, reach.programs);
     EXPECT_GE(reach.moves, reach.programs);
     EXPECT_GE(2 * reach.taken_pages, reach.programs);
