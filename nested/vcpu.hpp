@@ -519,7 +519,7 @@ private:
     [[nodiscard]] HostControls host_controls() const;
     void put_demanded_controls(Slot& slot);
     void demand_of_running_l2(Slot& slot);
-    void put_demanded_fields(const Slot& slot);
+    void put_demanded_fields(Slot& slot);
     void put_demanded_masks(const Slot& slot);
     [[nodiscard]] bool host_takes_nmis() const { return configuration_.host_takes_nmis || demands_.nmis; }
     // The VMX-preemption timer where the host's turns and perhaps L1's own timer share it. In its units.

@@ -320,6 +320,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     put(field::cr4_guest_host_mask, composed.cr4_guest_host_mask);
     put(field::cr4_read_shadow, composed.cr4_read_shadow);
 
+    slot.vmcs02.below_demands_changed = true;  // "use TSC offsetting" may have
     slot.work = detail::work_of(vmcs12) | demanded_work_;
     put_page_addresses(slot);
     // Of what exits did not save, L1's word is the newest; vmcs02 has another.
@@ -460,7 +461,10 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         if ((work & rewrite_timer) != 0)
             put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
         if ((work & no_virtual_apic) != 0) std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);
-        if ((work & demanded) != 0) put_demanded_fields(slot);
+        if ((work & demanded) != 0) {
+            if (slot.vmcs02.below_demands_changed) put_demanded_fields(slot);
+            if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
+        }
         if ((work & shared_timer) != 0) start_shared_timer(slot);
     }
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.

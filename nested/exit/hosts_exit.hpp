@@ -43,7 +43,7 @@ bool NestedVcpu<P>::set_demands(const Demands& demands) {
             demands.nmis ? Route::by_window : Route::to_l1;
     set_all_routes();
     for (unsigned i = 0; i < slots_used_; ++i) {
-        slots_[i].unchecked.controls = true;
+        slots_[i].unchecked.controls = slots_[i].vmcs02.below_demands_changed = true;
         demanded_fields.for_each([&](std::size_t index) {
             if (copied_to_vmcs02_.contains(index)) slots_[i].vmcs02.pending.insert(index);
         });
@@ -111,7 +111,7 @@ void NestedVcpu<P>::demand_of_running_l2(Slot& slot) {
 
 // The fields of vmcs02 that are L1's but for the host's demands. It is current, and has L1's.
 template <Port P>
-[[gnu::noinline]] void NestedVcpu<P>::put_demanded_fields(const Slot& slot) {
+[[gnu::noinline, gnu::cold]] void NestedVcpu<P>::put_demanded_fields(Slot& slot) {
     namespace field = vmx::field;
     const DemandedFields fields =
         fields_with_demands(slot.vmcs12, demands_, capabilities_.promised.misc.cr3_target_count());
@@ -121,7 +121,7 @@ template <Port P>
     put(field::cr3_target_count, fields.cr3_target_count);
     put(field::tsc_offset, fields.tsc_offset);
     if (demands_.tsc_multiplier != Demands::same_rate) put(field::tsc_multiplier, demands_.tsc_multiplier);
-    if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
+    slot.vmcs02.below_demands_changed = false;
 }
 
 // The bits of CR0 and CR4 that the host alone masks L2 reads as they are, so that the shadows follow the

@@ -119,6 +119,7 @@ void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region) {
     slot.newest.all_in_vmcs12();
     slot.unchecked = {};
     slot.vmcs02.primary_changed = false;
+    slot.vmcs02.below_demands_changed = true;
     slot.vmcs02.pending = copied_to_vmcs02_;
     slot.vmcs12.clear();
     if (l1_state_of_ == &slot) l1_state_known_ = false;
@@ -246,6 +247,8 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
     slot.newest.is_in_vmcs12(index);
     switch (field_handling[index]) {
         case FieldHandling::direct_control:
+            slot.vmcs02.below_demands_changed = true;
+            [[fallthrough]];
         case FieldHandling::guest_state:
             slot.vmcs02.pending.insert(index);
             return;

@@ -19,6 +19,9 @@ struct Vmcs02 {
     bool prepared = false;         // host state and what else never changes is written
     bool launched = false;         // the hardware's launch state
     bool primary_changed = false;  // `primary` is to be written
+    // A control that it has as L1 wrote it, but for the host's demands, has been written or is to be, since
+    // demands were last put over it. (Nothing without demands.)
+    bool below_demands_changed = true;
     tag::TagNumber tag = tag::TagNumber::none;
     std::uint32_t primary = 0;    // processor-based controls
     std::uint32_t secondary = 0;  // but for "enable VPID", which goes with the tag

@@ -400,6 +400,65 @@ TEST_P(HostsExit, BothOffsetsOfTheTimeStampCounterAreL2s) {
     EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x2000U) << "at once, while L2 is current";
 }
 
+// They are put over L1's controls only where L1 has written one of these.
+TEST_P(HostsExit, DemandsStayOverWhateverL1WritesAndWhereItWritesNothing) {
+    constexpr std::uint32_t page_faults = 1U << 14;
+    demand({.instructions = primary::cr3_load_exiting, .exceptions = page_faults, .tsc_offset = 0x70'0000});
+    std::uint64_t exceptions = l1.read(field::exception_bitmap) & ~std::uint64_t{page_faults};
+    launch();
+    std::uint64_t offset = 0x70'0000;
+    const auto go_round = [&](const char* what) {
+        EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid)) << what;
+        ASSERT_EQ(l1.vmresume(), l2_runs) << what;
+        EXPECT_EQ(l1.vmcs02().get(field::exception_bitmap), exceptions | page_faults) << what;
+        EXPECT_EQ(l1.vmcs02().get(field::page_fault_error_code_mask), 0U) << what;
+        EXPECT_EQ(l1.vmcs02().get(field::page_fault_error_code_match), 0U) << what;
+        EXPECT_EQ(l1.vmcs02().get(field::cr3_target_count), 0U) << what;
+        EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), offset) << what;
+    };
+    // Each write of L1's alone between two exits.
+    const auto write = [&](auto what, std::uint32_t value) {
+        EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        l1.write(what, value);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+    };
+    go_round("nothing is written");
+    go_round("nothing is written again");
+    exceptions = 1U << 3;
+    write(field::exception_bitmap, 1U << 3);
+    go_round("exceptions");
+    write(field::page_fault_error_code_mask, 4);
+    go_round("the mask of page faults");
+    write(field::page_fault_error_code_match, 4);
+    go_round("what matches of them");
+    write(field::cr3_target_count, 2);
+    go_round("CR3 targets");
+    write(field::tsc_offset, 0x123);
+    go_round("a TSC offset that is not used");
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::use_tsc_offsetting);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    offset = 0x70'0123;
+    go_round("it is used");
+    // Another VMCS has its own, and the first one's are there when it comes back.
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.make_vmcs(1);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x70'0000U);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    go_round("of two VMCSs");
+    demand({.tsc_offset = 0x1'0000});
+    EXPECT_EQ(l1.vmcs02().get(field::page_fault_error_code_mask), 4U);
+    EXPECT_EQ(l1.vmcs02().get(field::cr3_target_count), 2U);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x1'0123U);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.write(field::tsc_offset, 0x200);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x1'0200U);
+}
+
 TEST_P(HostsExit, DemandsCountForEveryVmcsAndForLaterOnes) {
     launch();
     EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
