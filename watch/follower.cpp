@@ -64,8 +64,9 @@ WindowCounts Follower::end_window() {
         window.levels[level] = counts_.levels[level] - counted_at_its_begin_[level];
     counted_at_its_begin_ = counts_.levels;
     tlbs_.reset();
+    tlbs_.set_progress(std::nullopt);
     counted_until_ = {};
-    known_ = modelled_ = in_guest_ = counting_ = entering_ = false;
+    known_ = modelled_ = in_guest_ = counting_ = warm_ = entering_ = false;
     root_awaited_ = flush_awaited_ = false;
     exit_ = {};
     pending_ = {};
@@ -74,6 +75,14 @@ WindowCounts Follower::end_window() {
     l2_entries_of_window_ = instructions_of_window_ = 0;
     pcids_.clear();
     return window;
+}
+
+std::uint64_t Follower::counted_behind_warming() const {
+    if (!warm_) return 0;
+    std::uint64_t instructions = 0;
+    for (std::size_t level = 0; level < counts_.levels.size(); ++level)
+        instructions += counts_.levels[level].instructions - counted_at_its_begin_[level].instructions;
+    return instructions;
 }
 
 const Counts& Follower::counts() {
@@ -88,8 +97,8 @@ void Follower::take_instruction(const TracedInstruction& instruction) {
     tick_ = instruction.tick;
     tlbs_.set_tick(tick_);
     ++instruction_number_;
-    ++instructions_of_window_;
-    if (!counting_ && options_.warming_instructions != 0) begin_counting_when_warm();
+    if (known_) ++instructions_of_window_;
+    if (!warm_ && options_.warming_instructions != 0) begin_counting_when_warm();
     ++counts_.instructions;
     if (counting_) ++counts_.of(level_).instructions;
     if (usable() && instruction.in_64_bit_mode) {
@@ -139,7 +148,8 @@ void Follower::take_access(const TracedAccess& access) {
             return;
         case Target::page_structure:
         case Target::ept_structure:
-            settle();
+            // A walk may be that of an access which a hidden instruction makes.
+            if (pending_.operation != Operation::hidden) settle();
             take_structure(access);
             return;
         case Target::other:
@@ -152,6 +162,8 @@ void Follower::take_access(const TracedAccess& access) {
             tlbs_.saw_store(access.physical, access.length, access.value);
         return;
     }
+    // INVPCID's operand has 16 bytes, and nothing else says what it was.
+    if (pending_.operation == Operation::hidden) pending_.accessed = access.length != 16;
     const bool descriptor =
         access.length == 16 && access.direction == Direction::read && !pending_.has_descriptor &&
         (pending_.operation == Operation::invvpid || pending_.operation == Operation::invept ||
@@ -160,7 +172,7 @@ void Follower::take_access(const TracedAccess& access) {
         pending_.has_descriptor = true;
         pending_.descriptor_low = access.value[0];
         pending_.descriptor_high = access.value[1];
-    } else {
+    } else if (pending_.operation != Operation::hidden) {
         settle();
     }
     if (usable()) {
@@ -169,7 +181,10 @@ void Follower::take_access(const TracedAccess& access) {
     } else {
         ++counts_.unknown_context;
     }
-    if (access.direction == Direction::write) tlbs_.saw_store(access.physical, access.length, access.value);
+    if (access.direction != Direction::write) return;
+    tlbs_.saw_store(access.physical, access.length, access.value);
+    if (access.physical == options_.progress && access.length == sizeof(std::uint64_t))
+        tlbs_.set_progress(access.value[0]);
 }
 
 void Follower::take_vmcs(const TracedAccess& access) {
@@ -306,7 +321,7 @@ void Follower::enter() {
     use_guest();
     set_level(l1 ? Level::l1 : Level::l2);
     if (!l1) ++l2_entries_of_window_;
-    if (!counting_) begin_counting_when_warm();
+    begin_counting_when_warm();
     if (counting_) ++counts_.of(level_).entries;
 }
 
@@ -400,6 +415,10 @@ void Follower::finish_operation() {
         case Operation::none:
         case Operation::vm_entry:
             break;
+        case Operation::hidden:
+            // One that makes no access may have been any that invalidates in its own VPID.
+            if (!pending.accessed) tlbs_.invalidate({}, everything);
+            break;
         case Operation::mov_to_cr0:
             // Only a MOV that clears PG invalidates, which is not seen.
             tlbs_.invalidate({}, everything);
@@ -459,14 +478,18 @@ void Follower::finish_operation() {
     }
 }
 
+/// A window that is warm by instructions may end before: until then it is counted from its first L2 entries
+/// on.
 void Follower::begin_counting_when_warm() {
-    const bool warm = options_.warming_instructions != 0
-                          ? instructions_of_window_ >= options_.warming_instructions
-                          : l2_entries_of_window_ > options_.warming_l2_entries;
-    if (!known_ || !warm) return;
+    if (!known_ || warm_) return;
+    const bool by_entries = l2_entries_of_window_ > options_.warming_l2_entries;
+    warm_ = options_.warming_instructions != 0 ? instructions_of_window_ >= options_.warming_instructions
+                                               : by_entries;
+    if (!warm_ && (counting_ || !by_entries)) return;
+    if (!counting_) ++counts_.windows;
     counting_ = true;
     counting_since_ = tick_;
-    ++counts_.windows;
+    counts_.levels = counted_at_its_begin_;
     counted_until_ = tlbs_.counters();
 }
 

@@ -60,9 +60,13 @@ public:
         const machine::TlbGeometry* geometry = nullptr;
         /// The region of the VMCS by which L0 runs L1; without it, a VMCS with VPID 1 is.
         std::optional<std::uint64_t> vmcs01{};
+        /// Host-physical address of a quadword in which the guest counts its steps; without it, its progress
+        /// is not known.
+        std::optional<std::uint64_t> progress{};
         /// Of each window, so many L2 entries are for warming up: misses are counted behind them.
         std::uint64_t warming_l2_entries = 2;
-        /// Not 0: so many instructions are, in their place.
+        /// Not 0: so many instructions are, from the first entry on, in their place; of a window that ends
+        /// before, the L2 entries.
         std::uint64_t warming_instructions = 0;
     };
 
@@ -74,6 +78,9 @@ public:
     void know_type(std::uint8_t type) { known_type_ = type; }
     /// What comes next is of another window: nothing that was known holds.
     WindowCounts end_window();
+
+    /// How many instructions of this window have been counted behind its warming up.
+    [[nodiscard]] std::uint64_t counted_behind_warming() const;
 
     [[nodiscard]] const Counts& counts();
     [[nodiscard]] const TaggedTlbs& tlbs() const { return tlbs_; }
@@ -101,6 +108,7 @@ private:
         bool has_descriptor = false;
         bool failed = false;
         bool keeps_translations = false;  // MOV to CR3 with bit 63
+        bool accessed = false;            // of a hidden one: it has read or written memory
         std::uint64_t descriptor_low = 0;
         std::uint64_t descriptor_high = 0;
     };
@@ -150,8 +158,9 @@ private:
     bool modelled_ = false;  // the current paging mode is
     bool in_guest_ = false;
     bool counting_ = false;
+    bool warm_ = false;  // it began to count, and not only in case that the window ends soon
     std::uint64_t l2_entries_of_window_ = 0;
-    std::uint64_t instructions_of_window_ = 0;
+    std::uint64_t instructions_of_window_ = 0;  // since it is known who runs
     std::uint64_t tick_ = 0;
     std::uint64_t counting_since_ = 0;                   // the tick
     std::array<LevelCounts, 3> counted_at_its_begin_{};  // of the window

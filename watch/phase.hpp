@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "watch/follower.hpp"
 
@@ -20,34 +22,94 @@ public:
         double walk_references = 0;
     };
 
+    struct Part {
+        std::uint64_t ticks = 0;
+        std::optional<std::uint64_t> l2_entries;  // where somebody counted them all
+        WindowCounts window;
+    };
+
     /// A window that stands for itself alone.
-    void add(const WindowCounts& window) { add(window, window.ticks); }
-    /// A window that stands for a part of so many ticks. One in which nothing was counted stands for nothing.
-    void add(const WindowCounts& window, std::uint64_t part_ticks) {
-        if (window.ticks == 0) {
-            ++empty_windows_;
-            return;
+    void add(const WindowCounts& window) { add({window.ticks, std::nullopt, window}); }
+    /// A window that stands for a part. One in which nothing was counted stands for nothing.
+    void add(const Part& part) { parts_.push_back(part); }
+
+    /// L2 does what it does as time goes by. What L0 and L1 do comes with entries into L2: where those of the
+    /// part are known it is so much for each, as in its window, or, if that has few, as in all such windows.
+    /// (A window that shows one timer's tick or none says little of how many there were.)
+    [[nodiscard]] OfLevel of(Level level) const {
+        OfLevel sum;
+        const WindowCounts sparse = of_sparse_windows();
+        for (const Part& part : parts_) {
+            const WindowCounts& window = part.window;
+            if (window.ticks == 0) continue;
+            const double by_time = static_cast<double>(part.ticks) / static_cast<double>(window.ticks);
+            if (!part.l2_entries) {
+                add_scaled(sum, window, level, by_time);
+                continue;
+            }
+            const auto entries = static_cast<double>(*part.l2_entries);
+            const WindowCounts& shown = is_sparse(part) ? sparse : window;
+            const auto shown_entries = static_cast<double>(entries_of(shown));
+            if (level != Level::l2) {
+                if (shown_entries != 0) add_scaled(sum, shown, level, entries / shown_entries);
+                continue;
+            }
+            OfLevel l2;
+            add_scaled(l2, window, level, by_time);
+            l2.entries = entries;
+            sum.entries += l2.entries;
+            sum.mov_to_cr3 += l2.mov_to_cr3;
+            sum.misses += l2.misses;
+            sum.walk_references += l2.walk_references;
         }
-        const double weight = static_cast<double>(part_ticks) / static_cast<double>(window.ticks);
-        ticks_ += part_ticks;
-        for (std::size_t level = 0; level < levels_.size(); ++level) {
-            levels_[level].entries += weight * static_cast<double>(window.levels[level].entries);
-            levels_[level].mov_to_cr3 += weight * static_cast<double>(window.levels[level].mov_to_cr3);
-            levels_[level].misses += weight * static_cast<double>(window.levels[level].tlb.misses);
-            levels_[level].walk_references +=
-                weight * static_cast<double>(window.levels[level].tlb.walk_references);
-        }
+        return sum;
     }
 
-    [[nodiscard]] const OfLevel& of(Level level) const { return levels_[static_cast<std::size_t>(level)]; }
     /// Of the parts that windows stand for.
-    [[nodiscard]] std::uint64_t ticks() const { return ticks_; }
-    [[nodiscard]] std::uint64_t empty_windows() const { return empty_windows_; }
+    [[nodiscard]] std::uint64_t ticks() const {
+        std::uint64_t sum = 0;
+        for (const Part& part : parts_)
+            if (part.window.ticks != 0) sum += part.ticks;
+        return sum;
+    }
+    [[nodiscard]] std::uint64_t empty_windows() const {
+        std::uint64_t count = 0;
+        for (const Part& part : parts_) count += part.window.ticks == 0 ? 1 : 0;
+        return count;
+    }
+    /// In their order, empty ones with them.
+    [[nodiscard]] const std::vector<Part>& parts() const { return parts_; }
 
 private:
-    std::array<OfLevel, 3> levels_{};
-    std::uint64_t ticks_ = 0;
-    std::uint64_t empty_windows_ = 0;
+    static constexpr std::uint64_t enough_entries = 20;
+
+    [[nodiscard]] static std::uint64_t entries_of(const WindowCounts& window) {
+        return window.levels[static_cast<std::size_t>(Level::l2)].entries;
+    }
+    [[nodiscard]] static bool is_sparse(const Part& part) {
+        return part.l2_entries && part.window.ticks != 0 && entries_of(part.window) < enough_entries;
+    }
+    [[nodiscard]] WindowCounts of_sparse_windows() const {
+        WindowCounts sum;
+        for (const Part& part : parts_) {
+            if (!is_sparse(part)) continue;
+            for (std::size_t level = 0; level < sum.levels.size(); ++level) {
+                sum.levels[level].entries += part.window.levels[level].entries;
+                sum.levels[level].mov_to_cr3 += part.window.levels[level].mov_to_cr3;
+                sum.levels[level].tlb += part.window.levels[level].tlb;
+            }
+        }
+        return sum;
+    }
+    static void add_scaled(OfLevel& sum, const WindowCounts& window, Level level, double weight) {
+        const LevelCounts& counts = window.levels[static_cast<std::size_t>(level)];
+        sum.entries += weight * static_cast<double>(counts.entries);
+        sum.mov_to_cr3 += weight * static_cast<double>(counts.mov_to_cr3);
+        sum.misses += weight * static_cast<double>(counts.tlb.misses);
+        sum.walk_references += weight * static_cast<double>(counts.tlb.walk_references);
+    }
+
+    std::vector<Part> parts_;
 };
 
 }  // namespace flatback::watch

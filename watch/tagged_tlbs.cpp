@@ -127,6 +127,7 @@ void TaggedTlbs::judge(std::uint64_t linear, std::uint64_t physical, bool refuse
     }
     if (stale == nullptr) return;
     ++stale_;
+    if (progress_) ++stale_by_progress_[*progress_];
     if (stale_accesses_.size() < examples_kept) {
         stale_accesses_.push_back({tick_, linear, physical, refused, *stale, stale->provenance.made_at});
     }

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -24,6 +26,9 @@ struct StaleAccess {
     std::uint64_t other_made_at = 0;  // tick
 };
 
+/// Stale accesses by what the guest was about (`TaggedTlbs::set_progress`).
+using StaleByProgress = std::map<std::uint64_t, std::uint64_t>;
+
 /// Both TLBs, and as much of memory as page walks have shown. The paging structures in it are the emulated
 /// processor's: each walk that the emulator prints is copied, and each store to a page that holds structures.
 class TaggedTlbs {
@@ -34,6 +39,9 @@ public:
     void reset();
     /// The tick of what follows.
     void set_tick(std::uint64_t tick) { tick_ = tick; }
+
+    /// A number by which the guest says how far it has come; nothing: not known.
+    void set_progress(std::optional<std::uint64_t> progress) { progress_ = progress; }
 
     /// A walk has read this entry.
     void saw_structure(std::uint64_t address, std::uint64_t entry);
@@ -55,6 +63,8 @@ public:
 
     [[nodiscard]] const machine::TlbCounters& counters() const { return geometric_.counters(); }
     [[nodiscard]] std::uint64_t stale() const { return stale_; }
+    /// Of them, those that came while the guest's progress was known.
+    [[nodiscard]] const StaleByProgress& stale_by_progress() const { return stale_by_progress_; }
     /// Accesses whose place the structures that were seen do not explain.
     [[nodiscard]] std::uint64_t unexplained() const { return unexplained_; }
     /// The first of them.
@@ -80,7 +90,9 @@ private:
     machine::RetentiveTlb retentive_;
     machine::GeometricTlb geometric_;
     std::uint64_t tick_ = 0;
+    std::optional<std::uint64_t> progress_{};
     std::uint64_t stale_ = 0;
+    StaleByProgress stale_by_progress_;
     std::uint64_t unexplained_ = 0;
     std::vector<StaleAccess> stale_accesses_;
     std::vector<StaleAccess> unexplained_accesses_;

@@ -100,6 +100,13 @@ bool read_instruction(std::string_view text, TraceLine& line) {
     line.processor = static_cast<unsigned>(cursor.decimal());
     cursor.expect(").[");
     instruction.tick = cursor.decimal();
+    if (cursor.good() && cursor.rest().starts_with("] ???")) {
+        instruction.physical = instruction.instruction_pointer = 0;
+        instruction.in_64_bit_mode = false;
+        instruction.text = {};
+        instruction.operation = Operation::hidden;
+        return true;
+    }
     cursor.expect("] [");
     instruction.physical = cursor.prefixed();
     cursor.expect("] ");

@@ -29,6 +29,7 @@ enum class Operation : std::uint8_t {
     invpcid,
     invvpid,
     invept,
+    hidden,  // the debugger cannot find the instruction's bytes, and says so
 };
 
 /// An instruction, printed before it is executed. An instruction that exits or faults is printed too.

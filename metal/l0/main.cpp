@@ -274,6 +274,8 @@ void run_l1(BootResult& boot) {
               ", ", cpu.vcpu.tag_capacity(), " slots; VMCS shadowing ",
               cpu.vcpu.shadows_vmcs() ? "on" : "off", "; ", boot.pages->free_pages() * 4,
               " KB left for tables");
+    // Where who watches memory finds how many exits of L2s there were (docs/watch.md).
+    log::line("FLATBACK text l0.exits_from_l2 ", log::hex(physical_of(&cpu.vcpu.counters().exits_from_l2)));
     log::line("FLATBACK text l0.vmcs01 ", log::hex(vmcs01));
     announce_mark();
     log::line("FLATBACK stage l1-entry");

@@ -79,6 +79,13 @@ TEST(ElfSymbols, AnyBytesAreTaken) {
     }
 }
 
+TEST(ElfSymbols, AnAddressByItsName) {
+    const auto file = make_elf<Elf64_Ehdr, Elf64_Shdr, Elf64_Sym>(ELFCLASS64);
+    EXPECT_EQ(address_of_symbol(file, "second"), 0x2000U);
+    EXPECT_EQ(address_of_symbol(file, "secon"), std::nullopt);
+    EXPECT_EQ(address_of_symbol({}, "second"), std::nullopt);
+}
+
 TEST(ElfSymbols, AListForTheDebuggerHasEachOnALine) {
     EXPECT_EQ(symbol_list(make_elf<Elf64_Ehdr, Elf64_Shdr, Elf64_Sym>(ELFCLASS64)),
               "1000 start\n2000 second\n");

@@ -6,12 +6,12 @@ namespace flatback::tools {
 namespace {
 
 HybridImage two_entries() {
-    MenuEntry own{"own", "Your L1: it's here", {}};
+    MenuEntry own{"own", "Your L1: it's here", {}, false};
     own.plan.l0 = "/l0";
     own.plan.l0_command_line = "log=info";
     own.plan.guest_command_line = "a $b";
     own.plan.modules = {{"/first", "one two"}, {"/second", ""}};
-    MenuEntry test{"self-test", "Self-test", {}};
+    MenuEntry test{"self-test", "Self-test", {}, true};
     test.plan.l0 = "/l0";
     return {.entries = {own, test}, .first = 1, .seconds = 7};
 }
@@ -30,7 +30,12 @@ TEST(HybridMenu, LoadsEachEntryWithItsModulesInOrder) {
                     "    module2 /boot/own/m1\n"
                     "    if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; fi\n}\n"))
         << menu;
-    EXPECT_TRUE(has(menu, "    module2 /boot/self-test/l1\n    if")) << menu;
+    // One that draws gets pixels, and text where there are none.
+    EXPECT_TRUE(has(menu,
+                    "    module2 /boot/self-test/l1\n"
+                    "    if [ \"$grub_platform\" = pc ]; then set gfxpayload=1024x768x32,"))
+        << menu;
+    EXPECT_TRUE(has(menu, ",text; fi\n}\n")) << menu;
 }
 
 TEST(HybridMenu, WaitsOnceForAChoice) {

@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "machine/geometric/geometry.hpp"
 #include "tools/watch/flush_records.hpp"
@@ -52,38 +55,97 @@ watch::WindowCounts window(std::uint64_t l2_entries, std::uint64_t l2_misses, st
 
 TEST(PhaseEstimate, AWindowStandsForItsPart) {
     watch::PhaseEstimate phase;
-    phase.add(window(1, 90, 0, 0, 0), 1000);  // 10 entries, 900 misses
-    phase.add(window(9, 3, 1, 1, 2), 1000);   // 90 entries, 50 misses
+    phase.add({1000, std::nullopt, window(1, 90, 0, 0, 0)});  // 10 entries, 900 misses
+    phase.add({1000, std::nullopt, window(9, 3, 1, 1, 2)});   // 90 entries, 50 misses
     EXPECT_DOUBLE_EQ(*misses_per_l2_entry(phase, watch::Level::l2), 9.3);
     EXPECT_DOUBLE_EQ(*misses_per_l2_entry(phase), 9.5);
     EXPECT_DOUBLE_EQ(*walk_references_per_l2_entry(phase), 0.2);
     EXPECT_EQ(phase.ticks(), 2000U);
-    phase.add({}, 5000);  // nothing was counted: it stands for nothing
+    phase.add({5000, std::nullopt, {}});  // nothing was counted: it stands for nothing
     EXPECT_DOUBLE_EQ(*misses_per_l2_entry(phase), 9.5);
     EXPECT_EQ(phase.ticks(), 2000U);
     EXPECT_EQ(phase.empty_windows(), 1U);
 }
 
+// Window by window: levels 0 and 1 by entries, level 2 by time.
+TEST(WatchReport, WhereAPartsEntriesAreKnownTheyCount) {
+    watch::PhaseEstimate phase;
+    // A window with many entries says by itself what each costs: 2 of L0, 1 of L1. It is a tenth of its part.
+    phase.add({1000, 400, window(40, 8, 80, 40, 3)});
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l2).entries, 400);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l2).misses, 80);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l2).mov_to_cr3, 20);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l0).misses, 800);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l1).misses, 400);
+    // Two with few say it together: 3 of L0 an entry, of six entries.
+    phase.add({1000, 10, window(0, 5, 0, 0, 0)});
+    phase.add({1000, 20, window(6, 1, 18, 0, 0)});
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l2).entries, 430);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l2).misses, 80 + 50 + 10);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l0).misses, 800 + 3 * 30);
+    EXPECT_DOUBLE_EQ(phase.of(watch::Level::l1).misses, 400);
+}
+
+TEST(WindowWatcher, APartKnowsItsEntriesByL0sCounter) {
+    WindowWatcher watcher{{.instructions = 40, .windows = 2, .warming = 4, .geometry = skylake()}};
+    watcher.know_exit_counter(0x1234'5678);
+    watcher.know_vmcs01(0x3df1b000);
+    const std::string ask = "xp /1gx 0x12345678\n";
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=161000000\n"), ask);
+    EXPECT_EQ(watcher.hear("[bochs]:\n0x0000000012345678 <bogus+       0>:\t0x0000000000000064\n"),
+              "trace on\ntrace-mem on\ns 10\n");
+    std::ifstream file(std::string{FLATBACK_SOURCE_DIRECTORY} + "/tests/watch/data/l1_and_l2.txt");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_EQ(watcher.hear(text), "");
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=161002000\n"),
+              "trace off\ntrace-mem off\n" + ask);
+    EXPECT_EQ(watcher.hear("0x0000000012345678 <bogus+       0>:\t0x0000000000000069\n"),
+              "trace on\ntrace-mem on\ns 10\n");
+    ASSERT_EQ(watcher.phase().parts().size(), 1U);
+    EXPECT_EQ(watcher.phase().parts().front().l2_entries, 5U);
+    EXPECT_EQ(watcher.phase().parts().front().ticks, 2000U);
+}
+
 TEST(WindowWatcher, AMarkEndsAPartAndItsWindow) {
     WindowWatcher watcher{{.instructions = 5000, .windows = 2, .warming = 10, .geometry = skylake()}};
     watcher.know_vmcs01(0x1000);
-    const std::string begin = "trace on\ntrace-mem on\ns 5000\n";
+    // A quarter at a time, for as long as there is too little behind the warming up.
+    const std::string begin = "trace on\ntrace-mem on\ns 1250\n";
     EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=100\n"), begin);
-    EXPECT_EQ(watcher.hear("Next at t=5100\n"), "trace off\ntrace-mem off\nc\n");
-    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=9000\n"), begin);
+    for (unsigned piece = 1; piece < 16; ++piece)
+        EXPECT_EQ(watcher.hear(fmt::format("Next at t={}\n", 100 + 1250 * piece)), "s 1250\n") << piece;
+    EXPECT_EQ(watcher.hear("Next at t=20100\n"), "trace off\ntrace-mem off\nc\n");
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=29000\n"), begin);
     // Within the second window; there is no third.
-    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=9500\n"), "trace off\ntrace-mem off\nc\n");
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=29500\n"), "trace off\ntrace-mem off\nc\n");
     EXPECT_EQ(watcher.phase().empty_windows(), 2U);
 }
 
+TEST(WindowWatcher, AWindowWithEnoughBehindItsWarmingUpIsOver) {
+    WindowWatcher watcher{{.instructions = 40, .windows = 1, .warming = 10, .geometry = skylake()}};
+    watcher.know_vmcs01(0x3df1b000);
+    EXPECT_EQ(watcher.hear("(0) Magic breakpoint\nNext at t=161000000\n"), "trace on\ntrace-mem on\ns 10\n");
+    EXPECT_EQ(watcher.hear("Next at t=161000010\n"), "s 10\n");
+    // 52 instructions; it is known who runs from the fifth on, and ten are for warming up: 39 are left.
+    std::ifstream file(std::string{FLATBACK_SOURCE_DIRECTORY} + "/tests/watch/data/l1_and_l2.txt");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_EQ(watcher.hear(text), "");
+    EXPECT_EQ(watcher.hear("Next at t=161000020\n"), "s 10\n");
+    EXPECT_EQ(
+        watcher.hear("(0).[161000700] [0x00003de07f50] 0008:ffffffff80207f50 (unk. ctxt): push r9 ; 4151\n"),
+        "");
+    EXPECT_EQ(watcher.hear("Next at t=161000030\n"), "trace off\ntrace-mem off\nc\n");
+    EXPECT_EQ(watcher.phase().empty_windows(), 0U);
+}
+
 TEST(WatchReport, MissesAreOfAnEntryOfL2) {
-    WatchedMode mode{"mapped", {}, {}, {"a line"}, {}, {}};
+    WatchedMode mode{"mapped", {}, {}, {"a line"}, {}, {}, {}};
     mode.counts.stale = 1;
     mode.counts.windows = 2;
     mode.counts.instructions = 1000;
     mode.counts.of(watch::Level::l2).entries = 4;
     mode.phase.add(window(4, 6, 0, 2, 10));
-    const std::vector modes{mode, WatchedMode{"off", {}, {}, {}, {}, {}}};
+    const std::vector modes{mode, WatchedMode{"off", {}, {}, {}, {}, {}, {}}};
     const auto json = nlohmann::json::parse(watch_json(modes, "linux", "skylake-x"));
     EXPECT_EQ(json["guest"], "linux");
     EXPECT_EQ(json["tlb"], "skylake-x");
@@ -103,6 +165,22 @@ TEST(WatchReport, MissesAreOfAnEntryOfL2) {
     const std::string table = watch_table(modes);
     EXPECT_NE(table.find("mapped: stale: a line"), std::string::npos);
     EXPECT_NE(table.find(" 2.0 "), std::string::npos);
+}
+
+TEST(WatchReport, StaleAccessesAreToldByTheCheckTheyWereMadeFor) {
+    WatchedMode mode{"mapped", {}, {}, {}, {}, {}, {{"first", true, 0}, {"second", false, 3}}};
+    const std::vector modes{mode};
+    const auto checks =
+        nlohmann::json::parse(watch_json(modes, "probes", "skylake-x"))["modes"]["mapped"]["checks"];
+    ASSERT_EQ(checks.size(), 2U);
+    EXPECT_EQ(checks[0]["name"], "first");
+    EXPECT_EQ(checks[0]["passed"], true);
+    EXPECT_EQ(checks[0]["stale"], 0);
+    EXPECT_EQ(checks[1]["passed"], false);
+    EXPECT_EQ(checks[1]["stale"], 3);
+    const std::string table = watch_table(modes);
+    EXPECT_NE(table.find("mapped: second: 3 stale accesses\n"), std::string::npos);
+    EXPECT_EQ(table.find("first"), std::string::npos);
 }
 
 // L0 records a flush, and executes it or something else.
@@ -183,6 +261,17 @@ TEST_F(Flushes, WhatIsRecordedAndLeftOutIsTold) {
     EXPECT_NE(records_.counts().examples.at(0).find("VPID 5"), std::string::npos);
 }
 
+TEST_F(Flushes, AnEntryAloneEndsTheWaitForAFlush) {
+    record(trace::Kind::flush_tag, 1, tag::FlushCause::tag_handed_out, 5, 0);
+    EXPECT_EQ(records_.counts().not_executed, 0U);
+    instruction("vmlaunch");
+    EXPECT_EQ(records_.counts().not_executed, 1U);
+    // Too late: it is of nothing that was recorded.
+    invvpid(5);
+    EXPECT_EQ(records_.counts().not_executed, 1U);
+    EXPECT_EQ(records_.counts().not_recorded, 1U);
+}
+
 TEST_F(Flushes, WhatIsExecutedOtherwiseIsTold) {
     record(trace::Kind::flush_tag, 1, tag::FlushCause::tag_handed_out, 5, 0);
     invvpid(6);
@@ -214,7 +303,7 @@ TEST_F(Flushes, OtherStoresAreNoRecords) {
 }
 
 TEST(WatchReport, FlushesThatWereNotExecutedAreNoGoodRun) {
-    WatchedMode mode{"mapped", {}, {}, {}, {}, FlushCounts{}};
+    WatchedMode mode{"mapped", {}, {}, {}, {}, FlushCounts{}, {}};
     mode.flushes->recorded = 3;
     mode.flushes->causes["tag handed out"] = 3;
     EXPECT_TRUE(is_good(mode));

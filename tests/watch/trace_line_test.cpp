@@ -45,6 +45,14 @@ TEST(TraceLine, AnInstructionOfRealModeAndOfAnotherProcessor) {
     EXPECT_EQ(line.instruction.operation, Operation::none);
 }
 
+TEST(TraceLine, AnInstructionThatTheDebuggerDoesNotFind) {
+    const TraceLine line = read("(0).[6210637705] ??? (physical address not available)");
+    ASSERT_EQ(line.kind, TraceLine::Kind::instruction);
+    EXPECT_EQ(line.instruction.tick, 6210637705U);
+    EXPECT_EQ(line.instruction.operation, Operation::hidden);
+    EXPECT_FALSE(line.instruction.in_64_bit_mode);
+}
+
 TEST(TraceLine, InstructionsThatChangeWhatIsCached) {
     const auto operation = [](std::string_view text) {
         return read(std::string{"(0).[1] [0x000000001000] 0010:0000000000001000 (unk. ctxt): "}.append(text))

@@ -233,8 +233,10 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->check(CLI::IsMember({"linux", "bare", "probes"}))
         ->excludes(file);
     command
-        .add_option("--window", options.request.window,
-                    "instructions of each window (default 1400000; bare 100000; probes 1000000)")
+        .add_option(
+            "--window", options.request.window,
+            "instructions of each window; of Linux those behind its warming up (default 400000; bare 100000; "
+            "probes 1000000)")
         ->type_name("N")
         ->check(CLI::Range(std::uint64_t{1000}, most_number))
         ->excludes(file);

@@ -68,6 +68,14 @@ std::optional<std::string> symbol_at(std::span<const std::byte> file, std::uint6
     return fmt::format("{}+{:#x}", name, address - best);
 }
 
+std::optional<std::uint64_t> address_of_symbol(std::span<const std::byte> file, std::string_view name) {
+    std::optional<std::uint64_t> address;
+    for_each_symbol(file, [&](const elf::Symbol& symbol, std::string_view text) {
+        if (text == name) address = symbol.value;
+    });
+    return address;
+}
+
 std::string symbol_list(std::span<const std::byte> file) {
     // As many as a big kernel has: a file that repeats a section a million times ends too.
     constexpr std::size_t most_bytes = std::size_t{32} << 20;

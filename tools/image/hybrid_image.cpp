@@ -31,8 +31,11 @@ std::string menu_entry(const MenuEntry& entry) {
     for (std::size_t index = 0; index < entry.plan.modules.size(); ++index)
         text += load("module2", fmt::format("/boot/{}/m{}", entry.id, index),
                      grub_words(entry.plan.modules[index].text));
-    // multiboot2 sets it to what L0 can show; BIOS has VGA text, which every L1 can use.
-    return text + "    if [ \"$grub_platform\" = pc ]; then set gfxpayload=text; fi\n}\n";
+    // multiboot2 sets it to what L0 can show; BIOS has VGA text, which every L1 can use, and where the
+    // display has them modes of VESA's, of which the first that is there is set.
+    constexpr std::string_view pixels = "1024x768x32,1024x768x24,800x600x32,800x600x24,text";
+    return text + fmt::format("    if [ \"$grub_platform\" = pc ]; then set gfxpayload={}; fi\n}}\n",
+                              entry.draws ? pixels : "text");
 }
 
 // Choosing one comes back to the menu with the word added; the last of a name wins.

@@ -17,6 +17,7 @@ struct MenuEntry {
     std::string id;     // of letters, digits, '-' and '_': the names of its files, and the menu's first entry
     std::string title;  // as a person reads it
     BootPlan plan;      // with an L0
+    bool draws = false;  // its L1 draws on pixels where there are some: from BIOS it gets a graphics mode
 };
 
 struct HybridImage {

@@ -30,6 +30,7 @@ MenuEntry self_test_entry() {
     plan.guest_command_line = "check bench screen";
     MenuEntry entry = own_entry(std::move(plan), "Self-test: all checks and timings of a bare L1");
     entry.id = self_test_entry_id;
+    entry.draws = true;  // its results, and the code of their line
     return entry;
 }
 

@@ -113,6 +113,10 @@ std::string watch_table(std::span<const WatchedMode> modes) {
                 : fmt::format("; {} ended before anything was counted", mode.phase.empty_windows()));
         if (mode.flushes) text += recorded_flushes(mode.mode, *mode.flushes);
         for (const std::string& line : mode.stale) text += fmt::format("{}: stale: {}\n", mode.mode, line);
+        for (const WatchedCheck& check : mode.checks) {
+            if (check.stale != 0)
+                text += fmt::format("{}: {}: {} stale accesses\n", mode.mode, check.name, check.stale);
+        }
         if (counts.unexplained != 0)
             text += fmt::format(
                 "{}: {} accesses went where the structures seen do not lead; they are not judged\n",
@@ -139,6 +143,18 @@ std::string watch_json(std::span<const WatchedMode> modes, std::string_view gues
         object["phase"]["ticks"] = mode.phase.ticks();
         object["phase"]["l2_entries"] = mode.phase.of(Level::l2).entries;
         object["phase"]["l2_context_switches"] = mode.phase.of(Level::l2).mov_to_cr3;
+        for (const PhaseEstimate::Part& part : mode.phase.parts()) {
+            nlohmann::ordered_json each{{"ticks", part.ticks},
+                                        {"counted_ticks", part.window.ticks},
+                                        {"counted_l2_entries", part.window.levels[2].entries},
+                                        {"l2_entries", nullptr}};
+            if (part.l2_entries) each["l2_entries"] = *part.l2_entries;
+            for (const Level level : levels) {
+                const auto index = static_cast<std::size_t>(level);
+                each["misses"][std::string{watch::level_names[index]}] = part.window.levels[index].tlb.misses;
+            }
+            object["parts"].push_back(std::move(each));
+        }
         for (const Level level : levels) {
             const std::string name{watch::level_names[static_cast<std::size_t>(level)]};
             object["misses_per_l2_entry"][name] = json_number(misses_per_l2_entry(mode.phase, level));
@@ -147,6 +163,9 @@ std::string watch_json(std::span<const WatchedMode> modes, std::string_view gues
         }
         object["walk_references_per_l2_entry"] = json_number(walk_references_per_l2_entry(mode.phase));
         object["stale_accesses"] = mode.stale;
+        for (const WatchedCheck& check : mode.checks)
+            object["checks"].push_back(
+                {{"name", check.name}, {"passed", check.passed}, {"stale", check.stale}});
         if (mode.flushes) {
             auto& flushes = object["l0_trace"];
             flushes["flushes"] = mode.flushes->recorded;

@@ -16,6 +16,13 @@ namespace flatback::tools {
 
 inline constexpr std::array<std::string_view, 4> watched_modes{"mapped", "single", "off", "ept0"};
 
+// One of the guest's checks, and the stale accesses that were made for it.
+struct WatchedCheck {
+    std::string name;
+    bool passed = false;
+    std::uint64_t stale = 0;
+};
+
 struct WatchedMode {
     std::string mode;
     watch::Counts counts;                  // of the windows
@@ -23,6 +30,7 @@ struct WatchedMode {
     std::vector<std::string> stale;        // the first of them, a line each
     std::vector<std::string> unexplained;  // the same
     std::optional<FlushCounts> flushes;    // what L0 recorded of them; nothing where it did not
+    std::vector<WatchedCheck> checks;      // the guest's, in its order, where it makes checks
 };
 
 // Of one access that a cached translation could have led elsewhere.

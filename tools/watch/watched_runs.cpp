@@ -6,7 +6,10 @@
 #include <memory>
 #include <variant>
 
+#include "tools/emulator/elf_symbols.hpp"
+#include "tools/ground/files.hpp"
 #include "tools/ground/hexadecimal.hpp"
+#include "tools/ground/paths.hpp"
 #include "tools/stack/progress.hpp"
 #include "tools/stack/stack_runs.hpp"
 #include "tools/watch/window_watcher.hpp"
@@ -16,7 +19,7 @@ namespace {
 
 // Of a window of Linux, what the longest column needs for a round: sixteen processes, each with its 64 KB.
 constexpr std::uint64_t linux_warming = 400'000;
-constexpr std::uint64_t linux_window = 1'400'000;
+constexpr std::uint64_t linux_window = 400'000;
 constexpr std::uint64_t bare_window = 100'000;
 // Of each of the three parts the first probes: their reports on the serial line take most of it.
 constexpr std::uint64_t probes_window = 1'000'000;
@@ -59,6 +62,23 @@ QueuedRun run_of(const WatchRequest& request, const std::string& mode,
     return run;
 }
 
+// Where the bare L1 counts the checks that it has reported. L0 gives it the memory that it was linked for.
+std::optional<std::uint64_t> progress_of_bare_l1() {
+    const auto image = read_file(bare_l1_image());
+    if (!image) return std::nullopt;
+    return address_of_symbol(*image, "flatback_checks_reported");
+}
+
+// A stale access that came when so many checks had been reported was made for the next one.
+std::vector<WatchedCheck> checks_of(const Transcript& transcript, const watch::StaleByProgress& stale) {
+    std::vector<WatchedCheck> checks;
+    for (const CheckRecord& record : transcript.checks()) {
+        const auto found = stale.find(checks.size());
+        checks.push_back({record.name, record.passed, found == stale.end() ? 0 : found->second});
+    }
+    return checks;
+}
+
 std::vector<std::string> stages_of(const WatchRequest& request) {
     if (request.guest == WatchedGuest::linux_stack) return {"l0", "l1-entry", "l1-user", "l2-user"};
     return {"l0", "l1-entry", "bare-l1"};
@@ -80,7 +100,7 @@ std::string_view name(WatchedGuest guest) {
 
 WatchedMode watched(std::string mode, const watch::Counts& counts, const watch::PhaseEstimate& phase,
                     const watch::TaggedTlbs& tlbs) {
-    WatchedMode result{std::move(mode), counts, phase, {}, {}, {}};
+    WatchedMode result{std::move(mode), counts, phase, {}, {}, {}, {}};
     for (const auto& access : tlbs.stale_accesses()) result.stale.push_back(describe(access));
     for (const auto& access : tlbs.unexplained_accesses()) result.unexplained.push_back(describe(access));
     return result;
@@ -99,6 +119,7 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
         auto& watcher = watchers[mode];
         WindowPlan plan = plan_of(request);
         plan.l0_records = request.l0_records;
+        if (request.guest != WatchedGuest::linux_stack) plan.progress = progress_of_bare_l1();
         if (request.keep) plan.keep = *request.keep / (mode + ".");
         watcher = std::make_unique<WindowWatcher>(plan);
         run.request.dialogue = [&hears = *watcher](std::string_view bytes) { return hears.hear(bytes); };
@@ -107,10 +128,11 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
     Progress progress;
     QueueObserver observer = progress.observer();
     observer.record = [&watchers, shown = observer.record](std::string_view run, const SerialRecord& record) {
-        if (const auto* const text = std::get_if<TextRecord>(&record);
-            text != nullptr && text->key == "l0.vmcs01") {
-            if (const auto address = hexadecimal_number(text->text))
-                watchers.find(run)->second->know_vmcs01(*address);
+        if (const auto* const text = std::get_if<TextRecord>(&record)) {
+            WindowWatcher& watcher = *watchers.find(run)->second;
+            const auto address = hexadecimal_number(text->text);
+            if (text->key == "l0.exits_from_l2" && address) watcher.know_exit_counter(*address);
+            if (text->key == "l0.vmcs01" && address) watcher.know_vmcs01(*address);
         }
         if (shown) shown(run, record);
     };
@@ -125,6 +147,8 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
             result.lacks.push_back(fmt::format("{}: no window held an L2 entry that was counted", run.name));
         result.modes.push_back(watched(run.name, counts, watcher.phase(), watcher.tlbs()));
         if (request.l0_records) result.modes.back().flushes = watcher.flushes();
+        if (request.guest != WatchedGuest::linux_stack)
+            result.modes.back().checks = checks_of(run.transcript, watcher.tlbs().stale_by_progress());
     }
     return result;
 }

@@ -65,7 +65,6 @@ constexpr Mutation bad_rip_and_state[] = {
     {"entry-with-a-reserved-guest-rflags-bit-is-an-invalid-guest-state", {{field::guest_rflags.encoding, 0, 1U << 15}}},
     {"entry-with-guest-rflags-vm-in-ia-32e-mode-is-an-invalid-guest-state", {{field::guest_rflags.encoding, 0, 1U << 17}}},
     {"entry-with-activity-state-4-is-an-invalid-guest-state", {{activity, all_bits, 4}}},
-    {"entry-halted-while-blocked-by-mov-ss-is-an-invalid-guest-state", {{activity, all_bits, 1}, {interruptibility, 0, 2}}},
     {"entry-with-a-reserved-interruptibility-bit-is-an-invalid-guest-state", {{interruptibility, 0, 1U << 6}}},
     {"entry-blocked-by-sti-and-by-mov-ss-is-an-invalid-guest-state",
      {{interruptibility, 0, 3}, {field::guest_rflags.encoding, 0, 0x200}}},
@@ -83,6 +82,11 @@ constexpr Mutation bad_rip_and_state[] = {
      {{field::vm_entry_controls.encoding, entry_control::ia32e_mode_guest, 0},
       {field::guest_ia32_efer.encoding, 1U << 10, 1U << 10}}},
 };
+
+// Behind all others: an L0 that lets this L2 halt does not come back.
+constexpr Mutation bad_halt[] = {
+    {"entry-halted-while-blocked-by-mov-ss-is-an-invalid-guest-state", {{activity, all_bits, 1}, {interruptibility, 0, 2}}},
+};
 // clang-format on
 
 constexpr std::uint32_t invalid_guest_state = reason::entry_failure_guest_state | reason::entry_failure;
@@ -93,6 +97,7 @@ void check_all(std::string_view section, const Mutation (&mutations)[Count]) {
     for (const Mutation& mutation : mutations) {
         if (!is_offered(mutation)) continue;
         const Mutated mutated{mutation};
+        if (!mutated.is_kept()) continue;
         Check check{mutation.name};
         check.outcome("VMLAUNCH", try_enter(true), vm_exit);
         const std::uint32_t got = read(field::exit_reason);
@@ -179,6 +184,9 @@ void check_entry_guest() {
     check_nothing_else_changes(l2);
     Check{"after-failures-of-its-guest-state-the-same-vmcs-enters-once-it-is-good"}.runs_to(l2,
                                                                                             reason::vmcall);
+    l2.clear();
+    l2.make_current();
+    check_all("3C 27.3.1.4, 27.3.1.5", bad_halt);
 }
 
 }  // namespace flatback::guests

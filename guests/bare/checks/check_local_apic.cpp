@@ -155,7 +155,10 @@ void check_local_apic() {
             check.outcome("VMWRITE",
                           try_vmwrite_from(field::guest_ia32_sysenter_esp.encoding, in_page(version)),
                           vm_succeed);
-            check.equal("what it read", read(field::guest_ia32_sysenter_esp), ~std::uint64_t{0});
+            // What is there where there is nothing is the machine's affair, and with Flatback ones.
+            const std::uint64_t found = read(field::guest_ia32_sysenter_esp);
+            check.holds("it read no APIC's version", static_cast<std::uint32_t>(found) != page_version);
+            if (under_flatback()) check.equal("what it read", found, ~std::uint64_t{0});
             check.outcome("VMPTRST", try_vmptrst(in_page(task_priority)), vm_succeed);
             if (base == x2apic) check.equal("TPR", read_msr(0x808), priority);
             try_write_base(disabled);

@@ -15,9 +15,14 @@ namespace {
 
 constexpr unsigned vmcs_count = 40;
 
-// A value for a field that differs from field to field and from VMCS to VMCS, cut to the field's width.
+// A value for a field that differs from field to field and from VMCS to VMCS, cut to the field's width. Of
+// access rights without the bits that the SDM reserves: there are processors that keep none of them, and KVM
+// keeps none anywhere.
 std::uint64_t value_for(std::uint64_t encoding, std::uint64_t which) {
-    const std::uint64_t value = (encoding + 1) * 0x9E37'79B9'7F4A'7C15 + which * 0x1'0001'0001'0001;
+    std::uint64_t value = (encoding + 1) * 0x9E37'79B9'7F4A'7C15 + which * 0x1'0001'0001'0001;
+    if (encoding >= field::guest_es_access_rights.encoding &&
+        encoding <= field::guest_tr_access_rights.encoding)
+        value &= 0x1'F0FF;
     switch (vmx::width(encoding)) {
         case vmx::FieldWidth::bits16:
             return value & 0xFFFF;

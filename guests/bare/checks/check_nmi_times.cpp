@@ -60,8 +60,18 @@ void leave_by_cpuid() {
     asm volatile("cpuid" : "+a"(leaf) : : "rbx", "rcx", "rdx", "memory");
 }
 
+// There no external interrupt ends a guest that was entered with RFLAGS.IF = 0: a hypervisor that counts
+// a timer of its guest's by one of its own does not come back to what spins.
+bool would_not_come_back() {
+    return beneath_is_bochs() && under_a_hypervisor() && !under_flatback();
+}
+
 void check_around_an_exit() {
     const RuleScope rule{{"3C 26.2", "an NMI is taken at once where nothing blocks it"}};
+    if (would_not_come_back()) {
+        report_not_offered("an L1 that spins: the emulator beneath would not give it back");
+        return;
+    }
     Check check{"an-nmi-at-any-tick-of-an-exit-and-its-entry-comes-without-another-exit"};
     constexpr unsigned trials = 600;
     unsigned late = 0;
@@ -98,9 +108,7 @@ void check_around_an_entry() {
         report_not_offered("NMI exiting beside the preemption timer");
         return;
     }
-    // There no external interrupt ends a guest that was entered with RFLAGS.IF = 0: a hypervisor that counts
-    // the preemption timer by one of its own does not come back to what spins.
-    if (beneath_is_bochs() && under_a_hypervisor() && !under_flatback()) {
+    if (would_not_come_back()) {
         report_not_offered("an L2 that spins: the emulator beneath would not give it back");
         return;
     }

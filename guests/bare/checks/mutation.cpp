@@ -37,6 +37,14 @@ Mutated::~Mutated() {
     }
 }
 
+bool Mutated::is_kept() const {
+    bool kept = true;
+    for (const Change& change : mutation_.changes)
+        if (is_used(change)) kept = kept && (read_raw(change.encoding) & change.set) == change.set;
+    if (!kept) report_not_offered(mutation_.name);
+    return kept;
+}
+
 void make_clear() {
     std::uint64_t address = 0;
     vmptrst(address);

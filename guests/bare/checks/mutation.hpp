@@ -41,6 +41,10 @@ public:
     Mutated(const Mutated&) = delete;
     Mutated& operator=(const Mutated&) = delete;
 
+    // False where the processor has not kept what was written: reserved bits of access rights, for one. Says
+    // so then.
+    [[nodiscard]] bool is_kept() const;
+
 private:
     const Mutation& mutation_;
     std::uint64_t before_[4];

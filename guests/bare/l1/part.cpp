@@ -4,6 +4,7 @@
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/report.hpp"
 #include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/vmcs.hpp"
 #include "guests/bare/l1/vmx_instructions.hpp"
@@ -71,6 +72,7 @@ void run_part(const Part& part, unsigned seconds) {
     }
     // Where an emulator's debugger that is told to stops (docs/watch.md). Otherwise it does nothing.
     asm volatile("xchg %%bx, %%bx" : : : "memory");
+    show_checks_reported();
     const Registers before = Registers::now();
     watchdog::start(seconds);
     const bool left = call_part(part.run) != 0;

@@ -4,6 +4,11 @@
 #include "guests/bare/l1/report_listener.hpp"
 #include "guests/bare/l1/serial.hpp"
 
+extern "C" {
+extern volatile std::uint64_t flatback_checks_reported;
+constinit volatile std::uint64_t flatback_checks_reported = 0;
+}
+
 namespace flatback::guests {
 
 constinit RecordListener record_listener = nullptr;
@@ -69,12 +74,14 @@ void report_text(std::string_view key, std::string_view text) {
 void report_pass(std::string_view check) {
     Line line;
     print(line << "FLATBACK check " << check << " pass");
+    flatback_checks_reported = flatback_checks_reported + 1;
     tell(RecordKind::pass, check);
 }
 
 void report_fail(std::string_view check, std::string_view why) {
     Line line;
     print(line << "FLATBACK check " << check << " fail " << why);
+    flatback_checks_reported = flatback_checks_reported + 1;
     tell(RecordKind::fail, check, why);
 }
 
@@ -82,6 +89,10 @@ void report_error(std::string_view where, std::string_view what) {
     Line line;
     print(line << "FLATBACK error " << where << ": " << what);
     tell(RecordKind::error, where, what);
+}
+
+void show_checks_reported() {
+    flatback_checks_reported = flatback_checks_reported;
 }
 
 void report_end() {

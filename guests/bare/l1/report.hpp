@@ -28,6 +28,10 @@ void report_pass(std::string_view check);
 void report_fail(std::string_view check, std::string_view why);
 void report_error(std::string_view where, std::string_view what);
 
+// Stores the number of checks reported so far where who watches this guest's memory knows it by
+// `flatback_checks_reported` (docs/watch.md): it is stored with each check's report, and here once more.
+void show_checks_reported();
+
 // Prints FLATBACK end.
 void report_end();
 
