@@ -18,7 +18,7 @@ caught() {
 
 watch() {
     local status=0
-    "$build/tools/flatback" watch --guest probes --mode mapped --window 80000000 "${@:2}" --json "$build/planted/probes.$1.json" \
+    "$build/tools/flatback" watch --guest probes --mode mapped --window 120000000 "${@:2}" --json "$build/planted/probes.$1.json" \
         >"$build/planted/probes.$1.txt" 2>&1 || status=$?
     # 1: something was found.
     [ "$status" -le 1 ] || { tail -5 "$build/planted/probes.$1.txt" >&2; exit 1; }
