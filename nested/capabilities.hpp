@@ -13,7 +13,7 @@ namespace flatback::nested {
 struct Capabilities {
     vmx::Capabilities promised;  // what L1's capability MSRs say
     unsigned physical_address_width = 36;
-    bool vmcs_shadowing = false;  // of the hardware, for L1
+    bool vmcs_shadowing = false;  // of the hardware, for L1 and for its guests
     bool huge_ept_pages = false;  // of the hardware
     bool tsc_scaling = false;     // of the hardware, for the host's demands
     bool nmi_window = false;      // the hardware has virtual NMIs and NMI-window exiting
@@ -121,7 +121,8 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     promised.primary_processor_based = offer(hardware.primary_processor_based, offered::primary);
     promised.secondary_processor_based =
         offer(hardware.secondary_processor_based,
-              offered::secondary | (offer_vpid ? vmx::secondary::enable_vpid : 0));
+              offered::secondary | (offer_vpid ? vmx::secondary::enable_vpid : 0) |
+                  (all.vmcs_shadowing ? vmx::secondary::vmcs_shadowing : 0));
     promised.vm_exit = offer(hardware.vm_exit, offered::vm_exit);
     promised.vm_entry = offer(hardware.vm_entry, offered::vm_entry);
     promised.ept_vpid.value = hardware.ept_vpid.value & (offered::ept | (offer_vpid ? offered::vpid : 0));
@@ -132,7 +133,8 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
         (vmx::MiscCapability::preemption_timer_rate_mask | vmx::MiscCapability::store_efer_lma |
          vmx::MiscCapability::activity_shutdown | vmx::MiscCapability::activity_wait_for_sipi |
          (std::uint64_t{0x1ff} << vmx::MiscCapability::cr3_target_count_shift) |
-         vmx::MiscCapability::zero_length_injection);
+         vmx::MiscCapability::zero_length_injection |
+         (all.vmcs_shadowing ? vmx::MiscCapability::vmwrite_any_field : 0));
     promised.cr0 = hardware.cr0;
     promised.cr4 = hardware.cr4;
     promised.cr4.fixed1 &= offered::cr4;

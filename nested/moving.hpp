@@ -21,7 +21,7 @@ void NestedVcpu<P>::leave_processor() {
         if (slot.vmcs02.page.value() == 0) continue;
         port_.clear_vmcs(slot.vmcs02.page);
         slot.vmcs02.launched = false;
-        if (shadows_vmcs()) port_.clear_vmcs(slot.shadow);
+        if (capabilities_.vmcs_shadowing) port_.clear_vmcs(slot.shadow);
     }
     port_.clear_vmcs(vmcs01_);
     on_processor_ = false;

@@ -31,6 +31,7 @@
 #include "entry/io_bitmaps.hpp"
 #include "entry/msr_bitmap.hpp"
 #include "entry/msr_list.hpp"
+#include "entry/vmcs_bitmaps.hpp"
 #include "ept/ept02.hpp"
 #include "event_gate.hpp"
 #include "events.hpp"
@@ -121,6 +122,10 @@ public:
     }
     [[nodiscard]] bool offers_invvpid() const {
         return capabilities_.promised.ept_vpid.has(vmx::EptVpidCapability::invvpid);
+    }
+    // To L1, for its guests.
+    [[nodiscard]] bool offers_vmcs_shadowing() const {
+        return capabilities_.promised.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
     }
     [[nodiscard]] std::size_t tag_capacity() const { return tags_.capacity(); }
     struct Statistics {
@@ -399,9 +404,12 @@ private:
 
     // nested/vmcs/active.hpp: which of L1's VMCSs are active and current.
     [[nodiscard]] Slot* find(x86::Gpa<x86::L1> region);
-    [[nodiscard]] Slot* activate(x86::Gpa<x86::L1> region);
+    [[nodiscard]] Slot* activate(x86::Gpa<x86::L1> region, Activity as, Slot* found);
     [[nodiscard]] bool give_pages(Slot& slot);
-    void begin_slot(Slot& slot, x86::Gpa<x86::L1> region);
+    void begin_slot(Slot& slot, x86::Gpa<x86::L1> region, Activity as);
+    using LeftByExits = std::array<std::optional<std::uint64_t>, 4>;
+    [[nodiscard]] static LeftByExits left_by_exits(const Slot& slot);
+    static void keep_information(Slot& slot, const LeftByExits& left);
     void write_back(Slot& slot);
     void make_current(Slot* slot);
     void fetch(Slot& slot, std::size_t index);
@@ -412,6 +420,22 @@ private:
     void fill_shadow(Slot& slot);
     void collect_shadow(Slot& slot, bool all = false);
     void collect_all(Slot& slot);
+
+    // nested/vmcs/l1s_shadow.hpp: L1's shadow VMCSs, current and linked.
+    void fill_l1s_shadow(Slot& slot);
+    void collect_l1s_shadow(Slot& slot);
+    Entry load_l1s_shadow(x86::Gpa<x86::L1> region, std::uint32_t revision);
+    void make_l1s_shadow_current(Slot& slot);
+    void leave_l1s_shadow();
+    Entry fail_without_ordinary_vmcs(vmx::InstructionError error);
+    Entry access_l1s_shadow(bool write);
+    void put_vmcs_bitmaps(Slot& slot);
+    void merge_vmcs_bitmaps(Slot& slot);
+    void put_link_pointer(Slot& slot);
+    [[nodiscard]] bool link_shadow(Slot& slot);
+    [[nodiscard]] std::uint64_t l2_vmcs_encoding();
+    [[nodiscard]] bool l1_wants_vmcs_access(const Slot& slot, bool write);
+    Entry fail_vmcs_access_of_l2(Slot& slot, std::size_t basic_reason);
 
     // nested/entry/entry.hpp
     void remember_l1_state(const Slot& slot);
@@ -425,6 +449,7 @@ private:
     [[nodiscard]] bool activity_state_is_offered(std::uint32_t state, const Vmcs12& controls) const;
     void prepare_vmcs02(Slot& slot);
     void compose_controls(Slot& slot);
+    void put_rare_controls(Slot& slot, std::uint32_t before);
     void put_page_addresses(Slot& slot);
     [[nodiscard]] std::optional<EntryFailure> do_entry_work(Slot& slot);
     void keep_l1_word(Slot& slot, std::uint32_t encoding);
@@ -664,7 +689,11 @@ private:
     std::uint64_t l1_timer_ends_ = 0;    // of the L2 that runs, in units of the timer since the TSC was 0
     bool l1_state_known_ = false;        // vmcs01's rarely changing guest state equals ...
     const Slot* l1_state_of_ = nullptr;  // ... this VMCS's host state
-    bool shadowing_ = false;             // VMCS shadowing is in use for L1
+    bool shadowing_ = false;             // VMCS shadowing is in use for L1 ...
+    // ... with what in vmcs01's bitmaps: the fields that L0 has chosen of an ordinary VMCS, or all of a
+    // shadow VMCS.
+    enum class L1Link : std::uint8_t { none, shadowed_fields, every_field };
+    L1Link l1_link_ = L1Link::none;
     std::uint64_t vmxon_region_ = 0;
     std::uint64_t cr0_bits_taken_ = 0;  // what VMX operation added to vmcs01's CR0 guest/host mask
     const FieldSet supported_;          // the fields that L1 has
@@ -678,8 +707,9 @@ private:
     const std::uint32_t invvpid_types_;        // bit n: L1 was promised type n
     vmx::Eptp valid_eptp_{~std::uint64_t{0}};  // the EPTP that INVEPT last found valid
     std::uint64_t use_clock_ = 0;
-    Slot* current_ = nullptr;
-    unsigned slots_used_ = 0;  // of slots_, from the front; the others are not active
+    Slot* current_ = nullptr;         // L1's current VMCS, where it is an ordinary one ...
+    Slot* current_shadow_ = nullptr;  // ... or where it is a shadow VMCS
+    unsigned slots_used_ = 0;         // of slots_, from the front; the others are not active
     std::array<Slot, vmcs_slots> slots_;
     std::array<WalkedPage, 8> walked_pages_;
 
@@ -687,10 +717,12 @@ private:
     tag::Vpid12Map<tag_slots> tags_;
     MsrBitmaps<P> msr_bitmaps_;
     IoBitmaps<P> io_bitmaps_;
+    VmcsBitmaps<P> vmcs_bitmaps_;
     Ept02<P> ept02_;
 
     x86::Hpa vmread_bitmap_{};
     x86::Hpa vmwrite_bitmap_{};
+    x86::Hpa every_field_bitmap_{};
     Inherited inherited_;
     LoadedMsrs loaded_l1_msrs_;  // by the last exit that loaded all of L1's state
     x86::Hpa no_virtual_apic_{};
@@ -705,6 +737,8 @@ private:
 #include "l1/string_io.hpp"
 // -
 #include "entry/entry.hpp"
+// -
+#include "vmcs/l1s_shadow.hpp"
 // -
 #include "exit/events.hpp"
 // -

@@ -18,6 +18,7 @@ constexpr Part checks[] = {
     {"vmx-operation", check_vmx_operation},
     {"vmcs-pointer", check_vmcs_pointer},
     {"vmcs-access", check_vmcs_access},
+    {"vmcs-shadowing", check_vmcs_shadowing},
     {"invalidation", check_invalidation, invalidation, "INVEPT and INVVPID"},
     {"launch", check_launch},
     {"entry-controls", check_entry_controls},

@@ -24,6 +24,7 @@ void check_bitmaps_elsewhere();
 void check_vmx_operation();
 void check_vmcs_pointer();
 void check_vmcs_access();
+void check_vmcs_shadowing();
 void check_invalidation();
 void check_launch();
 void check_entry_controls();

@@ -41,6 +41,22 @@ private:
     bool has_one_ = false;
 };
 
+/// L0 writes to one field for L2s what it has written to another.
+template <vmx::AnyField Field>
+class TakesAnotherFields final : public Defect {
+public:
+    TakesAnotherFields(Field field, Field other) : encoding_(field.encoding), other_(other.encoding) {}
+    std::uint64_t written_for_l2(std::uint32_t encoding, std::uint64_t value) override {
+        if (encoding == other_) others_ = value;
+        return encoding == encoding_ ? others_ : value;
+    }
+
+private:
+    std::uint32_t encoding_;
+    std::uint32_t other_;
+    std::uint64_t others_ = 0;
+};
+
 /// One of the host's own actions goes wrong.
 class HostDefect final : public Defect {
 public:

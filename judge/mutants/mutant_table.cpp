@@ -38,6 +38,7 @@ public:
         interrupts();
         hosts();
         states();
+        shadow_vmcss();
     }
     std::vector<Mutant> all;
 
@@ -186,6 +187,53 @@ private:
         state("restores half: the current VMCS alone", [](StateWords& words) { words.keep_current(); });
         all.push_back({"owes no flush for a state", std::nullopt,
                        [] { return std::make_unique<OwesNothingForAState>(); }, true, true});
+    }
+
+    // What an L2 with VMCS shadowing reaches.
+    void shadow_vmcss() {
+        namespace field = vmx::field;
+        const auto writes = [this](const char* name, auto which, const L2FieldDefect::Change& change) {
+            add(name, std::nullopt,
+                [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
+        };
+        writes("links no shadow VMCS", field::vmcs_link_pointer,
+               [](std::uint64_t) { return ~std::uint64_t{0}; });
+        add("links the first shadow VMCS for ever", std::nullopt, [] {
+            return std::make_unique<L2FieldDefect>(field::vmcs_link_pointer,
+                                                   [first = ~std::uint64_t{0}](std::uint64_t it) mutable {
+                                                       if (first == ~std::uint64_t{0}) first = it;
+                                                       return it == ~std::uint64_t{0} ? it : first;
+                                                   });
+        });
+        constexpr std::uint64_t shadowing = vmx::secondary::vmcs_shadowing;
+        writes("composes no VMCS shadowing", field::secondary_processor_based_vm_execution_controls,
+               [](std::uint64_t it) { return it & ~shadowing; });
+        writes("composes always VMCS shadowing", field::secondary_processor_based_vm_execution_controls,
+               [](std::uint64_t it) { return it | shadowing; });
+        add("has the VMREAD bitmap for VMWRITE", std::nullopt, [] {
+            return std::make_unique<TakesAnotherFields<vmx::field::Bits64Control>>(
+                field::vmwrite_bitmap_address, field::vmread_bitmap_address);
+        });
+        add("has one pair of VMREAD and VMWRITE bitmaps for all", std::nullopt, [] {
+            return std::make_unique<KeepsFirst<vmx::field::Bits64Control>>(field::vmread_bitmap_address);
+        });
+        const auto state = [this](const char* name, const StateDefect::Change& change) {
+            const auto make = [change] { return std::make_unique<StateDefect>(change); };
+            all.push_back({name, std::nullopt, make, true, true});
+        };
+        state("restores no field of a shadow VMCS", [](StateWords& words) {
+            words.for_each_vmcs([&](std::size_t vmcs, std::uint32_t fields) {
+                if ((words.get<std::uint32_t>(vmcs + 8) & 2) == 0) return;
+                for (std::uint32_t i = 0; i < fields; ++i)
+                    words.set(vmcs + StateWords::vmcs_header + StateWords::field * i + 4, std::uint64_t{0});
+            });
+        });
+        state("restores a shadow VMCS as an ordinary one", [](StateWords& words) {
+            if (words.has_l2()) return;
+            words.for_each_vmcs([&](std::size_t vmcs, std::uint32_t) {
+                words.set(vmcs + 8, words.get<std::uint32_t>(vmcs + 8) & 1);
+            });
+        });
     }
 
     void dropped() {

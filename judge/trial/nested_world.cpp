@@ -969,6 +969,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             }
 
             bool launch = false;
+            const std::uint64_t rip = guest.get(field::guest_rip);
             if (from_outside) {
                 launch = handle_outside_exit(guest, reason, {calls_, !done});
             } else if (from_l2) {
@@ -984,9 +985,12 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             }
             if (changed) source = written;
             // The instruction is still to be executed: EPT02 has now what it lacked, or the window for an
-            // event is open, or VMXOFF begins again where L1 left many VMCSs active.
+            // event is open, VMXOFF begins again where L1 left many VMCSs active, or L1's VMREAD and VMWRITE
+            // bitmaps are not what they were at the entry.
             const bool of_l0 = counters.exits_reflected == reflected_before;
-            if ((of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
+            const bool of_vmcs = reason == vmx::ExitReason::vmread || reason == vmx::ExitReason::vmwrite;
+            if ((of_l0 && from_l2 && of_vmcs && guest.get(field::guest_rip) == rip) ||
+                (of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
                 (of_l0 &&
                  (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window)) ||
                 (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation())) {

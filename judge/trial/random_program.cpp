@@ -4,6 +4,7 @@
 
 #include "machine/program/layout.hpp"
 #include "machine/program/scenario.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
@@ -37,6 +38,20 @@ struct Bytes {
     std::uint8_t what, a, b, c;
 };
 
+/// Shadow VMCSs that L1 shows its L2s, and the bitmaps that say what these reach.
+std::uint64_t shadow_of(unsigned vcpu, unsigned index) {
+    return layout::vmcs_region(layout::vmcss / 2 + 2 * vcpu + index % 2);
+}
+constexpr std::uint64_t vmcs_bitmap(unsigned index) {
+    return layout::data_page(21 + index % 2);
+}
+constexpr std::array<std::uint32_t, 8> shadow_fields = {
+    field::guest_rip.encoding,      field::vm_instruction_error.encoding,
+    field::tsc_offset.encoding | 1, field::virtual_processor_identifier.encoding,
+    field::host_rsp.encoding,       field::exit_qualification.encoding,
+    field::pml_address.encoding,    // not offered
+    field::host_cr3.encoding | 1};  // has no high half
+
 /// What L1 does, as often as it stands here: mostly what changes the VMCS, or flushes.
 enum class L1Step : std::uint8_t {
     vmresume,
@@ -61,6 +76,7 @@ enum class L1Step : std::uint8_t {
     msr_list,
     iret,
     read_exit,
+    shadow_vmcs,
 };
 constexpr std::array<L1Step, 32> l1_steps = {L1Step::vmresume,
                                              L1Step::inject,
@@ -69,7 +85,7 @@ constexpr std::array<L1Step, 32> l1_steps = {L1Step::vmresume,
                                              L1Step::vmptrld,
                                              L1Step::vmptrld,
                                              L1Step::vmptrld,
-                                             L1Step::vmptrld,
+                                             L1Step::shadow_vmcs,
                                              L1Step::msr_list,
                                              L1Step::event_controls,
                                              L1Step::iret,
@@ -193,6 +209,48 @@ void own_register(Scenario& say, const Bytes& it) {
             [[fallthrough]];
         default:
             say.rdmsr(msrs[it.b % 16U]).cpuid();
+    }
+}
+
+/// A shadow VMCS is L1's current one for a while: it is written and read, errors go to it, and no entry uses
+/// it.
+void shadow_vmcs(Scenario& say, unsigned vcpu, const Bytes& it) {
+    const std::uint64_t region = shadow_of(vcpu, it.a);
+    say.edit().poke(region, nested::vmcs12_revision | nested::shadow_vmcs_indicator).l1();
+    if (it.b % 8 == 0) say.vmclear(region);
+    say.vmptrld(region).vmptrst();
+    for (unsigned i = 0; i < 3; ++i) {
+        say.vmread(shadow_fields[(it.b / 8U + i) % 8]);
+        say.vmwrite(shadow_fields[(it.c + i) % 8U], 0x1'0000'0000U * it.a + 0x100U * it.b + i);
+    }
+    if (it.c % 4 == 0) say.vmlaunch().vmresume().vmptrld(1);
+    if (it.c % 8 == 1) return;
+    say.vmptrld(vmcs_of(vcpu, it.b % guests)).vmresume();
+}
+
+/// One of L1's VMCSs shows its L2 a shadow VMCS, or another one, or none any longer.
+void show_vmcs(Scenario& say, unsigned vcpu, const Bytes& it) {
+    const unsigned index = it.a % guests;
+    const Guest guest = guest_of(index);
+    const std::uint32_t usual = (guest.vpid != 0 ? vmx::secondary::enable_vpid : 0) |
+                                (guest.ept ? vmx::secondary::enable_ept : 0) | vmx::secondary::enable_invpcid;
+    say.edit().poke(shadow_of(vcpu, it.b), nested::vmcs12_revision | nested::shadow_vmcs_indicator);
+    for (const std::uint32_t encoding : {shadow_fields[it.b / 4 % 8U], shadow_fields[it.c % 8U]})
+        say.poke(vmcs_bitmap(it.c) + encoding / 64 * 8, std::uint64_t{it.c} % 2 << (encoding % 64));
+    say.l1().vmptrld(vmcs_of(vcpu, index));
+    say.vmwrite(field::vmread_bitmap_address, vmcs_bitmap(it.b));
+    say.vmwrite(field::vmwrite_bitmap_address, vmcs_bitmap(it.c));
+    const bool shows = it.c % 8 != 0;
+    // Where the one of the two is without the other the entry fails.
+    say.vmwrite(field::vmcs_link_pointer, shows || it.b % 4 == 0 ? shadow_of(vcpu, it.b) : ~std::uint64_t{0});
+    say.vmwrite(field::secondary_processor_based_vm_execution_controls,
+                usual | (shows ? vmx::secondary::vmcs_shadowing : 0U));
+    say.vmlaunch().vmresume();
+    if (!shows) say.vmwrite(field::vmcs_link_pointer, ~std::uint64_t{0}).vmresume();
+    if (it.b % 16 == 1) say.vmwrite(field::vmcs_link_pointer, vmcs_of(vcpu, index)).vmresume();
+    for (unsigned i = 0; i < 2; ++i) {
+        say.l2().vmread(shadow_fields[(it.a / 4U + i) % 8]).vmwrite(shadow_fields[(it.b + i) % 8U], it.c + i);
+        say.l1().vmresume();
     }
 }
 
@@ -351,6 +409,16 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             say.vmread(field::exit_reason).vmread(field::vm_exit_interruption_information);
             say.vmread(field::guest_interruptibility_state).vmread(field::idt_vectoring_information);
             say.vmread(field::vm_entry_interruption_information).rdmsr(msr_of_a_list(it.a));
+            // What exits leave as it was, L1 may have written.
+            say.vmread(field::vm_instruction_error).vmread(field::io_rcx);
+            if (it.b % 4 == 0) say.vmwrite(field::io_rcx, it.c);
+            return;
+        case L1Step::shadow_vmcs:
+            if (it.a / 8 % 2 == 0) {
+                shadow_vmcs(say, vcpu, it);
+            } else {
+                show_vmcs(say, vcpu, it);
+            }
             return;
     }
 }
@@ -368,6 +436,10 @@ void l2_step(Scenario& say, const Bytes& it) {
         case 1:
         case 2:
         case 3:
+            if (it.b % 8 == 0) {
+                say.vmread(shadow_fields[it.c % 8U]).l1().vmresume().l2();
+                say.vmwrite(shadow_fields[it.b / 4 % 8U], it.c).l1().vmresume().l2();
+            }
             say.load(address);
             return;
         case 4:

@@ -220,6 +220,12 @@ std::set<std::uint64_t> regions_of(const Program& program) {
             case StepKind::prepare:
                 pages.insert(step.operands[0] & page_mask);
                 break;
+            case StepKind::vmwrite:
+                // A shadow VMCS becomes active by the entry that links it.
+                if (step.operands[0] == vmx::field::vmcs_link_pointer.encoding &&
+                    step.operands[1] - layout::vmcs_region(0) < layout::vmcss * x86::page_size_4k)
+                    pages.insert(step.operands[1] & page_mask);
+                break;
             default:
                 break;
         }

@@ -309,6 +309,8 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
         if ((first & rules::basic::revision_bits) != model_.vmx.revision() || shadow != shadowing) {
             return {"the VMCS that the link pointer names (27.3.1.5)", bad_link_pointer};
         }
+        if (find_vmcs(link) == &vmcs)
+            return {"the link pointer is the VMCS's own (27.3.1.5)", bad_link_pointer};
     }
     // 27.3.1.6: the PDPTEs of a guest that uses PAE paging, with EPT those of the VMCS, else those in memory.
     const bool pae = paging && !modes.long_mode && (cr4 & x86::cr4::physical_address_extension) != 0;

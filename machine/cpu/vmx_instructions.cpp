@@ -102,10 +102,9 @@ Completion Machine::vm_fail_invalid(Cpu& cpu, Opcode opcode) {
 Completion Machine::vm_fail(unsigned number, Opcode opcode, InstructionError error, const char* check) {
     Cpu& cpu = cpus_[number];
     Completion completion;
-    // In non-root operation only VMREAD and VMWRITE of a shadow VMCS get here: that one is their current
-    // VMCS.
-    Vmcs* vmcs = cpu.in_non_root() ? find_vmcs(current(cpu).get(field::vmcs_link_pointer))
-                                   : find_vmcs(cpu.current_vmcs);
+    // In non-root operation only VMREAD and VMWRITE of a shadow VMCS get here. The error is the current
+    // VMCS's, under which the guest runs (SDM 3C 31.2).
+    Vmcs* vmcs = find_vmcs(cpu.current_vmcs);
     if (vmcs == nullptr) {
         completion = vm_fail_invalid(cpu, opcode);
     } else {
@@ -311,7 +310,8 @@ Completion Machine::vmread(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
     std::uint64_t pointer = cpu.current_vmcs;
     if (cpu.in_non_root()) pointer = current(cpu).get(field::vmcs_link_pointer);
-    const Vmcs* vmcs = pointer == Cpu::no_vmcs ? nullptr : find_vmcs(pointer);
+    // One that the link pointer names became active with VM entry (SDM 3C 25.10).
+    const Vmcs* vmcs = pointer == Cpu::no_vmcs ? nullptr : &vmcss_[pointer];
     if (vmcs == nullptr) return vm_fail_invalid(cpu, instruction.opcode);
     const std::uint64_t encoding = cpu.registers.general[instruction.b];
     if (!model_.has_field(encoding)) {
@@ -326,7 +326,7 @@ Completion Machine::vmwrite(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
     std::uint64_t pointer = cpu.current_vmcs;
     if (cpu.in_non_root()) pointer = current(cpu).get(field::vmcs_link_pointer);
-    Vmcs* vmcs = pointer == Cpu::no_vmcs ? nullptr : find_vmcs(pointer);
+    Vmcs* vmcs = pointer == Cpu::no_vmcs ? nullptr : &vmcss_[pointer];
     if (vmcs == nullptr) return vm_fail_invalid(cpu, instruction.opcode);
     const std::uint64_t encoding = cpu.registers.general[instruction.b];
     if (!model_.has_field(encoding)) {

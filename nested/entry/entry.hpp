@@ -27,10 +27,13 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       field_traits_([&] {
           std::array<std::uint8_t, vmx::field_count> traits{};
           for (std::size_t i = 0; i < vmx::field_count; ++i) {
-              traits[i] = static_cast<std::uint8_t>(
-                  (supported_.contains(i) ? 0 : not_promised) |
-                  (field_handling[i] == FieldHandling::information ? read_only : 0) |
-                  (detail::shadowed.contains(i) ? shadowed : 0));
+              traits[i] =
+                  static_cast<std::uint8_t>((supported_.contains(i) ? 0 : not_promised) |
+                                            (field_handling[i] == FieldHandling::information &&
+                                                     !capabilities.promised.misc.may_write_exit_information()
+                                                 ? read_only
+                                                 : 0) |
+                                            (detail::shadowed.contains(i) ? shadowed : 0));
           }
           return traits;
       }()),
@@ -45,23 +48,29 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       tags_(pool, vpid01_, configuration.tags),
       msr_bitmaps_(port),
       io_bitmaps_(port),
+      vmcs_bitmaps_(port, supported_),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,
                     .ept_vpid = capabilities.promised.ept_vpid,
                     .huge_pages = capabilities.huge_ept_pages}) {
     if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
-        const auto bitmap_without = [&](const FieldSet& fields) {
+        const auto fresh_page = [&] {
             const auto page = port_.allocate_page();
             if (!page) port_.fatal("no memory for the VMREAD and VMWRITE bitmaps");
-            auto* bytes = reinterpret_cast<std::uint8_t*>(port_.page(*page));
-            std::memset(bytes, 0xff, x86::page_size);
+            return *page;
+        };
+        const auto bitmap_without = [&](const FieldSet& fields) {
+            const x86::Hpa page = fresh_page();
+            auto* bytes = reinterpret_cast<std::uint8_t*>(vmcs_bitmaps_.all_exit(page));
             fields.for_each([&](std::size_t index) {
                 if (!supported_.contains(index)) return;  // L1's access is to fail
                 const std::uint32_t encoding = vmx::all_fields[index].encoding;
                 bytes[encoding / 8] =
                     static_cast<std::uint8_t>(bytes[encoding / 8] & ~(1U << (encoding % 8)));
             });
-            return *page;
+            return page;
         };
+        every_field_bitmap_ = fresh_page();
+        vmcs_bitmaps_.fill(every_field_bitmap_);
         vmread_bitmap_ = bitmap_without(detail::shadowed);
         vmwrite_bitmap_ = bitmap_without(detail::shadow_writable);
     }
@@ -70,6 +79,10 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     no_virtual_apic_ = *no_virtual_apic;
     if (io_bitmaps_.keeps_ports()) set_route(vmx::ExitReason::io_instruction, Route::by_io_bitmap);
     if (configuration_.host_takes_nmis) set_route(vmx::ExitReason::exception_or_nmi, Route::by_window);
+    if (offers_vmcs_shadowing()) {
+        set_route(vmx::ExitReason::vmread, Route::by_vmcs_bitmap);
+        set_route(vmx::ExitReason::vmwrite, Route::by_vmcs_bitmap);
+    }
 }
 
 namespace detail {
@@ -95,6 +108,7 @@ enum Work : std::uint32_t {
     io_bitmaps = 1U << 17,       // to be merged, and not with every stale MSR bitmap
     demanded = 1U << 18,         // the host's demands change fields that are otherwise L1's
     shared_timer = 1U << 19,     // the host ends turns by the preemption timer
+    shows_vmcs = 1U << 20,       // VMCS shadowing: what the link pointer names is L2's
 };
 
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
@@ -128,7 +142,9 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
     if ((out & exit::load_ia32_efer) == 0) work |= pass_on_efer;
     const std::uint32_t primary = vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls);
     if ((primary & vmx::primary::use_msr_bitmaps) != 0) work |= msr_bitmap;
-    if ((secondary_controls_of(vmcs12) & vmx::secondary::enable_ept) == 0) work |= paging_without_ept;
+    const std::uint32_t secondary = secondary_controls_of(vmcs12);
+    if ((secondary & vmx::secondary::enable_ept) == 0) work |= paging_without_ept;
+    if ((secondary & vmx::secondary::vmcs_shadowing) != 0) work |= shows_vmcs;
     const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
     if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0) {
         work |= (out & exit::save_vmx_preemption_timer_value) == 0 ? rewrite_timer : saves_timer;
@@ -293,6 +309,7 @@ void NestedVcpu<P>::prepare_vmcs02(Slot& slot) {
         put(vmx::field::encls_exiting_bitmap, ~std::uint64_t{0});
     slot.vmcs02.tag = tag::TagNumber::none;
     slot.vmcs02.ept_pointer = {};
+    slot.vmcs02.link_pointer = ~std::uint64_t{0};
     slot.vmcs02.prepared = true;
 }
 
@@ -310,8 +327,9 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     slot.vmcs02.primary_changed = true;
     const std::uint32_t before = slot.vmcs02.secondary;
     slot.vmcs02.secondary = composed.secondary;
-    if (((before ^ slot.vmcs02.secondary) & vmx::secondary::virtualize_x2apic_mode) != 0)
-        slot.msr_bitmap.merge_anew();
+    constexpr std::uint32_t rare = vmx::secondary::virtualize_x2apic_mode | vmx::secondary::vmcs_shadowing;
+    if (((before | slot.vmcs02.secondary) & rare) != 0) [[unlikely]]
+        put_rare_controls(slot, before);
     // The VPID control goes with the tag: select_tag() writes both.
     put(field::secondary_processor_based_vm_execution_controls,
         slot.vmcs02.secondary | (slot.vmcs02.tag != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0));
@@ -333,6 +351,19 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     slot.newest.leave_out(not_saved);
     if (has_demands_) [[unlikely]]
         put_demanded_controls(slot);
+}
+
+// before: vmcs02's secondary controls.
+template <Port P>
+[[gnu::noinline]] void NestedVcpu<P>::put_rare_controls(Slot& slot, std::uint32_t before) {
+    if (((before ^ slot.vmcs02.secondary) & vmx::secondary::virtualize_x2apic_mode) != 0)
+        slot.msr_bitmap.merge_anew();
+    if ((slot.vmcs02.secondary & vmx::secondary::vmcs_shadowing) != 0) {
+        put_vmcs_bitmaps(slot);
+    } else {
+        slot.linked = nullptr;
+        put_link_pointer(slot);
+    }
 }
 
 // Pages of L1's that the processor itself uses. Where L1 has none, host_mapping gives one of nothing. vmcs02
@@ -455,7 +486,8 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
             pdptes_are_good = load_pdptes(get(field::guest_cr3));
         }
     }
-    if ((work & (rewrite_timer | no_virtual_apic | io_bitmaps | demanded | shared_timer)) != 0) {
+    bool linked = false;
+    if ((work & (rewrite_timer | no_virtual_apic | io_bitmaps | demanded | shared_timer | shows_vmcs)) != 0) {
         if ((work & io_bitmaps) != 0 && !io_bitmaps_.is_current(slot.io_bitmaps, msr_bitmaps_))
             static_cast<void>(io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_));
         if ((work & rewrite_timer) != 0)
@@ -466,17 +498,18 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
             if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
         }
         if ((work & shared_timer) != 0) start_shared_timer(slot);
+        if ((work & shows_vmcs) != 0) linked = link_shadow(slot);
     }
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.
     // What the link pointer names may change without L1's writing the field.
-    const bool linked = names_linked_vmcs(slot);
-    if (linked || slot.unchecked.unpromised || !pdptes_are_good || (work & entry_msr_list) != 0) {
+    const bool unlinked = !linked && names_linked_vmcs(slot);
+    if (unlinked || slot.unchecked.unpromised || !pdptes_are_good || (work & entry_msr_list) != 0) {
         if (const auto failure = judge_entry(slot, pdptes_are_good)) return failure;
         // A control that L1 sets later may have the processor look at IA32_DEBUGCTL.
         slot.unchecked.unpromised =
             (vmcs12.get(field::guest_ia32_debugctl) & capabilities_.unpromised_debugctl) != 0;
     }
-    slot.unchecked.guest_state = linked || slot.unchecked.unpromised;
+    slot.unchecked.guest_state = unlinked || slot.unchecked.unpromised;
     if ((work & entry_msr_list) != 0) {
         for (const std::uint32_t encoding : guest_state_in_msr_lists) keep_l1_word(slot, encoding);
         const auto loaded = load_msrs(vmcs12.get(field::vm_entry_msr_load_address),

@@ -12,6 +12,7 @@
 #include "../../x86/paging.hpp"
 #include "../../x86/words.hpp"
 #include "msr_bitmap.hpp"
+#include "page_copies.hpp"
 
 namespace flatback::nested {
 
@@ -38,21 +39,15 @@ template <typename Half>
 struct MergedIoBitmaps {
     std::array<x86::Hpa, 2> pages{};
     std::array<std::uint64_t, 2> from{};  // L1's
-    std::uint64_t at = nothing;           // how many writes to L1's bitmaps had been noticed then ...
-    std::uint64_t elsewhere = 0;          // ... and on other processors
+    CopiedAt copied;
     bool in_use = false;
     bool in_vmcs02 = false;  // its addresses are these, or L1's own, and not the host's
-
-    static constexpr std::uint64_t nothing = ~std::uint64_t{0};
 };
 
-// Copied as MSR bitmaps are, and for the same reason. But a host that can have L1 exit at the next write to a
-// page (Port::keep_unwritten) tells of it, so that an entry only has to compare what was noticed; with MSR
-// bitmaps in use that is the very comparison which they need.
 template <MsrBitmapHost H>
 class IoBitmaps final {
 public:
-    explicit IoBitmaps(H& host) : host_(host) {
+    explicit IoBitmaps(H& host) : host_(host), copies_(host) {
         if constexpr (requires { host_.l0_io_bitmap(0U); }) {
             for (unsigned half = 0; half < 2; ++half) {
                 const std::uint64_t* bitmap = host_.page(host_.l0_io_bitmap(half));
@@ -92,20 +87,15 @@ public:
     }
 
     [[nodiscard]] bool is_current(const MergedIoBitmaps& merged, const MsrBitmaps<H>& writes) {
-        return merged.at == writes.noticed() && merged.elsewhere == elsewhere();
+        return copies_.is_current(merged.copied, writes);
     }
     // False: the host cannot tell when L1 writes to one of the pages, and merge() is due at each entry.
     [[gnu::noinline]] bool merge(MergedIoBitmaps& merged, MsrBitmaps<H>& writes) {
-        bool watched = true;
-        merged.elsewhere = elsewhere();
+        typename PageCopies<H>::Copying copying{copies_, writes};
         for (unsigned half = 0; half < 2; ++half) {
             if (!keeps_ports(half)) continue;
-            const x86::Gpa<x86::L1> address{merged.from[half]};
-            // Before the page is read: what L1 writes from then on is noticed.
-            watched = keep_unwritten(address) && watched;
             std::uint64_t* const words = host_.page(merged.pages[half]);
-            if (const std::byte* const l1s = host_.l1_page(address)) {
-                writes.notice_writes_to(l1s);
+            if (const std::byte* const l1s = copying.page(x86::Gpa<x86::L1>{merged.from[half]})) {
                 x86::copy_once(words, l1s, x86::page_size);
             } else {
                 std::memset(words, 0xff, x86::page_size);
@@ -114,8 +104,7 @@ public:
                 if (words_[i].half == half) words[words_[i].word] |= words_[i].bits;
             }
         }
-        merged.at = watched ? writes.noticed() : MergedIoBitmaps::nothing;
-        return watched;
+        return copying.end(merged.copied);
     }
 
 private:
@@ -124,22 +113,9 @@ private:
         std::uint16_t word;
         std::uint64_t bits;
     };
-    std::uint64_t elsewhere() {
-        if constexpr (requires { host_.writes_elsewhere(); }) {
-            return host_.writes_elsewhere();
-        } else {
-            return 0;
-        }
-    }
-    bool keep_unwritten(x86::Gpa<x86::L1> page) {
-        if constexpr (requires { host_.keep_unwritten(page); }) {
-            return host_.keep_unwritten(page);
-        } else {
-            return false;
-        }
-    }
 
     H& host_;
+    PageCopies<H> copies_;
     std::array<Word, 8> words_{};  // the host's own bitmaps, where they are not zero
     unsigned words_used_ = 0;
     unsigned halves_ = 0;  // a bit for each half that has any

@@ -58,6 +58,10 @@ template <Port P>
         }
         case Route::by_io_bitmap:
             return handle_io_exit(slot, exit_reason);
+        case Route::by_vmcs_bitmap:
+            if (!l1_wants_vmcs_access(slot, field.basic() == vmx::ExitReason::vmwrite))
+                return launched_anew(fail_vmcs_access_of_l2(slot, basic));
+            break;
         case Route::by_cr4_mask: {
             const std::uint64_t qualification = get(vmx::field::exit_qualification);
             if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);

@@ -142,7 +142,7 @@ Entry NestedVcpu<P>::fail_valid(vmx::InstructionError error) {
 // VMfail: with a current VMCS it holds the error number, without one there is only CF.
 template <Port P>
 Entry NestedVcpu<P>::fail(vmx::InstructionError error) {
-    return current_ != nullptr ? fail_valid(error) : fail_invalid();
+    return current_ != nullptr ? fail_valid(error) : fail_without_ordinary_vmcs(error);
 }
 
 // CR0 or CR4 as L1 sees it.
@@ -169,7 +169,7 @@ template <Port P>
     return value;
 }
 template <Port P>
-void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
+[[gnu::always_inline]] inline void NestedVcpu<P>::set_l1_register(unsigned number, std::uint64_t value) {
     if (number == 4) {
         put_one(vmx::field::guest_rsp, value);
     } else {
@@ -568,6 +568,7 @@ void NestedVcpu<P>::begin_vmx_operation(std::uint64_t vmxon_region) {
     vmxon_region_ = vmxon_region;
     if (shadows_vmcs()) {
         shadowing_ = true;
+        l1_link_ = L1Link::shadowed_fields;
         put_one(vmx::field::secondary_processor_based_vm_execution_controls,
                 get_one(vmx::field::secondary_processor_based_vm_execution_controls) |
                     vmx::secondary::vmcs_shadowing);
@@ -589,7 +590,7 @@ void NestedVcpu<P>::leave_vmx_operation() {
     if (!in_vmx_operation_) return;
     make_current(nullptr);
     for (Slot& slot : slots_) {
-        if (!slot.active) continue;
+        if (slot.activity == Activity::none) continue;
         write_back(slot);
     }
     if (shadowing_) {
@@ -597,6 +598,7 @@ void NestedVcpu<P>::leave_vmx_operation() {
                 get_one(vmx::field::secondary_processor_based_vm_execution_controls) &
                     ~vmx::secondary::vmcs_shadowing);
         shadowing_ = false;
+        l1_link_ = L1Link::none;
     }
     // The host's own bits stay.
     put_one(vmx::field::cr0_guest_host_mask, get_one(vmx::field::cr0_guest_host_mask) & ~cr0_bits_taken_);
@@ -613,7 +615,7 @@ Entry NestedVcpu<P>::vmxoff() {
     // is the last.
     unsigned written = 0;
     for (Slot& slot : slots_) {
-        if (!slot.active || &slot == current_) continue;
+        if (slot.activity == Activity::none || &slot == current_ || &slot == current_shadow_) continue;
         if (written == slots_written_by_one_vmxoff) return refuse(detail::begin_again());
         write_back(slot);
         ++written;
@@ -636,7 +638,7 @@ Entry NestedVcpu<P>::vmclear() {
     if (Slot* slot = find(region)) {
         slot->launched = false;
         write_back(*slot);
-        if (slot == current_) make_current(nullptr);
+        if (slot == current_ || slot == current_shadow_) make_current(nullptr);
     } else if (auto* page = port_.l1_page(region)) {
         x86::write_word(&reinterpret_cast<VmcsRegion*>(page)->launched, std::uint32_t{0});
         msr_bitmaps_.note_written(page);
@@ -656,18 +658,20 @@ Entry NestedVcpu<P>::vmptrld() {
     const auto* page = port_.l1_page(region);
     // Where L1 was promised another one (nested/state/kvm.hpp), the engine's own does no harm.
     const std::uint32_t revision = page != nullptr ? x86::read_word<std::uint32_t>(page) : ~0U;
-    if (revision != vmcs12_revision && revision != capabilities_.promised.basic.revision()) [[unlikely]] {
-        return fail(vmx::InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier);
-    }
-    Slot* slot = current_ != nullptr && current_->region == region ? current_ : find(region);
-    if (slot == nullptr) slot = activate(region);
-    if (slot != current_) make_current(slot);
+    if (revision != vmcs12_revision && revision != capabilities_.promised.basic.revision()) [[unlikely]]
+        return load_l1s_shadow(region, revision);
+    if (current_ != nullptr && current_->region == region) return succeed();
+    Slot* slot = find(region);
+    if (slot == nullptr || slot->activity != Activity::ordinary) [[unlikely]]
+        slot = activate(region, Activity::ordinary, slot);
+    make_current(slot);
     return succeed();
 }
 
 template <Port P>
 Entry NestedVcpu<P>::vmptrst() {
-    const std::uint64_t pointer = current_ != nullptr ? current_->region.value() : ~std::uint64_t{0};
+    const Slot* const slot = current_ != nullptr ? current_ : current_shadow_;
+    const std::uint64_t pointer = slot != nullptr ? slot->region.value() : ~std::uint64_t{0};
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     if (!write_operand(information, pointer, 8)) return Entry::vmresume;
     return succeed();
@@ -678,7 +682,7 @@ Entry NestedVcpu<P>::vmptrst() {
 template <Port P>
 Entry NestedVcpu<P>::vmread() {
     ++counters_.vmread_exits;
-    if (current_ == nullptr) return fail_invalid();
+    if (current_ == nullptr) return access_l1s_shadow(false);
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
     const int index =
@@ -700,7 +704,7 @@ Entry NestedVcpu<P>::vmread() {
 template <Port P>
 Entry NestedVcpu<P>::vmwrite() {
     ++counters_.vmwrite_exits;
-    if (current_ == nullptr) return fail_invalid();
+    if (current_ == nullptr) return access_l1s_shadow(true);
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     // A full 64-bit field is longer than an operand of 32 bits: its high bits are cleared (SDM 3C "VMWRITE").
     std::uint64_t value = 0;

@@ -42,6 +42,7 @@ inline constexpr std::uint32_t l2_has_run = 1U << 2;            // since L1's la
 inline constexpr std::uint32_t entering_by_vmlaunch = 1U << 3;  // L1's VM entry is still to be made
 // Of a VMCS's.
 inline constexpr std::uint32_t launched = 1U << 0;
+inline constexpr std::uint32_t shadow = 1U << 1;  // a shadow VMCS, which is never launched
 
 inline constexpr std::uint64_t no_pointer = ~std::uint64_t{0};
 // The capability MSRs, IA32_VMX_BASIC to IA32_VMX_VMFUNC (SDM 3D appendix A).

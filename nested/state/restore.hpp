@@ -30,7 +30,8 @@ void NestedVcpu<P>::reset() {
     hosts_exit_ = {};
     current_ = nullptr;
     // What is active is lost, so that leaving VMX operation writes nothing to L1's memory.
-    for (Slot& slot : slots_) slot.active = false;
+    current_shadow_ = nullptr;
+    for (Slot& slot : slots_) slot.activity = Activity::none;
     slots_used_ = 0;
     leave_vmx_operation();
     l1_state_known_ = false;
@@ -93,17 +94,24 @@ Expected<void, StateError> NestedVcpu<P>::judge_state(state::Reader in) {
     if (header->vmcs_count > vmcs_slots) return bad(StateError::not_a_state);
 
     std::array<std::uint64_t, vmcs_slots> pointers{};
+    std::array<std::uint64_t, vmcs_slots> shadows;  // of these, the shadow VMCSs
+    shadows.fill(state::no_pointer);
     Vmcs12 of_current;
     bool found = false;
     bool launched = false;
     for (std::uint32_t i = 0; i < header->vmcs_count; ++i) {
         const state::VmcsHeader vmcs = in.vmcs();
-        if (!in.all_there() || (vmcs.flags & ~state::launched) != 0) return bad(StateError::not_a_state);
+        constexpr std::uint32_t both = state::launched | state::shadow;
+        if (!in.all_there() || (vmcs.flags & ~both) != 0 || (vmcs.flags & both) == both)
+            return bad(StateError::not_a_state);
+        const bool shadow = (vmcs.flags & state::shadow) != 0;
         const auto* const known = pointers.data() + i;
         if (!is_region(vmcs.pointer) || vmcs.pointer == header->vmxon_pointer ||
+            (shadow && !offers_vmcs_shadowing()) ||
             std::find(static_cast<const std::uint64_t*>(pointers.data()), known, vmcs.pointer) != known)
             return bad(StateError::bad_pointer);
         pointers[i] = vmcs.pointer;
+        if (shadow) shadows[i] = vmcs.pointer;
         Vmcs12 words;
         if (const auto read = read_fields(in, vmcs.field_count, supported_, words); !read)
             return bad(read.error());
@@ -121,6 +129,12 @@ Expected<void, StateError> NestedVcpu<P>::judge_state(state::Reader in) {
         }
         if (const auto read = read_fields(in, in.count(), permitted, running); !read)
             return bad(read.error());
+        // What it is shown was made active by L1's entry.
+        const std::uint64_t link = of_current.get(vmx::field::vmcs_link_pointer);
+        const bool shows = (secondary_controls_of(of_current) & vmx::secondary::vmcs_shadowing) != 0 &&
+                           link != ~std::uint64_t{0};
+        if (shows && std::find(shadows.begin(), shadows.end(), link) == shadows.end())
+            return bad(StateError::impossible);
         if (!found || !launched || !may_run(of_current, running, has(state::l2_has_run)))
             return bad(StateError::impossible);
     }
@@ -182,7 +196,8 @@ Expected<Entry, StateError> NestedVcpu<P>::restore(std::span<const std::byte> fr
     for (std::uint32_t i = 0; i < header.vmcs_count; ++i) {
         Slot& slot = slots_[i];
         const state::VmcsHeader vmcs = in.vmcs();
-        begin_slot(slot, x86::Gpa<x86::L1>{vmcs.pointer});
+        const bool shadow = (vmcs.flags & state::shadow) != 0;
+        begin_slot(slot, x86::Gpa<x86::L1>{vmcs.pointer}, shadow ? Activity::shadow : Activity::ordinary);
         slot.launched = (vmcs.flags & state::launched) != 0;
         static_cast<void>(read_fields(in, vmcs.field_count, supported_, slot.vmcs12));
         slot.last_used = ++use_clock_;
@@ -195,11 +210,21 @@ Expected<Entry, StateError> NestedVcpu<P>::restore(std::span<const std::byte> fr
                 if (field_handling[index] == FieldHandling::information) slot.vmcs02.pending.insert(index);
             });
         }
-        if (shadowing_) fill_shadow(slot);
+        if (shadow) {
+            fill_l1s_shadow(slot);
+        } else if (shadowing_) {
+            fill_shadow(slot);
+        }
     }
     slots_used_ = header.vmcs_count;
-    make_current(header.current_pointer != state::no_pointer ? find(x86::Gpa<x86::L1>{header.current_pointer})
-                                                             : nullptr);
+    Slot* const current = header.current_pointer != state::no_pointer
+                              ? find(x86::Gpa<x86::L1>{header.current_pointer})
+                              : nullptr;
+    if (current != nullptr && current->activity == Activity::shadow) {
+        make_l1s_shadow_current(*current);
+    } else {
+        make_current(current);
+    }
     if ((header.flags & state::in_l2) == 0) return Entry::vmlaunch;
 
     vmcs01_is_clear_ = true;
@@ -245,6 +270,11 @@ void NestedVcpu<P>::restore_running_l2(Slot& slot, const Vmcs12& running) {
     if ((slot.work & detail::msr_bitmap) != 0) {
         msr_bitmaps_.merge(slot.msr_bitmap, slot.vmcs12.get(field::address_of_msr_bitmaps),
                            (slot.vmcs02.secondary & vmx::secondary::virtualize_x2apic_mode) != 0);
+    }
+    if ((slot.work & detail::shows_vmcs) != 0) {
+        if (names_linked_vmcs(slot))
+            slot.linked = find(x86::Gpa<x86::L1>{slot.vmcs12.get(field::vmcs_link_pointer)});
+        put_link_pointer(slot);
     }
     if ((slot.work & detail::no_virtual_apic) != 0)
         std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);

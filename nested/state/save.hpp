@@ -16,6 +16,12 @@ namespace flatback::nested {
 // failed.
 template <Port P>
 void NestedVcpu<P>::newest_words(const Slot& slot, FieldWords& words) {
+    if (slot.activity == Activity::shadow) {
+        load(slot.shadow);
+        supported_.for_each(
+            [&](std::size_t index) { words[index] = get_raw(vmx::all_fields[index].encoding); });
+        return;
+    }
     supported_.for_each([&](std::size_t index) { words[index] = slot.vmcs12.word(index); });
     if (slot.newest.any_in_vmcs02()) {
         load(slot.vmcs02.page);
@@ -54,9 +60,10 @@ Expected<std::size_t, StateError> NestedVcpu<P>::save(std::span<std::byte> into)
     if (in_vmx_operation_) {
         header.flags = state::in_vmx_operation;
         header.vmxon_pointer = vmxon_region_;
-        for (const Slot& slot : slots_) header.vmcs_count += slot.active ? 1 : 0;
+        for (const Slot& slot : slots_) header.vmcs_count += slot.activity != Activity::none ? 1 : 0;
     }
-    if (current_ != nullptr) header.current_pointer = current_->region.value();
+    const Slot* const current = current_ != nullptr ? current_ : current_shadow_;
+    if (current != nullptr) header.current_pointer = current->region.value();
     if (in_l2_) {
         header.flags |= state::in_l2;
         if (reentering_) {
@@ -81,7 +88,7 @@ Expected<std::size_t, StateError> NestedVcpu<P>::save(std::span<std::byte> into)
     for (std::uint32_t done = 0; done < header.vmcs_count; ++done) {
         const Slot* next = nullptr;  // the least recently used of what is left
         for (const Slot& slot : slots_) {
-            if (slot.active && slot.last_used > last_used &&
+            if (slot.activity != Activity::none && slot.last_used > last_used &&
                 (next == nullptr || slot.last_used < next->last_used))
                 next = &slot;
         }
@@ -90,7 +97,8 @@ Expected<std::size_t, StateError> NestedVcpu<P>::save(std::span<std::byte> into)
         FieldWords words{};
         newest_words(*next, words);
         out.put(state::VmcsHeader{.pointer = next->region.value(),
-                                  .flags = next->launched ? state::launched : 0,
+                                  .flags = (next->launched ? state::launched : 0) |
+                                           (next->activity == Activity::shadow ? state::shadow : 0),
                                   .field_count = count_of(words)});
         put_fields(words);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -32,6 +33,11 @@ inline constexpr FieldSet host_always_loaded =
                  vmx::field::host_gdtr_base, vmx::field::host_idtr_base, vmx::field::host_tr_base,
                  vmx::field::host_tr_selector, vmx::field::host_cs_selector);
 
+// Exit information that no exit of L2's defines, so that it is what L1 wrote; after an exit vmcs02 has it.
+inline constexpr std::array left_by_exits{
+    index_of(vmx::field::io_rcx.encoding), index_of(vmx::field::io_rsi.encoding),
+    index_of(vmx::field::io_rdi.encoding), index_of(vmx::field::io_rip.encoding)};
+
 // The fields that L1 has: those of the engine and of the processor, less what belongs to controls that this
 // processor lacks.
 constexpr FieldSet supported_fields(const Capabilities& capabilities) {
@@ -55,38 +61,51 @@ constexpr FieldSet copied_to_vmcs02(const FieldSet& supported) {
 }
 }  // namespace detail
 
+// Of whatever kind.
 template <Port P>
 Slot* NestedVcpu<P>::find(x86::Gpa<x86::L1> region) {
     for (unsigned i = 0; i < slots_used_; ++i) {
-        if (slots_[i].region == region && slots_[i].active) return &slots_[i];
+        if (slots_[i].region == region && slots_[i].activity != Activity::none) return &slots_[i];
     }
     return nullptr;
 }
 
-// Makes L1's VMCS active: what its region holds is read, once, into a slot.
+// Makes L1's VMCS active: what its region holds is read, once, into a slot. found: where it is active as
+// another kind, which L1 should not have changed then (SDM 3C 25.2). Behind it vmcs01 is current.
 template <Port P>
-Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region) {
+[[gnu::noinline]] Slot* NestedVcpu<P>::activate(x86::Gpa<x86::L1> region, Activity as, Slot* found) {
+    if (found != nullptr) {
+        write_back(*found);
+        if (found == current_ || found == current_shadow_) make_current(nullptr);
+    }
     Slot* slot = nullptr;
     for (Slot& candidate : slots_) {
-        if (!candidate.active) {
+        if (candidate.activity == Activity::none) {
             slot = &candidate;
             break;
         }
+        // (A shadow VMCS that is current was used last.)
         if (&candidate != current_ && (slot == nullptr || candidate.last_used < slot->last_used))
             slot = &candidate;
     }
-    if (slot->active) write_back(*slot);
+    if (slot->activity != Activity::none) write_back(*slot);
     slots_used_ = std::max(slots_used_, static_cast<unsigned>(slot - slots_.data()) + 1);
     if (!give_pages(*slot)) port_.fatal("no memory for a VMCS of L1's; give L0 more (docs/metal.md)");
-    begin_slot(*slot, region);
+    const LeftByExits left = left_by_exits(*slot);
+    begin_slot(*slot, region, as);
     if (const auto* page = port_.l1_page(region)) {
         const auto* stored = reinterpret_cast<const VmcsRegion*>(page);
-        slot->launched = x86::read_word(&stored->launched) == 1;
+        slot->launched = as == Activity::ordinary && x86::read_word(&stored->launched) == 1;
         for (std::size_t i = 0; i < vmx::field_count; ++i) {
             slot->vmcs12.set_word(i, x86::read_word(&stored->words[i]));
         }
+        if (capabilities_.vmcs_shadowing) keep_information(*slot, left);
     }
-    if (shadowing_) fill_shadow(*slot);
+    if (as == Activity::shadow) {
+        fill_l1s_shadow(*slot);
+    } else if (shadowing_) {
+        fill_shadow(*slot);
+    }
     return slot;
 }
 
@@ -102,19 +121,39 @@ bool NestedVcpu<P>::give_pages(Slot& slot) {
         *page = *fresh_page;
         if (page == &slot.msr_bitmap.page) continue;
         const bool is_shadow = page == &slot.shadow;
-        if (is_shadow && !shadows_vmcs()) continue;
+        if (is_shadow && !capabilities_.vmcs_shadowing) continue;
         auto* revision = reinterpret_cast<std::uint32_t*>(port_.page(*page));
-        *revision = port_.hardware_vmcs_revision() | (is_shadow ? 0x80000000U : 0U);
+        *revision = port_.hardware_vmcs_revision() | (is_shadow ? shadow_vmcs_indicator : 0U);
         port_.clear_vmcs(*page);
     }
     return true;
 }
 
+// What is in vmcs02 of it, from the VMCS that had the slot before.
+template <Port P>
+typename NestedVcpu<P>::LeftByExits NestedVcpu<P>::left_by_exits(const Slot& slot) {
+    LeftByExits left;
+    for (std::size_t i = 0; i < left.size(); ++i) {
+        const std::size_t index = detail::left_by_exits[i];
+        if (!slot.vmcs02.pending.contains(index)) left[i] = slot.vmcs12.word(index);
+    }
+    return left;
+}
+// What L1's VMCS has goes there.
+template <Port P>
+void NestedVcpu<P>::keep_information(Slot& slot, const LeftByExits& left) {
+    for (std::size_t i = 0; i < left.size(); ++i) {
+        const std::size_t index = detail::left_by_exits[i];
+        if (left[i] != slot.vmcs12.word(index)) slot.vmcs02.pending.insert(index);
+    }
+}
+
 // A VMCS becomes active here, with every field 0 as yet. The slot has its pages.
 template <Port P>
-void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region) {
+void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region, Activity as) {
     slot.region = region;
-    slot.active = true;
+    slot.activity = as;
+    slot.linked = nullptr;
     slot.launched = false;
     slot.newest.all_in_vmcs12();
     slot.unchecked = {};
@@ -128,7 +167,9 @@ void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region) {
 // What VMCLEAR does to an active VMCS, but for the launch state: its data go to its region, the slot is free.
 template <Port P>
 void NestedVcpu<P>::write_back(Slot& slot) {
-    if (shadowing_) {
+    if (slot.activity == Activity::shadow) {
+        collect_l1s_shadow(slot);
+    } else if (shadowing_) {
         collect_shadow(slot, true);
         load(vmcs01_);
     }
@@ -140,18 +181,22 @@ void NestedVcpu<P>::write_back(Slot& slot) {
             x86::write_word(&stored->words[i], slot.vmcs12.word(i));
         msr_bitmaps_.note_written(page);
     }
-    slot.active = false;
+    slot.activity = Activity::none;
     // What is left to be looked through by find().
-    while (slots_used_ > 0 && !slots_[slots_used_ - 1].active) --slots_used_;
+    while (slots_used_ > 0 && slots_[slots_used_ - 1].activity == Activity::none) --slots_used_;
 }
 
+// slot: of an ordinary VMCS. nullptr: none is current.
 template <Port P>
 void NestedVcpu<P>::make_current(Slot* slot) {
     current_ = slot;
     if (slot != nullptr) slot->last_used = ++use_clock_;
+    if (l1_link_ != L1Link::shadowed_fields) [[unlikely]] {
+        leave_l1s_shadow();
+        if (l1_link_ == L1Link::none) return;
+    }
     // With no current VMCS the processor's own shadowed VMREAD gives VMfailInvalid, as it must.
-    if (shadowing_)
-        put(vmx::field::vmcs_link_pointer, slot != nullptr ? slot->shadow.value() : ~std::uint64_t{0});
+    put(vmx::field::vmcs_link_pointer, slot != nullptr ? slot->shadow.value() : ~std::uint64_t{0});
 }
 
 template <Port P>
@@ -277,6 +322,11 @@ void NestedVcpu<P>::write_field(Slot& slot, std::size_t index, std::uint64_t val
             return;
         case FieldHandling::kept:
             slot.unchecked.guest_state = true;
+            return;
+        case FieldHandling::information:
+            // What the next exit does not define stays. The error number is never an exit's.
+            if (index != detail::index_of(vmx::field::vm_instruction_error.encoding))
+                slot.vmcs02.pending.insert(index);
             return;
         default:
             return;

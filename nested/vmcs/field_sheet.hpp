@@ -22,7 +22,7 @@ enum class FieldHandling : std::uint8_t {
     composed_control,  // what vmcs02 gets is computed from it (nested/entry/compose.hpp, entry.hpp)
     guest_state,       // the same in vmcs02; the processor checks it on entry and saves it on exit
     host_state,        // becomes L1's state when L2 exits
-    information,       // read-only to L1
+    information,       // read-only to L1, where it was not promised to write any field
 };
 
 // What L1 must have been promised for the field to be there.
@@ -33,6 +33,7 @@ enum class FieldNeeds : std::uint8_t {
     pause_loop_exiting,
     apic_accesses,
     tpr_shadow,
+    vmcs_shadowing,
     preemption_timer,
     cr3_target_1,  // so many targets
     cr3_target_2,
@@ -120,8 +121,8 @@ inline constexpr auto field_sheet = [] {
         row(field::eoi_exit_bitmap_2,                               unsupported),
         row(field::eoi_exit_bitmap_3,                               unsupported),
         row(field::eptp_list_address,                               unsupported),
-        row(field::vmread_bitmap_address,                           unsupported),
-        row(field::vmwrite_bitmap_address,                          unsupported),
+        row(field::vmread_bitmap_address,                           composed_control, vmcs_shadowing),
+        row(field::vmwrite_bitmap_address,                          composed_control, vmcs_shadowing),
         row(field::virtualization_exception_information_address,    unsupported),
         row(field::xss_exiting_bitmap,                              direct_control,   xsaves),
         row(field::encls_exiting_bitmap,                            unsupported),
@@ -281,6 +282,8 @@ inline constexpr auto field_handling = [] {
             return secondary.may_set(vmx::secondary::virtualize_apic_accesses);
         case FieldNeeds::tpr_shadow:
             return promised.primary_processor_based.may_set(vmx::primary::use_tpr_shadow);
+        case FieldNeeds::vmcs_shadowing:
+            return secondary.may_set(vmx::secondary::vmcs_shadowing);
         case FieldNeeds::preemption_timer:
             return promised.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer);
         case FieldNeeds::cr3_target_1:

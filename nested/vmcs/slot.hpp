@@ -8,6 +8,7 @@
 #include "../../x86/address.hpp"
 #include "../entry/io_bitmaps.hpp"
 #include "../entry/msr_bitmap.hpp"
+#include "../entry/vmcs_bitmaps.hpp"
 #include "newest.hpp"
 #include "vmcs12.hpp"
 
@@ -26,6 +27,7 @@ struct Vmcs02 {
     std::uint32_t primary = 0;    // processor-based controls
     std::uint32_t secondary = 0;  // but for "enable VPID", which goes with the tag
     vmx::Eptp ept_pointer{};
+    std::uint64_t link_pointer = ~std::uint64_t{0};
     FieldSet pending;      // words of L1's to be written to it at the next entry
     FieldSet overwritten;  // guest state in it that this entry brought from elsewhere
 };
@@ -38,9 +40,12 @@ struct Unchecked {
     bool unpromised = false;  // in guest state: an activity state, or a bit of CR3, CR4 or IA32_DEBUGCTL
 };
 
+// What L1 keeps active in a slot: nothing, a VMCS for a guest of its own, or a shadow VMCS that it shows one.
+enum class Activity : std::uint8_t { none, ordinary, shadow };
+
 struct Slot {
     x86::Gpa<x86::L1> region{};
-    bool active = false;
+    Activity activity = Activity::none;
     bool launched = false;  // as L1 sees it
     bool l1_uses_vpid = false;
     bool l1_uses_ept = false;
@@ -48,9 +53,13 @@ struct Slot {
     std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/entry/entry.hpp)
     std::uint64_t last_used = 0;
     Vmcs02 vmcs02;
-    x86::Hpa shadow{};  // where L1 reads and writes without an exit
+    // Of an ordinary VMCS: where L1 reads and writes without an exit. Of L1's shadow VMCS: where all of it
+    // is.
+    x86::Hpa shadow{};
+    Slot* linked = nullptr;  // that the last entry showed L2; it may be another VMCS's by now
     MergedMsrBitmap msr_bitmap;
     MergedIoBitmaps io_bitmaps;
+    MergedVmcsBitmaps vmcs_bitmaps;
     Newest newest;  // where each field's newest value is
     Vmcs12 vmcs12;
 };

@@ -106,9 +106,9 @@ struct VmcsRegion {
 };
 static_assert(sizeof(VmcsRegion) <= 4096);
 
-// Flatback's own layout: changes whenever VmcsRegion does. Bit 31 is the shadow-VMCS indicator and must stay
-// 0.
+// Flatback's own layout: changes whenever VmcsRegion does. Bit 31 is not the identifier's.
 inline constexpr std::uint32_t vmcs12_revision = 0x0fba0001;
+inline constexpr std::uint32_t shadow_vmcs_indicator = 0x80000000;
 inline constexpr std::uint32_t vmcs12_region_size = 4096;
 
 }  // namespace flatback::nested

@@ -67,7 +67,8 @@ TEST(BitmapsElsewhere, IoBitmapsAreCurrentUntilAnotherProcessorMayHaveWritten) {
     host.pages[21][3] = 4;  // L0 keeps a port of the lower half
     nested::MsrBitmaps<Host> writes{host};
     nested::IoBitmaps<Host> bitmaps{host};
-    nested::MergedIoBitmaps merged{.pages = {Hpa{10 << 12}, Hpa{11 << 12}}, .from = {1 << 12, 2 << 12}};
+    nested::MergedIoBitmaps merged{
+        .pages = {Hpa{10 << 12}, Hpa{11 << 12}}, .from = {1 << 12, 2 << 12}, .copied = {}};
     ASSERT_TRUE(bitmaps.merge(merged, writes));
     EXPECT_TRUE(bitmaps.is_current(merged, writes));
     ++host.elsewhere;

@@ -39,19 +39,34 @@ TEST(Promise, ShrinksWithTheProcessor) {
 TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
     const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
     for (const std::uint32_t bit :
-         {vmx::secondary::enable_vm_functions, vmx::secondary::vmcs_shadowing, vmx::secondary::enable_pml,
-          vmx::secondary::ept_violation_ve, vmx::secondary::use_tsc_scaling,
-          vmx::secondary::virtual_interrupt_delivery}) {
+         {vmx::secondary::enable_vm_functions, vmx::secondary::enable_pml, vmx::secondary::ept_violation_ve,
+          vmx::secondary::use_tsc_scaling, vmx::secondary::virtual_interrupt_delivery}) {
         EXPECT_FALSE(promised.secondary_processor_based.may_set(bit)) << std::hex << bit;
     }
     EXPECT_FALSE(promised.primary_processor_based.may_set(vmx::primary::monitor_trap_flag));
     EXPECT_FALSE(promised.vm_entry.may_set(vmx::entry_control::load_ia32_perf_global_ctrl));
     EXPECT_FALSE(promised.misc.has_activity_hlt());
-    EXPECT_FALSE(promised.misc.may_write_exit_information());
     EXPECT_EQ(promised.cr4.fixed1 & (x86::cr4::smx_enable | x86::cr4::five_level_paging), 0U);
     EXPECT_FALSE(promised.ept_vpid.has(vmx::EptVpidCapability::advanced_exit_information));
     EXPECT_EQ(promised.basic.revision(), nested::vmcs12_revision);
     EXPECT_EQ(promised.basic.region_size(), 4096U);
+}
+
+// Together or not at all: L0 itself writes exit information into shadow VMCSs.
+TEST(Promise, HasVmcsShadowingWhereTheProcessorCanWriteAllOfAShadowVmcs) {
+    const auto offers = [](const vmx::Capabilities& has) {
+        const vmx::Capabilities promised = nested::make_capabilities(has, physical_width, true).promised;
+        const bool shadowing = promised.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
+        EXPECT_EQ(promised.misc.may_write_exit_information(), shadowing);
+        return shadowing;
+    };
+    EXPECT_TRUE(offers(processor()));
+    vmx::Capabilities has = processor();
+    has.secondary_processor_based.allowed1 &= ~vmx::secondary::vmcs_shadowing;
+    EXPECT_FALSE(offers(has));
+    has = processor();
+    has.misc.value &= ~vmx::MiscCapability::vmwrite_any_field;
+    EXPECT_FALSE(offers(has));
 }
 
 TEST(Promise, NamesTheHighestFieldIndex) {
@@ -76,6 +91,8 @@ TEST(Promise, OfAFieldGoesWithItsControl) {
           Case{field::ple_gap.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
           Case{field::ple_window.encoding, vmx::secondary::pause_loop_exiting, 0, 0},
           Case{field::apic_access_address.encoding, vmx::secondary::virtualize_apic_accesses, 0, 0},
+          Case{field::vmread_bitmap_address.encoding, vmx::secondary::vmcs_shadowing, 0, 0},
+          Case{field::vmwrite_bitmap_address.encoding, vmx::secondary::vmcs_shadowing, 0, 0},
           Case{field::virtual_apic_address.encoding, 0, vmx::primary::use_tpr_shadow, 0},
           Case{field::tpr_threshold.encoding, 0, vmx::primary::use_tpr_shadow, 0},
           Case{field::vmx_preemption_timer_value.encoding, 0, 0, vmx::pin::activate_vmx_preemption_timer}}) {

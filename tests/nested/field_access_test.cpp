@@ -24,7 +24,6 @@ TEST_P(EveryField, KeepsWhatWasWritten) {
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         const std::uint32_t encoding = vmx::all_fields[i].encoding;
         if (nested::field_handling[i] == FieldHandling::unsupported) continue;
-        if (nested::field_handling[i] == FieldHandling::information) continue;
         const std::uint64_t value = 0xfedc'ba98'7654'3210 + i;
         l1.write_raw(encoding, value);
         EXPECT_EQ(l1.read_raw(encoding), value & nested::field_mask(encoding)) << vmx::all_fields[i].name;
@@ -33,17 +32,46 @@ TEST_P(EveryField, KeepsWhatWasWritten) {
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         const std::uint32_t encoding = vmx::all_fields[i].encoding;
         if (nested::field_handling[i] == FieldHandling::unsupported) continue;
-        if (nested::field_handling[i] == FieldHandling::information) continue;
         EXPECT_EQ(l1.read_raw(encoding), (0xfedc'ba98'7654'3210 + i) & nested::field_mask(encoding));
     }
 }
 
-TEST_P(EveryField, OfExitInformationIsReadOnly) {
+TEST_P(EveryField, OfExitInformationIsReadOnlyWhereTheProcessorHasItSo) {
+    VirtualCpu::Options options{.shadow_vmcs = GetParam()};
+    options.hardware.misc.value &= ~vmx::MiscCapability::vmwrite_any_field;
+    VirtualCpu other{options};
+    other.prepare();
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         if (nested::field_handling[i] != FieldHandling::information) continue;
-        EXPECT_EQ(l1.vmwrite(vmx::all_fields[i].encoding, 1), read_only) << vmx::all_fields[i].name;
-        EXPECT_EQ(l1.vmread(vmx::all_fields[i].encoding), vm_succeed) << vmx::all_fields[i].name;
+        EXPECT_EQ(other.vmwrite(vmx::all_fields[i].encoding, 1), read_only) << vmx::all_fields[i].name;
+        EXPECT_EQ(other.vmread(vmx::all_fields[i].encoding), vm_succeed) << vmx::all_fields[i].name;
     }
+}
+
+TEST_P(EveryField, OfExitInformationStaysWhereAnExitDoesNotDefineIt) {
+    const std::array kept{field::io_rcx.encoding, field::io_rip.encoding,
+                          field::guest_linear_address.encoding,
+                          field::vm_exit_interruption_error_code.encoding};
+    const auto expect_kept = [&](std::uint64_t first) {
+        for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(l1.read_raw(kept[i]), first + i);
+    };
+    for (std::size_t i = 0; i < kept.size(); ++i) l1.write_raw(kept[i], 0x70 + i);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::hlt, .guest_linear = 5}), l1_sees(ExitReason::hlt));
+    expect_kept(0x70);
+    for (std::size_t i = 0; i < kept.size(); ++i) l1.write_raw(kept[i], 0x90 + i);
+    // Through its region too, and with another VMCS in between.
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
+    l1.make_vmcs(1);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::io_rcx, 3);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::hlt}), l1_sees(ExitReason::hlt));
+    EXPECT_EQ(l1.read(field::io_rcx), 3U);
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(1)), vm_succeed);
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::hlt}), l1_sees(ExitReason::hlt));
+    expect_kept(0x90);
 }
 
 TEST_P(EveryField, OfAControlThatIsNotOfferedIsUnsupported) {

@@ -255,8 +255,8 @@ TEST(Vmptrld, HasItsErrorsInOrder) {
     EXPECT_EQ(l1.vmptrld(layout::vmxon_region), vm_fail(InstructionError::vmptrld_with_vmxon_pointer));
     const auto bad_revision = vm_fail(InstructionError::vmptrld_with_incorrect_vmcs_revision_identifier);
     EXPECT_EQ(l1.vmptrld(layout::vmcs_region(9)), bad_revision) << "an empty page";
-    l1.port.memory.write<std::uint32_t>(layout::vmcs_region(9), nested::vmcs12_revision | 0x8000'0000);
-    EXPECT_EQ(l1.vmptrld(layout::vmcs_region(9)), bad_revision) << "a shadow VMCS, which is not offered";
+    l1.port.memory.write<std::uint32_t>(layout::vmcs_region(9), (nested::vmcs12_revision ^ 1) | 0x8000'0000);
+    EXPECT_EQ(l1.vmptrld(layout::vmcs_region(9)), bad_revision) << "a shadow VMCS of another revision";
     EXPECT_EQ(l1.vmptrld(L1Memory::l0_start), bad_revision);
     EXPECT_EQ(l1.vmptrst(), vm_succeed);
     EXPECT_EQ(l1.operand(), layout::vmcs_region(0)) << "what failed changed nothing";

@@ -42,6 +42,7 @@ VirtualCpu::VirtualCpu(const Options& options)
       options_(options) {
     port.lacking_fields = options.lacking_fields;
     port.cr3_masking_bits = options.cr3_masking_bits;
+    port.takes_exit_information = hardware.misc.may_write_exit_information();
     for (const std::uint16_t number : options.kept_ports) port.keep_port(number);
     port.memory.before_noticed_write = [this] { engine_->l1_writes_noticed_page(); };
     port.memory.share(options.shared);
@@ -81,7 +82,6 @@ std::optional<nested::StateError> VirtualCpu::save_error(std::span<std::byte> in
 
 Outcome VirtualCpu::restore_and_enter(std::span<const std::byte> state) {
     const std::uint64_t rip = vmcs01().get(field::guest_rip);
-    port.takes_exit_information = hardware.misc.may_write_exit_information();
     const auto entry = engine_->restore(state);
     if (!entry) return {};
     has_moved_ = true;
@@ -92,7 +92,6 @@ Outcome VirtualCpu::restore_and_enter(std::span<const std::byte> state) {
 
 std::optional<nested::StateError> VirtualCpu::restore_state(std::span<const std::byte> state) {
     const x86::Hpa current = port.current();
-    port.takes_exit_information = hardware.misc.may_write_exit_information();
     const auto entry = engine_->restore(state);
     if (!entry) {
         EXPECT_EQ(port.current(), current);
@@ -204,8 +203,8 @@ Outcome VirtualCpu::vmptrst() {
 
 Outcome VirtualCpu::vmread(std::uint64_t encoding) {
     port.registers.at(rdx) = encoding;
-    if (FakeVmcs* shadow = shadow_for(encoding, false)) {
-        port.registers.at(rax) = shadow->word(static_cast<std::uint32_t>(encoding));
+    if (FakeVmcs* shadow = shadow_for(vmcs01(), encoding, false)) {
+        port.registers.at(rax) = read_component(*shadow, encoding);
         return vm_succeed;
     }
     return execute(ExitReason::vmread, rax_and_rdx);
@@ -214,17 +213,49 @@ Outcome VirtualCpu::vmread(std::uint64_t encoding) {
 Outcome VirtualCpu::vmwrite(std::uint64_t encoding, std::uint64_t value) {
     port.registers.at(rdx) = encoding;
     port.registers.at(rax) = value;
-    if (FakeVmcs* shadow = shadow_for(encoding, true)) {
-        shadow->word(static_cast<std::uint32_t>(encoding)) =
-            value & nested::field_mask(static_cast<std::uint32_t>(encoding));
+    if (FakeVmcs* shadow = shadow_for(vmcs01(), encoding, true)) {
+        write_component(*shadow, encoding, value);
         return vm_succeed;
     }
     return execute(ExitReason::vmwrite, rax_and_rdx);
 }
 
-// As SDM 3C 31.3, VMREAD, does it in VMX non-root operation.
-FakeVmcs* VirtualCpu::shadow_for(std::uint64_t encoding, bool write) {
-    FakeVmcs& v = vmcs01();
+Outcome VirtualCpu::l2_vmread(std::uint64_t encoding) {
+    port.registers.at(rdx) = encoding;
+    if (FakeVmcs* shadow = shadow_for(vmcs02(), encoding, false)) {
+        port.registers.at(rax) = read_component(*shadow, encoding);
+        return l2_runs;
+    }
+    return l2_exits({.reason = ExitReason::vmread,
+                     .instruction_length = instruction_length,
+                     .instruction_information = rax_and_rdx.encode().value});
+}
+
+Outcome VirtualCpu::l2_vmwrite(std::uint64_t encoding, std::uint64_t value) {
+    port.registers.at(rdx) = encoding;
+    port.registers.at(rax) = value;
+    if (FakeVmcs* shadow = shadow_for(vmcs02(), encoding, true)) {
+        write_component(*shadow, encoding, value);
+        return l2_runs;
+    }
+    return l2_exits({.reason = ExitReason::vmwrite,
+                     .instruction_length = instruction_length,
+                     .instruction_information = rax_and_rdx.encode().value});
+}
+
+std::uint64_t VirtualCpu::read_component(FakeVmcs& vmcs, std::uint64_t encoding) {
+    const std::uint64_t value = vmcs.word(static_cast<std::uint32_t>(encoding) & ~1U);
+    return vmx::is_high(encoding) ? value >> 32 : value;
+}
+
+void VirtualCpu::write_component(FakeVmcs& vmcs, std::uint64_t encoding, std::uint64_t value) {
+    const std::uint32_t whole = static_cast<std::uint32_t>(encoding) & ~1U;
+    std::uint64_t& word = vmcs.word(whole);
+    word = vmx::is_high(encoding) ? value << 32 | (word & 0xffff'ffff) : value & nested::field_mask(whole);
+}
+
+// As SDM 3C 31.3, VMREAD, does it in VMX non-root operation. nullptr: it exits, or there is no shadow VMCS.
+FakeVmcs* VirtualCpu::shadow_for(FakeVmcs& v, std::uint64_t encoding, bool write) {
     if ((v.get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing) ==
         0) {
         return nullptr;
@@ -463,15 +494,15 @@ void VirtualCpu::expect_vmcs02_is_safe() {
     EXPECT_EQ(v.get(field::vm_exit_msr_store_count), 0U);
     EXPECT_EQ(v.get(field::vm_exit_msr_load_count), 0U);
     EXPECT_EQ(v.get(field::vm_entry_msr_load_count), 0U);
-    EXPECT_EQ(v.get(field::vmcs_link_pointer), ~0ULL);
     const std::uint32_t primary = v.get(field::primary_processor_based_vm_execution_controls);
     const std::uint32_t secondary = v.get(field::secondary_processor_based_vm_execution_controls);
     EXPECT_NE(secondary & vmx::secondary::enable_ept, 0U) << "L2 would run on physical memory";
     const std::uint64_t eptp = v.get(field::ept_pointer);
     EXPECT_TRUE(eptp == FakePort::ept01 || port.has_page(eptp));
-    constexpr std::uint32_t never = vmx::secondary::vmcs_shadowing | vmx::secondary::enable_vm_functions |
-                                    vmx::secondary::enable_pml | vmx::secondary::ept_violation_ve;
+    constexpr std::uint32_t never =
+        vmx::secondary::enable_vm_functions | vmx::secondary::enable_pml | vmx::secondary::ept_violation_ve;
     EXPECT_EQ(secondary & never, 0U);
+    expect_link_is_safe(v);
     if ((primary & vmx::primary::use_msr_bitmaps) != 0) {
         EXPECT_TRUE(port.has_page(v.get(field::address_of_msr_bitmaps)));
     }
@@ -505,6 +536,36 @@ void VirtualCpu::expect_vmcs02_is_safe() {
     expect_not_l0s((secondary & vmx::secondary::virtualize_apic_accesses) != 0, field::apic_access_address);
     if (vpid01() != 0) {
         EXPECT_NE(secondary & vmx::secondary::enable_vpid, 0U);
+    }
+}
+
+nested::FieldSet VirtualCpu::fields_of_l1() const {
+    return nested::detail::supported_fields(capabilities);
+}
+
+// What L2 reaches by VMREAD and VMWRITE: a shadow VMCS of L0's, and of it nothing but L1's fields.
+void VirtualCpu::expect_link_is_safe(FakeVmcs& v) {
+    const std::uint64_t link = v.get(field::vmcs_link_pointer);
+    if ((v.get(field::secondary_processor_based_vm_execution_controls) & vmx::secondary::vmcs_shadowing) ==
+        0) {
+        EXPECT_EQ(link, ~0ULL);
+        return;
+    }
+    if (link != ~0ULL) {
+        EXPECT_TRUE(port.vmcs(x86::Hpa{link}).shadow);
+        EXPECT_NE(link, vmcs01().get(field::vmcs_link_pointer)) << "L1's own way to its VMCS";
+    }
+    const nested::FieldSet fields = fields_of_l1();
+    for (const auto which : {field::vmread_bitmap_address, field::vmwrite_bitmap_address}) {
+        ASSERT_TRUE(port.has_page(v.get(which)));
+        const auto* bits = reinterpret_cast<const std::uint8_t*>(port.page(x86::Hpa{v.get(which)}));
+        for (std::uint32_t encoding = 0; encoding < 0x8000; ++encoding) {
+            if ((bits[encoding / 8] >> (encoding % 8) & 1) != 0) continue;
+            const int index = vmx::is_well_formed(encoding) ? vmx::dense_index(encoding & ~1U) : -1;
+            EXPECT_TRUE(index >= 0 && fields.contains(static_cast<std::size_t>(index)) &&
+                        (!vmx::is_high(encoding) || vmx::width(encoding) == vmx::FieldWidth::bits64))
+                << std::hex << encoding;
+        }
     }
 }
 

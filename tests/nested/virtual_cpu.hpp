@@ -163,6 +163,9 @@ public:
     Outcome resume_with_fault(const nested::Fault& fault);
     // An exit that L1 always sees.
     Outcome l2_executes_cpuid();
+    // With register operands. l2_runs: done, by the processor in its shadow VMCS or by L0; see value_read().
+    Outcome l2_vmread(std::uint64_t encoding);
+    Outcome l2_vmwrite(std::uint64_t encoding, std::uint64_t value);
     struct Leaf {
         std::uint64_t host = 0;  // of the byte
         std::uint64_t entry = 0;
@@ -227,6 +230,7 @@ public:
     [[nodiscard]] std::size_t tag_capacity() const;
     [[nodiscard]] bool shadows_vmcs() const;
     [[nodiscard]] bool offers_invvpid() const;
+    [[nodiscard]] nested::FieldSet fields_of_l1() const;
     [[nodiscard]] nested::Counters& counters();
     [[nodiscard]] tag::MapStatistics tag_statistics() const;
     [[nodiscard]] std::uint64_t leaves_filled() const;
@@ -270,8 +274,11 @@ private:
     Outcome with_pointer(ExitReason reason, std::uint64_t pointer);
     Outcome settle(nested::Entry entry, std::uint64_t rip_before);
     [[nodiscard]] Outcome enter_l1(std::uint64_t rip_before);
-    [[nodiscard]] FakeVmcs* shadow_for(std::uint64_t encoding, bool write);
+    [[nodiscard]] FakeVmcs* shadow_for(FakeVmcs& v, std::uint64_t encoding, bool write);
+    [[nodiscard]] static std::uint64_t read_component(FakeVmcs& vmcs, std::uint64_t encoding);
+    static void write_component(FakeVmcs& vmcs, std::uint64_t encoding, std::uint64_t value);
     void expect_vmcs02_is_safe();
+    void expect_link_is_safe(FakeVmcs& v);
     nested::Entry refuse(FakeVmcs& v, Refusal how);
     bool take_nmi(FakeVmcs& v, unsigned& taken);
     void look_at_events(nested::Entry& entry);
