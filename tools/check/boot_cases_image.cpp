@@ -112,16 +112,28 @@ Result<> add_image(TestReport& report, std::vector<BootTest>& tests, const std::
 Result<> add_image_linux(std::vector<BootTest>& tests, const std::filesystem::path& directory) {
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
-    QueuedRun run = linux_run(std::string{image_uefi_linux_name}, "log=info", guest, 2 * linux_limit);
-    // Of two words for the same the last wins: what Linux has found of UEFI is to be seen.
-    run.request.plan.guest_command_line += " loglevel=7";
-    run.request.image = directory / "linux.iso";
-    run.request.firmware = Firmware::uefi;
-    TRY(make_hybrid_image({.entries = {{"own", "L1", run.request.plan}}, .seconds = 0}, directory,
-                          *run.request.image));
-    BootTest test{std::move(run), std::nullopt, {}, {"l0", "l1-entry", "l1-user", "l2"}};
-    test.printed = {"efi: EFI v", "efi=noruntime"};
-    tests.push_back(std::move(test));
+    struct UefiLinux {
+        std::string_view name;
+        std::string_view l0_words;
+        std::string_view printed;  // besides
+    };
+    // What Linux tells once it has mapped the runtime services and can read variables by them.
+    constexpr std::array<UefiLinux, 2> cases{{
+        {image_uefi_linux_name, "log=info", "efi=noruntime"},
+        {image_uefi_runtime_name, "log=info uefi-runtime=on", "Registered efivars operations"},
+    }};
+    for (const UefiLinux& each : cases) {
+        QueuedRun run = linux_run(std::string{each.name}, each.l0_words, guest, 2 * linux_limit);
+        // Of two words for the same the last wins: what Linux has found of UEFI is to be seen.
+        run.request.plan.guest_command_line += " loglevel=7";
+        run.request.image = directory / fmt::format("{}.iso", each.name);
+        run.request.firmware = Firmware::uefi;
+        TRY(make_hybrid_image({.entries = {{"own", "L1", run.request.plan}}, .seconds = 0},
+                              directory / fmt::format("{}.tree", each.name), *run.request.image));
+        BootTest test{std::move(run), std::nullopt, {}, {"l0", "l1-entry", "l1-user", "l2"}};
+        test.printed = {"efi: EFI v", each.printed};
+        tests.push_back(std::move(test));
+    }
     return {};
 }
 

@@ -65,6 +65,8 @@ inline constexpr std::array<std::string_view, 6> image_names{
 inline constexpr std::string_view image_elsewhere_name = image_names[5];
 inline constexpr std::string_view image_uefi_disk_name = "boot.image.uefi-disk";
 inline constexpr std::string_view image_uefi_linux_name = "boot.image.uefi-linux";
+// The same where it may call the firmware's runtime services.
+inline constexpr std::string_view image_uefi_runtime_name = "boot.image.uefi-linux-runtime";
 
 // tools/check/boot_cases.cpp
 void add_endings(std::vector<BootTest>& tests);
