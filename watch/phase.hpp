@@ -40,27 +40,21 @@ public:
         OfLevel sum;
         const WindowCounts sparse = of_sparse_windows();
         for (const Part& part : parts_) {
-            const WindowCounts& window = part.window;
-            if (window.ticks == 0) continue;
-            const double by_time = static_cast<double>(part.ticks) / static_cast<double>(window.ticks);
-            if (!part.l2_entries) {
-                add_scaled(sum, window, level, by_time);
-                continue;
+            if (part.window.ticks == 0) continue;
+            const WindowCounts* shown = &part.window;
+            double weight = static_cast<double>(part.ticks) / static_cast<double>(part.window.ticks);
+            if (part.l2_entries && level != Level::l2) {
+                if (is_sparse(part)) shown = &sparse;
+                if (entries_of(*shown) == 0) continue;
+                weight = static_cast<double>(*part.l2_entries) / static_cast<double>(entries_of(*shown));
             }
-            const auto entries = static_cast<double>(*part.l2_entries);
-            const WindowCounts& shown = is_sparse(part) ? sparse : window;
-            const auto shown_entries = static_cast<double>(entries_of(shown));
-            if (level != Level::l2) {
-                if (shown_entries != 0) add_scaled(sum, shown, level, entries / shown_entries);
-                continue;
-            }
-            OfLevel l2;
-            add_scaled(l2, window, level, by_time);
-            l2.entries = entries;
-            sum.entries += l2.entries;
-            sum.mov_to_cr3 += l2.mov_to_cr3;
-            sum.misses += l2.misses;
-            sum.walk_references += l2.walk_references;
+            const LevelCounts& counts = shown->levels[static_cast<std::size_t>(level)];
+            sum.entries += part.l2_entries && level == Level::l2
+                               ? static_cast<double>(*part.l2_entries)
+                               : weight * static_cast<double>(counts.entries);
+            sum.mov_to_cr3 += weight * static_cast<double>(counts.mov_to_cr3);
+            sum.misses += weight * static_cast<double>(counts.tlb.misses);
+            sum.walk_references += weight * static_cast<double>(counts.tlb.walk_references);
         }
         return sum;
     }
@@ -101,14 +95,6 @@ private:
         }
         return sum;
     }
-    static void add_scaled(OfLevel& sum, const WindowCounts& window, Level level, double weight) {
-        const LevelCounts& counts = window.levels[static_cast<std::size_t>(level)];
-        sum.entries += weight * static_cast<double>(counts.entries);
-        sum.mov_to_cr3 += weight * static_cast<double>(counts.mov_to_cr3);
-        sum.misses += weight * static_cast<double>(counts.tlb.misses);
-        sum.walk_references += weight * static_cast<double>(counts.tlb.walk_references);
-    }
-
     std::vector<Part> parts_;
 };
 
