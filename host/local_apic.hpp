@@ -7,8 +7,9 @@
 // - in x2APIC mode L1 has no page, and each of its x2APIC registers is one access of L0's to the page;
 // - disabled, it has neither, and the APIC is a plain wire from the 8259 and the NMI pin to the processor
 //   (SDM 3A 11.4.3).
-// Where the firmware left the real APIC in x2APIC mode, L1's x2APIC registers are the real ones, until L1
-// leaves that mode: then so does the real one, for good.
+// Where the firmware left the real APIC in x2APIC mode, L1's x2APIC registers are the real ones, which the
+// host may let L1 have without an exit (has_real_registers), until L1 leaves that mode: then so does the real
+// one, for good.
 //
 // Touches no hardware by itself: see ApicHardware. Not shared between processors.
 #pragma once
@@ -59,6 +60,10 @@ public:
 
     // IA32_APIC_BASE.
     [[nodiscard]] std::uint64_t base() const { return base_; }
+    // L1's x2APIC registers are the real ones: they need no exit, but for interrupt commands
+    // (host/msr_bitmap.hpp, pass_x2apic_registers). Ends with the first write of IA32_APIC_BASE that leaves
+    // x2APIC mode.
+    [[nodiscard]] bool has_real_registers() const { return passes_x2apic_; }
     [[nodiscard]] bool enabled() const { return (base_ & x86::apic_base::global_enable) != 0; }
     [[nodiscard]] bool write_base(std::uint64_t value);
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "../x86/local_apic.hpp"
 #include "../x86/msr.hpp"
 #include "memory_type_registers.hpp"
 
@@ -31,8 +32,7 @@ public:
     }
     // msr: of one of the two ranges.
     void intercept(std::uint32_t msr, Access access) {
-        const std::uint32_t bit = (msr & (numbers - 1)) + (msr >= first_high ? numbers : 0) +
-                                  (access == Access::write ? 2 * numbers : 0);
+        const std::uint32_t bit = bit_of(msr, access);
         page_[bit / 64] |= std::uint64_t{1} << (bit % 64);
     }
     void intercept_all(std::uint32_t first, std::uint32_t last) {
@@ -41,8 +41,17 @@ public:
             intercept(msr, Access::write);
         }
     }
+    // msr: likewise.
+    void pass(std::uint32_t msr, Access access) {
+        const std::uint32_t bit = bit_of(msr, access);
+        page_[bit / 64] &= ~(std::uint64_t{1} << (bit % 64));
+    }
 
 private:
+    static constexpr std::uint32_t bit_of(std::uint32_t msr, Access access) {
+        return (msr & (numbers - 1)) + (msr >= first_high ? numbers : 0) +
+               (access == Access::write ? 2 * numbers : 0);
+    }
     static constexpr std::uint32_t first_high = 0xc000'0000;
     static constexpr std::uint32_t numbers = 0x2000;  // in each range
 
@@ -77,6 +86,19 @@ inline constexpr MsrRange hidden_msrs[] = {
     return msr >= x86::msr::x2apic_first && msr <= x86::msr::x2apic_last;
 }
 
+// Where the real APIC is in x2APIC mode, and L1's too, L1 has its registers without an exit (host/
+// local_apic.hpp), but for the interrupt commands, some of which are not for the processor.
+inline void pass_x2apic_registers(MsrBitmap bitmap) {
+    for (std::uint32_t msr = x86::msr::x2apic_first; msr <= x86::msr::x2apic_last; ++msr) {
+        bitmap.pass(msr, MsrBitmap::Access::read);
+        bitmap.pass(msr, MsrBitmap::Access::write);
+    }
+    bitmap.intercept(x86::x2apic::msr_at(x86::xapic::command_low), MsrBitmap::Access::write);
+}
+inline void keep_x2apic_registers(MsrBitmap bitmap) {
+    bitmap.intercept_all(x86::msr::x2apic_first, x86::msr::x2apic_last);
+}
+
 // What L0 keeps to itself or must know of, into a page of zeros. Everything else L1 may have as the processor
 // gives it; what more a host keeps, it adds.
 inline void fill_msr_bitmap(MsrBitmap bitmap) {
@@ -91,7 +113,7 @@ inline void fill_msr_bitmap(MsrBitmap bitmap) {
     for (std::uint32_t number = msr::ia32_mtrr_physbase0; number <= msr::ia32_mtrr_def_type; ++number) {
         if (MemoryTypeRegisters::may_contain(number)) bitmap.intercept_all(number, number);
     }
-    bitmap.intercept_all(msr::x2apic_first, msr::x2apic_last);
+    keep_x2apic_registers(bitmap);
     // A microcode update would change the processor under L0, and of IA32_XSS L1 may not have all. The rest
     // live in the VMCS: L0 has to know when they change.
     for (const std::uint32_t number :

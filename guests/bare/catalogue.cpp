@@ -55,6 +55,7 @@ constexpr Part checks[] = {
     {"processors-destinations", check_destinations},
     {"processors-bitmaps", check_bitmaps_elsewhere},
     {"local-apic", check_local_apic},
+    {"x2apic", check_real_x2apic},
 };
 
 constexpr Part trials[] = {

@@ -57,9 +57,13 @@ void check_memory();
 void check_no_memory();
 void check_trace();
 void check_local_apic();
+void check_real_x2apic();
 
 // trial_broken.cpp
 std::span<const Part> broken_parts();
+
+// trial_l0_stops.cpp
+std::span<const Part> l0_stopping_parts();
 
 // trial_hangs.cpp
 void hang_in_l1();

@@ -181,7 +181,7 @@ std::uint64_t tss_base() {
 // True: back without IRET (metal/ground/interrupts.S).
 extern "C" bool handle_interrupt(InterruptFrame& frame) {
     if (frame.vector == static_cast<std::uint64_t>(x86::Vector::nmi)) {
-        if (processors_stop.load()) stop_this_processor(frame.rip, false);
+        if (processors_stop.load()) stop_this_processor(frame.rip, StoppedIn::l0);
         set_nmi_state(nmi_state::came);
         look_again(frame);
         return false;

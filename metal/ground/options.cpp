@@ -40,6 +40,10 @@ bool apply(std::string_view word, Options& options) {
         options.demands = true;
     } else if (word == "demands=off") {
         options.demands = false;
+    } else if (word == "x2apic=on") {
+        options.x2apic = true;
+    } else if (word == "x2apic=off") {
+        options.x2apic = false;
     } else if (word == "uefi-runtime=on") {
         options.uefi_runtime = true;
     } else if (word == "uefi-runtime=off") {

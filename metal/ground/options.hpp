@@ -24,6 +24,7 @@ struct Options {
     unsigned processors = 0;    // how many L1 gets at most; 0: all
     bool second_vm = false;     // the last module is the kernel of another VM (metal/l0/second_vm.hpp)
     bool demands = false;       // L0 wants something of L2 for itself (metal/l0/demands.hpp)
+    bool x2apic = false;        // local APICs are in x2APIC mode when L1 begins, whatever firmware left
     bool uefi_runtime = false;  // a Linux L1 may call UEFI's runtime services
     bool trace = false;         // every exit and entry costs what a record costs (docs/trace.md)
     LogLevel log = LogLevel::info;

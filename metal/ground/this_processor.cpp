@@ -7,9 +7,9 @@ namespace flatback::metal {
 constinit ProcessorLocal first_processor{};
 constinit std::atomic<bool> processors_stop{false};
 
-void stop_this_processor(std::uint64_t rip, bool in_guest) {
+void stop_this_processor(std::uint64_t rip, StoppedIn in) {
     ProcessorLocal& here = this_processor();
-    here.stopped_in_guest = in_guest;
+    here.stopped_in = in;
     here.stopped_at.store(rip);
     halt_forever();
 }

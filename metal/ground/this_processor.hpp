@@ -39,6 +39,9 @@ struct [[gnu::packed]] TaskState {
 };
 static_assert(sizeof(TaskState) == 104);
 
+// What a processor did when another's panic stopped it.
+enum class StoppedIn : std::uint8_t { l0, l1, l2 };
+
 struct ProcessorLocal {
     struct Start {
         static constexpr std::int32_t runs = -1;
@@ -65,7 +68,7 @@ struct ProcessorLocal {
     // these.
     std::atomic<std::uint32_t> requests{0};
     std::atomic<std::uint64_t> stopped_at{0};  // where it was when another's panic stopped it
-    bool stopped_in_guest = false;
+    StoppedIn stopped_in = StoppedIn::l0;
     std::atomic<bool> kicked{false};                    // an NMI of L0's is on its way here
     std::atomic<std::uint32_t> logical_destination{0};  // of L1's xAPIC mode, and the next
     std::atomic<std::uint32_t> destination_format{~std::uint32_t{0}};
@@ -102,7 +105,7 @@ inline void clear_nmi_state(std::uint8_t bits) {
 
 // Set by a panic of one of them: the others go no further (ProcessorLocal::stopped_at).
 extern std::atomic<bool> processors_stop;
-[[noreturn]] void stop_this_processor(std::uint64_t rip, bool in_guest);
+[[noreturn]] void stop_this_processor(std::uint64_t rip, StoppedIn in);
 
 [[nodiscard]] inline std::uint32_t this_processor_number() {
     std::uint32_t number;

@@ -87,7 +87,7 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
     Cpu& cpu = *frame.cpu;
     ProcessorLocal& here = this_processor();
     if (processors_stop.load(std::memory_order_relaxed)) [[unlikely]]
-        stop_this_processor(get(vmx::field::guest_rip), true);
+        stop_this_processor(get(vmx::field::guest_rip), cpu.vcpu.in_l2() ? StoppedIn::l2 : StoppedIn::l1);
     take_kick();
     if (here.requests.load(std::memory_order_relaxed) != 0) [[unlikely]]
         set_nmi_state(nmi_state::asked);
@@ -142,8 +142,20 @@ nested::Entry handle_failed_entry(ExitFrame& frame) {
 
 namespace {
 
+// The local APIC as some firmware leaves it: only then are L1's x2APIC registers the processor's own
+// (host/local_apic.hpp).
+void enter_x2apic_mode() {
+    namespace bit = x86::apic_base;
+    const bool has_it = (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_x2apic) != 0;
+    const std::uint64_t base = read_msr(x86::msr::ia32_apic_base);
+    if (has_it && (base & bit::global_enable) != 0)
+        write_msr(x86::msr::ia32_apic_base, base | bit::x2apic_enable);
+}
+
 // What this processor wants of its control registers and MSRs before VMXON.
-void prepare_processor(const vmx::Capabilities& hardware) {
+void prepare_processor(const BootResult& boot) {
+    const vmx::Capabilities& hardware = boot.processor.capabilities;
+    if (boot.options.x2apic) enter_x2apic_mode();
     // Without CR4.MCE a machine check in L0 is a shutdown that nothing tells of
     // (metal/ground/machine_check.hpp).
     constexpr std::uint64_t wanted = x86::cr4::vmx_enable | x86::cr4::machine_check_enable;
@@ -200,7 +212,7 @@ struct OtherCpu {
 // On another processor, alone: the first one waits for it.
 void enter_other_processor(ProcessorLocal& local) {
     auto& own = *static_cast<OtherCpu*>(local.enter_argument);
-    prepare_processor(own.boot.processor.capabilities);
+    prepare_processor(own.boot);
     own.boot.ept01 = new (own.ept01.data())
         Ept01(*own.boot.pages, *own.boot.memory_types, own.boot.region, own.boot.processor);
     Cpu& cpu = make_cpu(own.cpu.data(), own.boot, make_vmcs01(own.boot));
@@ -231,7 +243,7 @@ void lead_on_other_processors(const BootResult& boot) {
 
 void run_l1(BootResult& boot) {
     const vmx::Capabilities& hardware = boot.processor.capabilities;
-    prepare_processor(hardware);
+    prepare_processor(boot);
     auto* region = static_cast<std::uint32_t*>(boot.pages->allocate_page_or_panic("the VMXON region"));
     *region = hardware.basic.revision();
     vmxon(physical_of(region));

@@ -51,7 +51,7 @@ public:
     [[nodiscard]] std::uint32_t read_page(std::uint32_t offset) const;
     void write_page(std::uint32_t offset, std::uint32_t value) const;
     [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t msr) const;
-    [[nodiscard]] bool write_msr(std::uint32_t msr, std::uint64_t value) const;
+    [[nodiscard]] bool write_msr(std::uint32_t msr, std::uint64_t value);
     [[nodiscard]] std::uint32_t x2apic_id() const;
     [[nodiscard]] bool has_x2apic() const;
     [[nodiscard]] bool place_page(std::optional<std::uint64_t> address);
@@ -77,6 +77,9 @@ public:
     [[nodiscard]] bool keeps_writes() const { return keeps_writes_; }
     // Where the real page lies.
     [[nodiscard]] std::uint64_t home() const { return home_; }
+    // In x2APIC mode, in which the processor is: L1's own MSR bitmap, a copy of L0's until now.
+    void pass_registers(x86::Hpa bitmap);
+    [[nodiscard]] std::optional<x86::Hpa> msr_bitmap() const { return passing_; }
     // Whether EPT01 has changed since this was last asked.
     [[nodiscard]] bool take_change() {
         const bool changed = changed_;
@@ -99,6 +102,7 @@ private:
     std::uint64_t before_ = 0;             // *shown_by_, where EPT01 leads elsewhere meanwhile
     std::optional<std::uint32_t> offset_;  // of the register
     x86::Hpa scratch_{};                   // in whose place it is
+    std::optional<x86::Hpa> passing_;      // L1's MSR bitmap, where it is not L0's
 };
 static_assert(host::ApicHardware<RealApic>);
 
@@ -159,6 +163,8 @@ public:
     std::optional<std::uint64_t> read_l1_msr(std::uint32_t msr);
     bool write_l1_msr(std::uint32_t msr, std::uint64_t value);
     x86::Hpa l0_msr_bitmap() { return msr_bitmap_; }
+    // The one under which L1 itself runs: another page where L1 has registers that its guests have not.
+    [[nodiscard]] x86::Hpa l1_msr_bitmap() const { return real_apic_.msr_bitmap().value_or(msr_bitmap_); }
     // The ports by which a guest could ask for a sleep state (metal/firmware/sleep_requests.hpp).
     x86::Hpa l0_io_bitmap(unsigned half) { return io_bitmaps_[half]; }
     [[nodiscard]] bool keeps_ports() const { return !boot_.sleep.requests().empty() || boot_.second_vm; }

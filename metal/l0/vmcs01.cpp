@@ -27,7 +27,7 @@ void set_up(Cpu& cpu, const BootResult& boot, const host::L1State& start) {
     cpu.port.write_host_state();
     nested::CurrentVmcs vmcs{cpu.port};
     const host::Vmcs01Places places{.ept01_pointer = cpu.port.ept01_pointer(),
-                                    .msr_bitmap = cpu.port.l0_msr_bitmap(),
+                                    .msr_bitmap = cpu.port.l1_msr_bitmap(),
                                     .tag = cpu.vcpu.vpid01(),
                                     .io_bitmaps = cpu.port.keeps_ports(),
                                     .takes_nmis = given_processors().size() > 1};

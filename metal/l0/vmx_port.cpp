@@ -54,6 +54,11 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     msr_bitmap_words_ = page(msr_bitmap_);
     host::fill_msr_bitmap(msr_bitmap());
     msr_bitmap().intercept(x86::msr::ia32_debugctl, host::MsrBitmap::Access::write);
+    if (apic_.has_real_registers()) {
+        const x86::Hpa of_l1 = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap of L1"));
+        std::memcpy(page(of_l1), msr_bitmap_words_, x86::page_size_4k);
+        real_apic_.pass_registers(of_l1);
+    }
     make_io_bitmaps();
     if (real_apic_.keeps_writes()) widen_special_pages(real_apic_.home());
     for (const std::uint64_t kept : kept_pages_.pages()) widen_special_pages(kept);

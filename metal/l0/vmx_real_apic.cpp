@@ -42,8 +42,15 @@ void RealApic::write_page(std::uint32_t offset, std::uint32_t value) const {
 std::optional<std::uint64_t> RealApic::read_msr(std::uint32_t msr) const {
     return try_read_msr(msr);
 }
-bool RealApic::write_msr(std::uint32_t msr, std::uint64_t value) const {
+bool RealApic::write_msr(std::uint32_t msr, std::uint64_t value) {
+    // The end of x2APIC mode, for good: from now on L1's registers there are L0's word.
+    if (msr == x86::msr::ia32_apic_base && passing_)
+        host::keep_x2apic_registers(host::MsrBitmap{direct_map_as<std::uint64_t>(*passing_)});
     return try_write_msr(msr, value);
+}
+void RealApic::pass_registers(x86::Hpa bitmap) {
+    host::pass_x2apic_registers(host::MsrBitmap{direct_map_as<std::uint64_t>(bitmap)});
+    passing_ = bitmap;
 }
 bool RealApic::take_interrupt() const {
     return take_external_interrupt().has_value();

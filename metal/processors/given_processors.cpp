@@ -95,9 +95,12 @@ void tell_of_stopped_processors() {
         const std::uint64_t at = each->stopped_at.load();
         if (at == 0) {
             log::line("[L0] processor ", each->number, " did not stop");
+        } else if (each->start.load() == ProcessorLocal::Start::waits) {
+            log::line("[L0] processor ", each->number, " waited for L1 to start it");
         } else {
-            log::line("[L0] processor ", each->number,
-                      each->stopped_in_guest ? " was in a guest, at " : " was in L0, at ", log::hex(at));
+            static constexpr const char* places[] = {"L0", "L1", "a guest of L1's"};
+            log::line("[L0] processor ", each->number, " was in ",
+                      places[static_cast<unsigned>(each->stopped_in)], ", at ", log::hex(at));
         }
     }
 }

@@ -183,6 +183,27 @@ TEST_F(LocalApicTest, ThePageIsReadRegisterByRegister) {
     }
 }
 
+// Left so by the firmware: until L1 leaves the mode, for good.
+TEST(LocalApic, InX2ApicModeFromTheStartTheRegistersAreTheRealOnes) {
+    Hardware hardware;
+    hardware.real = in_x2apic;
+    LocalApic<Hardware> apic{hardware, 40};
+    EXPECT_TRUE(apic.has_real_registers());
+    EXPECT_TRUE(apic.write_base(in_x2apic));
+    EXPECT_TRUE(apic.has_real_registers());
+    EXPECT_FALSE(apic.write_base(in_xapic));
+    EXPECT_TRUE(apic.has_real_registers());
+    EXPECT_TRUE(apic.write_base(disabled));
+    EXPECT_FALSE(apic.has_real_registers());
+    EXPECT_TRUE(apic.write_base(in_xapic));
+    EXPECT_TRUE(apic.write_base(in_x2apic));
+    EXPECT_FALSE(apic.has_real_registers());
+}
+TEST_F(LocalApicTest, InXApicModeFromTheStartTheRegistersAreL0sWord) {
+    EXPECT_TRUE(apic.write_base(in_x2apic));
+    EXPECT_FALSE(apic.has_real_registers());
+}
+
 TEST_F(LocalApicTest, OutsideX2ApicModeItsRegistersFault) {
     for (const std::uint64_t base : {in_xapic, disabled}) {
         ASSERT_TRUE(apic.write_base(base));

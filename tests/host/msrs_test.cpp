@@ -164,6 +164,22 @@ TEST(MsrBitmap, HasFourParts) {
     EXPECT_TRUE(bitmap.intercepts(0xc000'2000, Access::write));
 }
 
+// All of x2APIC mode (SDM 3A table 11-6) but for interrupt commands, and nothing beside it.
+TEST(MsrBitmap, PassesTheRegistersOfAnApicThatIsL1s) {
+    alignas(4096) std::array<std::uint64_t, 512> page{};
+    MsrBitmap bitmap{page.data()};
+    fill_msr_bitmap(bitmap);
+    const std::array<std::uint64_t, 512> before = page;
+    pass_x2apic_registers(bitmap);
+    constexpr std::uint32_t interrupt_command = 0x830;
+    for (std::uint32_t msr = 0x800; msr <= 0x8ff; ++msr) {
+        EXPECT_FALSE(bitmap.intercepts(msr, Access::read)) << msr;
+        EXPECT_EQ(bitmap.intercepts(msr, Access::write), msr == interrupt_command) << msr;
+    }
+    keep_x2apic_registers(bitmap);
+    EXPECT_EQ(page, before);
+}
+
 // What lives in vmcs01 has to exit when it is written (docs/porting.md), and Port::l0_msr_bitmap() may have
 // 64 quadwords that are not zero.
 TEST(MsrBitmap, HasWhatTheEngineReliesOn) {

@@ -14,6 +14,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_FALSE(options->trace);
     EXPECT_FALSE(options->second_vm);
     EXPECT_FALSE(options->demands);
+    EXPECT_FALSE(options->x2apic);
     EXPECT_FALSE(options->uefi_runtime);
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
@@ -24,7 +25,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
         "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on uefi-runtime=on "
-        "demands=on "
+        "demands=on x2apic=on "
         "vpid=off "
         "huge-pages=off "
         "console=screen");
@@ -35,6 +36,7 @@ TEST(L0CommandLine, EveryOptionIsTaken) {
     EXPECT_TRUE(options->trace);
     EXPECT_TRUE(options->second_vm);
     EXPECT_TRUE(options->demands);
+    EXPECT_TRUE(options->x2apic);
     EXPECT_TRUE(options->uefi_runtime);
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);

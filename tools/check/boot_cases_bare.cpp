@@ -3,6 +3,7 @@
 #include <array>
 
 #include "tools/check/boot_test.hpp"
+#include "tools/check/l0_stops.hpp"
 #include "tools/check/two_vms.hpp"
 #include "tools/emulator/bochs_configuration.hpp"
 #include "tools/ground/paths.hpp"
@@ -148,6 +149,36 @@ void add_bare_several(std::vector<BootTest>& tests) {
                       {"bare-l1"}};
         if (each.l0_command_line != nullptr) test.stages = {"l0", "l1-entry", "bare-l1"};
         test.run.request.processors = each.processors;
+        tests.push_back(std::move(test));
+    }
+    // With the local APICs as some firmware leaves them.
+    BootTest x2apic{bare_run("boot.bare.x2apic", "log=quiet x2apic=on", "check only=x2apic", bare_limit),
+                    {},
+                    {},
+                    {"l0", "l1-entry", "bare-l1"}};
+    x2apic.run.request.processors = 2;
+    tests.push_back(std::move(x2apic));
+}
+
+// A fault of L0's own on one processor, while others are in L1, in an L2, halted, and wait to be started: L0
+// says where each was.
+void add_l0_stops(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* name;
+        std::string_view word;
+    };
+    constexpr std::array<Case, 3> cases{{{"by-a-panic", "L1 has asked for it"},
+                                         {"by-an-exception", "exception 6 "},
+                                         {"by-two-at-once", "L1 has asked for it"}}};
+    for (const Case& each : cases) {
+        BootTest test{bare_run(fmt::format("boot.bare.l0-stops.{}", each.name), "log=quiet",
+                               fmt::format("check only=l0-stops-{}", each.name), bare_limit),
+                      Ending::l0_stopped,
+                      each.word,
+                      {}};
+        test.run.request.plan.l0 = l0_image_that_stops();
+        test.run.request.processors = 5;
+        test.judge_text = what_ended_l0_lacks;
         tests.push_back(std::move(test));
     }
 }

@@ -53,7 +53,9 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
     }
     if (test.ending) {
         const bool good = run.outcome.ending == *test.ending && said.find(test.word) != std::string::npos;
-        report.add(run.name, good, said);
+        const std::string wrong = test.judge_text != nullptr ? test.judge_text(run.transcript) : "";
+        report.add(run.name, good && wrong.empty(),
+                   wrong.empty() ? said : fmt::format("{}; {}", said, wrong));
         return;
     }
     for (const CheckRecord& check : run.transcript.checks()) {

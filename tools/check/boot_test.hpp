@@ -20,7 +20,8 @@ namespace flatback::tools {
 // A run, and what makes it a success.
 struct BootTest {
     QueuedRun run;
-    // Where it must end in one way, and (for L0's refusals) with a word in what was said; otherwise the guest
+    // Where it must end in one way, and (for L0's refusals) with a word in what was said (of what is below,
+    // the text is judged then too); otherwise the guest
     // must come to its end, with `stages` reached, at least one check reported, and no error.
     std::optional<Ending> ending;
     std::string_view word;
@@ -84,6 +85,7 @@ void add_two_vms(std::vector<BootTest>& tests);
 void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);
+void add_l0_stops(std::vector<BootTest>& tests);
 void add_models(std::vector<BootTest>& tests);
 void add_bare32(std::vector<BootTest>& tests);
 void add_bare_trace(std::vector<BootTest>& tests);

@@ -12,6 +12,10 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l0_image() {
     return build_directory() / "metal" / "flatback-l0.elf";
 }
+// The same, with what ends it when L1 asks for it (tests/metal/stops/).
+[[nodiscard]] inline std::filesystem::path l0_image_that_stops() {
+    return build_directory() / "tests" / "metal" / "flatback-l0-stops.elf";
+}
 [[nodiscard]] inline std::filesystem::path world_kernel() {
     return build_directory() / "guests" / "world" / "world.elf";
 }

@@ -22,15 +22,32 @@ constexpr std::uint32_t command_low = 0x300;
 constexpr std::uint32_t command_high = 0x310;
 constexpr std::uint32_t timer_vector = 0x320;
 
+constexpr std::uint32_t msr_apic_base = 0x1B;
+constexpr std::uint64_t x2apic_enable = 1U << 10;
+
 bool x2apic = false;
 
+std::uint32_t msr_of(std::uint32_t offset) {
+    return 0x800 + offset / 16;
+}
+std::uint32_t read_register(std::uint32_t offset) {
+    return x2apic ? static_cast<std::uint32_t>(read_msr(msr_of(offset))) : apic_register(offset);
+}
+void write_register(std::uint32_t offset, std::uint32_t value) {
+    if (x2apic) {
+        write_msr(msr_of(offset), value);
+    } else {
+        apic_register(offset) = value;
+    }
+}
+
 bool bit_of(std::uint32_t offset, std::uint8_t vector) {
-    return (apic_register(offset + (vector / 32U) * 16U) >> (vector % 32) & 1) != 0;
+    return (read_register(offset + (vector / 32U) * 16U) >> (vector % 32) & 1) != 0;
 }
 
 void send(std::uint32_t command) {
-    apic_register(command_high) = apic_register(id);
-    apic_register(command_low) = command;
+    const std::uint32_t own = read_register(id);
+    send_command(x2apic ? own : own >> 24, command);
 }
 
 }  // namespace
@@ -42,9 +59,14 @@ void start_local_apic() {
 }
 
 void start_own_local_apic() {
-    apic_register(timer_vector) = 0x10000;
-    apic_register(task_priority) = 0;
-    apic_register(spurious) = 0x1FF;
+    x2apic = is_in_x2apic_mode();
+    write_register(timer_vector, 0x10000);
+    write_register(task_priority, 0);
+    write_register(spurious, 0x1FF);
+}
+bool is_in_x2apic_mode() {
+    const bool has_apic = (cpuid(1).edx >> 9 & 1) != 0;
+    return has_apic && (read_msr(msr_apic_base) & x2apic_enable) != 0;
 }
 
 void use_x2apic(bool used) {
@@ -52,11 +74,7 @@ void use_x2apic(bool used) {
 }
 
 void end_of_interrupt() {
-    if (x2apic) {
-        write_msr(0x80B, 0);
-    } else {
-        apic_register(eoi) = 0;
-    }
+    write_register(eoi, 0);
 }
 
 // 0x4000: level assert, which both delivery modes want; physical destination, by this APIC's own id.
@@ -65,7 +83,7 @@ void send_self_interrupt(std::uint8_t vector) {
 }
 void send_command(std::uint32_t apic_id, std::uint32_t command) {
     if (x2apic) {
-        write_msr(0x830, std::uint64_t{apic_id} << 32 | command);
+        write_msr(msr_of(command_low), std::uint64_t{apic_id} << 32 | command);
     } else {
         apic_register(command_high) = apic_id << 24;
         apic_register(command_low) = command;

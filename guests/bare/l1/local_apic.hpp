@@ -1,4 +1,5 @@
-// The local APIC: enough to send this CPU interrupts and NMIs. In xAPIC mode but for what use_x2apic() says.
+// The local APIC: enough to send this CPU interrupts and NMIs. In the mode in which it is found, but for what
+// use_x2apic() says.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,9 @@ namespace flatback::guests {
 void start_local_apic();
 // The local APIC alone, on another processor.
 void start_own_local_apic();
+
+// Whether this processor's is, by IA32_APIC_BASE.
+bool is_in_x2apic_mode();
 
 // Whether the APIC is in x2APIC mode, where interrupts are acknowledged otherwise.
 void use_x2apic(bool used);

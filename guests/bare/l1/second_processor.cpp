@@ -102,6 +102,12 @@ unsigned this_other() {
 void begin_on_other(unsigned which, void (*what)()) {
     work[which] = what;
 }
+bool has_finished(unsigned which) {
+    return work[which] == nullptr;
+}
+void send_init_to_other(unsigned which) {
+    send_command(other_apic_ids[which], command_init);
+}
 bool finish_on_other(unsigned which) {
     const std::uint64_t start = read_tsc();
     while (work[which] != nullptr) {

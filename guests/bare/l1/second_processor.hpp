@@ -27,6 +27,10 @@ void send_init_to_second();
 void send_start_to_second();
 void send_to_second(std::uint32_t command);
 
+// INIT alone, to one that has answered; and whether one has done its work, without waiting.
+void send_init_to_other(unsigned which);
+bool has_finished(unsigned which);
+
 // Its APIC's; once it has come.
 std::uint32_t second_apic_identifier();
 

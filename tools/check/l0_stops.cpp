@@ -1,0 +1,91 @@
+#include "tools/check/l0_stops.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <ranges>
+#include <string_view>
+#include <vector>
+
+#include "tools/ground/hexadecimal.hpp"
+
+namespace flatback::tools {
+namespace {
+
+struct Expected {
+    std::string processor;
+    std::string place;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+};
+
+// "L1 0x1000 0x1008", under the key "l0_stops.2".
+std::optional<Expected> expected_of(std::string_view key, std::string_view text) {
+    constexpr std::string_view prefix = "l0_stops.";
+    if (!key.starts_with(prefix)) return std::nullopt;
+    std::vector<std::string_view> words;
+    for (const auto word : std::views::split(text, ' ')) words.emplace_back(word.begin(), word.end());
+    if (words.size() != 3) return std::nullopt;
+    return Expected{.processor = std::string{key.substr(prefix.size())},
+                    .place = std::string{words[0]},
+                    .begin = hexadecimal_number(words[1]).value_or(0),
+                    .end = hexadecimal_number(words[2]).value_or(0)};
+}
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+    std::vector<std::string_view> lines;
+    for (const auto part : std::views::split(text, '\n')) {
+        std::string_view line{part.begin(), part.end()};
+        while (line.ends_with('\r')) line.remove_suffix(1);
+        lines.push_back(line);
+    }
+    return lines;
+}
+
+// `said`: the line of L0's behind "[L0] processor N ".
+bool is_said(const Expected& expected, std::string_view said) {
+    if (expected.place == "waits") return said == "waited for L1 to start it";
+    if (expected.place == "ends") return said.starts_with("was in L0, at 0x");
+    const std::string beginning =
+        fmt::format("was in {}, at 0x", expected.place == "L2" ? "a guest of L1's" : expected.place);
+    if (!said.starts_with(beginning)) return false;
+    const std::string_view digits = said.substr(beginning.size());
+    const auto at = hexadecimal_number(digits);
+    return at && fmt::format("{:x}", *at) == digits && *at >= expected.begin && *at < expected.end;
+}
+
+}  // namespace
+
+std::string what_ended_l0_lacks(const Transcript& transcript) {
+    const auto lines = lines_of(transcript.text());
+    const auto errors = std::ranges::count_if(lines, [](std::string_view line) {
+        return line.starts_with("FLATBACK ") && line.find(" error L0: ") != std::string_view::npos;
+    });
+    if (errors != 1) return fmt::format("L0 says {} times why it ended", errors);
+    std::string lacks;
+    unsigned told = 0;
+    unsigned silent = 0;  // of those that ended L0: the one that says so is not among the others
+    for (const auto& [key, text] : transcript.texts()) {
+        const auto expected = expected_of(key, text);
+        if (!expected) continue;
+        ++told;
+        const std::string beginning = fmt::format("[L0] processor {} ", expected->processor);
+        std::vector<std::string_view> said;
+        for (const std::string_view line : lines) {
+            if (line.starts_with(beginning)) said.push_back(line.substr(beginning.size()));
+        }
+        const bool may_be_silent = expected->place.starts_with("ends");
+        if (may_be_silent && said.empty()) {
+            ++silent;
+        } else if (expected->place == "ends-alone" || said.size() != 1 || !is_said(*expected, said.front())) {
+            lacks += fmt::format("{}of processor {} ({}) L0 says \"{}\"", lacks.empty() ? "" : "; ",
+                                 expected->processor, text, said.empty() ? "" : said.front());
+        }
+    }
+    if (told == 0) return "no processor told where it would be";
+    if (lacks.empty() && silent != 1) return fmt::format("{} processors ended L0 without a word", silent);
+    return lacks;
+}
+
+}  // namespace flatback::tools
