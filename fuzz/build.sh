@@ -29,7 +29,8 @@ for source in "$root"/machine/cpu/*.cpp "$root"/machine/geometric/*.cpp "$root"/
     "$root"/machine/program/*.cpp "$root"/machine/retentive/*.cpp "$root"/machine/rules/*.cpp "$root"/machine/translation/*.cpp \
     "$root"/watch/*.cpp \
     "$root"/judge/trial/l1_space.cpp "$root"/judge/trial/machine_port.cpp "$root"/judge/trial/nested_world.cpp \
-    "$root"/judge/trial/random_program.cpp "$root"/judge/trial/trial.cpp "$root"/fuzz/*.cpp; do
+    "$root"/judge/trial/random_program.cpp "$root"/judge/trial/trial.cpp "$root"/metal/memory/copied_pages.cpp \
+    "$root"/fuzz/*.cpp; do
     case $source in *_fuzzer.cpp) continue ;; esac
     compile "$source" "$work/$(echo "${source#"$root"/}" | tr / _).o"
 done

@@ -638,6 +638,32 @@ private:
             add(28, ept ? "InveptOnTheProcessorMovedTo" : "InvvpidOnTheProcessorMovedTo", say);
         }
         {
+            // An L1 with two processors: VMCLEAR on the one, VMPTRLD on the other, and INVVPID there, as what
+            // an earlier stay has left is stale. One flush a move, and none while it stays.
+            Scenario say = world();
+            say.on(0, 1).l1().vmxon().on(0, 0).vmxon().prepare(vmcs_a, {.vpid = 1, .tables = 1});
+            run_once(say);
+            const auto move_to = [&](std::uint8_t vcpu) {
+                say.vmclear(vmcs_a).on(0, vcpu).l1().vmptrld(vmcs_a).invvpid_single(1);
+                run_once(say);
+                look_again(say);
+                look_again(say);
+            };
+            move_to(1);
+            move_to(0);
+            const std::size_t from = now(say);
+            constexpr unsigned moves = 6;
+            for (unsigned move = 0; move < moves; ++move) {
+                say.edit().map(1, page_a, data(move % 2 == 0 ? 6 : 2)).l1();
+                move_to(move % 2 == 0 ? 1 : 0);
+            }
+            NestedWorld::Options apart;
+            apart.vcpus = 2;
+            add(28, "AnL2ThatL1MovesIsFlushedOnceAMove", say, apart,
+                LedgerCase::Cost{
+                    .counted_from = from, .invvpids = moves, .invepts = 0, .least_invvpids = moves});
+        }
+        {
             Scenario say = world();
             say.vmxon().prepare(vmcs_a, {.vpid = 1, .tables = 1}).load(page_a);
             run_once(say);

@@ -11,6 +11,7 @@
 #include "judge/mutants/interrupt_defects.hpp"
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
+#include "judge/mutants/processor_defects.hpp"
 #include "judge/mutants/state_defects.hpp"
 #include "judge/trial/machine_port.hpp"
 #include "vmx/controls.hpp"
@@ -39,6 +40,7 @@ public:
         hosts();
         states();
         shadow_vmcss();
+        processors();
     }
     std::vector<Mutant> all;
 
@@ -187,6 +189,39 @@ private:
         state("restores half: the current VMCS alone", [](StateWords& words) { words.keep_current(); });
         all.push_back({"owes no flush for a state", std::nullopt,
                        [] { return std::make_unique<OwesNothingForAState>(); }, true, true});
+    }
+
+    // An L1 with several processors.
+    void processors() {
+        const auto add_one = [this](const char* name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make)});
+            all.back().of_processors = true;
+        };
+        using Request = Defect::Request;
+        using Answer = Defect::Answer;
+        const auto answers = [&](const char* name, Request request, Answer answer) {
+            add_one(name, [=] { return std::make_unique<AnswersOtherwise>(request, answer); });
+        };
+        answers("loses the call to drop a page that was taken", Request::drop_taken_page, Answer::never);
+        answers("drops a page that was taken behind the next entry", Request::drop_taken_page,
+                Answer::behind_next_entry);
+        answers("takes a page for closed that another processor is still to close", Request::close_page,
+                Answer::told_but_not_yet);
+        add_one("asks itself alone to close a page", [] { return std::make_unique<AsksItselfAlone>(); });
+        add_one("notes another processor, too, as having closed a page",
+                [] { return std::make_unique<NotesTheWrongProcessor>(); });
+        add_one("does not notice a write to a page that all have closed",
+                [] { return std::make_unique<NoticesNoWrite>(); });
+        add_one("takes a flush that another processor has run for done",
+                [] { return std::make_unique<OneMarkForAllProcessors>(); });
+        add_one("tells processors apart by one bit of their number",
+                [] { return std::make_unique<TellsProcessorsApartByOneBit>(); });
+        add_one("runs a flush on the processor that ran one last",
+                [] { return std::make_unique<FlushesWhereOneRanLast>(); });
+        add_one("leaves out L1's first INVVPID for an L2 that has come from another processor",
+                [] { return std::make_unique<FlushesOfAComing>(0); });
+        add_one("flushes twice for an L2 that has come from another processor",
+                [] { return std::make_unique<FlushesOfAComing>(2); });
     }
 
     // What an L2 with VMCS shadowing reaches.

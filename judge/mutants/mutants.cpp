@@ -5,6 +5,7 @@
 #include <random>
 
 #include "judge/trial/random_program.hpp"
+#include "judge/trial/several_processors.hpp"
 #include "judge/trial/trial.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/scenario.hpp"
@@ -67,10 +68,33 @@ std::optional<std::size_t> caught_by_random_program(const Mutant& mutant, std::s
     return std::nullopt;
 }
 
+std::optional<std::size_t> caught_on_several_processors(const Mutant& mutant, std::size_t programs,
+                                                        const TrialLimits& limits) {
+    std::mt19937_64 random(1);
+    std::vector<std::uint8_t> bytes(400);
+    for (std::size_t number = 0; number < programs; ++number) {
+        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
+        const std::unique_ptr<Defect> defect = mutant.make();
+        const NestedWorld::Options options = limits.applied_to({.vcpus = several_processors,
+                                                                .processors = several_processors,
+                                                                .keeps_bitmaps = true,
+                                                                .defect = defect.get()});
+        if (compare(several_processors_program(bytes), options)) return number;
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const TrialLimits& limits) {
     MutantResult result{mutant.name, mutant.ledger_row, {}};
+    if (mutant.of_processors) {
+        if (const auto number = caught_on_several_processors(mutant, random_programs, limits)) {
+            result.caught_by =
+                "ProgramsOnSeveralProcessors.AreTheSameBareAndNested, program " + std::to_string(*number);
+            return result;
+        }
+    }
     // The case of its own row first: that one should do.
     for (const bool of_its_row : {true, false}) {
         if (mutant.of_random_host) break;

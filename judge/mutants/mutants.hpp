@@ -22,6 +22,9 @@ struct Mutant {
     bool of_saved_states = false;
     /// Of external interrupts.
     bool of_interrupts = false;
+    /// Of an L1 with several processors: programs of such an L1 (judge/trial/several_processors.hpp) are to
+    /// catch it.
+    bool of_processors = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

@@ -108,6 +108,32 @@ public:
     }
     /// L0 took a page away. False: it does not tell the engine.
     virtual bool tells_of_taken_page() { return true; }
+
+    // What one processor asks of another, which it calls out of its guest for that.
+    enum class Request : std::uint8_t {
+        drop_taken_page,  // nothing that leads to a page that was taken is used any longer
+        close_page,       // a page of L1's, of which L0 uses copies, is written only with L0's knowledge
+    };
+    enum class Answer : std::uint8_t {
+        before_next_entry,
+        behind_next_entry,
+        never,             // the call was lost
+        told_but_not_yet,  // who asked takes it for done at once
+    };
+    /// When the processor that is asked does it.
+    virtual Answer answers(Request request) {
+        static_cast<void>(request);
+        return Answer::before_next_entry;
+    }
+    /// The processor that is noted, too, as having done what this one was asked.
+    virtual unsigned noted_beside(unsigned processor) { return processor; }
+    /// Of the processors that run L1, those whom L0 asks; a bit each.
+    virtual std::uint64_t asked_of(std::uint64_t running, unsigned here) {
+        static_cast<void>(here);
+        return running;
+    }
+    /// A write of L1's to a page that every processor has closed. False: it is not noticed.
+    virtual bool notices_write() { return true; }
     // NMIs. True, each: as it should be.
     /// One met L0. False: it is forgotten.
     virtual bool keeps_nmi() { return true; }

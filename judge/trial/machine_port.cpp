@@ -1,6 +1,7 @@
 #include "judge/trial/machine_port.hpp"
 
 #include <string>
+#include <utility>
 
 #include "host/msrs.hpp"
 #include "vmx/field.hpp"
@@ -201,6 +202,95 @@ bool MachinePort::write_processor_msr(std::uint32_t msr, std::uint64_t value) {
         default:
             return false;
     }
+}
+
+// --- kept pages ---
+
+void MachinePort::share_kept_pages(std::function<void(const std::byte*)> closed,
+                                   std::function<std::uint64_t()> writes_of_l0) {
+    number_ = static_cast<unsigned>(host_.ports.size());
+    // What a number was told it keeps, so that none is given twice.
+    if (*number_ >= 64) throw EngineFailure("more virtual CPUs than keep pages together");
+    host_.ports.push_back(this);
+    tell_of_closed_ = std::move(closed);
+    writes_of_l0_ = std::move(writes_of_l0);
+}
+void MachinePort::leave_kept_pages() {
+    if (number_) host_.ports[*number_] = nullptr;
+    number_.reset();
+}
+
+std::uint64_t MachinePort::writes_elsewhere() const {
+    std::uint64_t writes = host_.kept.writes();
+    for (const MachinePort* const each : host_.ports) {
+        if (each != nullptr && each != this) writes += each->writes_of_l0_();
+    }
+    return writes;
+}
+
+bool MachinePort::unwritten_since_last_asked(x86::Gpa<x86::L1> page) {
+    if (!number_) return false;
+    Kept& kept = asked_of_[page.value()];
+    const std::uint64_t writes = writes_elsewhere();
+    if (kept.kept && kept.writes == writes) {
+        ++taken_for_current_;
+        return true;
+    }
+    kept = {keep_everywhere(page.value()), writes};
+    return false;
+}
+
+bool MachinePort::keep_everywhere(std::uint64_t page) {
+    const auto running = [this] {
+        metal::CopiedPages::Processors all = 0;
+        for (std::size_t number = 0; number < host_.ports.size(); ++number) {
+            if (host_.ports[number] != nullptr) all |= metal::CopiedPages::Processors{1} << number;
+        }
+        return host_.defect != nullptr ? host_.defect->asked_of(all, *number_) : all;
+    };
+    const metal::CopiedPages::Answer answer = host_.kept.keep(page, running);
+    for (unsigned number = 0; answer.to_ask >> number != 0; ++number) {
+        if ((answer.to_ask >> number & 1) == 0) continue;
+        if (number == *number_) {
+            close_kept_pages();
+        } else {
+            host_.ports[number]->ask_to_close();
+        }
+    }
+    return answer.kept;
+}
+
+void MachinePort::ask_to_close() {
+    using Answer = Defect::Answer;
+    const Answer answer = host_.defect != nullptr ? host_.defect->answers(Defect::Request::close_page)
+                                                  : Answer::before_next_entry;
+    if (answer == Answer::never) return;
+    asked_to_close_ = true;
+    if (answer == Answer::told_but_not_yet) note_closed(host_.kept.to_close(*number_));
+}
+void MachinePort::answer_close_requests() {
+    if (number_ && std::exchange(asked_to_close_, false)) close_kept_pages();
+}
+void MachinePort::close_kept_pages() {
+    const metal::CopiedPages::List pages = host_.kept.to_close(*number_);
+    for (const std::uint64_t page : pages.items()) {
+        closed_.insert(page);
+        tell_of_closed_(l1_page(x86::Gpa<x86::L1>{page}));
+    }
+    note_closed(pages);
+}
+void MachinePort::note_closed(const metal::CopiedPages::List& pages) {
+    host_.kept.closed(*number_, pages);
+    if (host_.defect == nullptr) return;
+    if (const unsigned other = host_.defect->noted_beside(*number_); other != *number_)
+        host_.kept.closed(other, pages);
+}
+
+bool MachinePort::let_write(std::uint64_t l1_physical) {
+    const std::uint64_t page = l1_physical & ~std::uint64_t{0xFFF};
+    if (!number_ || closed_.erase(page) == 0) return false;
+    if (host_.defect == nullptr || host_.defect->notices_write()) host_.kept.open(*number_, page);
+    return true;
 }
 
 }  // namespace flatback::machine

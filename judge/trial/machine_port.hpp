@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -12,6 +14,7 @@
 #include "judge/trial/defect.hpp"
 #include "judge/trial/l1_space.hpp"
 #include "machine/cpu/machine.hpp"
+#include "metal/memory/copied_pages.hpp"
 #include "nested/capabilities.hpp"
 #include "nested/port.hpp"
 
@@ -23,6 +26,8 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+class MachinePort;
+
 /// What all virtual CPUs of an L0 share.
 struct L0Host {
     Machine& machine;
@@ -33,6 +38,10 @@ struct L0Host {
     Defect* defect = nullptr;  // only in tests
     bool record_flushes = false;
     std::vector<HardwareFlush> flushes{};
+    // With several processors, and where the trial wants it: pages of L1's that L0 uses copies of.
+    bool keeps_pages = false;
+    metal::CopiedPages kept{};
+    std::vector<MachinePort*> ports{};  // of the virtual CPUs, by the number that each has for `kept`
 };
 
 /// What the software machine gives the engine (nested/port.hpp). L0 is a C++ program in VMX root operation of
@@ -41,6 +50,7 @@ class MachinePort final {
 public:
     MachinePort(L0Host& host, L1Space& space, LocalApic& apic, unsigned processor)
         : host_(host), space_(space), apic_(apic), processor_(processor) {}
+    ~MachinePort() { leave_kept_pages(); }
     MachinePort(const MachinePort&) = delete;
     MachinePort& operator=(const MachinePort&) = delete;
 
@@ -55,6 +65,7 @@ public:
                  tag::FlushCause cause = tag::FlushCause::unknown, tag::Vpid12 vpid12 = tag::Vpid12::none);
     void invept(vmx::InveptType type, vmx::Eptp eptp, tag::FlushCause cause = tag::FlushCause::unknown);
     std::byte* l1_page(x86::Gpa<x86::L1> address);
+    bool unwritten_since_last_asked(x86::Gpa<x86::L1> page);
     nested::HostMapping host_mapping(x86::Gpa<x86::L1> address);
     std::optional<x86::Hpa> allocate_page();
     std::uint64_t* page(x86::Hpa address) { return host_.machine.memory().direct_page(address.value()); }
@@ -102,7 +113,30 @@ public:
     /// ... or an external interrupt, which is in the local APIC again.
     [[nodiscard]] bool take_returned_interrupt() { return std::exchange(interrupt_returned_, false); }
 
+    // Kept pages, as metal/memory/written_pages.hpp has them. A page is closed for one virtual CPU of L1's
+    // while its writes there are exits.
+    /// This is one of those that share L0Host::kept; its engine is told of each page that it closes.
+    void share_kept_pages(std::function<void(const std::byte* page)> closed,
+                          std::function<std::uint64_t()> writes_of_l0);
+    void leave_kept_pages();
+    /// Before an entry: what others have asked for.
+    void answer_close_requests();
+    /// L1 is about to write: true: that is an exit, behind which it may.
+    [[nodiscard]] bool let_write(std::uint64_t l1_physical);
+    /// How often a copy was taken for current.
+    [[nodiscard]] std::uint64_t copies_taken_for_current() const { return taken_for_current_; }
+
 private:
+    struct Kept {
+        bool kept = false;
+        std::uint64_t writes = 0;
+    };
+    [[nodiscard]] std::uint64_t writes_elsewhere() const;
+    [[nodiscard]] bool keep_everywhere(std::uint64_t page);
+    void ask_to_close();
+    void close_kept_pages();
+    void note_closed(const metal::CopiedPages::List& pages);
+
     [[nodiscard]] Registers& registers() { return host_.machine.cpu(processor_).registers; }
     void flush(const HardwareFlush& flush);
 
@@ -116,6 +150,13 @@ private:
     bool interrupt_returned_ = false;
     std::set<std::uint64_t> active_;   // VMCSs that were loaded
     std::set<std::uint64_t> cleared_;  // of these, what a move cleared and nothing has launched since
+    std::optional<unsigned> number_;   // among those that share kept pages
+    std::function<void(const std::byte*)> tell_of_closed_;
+    std::function<std::uint64_t()> writes_of_l0_;
+    std::set<std::uint64_t> closed_;  // pages
+    std::map<std::uint64_t, Kept> asked_of_;
+    bool asked_to_close_ = false;
+    std::uint64_t taken_for_current_ = 0;
 };
 
 static_assert(nested::Port<MachinePort>);

@@ -146,7 +146,8 @@ struct NestedWorld::Host {
              .msr_bitmap = pages.allocate().value_or(0),
              .nothing = pages.allocate().value_or(0),
              .defect = options.defect,
-             .record_flushes = options.record_flushes} {
+             .record_flushes = options.record_flushes,
+             .keeps_pages = options.keeps_bitmaps} {
         pools.push_back(std::make_unique<tag::VpidPool>(options.vpids));
         host::fill_msr_bitmap(host::MsrBitmap{machine.memory().direct_page(l0.msr_bitmap)});
         machine.memory().note_direct_writes();
@@ -202,6 +203,7 @@ struct NestedWorld::VirtualCpu {
     bool offered = false;         // L0 had something for the guest at its last entry
     bool needs_an_offer = false;  // L0 has had no occasion, since it took over or demanded something else
     bool forgot = false;          // a defective L0
+    bool drops_taken_page_late = false;  // a defective L0 again: behind its next entry
 
     template <vmx::FieldWidth W, vmx::FieldKind K>
     vmx::field_value_t<W> get(vmx::Field<W, K> what) {
@@ -283,6 +285,15 @@ std::uint32_t NestedWorld::tags_owned() const {
     return host_->pool().owned();
 }
 
+std::uint64_t NestedWorld::copies_taken_for_current() const {
+    std::uint64_t times = 0;
+    for (const auto& machine : vms_) {
+        if (machine == nullptr) continue;
+        for (const auto& vcpu : machine->vcpus) times += vcpu->port.copies_taken_for_current();
+    }
+    return times;
+}
+
 std::vector<HardwareFlush> NestedWorld::take_flushes() {
     return std::exchange(host_->l0.flushes, {});
 }
@@ -328,6 +339,11 @@ std::unique_ptr<NestedWorld::VirtualCpu> NestedWorld::make_vcpu(VirtualMachine& 
         guest->put(field::tsc_offset, RandomHost::tsc_offset);
     }
     demand(*guest, fewest_demands());
+    if (host_->l0.keeps_pages) {
+        VirtualCpu& it = *guest;
+        it.port.share_kept_pages([&it](const std::byte* page) { it.engine.notice_writes_to(page); },
+                                 [&it] { return it.engine.written_by_l0(); });
+    }
     return guest;
 }
 
@@ -556,6 +572,15 @@ bool NestedWorld::take_page(unsigned vm, std::uint64_t l1_physical) {
     machine_.memory().note_direct_writes();
     if (options_.defect != nullptr && !options_.defect->tells_of_taken_page()) return true;
     for (const auto& guest : owner.vcpus) {
+        using Answer = Defect::Answer;
+        const Answer answer = options_.defect != nullptr
+                                  ? options_.defect->answers(Defect::Request::drop_taken_page)
+                                  : Answer::before_next_entry;
+        if (answer == Answer::never) continue;
+        if (answer == Answer::behind_next_entry) {
+            guest->drops_taken_page_late = true;
+            continue;
+        }
         const unsigned processor = guest->port.processor();
         if (running_[processor] != nullptr) take_off(*running_[processor]);
         guest->port.load_vmcs(guest->port.current());
@@ -870,6 +895,7 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
     const unsigned processor = guest.port.processor();
     Entered result;
     machine_.memory().note_direct_writes();
+    guest.port.answer_close_requests();
     for (bool launch = engine_says_launch;;) {
         if (may_give_events) give_events(guest, result, launch);
         if (options_.defect != nullptr) {
@@ -923,6 +949,11 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         return completion;
     };
     if (guest.needs_an_offer) guest.controller.request(hosts_vector);
+    // Called for what was asked of it, it has left its guest and come back by now.
+    guest.port.answer_close_requests();
+    if (instruction.opcode == Opcode::store && !guest.engine.in_l2() &&
+        guest.port.let_write(instruction.address))
+        guest.engine.l1_writes_noticed_page();
     if (settle(guest, {calls_, true}, before))
         return with_events({.kind = Completion::Kind::vm_exit}, before);
     while (true) {
@@ -961,6 +992,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                 options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
                                             [&](const HardwareFlush& it) { guest.port.run(it); });
             }
+            if (std::exchange(guest.drops_taken_page_late, false)) guest.engine.ept01_changed();
             // L0's own handler takes an NMI that comes now, if the guest did not leave NMIs blocked.
             if (std::exchange(guest.nmi_armed, false)) guest.nmi_latched = true;
             if (takes_latched_nmi(guest)) {

@@ -47,6 +47,9 @@ public:
         /// has for it. False: they are L1's, and L0 never sees one. Under a random host its seed says which.
         enum class Interrupts : std::uint8_t { are_l1s, l0_acknowledges_as_they_go_in, l0_knows_the_vector };
         Interrupts interrupts = Interrupts::are_l1s;
+        /// MSR bitmaps of L1's are not copied at each entry, but kept, as L0 has it with several processors
+        /// (metal/memory/copied_pages.hpp): for programs in which L1 alone writes to them.
+        bool keeps_bitmaps = false;
         Defect* defect = nullptr;  // only in tests
         bool record_flushes = false;
     };
@@ -99,6 +102,8 @@ public:
     [[nodiscard]] std::vector<std::byte> save_state(unsigned vm, unsigned vcpu);
     std::optional<nested::StateError> restore_state(unsigned vm, unsigned vcpu,
                                                     std::span<const std::byte> state);
+    /// With `keeps_bitmaps`: how often a copy of L1's was taken for current at an entry.
+    [[nodiscard]] std::uint64_t copies_taken_for_current() const;
     /// With `record_flushes`: all that L0 executed since the last call.
     [[nodiscard]] std::vector<HardwareFlush> take_flushes();
 

@@ -84,6 +84,13 @@ private:
             case StepKind::invept:
                 if (seen.status == Status::done && !failed) ++reach_.invepts;
                 return;
+            case StepKind::vmptrld:
+                if (seen.status == Status::done && !failed) {
+                    const auto [place, is_new] =
+                        loaded_by_.try_emplace({step.vm, step.operands[0]}, step.vcpu);
+                    if (std::exchange(place->second, step.vcpu) != step.vcpu) ++reach_.l1s_moves;
+                }
+                return;
             case StepKind::vmxoff:
                 vpids_[{step.vm, step.vcpu}].clear();
                 return;
@@ -130,6 +137,7 @@ private:
     Reach reach_;
     std::map<Vcpu, std::set<std::uint64_t>> vpids_;
     std::map<Vcpu, std::uint64_t> processors_;
+    std::map<std::pair<std::uint8_t, std::uint64_t>, std::uint8_t> loaded_by_;  // VMCSs
     bool ept_ = false;
     bool no_ept_ = false;
 };
@@ -151,6 +159,7 @@ Reach& Reach::operator+=(const Reach& other) {
     }
     invepts += other.invepts;
     moves += other.moves;
+    l1s_moves += other.l1s_moves;
     taken_pages += other.taken_pages;
     under_two_vpids += other.under_two_vpids;
     with_ept_and_without += other.with_ept_and_without;
@@ -178,8 +187,9 @@ std::string describe(const Reach& reach) {
                 number(reach.invvpid_hits[type]) + ";";
     }
     return text + " INVEPTs " + number(reach.invepts) + ";\n" + number(reach.moves) + " moves, " +
-           number(reach.taken_pages) + " pages taken, " + number(reach.flushes) + " flushes by L0, " +
-           number(reach.nmis) + " NMIs and " + number(reach.interrupts) + " interrupts given\n";
+           number(reach.l1s_moves) + " by L1 of its L2s, " + number(reach.taken_pages) + " pages taken, " +
+           number(reach.flushes) + " flushes by L0, " + number(reach.nmis) + " NMIs and " +
+           number(reach.interrupts) + " interrupts given\n";
 }
 
 }  // namespace flatback::machine

@@ -24,7 +24,8 @@ struct Reach {
     std::array<std::size_t, 4> invvpids{};
     std::array<std::size_t, 4> invvpid_hits{};
     std::size_t invepts = 0;
-    std::size_t moves = 0;  // to another processor
+    std::size_t moves = 0;      // to another processor
+    std::size_t l1s_moves = 0;  // VMCSs that L1 made current on another of its processors than before
     std::size_t taken_pages = 0;
     std::size_t under_two_vpids = 0;  // programs in which one virtual CPU ran L2s under two vpid12 or more
     std::size_t with_ept_and_without = 0;

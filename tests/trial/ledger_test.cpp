@@ -145,6 +145,9 @@ TEST(LedgerRow28, InveptOnTheProcessorMovedTo) {
 TEST(LedgerRow28, RunOnAInveptOnBBackOnA) {
     expect_holds("RunOnAInveptOnBBackOnA");
 }
+TEST(LedgerRow28, AnL2ThatL1MovesIsFlushedOnceAMove) {
+    expect_holds("AnL2ThatL1MovesIsFlushedOnceAMove");
+}
 TEST(LedgerRow29, AFailedEntryLeavesTheFlushForTheNext) {
     expect_holds("AFailedEntryLeavesTheFlushForTheNext");
 }

@@ -48,6 +48,10 @@ TEST(Mutants, AtLeast20AreOfExternalInterrupts) {
     EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_interrupts; }), 20);
 }
 
+TEST(Mutants, AtLeast10AreOfSeveralProcessors) {
+    EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_processors; }), 10);
+}
+
 TEST(Mutants, AtLeast12AreOfSavedStates) {
     EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_saved_states; }), 12);
 }

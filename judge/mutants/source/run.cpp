@@ -44,9 +44,10 @@ int shell(const std::string& command) {
 /// Only what changed is copied, so that little is built again.
 void copy_sources(const fs::path& from, const fs::path& to) {
     constexpr std::array folders = {
-        "x86",        "vmx",       "tag",         "nested",       "machine",
-        "host",       "judge",     "trace",       "tests/nested", "tests/nested_entry_checks",
-        "tests/host", "tests/tag", "tests/trial", "docs"};
+        "x86",         "vmx",       "tag",         "nested",       "machine",
+        "host",        "judge",     "trace",       "tests/nested", "tests/nested_entry_checks",
+        "tests/host",  "tests/tag", "tests/trial", "docs",         "metal/ground",
+        "metal/memory"};
     for (const char* folder : folders) {
         if (!fs::exists(from / folder)) continue;
         for (const auto& entry : fs::recursive_directory_iterator(from / folder)) {
