@@ -33,8 +33,8 @@ std::uint32_t msr_of(std::uint32_t offset) {
 std::uint32_t read_register(std::uint32_t offset) {
     return x2apic ? static_cast<std::uint32_t>(read_msr(msr_of(offset))) : apic_register(offset);
 }
-void write_register(std::uint32_t offset, std::uint32_t value) {
-    if (x2apic) {
+void write_register(bool by_msr, std::uint32_t offset, std::uint32_t value) {
+    if (by_msr) {
         write_msr(msr_of(offset), value);
     } else {
         apic_register(offset) = value;
@@ -55,14 +55,16 @@ void send(std::uint32_t command) {
 void start_local_apic() {
     out_byte(0x21, 0xFF);
     out_byte(0xA1, 0xFF);
+    x2apic = is_in_x2apic_mode();
     start_own_local_apic();
 }
 
+// By the processor's own mode: another one may be in a part that has all processors change theirs.
 void start_own_local_apic() {
-    x2apic = is_in_x2apic_mode();
-    write_register(timer_vector, 0x10000);
-    write_register(task_priority, 0);
-    write_register(spurious, 0x1FF);
+    const bool by_msr = is_in_x2apic_mode();
+    write_register(by_msr, timer_vector, 0x10000);
+    write_register(by_msr, task_priority, 0);
+    write_register(by_msr, spurious, 0x1FF);
 }
 bool is_in_x2apic_mode() {
     const bool has_apic = (cpuid(1).edx >> 9 & 1) != 0;
@@ -74,7 +76,7 @@ void use_x2apic(bool used) {
 }
 
 void end_of_interrupt() {
-    write_register(eoi, 0);
+    write_register(x2apic, eoi, 0);
 }
 
 // 0x4000: level assert, which both delivery modes want; physical destination, by this APIC's own id.
