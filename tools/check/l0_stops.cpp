@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <ranges>
 #include <string_view>
 #include <vector>
 
@@ -12,6 +11,16 @@
 
 namespace flatback::tools {
 namespace {
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+    std::vector<std::string_view> parts;
+    for (std::size_t end = text.find(separator); end != std::string_view::npos; end = text.find(separator)) {
+        parts.push_back(text.substr(0, end));
+        text.remove_prefix(end + 1);
+    }
+    parts.push_back(text);
+    return parts;
+}
 
 struct Expected {
     std::string processor;
@@ -24,8 +33,7 @@ struct Expected {
 std::optional<Expected> expected_of(std::string_view key, std::string_view text) {
     constexpr std::string_view prefix = "l0_stops.";
     if (!key.starts_with(prefix)) return std::nullopt;
-    std::vector<std::string_view> words;
-    for (const auto word : std::views::split(text, ' ')) words.emplace_back(word.begin(), word.end());
+    const std::vector<std::string_view> words = split(text, ' ');
     if (words.size() != 3) return std::nullopt;
     return Expected{.processor = std::string{key.substr(prefix.size())},
                     .place = std::string{words[0]},
@@ -34,11 +42,9 @@ std::optional<Expected> expected_of(std::string_view key, std::string_view text)
 }
 
 std::vector<std::string_view> lines_of(std::string_view text) {
-    std::vector<std::string_view> lines;
-    for (const auto part : std::views::split(text, '\n')) {
-        std::string_view line{part.begin(), part.end()};
+    std::vector<std::string_view> lines = split(text, '\n');
+    for (std::string_view& line : lines) {
         while (line.ends_with('\r')) line.remove_suffix(1);
-        lines.push_back(line);
     }
     return lines;
 }
