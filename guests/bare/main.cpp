@@ -11,6 +11,7 @@
 #include "guests/bare/l1/local_apic.hpp"
 #include "guests/bare/l1/multiboot.hpp"
 #include "guests/bare/l1/options.hpp"
+#include "guests/bare/l1/pvh.hpp"
 #include "guests/bare/l1/report.hpp"
 #include "guests/bare/l1/report_listener.hpp"
 #include "guests/bare/l1/result_screen.hpp"
@@ -57,6 +58,7 @@ bool run_parts(std::span<const Part> parts, const Options& options) {
         // Parts use the same VPIDs, and their hierarchies and page tables the same pages.
         forget_all_vpids();
         forget_all_epts();
+        if (options.rules()) report_text("bare_l1.part", part.name);
         run_part(part, options.limit());
     }
     return any;
@@ -65,10 +67,18 @@ bool run_parts(std::span<const Part> parts, const Options& options) {
 }  // namespace
 
 extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
-    start_serial();
+    if (magic == pvh_magic) {
+        use_debug_port();
+    } else {
+        start_serial();
+    }
     report_stage("bare-l1");
     start_interrupts();
-    if (magic != multiboot_loader_magic) refuse("not started by a Multiboot 1 loader");
+    if (magic == pvh_magic) {
+        information = multiboot_information_of_pvh(information);
+    } else if (magic != multiboot_loader_magic) {
+        refuse("not started by a Multiboot 1 loader, nor by PVH");
+    }
     boot_information = MultibootInformation{information};
     const Options options{boot_information.command_line()};
     if (!options.good()) refuse("bad command line");

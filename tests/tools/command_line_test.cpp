@@ -125,7 +125,11 @@ TEST(CommandLine, DepthIsMeasuredOrIsBeneathAKernel) {
     EXPECT_FALSE(std::get<StackOptions>(*stack).above_kvm);
     EXPECT_NE(error_of({"run", "--beneath", "xen"}), "accepted");
     EXPECT_NE(error_of({"run", "--beneath", "kvm", "--depth", "2"}), "accepted");
-    EXPECT_NE(error_of({"run", "--beneath", "kvm", "--l1", "k"}), "accepted");
+    EXPECT_NE(error_of({"run", "--beneath", "kvm", "--l1", "k", "--direct"}), "accepted");
+    const auto own = parse({"run", "--beneath", "kvm", "--l1", "k"});
+    ASSERT_TRUE(own.has_value()) << own.error().message;
+    EXPECT_TRUE(std::get<BootOptions>(*own).above_kvm);
+    EXPECT_FALSE(std::get<BootOptions>(*parse({"run", "--l1", "k"})).above_kvm);
     EXPECT_NE(error_of({"run", "--depth", "0"}), "accepted");
     EXPECT_NE(error_of({"run", "--depth", "5"}), "accepted");
     EXPECT_NE(error_of({"run", "--l1", "k", "--depth", "2", "--direct"}), "accepted");
@@ -213,6 +217,7 @@ TEST(CommandLine, ConformTakesWhatIsCheckedAndWhereTheResultsGo) {
     ASSERT_TRUE(parsed);
     const auto& options = std::get<ConformOptions>(*parsed);
     EXPECT_EQ(options.under, "kvm");
+    EXPECT_EQ(error_of({"conform", "--under", "xen", "--only", "stale*"}), "accepted");
     EXPECT_EQ(options.only, "stale*");
     EXPECT_FALSE(options.costs);
     EXPECT_EQ(options.json_file, "j");

@@ -26,6 +26,7 @@ namespace {
 constexpr std::string_view xen_name = "foreign.xen";
 constexpr std::string_view memtest_name = "foreign.memtest86+";
 constexpr std::string_view kvm_name = "foreign.kvm-beneath";
+constexpr std::string_view xen_beneath_name = "foreign.xen-beneath";
 constexpr std::chrono::seconds xen_limit{1800};
 constexpr std::chrono::seconds linux_limit{900};
 // Twice what it takes on two idle cores and more: what decides is where it ends.
@@ -112,17 +113,34 @@ Result<> add_xen(std::vector<ForeignTest>& tests) {
     return {};
 }
 
-// The bare L1's checks with the peer's KVM beneath: they come to their end, and most are as they should be.
-std::string judge_kvm(const FinishedRun& run) {
+// The bare L1's checks with another hypervisor beneath: they come to their end, and most are as they should
+// be.
+std::string judge_checks_above(const FinishedRun& run, const std::vector<std::string>& stages) {
     constexpr std::size_t least_passed = 200;
     std::string wrong;
-    for (const std::string& lack : shortcomings(run, {"peer-l0", "bare-l1"})) {
+    for (const std::string& lack : shortcomings(run, stages)) {
         if (!lack.starts_with(run.name + ": check ")) add_to(wrong, lack);
     }
     const auto passed = std::ranges::count(run.transcript.checks(), true, &CheckRecord::passed);
     if (static_cast<std::size_t>(passed) < least_passed)
         add_to(wrong, fmt::format("only {} checks passed", passed));
     return wrong;
+}
+
+std::string judge_kvm(const FinishedRun& run) {
+    return judge_checks_above(run, {"peer-l0", "bare-l1"});
+}
+
+std::string judge_xen_beneath(const FinishedRun& run) {
+    return judge_checks_above(run, {"dom0", "xen-tools", "bare-l1"});
+}
+
+Result<> add_xen_beneath(std::vector<ForeignTest>& tests) {
+    const XenGuest guest = TRY(prepare_xen_guest(say));
+    tests.push_back({bare_above_xen(std::string{xen_beneath_name}, guest,
+                                    "check rules emulator=bochs limit=20", xen_limit),
+                     judge_xen_beneath, true});
+    return {};
 }
 
 Result<> add_kvm(std::vector<ForeignTest>& tests) {
@@ -176,6 +194,7 @@ Result<> run_foreign_tests(TestReport& report) {
     if (report.selects(xen_name)) TRY(add_xen(tests));
     if (report.selects(memtest_name)) TRY(add_memtest(tests));
     if (report.selects(kvm_name)) TRY(add_kvm(tests));
+    if (report.selects(xen_beneath_name)) TRY(add_xen_beneath(tests));
     for (const std::string_view kernel : other_kernels) {
         if (report.selects(fmt::format("foreign.{}", kernel))) TRY(add_kernel(tests, std::string{kernel}));
     }

@@ -26,6 +26,8 @@
 #include "tools/image/depth.hpp"
 #include "tools/image/hybrid_image.hpp"
 #include "tools/image/l1_kernel.hpp"
+#include "tools/image/linux_guest.hpp"
+#include "tools/stack/peer_guest.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -196,14 +198,25 @@ Result<ExitStatus> boot_on_qemu(const BootOptions& options, const BootPlan& plan
     return watch(run, options, output);
 }
 
-Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Output& output,
-                                 const std::filesystem::path& directory) {
+// The machine that boots the plan; or one that boots KVM, which has the plan's as its guest.
+Result<EmulationRequest> request_for(const BootOptions& options, BootPlan plan,
+                                     const std::filesystem::path& directory) {
     EmulationRequest request;
     if (options.firmware == Firmware::uefi)
         request.image = TRY(make_image(plan, options.firmware, directory));
     request.plan = std::move(plan);
-    request.firmware = options.firmware;
     request.memory = options.memory;
+    if (!options.above_kvm) return request;
+    request.limit = options.limit;
+    const auto say = [](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); };
+    const LinuxGuest linux = TRY(prepare_linux_guest(say));
+    return TRY(above_peer(linux, {"own L1", std::move(request)})).request;
+}
+
+Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Output& output,
+                                 const std::filesystem::path& directory) {
+    EmulationRequest request = TRY(request_for(options, std::move(plan), directory));
+    request.firmware = options.firmware;
     request.processor = options.processor;
     request.processors = options.processors;
     request.disk = options.disk;
@@ -235,6 +248,19 @@ Result<ExitStatus> boot_on_bochs(const BootOptions& options, BootPlan plan, Outp
     return status;
 }
 
+Result<> check_above_kvm(const BootOptions& options) {
+    if (options.on != Ground::bochs || options.firmware != Firmware::bios || options.disk ||
+        options.interactive || options.debug || options.screen_file || options.trace_file ||
+        options.processors != 1)
+        return fail(ExitStatus::usage,
+                    "--beneath kvm: L1's machine is QEMU's, with one processor and COM1; --on, --firmware, "
+                    "--disk, --cpus, --interactive, --debug, --screen and --trace are the emulator's");
+    if (options.memory > most_memory_above_peer)
+        return fail(ExitStatus::usage,
+                    fmt::format("--beneath kvm: --memory is at most {} there", most_memory_above_peer));
+    return {};
+}
+
 }  // namespace
 
 Result<ExitStatus> boot_command(const BootOptions& options) {
@@ -246,6 +272,7 @@ Result<ExitStatus> boot_command(const BootOptions& options) {
         return fail(ExitStatus::usage, "--interactive and --debug are for --on bochs");
     if ((options.screen_file || options.trace_file) && options.on != Ground::bochs)
         return fail(ExitStatus::usage, "--screen and --trace are for --on bochs");
+    if (options.above_kvm) TRY(check_above_kvm(options));
     if (options.direct && options.firmware == Firmware::uefi)
         return fail(ExitStatus::usage, "--firmware uefi: GRUB starts L0 there, not L1 by itself (--direct)");
     const TemporaryDirectory directory = TRY(TemporaryDirectory::create());

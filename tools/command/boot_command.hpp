@@ -26,7 +26,8 @@ struct BootOptions {
     std::string guest_command_line;
     std::string l0_command_line;
     unsigned depth = 1;      // how many L0s are beneath L1, each L1 of the next
-    unsigned memory = 1024;  // MB
+    bool above_kvm = false;  // L0 is itself a guest of Debian's KVM in the emulated machine
+    unsigned memory = 1024;  // MB; of the guest of that KVM, where it is one
     std::chrono::seconds limit{300};
     std::optional<std::filesystem::path> serial_file;  // COM1's output goes there instead of standard output
     std::optional<std::filesystem::path> json_file;

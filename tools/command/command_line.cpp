@@ -321,8 +321,9 @@ CLI::App& add_conform(CLI::App& app, ConformArguments& arguments) {
     command
         .add_option(
             "--under", arguments.options.under,
-            "what is checked: flatback (default), kvm of Debian's Linux, direct, the emulator itself, or "
-            "an ISO image that boots a hypervisor with build/guests/bare/bare-l1.elf as its guest, whose "
+            "what is checked: flatback (default), kvm of Debian's Linux, Debian's xen, direct, the emulator "
+            "itself, or an ISO image that boots a hypervisor with build/guests/bare/bare-l1.elf as its "
+            "guest, whose "
             "command line is: check bench rules")
         ->type_name("TARGET");
     command
@@ -362,7 +363,7 @@ Result<Command> conform_command_line(const ConformArguments& arguments) {
     if (!arguments.junit.empty()) options.junit_file = arguments.junit;
     if (options.json_file == options.junit_file && options.json_file)
         return fail(ExitStatus::usage, "--json and --junit name the same file");
-    constexpr std::array<std::string_view, 3> names{"flatback", "kvm", "direct"};
+    constexpr std::array<std::string_view, 4> names{"flatback", "kvm", "xen", "direct"};
     if (std::ranges::find(names, options.under) == names.end()) {
         std::error_code ignored;
         if (!std::filesystem::is_regular_file(options.under, ignored))
@@ -539,11 +540,11 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     depths->type_name("N")->check(CLI::Range(1U, most_levels));
     std::string beneath;
     run.add_option("--beneath", beneath,
-                   "kvm: instead, Flatback as a guest of Debian's Linux with KVM and QEMU, in the emulated "
-                   "machine: what exits cost and which checks pass there (some minutes)")
+                   "kvm: Flatback as a guest of Debian's Linux with KVM and QEMU, in the emulated machine: "
+                   "without --l1, what exits cost and which checks pass there (some minutes); with --l1, "
+                   "that kernel above the two")
         ->type_name("NAME")
         ->check(CLI::IsMember({"kvm"}))
-        ->excludes(l1)
         ->excludes(depths);
     CLI::Option* const interactive =
         run.add_flag("--interactive", boot.interactive,
@@ -578,7 +579,8 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     run.add_option("--json", json, "write what was measured there (-: standard output)")->type_name("FILE");
     run.add_flag("--direct", boot.direct, "without L0: the same guest on the emulated machine itself")
         ->needs(l1)
-        ->excludes(depths);
+        ->excludes(depths)
+        ->excludes("--beneath");
     run.add_flag(
            "--records", boot.records,
            "the lines FLATBACK … that L1 prints are records of what it measured and checked, as those of "
@@ -710,6 +712,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     }
     boot.guest = guest;
     if (depth != 0) boot.depth = depth;
+    boot.above_kvm = !beneath.empty();
     boot.on = ground == "kvm" ? Ground::kvm : ground == "qemu-tcg" ? Ground::qemu_tcg : Ground::bochs;
     if (firmware == "uefi") boot.firmware = Firmware::uefi;
     // The processor of the others is not chosen.

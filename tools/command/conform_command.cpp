@@ -12,6 +12,7 @@
 #include "tools/stack/peer_guest.hpp"
 #include "tools/stack/progress.hpp"
 #include "tools/stack/stack_runs.hpp"
+#include "tools/stack/xen_guest.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -34,7 +35,7 @@ Result<QueuedRun> run_for(const ConformOptions& options) {
     if (options.image)
         return image_run("conform", *options.image, options.memory.value_or(image_memory), options.limit);
     const std::vector<std::string> words = guest_words(options);
-    if (options.under != "kvm") {
+    if (options.under == "flatback" || options.under == "direct") {
         const std::string l0_words = fmt::format("log=quiet {}", options.l0_command_line);
         QueuedRun run = bare_run("conform", options.under == "direct" ? nullptr : l0_words.c_str(),
                                  fmt::format("{}", fmt::join(words, " ")), options.limit);
@@ -42,6 +43,10 @@ Result<QueuedRun> run_for(const ConformOptions& options) {
         return run;
     }
     const LinuxGuest linux = TRY(prepare_linux_guest(say));
+    if (options.under == "xen")
+        return bare_above_xen("conform", TRY(prepare_xen_guest(say)),
+                              fmt::format("emulator=bochs limit=20 {}", fmt::join(words, " ")),
+                              options.limit);
     const PeerGuest peer = TRY(prepare_peer_guest(linux));
     return peer_run("conform", peer,
                     fmt::format("peer.l1=bare-checks peer.bare.{}", fmt::join(words, " peer.bare.")),

@@ -16,15 +16,26 @@ constexpr std::string_view checks = "bare L1, checks";
 constexpr std::string_view linux_kvm = "Linux with KVM";
 constexpr const char* l0_words = "log=quiet";
 
-struct FaultOfKvm {
+struct FaultBeneath {
     std::string_view check;
     std::string_view why;
 };
-// KVM offers VMCS shadowing, so it carries out these VMREADs itself. With shadow-vmcs=off, where Flatback
-// does, the check passes there.
-constexpr std::array<FaultOfKvm, 1> faults_of_kvm{{
+constexpr std::string_view nmis_stay_blocked =
+    "the emulator's: it ends virtual-NMI blocking by no VM entry, and KVM runs Flatback with virtual NMIs, "
+    "so "
+    "that what one guest blocks stays blocked in the other";
+constexpr std::array<FaultBeneath, 6> faults_of_kvm{{
+    // KVM offers VMCS shadowing, so it carries out these VMREADs itself. With shadow-vmcs=off, where Flatback
+    // does, the check passes there.
     {"vmread-to-memory-across-an-unmapped-page-faults-as-a-write",
      "KVM writes what is on the first page before it finds the second missing"},
+    {"entry-with-reserved-guest-es-rights-is-an-invalid-guest-state",
+     "KVM keeps no reserved bits of access rights"},
+    // The last three pass where nothing is run before them.
+    {"an-injected-nmi-blocks-virtual-nmis-until-iret", nmis_stay_blocked},
+    {"an-interrupt-window-exit-comes-behind-the-instruction-that-follows-sti", nmis_stay_blocked},
+    {"an-nmi-window-exit-comes-at-once-where-nmis-are-open", nmis_stay_blocked},
+    {"an-nmi-window-exit-waits-for-the-iret-that-ends-blocking-by-nmi", nmis_stay_blocked},
 }};
 
 std::string name_of(unsigned depth, std::string_view what) {
@@ -74,14 +85,17 @@ std::vector<QueuedRun> depth_runs(unsigned depth, const LinuxGuest* guest, std::
 }
 
 std::vector<QueuedRun> runs_above_another(const LinuxGuest& guest, std::chrono::seconds limit) {
-    // CPUID does not say that Bochs is beneath the other.
-    const auto words = [](std::string_view what) {
-        return fmt::format("{} emulator=bochs", words_for(first_depth_in_part, what));
-    };
+    // CPUID does not say that Bochs is beneath the other. An L2 that halts without HLT exiting, or spins
+    // until an NMI comes, is never given back there; `memory` reads all of L0's region, each word by an exit;
+    // and what a machine does where it has no memory is no rule of VMX's.
+    constexpr std::string_view all_checks =
+        "check skip=interrupts,nmi-times,timers,memory,no-memory limit=50 emulator=bochs";
+    const std::string timings_words =
+        fmt::format("{} emulator=bochs", words_for(first_depth_in_part, "bench"));
     std::vector<QueuedRun> runs;
     runs.push_back(linux_run(name_of(1, linux_kvm), l0_words, guest, limit));
-    runs.push_back(bare_run(name_of(1, timings), l0_words, words("bench"), limit));
-    runs.push_back(bare_run(name_of(1, checks), l0_words, words("check"), limit));
+    runs.push_back(bare_run(name_of(1, timings), l0_words, timings_words, limit));
+    runs.push_back(bare_run(name_of(1, checks), l0_words, all_checks, limit));
     return runs;
 }
 
@@ -121,7 +135,7 @@ std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& run
         if (is_run(run, linux_kvm)) found->linux_as_l1 = RunValues{run.transcript};
         if (!is_run(run, checks)) continue;
         for (const CheckRecord& check : run.transcript.checks()) {
-            const auto known = std::ranges::find(faults_of_kvm, check.name, &FaultOfKvm::check);
+            const auto known = std::ranges::find(faults_of_kvm, check.name, &FaultBeneath::check);
             if (check.passed) {
                 ++found->passed;
             } else if (faults == FaultsBeneath::of_kvm && known != faults_of_kvm.end()) {

@@ -59,14 +59,13 @@ struct DepthMeasurement {
                                                 std::chrono::seconds limit);
 
 // What is measured of Flatback where a foreign hypervisor is beneath it: the bare L1 and Linux above one L0,
-// to be put above that (tools/stack/peer_guest.hpp). Exits take longest there, so of the bare L1 it is a
-// part.
+// to be put above that (tools/stack/peer_guest.hpp). Of the bare L1 a few parts are left out.
 [[nodiscard]] std::vector<QueuedRun> runs_above_another(const LinuxGuest& guest, std::chrono::seconds limit);
 
 // What keeps the table from being printed: stages and values that are missing. A check that fails is none.
 [[nodiscard]] std::vector<std::string> missing_of_depths(const std::vector<FinishedRun>& runs);
 
-// of_kvm: a check whose failure is KVM's own is told, and has not failed.
+// of_kvm: a check whose failure is that of KVM, or of the emulator beneath it, is told, and has not failed.
 enum class FaultsBeneath : std::uint8_t { none, of_kvm };
 [[nodiscard]] std::vector<DepthMeasurement> collect_depths(const std::vector<FinishedRun>& runs,
                                                            FaultsBeneath faults = FaultsBeneath::none);

@@ -14,6 +14,8 @@ namespace flatback::tools {
 
 // Memory of the machine, in MB: L1 gets what Flatback's L1 has, and L0 keeps its files in memory.
 inline constexpr unsigned peer_memory = 2048;
+// What it can give a guest of it, in MB.
+inline constexpr unsigned most_memory_above_peer = 1280;
 
 struct PeerGuest {
     std::filesystem::path kernel;

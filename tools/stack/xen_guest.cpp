@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <system_error>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "tools/image/debian_package.hpp"
 #include "tools/image/linux_guest.hpp"
 #include "tools/image/shared_libraries.hpp"
+#include "tools/stack/stack_runs.hpp"
 
 namespace flatback::tools {
 namespace {
@@ -174,6 +176,8 @@ Result<XenGuest> prepare_xen_guest(void (*say)(std::string_view)) {
                                                            {"KERNEL", guest.dom0_kernel},
                                                            {"DOMU_INITRAMFS", domu},
                                                            {"DOMU_CFG", folder / "domu.cfg"},
+                                                           {"BARE_L1", bare_l1_image()},
+                                                           {"BARE_L1_CFG", folder / "bare-l1.cfg"},
                                                            {"DOM0_INIT", folder / "dom0-init"}}));
     TRY(add_programs(entries, xen));
     TRY(add_modules(entries, kernel));
@@ -182,22 +186,46 @@ Result<XenGuest> prepare_xen_guest(void (*say)(std::string_view)) {
     return guest;
 }
 
-QueuedRun xen_run(std::string name, const XenGuest& guest, std::chrono::seconds limit) {
+namespace {
+
+EmulationRequest request_for(const XenGuest& guest, std::string_view xen_words, std::string_view dom0_words,
+                             std::chrono::seconds limit) {
     EmulationRequest request;
-    request.plan.l0 = l0_image();
-    request.plan.l0_command_line = "log=quiet";
     request.plan.guest = guest.hypervisor;
     request.plan.guest_kind = KernelKind::multiboot1;
     // The first word of a command line is a file's name, which Xen drops unless GRUB 2 is its loader.
     request.plan.guest_command_line =
-        "xen com1=115200,8n1 console=com1 guest_loglvl=all dom0_mem=560M,max:560M";
-    request.plan.modules.push_back({guest.dom0_kernel,
-                                    "vmlinux dom0 console=hvc0 quiet mitigations=off audit=0 "
-                                    "cryptomgr.notests rodata=off nowatchdog panic=-1"});
+        fmt::format("xen com1=115200,8n1 console=com1 guest_loglvl=all dom0_mem=560M,max:560M{}", xen_words);
+    request.plan.modules.push_back(
+        {guest.dom0_kernel, fmt::format("vmlinux dom0 console=hvc0 quiet mitigations=off audit=0 "
+                                        "cryptomgr.notests rodata=off nowatchdog panic=-1{}",
+                                        dom0_words)});
     request.plan.modules.push_back({guest.dom0_initramfs, "initramfs"});
     request.memory = xen_memory;
     request.limit = limit;
+    return request;
+}
+
+}  // namespace
+
+QueuedRun xen_run(std::string name, const XenGuest& guest, std::chrono::seconds limit) {
+    EmulationRequest request = request_for(guest, "", "", limit);
+    request.plan.l0 = l0_image();
+    request.plan.l0_command_line = "log=quiet";
     return {std::move(name), std::move(request)};
+}
+
+QueuedRun bare_above_xen(std::string name, const XenGuest& guest, std::string_view words,
+                         std::chrono::seconds limit) {
+    std::string dom0_words = " flatback.guest=bare-l1";
+    std::size_t begin = 0;
+    while (begin < words.size()) {
+        const std::size_t end = std::min(words.find(' ', begin), words.size());
+        if (end != begin) dom0_words += fmt::format(" flatback.bare.{}", words.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    // Its log, and what waits for the serial line, have to hold all that the guest says: it drops the rest.
+    return {std::move(name), request_for(guest, " conring_size=8M serial_tx_buffer=8M", dom0_words, limit)};
 }
 
 }  // namespace flatback::tools

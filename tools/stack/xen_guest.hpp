@@ -22,4 +22,9 @@ struct XenGuest {
 
 [[nodiscard]] QueuedRun xen_run(std::string name, const XenGuest& guest, std::chrono::seconds limit);
 
+// Xen as L0, on the machine itself, with the bare L1 as a PVH guest to which it offers its nested VMX.
+// `words` are the bare L1's, separated by spaces.
+[[nodiscard]] QueuedRun bare_above_xen(std::string name, const XenGuest& guest, std::string_view words,
+                                       std::chrono::seconds limit);
+
 }  // namespace flatback::tools

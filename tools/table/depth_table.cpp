@@ -83,7 +83,7 @@ std::string render_depth_table(std::span<const DepthMeasurement> depths, std::st
             beneath.empty() ? fmt::format("depth {}", each.depth) : fmt::format("on {}", beneath);
         for (const std::string& check : each.failed) table += fmt::format("  {}: failed: {}\n", where, check);
         for (const std::string& check : each.beneath)
-            table += fmt::format("  {}: a fault of its own: {}\n", beneath, check);
+            table += fmt::format("  {}: a fault beneath Flatback: {}\n", where, check);
     }
     return table;
 }

@@ -37,6 +37,7 @@ constexpr std::uint64_t interrupts_on = 0x202;
 constexpr std::uint64_t by_sti = 1;
 constexpr std::uint64_t by_mov_ss = 2;
 constexpr std::uint64_t by_nmi = 8;
+constexpr std::uint64_t inject_nmi = 0x80000202;
 
 void check_interrupt_window() {
     const RuleScope rule{{"3C 27.7.5", "an exit as soon as the guest can take an interrupt"}};
@@ -91,6 +92,28 @@ void check_window_after_injection() {
     check.equal("RIP", read(field::guest_rip), physical(l2_plain));
 }
 
+// A VMM that has virtual NMIs enters one guest behind another. What one of them blocks is not the other's.
+void check_entry_ends_blocking(L2& l2) {
+    const RuleScope rule{
+        {"3C 27.7.1", "behind an entry NMIs are blocked as its guest's interruptibility state says"}};
+    write(field::vm_entry_interruption_information, inject_nmi);
+    Line why;
+    if (!l2.run_to(reason::vmcall, why)) return;
+    const L2Frame frame = l2_frame(l2);
+    {
+        Check check{"an-entry-whose-guest-blocks-no-nmi-ends-virtual-nmi-blocking"};
+        check.known({"it stays until an IRET", Deviation::Seen::beneath});
+        write(field::guest_rip, physical(l2_plain));
+        write(field::guest_interruptibility_state, 0);
+        check.runs_to(l2, reason::nmi_window);
+        check.equal("RIP", read(field::guest_rip), physical(l2_plain));
+    }
+    // By an IRET, wherever that ended: the next part is not to find it blocked.
+    write(field::guest_interruptibility_state, 0);
+    return_from_l2_event(frame);
+    l2.run_to(reason::nmi_window, why);
+}
+
 void check_nmi_window() {
     const RuleScope rule{{"3C 27.7.6", "an exit as soon as nothing blocks an NMI"}};
     if (!capabilities.pin.may_set(pin::nmi_exiting | pin::virtual_nmis) ||
@@ -108,14 +131,17 @@ void check_nmi_window() {
         check.runs_to(l2, reason::nmi_window);
         check.equal("RIP", read(field::guest_rip), physical(l2_plain));
     }
-    Check check{"an-nmi-window-exit-waits-for-the-iret-that-ends-blocking-by-nmi"};
-    write(field::vm_entry_interruption_information, 0x80000202);
-    check.runs_to(l2, reason::vmcall);
-    check.equal("vector", l2_frame(l2).vector, 2);
-    check.equal("blocking", read(field::guest_interruptibility_state), by_nmi);
-    return_from_l2_event(l2_frame(l2));
-    check.runs_to(l2, reason::nmi_window);
-    check.equal("RIP", read(field::guest_rip), physical(l2_plain));
+    {
+        Check check{"an-nmi-window-exit-waits-for-the-iret-that-ends-blocking-by-nmi"};
+        write(field::vm_entry_interruption_information, inject_nmi);
+        check.runs_to(l2, reason::vmcall);
+        check.equal("vector", l2_frame(l2).vector, 2);
+        check.equal("blocking", read(field::guest_interruptibility_state), by_nmi);
+        return_from_l2_event(l2_frame(l2));
+        check.runs_to(l2, reason::nmi_window);
+        check.equal("RIP", read(field::guest_rip), physical(l2_plain));
+    }
+    check_entry_ends_blocking(l2);
 }
 
 }  // namespace

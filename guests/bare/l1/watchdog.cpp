@@ -28,11 +28,14 @@ constexpr std::uint32_t deliver_nmi = 0x400;
 constexpr std::uint32_t masked = 0x10000;
 constexpr std::uint64_t local_apic_id = 0xFEE00020;
 
-// Readings until an update is over, more than enough: a machine without this clock answers with ones for
-// ever.
+// Readings until an update is over, more than enough.
 constexpr unsigned longest_update = 10'000;
 
+// What a machine without this clock answers, for ever.
+constexpr std::uint8_t no_clock = 0xFF;
+
 bool expired_ = false;
+bool is_there = false;
 
 std::uint8_t read_clock(std::uint8_t index) {
     out_byte(0x70, index);
@@ -64,6 +67,9 @@ std::uint8_t to_clock(unsigned value, bool is_binary) {
 }  // namespace
 
 void start(unsigned seconds) {
+    expired_ = false;
+    is_there = read_clock(register_a) != no_clock || read_clock(register_b) != no_clock;
+    if (!is_there) return;
     stop();
     expired_ = false;
     for (unsigned i = 0; i < longest_update && (read_clock(register_a) & updating) != 0; ++i) {
@@ -79,12 +85,14 @@ void start(unsigned seconds) {
 }
 
 void stop() {
+    if (!is_there) return;
     write_clock(register_b, read_clock(register_b) & static_cast<std::uint8_t>(~alarm_enable));
     write_io_apic(redirection, masked);
     expired();
 }
 
 bool expired() {
+    if (!is_there) return false;
     if ((read_clock(register_c) & alarm_came) != 0) expired_ = true;
     return expired_;
 }

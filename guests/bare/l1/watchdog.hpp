@@ -1,6 +1,6 @@
 // The real-time clock's alarm as a watchdog. It arrives as an NMI, by the I/O APIC: neither a cleared IF nor
 // the controls of a VMCS keep one out for good. In L1 it is an interrupt, and an L2 that does not expect it
-// exits in one way or another.
+// exits in one way or another. In a machine without that clock no alarm ever comes.
 #pragma once
 
 namespace flatback::guests::watchdog {
