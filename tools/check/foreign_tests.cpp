@@ -138,7 +138,7 @@ std::string judge_xen_beneath(const FinishedRun& run) {
 Result<> add_xen_beneath(std::vector<ForeignTest>& tests) {
     const XenGuest guest = TRY(prepare_xen_guest(say));
     tests.push_back({bare_above_xen(std::string{xen_beneath_name}, guest,
-                                    "check rules emulator=bochs limit=20", xen_limit),
+                                    "check rules emulator=bochs limit=20 skip=no-memory", xen_limit),
                      judge_xen_beneath, true});
     return {};
 }
