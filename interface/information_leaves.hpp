@@ -44,7 +44,9 @@ enum class Counter : std::uint32_t {
     vmreads_by_l0 = 23,
     vmwrites_by_l0 = 24,
     vmptrlds_by_l0 = 25,
+    fields_learned = 26,
+    fields_forgotten = 27,
 };
-inline constexpr std::uint32_t counter_count = 26;
+inline constexpr std::uint32_t counter_count = 28;
 
 }  // namespace flatback::interface

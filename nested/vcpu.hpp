@@ -43,6 +43,7 @@
 #include "port.hpp"
 #include "state/format.hpp"
 #include "vmcs/current_vmcs.hpp"
+#include "vmcs/learned_fields.hpp"
 #include "vmcs/newest.hpp"
 #include "vmcs/shadow_fields.hpp"
 #include "vmcs/slot.hpp"
@@ -81,6 +82,7 @@ struct L1PagingState;
 struct Configuration {
     tag::Policy tags = tag::Policy::mapped;
     bool shadow_vmcs = true;  // used only where the processor has it
+    LearningRule learning{};  // with it: when a field that L1 uses often joins those that it reaches so
     // Every NMI exits to the host, which gives the guest those that are its own by deliver(): for a host that
     // calls its other processors by NMIs. vmcs01 then has NMI exiting and virtual NMIs.
     bool host_takes_nmis = false;
@@ -415,10 +417,11 @@ private:
     void fetch(Slot& slot, std::size_t index);
     void fetch_bits(Slot& slot, std::size_t index, std::uint64_t bits);
     void fetch_for_l1(Slot& slot, std::size_t index);
-    [[nodiscard]] std::uint64_t read_field(Slot& slot, std::size_t index);
+    [[nodiscard]] std::uint64_t read_field(Slot& slot, std::size_t index, bool shadows);
     void write_field(Slot& slot, std::size_t index, std::uint64_t value);
     void fill_shadow(Slot& slot);
-    void collect_shadow(Slot& slot, bool all = false);
+    template <bool Whole>
+    void collect_shadow(Slot& slot);
     void collect_all(Slot& slot);
 
     // nested/vmcs/l1s_shadow.hpp: L1's shadow VMCSs, current and linked.
@@ -426,7 +429,6 @@ private:
     void collect_l1s_shadow(Slot& slot);
     Entry load_l1s_shadow(x86::Gpa<x86::L1> region, std::uint32_t revision);
     void make_l1s_shadow_current(Slot& slot);
-    void leave_l1s_shadow();
     Entry fail_without_ordinary_vmcs(vmx::InstructionError error);
     Entry access_l1s_shadow(bool write);
     void put_vmcs_bitmaps(Slot& slot);
@@ -437,7 +439,20 @@ private:
     [[nodiscard]] bool l1_wants_vmcs_access(const Slot& slot, bool write);
     Entry fail_vmcs_access_of_l2(Slot& slot, std::size_t basic_reason);
 
+    // nested/vmcs/learn.hpp: fields that L1 comes to reach without an exit.
+    Entry note_vmread(std::size_t index);
+    Entry note_vmwrite(std::size_t index);
+    void learn_by_use(Slot& slot, std::size_t index, bool written);
+    void let_l1_reach(const Slot& slot, std::size_t index, bool reads, bool writes);
+    void link_bitmaps_of(const Slot* slot);
+    void forget_learned(Slot& slot);
+    void forget_learned(Slot& slot, std::size_t index);
+    void collect_learned(Slot& slot);
+    void try_learned(Slot& slot);
+    [[nodiscard]] FieldSet bring_learned(Slot& slot);
+
     // nested/entry/entry.hpp
+    [[nodiscard]] static std::uint32_t work_of(const Slot& slot);
     void remember_l1_state(const Slot& slot);
     void pass_on_l2_state(const Slot& slot);
     [[nodiscard]] static bool names_linked_vmcs(const Slot& slot) {
@@ -690,9 +705,9 @@ private:
     bool l1_state_known_ = false;        // vmcs01's rarely changing guest state equals ...
     const Slot* l1_state_of_ = nullptr;  // ... this VMCS's host state
     bool shadowing_ = false;             // VMCS shadowing is in use for L1 ...
-    // ... with what in vmcs01's bitmaps: the fields that L0 has chosen of an ordinary VMCS, or all of a
-    // shadow VMCS.
-    enum class L1Link : std::uint8_t { none, shadowed_fields, every_field };
+    // ... with what in vmcs01's bitmaps: of an ordinary VMCS the fields that L0 has chosen for all, or with
+    // those that it has learned of this one; or all of a shadow VMCS.
+    enum class L1Link : std::uint8_t { none, shadowed_fields, learned_fields, every_field };
     L1Link l1_link_ = L1Link::none;
     std::uint64_t vmxon_region_ = 0;
     std::uint64_t cr0_bits_taken_ = 0;  // what VMX operation added to vmcs01's CR0 guest/host mask
@@ -703,6 +718,9 @@ private:
     static constexpr std::uint8_t read_only = 2;
     static constexpr std::uint8_t shadowed = 4;
     static constexpr std::uint8_t perhaps_unpromised = 8;
+    static constexpr std::uint8_t learned_by_reads = 16;
+    static constexpr std::uint8_t learned_by_writes = 32;
+    static constexpr std::uint8_t in_shadow = shadowed | learned_by_reads | learned_by_writes;  // perhaps
     const std::array<std::uint8_t, vmx::field_count> field_traits_;
     const std::uint32_t invvpid_types_;        // bit n: L1 was promised type n
     vmx::Eptp valid_eptp_{~std::uint64_t{0}};  // the EPTP that INVEPT last found valid
@@ -739,6 +757,8 @@ private:
 #include "entry/entry.hpp"
 // -
 #include "vmcs/l1s_shadow.hpp"
+// -
+#include "vmcs/learn.hpp"
 // -
 #include "exit/events.hpp"
 // -

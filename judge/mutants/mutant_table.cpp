@@ -12,9 +12,11 @@
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
 #include "judge/mutants/processor_defects.hpp"
+#include "judge/mutants/shadow_defects.hpp"
 #include "judge/mutants/state_defects.hpp"
 #include "judge/trial/machine_port.hpp"
 #include "vmx/controls.hpp"
+#include "vmx/field_table.hpp"
 #include "x86/msr.hpp"
 
 namespace flatback::machine {
@@ -41,6 +43,7 @@ public:
         states();
         shadow_vmcss();
         processors();
+        learned_fields();
     }
     std::vector<Mutant> all;
 
@@ -269,6 +272,41 @@ private:
                 words.set(vmcs + 8, words.get<std::uint32_t>(vmcs + 8) & 1);
             });
         });
+    }
+
+    // What L1 comes to reach without an exit because it uses it often.
+    void learned_fields() {
+        namespace field = vmx::field;
+        const auto learned = [this](std::string name, DefectMaker make) {
+            all.push_back({.name = std::move(name), .make = std::move(make), .of_learned_fields = true});
+        };
+        const auto shadow = [&](std::string name, auto which, const ShadowDefect::Write& write,
+                                const ShadowDefect::Read& read) {
+            learned(std::move(name), [=] { return std::make_unique<ShadowDefect>(which, write, read); });
+        };
+        const auto as_it_is = [](std::uint64_t value, unsigned) { return std::optional{value}; };
+        const auto what_it_finds = [](std::uint64_t value, std::uint64_t) { return value; };
+        shadow(
+            "puts no learned field into the shadow VMCS", field::guest_cr3,
+            [](std::uint64_t, unsigned) { return std::optional<std::uint64_t>{}; }, what_it_finds);
+        shadow(
+            "leaves a learned field as it was when it was learned", field::guest_cr3,
+            [](std::uint64_t value, unsigned count) {
+                return count == 0 ? std::optional{value} : std::nullopt;
+            },
+            what_it_finds);
+        for (const auto which : {field::guest_cr3, field::guest_fs_base}) {
+            shadow("loses what L1 wrote to a learned " + std::string(vmx::name_of(which.encoding)), which,
+                   as_it_is, [](std::uint64_t, std::uint64_t written) { return written; });
+        }
+        shadow("takes for a learned field what another VMCS had", field::guest_cr3, as_it_is,
+               [last = std::uint64_t{0}](std::uint64_t value, std::uint64_t) mutable {
+                   return std::exchange(last, value);
+               });
+        learned("has what L1 reads of one VMCS without an exit for all",
+                [] { return std::make_unique<KeepsSecond>(vmx::field::vmread_bitmap_address); });
+        learned("has what L1 writes of one VMCS without an exit for all",
+                [] { return std::make_unique<KeepsSecond>(vmx::field::vmwrite_bitmap_address); });
     }
 
     void dropped() {

@@ -4,6 +4,7 @@
 #include <ostream>
 #include <random>
 
+#include "judge/mutants/field_use.hpp"
 #include "judge/trial/random_program.hpp"
 #include "judge/trial/several_processors.hpp"
 #include "judge/trial/trial.hpp"
@@ -94,6 +95,12 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
                 "ProgramsOnSeveralProcessors.AreTheSameBareAndNested, program " + std::to_string(*number);
             return result;
         }
+    }
+    if (mutant.of_learned_fields) {
+        const std::unique_ptr<Defect> defect = mutant.make();
+        if (compare(program_of_fields_in_use(), limits.applied_to({.defect = defect.get()})))
+            result.caught_by = "LearnedFields.AreAsOnTheBareProcessor";
+        return result;
     }
     // The case of its own row first: that one should do.
     for (const bool of_its_row : {true, false}) {

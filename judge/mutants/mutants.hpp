@@ -25,6 +25,8 @@ struct Mutant {
     /// Of an L1 with several processors: programs of such an L1 (judge/trial/several_processors.hpp) are to
     /// catch it.
     bool of_processors = false;
+    /// Of fields that L0 learns.
+    bool of_learned_fields = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

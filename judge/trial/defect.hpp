@@ -76,6 +76,19 @@ public:
         static_cast<void>(encoding);
         return value;
     }
+    /// L0 writes a field of the shadow VMCS at this host-physical address: what it writes, if it does.
+    virtual std::optional<std::uint64_t> written_to_shadow(std::uint64_t vmcs, std::uint32_t encoding,
+                                                           std::uint64_t value) {
+        static_cast<void>(vmcs);
+        static_cast<void>(encoding);
+        return value;
+    }
+    /// The same where it reads one: what it finds.
+    virtual std::uint64_t found_in_shadow(std::uint64_t vmcs, std::uint32_t encoding, std::uint64_t value) {
+        static_cast<void>(vmcs);
+        static_cast<void>(encoding);
+        return value;
+    }
     /// L1 executes VMWRITE: what it is taken to write.
     virtual std::uint64_t written_by_l1(std::uint64_t encoding, std::uint64_t value) {
         static_cast<void>(encoding);

@@ -16,7 +16,9 @@ std::uint64_t MachinePort::vmread(std::uint32_t encoding) {
     const Vmcs* vmcs = host_.machine.current_vmcs(processor_);
     if (vmcs == nullptr || !host_.machine.model().has_field(encoding))
         throw EngineFailure("L0's VMREAD fails");
-    return vmcs->read(encoding);
+    const std::uint64_t value = vmcs->read(encoding);
+    if (host_.defect == nullptr || !current_is_shadow()) return value;
+    return host_.defect->found_in_shadow(current_.value(), encoding, value);
 }
 
 void MachinePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
@@ -26,8 +28,18 @@ void MachinePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
     if (host_.defect != nullptr) {
         value = host_.defect->written(encoding, value);
         if (current_ != vmcs01_) value = host_.defect->written_for_l2(encoding, value);
+        if (current_is_shadow()) {
+            const auto written = host_.defect->written_to_shadow(current_.value(), encoding, value);
+            if (!written) return;
+            value = *written;
+        }
     }
     vmcs->write(encoding, value);
+}
+
+// By its revision identifier (SDM 3C 25.2).
+bool MachinePort::current_is_shadow() {
+    return (*page(current_) >> 31 & 1) != 0;
 }
 
 void MachinePort::load_vmcs(x86::Hpa page) {

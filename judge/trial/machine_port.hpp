@@ -139,6 +139,7 @@ private:
 
     [[nodiscard]] Registers& registers() { return host_.machine.cpu(processor_).registers; }
     void flush(const HardwareFlush& flush);
+    [[nodiscard]] bool current_is_shadow();
 
     L0Host& host_;
     L1Space& space_;

@@ -172,7 +172,7 @@ struct NestedWorld::VirtualCpu {
           port(host.l0, space, apic, processor),
           vmcs01(first_page(port)),
           engine(port, host.capabilities, host.pool(), vmcs01,
-                 {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs}) {}
+                 {.tags = options.tags, .shadow_vmcs = options.shadow_vmcs, .learning = options.learning}) {}
 
     static x86::Hpa first_page(MachinePort& port) {
         const x86::Hpa page = *port.allocate_page();
@@ -292,6 +292,10 @@ std::uint64_t NestedWorld::copies_taken_for_current() const {
         for (const auto& vcpu : machine->vcpus) times += vcpu->port.copies_taken_for_current();
     }
     return times;
+}
+
+const nested::Counters& NestedWorld::counters(unsigned vm, unsigned vcpu) {
+    return vms_[vm]->vcpus[vcpu]->engine.counters();
 }
 
 std::vector<HardwareFlush> NestedWorld::take_flushes() {

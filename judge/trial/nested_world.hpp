@@ -14,8 +14,10 @@
 #include "machine/cpu/machine.hpp"
 #include "machine/program/program.hpp"
 #include "machine/program/world.hpp"
+#include "nested/counters.hpp"
 #include "nested/demands.hpp"
 #include "nested/state/format.hpp"
+#include "nested/vmcs/learned_fields.hpp"
 #include "tag/vpid12_map.hpp"
 #include "tag/vpid_pool.hpp"
 #include "vmx/interruption.hpp"
@@ -32,6 +34,9 @@ public:
         unsigned processors = 2;  // of the machine; virtual CPU n starts on n mod this
         tag::Policy tags = tag::Policy::mapped;
         bool shadow_vmcs = true;
+        /// Of fields beside those that every L1 reaches in its shadow VMCS. Programs are short: the second
+        /// use goes without an exit, and what is learned is soon forgotten again.
+        nested::LearningRule learning{.uses = 1, .within = 1000, .trial_every = 4};
         std::uint16_t vpids = 65535;  // in the pool
         std::uint64_t memory_bytes = std::uint64_t{256} << 20;
         std::size_t entry_limit = std::size_t{1} << 20;
@@ -90,6 +95,8 @@ public:
     [[nodiscard]] std::uint16_t running_tag(unsigned vm, unsigned vcpu);
     [[nodiscard]] std::uint16_t vpid01(unsigned vm, unsigned vcpu) const;
     [[nodiscard]] std::uint32_t tags_owned() const;
+    /// What the engine of the virtual CPU has counted.
+    [[nodiscard]] const nested::Counters& counters(unsigned vm, unsigned vcpu);
     /// What came from outside in the last step, in its order.
     [[nodiscard]] const std::vector<OutsideEvent>& events() const { return events_; }
     /// An NMI reached L1 or L2 that was not sent.

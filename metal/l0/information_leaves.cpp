@@ -71,6 +71,10 @@ std::optional<std::uint64_t> counter(V& vcpu, std::uint32_t number) {
             return counters.vmwrites;
         case Counter::vmptrlds_by_l0:
             return counters.vmptrlds;
+        case Counter::fields_learned:
+            return counters.fields_learned;
+        case Counter::fields_forgotten:
+            return counters.fields_forgotten;
         default:
             return std::nullopt;
     }

@@ -11,6 +11,7 @@
 #include "check_fields.hpp"
 #include "checks.hpp"
 #include "compose.hpp"
+#include "work.hpp"
 
 namespace flatback::nested {
 
@@ -26,14 +27,18 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       copied_to_vmcs02_(detail::copied_to_vmcs02(supported_)),
       field_traits_([&] {
           std::array<std::uint8_t, vmx::field_count> traits{};
+          const bool shadows = shadows_vmcs();
+          const bool learns = shadows && configuration.learning.uses != 0;
           for (std::size_t i = 0; i < vmx::field_count; ++i) {
-              traits[i] =
-                  static_cast<std::uint8_t>((supported_.contains(i) ? 0 : not_promised) |
-                                            (field_handling[i] == FieldHandling::information &&
-                                                     !capabilities.promised.misc.may_write_exit_information()
-                                                 ? read_only
-                                                 : 0) |
-                                            (detail::shadowed.contains(i) ? shadowed : 0));
+              const auto set = [&traits, i](std::uint8_t trait, bool has) {
+                  if (has) traits[i] = static_cast<std::uint8_t>(traits[i] | trait);
+              };
+              set(not_promised, !supported_.contains(i));
+              set(read_only, field_handling[i] == FieldHandling::information &&
+                                 !capabilities.promised.misc.may_write_exit_information());
+              set(shadowed, shadows && detail::shadowed.contains(i));
+              set(learned_by_reads, learns && detail::learned_by_reads.contains(i));
+              set(learned_by_writes, learns && detail::learned_by_writes.contains(i));
           }
           return traits;
       }()),
@@ -86,31 +91,6 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
 }
 
 namespace detail {
-// What a VM entry has to do each time, as L1's controls have it (Slot::work).
-enum Work : std::uint32_t {
-    inherit_debug = 1U << 0,  // not loaded: L2 gets what L1 has
-    inherit_pat = 1U << 1,
-    inherit_efer = 1U << 2,
-    rewrite_debug = 1U << 3,  // loaded but not saved: vmcs02's saved value is not what to load
-    rewrite_pat = 1U << 4,
-    rewrite_efer = 1U << 5,
-    pass_on_pat = 1U << 6,  // the exit does not load it: L1 gets what L2 had
-    pass_on_efer = 1U << 7,
-    msr_bitmap = 1U << 8,
-    entry_msr_list = 1U << 9,
-    exit_store_list = 1U << 10,
-    exit_load_list = 1U << 11,
-    paging_without_ept = 1U << 12,
-    rewrite_timer = 1U << 13,    // the preemption timer starts anew
-    inherit_saved = 1U << 14,    // what is inherited is saved by exits: L1's word may be newest in vmcs02
-    saves_timer = 1U << 15,      // the exit leaves its value where L1's VMREAD finds it
-    no_virtual_apic = 1U << 16,  // L1's address leads to no memory
-    io_bitmaps = 1U << 17,       // to be merged, and not with every stale MSR bitmap
-    demanded = 1U << 18,         // the host's demands change fields that are otherwise L1's
-    shared_timer = 1U << 19,     // the host ends turns by the preemption timer
-    shows_vmcs = 1U << 20,       // VMCS shadowing: what the link pointer names is L2's
-};
-
 inline constexpr std::uint32_t inherits = inherit_debug | inherit_pat | inherit_efer;
 // Entries that may write over guest state of which vmcs02 alone has L1's word.
 inline constexpr std::uint32_t overwrites = inherit_saved | entry_msr_list | paging_without_ept;
@@ -121,41 +101,12 @@ inline constexpr std::array guest_state_in_msr_lists = {
     vmx::field::guest_ia32_debugctl.encoding,     vmx::field::guest_ia32_sysenter_cs.encoding,
     vmx::field::guest_ia32_sysenter_esp.encoding, vmx::field::guest_ia32_sysenter_eip.encoding,
 };
-
-constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
-    namespace entry = vmx::entry_control;
-    namespace exit = vmx::exit_control;
-    const std::uint32_t in = vmcs12.get(vmx::field::vm_entry_controls);
-    const std::uint32_t out = vmcs12.get(vmx::field::vm_exit_controls);
-    std::uint32_t work = 0;
-    const auto one = [&](std::uint32_t load, std::uint32_t save, Work inherit, Work rewrite) {
-        if ((in & load) == 0) {
-            work |= inherit | ((out & save) != 0 ? inherit_saved : 0U);
-        } else if ((out & save) == 0) {
-            work |= rewrite;
-        }
-    };
-    one(entry::load_debug_controls, exit::save_debug_controls, inherit_debug, rewrite_debug);
-    one(entry::load_ia32_pat, exit::save_ia32_pat, inherit_pat, rewrite_pat);
-    one(entry::load_ia32_efer, exit::save_ia32_efer, inherit_efer, rewrite_efer);
-    if ((out & exit::load_ia32_pat) == 0) work |= pass_on_pat;
-    if ((out & exit::load_ia32_efer) == 0) work |= pass_on_efer;
-    const std::uint32_t primary = vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls);
-    if ((primary & vmx::primary::use_msr_bitmaps) != 0) work |= msr_bitmap;
-    const std::uint32_t secondary = secondary_controls_of(vmcs12);
-    if ((secondary & vmx::secondary::enable_ept) == 0) work |= paging_without_ept;
-    if ((secondary & vmx::secondary::vmcs_shadowing) != 0) work |= shows_vmcs;
-    const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
-    if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0) {
-        work |= (out & exit::save_vmx_preemption_timer_value) == 0 ? rewrite_timer : saves_timer;
-    }
-    if (vmcs12.get(vmx::field::vm_entry_msr_load_count) != 0) work |= entry_msr_list;
-    if (vmcs12.get(vmx::field::vm_exit_msr_store_count) != 0) work |= exit_store_list;
-    if (vmcs12.get(vmx::field::vm_exit_msr_load_count) != 0) work |= exit_load_list;
-    return work;
-}
-
 }  // namespace detail
+
+template <Port P>
+std::uint32_t NestedVcpu<P>::work_of(const Slot& slot) {
+    return detail::work_of(slot.vmcs12) | (slot.learned.any() ? std::uint32_t{detail::learned_fields} : 0U);
+}
 
 template <Port P>
 Entry NestedVcpu<P>::vmentry(bool launch) {
@@ -173,9 +124,9 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     }
 
     const bool ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
-    if (slot.unchecked.controls) slot.work = detail::work_of(slot.vmcs12);
+    if (slot.unchecked.controls) slot.work = work_of(slot);
     if ((slot.work & detail::inherits) != 0) remember_l1_state(slot);
-    if (shadowing_) collect_shadow(slot);
+    if (shadowing_) collect_shadow<false>(slot);
 
     const auto refuse = [&](InstructionError error, EntryCheck check) {
         notice(check, slot.vmcs12);
@@ -189,7 +140,7 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
                                  ? check_control_fields(NewestView{*this, slot}, rules())
                                  : check_event_injection(NewestView{*this, slot}, rules());
         if (!checked) return refuse(InstructionError::entry_with_invalid_control_fields, checked.error());
-        if (slot.unchecked.controls) slot.work = detail::work_of(vmcs12);
+        if (slot.unchecked.controls) slot.work = work_of(slot);
     }
     const std::uint32_t secondary12 = secondary_controls_of(vmcs12);
     const bool uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
@@ -232,7 +183,8 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     slot.vmcs02.pending.for_each(
         [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
     slot.vmcs02.pending.clear();
-    if (slot.work != 0 || slot.unchecked.guest_state) [[unlikely]] {
+    if ((slot.work & ~std::uint32_t{detail::learned_fields}) != 0 || slot.unchecked.guest_state)
+        [[unlikely]] {
         if (const auto failure = do_entry_work(slot)) {
             if (failure->reason) return reflect_failed_entry(slot, *failure->reason, failure->qualification);
             return fail_hardware_entry(slot);
@@ -339,7 +291,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     put(field::cr4_read_shadow, composed.cr4_read_shadow);
 
     slot.vmcs02.below_demands_changed = true;  // "use TSC offsetting" may have
-    slot.work = detail::work_of(vmcs12) | demanded_work_;
+    slot.work = work_of(slot) | demanded_work_;
     put_page_addresses(slot);
     // Of what exits did not save, L1's word is the newest; vmcs02 has another.
     slot.newest.not_saved().for_each([&](std::size_t index) {

@@ -316,12 +316,15 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_
                basic == vmx::ExitReason::control_register_access) {
         note_now(field::guest_linear_address);  // of a string, or of LMSW's operand
     }
-    if ((slot.work & detail::saves_timer) != 0) [[unlikely]] {
-        if ((slot.work & detail::shared_timer) == 0) {
-            note_now(field::vmx_preemption_timer_value);
-        } else {
-            note(field::vmx_preemption_timer_value.encoding, l1_timer_left());
-            slot.newest.is_in_vmcs12(detail::index_of(field::vmx_preemption_timer_value.encoding));
+    if ((slot.work & (detail::saves_timer | detail::learned_fields)) != 0) [[unlikely]] {
+        if ((slot.work & detail::learned_fields) != 0) changed.insert_all(bring_learned(slot));
+        if ((slot.work & detail::saves_timer) != 0) {
+            if ((slot.work & detail::shared_timer) == 0) {
+                note_now(field::vmx_preemption_timer_value);
+            } else {
+                note(field::vmx_preemption_timer_value.encoding, l1_timer_left());
+                slot.newest.is_in_vmcs12(detail::index_of(field::vmx_preemption_timer_value.encoding));
+            }
         }
     }
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.

@@ -662,8 +662,13 @@ Entry NestedVcpu<P>::vmptrld() {
         return load_l1s_shadow(region, revision);
     if (current_ != nullptr && current_->region == region) return succeed();
     Slot* slot = find(region);
-    if (slot == nullptr || slot->activity != Activity::ordinary) [[unlikely]]
-        slot = activate(region, Activity::ordinary, slot);
+    if (slot == nullptr || slot->activity != Activity::ordinary) [[unlikely]] {
+        if (slot == nullptr || slot->activity != Activity::ordinary_learned) {
+            slot = activate(region, Activity::ordinary, slot);
+        } else if (l1_link_ == L1Link::shadowed_fields) {
+            l1_link_ = L1Link::learned_fields;  // though not of this one, which gets its own now
+        }
+    }
     make_current(slot);
     return succeed();
 }
@@ -687,12 +692,18 @@ Entry NestedVcpu<P>::vmread() {
     const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
     const int index =
         vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
-    if (index < 0 || (field_traits_[static_cast<std::size_t>(index)] & not_promised) != 0 ||
-        (vmx::is_high(encoding) && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
+    const bool high = vmx::is_high(encoding);
+    const std::uint8_t traits = index < 0 ? not_promised : field_traits_[static_cast<std::size_t>(index)];
+    if ((traits & not_promised) != 0 || (high && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
-    std::uint64_t value = read_field(*current_, static_cast<std::size_t>(index));
-    if (vmx::is_high(encoding)) value >>= 32;
+    const auto field = static_cast<std::size_t>(index);
+    const bool shadows = (traits & in_shadow) != 0;
+    if (shadows && (traits & learned_by_reads) != 0 && !high &&
+        current_->learned.counts(field, counters_.l2_entries)) [[unlikely]]
+        return note_vmread(field);
+    std::uint64_t value = read_field(*current_, field, shadows);
+    if (high) value >>= 32;
     if (information.has_register_operand()) {
         set_l1_register(information.register1(), l1_is_64_bit() ? value : value & 0xffffffff);
     } else {
@@ -730,13 +741,18 @@ Entry NestedVcpu<P>::vmwrite() {
         if (((high ? value << 32 : value) & unpromised_bits(field)) != 0)
             current_->unchecked.guest_state = current_->unchecked.unpromised = true;
     }
-    if (high) value = (value << 32) | (read_field(*current_, field) & 0xffffffff);
-    // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep
-    // both the same.
-    if ((traits & shadowed) != 0 && shadowing_) {
-        while_loaded(current_->shadow, vmcs01_, [&] {
-            put_raw(vmx::all_fields[field].encoding, value & field_mask(vmx::all_fields[field].encoding));
-        });
+    if (high) value = (value << 32) | (read_field(*current_, field, shadowing_) & 0xffffffff);
+    if ((traits & in_shadow) != 0) {
+        if ((traits & learned_by_writes) != 0 && !high &&
+            current_->learned.counts(field, counters_.l2_entries)) [[unlikely]]
+            return note_vmwrite(field);
+        // Outside the shadowed fields the words here and those of the shadow VMCS never meet; for these, keep
+        // both the same.
+        if ((traits & shadowed) != 0 || current_->learned.contains(field)) [[unlikely]] {
+            while_loaded(current_->shadow, vmcs01_, [&] {
+                put_raw(vmx::all_fields[field].encoding, value & field_mask(vmx::all_fields[field].encoding));
+            });
+        }
     }
     write_field(*current_, field, value);
     return succeed();

@@ -33,7 +33,9 @@ void NestedVcpu<P>::newest_words(const Slot& slot, FieldWords& words) {
     }
     if (!shadowing_) return;
     load(slot.shadow);
-    detail::shadow_writable.for_each([&](std::size_t index) {
+    FieldSet written = detail::shadow_writable;
+    written.insert_all(slot.learned.written());
+    written.for_each([&](std::size_t index) {
         if (supported_.contains(index)) words[index] = get_raw(vmx::all_fields[index].encoding);
     });
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../entry/work.hpp"
 #include "../vcpu.hpp"
 
 namespace flatback::nested {
@@ -23,6 +24,24 @@ inline constexpr FieldSet shadow_writable = [] {
 inline constexpr FieldSet shadowed = [] {
     FieldSet set = kept_at_exit;
     set.insert_all(shadow_writable);
+    return set;
+}();
+
+// L1's VMREADs of these, and its VMWRITEs, have L0 learn the field.
+//
+// Not the error number, which instructions change besides exits; nor the entry controls, of which an exit
+// changes a part. A control that is composed is no more than written: its rules are checked and vmcs02 made
+// anew at the entry, beside which an exit is nothing.
+inline constexpr FieldSet learned_by_reads = FieldSet::all().without(shadowed).without(
+    FieldSet::of(vmx::field::vm_instruction_error, vmx::field::vm_entry_controls));
+inline constexpr FieldSet learned_by_writes = [] {
+    FieldSet set;
+    FieldSet::all().without(shadow_writable).for_each([&set](std::size_t index) {
+        const FieldHandling handling = field_handling[index];
+        if (handling == FieldHandling::direct_control || handling == FieldHandling::guest_state ||
+            handling == FieldHandling::host_state)
+            set.insert(index);
+    });
     return set;
 }();
 
@@ -152,6 +171,8 @@ void NestedVcpu<P>::keep_information(Slot& slot, const LeftByExits& left) {
 template <Port P>
 void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region, Activity as) {
     slot.region = region;
+    if (slot.learned.any()) forget_learned(slot);
+    slot.learned.begin();
     slot.activity = as;
     slot.linked = nullptr;
     slot.launched = false;
@@ -170,7 +191,7 @@ void NestedVcpu<P>::write_back(Slot& slot) {
     if (slot.activity == Activity::shadow) {
         collect_l1s_shadow(slot);
     } else if (shadowing_) {
-        collect_shadow(slot, true);
+        collect_shadow<true>(slot);
         load(vmcs01_);
     }
     if (slot.newest.any_in_vmcs02()) collect_all(slot);
@@ -192,7 +213,7 @@ void NestedVcpu<P>::make_current(Slot* slot) {
     current_ = slot;
     if (slot != nullptr) slot->last_used = ++use_clock_;
     if (l1_link_ != L1Link::shadowed_fields) [[unlikely]] {
-        leave_l1s_shadow();
+        link_bitmaps_of(slot);
         if (l1_link_ == L1Link::none) return;
     }
     // With no current VMCS the processor's own shadowed VMREAD gives VMfailInvalid, as it must.
@@ -209,10 +230,11 @@ void NestedVcpu<P>::fill_shadow(Slot& slot) {
     });
 }
 
-// Takes what L1 wrote to its shadow VMCS, which is then the hardware's current one. all: also what matters
-// only with an event to inject.
+// Takes what L1 wrote to its shadow VMCS, which is then the hardware's current one. Whole: also what does not
+// matter to an entry now.
 template <Port P>
-void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
+template <bool Whole>
+void NestedVcpu<P>::collect_shadow(Slot& slot) {
     load(slot.shadow);
     const auto collect = [&](std::uint32_t encoding) {
         const std::size_t index = detail::index_of(encoding);
@@ -225,21 +247,23 @@ void NestedVcpu<P>::collect_shadow(Slot& slot, bool all) {
     }
     (std::make_index_sequence<written_fields.size()>{});
     const vmx::InterruptionInformation event{slot.vmcs12.get(vmx::field::vm_entry_interruption_information)};
-    if (event.is_valid() || all) {
+    if (Whole || event.is_valid()) {
         for (auto encoding : written_with_event) collect(encoding);
     }
     const auto collect_if = [&](bool in_use, const auto& encodings) {
-        if (!in_use && !all) return;
+        if (!Whole && !in_use) return;
         for (auto encoding : encodings) {
             if (supported_.contains(detail::index_of(encoding))) collect(encoding);
         }
     };
+    constexpr std::uint32_t timer = detail::rewrite_timer | detail::saves_timer;
+    if (Whole || (slot.work & (timer | detail::learned_fields)) != 0) [[unlikely]] {
+        collect_if((slot.work & timer) != 0, written_with_timer);
+        if (Whole || (slot.work & detail::learned_fields) != 0) collect_learned(slot);
+        if (!Whole && (slot.work & detail::learned_fields) != 0) try_learned(slot);
+    }
     // By the controls as they are now: L1 may have written the primary ones just so.
-    const Vmcs12& vmcs12 = slot.vmcs12;
-    collect_if((vmcs12.get(vmx::field::pin_based_vm_execution_controls) &
-                vmx::pin::activate_vmx_preemption_timer) != 0,
-               written_with_timer);
-    collect_if((vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
+    collect_if((slot.vmcs12.get(vmx::field::primary_processor_based_vm_execution_controls) &
                 vmx::primary::use_tpr_shadow) != 0,
                written_with_tpr_shadow);
 }
@@ -274,10 +298,11 @@ void NestedVcpu<P>::fetch_for_l1(Slot& slot, std::size_t index) {
     while_loaded(slot.vmcs02.page, vmcs01_, [&] { fetch_bits(slot, index, bits); });
 }
 
-// As L1's VMREAD finds it. vmcs01 is current, before and after.
+// As L1's VMREAD finds it. shadows: L1 may have it, or a part of it, in its shadow VMCS. vmcs01 is current,
+// before and after.
 template <Port P>
-std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index) {
-    if (shadowing_ && detail::shadow_writable.contains(index)) {
+std::uint64_t NestedVcpu<P>::read_field(Slot& slot, std::size_t index, bool shadows) {
+    if (shadows && (detail::shadow_writable.contains(index) || slot.learned.written().contains(index))) {
         return while_loaded(slot.shadow, vmcs01_, [&] { return get_raw(vmx::all_fields[index].encoding); });
     }
     if (slot.newest.bits_in_vmcs02(index) != 0) [[unlikely]]

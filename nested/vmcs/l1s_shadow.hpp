@@ -61,16 +61,6 @@ void NestedVcpu<P>::make_l1s_shadow_current(Slot& slot) {
     l1_link_ = L1Link::every_field;
 }
 
-// L1's current VMCS is to be another one, or none.
-template <Port P>
-[[gnu::noinline]] void NestedVcpu<P>::leave_l1s_shadow() {
-    current_shadow_ = nullptr;
-    if (l1_link_ != L1Link::every_field) return;
-    put_one(vmx::field::vmread_bitmap_address, vmread_bitmap_.value());
-    put_one(vmx::field::vmwrite_bitmap_address, vmwrite_bitmap_.value());
-    l1_link_ = L1Link::shadowed_fields;
-}
-
 // VMfail where no ordinary VMCS is current: the error number goes to the shadow VMCS that is.
 template <Port P>
 [[gnu::noinline]] Entry NestedVcpu<P>::fail_without_ordinary_vmcs(vmx::InstructionError error) {

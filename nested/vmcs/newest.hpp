@@ -83,6 +83,7 @@ public:
     }
     // The field was written to vmcs12, or fetched.
     constexpr void is_in_vmcs12(std::size_t index) { in_vmcs12_.insert(index); }
+    constexpr void are_in_vmcs12(const FieldSet& fields) { in_vmcs12_.insert_all(fields); }
     // An exit of L2's that L1 gets to see: it saved everything but what L1's controls leave out, and L0 reads
     // kept_at_exit at once, as far as the exit defines it.
     constexpr void exit_saved() {

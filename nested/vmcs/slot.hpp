@@ -1,6 +1,7 @@
 // A place for one of L1's active VMCSs: what L1 wrote, and the hardware's VMCSs that stand for it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "../../tag/numbers.hpp"
@@ -9,6 +10,7 @@
 #include "../entry/io_bitmaps.hpp"
 #include "../entry/msr_bitmap.hpp"
 #include "../entry/vmcs_bitmaps.hpp"
+#include "learned_fields.hpp"
 #include "newest.hpp"
 #include "vmcs12.hpp"
 
@@ -40,8 +42,9 @@ struct Unchecked {
     bool unpromised = false;  // in guest state: an activity state, or a bit of CR3, CR4 or IA32_DEBUGCTL
 };
 
-// What L1 keeps active in a slot: nothing, a VMCS for a guest of its own, or a shadow VMCS that it shows one.
-enum class Activity : std::uint8_t { none, ordinary, shadow };
+// What L1 keeps active in a slot: nothing, a VMCS for a guest of its own (perhaps with fields learned), or a
+// shadow VMCS that it shows one.
+enum class Activity : std::uint8_t { none, ordinary, ordinary_learned, shadow };
 
 struct Slot {
     x86::Gpa<x86::L1> region{};
@@ -60,7 +63,9 @@ struct Slot {
     MergedMsrBitmap msr_bitmap;
     MergedIoBitmaps io_bitmaps;
     MergedVmcsBitmaps vmcs_bitmaps;
-    Newest newest;  // where each field's newest value is
+    LearnedFields learned;  // that L1 reaches without an exit beside the field sheet's ...
+    std::array<x86::Hpa, 2> learned_bitmaps{};  // ... by these: for VMREAD and for VMWRITE
+    Newest newest;                              // where each field's newest value is
     Vmcs12 vmcs12;
 };
 

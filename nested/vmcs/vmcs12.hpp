@@ -30,6 +30,11 @@ public:
     constexpr void insert_all(const FieldSet& other) {
         for (std::size_t w = 0; w < words; ++w) word_[w] |= other.word_[w];
     }
+    [[nodiscard]] constexpr FieldSet without(const FieldSet& other) const {
+        FieldSet set;
+        for (std::size_t w = 0; w < words; ++w) set.word_[w] = word_[w] & ~other.word_[w];
+        return set;
+    }
     constexpr void clear() { word_ = {}; }
     [[nodiscard]] constexpr bool empty() const {
         std::uint64_t any = 0;

@@ -68,7 +68,8 @@ struct Model {
 
 class World {
 public:
-    explicit World(bool shadow_vmcs) : l1{{.shadow_vmcs = shadow_vmcs}} {
+    explicit World(bool shadow_vmcs, const nested::LearningRule& learning)
+        : l1{{.shadow_vmcs = shadow_vmcs, .learning = learning}} {
         l1.enter_vmx_operation();
         for (unsigned n = 0; n < 2; ++n) {
             l1.make_vmcs(n);
@@ -417,8 +418,8 @@ private:
     std::uint64_t l1_dr7_ = 0;
 };
 
-void live(bool shadow_vmcs) {
-    World world{shadow_vmcs};
+void live(bool shadow_vmcs, const nested::LearningRule& learning = {}) {
+    World world{shadow_vmcs, learning};
     for (int steps = *rc::gen::inRange(10, 150); steps > 0; --steps) world.step();
     world.read_everything();
 }
@@ -428,6 +429,12 @@ RC_GTEST_PROP(NewestValue, IsWhatL1AndTheEntryFind, ()) {
 }
 RC_GTEST_PROP(NewestValue, IsWhatL1AndTheEntryFindWithAShadowVmcs, ()) {
     live(true);
+}
+// Every field that is used twice is learned, and soon forgotten.
+RC_GTEST_PROP(NewestValue, IsWhatL1AndTheEntryFindWhereFieldsAreLearned, ()) {
+    live(true, {.uses = *rc::gen::element<std::uint8_t>(1, 2),
+                .within = 1000,
+                .trial_every = *rc::gen::element<std::uint32_t>(1, 3, 1000)});
 }
 
 }  // namespace

@@ -60,7 +60,8 @@ void VirtualCpu::make_engine() {
     port.load_vmcs(vmcs01_);
     engine_ = std::make_unique<nested::NestedVcpu<FakePort>>(
         port, capabilities, *pool_, vmcs01_,
-        nested::Configuration{.tags = options_.tags, .shadow_vmcs = options_.shadow_vmcs});
+        nested::Configuration{
+            .tags = options_.tags, .shadow_vmcs = options_.shadow_vmcs, .learning = options_.learning});
 }
 
 // --- the nested state

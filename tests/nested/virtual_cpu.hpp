@@ -19,6 +19,7 @@
 #include "nested/pending_events.hpp"
 #include "nested/port.hpp"
 #include "nested/state/format.hpp"
+#include "nested/vmcs/learned_fields.hpp"
 #include "tag/vpid12_map.hpp"
 #include "tests/nested/fake_port.hpp"
 #include "tests/nested/outcome.hpp"
@@ -99,6 +100,7 @@ public:
         std::uint64_t cr3_masking_bits = 0;    // that the processor has
         SharedL1Pages* shared = nullptr;       // memory that it has in common with others
         unsigned physical_cpu = 0;
+        nested::LearningRule learning{};
     };
 
     explicit VirtualCpu(const Options& options);

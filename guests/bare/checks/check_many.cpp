@@ -117,6 +117,50 @@ void check_many_vmcss() {
     for (const std::uint64_t address : addresses) vmclear(address);
 }
 
+// What L1 uses at every entry the hypervisor beneath may give it in another way than what it uses once.
+void check_fields_in_use() {
+    const RuleScope rule{{"3C 25.11.2", "a field that L1 uses at every entry is what was written last"}};
+    constexpr unsigned count = 2;
+    std::uint64_t addresses[count];
+    bool launched[count] = {};
+    for (unsigned i = 0; i < count; ++i) {
+        addresses[i] = physical(new_vmcs_region());
+        vmclear(addresses[i]);
+        vmptrld(addresses[i]);
+        fill_vmcs(usual_plan(physical(l2_cpuid_loop), usual_ept().pointer()));
+    }
+    Check check{"fields-used-at-every-entry-of-two-vmcss-keep-their-values"};
+    GuestRegisters registers{};
+    for (std::uint64_t round = 0; round < 40; ++round) {
+        for (unsigned i = 0; i < count; ++i) {
+            // The second has half of these fields in use, and of one of them every second value is the old
+            // one.
+            const std::uint64_t value = 0x1000 * (round + 1) + i;
+            vmptrld(addresses[i]);
+            write(field::guest_fs_base, value);
+            write(field::guest_ia32_sysenter_eip, 0x100 * (round / 2) + i);
+            if (i == 0) {
+                write(field::guest_gs_base, value + 8);
+                write(field::tsc_offset, value + 16);
+            }
+            check.equal("entry", enter_l2(&registers, !launched[i]), 0);
+            launched[i] = true;
+            check.equal("exit reason", read(field::exit_reason), reason::cpuid);
+            check.equal("guest FS base", read(field::guest_fs_base), value);
+            check.equal("SYSENTER_EIP", read(field::guest_ia32_sysenter_eip), 0x100 * (round / 2) + i);
+            check.equal("guest GS base", read(field::guest_gs_base), i == 0 ? value + 8 : 0);
+            check.equal("TSC offset", read(field::tsc_offset), i == 0 ? value + 16 : 0);
+            if (round == 20) {
+                vmclear(addresses[i]);
+                launched[i] = false;
+                vmptrld(addresses[i]);
+                check.equal("guest FS base behind VMCLEAR", read(field::guest_fs_base), value);
+            }
+        }
+    }
+    for (const std::uint64_t address : addresses) vmclear(address);
+}
+
 void check_vpids_in_turn() {
     const RuleScope rule{{"3C 29.1", "any VPID from 1 to FFFFH may be used"}};
     if (!capabilities.secondary.may_set(secondary::enable_vpid)) {
@@ -174,6 +218,7 @@ void check_many() {
     const PageScope scope;
     check_round_trips();
     check_many_vmcss();
+    check_fields_in_use();
     check_vpids_in_turn();
     check_vmxoff_between();
 }
