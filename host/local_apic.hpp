@@ -76,6 +76,10 @@ public:
     void write_page(std::uint32_t offset, std::uint32_t value);
     // INIT: as after reset, but for the mode and the identifier (SDM 3A 11.4.7.3).
     void take_init();
+    // What a processor gets that acknowledges where no interrupt is any longer (SDM 3A 11.9).
+    [[nodiscard]] std::uint8_t spurious_vector() {
+        return static_cast<std::uint8_t>(read_register(x86::xapic::spurious_vector));
+    }
 
 private:
     enum class Mode : std::uint8_t { disabled = 0, invalid = 1, xapic = 2, x2apic = 3 };  // EN, EXTD

@@ -1,5 +1,6 @@
 #include "metal/l0/demands.hpp"
 
+#include "metal/ground/interrupts.hpp"
 #include "metal/ground/log.hpp"
 #include "metal/ground/panic.hpp"
 #include "metal/ground/this_processor.hpp"
@@ -19,12 +20,15 @@ namespace field = vmx::field;
 // that L1 would notice.
 constexpr std::uint64_t tsc_offset = 4096;
 
-// L2's exits that L0 has asked for: interrupts alone. The processor has acknowledged it, and whose it is L1's
-// controls say.
+// L2's exits that L0 has asked for: interrupts alone. It stays with the local APIC, which is L1's, until it
+// is known what becomes of it.
 nested::Entry take_interrupt(Cpu& cpu) {
-    const vmx::InterruptionInformation interrupt{get(field::vm_exit_interruption_information)};
-    if (!interrupt.is_valid()) panic("an interrupt that the processor did not acknowledge");
-    cpu.port.waiting().add(nested::Event::interrupt(interrupt.vector()));
+    nested::PendingEvents& waiting = cpu.port.waiting();
+    if (!waiting.has(nested::EventKind::external_interrupt)) {
+        waiting.add(nested::Event::interrupt_to_acknowledge());
+    } else if (const auto vector = take_external_interrupt()) {
+        waiting.add(nested::Event::interrupt(*vector));  // behind one that could not be given yet
+    }
     set_nmi_state(nmi_state::asked);
     return cpu.vcpu.resume();
 }
@@ -42,8 +46,7 @@ nested::Entry handle_exit_with_demands(ExitFrame& frame) {
 }  // namespace
 
 void set_up_demands(Cpu& cpu) {
-    const nested::Demands demands{
-        .external_interrupts = true, .acknowledge_interrupts = true, .tsc_offset = tsc_offset};
+    const nested::Demands demands{.external_interrupts = true, .tsc_offset = tsc_offset};
     if (!cpu.vcpu.set_demands(demands)) refuse("this processor cannot do what demands=on asks for");
     put(field::primary_processor_based_vm_execution_controls,
         get(field::primary_processor_based_vm_execution_controls) | vmx::primary::use_tsc_offsetting);
@@ -53,9 +56,21 @@ void set_up_demands(Cpu& cpu) {
 }
 
 nested::Entry give_waiting_interrupts(Cpu& cpu, nested::Entry entry) {
-    if (cpu.port.waiting().empty()) return entry;
-    static_cast<void>(cpu.vcpu.deliver(cpu.port.waiting(), entry));
-    if (!cpu.port.waiting().empty()) set_nmi_state(nmi_state::asked);  // looked at before each entry
+    nested::PendingEvents& waiting = cpu.port.waiting();
+    if (waiting.empty()) return entry;
+    static_cast<void>(cpu.vcpu.deliver(waiting, entry));
+    const auto in_the_apic = nested::Event::interrupt_to_acknowledge();
+    if (waiting.first(nested::EventKind::external_interrupt) == in_the_apic) {
+        waiting.remove(in_the_apic);
+        if (cpu.vcpu.in_l2()) {
+            // It would make L2 exit again and again.
+            if (const auto vector = take_external_interrupt()) waiting.add(nested::Event::interrupt(*vector));
+        } else {
+            // L1 has its exit, and whatever its local APIC has for it the processor gives it.
+            cpu.vcpu.close_window();
+        }
+    }
+    if (!waiting.empty()) set_nmi_state(nmi_state::asked);  // looked at before each entry
     return entry;
 }
 

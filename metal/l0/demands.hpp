@@ -9,7 +9,7 @@ namespace flatback::metal {
 // With vmcs01 filled and current, before the first entry.
 void set_up_demands(Cpu& cpu);
 
-// What L0 has acknowledged and not given yet: right before an entry, which it may change.
+// What came and is not given yet: right before an entry, which it may change.
 [[nodiscard]] nested::Entry give_waiting_interrupts(Cpu& cpu, nested::Entry entry);
 
 }  // namespace flatback::metal

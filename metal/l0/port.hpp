@@ -205,8 +205,10 @@ public:
         set_nmi_state(nmi_state::came);
         unblock_nmis();
     }
-    // Interrupts that L0 has acknowledged, with demands=on (metal/l0/demands.hpp).
+    // Interrupts that L0 has met, with demands=on (metal/l0/demands.hpp).
     [[nodiscard]] nested::PendingEvents& waiting() { return waiting_; }
+    // A guest takes the one that the local APIC has.
+    [[nodiscard]] std::uint8_t acknowledge_interrupt();
     void return_interrupt(std::uint8_t vector) {
         waiting_.add(nested::Event::interrupt(vector));
         set_nmi_state(nmi_state::asked);

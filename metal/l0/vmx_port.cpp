@@ -243,6 +243,11 @@ bool MetalPort::handle_ept01_violation(std::uint64_t guest_physical) {
     return false;
 }
 
+std::uint8_t MetalPort::acknowledge_interrupt() {
+    const auto vector = take_external_interrupt();
+    return vector ? *vector : apic_.spurious_vector();
+}
+
 void MetalPort::return_machine_check() {
     take_machine_check_of_entry();
 }
