@@ -77,6 +77,9 @@ struct EventGate {
     std::uint32_t primary_processor_based = 0;
     std::uint32_t exception_bitmap = 0;
     bool has_nmi_window = true;  // the processor
+    // The VMX-preemption timer that L1 gave L2 has come to its end: L2 is about to exit for it, before an NMI
+    // and all that comes behind one (SDM 3C 27.7.4).
+    bool l1s_timer_has_ended = false;
 
     [[nodiscard]] constexpr EventDecision decide(EventKind kind) const {
         switch (kind) {
@@ -173,7 +176,7 @@ private:
     }
 
     [[nodiscard]] constexpr EventDecision nmi() const {
-        if (waits_for_start_up()) return {};
+        if (waits_for_start_up() || l1s_timer_has_ended) return {};
         if (nmis_are_blocked()) {
             // Without virtual NMIs an NMI may be injected although NMIs are blocked, with them not
             // (27.3.1.5).
@@ -188,7 +191,8 @@ private:
     }
 
     [[nodiscard]] constexpr EventDecision external_interrupt() const {
-        if (waits_for_start_up() || activity == vmx::ActivityState::shutdown) return {};
+        if (waits_for_start_up() || activity == vmx::ActivityState::shutdown || l1s_timer_has_ended)
+            return {};
         const bool exits = asked_for(vmx::pin::external_interrupt_exiting);
         if (waiting.is_valid() || is_in_shadow() || has_debug_trap()) {
             // Where L1 asked for the exit RFLAGS.IF does not matter (26.3), but for the window it does, and

@@ -51,9 +51,19 @@ Entry NestedVcpu<P>::enter_processor() {
     slot.vmcs02.prepared = true;
     put_page_addresses(slot);
     if (std::exchange(demands_wait_, false)) demand_of_running_l2(slot);
-    if (demands_.turn_ends) put_shared_timer(slot);
+    if ((slot.work & detail::timer) != 0) put_timer(slot);
     select_tag(slot);
     return Entry::vmlaunch;
+}
+
+template <Port P>
+void NestedVcpu<P>::prepare_reentry() {
+    if (!in_l2_) {
+        enter_l1_tag();
+        return;
+    }
+    if ((current_->work & detail::timer) != 0) put_timer(*current_);
+    select_tag(*current_);
 }
 
 // The first exit of an L2 that has moved: as it is without that, but that vmcs01 may have to be launched.

@@ -31,8 +31,8 @@ struct HostMapping {
 //   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)
 //       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
 //   std::uint64_t time_stamp_counter()
-//       The processor's own (RDTSC as L0 has it), for a host whose demands end L2's turns
-//       (nested/demands.hpp).
+//       The processor's own (RDTSC as L0 has it), by which L1's VMX-preemption timer goes on while L0 works,
+//       and for a host whose demands end L2's turns (nested/demands.hpp).
 //   void notice(Notice, std::uint64_t); void notice(EntryCheck, const Vmcs12&);
 //   void notice(Notice, const RefusedMsr&)
 //       Something to be logged; those with values come instead of the first, to a port that has them.

@@ -174,13 +174,7 @@ public:
     void prepare_first_entry() { enter_l1_tag(); }
     // The host took its processor away from the guest that is current, and gives it another turn, here or on
     // another processor: right before the entry, with that guest's VMCS current.
-    void prepare_reentry() {
-        if (in_l2_) {
-            select_tag(*current_);
-        } else {
-            enter_l1_tag();
-        }
-    }
+    void prepare_reentry();
     // The virtual CPU leaves its processor, at any point between an exit and an entry, in L1 or in L2, also
     // before the host has gone on with an exit of its own: every VMCS that the engine or the host made active
     // there is cleared, vmcs01 too (at most 65 VMCLEARs), and none is current. Then it may enter any
@@ -562,7 +556,7 @@ private:
     void put_demanded_fields(Slot& slot);
     void put_demanded_masks(const Slot& slot);
     [[nodiscard]] bool host_takes_nmis() const { return configuration_.host_takes_nmis || demands_.nmis; }
-    // The VMX-preemption timer where the host's turns and perhaps L1's own timer share it. In its units.
+    // The VMX-preemption timer, which L1's own and the end of the host's turn may share. In its units.
     [[nodiscard]] std::uint64_t timer_now();
     [[nodiscard]] std::uint64_t host_timer_ends() const;
     [[nodiscard]] std::uint32_t l1_timer_left();
@@ -570,9 +564,10 @@ private:
         return (slot.vmcs12.get(vmx::field::pin_based_vm_execution_controls) &
                 vmx::pin::activate_vmx_preemption_timer) != 0;
     }
-    void start_shared_timer(Slot& slot);
-    void put_shared_timer(const Slot& slot);
-    Entry handle_shared_timer(Slot& slot, std::uint32_t exit_reason);
+    void start_timer(Slot& slot);
+    void begin_l1_timer(std::uint32_t left);
+    void put_timer(const Slot& slot);
+    Entry handle_end_of_turn(Slot& slot, std::uint32_t exit_reason);
 
     // nested/exit/exit.hpp
     Entry handle_l0s_exit(Slot& slot, vmx::ExitReasonField field);

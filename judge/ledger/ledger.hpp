@@ -42,6 +42,11 @@ struct LedgerCase {
 [[nodiscard]] std::vector<LedgerCase> nmi_cases();
 /// The same about external interrupts (interrupt_cases.cpp).
 [[nodiscard]] std::vector<LedgerCase> interrupt_cases();
+/// The same about the VMX-preemption timer and the time-stamp counter (time_cases.cpp), which the ledger does
+/// not have.
+[[nodiscard]] std::vector<LedgerCase> time_cases();
+/// INIT and start-up IPIs (init_cases.cpp); the ledger has them not either.
+[[nodiscard]] std::vector<LedgerCase> init_cases();
 /// Null: there is none of this name.
 [[nodiscard]] const LedgerCase* find_ledger_case(const std::string& name);
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "judge/trial/defect.hpp"
@@ -22,6 +23,23 @@ public:
 private:
     std::uint32_t encoding_;
     Change change_;
+};
+
+/// Where an entry brings what L1 wrote to a field, L0 leaves that in the place of what the host demands.
+class LeavesL1sWord final : public Defect {
+public:
+    template <vmx::AnyField Field>
+    explicit LeavesL1sWord(Field field) : encoding_(field.encoding) {}
+    std::uint64_t written_for_l2(std::uint32_t encoding, std::uint64_t value) override {
+        if (encoding != encoding_) return value;
+        if (!l1s_) l1s_ = value;
+        return *l1s_;
+    }
+    void after_entry(bool, const Run&) override { l1s_.reset(); }
+
+private:
+    std::uint32_t encoding_;
+    std::optional<std::uint64_t> l1s_{};
 };
 
 /// L0 keeps what a field for L2s had first.
@@ -55,6 +73,23 @@ private:
     std::uint32_t encoding_;
     std::uint32_t other_;
     std::uint64_t others_ = 0;
+};
+
+/// L0 takes the processor's time-stamp counter for something else.
+class ReadsAnotherClock final : public Defect {
+public:
+    using Change = std::function<std::uint64_t(std::uint64_t)>;
+    explicit ReadsAnotherClock(Change change) : change_(std::move(change)) {}
+    std::uint64_t time_stamp_counter(std::uint64_t now) override { return change_(now); }
+
+private:
+    Change change_;
+};
+
+/// L0 shows L1 the ends of its own turns.
+class ShowsItsTurns final : public Defect {
+public:
+    bool knows_its_own_turns() override { return false; }
 };
 
 /// One of the host's own actions goes wrong.

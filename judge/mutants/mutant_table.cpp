@@ -2,12 +2,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "judge/mutants/flush_defects.hpp"
 #include "judge/mutants/handler_defects.hpp"
 #include "judge/mutants/host_defects.hpp"
+#include "judge/mutants/init_defects.hpp"
 #include "judge/mutants/interrupt_defects.hpp"
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
@@ -39,6 +41,8 @@ public:
         handlers();
         nmis();
         interrupts();
+        time();
+        inits();
         hosts();
         states();
         shadow_vmcss();
@@ -108,6 +112,16 @@ private:
                [](std::uint64_t it) { return it | page_fault; });
         host("composes the exception bitmap once for all",
              [] { return std::make_unique<KeepsFirst<vmx::field::Bits32Control>>(field::exception_bitmap); });
+        const auto leaves = [&](const char* name, auto which) {
+            host(name, [which] { return std::make_unique<LeavesL1sWord>(which); });
+        };
+        leaves("leaves L1's exception bitmap in the place of the host's", field::exception_bitmap);
+        leaves("leaves L1's mask of page faults in the place of the host's",
+               field::page_fault_error_code_mask);
+        leaves("leaves L1's CR3 targets where the host demands CR3 loads", field::cr3_target_count);
+        leaves("leaves L1's TSC offset in the place of both", field::tsc_offset);
+        leaves("leaves L1's guest/host mask of CR0 in the place of both", field::cr0_guest_host_mask);
+        leaves("leaves L1's guest/host mask of CR4 in the place of both", field::cr4_guest_host_mask);
         writes("composes no match of page faults", field::page_fault_error_code_match,
                [](std::uint64_t) { return 0; });
         using Act = Defect::HostsAct;
@@ -635,6 +649,87 @@ private:
             {"does not hand on what waits to another L0", std::nullopt,
              [] { return std::make_unique<InterruptDefect>(InterruptDefect::Answers{.hands_on = false}); },
              true, true, true});
+    }
+
+    void time() {
+        namespace field = vmx::field;
+        const auto timed = [this](const char* name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make)});
+            all.back().of_time = true;
+        };
+        const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
+            timed(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
+        };
+        const auto reads = [&](const char* name, const ReadsAnotherClock::Change& change) {
+            timed(name, [change] { return std::make_unique<ReadsAnotherClock>(change); });
+        };
+        const auto value = field::vmx_preemption_timer_value;
+        writes("loads a timer that never ends", value, [](std::uint64_t) { return 0xFFFF'FFFF; });
+        writes("loads a timer that has ended", value, [](std::uint64_t) { return 0; });
+        writes("loads a timer that ends one unit early", value,
+               [](std::uint64_t it) { return it - (it != 0 ? 1 : 0); });
+        writes("loads a timer that ends one unit late", value,
+               [](std::uint64_t it) { return it + (it != 0xFFFF'FFFF ? 1 : 0); });
+        writes("keeps 4 bits of the timer", value, [](std::uint64_t it) { return it & 0xF; });
+        timed("loads the timer once for all",
+              [value] { return std::make_unique<KeepsFirst<std::remove_const_t<decltype(value)>>>(value); });
+        writes("composes no VMX-preemption timer", field::pin_based_vm_execution_controls,
+               [](std::uint64_t it) { return it & ~std::uint64_t{vmx::pin::activate_vmx_preemption_timer}; });
+        writes("composes always the VMX-preemption timer", field::pin_based_vm_execution_controls,
+               [](std::uint64_t it) { return it | vmx::pin::activate_vmx_preemption_timer; });
+        reads("reads a clock that stands", [first = std::uint64_t{0}](std::uint64_t now) mutable {
+            return first = first != 0 ? first : now;
+        });
+        reads("reads a clock that goes at half the rate", [](std::uint64_t now) {
+            return static_cast<std::uint64_t>(static_cast<std::int64_t>(now) / 2);
+        });
+        reads("reads a clock that goes twice as fast", [](std::uint64_t now) { return now * 2; });
+        reads("reads a clock that goes back", [](std::uint64_t now) { return ~now; });
+        reads("reads the low 6 bits of the clock", [](std::uint64_t now) { return now % 64; });
+        reads("reads a clock that is ahead of the processor's", [](std::uint64_t now) { return now + 40; });
+        reads("reads a clock that is behind the processor's", [](std::uint64_t now) { return now - 40; });
+        timed("shows L1 the ends of its own turns", [] { return std::make_unique<ShowsItsTurns>(); });
+        timed("gives L1 the processor's counter", [] {
+            return std::make_unique<FieldDefect>(
+                field::tsc_offset, [](std::uint64_t it) { return it == RandomHost::tsc_offset ? 0 : it; });
+        });
+        timed("gives L1 a counter that is a tick behind", [] {
+            return std::make_unique<FieldDefect>(field::tsc_offset, [](std::uint64_t it) { return it - 1; });
+        });
+    }
+
+    void inits() {
+        namespace field = vmx::field;
+        using Inits = Defect::Inits;
+        const auto of_inits = [this](const char* name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make)});
+            all.back().of_inits = true;
+        };
+        const auto answers = [&](const char* name, Inits wrong) {
+            of_inits(name, [wrong] { return std::make_unique<InitDefect>(wrong); });
+        };
+        const auto writes = [&](const char* name, auto which, const FieldDefect::Change& change) {
+            of_inits(name, [which, change] { return std::make_unique<FieldDefect>(which, change); });
+        };
+        answers("forgets an INIT that meets it", {.keeps = false});
+        answers("gives an INIT twice", {.gave = false});
+        answers("resets L1 and not what the engine has of it", {.resets_engine = false});
+        answers("resets what the engine has of L1 alone", {.resets_registers = false});
+        answers("keeps L1's local APIC behind an INIT", {.resets_local_apic = false});
+        answers("resets an L1 that is in VMX operation", {.asks_the_engine = false});
+        answers("starts no L1 that waits for it", {.starts_who_waits = false});
+        answers("starts an L1 that does not wait", {.knows_who_waits = false});
+        answers("starts L1 at another page", {.knows_the_page = false});
+        writes("lets L1 run behind an INIT", field::guest_activity_state,
+               [](std::uint64_t it) { return it == 3 ? 0 : it; });
+        writes("halts L1 behind an INIT", field::guest_activity_state,
+               [](std::uint64_t it) { return it == 3 ? 1 : it; });
+        writes("keeps what L1 had in CR4 behind an INIT", field::cr4_read_shadow,
+               [last = std::uint64_t{0}](std::uint64_t it) mutable { return it == 0 ? last : last = it; });
+        writes("starts L1 with the segment that INIT leaves", field::guest_cs_base,
+               [](std::uint64_t it) { return it < 0x10'0000 && it != 0 ? 0xFFFF'0000 : it; });
+        writes("enters an L2 that waits for a start-up IPI as one that does not", field::guest_activity_state,
+               [](std::uint64_t it) { return it == 3 ? 2 : it; });
     }
 
     void handlers() {

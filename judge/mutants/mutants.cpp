@@ -113,6 +113,13 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
                 return result;
             }
         }
+        if ((mutant.of_time || mutant.of_inits) && of_its_row) {
+            for (const LedgerCase& each : mutant.of_time ? time_cases() : init_cases()) {
+                if (!judge(each, mutant.make, limits)) continue;
+                result.caught_by = test_name(each);
+                return result;
+            }
+        }
         for (const LedgerCase& each : ledger()) {
             if ((mutant.ledger_row == each.row) != of_its_row || !judge(each, mutant.make, limits)) continue;
             result.caught_by = test_name(each);

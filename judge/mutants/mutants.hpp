@@ -27,6 +27,10 @@ struct Mutant {
     bool of_processors = false;
     /// Of fields that L0 learns.
     bool of_learned_fields = false;
+    /// Of the VMX-preemption timer and the time-stamp counter.
+    bool of_time = false;
+    /// Of INIT and start-up IPIs.
+    bool of_inits = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

@@ -99,6 +99,10 @@ public:
         static_cast<void>(msr);
         return value;
     }
+    /// L0 reads the processor's time-stamp counter: what it takes it for.
+    virtual std::uint64_t time_stamp_counter(std::uint64_t now) { return now; }
+    /// The VMX-preemption timer has made L2 exit. False: L0 takes that for L1's, whatever it demands itself.
+    virtual bool knows_its_own_turns() { return true; }
     /// The number of the processor that L0 believes to run on.
     virtual unsigned processor(unsigned number) { return number; }
     /// What L1 executes, as the defective handler takes it: the registers and the memory operand (two words,
@@ -180,6 +184,20 @@ public:
     virtual bool knows_its_own_interrupts() { return true; }
     /// False: L0 offers an external interrupt before the NMI that it has.
     virtual bool offers_nmis_first() { return true; }
+    // INIT and start-up IPIs. True, each: as it should be.
+    struct Inits {
+        bool keeps = true;             // one that meets L0 is given
+        bool gave = true;              // ... once
+        bool resets_engine = true;     // the engine begins anew
+        bool resets_registers = true;  // vmcs01 does
+        bool resets_local_apic = true;
+        bool asks_the_engine = true;   // whether L1 is in VMX operation
+        bool starts_who_waits = true;  // a start-up IPI starts who waits for it ...
+        bool knows_who_waits = true;   // ... and nobody else
+        bool knows_the_page = true;
+    };
+    [[nodiscard]] virtual Inits inits() const { return {}; }
+
     /// Another L0 takes over. False: what waits for the guest is not handed on.
     virtual bool hands_on_what_waits() { return true; }
 

@@ -1,5 +1,6 @@
 #include "judge/trial/machine_port.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -45,6 +46,7 @@ bool MachinePort::current_is_shadow() {
 void MachinePort::load_vmcs(x86::Hpa page) {
     if (host_.machine.load_vmcs(processor_, page.value())) throw EngineFailure("L0's VMPTRLD fails");
     active_.insert(page.value());
+    known_.insert(page.value());
     current_ = page;
 }
 
@@ -62,6 +64,14 @@ void MachinePort::move_to(unsigned processor) {
     }
     active_.clear();
     processor_ = processor;
+}
+
+bool MachinePort::leaves_vmcs_active(bool vmcs01_too) const {
+    return std::ranges::any_of(known_, [&](std::uint64_t page) {
+        const Vmcs* vmcs = host_.machine.find_vmcs(page);
+        return (vmcs01_too || page != vmcs01_.value()) && vmcs != nullptr &&
+               vmcs->active_on != Vmcs::inactive;
+    });
 }
 
 Completion MachinePort::enter(bool engine_says_launch) {

@@ -89,6 +89,11 @@ public:
         return tag::Cpu{host_.defect != nullptr ? host_.defect->processor(processor_) : processor_};
     }
 
+    std::uint64_t time_stamp_counter() {
+        const std::uint64_t now = host_.machine.tsc();
+        return host_.defect != nullptr ? host_.defect->time_stamp_counter(now) : now;
+    }
+
     // --- host/msrs.hpp
     [[nodiscard]] const vmx::Capabilities* promise() const { return &host_.capabilities.promised; }
     [[nodiscard]] host::MsrBitmap msr_bitmap() {
@@ -108,6 +113,8 @@ public:
     /// VMLAUNCH or VMRESUME, as the VMCS needs it; the engine's word is checked where the VMCS was not moved.
     Completion enter(bool engine_says_launch);
     void run(const HardwareFlush& flush);
+    /// A VMCS for L2s of this virtual CPU's, or vmcs01 too, is active on some processor.
+    [[nodiscard]] bool leaves_vmcs_active(bool vmcs01_too = false) const;
     /// The engine has given back the NMI since the last question.
     [[nodiscard]] bool take_returned_nmi() { return std::exchange(nmi_returned_, false); }
     /// ... or an external interrupt, which is in the local APIC again.
@@ -150,6 +157,7 @@ private:
     bool nmi_returned_ = false;
     bool interrupt_returned_ = false;
     std::set<std::uint64_t> active_;   // VMCSs that were loaded
+    std::set<std::uint64_t> known_;    // the same, ever
     std::set<std::uint64_t> cleared_;  // of these, what a move cleared and nothing has launched since
     std::optional<unsigned> number_;   // among those that share kept pages
     std::function<void(const std::byte*)> tell_of_closed_;

@@ -194,13 +194,21 @@ struct NestedWorld::VirtualCpu {
     bool nmi_latched = false;
     bool nmi_with_l0 = false;
     bool nmi_owed = false;  // the same, whatever a defective L0 makes of it
+    // The same of an INIT; and a start-up IPI that has just come.
+    bool init_armed = false;
+    bool init_latched = false;
+    bool init_with_l0 = false;
+    bool init_offered = false;  // to the engine, since it was last told what the host demands
+    std::optional<std::uint8_t> start_up_with_l0{};
     bool restored = false;  // and has not run since
+    bool has_left = false;  // its processor, and has entered none yet
     // External interrupts that are still to come, at the next exit; where L0 has them all: with the
     // processor's own interrupt controller, which cannot interrupt the guest yet.
     std::vector<std::uint8_t> interrupts_armed{};
     LocalApic controller{};
-    bool acknowledges = false;    // L0 demands it, of L2's exits
-    bool offered = false;         // L0 had something for the guest at its last entry
+    bool acknowledges = false;                 // L0 demands it, of L2's exits
+    std::optional<std::uint64_t> turn_ends{};  // that L0 demands
+    bool offered = false;                      // L0 had something for the guest at its last entry
     bool needs_an_offer = false;  // L0 has had no occasion, since it took over or demanded something else
     bool forgot = false;          // a defective L0
     bool drops_taken_page_late = false;  // a defective L0 again: behind its next entry
@@ -210,7 +218,7 @@ struct NestedWorld::VirtualCpu {
         return static_cast<vmx::field_value_t<W>>(port.vmread(what.encoding));
     }
     void put(auto what, std::uint64_t value) { port.vmwrite(what.encoding, value); }
-    void set_up_vmcs01(const Host& host, const L1Space& space);
+    void set_up_vmcs01(const Host& host, const L1Space& space, const host::L1State& state);
 };
 
 struct NestedWorld::VirtualMachine {
@@ -313,14 +321,14 @@ void NestedWorld::write(unsigned vm, std::uint64_t l1_physical, std::uint64_t va
 
 // --- virtual CPUs and processors ---
 
-void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space) {
+void NestedWorld::VirtualCpu::set_up_vmcs01(const Host& host, const L1Space& space,
+                                            const host::L1State& state) {
     port.write_host_state();
     nested::CurrentVmcs vmcs{port};
     const host::Vmcs01Places places{.ept01_pointer = vmx::Eptp{space.ept01_pointer()},
                                     .msr_bitmap = x86::Hpa{host.l0.msr_bitmap},
                                     .tag = engine.vpid01()};
-    const auto done = host::set_up_vmcs01(vmcs, capabilities_of(host.l0.machine.model()), places,
-                                          state_of(kernel_registers(0)));
+    const auto done = host::set_up_vmcs01(vmcs, capabilities_of(host.l0.machine.model()), places, state);
     if (!done) throw EngineFailure(std::string("the processor lacks ") + done.error().name);
 }
 
@@ -331,17 +339,8 @@ std::unique_ptr<NestedWorld::VirtualCpu> NestedWorld::make_vcpu(VirtualMachine& 
     *guest->port.page(guest->vmcs01) = machine_.model().vmx.revision();
     guest->port.clear_vmcs(guest->vmcs01);
     guest->port.load_vmcs(guest->vmcs01);
-    guest->set_up_vmcs01(*host_, owner.space);
-    if (holds_interrupts()) {
-        guest->put(field::pin_based_vm_execution_controls,
-                   guest->get(field::pin_based_vm_execution_controls) | vmx::pin::external_interrupt_exiting);
-    }
-    if (options_.random_host != 0) {
-        guest->put(field::primary_processor_based_vm_execution_controls,
-                   guest->get(field::primary_processor_based_vm_execution_controls) |
-                       vmx::primary::use_tsc_offsetting);
-        guest->put(field::tsc_offset, RandomHost::tsc_offset);
-    }
+    guest->set_up_vmcs01(*host_, owner.space, state_of(kernel_registers(0)));
+    set_controls_of_vmcs01(*guest);
     demand(*guest, fewest_demands());
     if (host_->l0.keeps_pages) {
         VirtualCpu& it = *guest;
@@ -349,6 +348,20 @@ std::unique_ptr<NestedWorld::VirtualCpu> NestedWorld::make_vcpu(VirtualMachine& 
                                  [&it] { return it.engine.written_by_l0(); });
     }
     return guest;
+}
+
+/// What this host wants of L1 besides.
+void NestedWorld::set_controls_of_vmcs01(VirtualCpu& guest) const {
+    if (holds_interrupts()) {
+        guest.put(field::pin_based_vm_execution_controls,
+                  guest.get(field::pin_based_vm_execution_controls) | vmx::pin::external_interrupt_exiting);
+    }
+    if (options_.random_host != 0) {
+        guest.put(field::primary_processor_based_vm_execution_controls,
+                  guest.get(field::primary_processor_based_vm_execution_controls) |
+                      vmx::primary::use_tsc_offsetting);
+        guest.put(field::tsc_offset, RandomHost::tsc_offset);
+    }
 }
 
 bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
@@ -471,6 +484,9 @@ void NestedWorld::change_l0() {
         guest->nmi_latched = was.nmi_latched;
         guest->nmi_with_l0 = was.nmi_with_l0;
         guest->nmi_owed = was.nmi_owed;
+        guest->init_armed = was.init_armed;
+        guest->init_latched = was.init_latched;
+        guest->init_with_l0 = was.init_with_l0;
         guest->apic = was.apic;
         guest->controller = was.controller;
         guest->interrupts_armed = was.interrupts_armed;
@@ -489,6 +505,85 @@ void NestedWorld::change_l0() {
         guest->port.move_to(processor);
         each.owner.vcpus.push_back(std::move(guest));
     }
+}
+
+// --- time ---
+
+std::uint64_t NestedWorld::l1_time() const {
+    return machine_.tsc() + (options_.random_host != 0 ? RandomHost::tsc_offset : 0);
+}
+
+/// L0 has had an exit, and looks at it.
+void NestedWorld::host_works() {
+    machine_.pass_time(options_.random_host != 0 ? random_.below(20) : 5);
+}
+
+/// Soon, or at once.
+void NestedWorld::end_turn_later(nested::Demands& wanted) {
+    wanted.turn_ends = machine_.tsc() + random_.below(80);
+}
+
+/// L2 has executed an instruction that it began then, or is halted: had its turn ended?
+void NestedWorld::watch_turn(const VirtualCpu& guest, std::uint64_t begun) const {
+    // An L2 that waits for a start-up IPI nothing else ends.
+    if (!guest.turn_ends || waits_for_start_up(guest)) return;
+    // In whole units of the timer; the counter begins beneath 0.
+    const auto late = static_cast<std::int64_t>(begun - *guest.turn_ends);
+    if (late >= std::int64_t{1} << model_.vmx.timer_rate())
+        throw EngineFailure("the host's turn has ended, and L2 runs on");
+}
+
+/// L2 has executed an instruction, or had an exception delivered, without an exit: had the host demanded one?
+void NestedWorld::watch_demands(VirtualCpu& guest, const Instruction& instruction,
+                                const Completion& completion, const Registers& before) const {
+    namespace primary = vmx::primary;
+    const nested::Demands& demands = guest.engine.demands();
+    const auto fail = [](const char* what) {
+        throw EngineFailure(std::string("L2 does not exit for what the host demands: ") + what);
+    };
+    if (completion.kind == Completion::Kind::event) {
+        if (completion.event->vector < 32 && (demands.exceptions >> completion.event->vector & 1) != 0)
+            fail("an exception");
+        return;
+    }
+    if (completion.kind != Completion::Kind::done) return;
+    const Registers& now = machine_.cpu(guest.port.processor()).registers;
+    switch (instruction.opcode) {
+        case Opcode::mov_to_cr0:
+            if (((now.cr0 ^ before.cr0) & demands.cr0_mask) != 0) fail("CR0");
+            return;
+        case Opcode::mov_to_cr4:
+            if (((now.cr4 ^ before.cr4) & demands.cr4_mask) != 0) fail("CR4");
+            return;
+        case Opcode::out:
+            if (demands.all_ports) fail("a port");
+            return;
+        case Opcode::rdmsr:
+        case Opcode::wrmsr:
+            return;  // which MSRs the host keeps exit always
+        default:
+            break;
+    }
+    const std::uint32_t control = [&] {
+        switch (instruction.opcode) {
+            case Opcode::hlt:
+                return primary::hlt_exiting;
+            case Opcode::pause:
+                return primary::pause_exiting;
+            case Opcode::rdtsc:
+                return primary::rdtsc_exiting;
+            case Opcode::invlpg:
+            case Opcode::invpcid:
+                return primary::invlpg_exiting;
+            case Opcode::mov_to_cr3:
+                return primary::cr3_load_exiting;
+            case Opcode::mov_from_cr3:
+                return primary::cr3_store_exiting;
+            default:
+                return 0U;
+        }
+    }();
+    if ((demands.instructions & control) != 0) fail("an instruction");
 }
 
 /// Between two steps: the host has the processor for a while, may have other wishes then, and may give the
@@ -510,9 +605,19 @@ NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
             wanted.all_ports && has.primary_processor_based.may_set(vmx::primary::unconditional_io_exiting);
         wanted.external_interrupts = holds_interrupts();
         wanted.acknowledge_interrupts = holds_interrupts() && random_.once_in(2);
+        if (random_.once_in(2)) end_turn_later(wanted);
         demand(guest, wanted);
     }
-    if (random_.once_in(4)) guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));
+    if (random_.once_in(4)) {
+        // By the engine's means, or by the host's own, which clears what it knows to be active.
+        if (random_.once_in(2)) {
+            guest.port.load_vmcs(guest.port.current());
+            guest.engine.leave_processor();
+            guest.has_left = true;
+            if (guest.port.leaves_vmcs_active(true)) throw EngineFailure("a move leaves a VMCS active");
+        }
+        guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));
+    }
     put_on(guest);
     return guest;
 }
@@ -527,6 +632,16 @@ NestedWorld::HostsTurn NestedWorld::handle_hosts_exit(VirtualCpu& guest, vmx::Ex
         if (random_.once_in(3)) return turn(guest.engine.resume_behind_instruction(), true);
         if (random_.once_in(3)) return turn(guest.engine.resume_with_fault({.vector = 13}), true);
         return turn(guest.engine.resume(), true);
+    }
+    if (reason == vmx::ExitReason::vmx_preemption_timer_expired) {
+        if (static_cast<std::int64_t>(machine_.tsc() - *guest.turn_ends) < 0)
+            throw EngineFailure("L2 exits to the host before the host's turn ends");
+        // Another turn, or L2 has the processor for as long as it likes.
+        nested::Demands wanted = guest.engine.demands();
+        wanted.turn_ends.reset();
+        if (!random_.once_in(4)) end_turn_later(wanted);
+        demand(guest, wanted);
+        return turn(guest.engine.resume(), false);
     }
     using Act = Defect::HostsAct;
     const Act act = options_.defect != nullptr ? options_.defect->hosts_act() : Act::right;
@@ -608,6 +723,8 @@ nested::Demands NestedWorld::fewest_demands() const {
 void NestedWorld::demand(VirtualCpu& guest, const nested::Demands& wanted) {
     if (!guest.engine.set_demands(wanted)) throw EngineFailure("the host's demands are refused");
     guest.acknowledges = wanted.acknowledge_interrupts;
+    guest.turn_ends = wanted.turn_ends;
+    guest.init_offered = false;
     guest.needs_an_offer = holds_interrupts();  // what was asked for before is no longer
 }
 
@@ -639,6 +756,128 @@ bool NestedWorld::interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, boo
     return true;
 }
 
+// --- INIT and start-up IPIs ---
+//
+// Where L0 leaves interrupts to L1, an INIT comes to the processor, and makes whatever guest runs exit. A
+// host that has the interrupts makes an INIT itself, and brings it to the guest by one of its own interrupts.
+// A start-up IPI for an L2 that waits for one comes to the processor, as nothing else reaches that.
+
+Defect::Inits NestedWorld::inits() const {
+    return options_.defect != nullptr ? options_.defect->inits() : Defect::Inits{};
+}
+
+bool NestedWorld::waits_for_start_up(const VirtualCpu& guest) const {
+    return machine_.waits_for_start_up(guest.port.processor());
+}
+
+bool NestedWorld::init(unsigned vm, unsigned vcpu, bool meets_l0) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    if (meets_l0) {
+        guest.init_armed = true;
+        return true;
+    }
+    send_init(guest, {});
+    // An L1 that waits for its start no host keeps on a processor.
+    if (waits_for_start_up(guest) && !guest.engine.in_l2()) {
+        kick(guest);
+    } else if (guest.init_with_l0) {
+        guest.controller.request(hosts_vector);
+    }
+    Completion seen;
+    static_cast<void>(settle(guest, {}, seen));
+    return true;
+}
+
+void NestedWorld::send_init(VirtualCpu& guest, Place place) {
+    note(guest, OutsideEvent::Kind::init_sent, place);
+    const bool l1_waits = waits_for_start_up(guest) && !guest.engine.in_l2();
+    if (!holds_interrupts() && !l1_waits) {
+        guest.init_latched = !guest.init_with_l0;
+    } else {
+        guest.init_with_l0 = inits().keeps;
+    }
+}
+
+bool NestedWorld::start_up(unsigned vm, unsigned vcpu, std::uint8_t page) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    if (!guest.engine.in_l2()) {
+        guest.start_up_with_l0 = page;
+        kick(guest);
+        return true;
+    }
+    if (!waits_for_start_up(guest)) return true;
+    const Completion exit = machine_.take_start_up(guest.port.processor(), page);
+    const std::uint64_t exited_at = l1_time();
+    host_works();
+    const bool launch = handle_outside_exit(guest, exit.exit_reason.basic(), {}, exited_at);
+    Completion seen;
+    Entered entered = enter(guest, launch);
+    note_given(guest, entered, {}, seen);
+    static_cast<void>(settle(guest, {}, seen));
+    return true;
+}
+
+/// L0 interrupts L1, whatever it does, since it has something for it.
+void NestedWorld::kick(VirtualCpu& guest) {
+    machine_.take_from_guest(guest.port.processor());
+    host_works();
+    Completion seen;
+    Entered entered = enter(guest, false);
+    note_given(guest, entered, {}, seen);
+    static_cast<void>(settle(guest, {}, seen));
+}
+
+/// SDM 3A table 10-1.
+void NestedWorld::begin_anew(VirtualCpu& guest) {
+    constexpr std::uint64_t caching = x86::cr0::cache_disable | x86::cr0::not_write_through;
+    // What INIT leaves as it is.
+    constexpr std::array kept = {field::guest_ia32_pat.encoding, field::guest_ia32_debugctl.encoding,
+                                 field::guest_ia32_sysenter_cs.encoding,
+                                 field::guest_ia32_sysenter_esp.encoding,
+                                 field::guest_ia32_sysenter_eip.encoding};
+    const Defect::Inits does = inits();
+    Registers& registers = machine_.cpu(guest.port.processor()).registers;
+    std::array<std::uint64_t, kept.size()> values{};
+    const auto kind = does.asks_the_engine ? nested::Reset::init : nested::Reset::power_on;
+    if (guest.engine.in_l2()) guest.port.load_vmcs(guest.vmcs01);
+    std::ranges::transform(kept, values.begin(),
+                           [&](std::uint32_t encoding) { return guest.port.vmread(encoding); });
+    const std::uint64_t mask = guest.get(field::cr0_guest_host_mask);
+    const std::uint64_t cr0 =
+        (guest.get(field::guest_cr0) & ~mask) | (guest.get(field::cr0_read_shadow) & mask);
+    if (does.resets_engine && !guest.engine.reset(kind)) throw EngineFailure("the engine refuses an INIT");
+    if (does.resets_registers) {
+        host::L1State state = host::state_at_reset();
+        state.cr0 = (state.cr0 & ~caching) | (cr0 & caching);
+        guest.set_up_vmcs01(*host_, owner_of(guest).space, state);
+        set_controls_of_vmcs01(guest);
+        for (std::size_t number = 0; number < kept.size(); ++number)
+            guest.port.vmwrite(kept[number], values[number]);
+        registers.general = {};
+        registers.cr2 = 0;
+    }
+    guest.put(field::guest_activity_state, static_cast<std::uint64_t>(vmx::ActivityState::wait_for_sipi));
+    if (does.resets_local_apic) guest.apic = {};
+    if (guest.port.leaves_vmcs_active()) throw EngineFailure("an INIT leaves a VMCS of L2's active");
+}
+
+/// SDM 3A 10.4.4.1. vmcs01 is current.
+void NestedWorld::start(VirtualCpu& guest, std::uint8_t page) {
+    guest.put(field::guest_cs_selector, std::uint64_t{page} << 8);
+    guest.put(field::guest_cs_base, std::uint64_t{page} << 12);
+    guest.put(field::guest_rip, 0);
+    guest.put(field::guest_activity_state, static_cast<std::uint64_t>(vmx::ActivityState::active));
+}
+
+bool NestedWorld::withholds_init(unsigned vm, unsigned vcpu) {
+    VirtualCpu& guest = on_processor(vm, vcpu);
+    const unsigned processor = guest.port.processor();
+    if (guest.init_latched) return machine_.can_take_init(processor);
+    // One that L0 does not have any longer is lost.
+    if (!guest.init_with_l0) return true;
+    return guest.init_offered && !guest.controller.pending() && !machine_.is_exit_due(processor);
+}
+
 /// L1's local APIC is as it was, but for what L0 has to give it: where L0 made it, that is an exit to L0.
 bool NestedWorld::end_of_interrupt(unsigned vm, unsigned vcpu) {
     VirtualCpu& guest = on_processor(vm, vcpu);
@@ -664,15 +903,18 @@ const LocalApic& NestedWorld::local_apic(unsigned vm, unsigned vcpu) const {
 bool NestedWorld::withholds_interrupt(unsigned vm, unsigned vcpu) {
     VirtualCpu& guest = on_processor(vm, vcpu);
     return guest.apic.pending() && !guest.needs_an_offer && !guest.controller.pending() &&
-           !machine_.is_window_exit_due(guest.port.processor());
+           !machine_.is_exit_due(guest.port.processor());
 }
 
-void NestedWorld::note(VirtualCpu& guest, OutsideEvent::Kind kind, Place place, std::uint8_t vector) {
+void NestedWorld::note(VirtualCpu& guest, OutsideEvent::Kind kind, Place place, std::uint8_t vector,
+                       std::optional<std::uint64_t> taken_at) {
     events_.push_back({.call = place.call,
                        .early = place.early,
                        .kind = kind,
                        .vector = vector,
-                       .nmi_waits = guest.nmi_owed});
+                       .nmi_waits = guest.nmi_owed,
+                       .tsc = taken_at.value_or(l1_time()),
+                       .done = l1_time()});
 }
 
 void NestedWorld::request(VirtualCpu& guest, std::uint8_t vector, Place place) {
@@ -685,6 +927,10 @@ void NestedWorld::request(VirtualCpu& guest, std::uint8_t vector, Place place) {
 /// delivered stands in `seen`; an exit is returned.
 std::optional<Completion> NestedWorld::take_what_waits(VirtualCpu& guest, Place place, Completion& seen) {
     const unsigned processor = guest.port.processor();
+    if (guest.init_latched && machine_.can_take_init(processor)) {
+        guest.init_latched = false;
+        return machine_.take_init(processor);
+    }
     if (takes_latched_nmi(guest)) {
         const Completion nmi = machine_.take_nmi(processor);
         if (nmi.kind == Completion::Kind::vm_exit) return nmi;
@@ -702,10 +948,12 @@ std::optional<Completion> NestedWorld::take_what_waits(VirtualCpu& guest, Place 
 }
 
 /// An exit that no instruction caused, but what came from outside. How the guest is to be entered.
-bool NestedWorld::handle_outside_exit(VirtualCpu& guest, vmx::ExitReason reason, Place place) {
+bool NestedWorld::handle_outside_exit(VirtualCpu& guest, vmx::ExitReason reason, Place place,
+                                      std::uint64_t exited_at) {
     const bool in_l2 = guest.engine.in_l2();
     const bool is_interrupt = reason == vmx::ExitReason::external_interrupt;
     const vmx::InterruptionInformation information{guest.get(field::vm_exit_interruption_information)};
+    const auto page_of_start_up = static_cast<std::uint8_t>(guest.get(field::exit_qualification));
     bool launch = false;
     bool is_l1s = false;
     if (in_l2) {
@@ -713,13 +961,27 @@ bool NestedWorld::handle_outside_exit(VirtualCpu& guest, vmx::ExitReason reason,
         is_l1s = !guest.engine.in_l2();
         if (entry == nested::Entry::the_hosts) entry = guest.engine.resume();
         launch = entry == nested::Entry::vmlaunch;
+    } else if (reason == vmx::ExitReason::init_signal) {
+        guest.init_with_l0 = inits().keeps;
+        return launch;
     } else if (!is_interrupt) {
         handle_l1_exit(guest, reason);
+    }
+    if (reason == vmx::ExitReason::init_signal || reason == vmx::ExitReason::startup_ipi) {
+        if (!is_l1s) throw EngineFailure("an INIT or a start-up IPI for L2 is no exit to L1");
+        // One that waited with L0 is the same.
+        if (reason == vmx::ExitReason::init_signal) guest.init_with_l0 = false;
+        const std::uint8_t page = reason == vmx::ExitReason::startup_ipi ? page_of_start_up : 0;
+        note(guest,
+             reason == vmx::ExitReason::init_signal ? OutsideEvent::Kind::init : OutsideEvent::Kind::start_up,
+             place, page, exited_at);
+        return launch;
     }
     if (is_interrupt && !is_l1s && information.is_valid() != (in_l2 && guest.acknowledges))
         throw EngineFailure("an interrupt of the host's is acknowledged otherwise than it demands");
     if (is_l1s) {
-        note(guest, is_interrupt ? OutsideEvent::Kind::interrupt : OutsideEvent::Kind::nmi, place);
+        note(guest, is_interrupt ? OutsideEvent::Kind::interrupt : OutsideEvent::Kind::nmi, place, 0,
+             exited_at);
     } else if (is_interrupt) {
         take_interrupts_of_host(guest, information, place);
     } else {
@@ -750,7 +1012,9 @@ void NestedWorld::take_interrupts_of_host(VirtualCpu& guest, vmx::InterruptionIn
 bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
     const bool in_l2 = guest.engine.in_l2();
     while (const auto exit = take_what_waits(guest, place, seen)) {
-        const bool launch = handle_outside_exit(guest, exit->exit_reason.basic(), place);
+        const std::uint64_t exited_at = l1_time();
+        host_works();
+        const bool launch = handle_outside_exit(guest, exit->exit_reason.basic(), place, exited_at);
         Entered entered = enter(guest, launch);
         note_given(guest, entered, place, seen);
     }
@@ -759,6 +1023,8 @@ bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
 
 /// What L0 gave is for the reader of `seen`, and no event of the guest's own.
 void NestedWorld::note_given(VirtualCpu& guest, Entered& entered, Place place, Completion& seen) {
+    if (entered.init) note(guest, OutsideEvent::Kind::init, place);
+    if (entered.start_up) note(guest, OutsideEvent::Kind::start_up, place, *entered.start_up);
     const Given given = entered.delivered != Given::nothing ? entered.delivered : entered.exits;
     if (given == Given::nothing) return;
     if (given == Given::nmi) unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
@@ -777,6 +1043,7 @@ void NestedWorld::note_given(VirtualCpu& guest, Entered& entered, Place place, C
 void NestedWorld::set_step(std::uint64_t step) {
     calls_ = 0;
     events_.clear();
+    times_.clear();
     withheld_ = false;
     unsent_ = false;
     for (unsigned cpu = 0; cpu < machine_.cpu_count(); ++cpu) machine_.retentive_tlb(cpu).set_step(step);
@@ -787,6 +1054,7 @@ void NestedWorld::take_off(VirtualCpu& guest) {
     if (!guest.on_processor) return;
     const unsigned processor = guest.port.processor();
     machine_.take_from_guest(processor);
+    host_works();
     guest.saved = machine_.cpu(processor).registers;
     guest.on_processor = false;
     running_[processor] = nullptr;
@@ -809,9 +1077,14 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     now.activity = vmx::ActivityState::active;
     now.interruptibility = 0;
     machine_.registers_changed(processor);
-    guest.port.load_vmcs(guest.port.current());
+    if (!guest.has_left) guest.port.load_vmcs(guest.port.current());
     if (options_.defect != nullptr) options_.defect->restores(guest.restored);
-    if (options_.defect == nullptr || options_.defect->enters_processor()) guest.engine.prepare_reentry();
+    if (std::exchange(guest.has_left, false)) {
+        if (guest.engine.enter_processor() != nested::Entry::vmlaunch)
+            throw EngineFailure("a virtual CPU that has moved is not launched");
+    } else if (options_.defect == nullptr || options_.defect->enters_processor()) {
+        guest.engine.prepare_reentry();
+    }
     if (options_.defect != nullptr) options_.defect->restores(false);
     guest.restored = false;
     const bool launch = machine_.current_vmcs(processor)->launch_state == Vmcs::LaunchState::clear;
@@ -846,7 +1119,9 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
     std::optional<std::uint8_t> vector;
     if (holds_interrupts() && !guest.forgot) vector = guest.apic.pending();
     if (defect != nullptr && holds_interrupts()) vector = defect->offered(vector);
-    if (!nmi && !vector) {
+    const bool init = guest.init_with_l0;
+    const std::optional<std::uint8_t> page = std::exchange(guest.start_up_with_l0, std::nullopt);
+    if (!nmi && !vector && !init && !page) {
         if (std::exchange(guest.offered, false)) guest.engine.close_window();
         return;
     }
@@ -868,6 +1143,9 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
     const bool in_order = vector == guest.apic.pending();
     const bool late = in_order && interrupts_ == Options::Interrupts::l0_acknowledges_as_they_go_in;
     nested::PendingEvents events;
+    if (init) events.add(nested::Event::init());
+    guest.init_offered = init;
+    if (page) events.add(nested::Event::start_up(*page));
     if (nmi) events.add(nested::Event::nmi());
     if (vector) {
         events.add(late ? nested::Event::interrupt_to_acknowledge() : nested::Event::interrupt(*vector));
@@ -878,10 +1156,34 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
         const nested::Event interrupt = *events.first(nested::EventKind::external_interrupt);
         if (guest.engine.deliver(interrupt, entry) == nested::Delivery::given) events.remove(interrupt);
     }
-    const nested::HostsPart hosts = guest.engine.deliver(events, entry);
-    if (hosts.reset || hosts.start_up) throw EngineFailure("the engine resets for an interrupt");
+    nested::HostsPart hosts;
+    if (inits().asks_the_engine) {
+        hosts = guest.engine.deliver(events, entry);
+    } else if (init || page) {
+        hosts.reset = init;
+        hosts.start_up = page;
+    }
+    if (hosts.reset) {
+        guest.init_with_l0 = !inits().gave;
+        begin_anew(guest);
+        entered.init = true;
+        launch = machine_.current_vmcs(guest.port.processor())->launch_state == Vmcs::LaunchState::clear;
+        return;
+    }
     launch = entry == nested::Entry::vmlaunch;
-    const bool left = in_l2 && !guest.engine.in_l2();
+    if (hosts.start_up) {
+        const bool waits = guest.get(field::guest_activity_state) ==
+                           static_cast<std::uint32_t>(vmx::ActivityState::wait_for_sipi);
+        const Defect::Inits does = inits();
+        if (waits ? !does.starts_who_waits : does.knows_who_waits) return;
+        start(guest, static_cast<std::uint8_t>(*hosts.start_up + (does.knows_the_page ? 0 : 1)));
+        entered.start_up = *hosts.start_up;
+        return;
+    }
+    const bool gave_init = init && !events.has(nested::EventKind::init);
+    if (gave_init) guest.init_with_l0 = !inits().gave;
+    entered.init = entered.init || gave_init;
+    const bool left = in_l2 && !guest.engine.in_l2() && !gave_init;
     Given given = Given::nothing;
     if (vector && !events.has(nested::EventKind::external_interrupt)) given = Given::interrupt;
     if (nmi && !events.has(nested::EventKind::nmi)) given = Given::nmi;
@@ -945,6 +1247,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
     const unsigned processor = guest.port.processor();
     nested::Counters& counters = guest.engine.counters();
     ++calls_;
+    times_.push_back({l1_time(), l1_time()});
     withheld_ = false;
     Completion before;  // with what came since this instruction was begun
     const auto with_events = [](Completion completion, const Completion& seen) {
@@ -970,7 +1273,16 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             const std::uint64_t encoding = machine_.cpu(processor).registers.general[instruction.b];
             source = options_.defect->written_by_l1(encoding, written);
         }
+        const std::uint64_t begun = machine_.tsc();
+        times_.back() = {l1_time(), l1_time()};
+        const bool watches = from_l2 && options_.random_host != 0;
+        const Registers registers_before = watches ? machine_.cpu(processor).registers : Registers{};
         Completion completion = machine_.execute(processor, instruction);
+        times_.back().done = l1_time();
+        if (watches && completion.kind != Completion::Kind::vm_exit) {
+            watch_turn(guest, begun);
+            watch_demands(guest, instruction, completion, registers_before);
+        }
         Completion now = before;
         bool done = true;                    // the instruction is over, in whatever way
         bool from_outside = false;           // the exit is none of an instruction's
@@ -991,6 +1303,9 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         for (bool exited = true; std::exchange(exited, false);) {
             const vmx::ExitReason reason = completion.exit_reason.basic();
             const std::uint64_t reflected_before = counters.exits_reflected;
+            const std::uint64_t exited_at = l1_time();
+            host_works();
+            if (!from_outside) times_.back().done = l1_time();
             if (options_.defect != nullptr) {
                 const Vmcs& vmcs = *machine_.current_vmcs(processor);
                 options_.defect->after_exit(from_l2, vmcs.get(field::virtual_processor_identifier),
@@ -1007,8 +1322,14 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             bool launch = false;
             const std::uint64_t rip = guest.get(field::guest_rip);
             if (from_outside) {
-                launch = handle_outside_exit(guest, reason, {calls_, !done});
+                launch = handle_outside_exit(guest, reason, {calls_, !done}, exited_at);
             } else if (from_l2) {
+                if (reason == vmx::ExitReason::vmx_preemption_timer_expired && options_.defect != nullptr &&
+                    !options_.defect->knows_its_own_turns()) {
+                    nested::Demands others = guest.engine.demands();
+                    others.turn_ends.reset();
+                    demand(guest, others);
+                }
                 const nested::Entry entry = guest.engine.handle_l2_exit(completion.exit_reason.value);
                 launch = entry == nested::Entry::vmlaunch;
                 if (entry == nested::Entry::the_hosts) {
@@ -1028,11 +1349,18 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             if ((of_l0 && from_l2 && of_vmcs && guest.get(field::guest_rip) == rip) ||
                 (of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
                 (of_l0 &&
-                 (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window)) ||
+                 (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window ||
+                  reason == vmx::ExitReason::vmx_preemption_timer_expired)) ||
                 (!from_l2 && reason == vmx::ExitReason::vmxoff && guest.engine.in_vmx_operation())) {
                 done = false;
             }
+            // Outside of VMX operation an INIT comes before a fault that L0 has for L1: as if before the
+            // instruction.
+            if ((guest.init_armed || guest.init_with_l0) && !guest.engine.in_vmx_operation() &&
+                (guest.get(field::vm_entry_interruption_information) >> 31) != 0)
+                done = false;
             const Place place{calls_, !done};
+            if (std::exchange(guest.init_armed, false)) send_init(guest, place);
             for (const std::uint8_t vector : std::exchange(guest.interrupts_armed, {})) {
                 request(guest, vector, place);
             }

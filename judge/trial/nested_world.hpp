@@ -80,6 +80,8 @@ public:
     bool take_page(unsigned vm, std::uint64_t l1_physical) override;
     bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) override;
     bool interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool meets_l0) override;
+    bool init(unsigned vm, unsigned vcpu, bool meets_l0) override;
+    bool start_up(unsigned vm, unsigned vcpu, std::uint8_t page) override;
     bool end_of_interrupt(unsigned vm, unsigned vcpu) override;
     bool set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) override;
     [[nodiscard]] const LocalApic& local_apic(unsigned vm, unsigned vcpu) const override;
@@ -99,12 +101,18 @@ public:
     [[nodiscard]] const nested::Counters& counters(unsigned vm, unsigned vcpu);
     /// What came from outside in the last step, in its order.
     [[nodiscard]] const std::vector<OutsideEvent>& events() const { return events_; }
+    /// ... and when its instructions were executed, by call of `execute`; and what L1's time-stamp counter
+    /// reads now.
+    [[nodiscard]] const std::vector<InstructionTime>& times() const { return times_; }
+    [[nodiscard]] std::uint64_t l1_time() const;
     /// An NMI reached L1 or L2 that was not sent.
     [[nodiscard]] bool gave_unsent_nmi() const { return unsent_; }
     /// The last step ended with an entry by L0, which had an NMI for this virtual CPU and did not give it.
     [[nodiscard]] bool withheld_nmi() const { return withheld_; }
     /// L0 has an external interrupt for this virtual CPU, and no exit is due by which it could give it now.
     [[nodiscard]] bool withholds_interrupt(unsigned vm, unsigned vcpu);
+    /// The same of an INIT.
+    [[nodiscard]] bool withholds_init(unsigned vm, unsigned vcpu);
     /// The nested state of a virtual CPU, and one of any bytes in its place: the error, if it is refused.
     [[nodiscard]] std::vector<std::byte> save_state(unsigned vm, unsigned vcpu);
     std::optional<nested::StateError> restore_state(unsigned vm, unsigned vcpu,
@@ -136,6 +144,11 @@ private:
         bool done = true;  // the instruction is over
     };
     [[nodiscard]] HostsTurn handle_hosts_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
+    void host_works();
+    void end_turn_later(nested::Demands& wanted);
+    void watch_turn(const VirtualCpu& vcpu, std::uint64_t begun) const;
+    void watch_demands(VirtualCpu& vcpu, const Instruction& instruction, const Completion& completion,
+                       const Registers& before) const;
     void take_off(VirtualCpu& vcpu);
     void put_on(VirtualCpu& vcpu);
     /// What L0 gave the guest at an entry.
@@ -144,6 +157,9 @@ private:
         Completion completion{};
         Given delivered = Given::nothing;  // through the guest's IDT
         Given exits = Given::nothing;      // as an exit to L1
+        // Before these: an INIT, as an exit to L1 or for the virtual CPU to begin anew, and a start-up IPI.
+        bool init = false;
+        std::optional<std::uint8_t> start_up{};
     };
     struct Place {
         unsigned call = 0;
@@ -155,13 +171,22 @@ private:
     [[nodiscard]] bool holds_interrupts() const { return interrupts_ != Options::Interrupts::are_l1s; }
     [[nodiscard]] bool takes_latched_nmi(VirtualCpu& vcpu);
     [[nodiscard]] std::optional<Completion> take_what_waits(VirtualCpu& vcpu, Place place, Completion& seen);
-    [[nodiscard]] bool handle_outside_exit(VirtualCpu& vcpu, vmx::ExitReason reason, Place place);
+    [[nodiscard]] bool handle_outside_exit(VirtualCpu& vcpu, vmx::ExitReason reason, Place place,
+                                           std::uint64_t exited_at);
     void take_interrupts_of_host(VirtualCpu& vcpu, vmx::InterruptionInformation information, Place place);
     [[nodiscard]] bool apic_was_written(VirtualCpu& vcpu);
     [[nodiscard]] nested::Demands fewest_demands() const;
     void demand(VirtualCpu& vcpu, const nested::Demands& wanted);
     [[nodiscard]] bool settle(VirtualCpu& vcpu, Place place, Completion& seen);
-    void note(VirtualCpu& vcpu, OutsideEvent::Kind kind, Place place, std::uint8_t vector = 0);
+    void note(VirtualCpu& vcpu, OutsideEvent::Kind kind, Place place, std::uint8_t vector = 0,
+              std::optional<std::uint64_t> taken_at = std::nullopt);
+    void begin_anew(VirtualCpu& vcpu);
+    void start(VirtualCpu& vcpu, std::uint8_t page);
+    void send_init(VirtualCpu& vcpu, Place place);
+    void kick(VirtualCpu& vcpu);
+    [[nodiscard]] Defect::Inits inits() const;
+    void set_controls_of_vmcs01(VirtualCpu& vcpu) const;
+    [[nodiscard]] bool waits_for_start_up(const VirtualCpu& vcpu) const;
     void note_given(VirtualCpu& vcpu, Entered& entered, Place place, Completion& seen);
     void request(VirtualCpu& vcpu, std::uint8_t vector, Place place);
     bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
@@ -179,6 +204,7 @@ private:
     unsigned calls_ = 0;                                   // of `execute` in this step
     Options::Interrupts interrupts_;
     std::vector<OutsideEvent> events_{};
+    std::vector<InstructionTime> times_{};
     bool withheld_ = false;
     bool unsent_ = false;
     RandomHost random_;

@@ -15,7 +15,8 @@ public:
     [[nodiscard]] bool once_in(std::uint64_t times) { return next() % times == 0; }
     [[nodiscard]] std::uint64_t below(std::uint64_t limit) { return next() % limit; }
 
-    /// How far L1's time-stamp counter is ahead of the machine's, whatever else the host wants.
+    /// How far L1's time-stamp counter is ahead of the machine's, whatever else the host wants: a number of
+    /// units of the VMX-preemption timer, which counts by the processor's own.
     static constexpr std::uint64_t tsc_offset = 0x12'3456'7890;
 
     /// Of those that the machine has something for. NMIs where `may_take_nmis`.
@@ -29,6 +30,10 @@ public:
         wanted.all_ports = once_in(2);
         wanted.instructions = static_cast<std::uint32_t>(next()) &
                               static_cast<std::uint32_t>(next() | next()) & nested::demandable::instructions;
+        wanted.kept_msrs = once_in(3);
+        // Of CR0 and CR4 the bits that programs change.
+        if (once_in(3)) wanted.cr0_mask = next() & next();
+        if (once_in(3)) wanted.cr4_mask = next() & next();
         if (once_in(2))
             wanted.exceptions = static_cast<std::uint32_t>(next()) & nested::demandable::exceptions;
         return wanted;

@@ -77,39 +77,20 @@ enum class L1Step : std::uint8_t {
     iret,
     read_exit,
     shadow_vmcs,
+    timer,
 };
-constexpr std::array<L1Step, 32> l1_steps = {L1Step::vmresume,
-                                             L1Step::inject,
-                                             L1Step::vmptrld,
-                                             L1Step::vmptrld,
-                                             L1Step::vmptrld,
-                                             L1Step::vmptrld,
-                                             L1Step::vmptrld,
-                                             L1Step::shadow_vmcs,
-                                             L1Step::msr_list,
-                                             L1Step::event_controls,
-                                             L1Step::iret,
-                                             L1Step::read_exit,
-                                             L1Step::invvpid_single,
-                                             L1Step::invvpid_address,
-                                             L1Step::invvpid_address,
-                                             L1Step::invvpid_single,
-                                             L1Step::invvpid,
-                                             L1Step::invvpid,
-                                             L1Step::invept,
-                                             L1Step::intercept,
-                                             L1Step::invlpg,
-                                             L1Step::mov_to_cr3,
-                                             L1Step::mov_to_cr4,
-                                             L1Step::write_vpid,
-                                             L1Step::write_vpid,
-                                             L1Step::write_eptp,
-                                             L1Step::write_eptp,
-                                             L1Step::fail,
-                                             L1Step::vmclear,
-                                             L1Step::prepare,
-                                             L1Step::prepare,
-                                             L1Step::own_register};
+constexpr std::array<L1Step, 32> l1_steps = {
+    L1Step::vmresume,       L1Step::inject,      L1Step::vmptrld,
+    L1Step::vmptrld,        L1Step::vmptrld,     L1Step::vmptrld,
+    L1Step::vmptrld,        L1Step::shadow_vmcs, L1Step::msr_list,
+    L1Step::event_controls, L1Step::iret,        L1Step::read_exit,
+    L1Step::invvpid_single, L1Step::timer,       L1Step::invvpid_address,
+    L1Step::invvpid_single, L1Step::invvpid,     L1Step::invvpid,
+    L1Step::invept,         L1Step::intercept,   L1Step::invlpg,
+    L1Step::mov_to_cr3,     L1Step::mov_to_cr4,  L1Step::write_vpid,
+    L1Step::write_vpid,     L1Step::write_eptp,  L1Step::write_eptp,
+    L1Step::fail,           L1Step::vmclear,     L1Step::prepare,
+    L1Step::prepare,        L1Step::own_register};
 constexpr std::array<std::uint64_t, 8> invvpid_types = {2, 3, 2, 3, 0, 1, 4, 5};
 
 std::uint64_t msr_of_a_list(std::uint8_t a) {
@@ -132,7 +113,7 @@ void fail(Scenario& say, const Bytes& it) {
             say.vmwrite(field::cr3_target_count, 5).vmresume().vmwrite(field::cr3_target_count, 0);
             return;
         default:
-            say.vmwrite(field::guest_activity_state, 3).vmresume().vmwrite(field::guest_activity_state, 0);
+            say.vmwrite(field::guest_activity_state, 4).vmresume().vmwrite(field::guest_activity_state, 0);
             return;
     }
 }
@@ -328,6 +309,8 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
                     vmx::primary::use_tsc_offsetting | vmx::primary::pause_exiting};
                 say.vmwrite(field::primary_processor_based_vm_execution_controls,
                             usual | more[it.b / 4 % 8U]);
+                say.vmwrite(field::cr3_target_value_0, layout::page_root(1));
+                say.vmwrite(field::cr3_target_count, it.a / 2U % 2);
                 say.vmwrite(field::tsc_offset, 0x1'0000'0000U * it.b).vmresume().vmlaunch();
                 // L1 has each back that exits, and goes on with L2.
                 say.l2().rdtsc().l1().vmresume().l2().pause().l1().vmresume().l2().invlpg(address);
@@ -350,7 +333,8 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             say.vmclear(vmcs_of(vcpu, it.a % guests)).vmptrld(vmcs_of(vcpu, it.b % guests));
             return;
         case L1Step::prepare:
-            if (it.c % 4 == 0) say.vmxoff().vmxon();
+            // An L1 that an INIT has reset starts again here.
+            if (it.c % 4 == 0) say.vmxoff().l0().start_up(it.b).l1().boot().vmxon();
             say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests)).vmlaunch();
             return;
         case L1Step::own_register:
@@ -374,6 +358,28 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
             // Where the entry fails L1 goes on, and the next one need not.
             say.vmresume().vmwrite(field::guest_interruptibility_state, 0);
             if (it.a % 8 == 3) say.vmwrite(field::pin_based_vm_execution_controls, pin[1]);
+            if (it.c % 16 == 5) {
+                // An L2 that waits for a start-up IPI, which keeps out all else.
+                say.vmwrite(field::guest_activity_state, 3).vmresume().l2().nop();
+                say.l0().interrupt_at_next_exit(0x52).start_up(it.b).l1().vmread(field::exit_qualification);
+                say.vmwrite(field::guest_activity_state, 0);
+            }
+            return;
+        }
+        case L1Step::timer: {
+            // L2 has so long a time, of which exits save what is left, or do not.
+            const bool events_exit = it.b % 4 == 3;
+            say.vmwrite(field::pin_based_vm_execution_controls, events_exit ? 0x7F : 0x56);
+            say.vmwrite(
+                field::vm_exit_controls,
+                0x33'6FFB | (it.b % 2 == 0 ? vmx::exit_control::save_vmx_preemption_timer_value : 0U));
+            say.vmwrite(field::vmx_preemption_timer_value, it.a % 32U).vmresume().vmlaunch();
+            say.l2().load(address).rdtsc().nop().vmcall().l1().vmread(field::vmx_preemption_timer_value);
+            say.rdtsc().vmresume().l2().nop().rdtsc().load(addresses[it.c % addresses.size()]);
+            say.l1().vmread(field::vmx_preemption_timer_value).vmread(field::exit_reason);
+            // Without the timer there is nothing to save.
+            if (it.c % 4 == 0) say.vmwrite(field::pin_based_vm_execution_controls, 0x16).vmresume();
+            if (it.c % 4 < 2) say.vmwrite(field::vm_exit_controls, 0x33'6FFB).vmresume();
             return;
         }
         case L1Step::msr_list: {
@@ -519,8 +525,14 @@ void from_outside(Scenario& say, const Bytes& it) {
         say.eoi();
     } else if (what < 21) {
         say.tpr(static_cast<std::uint8_t>(it.a % 8U * 0x10U));
-    } else {
+    } else if (what < 29) {
         say.move_vcpu(it.a % 2U);
+    } else if (what < 30) {
+        say.init_at_next_exit();
+    } else if (what < 31) {
+        say.init();
+    } else {
+        say.start_up(it.b);
     }
 }
 

@@ -136,6 +136,13 @@ public:
             (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
         return (nmis_exit || nmis_blocked) && (cpu.registers.rflags & x86::rflags::interrupt_enable) == 0;
     }
+    /// The same of an INIT, which L0 has kept back for what L1 injects, as an NMI that blocks the next.
+    [[nodiscard]] bool has_no_window(const Step& step) {
+        const Cpu& cpu = world_.machine(step.vm).cpu(step.vcpu);
+        const bool nmis_blocked =
+            (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
+        return cpu.in_non_root() && (nmis_blocked || takes_without_window(step));
+    }
     void pass() { runner_.step(no_step); }
     [[nodiscard]] BareWorld& world() { return world_; }
 
@@ -295,8 +302,9 @@ private:
         // When an NMI or an interrupt comes is not the program's to say: the bare machine has it where the
         // nested one had it.
         const Observation nested = nested_runner_.step(step);
-        bare_.world().drive(nested_.events());
+        bare_.world().drive(nested_.events(), nested_.times());
         const Observation bare = bare_.step(step);
+        if (bare_.world().vcpu_count(step.vm) != 0) bare_.world().end_step(step.vm, nested_.l1_time());
         if (!bare_.world().driven_events_were_permitted()) {
             return Difference{.step = number,
                               .text = "nested delivers an event that a bare processor could not take there"};
@@ -316,6 +324,9 @@ private:
             bare_.world().could_take_interrupt(step.vm, step.vcpu) && !bare_.takes_without_window(step)) {
             return Difference{.step = number, .text = "nested withholds an interrupt that could be taken"};
         }
+        if (bare_.world().could_take_init(step.vm, step.vcpu) && !bare_.has_no_window(step) &&
+            nested_.withholds_init(step.vm, step.vcpu))
+            return Difference{.step = number, .text = "nested withholds an INIT that could be taken"};
         if (!(bare_.world().local_apic(step.vm, step.vcpu) == nested_.local_apic(step.vm, step.vcpu)))
             return Difference{
                 .kind = Difference::Kind::registers, .step = number, .text = "the local APIC differs"};

@@ -117,6 +117,10 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
     if (!caps.vm_exit.permits(vmcs.get(field::vm_exit_controls))) {
         return "VM-exit controls: a reserved setting (27.2.1.2)";
     }
+    if (!uses(pin, vmx::pin::activate_vmx_preemption_timer) &&
+        uses(vmcs.get(field::vm_exit_controls), vmx::exit_control::save_vmx_preemption_timer_value)) {
+        return "save VMX-preemption timer value without the timer (27.2.1.2)";
+    }
     const auto list = [bits](std::uint64_t address, std::uint32_t count) {
         if (count == 0) return true;
         const std::uint64_t last = address + 16 * std::uint64_t{count} - 1;

@@ -57,7 +57,9 @@ Completion Machine::execute(unsigned number, const Instruction& instruction) {
     const bool active = cpu.registers.activity == vmx::ActivityState::active;
     if (active && instruction.opcode == Opcode::prefetch) return memory_access(number, instruction);
     // A window wakes a processor that is halted, as the event would that it tells of (SDM 3C 26.2).
-    if (const auto reason = window_exit(cpu)) return vm_exit(number, {.reason = *reason});
+    const std::optional<ExitReason> due = due_exit(cpu);
+    tsc_ += instruction_ticks_;
+    if (due) return vm_exit(number, {.reason = *due});
     if (!active) return {.kind = Completion::Kind::idle};
     Completion completion = dispatch(number, instruction);
     // The image of RFLAGS that a fault saves has RF = 1; else RF lasts for one instruction (SDM 3B 18.3.1.1).
@@ -73,10 +75,13 @@ Completion Machine::execute(unsigned number, const Instruction& instruction) {
     return completion;
 }
 
-/// Exits that come before an instruction and that nothing from outside causes: the windows (SDM 3C 26.2).
-std::optional<ExitReason> Machine::window_exit(const Cpu& cpu) const {
+/// Exits that come before an instruction and that nothing from outside causes: the VMX-preemption timer,
+/// which nothing blocks and which comes before all else (SDM 3C 26.2, 26.5.1, 27.7.4), and the windows.
+std::optional<ExitReason> Machine::due_exit(const Cpu& cpu) const {
     const vmx::ActivityState activity = cpu.registers.activity;
     if (!cpu.in_non_root()) return std::nullopt;
+    if (cpu.timer_ends && *cpu.timer_ends <= timer_now() && activity != vmx::ActivityState::wait_for_sipi)
+        return ExitReason::vmx_preemption_timer_expired;
     if (activity != vmx::ActivityState::active && activity != vmx::ActivityState::hlt) return std::nullopt;
     const std::uint32_t primary = current(cpu).get(field::primary_processor_based_vm_execution_controls);
     const std::uint32_t blocking = cpu.registers.interruptibility;
@@ -154,7 +159,6 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             if ((primary & vmx::primary::rdtsc_exiting) != 0) {
                 return unconditional_exit(number, instruction, ExitReason::rdtsc);
             }
-            // Time does not pass in this machine.
             {
                 const std::uint64_t tsc = tsc_ + ((primary & vmx::primary::use_tsc_offsetting) != 0
                                                       ? current(cpu).get(field::tsc_offset)
@@ -200,8 +204,9 @@ bool Machine::can_take_nmi(unsigned number) const {
     const Cpu& cpu = cpus_[number];
     const vmx::ActivityState activity = cpu.registers.activity;
     if (activity != vmx::ActivityState::active && activity != vmx::ActivityState::hlt) return false;
-    // The exit for its window comes before it (SDM 3C 26.2).
-    if (window_exit(cpu) == ExitReason::nmi_window) return false;
+    // The exits by the timer and for its window come before it (SDM 3C 26.2, 27.7.4).
+    const std::optional<ExitReason> due = due_exit(cpu);
+    if (due && *due != ExitReason::interrupt_window) return false;
     std::uint32_t blocking = block::blocking_by_sti | block::blocking_by_mov_ss | block::blocking_by_nmi;
     // With virtual NMIs the bit is of those alone.
     if (cpu.in_non_root() &&
@@ -230,7 +235,7 @@ bool Machine::can_take_interrupt(unsigned number) const {
         return false;
     if ((registers.interruptibility & (block::blocking_by_sti | block::blocking_by_mov_ss)) != 0)
         return false;
-    if (window_exit(cpu)) return false;
+    if (due_exit(cpu)) return false;
     // Where external interrupts exit RFLAGS.IF does not matter (SDM 3C 26.3).
     return interrupts_exit(cpu) || (registers.rflags & x86::rflags::interrupt_enable) != 0;
 }
@@ -255,6 +260,34 @@ Completion Machine::take_interrupt(unsigned number, LocalApic& apic) {
     cpu.registers.activity = vmx::ActivityState::active;
     cpu.registers.rflags &= ~x86::rflags::interrupt_enable;
     return {.kind = Completion::Kind::event, .event = Event{vector, false, 0, true}};
+}
+
+bool Machine::can_take_init(unsigned number) const {
+    const Cpu& cpu = cpus_[number];
+    if (!cpu.in_vmx_operation) return true;
+    return !cpu.in_root && !waits_for_start_up(number);
+}
+
+Completion Machine::take_init(unsigned number) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.in_non_root()) return vm_exit(number, {.reason = ExitReason::init_signal});
+    cpu.registers = registers_after_init(cpu.registers);
+    state_changed(number);
+    return {.kind = Completion::Kind::idle};
+}
+
+Completion Machine::take_start_up(unsigned number, std::uint8_t vector) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.in_non_root())
+        return vm_exit(number, {.reason = ExitReason::startup_ipi, .qualification = vector});
+    // SDM 3A 10.4.4.1: real-address mode, at the beginning of that page.
+    Segment& code = cpu.registers.segment(SegmentName::cs);
+    code.selector = static_cast<std::uint16_t>(vector << 8);
+    code.base = std::uint64_t{vector} << 12;
+    cpu.registers.rip = 0;
+    cpu.registers.activity = vmx::ActivityState::active;
+    state_changed(number);
+    return {.kind = Completion::Kind::idle};
 }
 
 /// SDM 3C 26.3: IRET ends blocking by NMI, but not where NMIs exit; there it ends that of virtual NMIs, if

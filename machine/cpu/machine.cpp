@@ -58,6 +58,7 @@ void Machine::reset(unsigned number) {
     cpu.in_root = false;
     cpu.vmxon_pointer = Cpu::no_vmcs;
     cpu.current_vmcs = Cpu::no_vmcs;
+    cpu.timer_ends.reset();
     for (auto& [address, vmcs] : vmcss_) {
         if (vmcs.active_on == static_cast<int>(number)) vmcs.active_on = Vmcs::inactive;
     }

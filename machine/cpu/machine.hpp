@@ -33,8 +33,11 @@ struct Cpu {
     std::uint64_t vmxon_pointer = no_vmcs;
     std::uint64_t current_vmcs = no_vmcs;
     std::unique_ptr<Tlb> tlb;
-    // Where the VMCS at `found_pointer` is: VMCSs never go, so this holds while the pointers are equal.
     bool iret_unblocks_nmis = false;  // the IRET that is being executed has done so
+    /// The VMX-preemption timer, where it is active: when it has counted down to zero, in its units since the
+    /// time-stamp counter was 0.
+    std::optional<std::uint64_t> timer_ends{};
+    // Where the VMCS at `found_pointer` is: VMCSs never go, so this holds while the pointers are equal.
     mutable std::uint64_t found_pointer = no_vmcs;
     mutable Vmcs* found_vmcs = nullptr;
 
@@ -47,9 +50,9 @@ using Descriptor = std::array<std::uint64_t, 2>;
 /// A machine of N processors with VT-x, deterministic: what `execute` does depends on nothing but the state.
 /// No instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
 ///
-/// NMIs and external interrupts come between instructions, where whoever drives the machine says so. Not
-/// modelled: other events from outside (no SMI or INIT ever comes), delivery through an IDT (an exception is
-/// handed to the driver), segmentation, and paging modes other than 4-level and none.
+/// NMIs, external interrupts, INIT and start-up IPIs come between instructions, where whoever drives the
+/// machine says so. Not modelled: other events from outside (no SMI ever comes), delivery through an IDT (an
+/// exception is handed to the driver), segmentation, and paging modes other than 4-level and none.
 class Machine {
 public:
     enum class TlbKind : std::uint8_t { retentive };
@@ -60,7 +63,7 @@ public:
         RetentiveTlb::Options retentive{};
         /// Makes each processor's TLB; none: a retentive one.
         std::function<std::unique_ptr<Tlb>()> make_tlb{};
-        /// What the time-stamp counter of every processor reads; time does not pass.
+        /// What the time-stamp counter of every processor reads at first.
         std::uint64_t tsc = 0;
     };
 
@@ -72,7 +75,14 @@ public:
     [[nodiscard]] PhysicalMemory& memory() { return memory_; }
     [[nodiscard]] const PhysicalMemory& memory() const { return memory_; }
     [[nodiscard]] const ProcessorModel& model() const { return model_; }
+    // Time. All processors have one time-stamp counter. It counts instructions: each takes one tick, at the
+    // end of which it does what it does, VM exits and VM entries included, unless whoever drives the machine
+    // says otherwise. What is done by calls (deliveries, a hypervisor that is a C++ program) takes none.
     [[nodiscard]] std::uint64_t tsc() const { return tsc_; }
+    void set_tsc(std::uint64_t value) { tsc_ = value; }
+    void pass_time(std::uint64_t ticks) { tsc_ += ticks; }
+    /// What each instruction takes from now on.
+    void set_instruction_ticks(std::uint64_t ticks) { instruction_ticks_ = ticks; }
 
     /// Executes one instruction on a processor, VM exit included.
     Completion execute(unsigned cpu, const Instruction& instruction);
@@ -83,13 +93,25 @@ public:
     /// An NMI arrives, which the processor can take: it is delivered (`event`), or exits.
     Completion take_nmi(unsigned cpu);
     /// The same of an external interrupt (SDM 3C 25.6.1, 26.2, table 25-3): between two instructions, where
-    /// no window exit is due, which would come before it.
+    /// no exit is due, which would come before it.
     [[nodiscard]] bool can_take_interrupt(unsigned cpu) const;
     /// The interrupt that is pending in `apic`, which the processor can take: it is delivered (`event`)
     /// through an interrupt gate, or exits. It is acknowledged, unless it exits without that.
     Completion take_interrupt(unsigned cpu, LocalApic& apic);
-    /// The next thing that the processor does is an exit for a window.
-    [[nodiscard]] bool is_window_exit_due(unsigned cpu) const { return window_exit(cpus_[cpu]).has_value(); }
+    /// INIT and start-up IPIs (SDM 3A 10.4, SDM 3C 24.8, 25.4.2). INIT is blocked in VMX root operation, and
+    /// by an L2's wait for a start-up IPI; it stays with the processor. A start-up IPI is for one that waits,
+    /// and else it is lost.
+    [[nodiscard]] bool can_take_init(unsigned cpu) const;
+    [[nodiscard]] bool waits_for_start_up(unsigned cpu) const {
+        return cpus_[cpu].registers.activity == vmx::ActivityState::wait_for_sipi;
+    }
+    /// In VMX non-root operation it exits (`vm_exit`); else the processor begins anew, and waits for a
+    /// start-up IPI: each is an application processor.
+    Completion take_init(unsigned cpu);
+    /// `vector`: the number of the page at which it starts.
+    Completion take_start_up(unsigned cpu, std::uint8_t vector);
+    /// The next thing that the processor does is an exit for a window or by the VMX-preemption timer.
+    [[nodiscard]] bool is_exit_due(unsigned cpu) const { return due_exit(cpus_[cpu]).has_value(); }
 
     /// Bytes at a linear address, as the processor's current software reads them; an exception or VM exit
     /// otherwise. (What the operands in memory of VMX instructions are read by.)
@@ -161,7 +183,7 @@ private:
         return raise(cpu, x86::Vector::general_protection, 0);
     }
     Completion raise_invalid_opcode(unsigned cpu) { return raise(cpu, x86::Vector::invalid_opcode); }
-    [[nodiscard]] std::optional<vmx::ExitReason> window_exit(const Cpu& cpu) const;
+    [[nodiscard]] std::optional<vmx::ExitReason> due_exit(const Cpu& cpu) const;
     [[nodiscard]] bool interrupts_exit(const Cpu& cpu) const;
     Completion iret(unsigned cpu, const Instruction& instruction);
     Completion unconditional_exit(unsigned cpu, const Instruction& instruction, vmx::ExitReason reason,
@@ -230,6 +252,8 @@ private:
     [[nodiscard]] std::uint64_t load_msr_list(Cpu& cpu, std::uint64_t address, std::uint32_t count);
     void store_msr_list(const Cpu& cpu, std::uint64_t address, std::uint32_t count);
     void flush_at_transition(Cpu& cpu, const Vmcs& vmcs);
+    /// In units of the VMX-preemption timer.
+    [[nodiscard]] std::uint64_t timer_now() const { return tsc_ >> model_.vmx.timer_rate(); }
 
     [[nodiscard]] std::uint16_t current_vpid(const Cpu& cpu) const;
     [[nodiscard]] static std::uint16_t current_pcid(const Cpu& cpu);
@@ -242,6 +266,7 @@ private:
 
     ProcessorModel model_;
     std::uint64_t tsc_;
+    std::uint64_t instruction_ticks_ = 1;
     PhysicalMemory memory_;
     std::vector<Cpu> cpus_;
     mutable std::vector<std::optional<TranslationContext>> contexts_;

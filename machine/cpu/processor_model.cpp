@@ -22,8 +22,9 @@ ProcessorModel full_processor_model() {
     rules::Capabilities& caps = model.vmx;
     caps.basic =
         0x464C'4254 | rules::basic::region_of_4k | rules::basic::write_back | rules::basic::true_controls;
-    caps.pin_based = controls(rules::default1::pin, vmx::pin::external_interrupt_exiting |
-                                                        vmx::pin::nmi_exiting | vmx::pin::virtual_nmis);
+    caps.pin_based =
+        controls(rules::default1::pin, vmx::pin::external_interrupt_exiting | vmx::pin::nmi_exiting |
+                                           vmx::pin::virtual_nmis | vmx::pin::activate_vmx_preemption_timer);
     // Of the default1 class the two CR3 controls may be 0 (SDM 3D A.3.2).
     constexpr std::uint32_t cr3_controls = vmx::primary::cr3_load_exiting | vmx::primary::cr3_store_exiting;
     caps.primary =
@@ -38,16 +39,18 @@ ProcessorModel full_processor_model() {
                                      vmx::secondary::enable_rdtscp | vmx::secondary::enable_vm_functions |
                                      vmx::secondary::vmcs_shadowing);
     constexpr std::uint32_t exit_free = vmx::exit_control::save_debug_controls;
-    caps.vm_exit = controls(rules::default1::vm_exit & ~exit_free,
-                            exit_free | vmx::exit_control::host_address_space_size |
-                                vmx::exit_control::acknowledge_interrupt_on_exit |
-                                vmx::exit_control::save_ia32_pat | vmx::exit_control::load_ia32_pat |
-                                vmx::exit_control::save_ia32_efer | vmx::exit_control::load_ia32_efer);
+    caps.vm_exit =
+        controls(rules::default1::vm_exit & ~exit_free,
+                 exit_free | vmx::exit_control::host_address_space_size |
+                     vmx::exit_control::acknowledge_interrupt_on_exit | vmx::exit_control::save_ia32_pat |
+                     vmx::exit_control::load_ia32_pat | vmx::exit_control::save_ia32_efer |
+                     vmx::exit_control::load_ia32_efer | vmx::exit_control::save_vmx_preemption_timer_value);
     constexpr std::uint32_t entry_free = vmx::entry_control::load_debug_controls;
     caps.vm_entry = controls(rules::default1::vm_entry & ~entry_free,
                              entry_free | vmx::entry_control::ia32e_mode_guest |
                                  vmx::entry_control::load_ia32_pat | vmx::entry_control::load_ia32_efer);
-    caps.misc = rules::misc::store_lma | rules::misc::activity_hlt |
+    // The VMX-preemption timer counts each fourth tick.
+    caps.misc = 2 | rules::misc::store_lma | rules::misc::activity_hlt | rules::misc::activity_wait_for_sipi |
                 std::uint64_t{4} << rules::misc::cr3_targets_at | rules::misc::vmwrite_any_field |
                 rules::misc::inject_length_0;
     caps.cr0 = {x86::cr0::protection_enable | x86::cr0::numeric_error | x86::cr0::paging, 0xFFFF'FFFF};

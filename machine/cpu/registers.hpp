@@ -80,6 +80,10 @@ struct Registers {
 /// The registers of a 64-bit kernel with flat segments, as L1 starts with.
 [[nodiscard]] Registers kernel_registers(std::uint64_t cr3);
 
+/// What INIT makes of these: real-address mode, and the processor waits for a start-up IPI. Beside CR0.CD and
+/// NW, it leaves the MSRs but IA32_EFER (SDM 3A table 10-1).
+[[nodiscard]] Registers registers_after_init(const Registers& before);
+
 /// The access rights that such a kernel's segments have.
 namespace flat_segment {
 inline constexpr std::uint32_t code_64 = 0xA09B;  // present, execute/read, accessed, L, G

@@ -1,4 +1,6 @@
 // VM entries and VM exits (SDM 3C chapters 27 and 28).
+#include <algorithm>
+
 #include "machine/cpu/machine.hpp"
 #include "machine/error.hpp"
 #include "machine/rules/address.hpp"
@@ -206,6 +208,10 @@ Completion Machine::vm_entry(unsigned number, Opcode opcode) {
                              {"VM-entry MSR-load list (27.4)", failed_entry}, nmis_were_blocked);
     }
     if (opcode == Opcode::vmlaunch) vmcs.launch_state = Vmcs::LaunchState::launched;
+    // SDM 3C 26.5.1: it counts down by one each time that one bit of the time-stamp counter changes.
+    cpu.timer_ends.reset();
+    if ((vmcs.get(field::pin_based_vm_execution_controls) & vmx::pin::activate_vmx_preemption_timer) != 0)
+        cpu.timer_ends = timer_now() + vmcs.get(field::vmx_preemption_timer_value);
     cpu.in_root = false;
     state_changed(number);
     Completion completion{.kind = Completion::Kind::vm_entry};
@@ -277,6 +283,12 @@ Completion Machine::vm_exit(unsigned number, const ExitInformation& information)
     vmcs.set(field::vm_entry_interruption_information,
              vmcs.get(field::vm_entry_interruption_information) & ~rules::EventInformation::valid);
     save_guest_state(cpu, vmcs);
+    if (cpu.timer_ends &&
+        (vmcs.get(field::vm_exit_controls) & vmx::exit_control::save_vmx_preemption_timer_value) != 0) {
+        const std::uint64_t left = *cpu.timer_ends - std::min(timer_now(), *cpu.timer_ends);
+        vmcs.set(field::vmx_preemption_timer_value, static_cast<std::uint32_t>(left));
+    }
+    cpu.timer_ends.reset();
     // RF is saved as 0 where an instruction causes the exit (SDM 3C 28.3.3).
     if (information.instruction_length != 0)
         vmcs.set(field::guest_rflags, vmcs.get(field::guest_rflags) & ~x86::rflags::resume);

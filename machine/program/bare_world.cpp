@@ -27,6 +27,7 @@ std::optional<Completion> BareWorld::take_nmi(Machine& machine, unsigned vcpu, C
         permitted_ = false;
         return std::nullopt;
     }
+    make_exit(machine);
     const Completion nmi = machine.take_nmi(vcpu);
     if (nmi.kind == Completion::Kind::vm_exit) return nmi;
     completion.nmi = true;
@@ -42,10 +43,35 @@ std::optional<Completion> BareWorld::take_interrupt(unsigned vm, unsigned vcpu, 
         permitted_ = false;
         return std::nullopt;
     }
+    make_exit(*machines_[vm]);
     const Completion taken = machines_[vm]->take_interrupt(vcpu, apics_[vm][vcpu]);
     if (taken.kind == Completion::Kind::vm_exit) return taken;
     completion.interrupt = taken.event->vector;
     return std::nullopt;
+}
+
+/// An exit; nothing: the processor has begun anew, and its local APIC with it (SDM 3A 11.4.7.3).
+std::optional<Completion> BareWorld::take_init(unsigned vm, unsigned vcpu) {
+    if (!could_take_init(vm, vcpu)) {
+        permitted_ = false;
+        return std::nullopt;
+    }
+    inits_.erase({vm, vcpu});
+    make_exit(*machines_[vm]);
+    const Completion taken = machines_[vm]->take_init(vcpu);
+    if (taken.kind == Completion::Kind::vm_exit) return taken;
+    apics_[vm][vcpu] = {};
+    return std::nullopt;
+}
+
+std::optional<Completion> BareWorld::take_start_up(unsigned vm, unsigned vcpu, std::uint8_t page) {
+    if (!machines_[vm]->waits_for_start_up(vcpu)) {
+        permitted_ = false;
+        return std::nullopt;
+    }
+    make_exit(*machines_[vm]);
+    const Completion taken = machines_[vm]->take_start_up(vcpu, page);
+    return taken.kind == Completion::Kind::vm_exit ? std::optional{taken} : std::nullopt;
 }
 
 /// What the other world had here.
@@ -55,6 +81,8 @@ std::optional<Completion> BareWorld::take_driven(unsigned vm, unsigned vcpu, boo
     std::optional<Completion> exit;
     for (const OutsideEvent& event : driven_events_) {
         if (event.call != calls_ || event.early != early) continue;
+        machine.set_tsc(event.tsc);
+        exit_made_ = event.done;
         std::optional<Completion> taken;
         switch (event.kind) {
             case OutsideEvent::Kind::request:
@@ -68,15 +96,27 @@ std::optional<Completion> BareWorld::take_driven(unsigned vm, unsigned vcpu, boo
                 if (event.nmi_waits && machine.can_take_nmi(vcpu)) permitted_ = false;
                 taken = take_interrupt(vm, vcpu, completion);
                 break;
+            case OutsideEvent::Kind::init_sent:
+                inits_.insert({vm, vcpu});
+                break;
+            case OutsideEvent::Kind::init:
+                taken = take_init(vm, vcpu);
+                break;
+            case OutsideEvent::Kind::start_up:
+                taken = take_start_up(vm, vcpu, event.vector);
+                break;
         }
         if (taken) exit = taken;
     }
     return exit;
 }
 
-/// What waits for the processor, and what it can take: an NMI first (SDM 3A table 6-2).
+/// What waits for the processor, and what it can take: INIT first, then an NMI (SDM 3A table 6-2).
 std::optional<Completion> BareWorld::take_waiting(unsigned vm, unsigned vcpu, Completion& completion) {
     Machine& machine = *machines_[vm];
+    if (could_take_init(vm, vcpu)) {
+        if (const auto exit = take_init(vm, vcpu)) return exit;
+    }
     if (waiting_.contains({vm, vcpu}) && machine.can_take_nmi(vcpu)) {
         waiting_.erase({vm, vcpu});
         if (const auto exit = take_nmi(machine, vcpu, completion)) return exit;
@@ -88,6 +128,11 @@ Completion BareWorld::execute(unsigned vm, unsigned vcpu, const Instruction& ins
     ++calls_;
     Completion before;
     std::optional<Completion> exit = take_driven(vm, vcpu, true, before);
+    if (driven_ && calls_ <= driven_times_.size()) {
+        const InstructionTime& time = driven_times_[calls_ - 1];
+        machines_[vm]->set_tsc(time.begun);
+        machines_[vm]->set_instruction_ticks(time.done - time.begun);
+    }
     Completion completion = exit ? Completion{} : machines_[vm]->execute(vcpu, instruction);
     completion.nmi = before.nmi;
     completion.interrupt = before.interrupt;
@@ -119,6 +164,24 @@ bool BareWorld::interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool)
     return true;
 }
 
+bool BareWorld::init(unsigned vm, unsigned vcpu, bool) {
+    if (!driven_) inits_.insert({vm, vcpu});
+    settle(vm, vcpu);
+    return true;
+}
+
+bool BareWorld::start_up(unsigned vm, unsigned vcpu, std::uint8_t page) {
+    const bool waits = machines_[vm]->waits_for_start_up(vcpu);
+    if (!driven_) {
+        if (waits) static_cast<void>(take_start_up(vm, vcpu, page));
+        return true;
+    }
+    settle(vm, vcpu);
+    // Nobody but a processor that does not wait may lose it.
+    if (waits && machines_[vm]->waits_for_start_up(vcpu)) permitted_ = false;
+    return true;
+}
+
 bool BareWorld::end_of_interrupt(unsigned vm, unsigned vcpu) {
     apics_[vm][vcpu].end_of_interrupt();
     settle(vm, vcpu);
@@ -131,9 +194,10 @@ bool BareWorld::set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t prior
     return true;
 }
 
-void BareWorld::drive(std::vector<OutsideEvent> events) {
+void BareWorld::drive(std::vector<OutsideEvent> events, std::vector<InstructionTime> times) {
     driven_ = true;
     driven_events_ = std::move(events);
+    driven_times_ = std::move(times);
     permitted_ = true;
 }
 
@@ -164,6 +228,7 @@ bool BareWorld::destroy_vm(unsigned vm) {
     if (vcpu_count(vm) == 0) return false;
     machines_[vm].reset();
     std::erase_if(waiting_, [&](const auto& whose) { return whose.first == vm; });
+    std::erase_if(inits_, [&](const auto& whose) { return whose.first == vm; });
     return true;
 }
 

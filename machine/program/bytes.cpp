@@ -192,6 +192,7 @@ Step decode(std::uint8_t what, std::uint8_t who, std::uint8_t a, std::uint8_t b)
             operands = {ordinary_address};
             break;
         case StepKind::nmi:
+        case StepKind::init:
             operands = {a % 2U};
             break;
         case StepKind::interrupt:
@@ -199,6 +200,9 @@ Step decode(std::uint8_t what, std::uint8_t who, std::uint8_t a, std::uint8_t b)
             break;
         case StepKind::tpr:
             operands = {a % 16U * 16U};
+            break;
+        case StepKind::start_up:
+            operands = {a};
             break;
         default:
             break;

@@ -10,6 +10,7 @@
 #include "vmx/exit_reason.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
+#include "x86/msr_numbers.hpp"
 
 namespace flatback::machine {
 
@@ -116,6 +117,7 @@ Observation Runner::step(const Step& step) {
     }
     if (step.kind > StepKind::prepare) return {.status = Observation::Status::refused};
     if (world_.running(step.vm, step.vcpu) != step.actor) return {.status = Observation::Status::not_running};
+    if (step.kind == StepKind::boot) return boot(step);
     return step.kind == StepKind::prepare ? prepare(step) : instruction(step);
 }
 
@@ -146,6 +148,14 @@ Observation Runner::environment(const Step& step) {
             done = step.vcpu < world_.vcpu_count(step.vm) &&
                    world_.interrupt(step.vm, step.vcpu, static_cast<std::uint8_t>(step.operands[0]),
                                     step.operands[1] != 0);
+            break;
+        case StepKind::init:
+            done = step.vcpu < world_.vcpu_count(step.vm) &&
+                   world_.init(step.vm, step.vcpu, step.operands[0] != 0);
+            break;
+        case StepKind::start_up:
+            done = step.vcpu < world_.vcpu_count(step.vm) &&
+                   world_.start_up(step.vm, step.vcpu, static_cast<std::uint8_t>(step.operands[0]));
             break;
         case StepKind::eoi:
             done = step.vcpu < world_.vcpu_count(step.vm) && world_.end_of_interrupt(step.vm, step.vcpu);
@@ -336,6 +346,9 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
                         read_field(step, field::vm_exit_interruption_error_code.encoding);
                     return;
                 case vmx::ExitReason::external_interrupt:
+                case vmx::ExitReason::init_signal:
+                case vmx::ExitReason::startup_ipi:
+                case vmx::ExitReason::vmx_preemption_timer_expired:
                 case vmx::ExitReason::interrupt_window:
                 case vmx::ExitReason::nmi_window:
                     return;
@@ -383,6 +396,28 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
             observation.instruction_error = read_field(step, field::vm_instruction_error.encoding);
         }
     }
+}
+
+Observation Runner::boot(const Step& step) {
+    Observation observation;
+    const Registers kernel = kernel_registers(layout::page_root(0));
+    const auto run = [&](StepKind kind, std::uint64_t first, std::uint64_t second = 0) {
+        Step part = step;
+        part.kind = kind;
+        part.operands = {first, second};
+        observation = instruction(part);
+        return observation.status == Observation::Status::done;
+    };
+    if (!run(StepKind::mov_to_cr4, kernel.cr4 | x86::cr4::vmx_enable) ||
+        !run(StepKind::mov_to_cr3, kernel.cr3) ||
+        !run(StepKind::wrmsr, x86::msr::ia32_efer, kernel.efer & ~x86::efer::long_mode_active) ||
+        !run(StepKind::mov_to_cr0, kernel.cr0))
+        return observation;
+    // What a jump and loads of segment registers do.
+    Registers& registers = world_.registers(step.vm, step.vcpu);
+    registers.segments = kernel.segments;
+    registers.rip = kernel.rip;
+    return observation;
 }
 
 Observation Runner::prepare(const Step& step) {

@@ -90,6 +90,7 @@ private:
     Observation environment(const Step& step);
     void edit(const Step& step);
     Observation instruction(const Step& step);
+    Observation boot(const Step& step);
     Observation prepare(const Step& step);
     Completion run_instruction(const Step& step, Observation& observation);
     Completion operate(const Step& step, Opcode opcode, std::uint64_t address);

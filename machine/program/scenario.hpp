@@ -114,6 +114,7 @@ public:
     Scenario& invvpid_at(std::uint64_t type, std::uint64_t address) {
         return add(StepKind::invvpid_at, type, address);
     }
+    Scenario& boot() { return add(StepKind::boot); }
     Scenario& prepare(std::uint64_t pointer, const Guest& guest) {
         return add(StepKind::prepare, pointer, guest.vpid, guest.ept ? *guest.ept + 1U : 0U, guest.tables);
     }
@@ -149,6 +150,9 @@ public:
     Scenario& nmi_at_next_exit() { return add(StepKind::nmi, 1); }
     Scenario& interrupt(std::uint8_t vector) { return add(StepKind::interrupt, vector, 0); }
     Scenario& interrupt_at_next_exit(std::uint8_t vector) { return add(StepKind::interrupt, vector, 1); }
+    Scenario& init() { return add(StepKind::init, 0); }
+    Scenario& init_at_next_exit() { return add(StepKind::init, 1); }
+    Scenario& start_up(std::uint8_t page) { return add(StepKind::start_up, page); }
     Scenario& eoi() { return add(StepKind::eoi); }
     Scenario& tpr(std::uint8_t priority) { return add(StepKind::tpr, priority); }
 

@@ -47,6 +47,7 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
     {"invvpid", {number, number, address}},
     {"invept_at", {number, address}},
     {"invvpid_at", {number, address}},
+    {"boot", {}},
     {"prepare", {address, number, optional_ept, page_hierarchy}},
     {"map", {page_hierarchy, address, address, page_flags, page_size}},
     {"unmap", {page_hierarchy, address, page_size}},
@@ -61,6 +62,8 @@ constexpr std::array<StepForm, step_kind_count> forms = {{
     {"interrupt", {number, number}},
     {"eoi", {}},
     {"tpr", {number}},
+    {"init", {number}},
+    {"start_up", {number}},
 }};
 
 }  // namespace

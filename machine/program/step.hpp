@@ -56,6 +56,8 @@ enum class StepKind : std::uint8_t {
     /// INVEPT or INVVPID with its descriptor at a linear address of the program's choice.
     invept_at,   // type, address
     invvpid_at,  // type, address
+    /// From real-address mode to the 64-bit kernel that L1 starts as, by the instructions that do this.
+    boot,
     /// VMCLEAR, VMPTRLD and all VMWRITEs that a 64-bit guest needs, by L1.
     prepare,  // pointer, VPID (0: "enable VPID" = 0), EPT hierarchy + 1 (0: no EPT), page hierarchy
     // Stores to paging structures.
@@ -73,14 +75,16 @@ enum class StepKind : std::uint8_t {
     interrupt,  // vector; when, as for an NMI
     // Stores to the local APIC, by whoever runs, which nobody intercepts.
     eoi,
-    tpr,  // task priority
+    tpr,       // task priority
+    init,      // as an NMI
+    start_up,  // a start-up IPI, to this page
 };
 
-inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::tpr) + 1;
+inline constexpr unsigned step_kind_count = static_cast<unsigned>(StepKind::start_up) + 1;
 
 /// An event comes for a virtual CPU, or its local APIC changes what may come.
 [[nodiscard]] constexpr bool is_event_step(StepKind kind) {
-    return kind >= StepKind::nmi && kind <= StepKind::tpr;
+    return kind >= StepKind::nmi && kind <= StepKind::start_up;
 }
 
 /// One step of a program: who, on which virtual CPU of which VM, does what with which operands.

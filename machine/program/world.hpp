@@ -20,6 +20,9 @@ struct OutsideEvent {
         nmi,        // one reached the software
         interrupt,  // an external interrupt did
         request,    // `vector` came to the local APIC
+        init_sent,  // an INIT came to the processor
+        init,       // ... which took it
+        start_up,   // a processor that waited for it started, at page `vector`, or exits
     };
 
     unsigned call = 0;
@@ -27,6 +30,16 @@ struct OutsideEvent {
     Kind kind = Kind::nmi;
     std::uint8_t vector = 0;
     bool nmi_waits = false;  // `interrupt`: whoever is below had an NMI, and had not given it
+    // As L1's time-stamp counter has it: when it was taken, and where it exits, when the exit was made.
+    std::uint64_t tsc = 0;
+    std::uint64_t done = 0;
+};
+
+/// The same of the instruction of a call of `execute`: when it was begun, the last time, and when it did what
+/// it did, VM exit and VM entry included.
+struct InstructionTime {
+    std::uint64_t begun = 0;
+    std::uint64_t done = 0;
 };
 
 /// Where a program runs: VMs with virtual CPUs, each of which runs L1 or one of its L2s. On the bare machine
@@ -68,6 +81,9 @@ public:
     virtual bool nmi(unsigned vm, unsigned vcpu, bool meets_l0) = 0;
     /// The same of an external interrupt, which comes to the virtual CPU's local APIC.
     virtual bool interrupt(unsigned vm, unsigned vcpu, std::uint8_t vector, bool meets_l0) = 0;
+    /// The same of INIT, and of a start-up IPI, which is for a virtual CPU that waits for one right now.
+    virtual bool init(unsigned vm, unsigned vcpu, bool meets_l0) = 0;
+    virtual bool start_up(unsigned vm, unsigned vcpu, std::uint8_t page) = 0;
     virtual bool end_of_interrupt(unsigned vm, unsigned vcpu) = 0;
     virtual bool set_task_priority(unsigned vm, unsigned vcpu, std::uint8_t priority) = 0;
     [[nodiscard]] virtual const LocalApic& local_apic(unsigned vm, unsigned vcpu) const = 0;

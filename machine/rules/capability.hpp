@@ -120,6 +120,8 @@ struct Capabilities {
     [[nodiscard]] constexpr std::uint32_t cr3_targets() const {
         return static_cast<std::uint32_t>(misc >> misc::cr3_targets_at & 0x1FF);
     }
+    /// The VMX-preemption timer counts changes of this bit of the time-stamp counter.
+    [[nodiscard]] constexpr unsigned timer_rate() const { return static_cast<unsigned>(misc & 0x1F); }
     /// More entries of an MSR list than this are undefined.
     [[nodiscard]] constexpr std::uint32_t msr_list_entries() const {
         return 512 * (1 + static_cast<std::uint32_t>(misc >> misc::msr_list_at & 7));

@@ -439,17 +439,15 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
         }
     }
     bool linked = false;
-    if ((work & (rewrite_timer | no_virtual_apic | io_bitmaps | demanded | shared_timer | shows_vmcs)) != 0) {
+    if ((work & (timer | no_virtual_apic | io_bitmaps | demanded | shows_vmcs)) != 0) {
         if ((work & io_bitmaps) != 0 && !io_bitmaps_.is_current(slot.io_bitmaps, msr_bitmaps_))
             static_cast<void>(io_bitmaps_.merge(slot.io_bitmaps, msr_bitmaps_));
-        if ((work & rewrite_timer) != 0)
-            put(field::vmx_preemption_timer_value, vmcs12.get(field::vmx_preemption_timer_value));
         if ((work & no_virtual_apic) != 0) std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);
         if ((work & demanded) != 0) {
             if (slot.vmcs02.below_demands_changed) put_demanded_fields(slot);
             if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
         }
-        if ((work & shared_timer) != 0) start_shared_timer(slot);
+        if ((work & timer) != 0) start_timer(slot);
         if ((work & shows_vmcs) != 0) linked = link_shadow(slot);
     }
     // MSRs are loaded only into a guest whose state is good; the processor would find out too late.

@@ -24,15 +24,14 @@ enum Work : std::uint32_t {
     exit_store_list = 1U << 10,
     exit_load_list = 1U << 11,
     paging_without_ept = 1U << 12,
-    rewrite_timer = 1U << 13,    // the preemption timer starts anew
+    timer = 1U << 13,            // the preemption timer, of L1 or of the host's turns or of both, starts
     inherit_saved = 1U << 14,    // what is inherited is saved by exits: L1's word may be newest in vmcs02
     saves_timer = 1U << 15,      // the exit leaves its value where L1's VMREAD finds it
     no_virtual_apic = 1U << 16,  // L1's address leads to no memory
     io_bitmaps = 1U << 17,       // to be merged, and not with every stale MSR bitmap
     demanded = 1U << 18,         // the host's demands change fields that are otherwise L1's
-    shared_timer = 1U << 19,     // the host ends turns by the preemption timer
-    shows_vmcs = 1U << 20,       // VMCS shadowing: what the link pointer names is L2's
-    learned_fields = 1U << 21,   // L1 reaches more fields without an exit than the field sheet has it
+    shows_vmcs = 1U << 19,       // VMCS shadowing: what the link pointer names is L2's
+    learned_fields = 1U << 20,   // L1 reaches more fields without an exit than the field sheet has it
 };
 
 constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
@@ -60,7 +59,7 @@ constexpr std::uint32_t work_of(const Vmcs12& vmcs12) {
     if ((secondary & vmx::secondary::vmcs_shadowing) != 0) work |= shows_vmcs;
     const std::uint32_t pin = vmcs12.get(vmx::field::pin_based_vm_execution_controls);
     if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0) {
-        work |= (out & exit::save_vmx_preemption_timer_value) == 0 ? rewrite_timer : saves_timer;
+        work |= timer | ((out & exit::save_vmx_preemption_timer_value) != 0 ? saves_timer : 0U);
     }
     if (vmcs12.get(vmx::field::vm_entry_msr_load_count) != 0) work |= entry_msr_list;
     if (vmcs12.get(vmx::field::vm_exit_msr_store_count) != 0) work |= exit_store_list;

@@ -57,6 +57,7 @@ EventGate NestedVcpu<P>::event_gate() {
         gate.primary_processor_based =
             current_->vmcs12.get(field::primary_processor_based_vm_execution_controls);
         gate.exception_bitmap = current_->vmcs12.get(field::exception_bitmap);
+        gate.l1s_timer_has_ended = l1_uses_timer(*current_) && l1_timer_left() == 0;
     }
     return gate;
 }

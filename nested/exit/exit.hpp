@@ -40,7 +40,7 @@ template <Port P>
     const std::uint32_t exit_reason = field.value;
     if (route == Route::to_host_first) {
         if (field.basic() == vmx::ExitReason::vmx_preemption_timer_expired)
-            return handle_shared_timer(slot, exit_reason);
+            return handle_end_of_turn(slot, exit_reason);
         if (is_the_hosts(slot, field.basic())) return offer_to_host(slot, exit_reason);
         route = routes_beneath_[basic];
     }
@@ -134,6 +134,8 @@ Entry NestedVcpu<P>::reenter_l2(Slot& slot, std::size_t basic_reason) {
     reentering_ = true;
     ++counters_.handled_by_l0[basic_reason];
     ++counters_.l2_reentries;
+    if ((slot.work & detail::timer) != 0) [[unlikely]]
+        put_timer(slot);
     select_tag(slot);
     return Entry::vmresume;
 }
@@ -319,12 +321,8 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_
     if ((slot.work & (detail::saves_timer | detail::learned_fields)) != 0) [[unlikely]] {
         if ((slot.work & detail::learned_fields) != 0) changed.insert_all(bring_learned(slot));
         if ((slot.work & detail::saves_timer) != 0) {
-            if ((slot.work & detail::shared_timer) == 0) {
-                note_now(field::vmx_preemption_timer_value);
-            } else {
-                note(field::vmx_preemption_timer_value.encoding, l1_timer_left());
-                slot.newest.is_in_vmcs12(detail::index_of(field::vmx_preemption_timer_value.encoding));
-            }
+            note(field::vmx_preemption_timer_value.encoding, l1_timer_left());
+            slot.newest.is_in_vmcs12(detail::index_of(field::vmx_preemption_timer_value.encoding));
         }
     }
     // SDM 3C 28.2.4: the exit clears "valid" of the event that was injected.

@@ -29,7 +29,7 @@ bool NestedVcpu<P>::set_demands(const Demands& demands) {
     with_same_end.turn_ends = demands_.turn_ends;
     if (demands.turn_ends && demands_.turn_ends && with_same_end == demands_) {
         demands_.turn_ends = demands.turn_ends;
-        if (in_l2_ && on_processor_) put_shared_timer(*current_);
+        if (in_l2_ && on_processor_) put_timer(*current_);
         return true;
     }
     // The window is opened in the controls that are made anew here; the host asks for it before each entry.
@@ -37,7 +37,7 @@ bool NestedVcpu<P>::set_demands(const Demands& demands) {
     demands_ = demands;
     has_demands_ = demands != Demands{};
     demanded_work_ =
-        (changes_fields(demands) ? detail::demanded : 0U) | (demands.turn_ends ? detail::shared_timer : 0U);
+        (changes_fields(demands) ? detail::demanded : 0U) | (demands.turn_ends ? detail::timer : 0U);
     if (!configuration_.host_takes_nmis)
         routes_beneath_[static_cast<std::size_t>(vmx::ExitReason::exception_or_nmi)] =
             demands.nmis ? Route::by_window : Route::to_l1;
@@ -96,17 +96,9 @@ void NestedVcpu<P>::demand_of_running_l2(Slot& slot) {
     put_demanded_controls(slot);
     put_demanded_fields(slot);
     put_demanded_masks(slot);
-    const bool was_shared = (slot.work & detail::shared_timer) != 0;
-    const std::uint32_t left =
-        l1_uses_timer(slot) ? was_shared ? l1_timer_left() : get(field::vmx_preemption_timer_value) : 0;
-    constexpr std::uint32_t of_demands = detail::demanded | detail::shared_timer;
-    slot.work = (slot.work & ~of_demands) | demanded_work_;
-    if (demands_.turn_ends) {
-        if (!was_shared) l1_timer_ends_ = timer_now() + left;
-        put_shared_timer(slot);
-    } else if (was_shared) {
-        put(field::vmx_preemption_timer_value, left);
-    }
+    constexpr std::uint32_t of_demands = detail::demanded | detail::timer;
+    slot.work = (slot.work & ~of_demands) | demanded_work_ | (l1_uses_timer(slot) ? detail::timer : 0U);
+    if ((slot.work & detail::timer) != 0) put_timer(slot);
 }
 
 // The fields of vmcs02 that are L1's but for the host's demands. It is current, and has L1's.
@@ -289,9 +281,7 @@ Entry NestedVcpu<P>::resume() {
         switch (vmx::ExitReasonField{hosts_exit_.exit_reason}.basic()) {
             case vmx::ExitReason::exception_or_nmi: {
                 hosts_exit_ = {};
-                const Entry entry = pass_exception_on();
-                if (in_l2_ && demands_.turn_ends) put_shared_timer(slot);
-                return launched_anew(entry);
+                return launched_anew(pass_exception_on());
             }
             case vmx::ExitReason::external_interrupt:
             case vmx::ExitReason::vmx_preemption_timer_expired:
@@ -318,9 +308,7 @@ Entry NestedVcpu<P>::resume_with_fault(const Fault& fault) {
     if (hosts_exit_.l1_wants) return go_on(*current_);
     const auto basic = static_cast<std::size_t>(vmx::ExitReasonField{hosts_exit_.exit_reason}.basic());
     hosts_exit_ = {};
-    const Entry entry = raise_in_l2(*current_, basic, fault);
-    if (in_l2_ && demands_.turn_ends) put_shared_timer(*current_);
-    return launched_anew(entry);
+    return launched_anew(raise_in_l2(*current_, basic, fault));
 }
 
 // L1's share of the host's exit, or into L2 again, whose VMCS is current.
@@ -330,7 +318,6 @@ Entry NestedVcpu<P>::go_on(Slot& slot) {
     const bool l1_wants = hosts_exit_.l1_wants;
     hosts_exit_ = {};
     if (l1_wants) return launched_anew(reflect(slot, exit_reason, get(vmx::field::exit_qualification)));
-    if (demands_.turn_ends) put_shared_timer(slot);
     if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
     return launched_anew(
         reenter_l2(slot, static_cast<std::size_t>(vmx::ExitReasonField{exit_reason}.basic())));
@@ -351,7 +338,8 @@ void NestedVcpu<P>::l2_translations_changed() {
 //
 // It counts down by one each time the bit of the TSC that IA32_VMX_MISC[4:0] names changes (SDM 3C 26.5.1),
 // so that its units since the TSC was 0 are a number that L0 can compare. vmcs02 has what is left to the
-// nearer of two ends; L1's own goes on by the clock, also while the host works.
+// nearer of two ends, at each entry anew: L1's own goes on by the clock, also while L0 or the host works. For
+// a Port that cannot read the clock it stands meanwhile, where the processor's exit left it.
 
 template <Port P>
 std::uint64_t NestedVcpu<P>::timer_now() {
@@ -370,41 +358,59 @@ std::uint64_t NestedVcpu<P>::host_timer_ends() const {
     return (ends >> rate) + ((ends & ((std::uint64_t{1} << rate) - 1)) != 0 ? 1 : 0);
 }
 
+// Of an L2 that runs, whose VMCS is current.
 template <Port P>
 std::uint32_t NestedVcpu<P>::l1_timer_left() {
-    const std::uint64_t now = timer_now();
-    return l1_timer_ends_ > now ? static_cast<std::uint32_t>(l1_timer_ends_ - now) : 0;
+    if constexpr (!detail::HasTimeStampCounter<P>) {
+        return get(vmx::field::vmx_preemption_timer_value);
+    } else {
+        const std::uint64_t now = timer_now();
+        return l1_timer_ends_ > now ? static_cast<std::uint32_t>(l1_timer_ends_ - now) : 0;
+    }
 }
 
 // At an entry of L1's. vmcs02 is current.
 template <Port P>
-[[gnu::noinline]] void NestedVcpu<P>::start_shared_timer(Slot& slot) {
+[[gnu::noinline]] void NestedVcpu<P>::start_timer(Slot& slot) {
     if (l1_uses_timer(slot)) {
         fetch(slot, detail::index_of(vmx::field::vmx_preemption_timer_value.encoding));
-        l1_timer_ends_ = timer_now() + slot.vmcs12.get(vmx::field::vmx_preemption_timer_value);
+        begin_l1_timer(slot.vmcs12.get(vmx::field::vmx_preemption_timer_value));
     }
-    put_shared_timer(slot);
+    put_timer(slot);
 }
 
+// left: in its units. vmcs02 is current.
 template <Port P>
-void NestedVcpu<P>::put_shared_timer(const Slot& slot) {
-    const std::uint64_t now = timer_now();
-    std::uint64_t ends = host_timer_ends();
-    if (l1_uses_timer(slot)) ends = std::min(ends, l1_timer_ends_);
-    constexpr std::uint64_t most = 0xffff'ffff;
-    put(vmx::field::vmx_preemption_timer_value,
-        static_cast<std::uint32_t>(ends > now ? std::min(ends - now, most) : 0));
+void NestedVcpu<P>::begin_l1_timer(std::uint32_t left) {
+    if constexpr (detail::HasTimeStampCounter<P>) {
+        l1_timer_ends_ = timer_now() + left;
+    } else {
+        put(vmx::field::vmx_preemption_timer_value, left);
+    }
+}
+
+// Right before an entry: what is left now to the nearer end of those that there are.
+template <Port P>
+[[gnu::noinline]] void NestedVcpu<P>::put_timer(const Slot& slot) {
+    if constexpr (detail::HasTimeStampCounter<P>) {
+        const std::uint64_t now = timer_now();
+        std::uint64_t ends = ~std::uint64_t{0};
+        if (demands_.turn_ends) ends = host_timer_ends();
+        if (l1_uses_timer(slot)) ends = std::min(ends, l1_timer_ends_);
+        constexpr std::uint64_t most = 0xffff'ffff;
+        put(vmx::field::vmx_preemption_timer_value,
+            static_cast<std::uint32_t>(ends > now ? std::min(ends - now, most) : 0));
+    }
 }
 
 // Its exit is that of whoever has come to the end: the host's first. An end of L1's that has come too makes
 // L2 exit once more, right behind the next entry.
 template <Port P>
-Entry NestedVcpu<P>::handle_shared_timer(Slot& slot, std::uint32_t exit_reason) {
+Entry NestedVcpu<P>::handle_end_of_turn(Slot& slot, std::uint32_t exit_reason) {
     const std::uint64_t now = timer_now();
     if (host_timer_ends() <= now) return offer_to_host(slot, exit_reason);
     if (l1_uses_timer(slot) && l1_timer_ends_ <= now)
         return reflect(slot, exit_reason, get(vmx::field::exit_qualification));
-    put_shared_timer(slot);
     return reenter_l2(slot, static_cast<std::size_t>(vmx::ExitReason::vmx_preemption_timer_expired));
 }
 

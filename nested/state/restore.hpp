@@ -279,10 +279,9 @@ void NestedVcpu<P>::restore_running_l2(Slot& slot, const Vmcs12& running) {
     if ((slot.work & detail::no_virtual_apic) != 0)
         std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);
     if ((slot.work & detail::demanded) != 0) put_demanded_fields(slot);
-    if ((slot.work & detail::shared_timer) != 0) {
-        if (l1_uses_timer(slot))
-            l1_timer_ends_ = timer_now() + running.get(field::vmx_preemption_timer_value);
-        put_shared_timer(slot);
+    if ((slot.work & detail::timer) != 0) {
+        if (l1_uses_timer(slot)) begin_l1_timer(running.get(field::vmx_preemption_timer_value));
+        put_timer(slot);
     }
     select_ept(slot);
     select_tag(slot);

@@ -48,7 +48,7 @@ void NestedVcpu<P>::running_words(const Slot& slot, FieldWords& words) {
         if (supported_.contains(index)) words[index] = get_raw(vmx::all_fields[index].encoding);
     });
     words[detail::index_of(field::vm_entry_controls.encoding)] &= vmx::entry_control::ia32e_mode_guest;
-    if ((slot.work & detail::shared_timer) != 0) {
+    if ((slot.work & detail::timer) != 0) {
         words[detail::index_of(field::vmx_preemption_timer_value.encoding)] =
             l1_uses_timer(slot) ? l1_timer_left() : 0;
     }

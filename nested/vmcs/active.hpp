@@ -256,9 +256,8 @@ void NestedVcpu<P>::collect_shadow(Slot& slot) {
             if (supported_.contains(detail::index_of(encoding))) collect(encoding);
         }
     };
-    constexpr std::uint32_t timer = detail::rewrite_timer | detail::saves_timer;
-    if (Whole || (slot.work & (timer | detail::learned_fields)) != 0) [[unlikely]] {
-        collect_if((slot.work & timer) != 0, written_with_timer);
+    if (Whole || (slot.work & (detail::timer | detail::learned_fields)) != 0) [[unlikely]] {
+        collect_if((slot.work & detail::timer) != 0, written_with_timer);
         if (Whole || (slot.work & detail::learned_fields) != 0) collect_learned(slot);
         if (!Whole && (slot.work & detail::learned_fields) != 0) try_learned(slot);
     }

@@ -140,6 +140,19 @@ TEST(EventGate, AnNmiWaitsForL1sNmiWindowThatIsOpen) {
 }
 
 // An interrupt gate clears RFLAGS.IF, so that no interrupt window would tell of an exit that needs no IF.
+// SDM 3C 27.7.4: before an NMI and an interrupt, and behind INIT and a machine check.
+TEST(EventGate, AnNmiAndAnInterruptWaitForTheEndOfL1sTimer) {
+    for_each_situation([](Situation it) {
+        if (!it.gate.in_l2) return;
+        const auto before = it.gate;
+        it.gate.l1s_timer_has_ended = true;
+        for (const EventKind kind : {EventKind::nmi, EventKind::external_interrupt})
+            EXPECT_EQ(it.gate.decide(kind), nested::EventDecision{}) << "no window: the exit comes by itself";
+        for (const EventKind kind : {EventKind::init, EventKind::machine_check})
+            EXPECT_EQ(it.gate.decide(kind), before.decide(kind));
+    });
+}
+
 TEST(EventGate, AnExitBehindAnEventDoesNotWaitForIf) {
     for_each_situation([](const Situation& it) {
         const bool clears_if = it.injects && it.gate.waiting != InterruptionInformation::nmi();

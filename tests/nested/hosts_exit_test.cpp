@@ -632,19 +632,47 @@ TEST_F(Turn, AnEndOfBothIsTheHostsAndThenL1s) {
 
 TEST_F(Turn, L1sTimerIsKeptWhereTurnsBeginAndCeaseWhileL2Runs) {
     l1_uses_timer(70, true);
-    ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 60);  // as an exit saves it
     l1.port.tsc = ticks(1000);
-    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(1020)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.port.tsc = ticks(1010);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(1030)}));
     EXPECT_EQ(loaded(), 20U);
-    l1.port.tsc = ticks(1020);
+    l1.port.tsc = ticks(1030);
     ASSERT_EQ(timer_expires(), hosts_exit);
     ASSERT_TRUE(l1.set_demands({}));
     EXPECT_EQ(l1.resume(), l2_runs);
     EXPECT_EQ(loaded(), 40U);
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 0);
+    l1.port.tsc = ticks(1070);
     EXPECT_EQ(timer_expires(), l1_sees(ExitReason::vmx_preemption_timer_expired));
     EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 0U);
+}
+
+// SDM 3C 26.5.1: it counts by the time-stamp counter, which knows nothing of L0.
+TEST_F(Turn, L1sTimerGoesOnWhileL0Works) {
+    l1_uses_timer(70, true);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(loaded(), 70U);
+    l1.port.tsc = ticks(25);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation, .qualification = 0x181}), l2_runs);
+    EXPECT_EQ(loaded(), 45U);
+    l1.port.tsc = ticks(100);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation, .qualification = 0x181}), l2_runs);
+    EXPECT_EQ(loaded(), 0U) << "it is over as soon as L2 runs";
+    EXPECT_EQ(timer_expires(), l1_sees(ExitReason::vmx_preemption_timer_expired));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 0U);
+}
+
+TEST_F(Turn, L1sTimerGoesOnWhileAnotherHasTheProcessor) {
+    l1_uses_timer(70, true);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.port.tsc = ticks(30);
+    l1.prepare_reentry();
+    EXPECT_EQ(loaded(), 40U);
+    l1.port.tsc = ticks(50);
+    ASSERT_EQ(l1.move_to(1), l2_runs);
+    EXPECT_EQ(loaded(), 20U);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 20U);
 }
 
 }  // namespace

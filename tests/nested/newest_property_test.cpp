@@ -88,6 +88,7 @@ public:
                 remember(n, encoding);
             }
         }
+        l1.port.tsc = std::uint64_t{1} << 40;
         l1_pat_ = l1.vmcs01().get(field::guest_ia32_pat);
         l1_efer_ = l1.vmcs01().get(field::guest_ia32_efer);
         l1_dr7_ = l1.vmcs01().get(field::guest_dr7);
@@ -303,6 +304,7 @@ private:
     Words what_l2_starts_with() {
         Model& v = now();
         Words l2;
+        timer_ends_ = (l1.port.tsc >> timer_rate()) + v[field::vmx_preemption_timer_value];
         for (const Choice& choice : always_saved) l2[choice.encoding] = v.words.at(choice.encoding);
         for (const auto& which : {field::guest_cr4, field::guest_rip}) l2[which.encoding] = v[which];
         l2[field::guest_cs_access_rights.encoding] = v[field::guest_cs_access_rights];
@@ -369,7 +371,15 @@ private:
     }
     void set(Words& l2, std::uint32_t encoding, std::uint64_t value) {
         l2[encoding] = value;
+        if (encoding == field::vmx_preemption_timer_value.encoding) {
+            // It goes by the clock.
+            l1.port.tsc = (timer_ends_ - value) << timer_rate();
+            return;
+        }
         l1.vmcs02().word(encoding) = value;
+    }
+    [[nodiscard]] unsigned timer_rate() const {
+        return l1.capabilities.promised.misc.preemption_timer_rate();
     }
     // SDM 3C 28.3
     void save(const Words& l2) {
@@ -413,6 +423,7 @@ private:
     std::array<Model, 2> vmcs_;
     std::array<bool, 2> list_is_bad_{};
     unsigned current_ = 1;
+    std::uint64_t timer_ends_ = 0;  // in its units
     std::uint64_t l1_pat_ = 0;
     std::uint64_t l1_efer_ = 0;
     std::uint64_t l1_dr7_ = 0;

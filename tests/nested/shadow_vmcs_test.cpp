@@ -79,7 +79,8 @@ TEST_F(ShadowVmcs, HasTheTimersValueBothWays) {
     l1.write(field::vmx_preemption_timer_value, 1000);
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 1000U);
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 400);  // the processor counts
+    const unsigned rate = l1.capabilities.promised.misc.preemption_timer_rate();
+    l1.port.tsc += std::uint64_t{600} << rate;  // the processor counts
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 1000U) << "not saved";
     ASSERT_EQ(l1.vmresume(), l2_runs);
@@ -89,7 +90,7 @@ TEST_F(ShadowVmcs, HasTheTimersValueBothWays) {
     l1.write(field::vmx_preemption_timer_value, 2000);
     ASSERT_EQ(l1.vmresume(), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 2000U);
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 700);
+    l1.port.tsc += std::uint64_t{1300} << rate;
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 700U) << "saved";
     ASSERT_EQ(l1.vmresume(), l2_runs);
