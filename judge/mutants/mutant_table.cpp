@@ -120,7 +120,6 @@ private:
                field::page_fault_error_code_mask);
         leaves("leaves L1's CR3 targets where the host demands CR3 loads", field::cr3_target_count);
         leaves("leaves L1's TSC offset in the place of both", field::tsc_offset);
-        leaves("leaves L1's guest/host mask of CR0 in the place of both", field::cr0_guest_host_mask);
         leaves("leaves L1's guest/host mask of CR4 in the place of both", field::cr4_guest_host_mask);
         writes("composes no match of page faults", field::page_fault_error_code_match,
                [](std::uint64_t) { return 0; });

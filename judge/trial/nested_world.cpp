@@ -614,6 +614,8 @@ NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
             guest.port.load_vmcs(guest.port.current());
             guest.engine.leave_processor();
             guest.has_left = true;
+            guest.init_offered = false;
+            guest.needs_an_offer = holds_interrupts();  // no window is open for what was offered
             if (guest.port.leaves_vmcs_active(true)) throw EngineFailure("a move leaves a VMCS active");
         }
         guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));

@@ -68,6 +68,9 @@ Delivery NestedVcpu<P>::deliver(const Event& event, Entry& entry) {
     const EventGate gate = event_gate();
     const EventDecision decision = gate.decide(event.kind);
     want_window(event.kind, decision.window);
+    // It was loaded when there was some left: the exit that what waits has to follow comes at once.
+    if (gate.l1s_timer_has_ended) [[unlikely]]
+        put(field::vmx_preemption_timer_value, 0);
     switch (decision.way) {
         case EventWay::injected:
             put(field::vm_entry_interruption_information, information_of(event).value);

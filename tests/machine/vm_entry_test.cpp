@@ -48,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadField{field::pin_based_vm_execution_controls.encoding, 0,
                  "pin-based controls: a reserved setting (27.2.1.1)"},
-        BadField{field::pin_based_vm_execution_controls.encoding, 0x56,
+        BadField{field::pin_based_vm_execution_controls.encoding, 0x96,
                  "pin-based controls: a reserved setting (27.2.1.1)"},
         BadField{field::primary_processor_based_vm_execution_controls.encoding, 0,
                  "primary processor-based controls: a reserved setting (27.2.1.1)"},
@@ -179,7 +179,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{field::guest_rflags.encoding, 0, "guest RFLAGS: reserved bits (27.3.1.4)"},
         BadField{field::guest_rflags.encoding, 0x8002, "guest RFLAGS: reserved bits (27.3.1.4)"},
         BadField{field::guest_activity_state.encoding, 4, "guest activity state (27.3.1.5)"},
-        BadField{field::guest_activity_state.encoding, 3, "guest activity state (27.3.1.5)"},
+        BadField{field::guest_activity_state.encoding, 2, "guest activity state (27.3.1.5)"},
         BadField{field::guest_interruptibility_state.encoding, 3, "blocking by STI and by MOV SS (27.3.1.5)"},
         BadField{field::guest_interruptibility_state.encoding, 1,
                  "blocking by STI with RFLAGS.IF = 0 (27.3.1.5)"},

@@ -352,26 +352,34 @@ TEST_P(Reflection, AnInheritedEferFollowsTheModeThatL2IsIn) {
 }
 
 TEST_P(Reflection, ThePreemptionTimerIsSavedWhereL1AsksForIt) {
+    // It counts by the time-stamp counter, which the fake processor does not move.
+    const auto counts = [this](std::uint64_t units) {
+        l1.port.tsc += units << l1.capabilities.promised.misc.preemption_timer_rate();
+    };
     l1.raise(field::pin_based_vm_execution_controls, vmx::pin::activate_vmx_preemption_timer);
     l1.write(field::vmx_preemption_timer_value, 1000);
     enter();
     EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 1000U);
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 600);
+    counts(400);
     ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation}), l2_runs) << "L0's own";
     EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 600U) << "it goes on";
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 1000U) << "not saved";
     enter();
     EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 1000U) << "and so started anew";
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 300);
+    counts(700);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     l1.raise(field::vm_exit_controls, out::save_vmx_preemption_timer_value);
     enter();
     EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 1000U);
-    l1.vmcs02().set(field::vmx_preemption_timer_value, 7);
+    counts(993);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 7U);
+    enter();
+    counts(7);
     ASSERT_EQ(l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}),
               l1_sees(ExitReason::vmx_preemption_timer_expired));
-    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 7U);
+    EXPECT_EQ(l1.read(field::vmx_preemption_timer_value), 0U);
 }
 
 // --- a 32-bit L1

@@ -100,7 +100,7 @@ TEST(RandomPrograms, ReachWhatTheyAreFor) {
     EXPECT_GE(reach.nmis, reach.programs);
     EXPECT_GE(2 * reach.interrupts, reach.programs);
     EXPECT_GE(2 * reach.invepts, reach.programs);
-    EXPECT_GE(reach.moves, reach.programs);
+    EXPECT_GE(100 * reach.moves, 75 * reach.programs);
     EXPECT_GE(2 * reach.taken_pages, reach.programs);
     for (std::size_t type = 0; type < reach.invvpids.size(); ++type) {
         EXPECT_GE(4 * reach.invvpids[type], reach.programs) << "type " << type;
