@@ -197,7 +197,7 @@ struct flatback_counters {
 
 #define FLATBACK_ALIGNMENT 128
 #define FLATBACK_POOL_SIZE 262400
-#define FLATBACK_VCPU_SIZE 65536
+#define FLATBACK_VCPU_SIZE 131072
 
 /* What this version needs of them: no more than the constants say. */
 size_t flatback_pool_size(void);
