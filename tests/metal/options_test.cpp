@@ -77,7 +77,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 27u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 3 + 4 values
+    EXPECT_EQ(parsed, 29u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {
