@@ -235,7 +235,7 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
     command
         .add_option(
             "--window", options.request.window,
-            "instructions of each window; of Linux those behind its warming up (default 400000; bare 100000; "
+            "instructions of each window; of Linux those behind its warming up (default 400000; bare 130000; "
             "probes 1000000)")
         ->type_name("N")
         ->check(CLI::Range(std::uint64_t{1000}, most_number))
