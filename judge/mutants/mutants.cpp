@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <ostream>
 #include <random>
+#include <span>
 
 #include "judge/mutants/field_use.hpp"
 #include "judge/trial/random_program.hpp"
@@ -52,37 +53,43 @@ std::optional<std::size_t> caught_by_refused_entries(const Mutant& mutant, const
     return std::nullopt;
 }
 
-std::optional<std::size_t> caught_by_random_program(const Mutant& mutant, std::size_t programs,
-                                                    const TrialLimits& limits) {
+/// Random programs, the same in each call. `options_of` a program's number: the world's, but for the defect.
+template <typename MakeProgram, typename OptionsOf>
+std::optional<std::size_t> caught_by_programs(const Mutant& mutant, std::size_t programs,
+                                              const TrialLimits& limits, const MakeProgram& make_program,
+                                              const OptionsOf& options_of) {
     std::mt19937_64 random(1);
     std::vector<std::uint8_t> bytes(400);
     for (std::size_t number = 0; number < programs; ++number) {
         for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
         const std::unique_ptr<Defect> defect = mutant.make();
-        const NestedWorld::Options options =
-            limits.applied_to({.vcpus = 2,
-                               .random_host = mutant.of_random_host ? number + 1 : 0,
-                               .saves_states = mutant.of_saved_states,
-                               .defect = defect.get()});
-        if (compare(random_program(bytes), options)) return number;
+        NestedWorld::Options options = options_of(number);
+        options.defect = defect.get();
+        if (compare(make_program(bytes), limits.applied_to(options))) return number;
     }
     return std::nullopt;
 }
 
+std::optional<std::size_t> caught_by_random_program(const Mutant& mutant, std::size_t programs,
+                                                    const TrialLimits& limits) {
+    return caught_by_programs(
+        mutant, programs, limits, [](std::span<const std::uint8_t> bytes) { return random_program(bytes); },
+        [&mutant](std::size_t number) {
+            return NestedWorld::Options{.vcpus = 2,
+                                        .random_host = mutant.of_random_host ? number + 1 : 0,
+                                        .saves_states = mutant.of_saved_states};
+        });
+}
+
 std::optional<std::size_t> caught_on_several_processors(const Mutant& mutant, std::size_t programs,
                                                         const TrialLimits& limits) {
-    std::mt19937_64 random(1);
-    std::vector<std::uint8_t> bytes(400);
-    for (std::size_t number = 0; number < programs; ++number) {
-        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
-        const std::unique_ptr<Defect> defect = mutant.make();
-        const NestedWorld::Options options = limits.applied_to({.vcpus = several_processors,
-                                                                .processors = several_processors,
-                                                                .keeps_bitmaps = true,
-                                                                .defect = defect.get()});
-        if (compare(several_processors_program(bytes), options)) return number;
-    }
-    return std::nullopt;
+    return caught_by_programs(
+        mutant, programs, limits,
+        [](std::span<const std::uint8_t> bytes) { return several_processors_program(bytes); },
+        [](std::size_t) {
+            return NestedWorld::Options{
+                .vcpus = several_processors, .processors = several_processors, .keeps_bitmaps = true};
+        });
 }
 
 }  // namespace

@@ -63,6 +63,9 @@ TEST(CommandLine, WatchHasOneRunAMode) {
     EXPECT_EQ(modes_of({"watch", "--mode", "off,mapped,off"}), (std::vector<std::string>{"mapped", "off"}));
     EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "text", "--vmcs01", "0x3df1b000"})).vmcs01,
               0x3DF1B000U);
+    EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "--clock", "100"})).request.clock_mhz, 100U);
+    EXPECT_NE(error_of({"watch", "--guest", "bare", "--clock", "100"}).find("--clock"), std::string::npos);
+    EXPECT_NE(error_of({"watch", "--clock", "99"}), "accepted");
     EXPECT_NE(error_of({"watch", "--guest", "bare", "--mode", "ept0"}).find("ept0"), std::string::npos);
     EXPECT_NE(error_of({"watch", "--mode", "shared"}), "accepted");
     EXPECT_NE(error_of({"watch", "text", "--mode", "off"}), "accepted");

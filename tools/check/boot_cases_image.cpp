@@ -67,6 +67,25 @@ Result<BootTest> test_elsewhere(const BootPlan& plan, const std::filesystem::pat
     return test;
 }
 
+// The self-test shows its line as a code: from BIOS in a graphics mode that GRUB makes for it, on UEFI's
+// framebuffer. The whole of it, as it is in the image: a line with every measure makes the largest code.
+Result<BootTest> test_screen(std::string_view name, Firmware firmware,
+                             const std::filesystem::path& directory) {
+    const std::filesystem::path image = directory / fmt::format("{}.iso", name);
+    const HybridImage contents{.entries = {self_test_entry()}, .seconds = 0};
+    TRY(make_hybrid_image(contents, directory / fmt::format("{}.tree", name), image));
+    EmulationRequest request;
+    request.plan = contents.entries.front().plan;
+    request.image = image;
+    request.firmware = firmware;
+    request.memory = bare_memory;
+    request.limit = uefi_limit;
+    BootTest test{{std::string{name}, std::move(request)}, std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}};
+    test.run.screen_file = directory / fmt::format("{}.png", name);
+    test.code_on_screen = "self_test.line";
+    return test;
+}
+
 }  // namespace
 
 Result<> add_image(TestReport& report, std::vector<BootTest>& tests, const std::filesystem::path& directory) {
@@ -88,6 +107,9 @@ Result<> add_image(TestReport& report, std::vector<BootTest>& tests, const std::
         tests.push_back(
             {{std::string{each.name}, std::move(request)}, std::nullopt, {}, {"l0", "l1-entry", "bare-l1"}});
     }
+    tests.push_back(TRY(test_screen(image_screen_name, Firmware::bios, directory)));
+    if (report.filter().starts_with(image_uefi_screen_name))
+        tests.push_back(TRY(test_screen(image_uefi_screen_name, Firmware::uefi, directory)));
     tests.push_back(TRY(test_elsewhere(contents.entries.front().plan, directory)));
     for (const Case& each : qemu_cases) {
         if (!report.selects(each.name)) continue;

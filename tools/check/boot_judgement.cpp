@@ -6,6 +6,7 @@
 
 #include "tools/check/boot_test.hpp"
 #include "tools/check/register_records.hpp"
+#include "tools/check/screen_code.hpp"
 #include "tools/trace/trace_file.hpp"
 #include "tools/trace/trace_view.hpp"
 
@@ -35,6 +36,18 @@ std::string trace_is_wrong(const FinishedRun& run) {
     if (l2_entries < 1000) return fmt::format("only {} entries into L2", l2_entries);
     if (tags_flushed > most_tags) return fmt::format("{} tags were flushed in mode mapped", tags_flushed);
     return {};
+}
+
+// The code on the screen that the run left, read from the picture, and what COM1 says: what is wrong with it.
+std::string screen_is_wrong(const FinishedRun& run, std::string_view key) {
+    if (!run.screen_file || !run.screen_error.empty())
+        return run.screen_error.empty() ? "no screen was asked for" : run.screen_error;
+    const auto told = RunValues{run.transcript}.text(key);
+    if (!told) return fmt::format("{} was not told", key);
+    const auto shown = read_code(*run.screen_file);
+    if (!shown) return shown.error().message;
+    if (*shown == *told) return {};
+    return fmt::format("the screen's code is {}, and COM1 has {}", *shown, *told);
 }
 
 // Where L0 differs from the processor that is emulated, as the SDM lets it: of bad controls and bad host
@@ -87,6 +100,10 @@ void judge_run(TestReport& report, const BootTest& test, const FinishedRun& run)
     for (const std::string_view text : test.printed) {
         if (run.transcript.text().find(text) == std::string::npos)
             lacks.push_back(fmt::format("\"{}\" was not printed", text));
+    }
+    if (!test.code_on_screen.empty()) {
+        if (std::string wrong = screen_is_wrong(run, test.code_on_screen); !wrong.empty())
+            lacks.push_back(std::move(wrong));
     }
     std::string why;
     for (const std::string& lack : lacks) why += (why.empty() ? "" : "; ") + lack;

@@ -37,6 +37,8 @@ struct BootTest {
     bool shuts_down = false;
     // What must stand in the serial output.
     std::vector<std::string_view> printed = {};
+    // The screen that the run leaves must show a code that reads as the text of this key.
+    std::string_view code_on_screen = {};
 };
 
 inline constexpr std::chrono::seconds short_limit{30};
@@ -60,11 +62,13 @@ inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
 inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
                                                              "boot.linux.bzimage", linux_trace_name};
 inline constexpr std::string_view peer_name = "boot.peer.bare";
-inline constexpr std::array<std::string_view, 6> image_names{
-    "boot.image.bios-cd",      "boot.image.bios-disk",      "boot.image.uefi-cd",
-    "boot.image.qemu-bios-cd", "boot.image.qemu-uefi-disk", "boot.image.elsewhere"};
+inline constexpr std::array<std::string_view, 7> image_names{
+    "boot.image.bios-cd",        "boot.image.bios-disk", "boot.image.uefi-cd", "boot.image.qemu-bios-cd",
+    "boot.image.qemu-uefi-disk", "boot.image.elsewhere", "boot.image.screen"};
 inline constexpr std::string_view image_elsewhere_name = image_names[5];
+inline constexpr std::string_view image_screen_name = image_names[6];
 inline constexpr std::string_view image_uefi_disk_name = "boot.image.uefi-disk";
+inline constexpr std::string_view image_uefi_screen_name = "boot.image.uefi-screen";
 inline constexpr std::string_view image_uefi_linux_name = "boot.image.uefi-linux";
 // The same where it may call the firmware's runtime services.
 inline constexpr std::string_view image_uefi_runtime_name = "boot.image.uefi-linux-runtime";

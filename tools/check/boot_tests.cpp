@@ -37,7 +37,8 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     if (with_linux && report.selects(linux_l2_name)) TRY(add_linux_l2(tests));
     if (with_linux && report.filter().starts_with(linux_several_name)) TRY(add_linux_several(tests));
     if (with_linux && report.selects(peer_name)) TRY(add_peer(tests));
-    if (report.selects_any(image_names) || report.selects(image_uefi_disk_name))
+    if (report.selects_any(image_names) || report.selects(image_uefi_disk_name) ||
+        report.selects(image_uefi_screen_name))
         TRY(add_image(report, tests, directory.path()));
     if (with_linux && report.filter().starts_with(image_uefi_linux_name))
         TRY(add_image_linux(tests, directory.path()));

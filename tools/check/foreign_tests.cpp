@@ -107,7 +107,6 @@ std::string judge_linux(const FinishedRun& run) {
 }
 
 Result<> add_xen(std::vector<ForeignTest>& tests) {
-    [[maybe_unused]] const LinuxGuest for_its_busybox = TRY(prepare_linux_guest(say));
     const XenGuest guest = TRY(prepare_xen_guest(say));
     tests.push_back({xen_run(std::string{xen_name}, guest, xen_limit), judge_xen});
     return {};
@@ -137,9 +136,9 @@ std::string judge_xen_beneath(const FinishedRun& run) {
 
 Result<> add_xen_beneath(std::vector<ForeignTest>& tests) {
     const XenGuest guest = TRY(prepare_xen_guest(say));
-    tests.push_back({bare_above_xen(std::string{xen_beneath_name}, guest,
-                                    "check rules emulator=bochs limit=20 skip=no-memory", xen_limit),
-                     judge_xen_beneath, true});
+    const std::array<std::string, 2> words{"check", "rules"};
+    tests.push_back(
+        {bare_above_xen(std::string{xen_beneath_name}, guest, words, xen_limit), judge_xen_beneath, true});
     return {};
 }
 

@@ -240,6 +240,14 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->type_name("N")
         ->check(CLI::Range(std::uint64_t{1000}, most_number))
         ->excludes(file);
+    command
+        .add_option(
+            "--clock", options.request.clock_mhz,
+            "of Linux's emulated processor, in MHz (default 1000): the slower, the more timer ticks an "
+            "instruction")
+        ->type_name("MHZ")
+        ->check(CLI::Range(std::uint64_t{100}, std::uint64_t{10'000}))
+        ->excludes(file);
     command.add_option("--tlb", options.tlb, "whose TLB counts misses (default skylake-x)")
         ->check(CLI::IsMember({"haswell", "skylake-x", "ice-lake"}));
     command.add_option("--l0", arguments.l0, "another L0 than the one that was built")
@@ -295,6 +303,8 @@ Result<Command> watch_command_line(const WatchArguments& arguments) {
         return std::ranges::find(arguments.modes, mode) != arguments.modes.end();
     };
     const bool with_ept0 = request.guest == WatchedGuest::linux_stack;
+    if (request.clock_mhz != 0 && request.guest != WatchedGuest::linux_stack)
+        return fail(ExitStatus::usage, "--clock is of --guest linux: nothing else has a timer's ticks");
     if (!with_ept0 && asked("ept0"))
         return fail(ExitStatus::usage, "--mode ept0 is of --guest linux: the bare L1 has EPT");
     // One run a mode, in their order.

@@ -31,10 +31,6 @@ void say(std::string_view text) {
 
 constexpr unsigned image_memory = 1024;
 
-// CPUID does not show there that Bochs is beneath Xen. What a machine does where it has no memory is no rule
-// of VMX's, and Xen tells of each instruction there in its log, for ever.
-constexpr std::string_view xen_words = "emulator=bochs limit=20 skip=no-memory";
-
 Result<QueuedRun> run_for(const ConformOptions& options) {
     if (options.image)
         return image_run("conform", *options.image, options.memory.value_or(image_memory), options.limit);
@@ -46,10 +42,9 @@ Result<QueuedRun> run_for(const ConformOptions& options) {
         if (options.l0) run.request.plan.l0 = *options.l0;
         return run;
     }
-    const LinuxGuest linux = TRY(prepare_linux_guest(say));
     if (options.under == "xen")
-        return bare_above_xen("conform", TRY(prepare_xen_guest(say)),
-                              fmt::format("{} {}", xen_words, fmt::join(words, " ")), options.limit);
+        return bare_above_xen("conform", TRY(prepare_xen_guest(say)), words, options.limit);
+    const LinuxGuest linux = TRY(prepare_linux_guest(say));
     const PeerGuest peer = TRY(prepare_peer_guest(linux));
     return peer_run("conform", peer,
                     fmt::format("peer.l1=bare-checks peer.bare.{}", fmt::join(words, " peer.bare.")),

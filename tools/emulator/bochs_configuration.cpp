@@ -65,7 +65,7 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         // Nothing of the host's clock reaches the guest: runs can be repeated.
         "clock: sync=none, time0=1700000000\n"
         "cmosimage: file={}, rtc_init=time0\n"
-        "pci: enabled=1, chipset=i440fx\n"
+        "pci: enabled=1, chipset=i440fx{}\n"
         "boot: {}\n"
         "ata0: enabled=1\n"
         "{}{}"
@@ -81,8 +81,10 @@ std::string bochs_configuration(const EmulatedPc& pc) {
         "debug: action=ignore\n",
         pc.firmware == Firmware::uefi ? uefi_firmware : bios_firmware, pc.processor, processors_of(pc),
         pc.instructions_per_second, pc.memory, std::min(pc.memory, most_host_memory), pc.cmos.string(),
-        pc.medium == Medium::cd ? "cdrom" : "disk", image_line(pc), disk_line(pc),
-        pc.serial_is_terminal ? "term" : "file", pc.serial.string(), pc.log.string(), pc.magic_breaks);
+        // UEFI's firmware knows a display by its place on the PCI bus.
+        pc.firmware == Firmware::uefi ? ", slot1=pcivga" : "", pc.medium == Medium::cd ? "cdrom" : "disk",
+        image_line(pc), disk_line(pc), pc.serial_is_terminal ? "term" : "file", pc.serial.string(),
+        pc.log.string(), pc.magic_breaks);
 }
 
 std::array<std::uint8_t, 128> cmos_image(unsigned memory, Medium medium) {

@@ -23,6 +23,7 @@ Result<std::vector<FinishedRun>> run_all(std::vector<QueuedRun> runs, const Queu
     while (next < runs.size() || !active.empty()) {
         while (next < runs.size() && active.size() < runs_at_once) {
             EmulationRequest request = runs[next].request;
+            request.keeps_screen = runs[next].screen_file.has_value();
             request.listener = [&observer, name = runs[next].name](std::string_view,
                                                                    const SerialRecord* record) {
                 if (record != nullptr && observer.record) observer.record(name, *record);
@@ -43,6 +44,11 @@ Result<std::vector<FinishedRun>> run_all(std::vector<QueuedRun> runs, const Queu
             if (observer.finished) observer.finished(name, *outcome, each.emulation.transcript());
             finished[each.index] =
                 FinishedRun{name, *outcome, each.emulation.transcript(), each.emulation.console()};
+            if (const auto& file = runs[each.index].screen_file) {
+                finished[each.index]->screen_file = file;
+                if (const auto written = each.emulation.write_screen(*file); !written)
+                    finished[each.index]->screen_error = written.error().message;
+            }
         }
         active = std::move(running);
         if (observer.idle) observer.idle();

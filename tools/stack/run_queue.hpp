@@ -1,7 +1,9 @@
 // Several runs in Bochs, a few at a time.
 #pragma once
 
+#include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +15,8 @@ namespace flatback::tools {
 struct QueuedRun {
     std::string name;
     EmulationRequest request;  // its listener is used by the queue
+    // Where the run's last screen is written to, as PNG.
+    std::optional<std::filesystem::path> screen_file = std::nullopt;
 };
 
 struct FinishedRun {
@@ -20,6 +24,9 @@ struct FinishedRun {
     Outcome outcome;
     Transcript transcript;
     std::string console;  // Emulation::console()
+    // Where a screen was asked for.
+    std::optional<std::filesystem::path> screen_file = std::nullopt;
+    std::string screen_error = {};  // why it was not written; empty where it was
 };
 
 // Told what happens; all calls come from the thread that runs the queue.

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <span>
 #include <string>
 
 #include "tools/ground/error.hpp"
@@ -16,15 +17,15 @@ struct XenGuest {
     std::filesystem::path dom0_initramfs;  // Xen's programs, and the guest's files
 };
 
-// Gets what is missing (a download of about 80 MB, once) and makes the initramfs anew. Needs the busybox of
-// prepare_linux_guest. `say` is called with one line before each step that takes long.
+// Gets what is missing (a download of about 80 MB, once) and makes the initramfs anew. `say` is called with
+// one line before each step that takes long.
 [[nodiscard]] Result<XenGuest> prepare_xen_guest(void (*say)(std::string_view));
 
 [[nodiscard]] QueuedRun xen_run(std::string name, const XenGuest& guest, std::chrono::seconds limit);
 
 // Xen as L0, on the machine itself, with the bare L1 as a PVH guest to which it offers its nested VMX.
-// `words` are the bare L1's, separated by spaces.
-[[nodiscard]] QueuedRun bare_above_xen(std::string name, const XenGuest& guest, std::string_view words,
-                                       std::chrono::seconds limit);
+// `words` are the bare L1's, beside those that it needs there.
+[[nodiscard]] QueuedRun bare_above_xen(std::string name, const XenGuest& guest,
+                                       std::span<const std::string> words, std::chrono::seconds limit);
 
 }  // namespace flatback::tools

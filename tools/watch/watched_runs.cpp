@@ -54,6 +54,12 @@ QueuedRun run_of(const WatchRequest& request, const std::string& mode,
         // As `flatback run` boots it, but for L1's payloads.
         run = linux_l2_run(mode, words, *guest, request.limit, "watch", {},
                            mode == "ept0" ? "payloads=off flatback.ept=0" : "payloads=off");
+        if (request.clock_mhz != 0) {
+            constexpr std::uint64_t khz = 1000;
+            run.request.instructions_per_second = request.clock_mhz * khz * khz;
+            // Of two words for the same the last wins.
+            run.request.plan.guest_command_line += fmt::format(" tsc_early_khz={}", request.clock_mhz * khz);
+        }
     } else {
         run = bare_run(mode, words.c_str(),
                        request.guest == WatchedGuest::probes ? "check only=stale*"

@@ -92,36 +92,22 @@ constexpr Mutation bad_error_codes[] = {
 };
 // clang-format on
 
-template <std::size_t Count>
-void check_all(const Rule& about, const Mutation (&mutations)[Count]) {
-    for (const Mutation& mutation : mutations) {
-        const RuleScope rule{{about.section, about.words, mutation.ledger_row}};
-        if (mutation.deviation.seen == Deviation::Seen::panic && shows(mutation.deviation)) {
-            report_deviation(mutation.name, mutation.deviation);
-            continue;
-        }
-        if (!is_offered(mutation)) continue;
-        const Mutated mutated{mutation};
-        const Outcome got = try_enter(true);
-        Check check{mutation.name};
-        check.outcome("VMLAUNCH", got, vm_fail_valid(7)).known(mutation.deviation);
-        if (got == vm_exit) make_clear();
-    }
-}
+constexpr std::uint32_t controls_do_not_hold = 7;
 
 }  // namespace
 
 void check_entry_controls() {
     const PageScope scope;
     L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
-    check_all({"3C 27.2.1.1", "VM-execution controls that do not hold are VMfail with error 7"},
-              bad_execution_controls);
-    check_all({"3C 27.2.1.2, 27.2.1.3", "exit and entry controls that do not hold are VMfail with error 7"},
-              bad_exit_and_entry_controls);
+    check_refused({"3C 27.2.1.1", "VM-execution controls that do not hold are VMfail with error 7"},
+                  bad_execution_controls, controls_do_not_hold);
+    check_refused(
+        {"3C 27.2.1.2, 27.2.1.3", "exit and entry controls that do not hold are VMfail with error 7"},
+        bad_exit_and_entry_controls, controls_do_not_hold);
     const RuleScope rule{{"3C 27.2.1.3", "an event to inject that does not hold is VMfail with error 7"}};
-    check_all(current_rule(), bad_injections);
+    check_refused(current_rule(), bad_injections, controls_do_not_hold);
     if ((capabilities.basic >> 56 & 1) == 0) {
-        check_all(current_rule(), bad_error_codes);
+        check_refused(current_rule(), bad_error_codes, controls_do_not_hold);
     } else {
         report_not_offered("the rule that an exception has its error code");
     }

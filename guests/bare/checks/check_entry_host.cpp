@@ -46,6 +46,8 @@ constexpr Mutation bad_host_states[] = {
 };
 // clang-format on
 
+constexpr std::uint32_t host_state_does_not_hold = 8;
+
 }  // namespace
 
 void check_entry_host() {
@@ -53,14 +55,7 @@ void check_entry_host() {
         {"3C 27.2.2", "an entry with a host state that does not hold is VMfail with error 8"}};
     const PageScope scope;
     L2 l2{usual_plan(physical(l2_vmcall_loop), usual_ept().pointer())};
-    for (const Mutation& mutation : bad_host_states) {
-        if (!is_offered(mutation)) continue;
-        const Mutated mutated{mutation};
-        const Outcome got = try_enter(true);
-        Check check{mutation.name};
-        check.outcome("VMLAUNCH", got, vm_fail_valid(8)).known(mutation.deviation);
-        if (got == vm_exit) make_clear();
-    }
+    check_refused(current_rule(), bad_host_states, host_state_does_not_hold);
     {
         // SDM 3C 27.2: the processor may find either first; both are what a failing VMCS gets.
         Check check{"entry-with-bad-controls-and-bad-host-state-fails-with-error-7-or-8"};

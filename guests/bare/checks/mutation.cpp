@@ -45,6 +45,22 @@ bool Mutated::is_kept() const {
     return kept;
 }
 
+void check_refused(const Rule& about, std::span<const Mutation> mutations, std::uint32_t error) {
+    for (const Mutation& mutation : mutations) {
+        const RuleScope rule{{about.section, about.words, mutation.ledger_row}};
+        if (mutation.deviation.seen == Deviation::Seen::panic && shows(mutation.deviation)) {
+            report_deviation(mutation.name, mutation.deviation);
+            continue;
+        }
+        if (!is_offered(mutation)) continue;
+        const Mutated mutated{mutation};
+        const Outcome got = try_enter(true);
+        Check check{mutation.name};
+        check.outcome("VMLAUNCH", got, vm_fail_valid(error)).known(mutation.deviation);
+        if (got == vm_exit) make_clear();
+    }
+}
+
 void make_clear() {
     std::uint64_t address = 0;
     vmptrst(address);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "guests/bare/l1/check.hpp"
+#include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
 
@@ -49,5 +51,8 @@ private:
     const Mutation& mutation_;
     std::uint64_t before_[4];
 };
+
+// One check a mutation of the current VMCS, which is not launched: its VMLAUNCH is VMfail with this error.
+void check_refused(const Rule& about, std::span<const Mutation> mutations, std::uint32_t error);
 
 }  // namespace flatback::guests
