@@ -243,8 +243,8 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
     command
         .add_option(
             "--clock", options.request.clock_mhz,
-            "of Linux's emulated processor, in MHz (default 1000): the slower, the more timer ticks an "
-            "instruction")
+            "of Linux's emulated processor, in MHz (default 100; run has 1000): the slower, the more timer "
+            "ticks, which are L2 entries, for the same work")
         ->type_name("MHZ")
         ->check(CLI::Range(std::uint64_t{100}, std::uint64_t{10'000}))
         ->excludes(file);
@@ -303,7 +303,7 @@ Result<Command> watch_command_line(const WatchArguments& arguments) {
         return std::ranges::find(arguments.modes, mode) != arguments.modes.end();
     };
     const bool with_ept0 = request.guest == WatchedGuest::linux_stack;
-    if (request.clock_mhz != 0 && request.guest != WatchedGuest::linux_stack)
+    if (request.clock_mhz && request.guest != WatchedGuest::linux_stack)
         return fail(ExitStatus::usage, "--clock is of --guest linux: nothing else has a timer's ticks");
     if (!with_ept0 && asked("ept0"))
         return fail(ExitStatus::usage, "--mode ept0 is of --guest linux: the bare L1 has EPT");

@@ -24,7 +24,7 @@ struct WatchRequest {
     std::uint64_t window = 0;                 // instructions; 0: what suits the guest
     std::optional<std::filesystem::path> l0;  // in place of the one that was built
     const machine::TlbGeometry* geometry = nullptr;
-    std::uint64_t clock_mhz = 0;                // of Linux's processor; 0: as `flatback run` has it
+    std::optional<std::uint64_t> clock_mhz;     // of Linux's processor; none: 100
     bool l0_records = false;                    // L0 traces its flushes, which are compared
     std::optional<std::filesystem::path> keep;  // a directory for the text of each window: MODE.N.txt
     std::chrono::seconds limit{1800};           // of each run
