@@ -48,6 +48,20 @@ bool may_write(const std::string& path) {
     return good;
 }
 
+/// Why no L1 of so many virtual CPUs has such an alphabet; empty: it may.
+std::string what_does_not_fit(const explore::Options& search) {
+    const explore::Alphabet& alphabet = search.alphabet;
+    if (alphabet.l1_cpus > 1) {
+        return alphabet.tags < 2 ? "with --l1-cpus 2 there are 2 tags at least, one for each CPU"
+                                 : std::string{};
+    }
+    if (alphabet.tags > explore::most_tags_of_one_cpu)
+        return fmt::format("with --l1-cpus 1 there are {} tags at most", explore::most_tags_of_one_cpu);
+    if (alphabet.vmcss > 1) return "--vmcss 2 asks for --l1-cpus 2";
+    if (needs_two_cpus(search.defect)) return "this defect asks for --l1-cpus 2";
+    return {};
+}
+
 }  // namespace
 
 CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
@@ -64,13 +78,23 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
         return CommandStatus::usage;
     }
     search.defect = *defect;
+    const std::string refused = what_does_not_fit(search);
+    if (!refused.empty()) {
+        setting.error << "flatback machine: explore: " << refused << "\n";
+        return CommandStatus::usage;
+    }
     search.memory_bytes = options.memory_megabytes << 20;
     if (!options.json_file.empty() && options.json_file != "-" && !may_write(options.json_file))
         return can_not_write(options, setting);
     const explore::Alphabet& alphabet = search.alphabet;
+    if (alphabet.l1_cpus > 1) {
+        out << fmt::format("Schedules of two CPUs of L1{}; each L2 has {} VMCS{}. ",
+                           alphabet.cpus > 1 ? " that may exchange their processors" : "", alphabet.vmcss,
+                           alphabet.vmcss > 1 ? "s" : "");
+    }
     out << fmt::format("Programs of {} vpid12, {} tags, {} pages, {} PCIDs, {} EPTPs, {} processors\n",
                        alphabet.vpids, alphabet.tags, alphabet.pages, alphabet.pcids, alphabet.eptps,
-                       alphabet.cpus)
+                       alphabet.l1_cpus > 1 ? 2 : alphabet.cpus)
         << "depth         states            new\n";
     search.progress = [&out](unsigned depth, std::size_t states, std::size_t fresh) {
         out << fmt::format("{:5} {:14} {:14}\n", depth, states, fresh) << std::flush;
@@ -90,9 +114,9 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
 
     if (!options.json_file.empty()) {
         const nlohmann::json json = {
-            {"states", result.states},  {"depth", result.depth},   {"seconds", seconds},
-            {"verdict", verdict},       {"closed", result.closed}, {"account", account},
-            {"defect", options.defect},
+            {"states", result.states},  {"depth", result.depth},       {"seconds", seconds},
+            {"verdict", verdict},       {"closed", result.closed},     {"account", account},
+            {"defect", options.defect}, {"l1_cpus", alphabet.l1_cpus},
         };
         if (options.json_file == "-") {
             setting.out << json.dump(2) << "\n";

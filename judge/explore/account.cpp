@@ -2,11 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdint>
+#include <iterator>
 #include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
+
+#include "judge/explore/pair.hpp"
+#include "judge/explore/pair_stepper.hpp"
+#include "judge/explore/state.hpp"
 
 namespace flatback::machine::explore {
 
@@ -48,34 +58,37 @@ void follow(Story& story, Seen before, Seen now, unsigned step, Guest by, bool e
     if (now.dead && !before.dead) story.died = step;
 }
 
+/// What one virtual CPU's State says, from step to step.
 class Teller {
 public:
-    Teller(const Options& options, std::span<const Action> program)
-        : stepper_(options.alphabet, options.defect), program_(program), state_(stepper_.initial()) {
-        for (unsigned tag = 0; tag < most_tags; ++tag) names_[tag] = tag + 1;
+    /// `tag_of`: the number that the reader knows, of what the State calls a tag in the beginning.
+    template <typename TagOf>
+    Teller(std::span<const Action> program, const State& initial, unsigned processor, TagOf&& tag_of)
+        : program_(program), processor_(processor) {
+        for (unsigned tag = 0; tag < most_tags; ++tag) names_[tag] = tag_of(tag) + 1;
         const State nothing{};
-        follow_all(nothing, 0);
+        follow_all(nothing, initial, 0, false);
     }
 
-    std::vector<std::string> tell() {
-        for (std::size_t index = 0; index < program_.size(); ++index) {
-            const Action& action = program_[index];
-            const auto step = static_cast<unsigned>(index + 1);
-            say(fmt::format("{:4}  {}", step, describe(action)));
-            State before = state_;
-            edited_ = action.kind == Action::Kind::edit_page || action.kind == Action::Kind::edit_ept;
-            const std::optional<Broken> broken = stepper_.take(state_, action);
-            if (action.kind == Action::Kind::move) {
-                moved_ = !moved_;
-                std::swap(tracked_.entries[0], tracked_.entries[1]);
-                std::swap(tracked_.guest_physical[0], tracked_.guest_physical[1]);
-                std::swap(before.entries[0], before.entries[1]);
-                std::swap(before.guest_physical[0], before.guest_physical[1]);
-            }
-            if (!broken) rename(before);
-            follow_all(before, step);
-            if (broken) explain(*broken, step);
+    /// `renamed`: by tag, what it was called before. `whole`: nothing was broken.
+    void follow(State before, const State& now, unsigned step, std::span<const std::uint8_t> renamed,
+                bool whole) {
+        const Action::Kind kind = program_[step - 1].kind;
+        if (kind == Action::Kind::move || kind == Action::Kind::exchange) {
+            processor_ ^= 1;
+            std::swap(tracked_.entries[0], tracked_.entries[1]);
+            std::swap(tracked_.guest_physical[0], tracked_.guest_physical[1]);
+            std::swap(before.entries[0], before.entries[1]);
+            std::swap(before.guest_physical[0], before.guest_physical[1]);
         }
+        if (whole) rename(before, renamed);
+        follow_all(before, now, step, kind == Action::Kind::edit_page || kind == Action::Kind::edit_ept);
+    }
+
+    /// What was broken at the last step, in lines.
+    [[nodiscard]] std::vector<std::string> explain(const Broken& broken, const State& state) {
+        lines_.clear();
+        tell(broken, state, static_cast<unsigned>(program_.size()));
         return std::move(lines_);
     }
 
@@ -83,8 +96,7 @@ private:
     void say(std::string line) { lines_.push_back(std::move(line)); }
 
     /// Tags are named by their use; the reader knows them by the number they always had.
-    void rename(State& before) {
-        const auto& renamed = stepper_.manager().renamed();
+    void rename(State& before, std::span<const std::uint8_t> renamed) {
         const auto names = names_;
         const auto tracked = tracked_.entries;
         const auto entries = before.entries;
@@ -97,20 +109,20 @@ private:
         }
     }
 
-    void follow_all(const State& before, unsigned step) {
+    void follow_all(const State& before, const State& now, unsigned step, bool edited) {
         for (unsigned cpu = 0; cpu < cpu_count; ++cpu) {
             for (unsigned tag = 0; tag < most_tags; ++tag) {
                 for (unsigned key = 0; key < key_count; ++key) {
-                    const Seen now = entry_seen(state_, cpu, tag, key);
+                    const Seen seen = entry_seen(now, cpu, tag, key);
                     Seen then = entry_seen(before, cpu, tag, key);
-                    if (before.entries[cpu][tag].owner != state_.entries[cpu][tag].owner) then = {};
-                    follow(tracked_.entries[cpu][tag][key], then, now, step, state_.entries[cpu][tag].guest(),
-                           edited_);
+                    if (before.entries[cpu][tag].owner != now.entries[cpu][tag].owner) then = {};
+                    explore::follow(tracked_.entries[cpu][tag][key], then, seen, step,
+                                    now.entries[cpu][tag].guest(), edited);
                 }
             }
             for (unsigned context = 0; context < 5; ++context) {
-                follow(tracked_.guest_physical[cpu][context], mapping_seen(before, cpu, context),
-                       mapping_seen(state_, cpu, context), step, state_.running(), edited_);
+                explore::follow(tracked_.guest_physical[cpu][context], mapping_seen(before, cpu, context),
+                                mapping_seen(now, cpu, context), step, now.running(), edited);
             }
         }
     }
@@ -141,13 +153,13 @@ private:
         return pages.at(key % keys_of_eptp);
     }
 
-    void explain(const Broken& broken, unsigned step) {
-        const unsigned processor = (broken.cpu == here) == moved_ ? 1 : 0;
+    void tell(const Broken& broken, const State& state, unsigned step) {
+        const unsigned processor = broken.cpu == here ? processor_ : processor_ ^ 1;
         const std::string who = describe(broken.guest);
         if (broken.kind == Broken::Kind::dead_guest_physical) {
             const auto key = static_cast<unsigned>(std::countr_zero(broken.keys));
             const unsigned context =
-                broken.of_ept01 ? 4U : 2U * state_.eptp + (key % keys_of_eptp == 2 ? 1U : 0U);
+                broken.of_ept01 ? 4U : 2U * state.eptp + (key % keys_of_eptp == 2 ? 1U : 0U);
             const Story& story = tracked_.guest_physical[broken.cpu][context];
             say(fmt::format(
                 "{} may be served at step {} by a walk with a guest-physical mapping on processor {}, "
@@ -161,7 +173,7 @@ private:
         }
         const auto key = static_cast<unsigned>(std::countr_zero(broken.keys));
         const Story& story = tracked_.entries[broken.cpu][broken.tag][key];
-        const bool of_l2 = is_l2(story.by);
+        const bool of_l2 = is_l2(alike(story.by));
         const std::string entry = of_l2
                                       ? fmt::format("the combined mapping of {}, EPTP {}", page_of(key),
                                                     key < keys_of_eptp ? 'x' : 'y')
@@ -187,20 +199,67 @@ private:
         }
     }
 
-    Stepper stepper_;
     std::span<const Action> program_;
-    State state_;
+    unsigned processor_;  // that it is on
     Tracked tracked_;
     std::array<unsigned, most_tags> names_{};
-    bool moved_ = false;
-    bool edited_ = false;
     std::vector<std::string> lines_;
 };
+
+std::string line_of(unsigned step, const Action& action) {
+    return fmt::format("{:4}  {}", step, describe(action));
+}
+
+std::vector<std::string> tell_of_one(const Options& options, std::span<const Action> program) {
+    Stepper stepper(options.alphabet, options.defect);
+    State state = stepper.initial();
+    Teller teller(program, state, 0, [](unsigned tag) { return tag; });
+    std::vector<std::string> lines;
+    for (unsigned step = 1; step <= program.size(); ++step) {
+        lines.push_back(line_of(step, program[step - 1]));
+        const State before = state;
+        const std::optional<Broken> broken = stepper.take(state, program[step - 1]);
+        teller.follow(before, state, step, stepper.manager().renamed(), !broken);
+        if (broken) std::ranges::move(teller.explain(*broken, state), std::back_inserter(lines));
+    }
+    return lines;
+}
+
+/// Of two virtual CPUs each has its own view, and says what it was that it met.
+std::vector<std::string> tell_of_two(const Options& options, std::span<const Action> program) {
+    PairStepper stepper(options.alphabet, options.defect);
+    PairState pair = stepper.initial();
+    const auto teller_of = [&](unsigned cpu) {
+        return Teller(program, view_of(pair, cpu), cpu,
+                      [&](unsigned tag) { return tag_of_pair(pair, cpu, tag); });
+    };
+    std::array<Teller, l1_cpu_count> tellers{teller_of(0), teller_of(1)};
+    std::vector<std::string> lines;
+    for (unsigned step = 1; step <= program.size(); ++step) {
+        lines.push_back(line_of(step, program[step - 1]));
+        const PairState before = pair;
+        const std::optional<Broken> broken = stepper.take(pair, program[step - 1]);
+        for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
+            std::array<std::uint8_t, most_tags> renamed{};
+            for (unsigned tag = 0; tag < most_tags; ++tag) {
+                const unsigned then = stepper.renamed()[tag_of_pair(pair, cpu, tag)];
+                renamed[tag] = static_cast<std::uint8_t>(tag_of_view(before, cpu, then));
+            }
+            tellers[cpu].follow(view_of(before, cpu), view_of(pair, cpu), step, renamed, true);
+        }
+        if (!broken) continue;
+        const unsigned cpu = broken->l1_cpu;
+        std::vector<std::string> story = tellers[cpu].explain(*broken, view_of(pair, cpu));
+        story.front() = fmt::format("On CPU {}, {}", cpu, story.front());
+        std::ranges::move(story, std::back_inserter(lines));
+    }
+    return lines;
+}
 
 }  // namespace
 
 std::vector<std::string> tell(const Options& options, std::span<const Action> program) {
-    return Teller(options, program).tell();
+    return options.alphabet.l1_cpus > 1 ? tell_of_two(options, program) : tell_of_one(options, program);
 }
 
 }  // namespace flatback::machine::explore

@@ -2,9 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace flatback::machine::explore {
 
 std::string describe(Guest guest) {
+    if (alike(guest) != guest) return describe(alike(guest)) + " on L1's other CPU";
     switch (guest) {
         case Guest::vpid_1:
             return "the L2 with vpid12 1";
@@ -17,12 +24,15 @@ std::string describe(Guest guest) {
         case Guest::other:
             return "another VM";
         case Guest::none:
+        case Guest::of_other_cpu:
             break;
     }
     return "nobody";
 }
 
-std::string describe(const Action& action) {
+namespace {
+
+std::string describe_step(const Action& action) {
     using Kind = Action::Kind;
     const std::string guest = describe(action.guest);
     const std::string vpid12 = fmt::format("vpid12 {}", static_cast<unsigned>(action.guest));
@@ -73,8 +83,19 @@ std::string describe(const Action& action) {
             return "L0: another VM takes a tag and runs on every processor";
         case Kind::other_vm_goes:
             return "L0: the other VM gives its tag back";
+        case Kind::vmclear:
+            return fmt::format("L1: VMCLEAR of {}", guest);
+        case Kind::exchange:
+            return "L0: the two virtual CPUs exchange their processors";
     }
     return {};
+}
+
+}  // namespace
+
+std::string describe(const Action& action) {
+    const std::string step = describe_step(action);
+    return action.l1_cpu ? fmt::format("CPU {}, {}", *action.l1_cpu, step) : step;
 }
 
 Actions::Actions(const Alphabet& alphabet) {
@@ -127,6 +148,33 @@ Actions::Actions(const Alphabet& alphabet) {
         actions->push_back({Kind::other_vm_comes});
         actions->push_back({Kind::other_vm_goes});
     }
+}
+
+std::vector<Action> actions_of_two_cpus(const Alphabet& alphabet) {
+    using Kind = Action::Kind;
+    Alphabet of_one = alphabet;
+    of_one.cpus = 1;
+    const Actions each(of_one);
+    std::vector<Action> all;
+    for (const std::uint8_t cpu : {std::uint8_t{0}, std::uint8_t{1}}) {
+        const auto add = [&](Action action) {
+            const bool by_the_other_vm =
+                action.kind == Kind::other_vm_comes || action.kind == Kind::other_vm_goes;
+            if (by_the_other_vm) return;
+            action.l1_cpu = cpu;
+            // Memory is the same whoever changes it.
+            if (action.kind == Kind::edit_page) action.l1_cpu.reset();
+            if (std::ranges::find(all, action) == all.end()) all.push_back(action);
+        };
+        for (const Action& action : each.of_l1) {
+            add(action);
+            if (action.kind == Kind::enter && action.eptp == 0 && alphabet.vmcss == 1)
+                add({.kind = Kind::vmclear, .guest = action.guest});
+        }
+        for (const Action& action : each.of_l2) add(action);
+    }
+    if (alphabet.cpus > 1) all.push_back({.kind = Kind::exchange});
+    return all;
 }
 
 }  // namespace flatback::machine::explore

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tag/vpid12_map.hpp"
@@ -17,6 +19,11 @@ struct Alphabet {
     unsigned eptps = 2;  // x and y
     unsigned cpus = 2;
     tag::Policy policy = tag::Policy::mapped;
+    /// Virtual CPUs of the L1. With two, each has a processor, and `cpus` are those that it may be on.
+    unsigned l1_cpus = 1;
+    /// With two: VMCSs that each L2 has. With one it moves between the virtual CPUs by VMCLEAR and VMPTRLD;
+    /// with two each virtual CPU has its own, of the same VPID.
+    unsigned vmcss = 1;
 };
 
 /// Who runs, and whose translations a tag holds.
@@ -27,10 +34,17 @@ enum class Guest : std::uint8_t {
     without_vpid,  // L2 with "enable VPID" = 0
     l1,
     other,  // the L1 of another VM
+    /// A bit: it is one of those above, of the other virtual CPU of the same L1.
+    of_other_cpu = 8,
 };
 
 [[nodiscard]] constexpr bool is_l2(Guest guest) {
     return guest == Guest::vpid_1 || guest == Guest::vpid_2 || guest == Guest::without_vpid;
+}
+
+/// The same guest, whichever virtual CPU's it is.
+[[nodiscard]] constexpr Guest alike(Guest guest) {
+    return static_cast<Guest>(std::to_underlying(guest) & ~std::to_underlying(Guest::of_other_cpu));
 }
 
 [[nodiscard]] std::string describe(Guest guest);
@@ -64,11 +78,16 @@ struct Action {
         take_page,  // page: what L1 believes to be this page is elsewhere now
         other_vm_comes,
         other_vm_goes,
+        // Where L1 has two virtual CPUs
+        vmclear,   // guest: L1, as above
+        exchange,  // L0: each of them goes to the other's processor
     };
     Kind kind = Kind::exit;
     Guest guest = Guest::none;
     std::uint8_t eptp = 0;
     std::uint8_t page = 0;
+    /// Whose step it is, where L1 has two virtual CPUs; and it may be nobody's.
+    std::optional<std::uint8_t> l1_cpu{};
 
     friend bool operator==(const Action&, const Action&) = default;
 };
@@ -82,5 +101,8 @@ struct Actions {
     std::vector<Action> of_l1;
     std::vector<Action> of_l2;
 };
+
+/// All that may be done where L1 has two virtual CPUs, whoever runs on each.
+[[nodiscard]] std::vector<Action> actions_of_two_cpus(const Alphabet& alphabet);
 
 }  // namespace flatback::machine::explore

@@ -12,7 +12,6 @@ using tag::TagNumber;
 using tag::Vpid12;
 
 constexpr std::uint8_t nowhere = 2;
-constexpr std::uint8_t no_flush = 4;
 
 constexpr x86::LinearAddress address_of(unsigned page) {
     return x86::LinearAddress{page * x86::page_size};
@@ -81,7 +80,9 @@ void LoadedManager::load(const State& state) {
     const Manager& manager = state.manager;
     if (manager.other != 0 && !other_) other_.emplace(pool_);
     if (manager.other == 0 && other_) other_.reset();
-    const unsigned owned = 1U + manager.used + manager.other;
+    first_foreign_ = 1U + manager.used + manager.other;
+    foreign_ = state.foreign;
+    const unsigned owned = first_foreign_ + foreign_;
     std::array<TagNumber, most_tags> released{};
     for (unsigned tag = owned; tag < manager.tags_used; ++tag) released[tag - owned] = number(tag);
     Snapshot::put(pool_, manager.tags_used, std::span(released).first(manager.tags_used - owned));
@@ -137,6 +138,7 @@ void LoadedManager::store(State& state) {
         manager.other_ept01 = pack(other.ept01);
         by_use[count++] = other.tag;
     }
+    for (unsigned tag = 0; tag < foreign_; ++tag) by_use[count++] = number(first_foreign_ + tag);
     count += Snapshot::take_released(pool_, std::span(by_use).subspan(count));
     state.manager = manager;
 
@@ -160,11 +162,10 @@ unsigned tag_of(const State& state, Guest guest) {
     return 0;
 }
 
-void exchange_processors(State& state, bool marks_too) {
-    std::swap(state.entries[0], state.entries[1]);
-    std::swap(state.guest_physical[0], state.guest_physical[1]);
+void exchange_processors(VirtualCpu& cpu, bool marks_too) {
+    std::swap(cpu.guest_physical[0], cpu.guest_physical[1]);
     if (!marks_too) return;
-    Manager& manager = state.manager;
+    Manager& manager = cpu.manager;
     const auto exchange = [](Mark& mark) {
         if (mark.cpu != nowhere) mark.cpu = (mark.cpu ^ 1) & 3;
     };

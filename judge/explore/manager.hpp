@@ -32,7 +32,7 @@ public:
     /// By the last `store` or `keep_names`: which tag each has been before.
     [[nodiscard]] const std::array<std::uint8_t, most_tags>& renamed() const { return renamed_; }
 
-    void keep_names() { renamed_ = {0, 1, 2}; }
+    void keep_names() { renamed_ = {0, 1, 2, 3, 4, 5}; }
 
     [[nodiscard]] tag::VpidPool& pool() { return pool_; }
     [[nodiscard]] tag::Vpid01& vpid01() { return vpid01_; }
@@ -45,6 +45,8 @@ private:
     tag::Vpid01 vpid01_;
     Map map_;
     std::optional<tag::Vpid01> other_;
+    unsigned first_foreign_ = 0;
+    unsigned foreign_ = 0;  // tags of L1's other virtual CPU
     std::array<std::uint8_t, most_tags> renamed_{};
 };
 
@@ -52,6 +54,6 @@ private:
 [[nodiscard]] unsigned tag_of(const State& state, Guest guest);
 
 /// The virtual CPU goes to the other processor. `marks_too`: the tag manager hears of it.
-void exchange_processors(State& state, bool marks_too);
+void exchange_processors(VirtualCpu& cpu, bool marks_too);
 
 }  // namespace flatback::machine::explore

@@ -1,8 +1,14 @@
 #include "judge/explore/search.hpp"
 
 #include <algorithm>
-#include <utility>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
 
+#include "judge/explore/pair.hpp"
+#include "judge/explore/pair_stepper.hpp"
+#include "judge/explore/state.hpp"
 #include "judge/explore/state_set.hpp"
 #include "judge/explore/translations.hpp"
 
@@ -10,16 +16,74 @@ namespace flatback::machine::explore {
 
 namespace {
 
+/// What is searched: the states of a virtual CPU, or of two.
+class OfOneCpu {
+public:
+    using State = explore::State;
+    using Kept = KeptState;
+
+    explicit OfOneCpu(const Options& options)
+        : alphabet_(options.alphabet), actions_(alphabet_), stepper_(alphabet_, options.defect) {}
+
+    [[nodiscard]] const State& initial() const { return stepper_.initial(); }
+    [[nodiscard]] const std::vector<Action>& actions_of(const State& state) const {
+        return is_l2(state.running()) ? actions_.of_l2 : actions_.of_l1;
+    }
+    [[nodiscard]] bool can_take(const State& state, const Action& action) const {
+        return stepper_.can_take(state, action);
+    }
+    std::optional<Broken> take(State& state, const Action& action) { return stepper_.take(state, action); }
+    [[nodiscard]] Kept merged(State state) const {
+        forget_the_irrelevant(state);
+        return keep(canonical(state, alphabet_));
+    }
+    static State restore(const Kept& kept) { return restored(kept); }
+
+private:
+    const Alphabet& alphabet_;
+    Actions actions_;
+    Stepper stepper_;
+};
+
+class OfTwoCpus {
+public:
+    using State = PairState;
+    using Kept = PairState;
+
+    explicit OfTwoCpus(const Options& options)
+        : alphabet_(options.alphabet),
+          actions_(actions_of_two_cpus(alphabet_)),
+          stepper_(alphabet_, options.defect) {}
+
+    [[nodiscard]] const State& initial() const { return stepper_.initial(); }
+    [[nodiscard]] const std::vector<Action>& actions_of(const State&) const { return actions_; }
+    [[nodiscard]] bool can_take(const State& state, const Action& action) const {
+        return stepper_.can_take(state, action);
+    }
+    std::optional<Broken> take(State& state, const Action& action) { return stepper_.take(state, action); }
+    [[nodiscard]] Kept merged(State state) const {
+        forget_the_irrelevant(state);
+        return canonical(state, alphabet_);
+    }
+    static const State& restore(const Kept& kept) { return kept; }
+
+private:
+    const Alphabet& alphabet_;
+    std::vector<Action> actions_;
+    PairStepper stepper_;
+};
+
+template <typename Model>
 class Search {
 public:
+    using State = typename Model::State;
+    using Kept = typename Model::Kept;
+
     explicit Search(const Options& options)
-        : options_(options),
-          actions_(options.alphabet),
-          stepper_(options.alphabet, options.defect),
-          states_(options.memory_bytes) {}
+        : options_(options), model_(options), states_(options.memory_bytes) {}
 
     Result run() {
-        states_.insert(merged(stepper_.initial()), {});
+        states_.insert(model_.merged(model_.initial()), {});
         Result result;
         std::size_t first = 0;
         while (result.depth < options_.depth && !result.broken && !result.closed) {
@@ -38,26 +102,18 @@ public:
     }
 
 private:
-    [[nodiscard]] const std::vector<Action>& actions_of(const State& state) const {
-        return is_l2(state.running()) ? actions_.of_l2 : actions_.of_l1;
-    }
-    [[nodiscard]] State merged(State state) const {
-        forget_the_irrelevant(state);
-        return canonical(state, options_.alphabet);
-    }
-
     /// Takes every step from this state; what was broken, with the program that led there.
     std::optional<Broken> visit(std::size_t number, std::vector<Action>& program) {
-        const State state = states_.state(number);
-        const std::vector<Action>& actions = actions_of(state);
+        const State state = Model::restore(states_.state(number));
+        const std::vector<Action>& actions = model_.actions_of(state);
         for (std::size_t index = 0; index < actions.size(); ++index) {
-            if (!stepper_.can_take(state, actions[index])) continue;
+            if (!model_.can_take(state, actions[index])) continue;
             State next = state;
-            if (stepper_.take(next, actions[index])) {
+            if (model_.take(next, actions[index])) {
                 program = program_to(number);
                 return last_step(program);
             }
-            states_.insert(merged(next),
+            states_.insert(model_.merged(next),
                            {static_cast<std::uint32_t>(number), static_cast<std::uint8_t>(index)});
         }
         return std::nullopt;
@@ -70,12 +126,12 @@ private:
         for (; number != 0; number = states_.step(number).from) way.push_back(number);
         std::ranges::reverse(way);
         std::vector<Action> program;
-        state_ = stepper_.initial();
+        state_ = model_.initial();
         for (const std::size_t next : way) {
-            for (const Action& action : actions_of(state_)) {
+            for (const Action& action : model_.actions_of(state_)) {
                 State reached = state_;
-                if (!stepper_.can_take(state_, action) || stepper_.take(reached, action)) continue;
-                if (!(merged(reached) == states_.state(next))) continue;
+                if (!model_.can_take(state_, action) || model_.take(reached, action)) continue;
+                if (compare_bytes(model_.merged(reached), states_.state(next)) != 0) continue;
                 state_ = reached;
                 program.push_back(action);
                 break;
@@ -86,10 +142,10 @@ private:
 
     /// The step after `program` that breaks something: there is one.
     std::optional<Broken> last_step(std::vector<Action>& program) {
-        for (const Action& action : actions_of(state_)) {
+        for (const Action& action : model_.actions_of(state_)) {
             State reached = state_;
-            if (!stepper_.can_take(state_, action)) continue;
-            if (const std::optional<Broken> broken = stepper_.take(reached, action)) {
+            if (!model_.can_take(state_, action)) continue;
+            if (const std::optional<Broken> broken = model_.take(reached, action)) {
                 program.push_back(action);
                 return broken;
             }
@@ -98,16 +154,15 @@ private:
     }
 
     const Options& options_;
-    Actions actions_;
-    Stepper stepper_;
-    StateSet states_;
+    Model model_;
+    StateSet<Kept> states_;
     State state_{};
 };
 
 }  // namespace
 
 Result explore(const Options& options) {
-    return Search(options).run();
+    return options.alphabet.l1_cpus > 1 ? Search<OfTwoCpus>(options).run() : Search<OfOneCpu>(options).run();
 }
 
 }  // namespace flatback::machine::explore

@@ -32,8 +32,21 @@ enum class SeededDefect : std::uint8_t {
     ignores_type_3,
     invept_elsewhere_forgotten,
     occupant_not_flushed,
+    // Of an L0 whose L1 has two virtual CPUs.
+    call_lost,
+    call_answered_late,
+    call_not_made,
+    one_mark_for_both_cpus,
+    one_mark_of_ept_contexts_for_both_cpus,
+    invvpid_after_a_move_forgotten,
+    arrival_not_flushed,
     count,
+    first_of_two_cpus = call_lost,
 };
+
+[[nodiscard]] constexpr bool needs_two_cpus(SeededDefect defect) {
+    return defect >= SeededDefect::first_of_two_cpus;
+}
 
 [[nodiscard]] std::string_view name_of(SeededDefect defect);
 [[nodiscard]] std::optional<SeededDefect> find_defect(std::string_view name);

@@ -1,5 +1,6 @@
 #include "judge/explore/state.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace flatback::machine::explore {
@@ -24,14 +25,33 @@ constexpr Number other_name(Number guest) {
     return guest == one ? two : guest == two ? one : guest;
 }
 
-void exchange_vpids(State& state) {
-    for (auto& of_cpu : state.entries) {
-        for (Entries& entries : of_cpu) entries.owner = other_name(std::uint32_t{entries.owner}) & 0xFF;
-    }
-    std::swap(state.bare[0], state.bare[1]);
-    state.guest = other_name(std::uint32_t{state.guest}) & 0xF;
-    state.memory = other_name(std::uint32_t{state.memory}) & 7;
-    Manager& manager = state.manager;
+/// An owner is a guest, or that of L1's other virtual CPU.
+constexpr std::uint32_t of_other_cpu = static_cast<std::uint32_t>(Guest::of_other_cpu);
+constexpr std::uint32_t guest_of(std::uint32_t owner) {
+    return owner & ~of_other_cpu;
+}
+
+}  // namespace
+
+KeptState keep(const State& state) {
+    KeptState kept{state, {}};
+    for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+        std::ranges::copy_n(state.entries[cpu].begin(), most_tags_of_one_cpu, kept.entries[cpu].begin());
+    return kept;
+}
+
+State restored(const KeptState& kept) {
+    State state{kept.cpu, {}};
+    for (unsigned cpu = 0; cpu < cpu_count; ++cpu)
+        std::ranges::copy(kept.entries[cpu], state.entries[cpu].begin());
+    return state;
+}
+
+void exchange_vpids(VirtualCpu& cpu) {
+    std::swap(cpu.bare[0], cpu.bare[1]);
+    cpu.guest = other_name(std::uint32_t{cpu.guest}) & 0xF;
+    cpu.memory = other_name(std::uint32_t{cpu.memory}) & 7;
+    Manager& manager = cpu.manager;
     manager.occupant = other_name(manager.occupant);
     for (std::uint8_t& guest : manager.slot_guests) guest = other_name(guest);
     const std::uint8_t hint = manager.hint_1;
@@ -39,59 +59,57 @@ void exchange_vpids(State& state) {
     manager.hint_2 = hint & 1;
 }
 
-void exchange_eptps(State& state) {
-    for (auto& of_cpu : state.entries) {
-        for (Entries& entries : of_cpu) {
-            if (!is_l2(entries.guest())) continue;
-            entries.fresh = swap_eptps(entries.fresh) & all_keys;
-            entries.old_ept = swap_eptps(entries.old_ept) & all_keys;
-            entries.old = swap_eptps(entries.old) & all_keys;
-            entries.dead = swap_eptps(entries.dead) & all_keys;
+void exchange_vpids(EntriesOfTags& entries) {
+    for (auto& of_cpu : entries) {
+        for (Entries& of_tag : of_cpu) {
+            const std::uint32_t owner = of_tag.owner;
+            of_tag.owner = (other_name(guest_of(owner)) | (owner & of_other_cpu)) & 0xFF;
         }
     }
-    for (GuestPhysical& mappings : state.guest_physical) {
+}
+
+void exchange_eptps(VirtualCpu& cpu) {
+    for (GuestPhysical& mappings : cpu.guest_physical) {
         mappings.fresh = swap_contexts(mappings.fresh) & 0xF;
         mappings.old_ept = swap_contexts(mappings.old_ept) & 0xF;
         mappings.dead = swap_contexts(mappings.dead) & 0xF;
     }
-    for (std::uint8_t& keys : state.bare) keys = static_cast<std::uint8_t>(swap_eptps(keys));
-    state.bare_guest_physical = swap_contexts(state.bare_guest_physical) & 0xF;
-    state.ept02_fresh = swap_contexts(state.ept02_fresh) & 0xF;
-    state.ept02_old = swap_contexts(state.ept02_old) & 0xF;
-    if (is_l2(state.running())) state.eptp = (state.eptp ^ 1) & 1;
+    for (std::uint8_t& keys : cpu.bare) keys = static_cast<std::uint8_t>(swap_eptps(keys));
+    cpu.bare_guest_physical = swap_contexts(cpu.bare_guest_physical) & 0xF;
+    cpu.ept02_fresh = swap_contexts(cpu.ept02_fresh) & 0xF;
+    cpu.ept02_old = swap_contexts(cpu.ept02_old) & 0xF;
+    if (is_l2(cpu.running())) cpu.eptp = (cpu.eptp ^ 1) & 1;
 }
 
-}  // namespace
-
-std::uint64_t hash(const State& state) {
-    std::array<std::uint64_t, (sizeof(State) + 7) / 8> words{};
-    std::memcpy(words.data(), &state, sizeof state);
-    std::uint64_t mixed = 0;
-    for (const std::uint64_t word : words) {
-        mixed = (mixed ^ word) * 0x9E37'79B9'7F4A'7C15ULL;
-        mixed ^= mixed >> 29;
+void exchange_eptps(EntriesOfTags& entries) {
+    for (auto& of_cpu : entries) {
+        for (Entries& of_tag : of_cpu) {
+            if (!is_l2(static_cast<Guest>(guest_of(of_tag.owner)))) continue;
+            of_tag.fresh = swap_eptps(of_tag.fresh) & all_keys;
+            of_tag.old_ept = swap_eptps(of_tag.old_ept) & all_keys;
+            of_tag.old = swap_eptps(of_tag.old) & all_keys;
+            of_tag.dead = swap_eptps(of_tag.dead) & all_keys;
+        }
     }
-    mixed *= 0xBF58'476D'1CE4'E5B9ULL;
-    return mixed ^ mixed >> 32;
 }
 
 State canonical(const State& state, const Alphabet& alphabet) {
     State least = state;
     State named = state;
     const auto consider = [&] {
-        if (std::memcmp(&named, &least, sizeof named) < 0) least = named;
+        if (compare_bytes(named, least) < 0) least = named;
     };
-    if (alphabet.vpids > 1) {
+    const auto vpids = [&] {
         exchange_vpids(named);
+        exchange_vpids(named.entries);
         consider();
-    }
+    };
+    if (alphabet.vpids > 1) vpids();
     if (alphabet.eptps > 1) {
         exchange_eptps(named);
+        exchange_eptps(named.entries);
         consider();
-        if (alphabet.vpids > 1) {
-            exchange_vpids(named);
-            consider();
-        }
+        if (alphabet.vpids > 1) vpids();
     }
     return least;
 }

@@ -3,13 +3,15 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <type_traits>
 
 #include "judge/explore/alphabet.hpp"
 
 namespace flatback::machine::explore {
 
-inline constexpr unsigned most_tags = 3;
+inline constexpr unsigned most_tags = 6;
+inline constexpr unsigned most_tags_of_one_cpu = 3;
 inline constexpr unsigned cpu_count = 2;
 inline constexpr unsigned here = 0;  // the processor that the virtual CPU is on; the other one is "there"
 
@@ -84,11 +86,14 @@ struct GuestPhysical {
     std::uint32_t unused : 18;
 };
 
+/// A mark's extent: no flush is owed.
+inline constexpr std::uint8_t no_flush = 4;
+
 /// A mark of the tag manager (ContentMark), or one of EPT contexts (EptMark).
 struct Mark {
     std::uint8_t cpu : 2;  // here, there, or 2: nowhere
     std::uint8_t owes : 1;
-    std::uint8_t extent : 3;  // INVVPID's type, 4: nothing
+    std::uint8_t extent : 3;  // INVVPID's type, or no_flush
     std::uint8_t page : 1;
     std::uint8_t unused : 1;
 };
@@ -114,9 +119,16 @@ struct Manager {
     std::uint8_t tags_used;
 };
 
-/// Everything that decides what may be seen later. Two that are equal have the same future.
-struct State {
-    std::array<std::array<Entries, most_tags>, cpu_count> entries;
+/// Which of two sorts first, as memcmp says: their bytes are all that they are.
+template <typename T>
+[[nodiscard]] int compare_bytes(const T& a, const T& b) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    return std::memcmp(std::as_bytes(std::span(&a, 1)).data(), std::as_bytes(std::span(&b, 1)).data(),
+                       sizeof(T));
+}
+
+/// What is of one virtual CPU alone.
+struct VirtualCpu {
     std::array<GuestPhysical, cpu_count> guest_physical;
     /// Keys for which the bare processor has cached what memory says now, of each L2.
     std::array<std::uint8_t, 4> bare;  // the last is not used
@@ -129,20 +141,44 @@ struct State {
     std::uint32_t pcid : 1;
     std::uint32_t moved : 1;   // "here" is processor 1; kept for defects that tell the processors apart
     std::uint32_t memory : 3;  // what a defect remembers: a Guest
-    std::uint32_t unused : 10;
+    /// Tags that L1's other virtual CPU has: they come behind those of this one.
+    std::uint32_t foreign : 2;
+    std::uint32_t unused : 8;
     Manager manager;
 
-    friend bool operator==(const State& a, const State& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
     [[nodiscard]] Guest running() const { return static_cast<Guest>(guest); }
 };
+
+using EntriesOfTags = std::array<std::array<Entries, most_tags>, cpu_count>;
+
+/// Everything that decides what a virtual CPU may see later. Two that are equal have the same future.
+struct State : VirtualCpu {
+    EntriesOfTags entries;
+
+    friend bool operator==(const State& a, const State& b) { return compare_bytes(a, b) == 0; }
+};
 static_assert(std::is_trivially_copyable_v<State> && sizeof(State) % 4 == 0);
-static_assert(sizeof(State) == 52, "no padding: states are compared as bytes");
+static_assert(sizeof(State) == 76, "no padding: states are compared as bytes");
+
+/// The same as it is kept, where L1 has one virtual CPU: without the tags that there cannot be.
+struct KeptState {
+    VirtualCpu cpu;
+    std::array<std::array<Entries, most_tags_of_one_cpu>, cpu_count> entries;
+};
+static_assert(std::is_trivially_copyable_v<KeptState> && sizeof(KeptState) == 52);
+
+[[nodiscard]] KeptState keep(const State& state);
+[[nodiscard]] State restored(const KeptState& kept);
 
 [[nodiscard]] constexpr unsigned bare_index(Guest guest) {
     return static_cast<unsigned>(guest) - static_cast<unsigned>(Guest::vpid_1);
 }
 
-[[nodiscard]] std::uint64_t hash(const State& state);
+/// Two names for each other.
+void exchange_vpids(VirtualCpu& cpu);
+void exchange_vpids(EntriesOfTags& entries);
+void exchange_eptps(VirtualCpu& cpu);
+void exchange_eptps(EntriesOfTags& entries);
 
 /// The same state under the names that sort first: what vpid12 1 and 2, or EPTP x and y, are called decides
 /// nothing.

@@ -2,15 +2,36 @@
 
 #include <fmt/format.h>
 
+#include <array>
+#include <cstring>
 #include <limits>
 
 #include "machine/error.hpp"
 
 namespace flatback::machine::explore {
 
-StateSet::StateSet(std::size_t limit_bytes) : limit_bytes_(limit_bytes), table_(std::size_t{1} << 12) {}
+namespace {
 
-void StateSet::check_limit(std::size_t more) const {
+template <typename Kept>
+std::uint64_t hash(const Kept& state) {
+    std::array<std::uint64_t, (sizeof(Kept) + 7) / 8> words{};
+    std::memcpy(words.data(), &state, sizeof state);
+    std::uint64_t mixed = 0;
+    for (const std::uint64_t word : words) {
+        mixed = (mixed ^ word) * 0x9E37'79B9'7F4A'7C15ULL;
+        mixed ^= mixed >> 29;
+    }
+    mixed *= 0xBF58'476D'1CE4'E5B9ULL;
+    return mixed ^ mixed >> 32;
+}
+
+}  // namespace
+
+template <typename Kept>
+StateSet<Kept>::StateSet(std::size_t limit_bytes) : limit_bytes_(limit_bytes), table_(std::size_t{1} << 12) {}
+
+template <typename Kept>
+void StateSet<Kept>::check_limit(std::size_t more) const {
     const bool many = size_ >= std::numeric_limits<std::uint32_t>::max() - 1;
     if (!many && bytes() + more <= limit_bytes_) return;
     throw LimitReached(fmt::format(
@@ -19,14 +40,16 @@ void StateSet::check_limit(std::size_t more) const {
         limit_bytes_, size_));
 }
 
-bool StateSet::insert(const State& state, Step step) {
+template <typename Kept>
+bool StateSet<Kept>::insert(const Kept& state, Step step) {
     // At most two thirds full.
     if (3 * (size_ + 1) > 2 * table_.size()) grow();
     const std::uint64_t hashed = hash(state);
     const auto upper = static_cast<std::uint32_t>(hashed >> 32);
     std::size_t place = hashed & (table_.size() - 1);
     for (; table_[place].number != 0; place = (place + 1) & (table_.size() - 1)) {
-        if (table_[place].hash == upper && this->state(table_[place].number - 1) == state) return false;
+        if (table_[place].hash == upper && compare_bytes(this->state(table_[place].number - 1), state) == 0)
+            return false;
     }
     if (size_ == blocks_.size() * block_size) {
         check_limit(sizeof(Block));
@@ -41,7 +64,8 @@ bool StateSet::insert(const State& state, Step step) {
     return true;
 }
 
-void StateSet::grow() {
+template <typename Kept>
+void StateSet<Kept>::grow() {
     check_limit(2 * table_.size() * sizeof(Place));
     table_ = {};
     std::size_t places = std::size_t{1} << 13;
@@ -54,5 +78,8 @@ void StateSet::grow() {
         table_[place] = {static_cast<std::uint32_t>(number + 1), static_cast<std::uint32_t>(hashed >> 32)};
     }
 }
+
+template class StateSet<KeptState>;
+template class StateSet<PairState>;
 
 }  // namespace flatback::machine::explore

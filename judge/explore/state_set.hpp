@@ -5,12 +5,14 @@
 #include <memory>
 #include <vector>
 
+#include "judge/explore/pair.hpp"
 #include "judge/explore/state.hpp"
 
 namespace flatback::machine::explore {
 
 /// The states that were visited, in the order in which they were found, each with the step that led to it.
-/// Takes no more than `limit_bytes`.
+/// Takes no more than `limit_bytes`. Kept: a state, of which two are equal where their bytes are.
+template <typename Kept>
 class StateSet {
 public:
     struct Step {
@@ -21,9 +23,9 @@ public:
     explicit StateSet(std::size_t limit_bytes);
 
     /// False: it is known. Throws `LimitReached` at the bound.
-    bool insert(const State& state, Step step);
+    bool insert(const Kept& state, Step step);
     [[nodiscard]] std::size_t size() const { return size_; }
-    [[nodiscard]] const State& state(std::size_t number) const {
+    [[nodiscard]] const Kept& state(std::size_t number) const {
         return blocks_[number / block_size]->states[number % block_size];
     }
     [[nodiscard]] Step step(std::size_t number) const {
@@ -37,7 +39,7 @@ public:
 private:
     static constexpr std::size_t block_size = std::size_t{1} << 12;
     struct Block {
-        State states[block_size];
+        Kept states[block_size];
         std::uint32_t from[block_size];
         std::uint8_t actions[block_size];
     };
@@ -56,5 +58,8 @@ private:
     std::vector<std::unique_ptr<Block>> blocks_;
     std::vector<Place> table_;
 };
+
+extern template class StateSet<KeptState>;
+extern template class StateSet<PairState>;
 
 }  // namespace flatback::machine::explore

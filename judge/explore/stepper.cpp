@@ -67,6 +67,7 @@ Stepper::Answer Stepper::take(State& state, const Action& action) {
             break;
     }
     if (action.kind == Kind::move) {
+        std::swap(state.entries[0], state.entries[1]);
         exchange_processors(state, !has(SeededDefect::on_processor_0));
         if (has(SeededDefect::invvpid_on_processor_0) || has(SeededDefect::invept_on_processor_0)) {
             state.moved = (state.moved ^ 1) & 1;
@@ -151,7 +152,9 @@ Stepper::Answer Stepper::enter(State& state, Guest guest) {
     const bool done =
         (has(SeededDefect::one_vpid12_over_vmxoff) && new_slot && state.memory == number_of(guest)) ||
         (has(SeededDefect::evicted_tag_not_flushed) && after.evictions != before.evictions) ||
-        (has(SeededDefect::occupant_not_flushed) && entry.shares_vpid01);
+        (has(SeededDefect::occupant_not_flushed) && entry.shares_vpid01) ||
+        leaves_out_ == LeavesOut::flush_of_entry;
+    has_flushed_ = entry.flush && entry.flush->target().extent != tag::Extent::nothing && !done;
     if (has(SeededDefect::one_vpid12_over_vmxoff) && !entry.shares_vpid01) {
         state.memory = number_of(guest) & 7;
     }
@@ -194,17 +197,47 @@ Stepper::Answer Stepper::run_l1(State& state) {
     }
     const unsigned tag = index_of(entry.tag);
     if (Answer broken = check_owner(state, Guest::l1, here, tag)) return broken;
+    state.guest = number_of(Guest::l1) & 0xF;
+    if (Answer broken = go_on(state)) return broken;
+    fill_l1(state, here, tag, Guest::l1, alphabet_.pages);
+    state.eptp = 0;
+    state.pcid = 0;
+    return std::nullopt;
+}
+
+/// Whoever runs stays in the guest: L1 touches all of its pages at any time, an L2 when it says so. (L1's tag
+/// is the first of a State's.)
+Stepper::Answer Stepper::go_on(const State& state) const {
+    if (state.running() != Guest::l1) return std::nullopt;
+    constexpr unsigned tag = 0;
     if (const Keys dead = state.entries[here][tag].dead; dead != 0) {
         return Broken{Broken::Kind::dead_entry, Guest::l1, here, tag, dead};
     }
     if (state.guest_physical[here].l1_dead != 0) {
         return Broken{Broken::Kind::dead_guest_physical, Guest::l1, here, tag, 0, true};
     }
-    fill_l1(state, here, tag, Guest::l1, alphabet_.pages);
-    state.guest = number_of(Guest::l1) & 0xF;
-    state.eptp = 0;
-    state.pcid = 0;
     return std::nullopt;
+}
+
+Stepper::Answer Stepper::resume(State& state) {
+    manager_.keep_names();
+    manager_.load(state);
+    Answer broken = reenter(state);
+    if (!broken) manager_.store(state);
+    return broken;
+}
+
+Stepper::Answer Stepper::called(State& state, Call call) {
+    manager_.keep_names();
+    if (call == Call::not_made) return go_on(state);
+    manager_.load(state);
+    Answer broken;
+    if (call == Call::late) broken = reenter(state);
+    manager_.map().ept_contexts_stale();
+    if (call == Call::answered) broken = reenter(state);
+    if (call == Call::lost) broken = go_on(state);
+    if (!broken) manager_.store(state);
+    return broken;
 }
 
 Stepper::Answer Stepper::other_vm_comes(State& state) {
@@ -249,15 +282,15 @@ void Stepper::invvpid(State& state, const Action& action) {
     switch (action.kind) {
         case Kind::invvpid_address:
             bare_drop(state, action.guest, keys_of_page(action.page));
-            if (has(SeededDefect::ignores_type_0)) return;
+            if (has(SeededDefect::ignores_type_0) || leaves_out_ == LeavesOut::flush_for_l1) return;
             return pay(state, action.guest, map.invvpid_address(vpid12, linear_address, tag_cpu_here));
         case Kind::invvpid_single:
             bare_drop(state, action.guest, all_keys);
-            if (has(SeededDefect::ignores_type_1)) return;
+            if (has(SeededDefect::ignores_type_1) || leaves_out_ == LeavesOut::flush_for_l1) return;
             return pay(state, action.guest, map.invvpid_single(vpid12, tag_cpu_here));
         case Kind::invvpid_retaining_globals:
             bare_drop(state, action.guest, all_keys & ~global_keys);
-            if (has(SeededDefect::ignores_type_3)) return;
+            if (has(SeededDefect::ignores_type_3) || leaves_out_ == LeavesOut::flush_for_l1) return;
             return pay(state, action.guest, map.invvpid_single_retaining_globals(vpid12, tag_cpu_here));
         default:
             bare_drop(state, Guest::vpid_1, all_keys);
@@ -270,6 +303,7 @@ void Stepper::invvpid(State& state, const Action& action) {
 /// L1's INVEPT: NestedVcpu::invept.
 void Stepper::invept(State& state, unsigned eptp) {
     bare_invept(state, eptp);
+    if (leaves_out_ == LeavesOut::flush_for_l1) return;
     if (!has(SeededDefect::drops_invept)) explore::invept(state, here, eptp);
     if (manager_.map().ept02_cpu() != tag_cpu_here && !has(SeededDefect::invept_elsewhere_forgotten)) {
         manager_.map().ept02_contexts_stale();

@@ -22,12 +22,15 @@ struct Broken {
     unsigned tag = 0;
     Keys keys = 0;          // of the entries; for a guest-physical mapping, of its EPTP and page
     bool of_ept01 = false;  // a mapping of L1's own
+    unsigned l1_cpu = 0;    // on whose virtual CPU, where L1 has two
 };
 
 /// Takes one step of a program: L0 does what the engine does around the tag manager (nested/entry/entry.hpp,
 /// exit/exit.hpp, l1/instructions.hpp), and the caches do what the architecture says.
 class Stepper {
 public:
+    using Answer = std::optional<Broken>;
+
     explicit Stepper(const Alphabet& alphabet, SeededDefect defect = SeededDefect::none);
 
     /// L1 runs, in VMX operation, and nothing else has ever happened.
@@ -38,13 +41,30 @@ public:
     std::optional<Broken> take(State& state, const Action& action);
     [[nodiscard]] LoadedManager& manager() { return manager_; }
 
-private:
-    using Answer = std::optional<Broken>;
+    // Where L1 has another virtual CPU beside this one (judge/explore/pair_stepper.hpp).
 
+    /// What the next step leaves out.
+    enum class LeavesOut : std::uint8_t { nothing, flush_of_entry, flush_for_l1 };
+    void leave_out(LeavesOut what) { leaves_out_ = what; }
+    /// The last VM entry of an L2 ran a flush of its tag.
+    [[nodiscard]] bool has_flushed() const { return has_flushed_; }
+    /// A page was taken (explore::take_page), and L0 calls this virtual CPU out of its guest for that.
+    enum class Call : std::uint8_t {
+        answered,  // before its next entry
+        late,      // behind that
+        lost,      // it is told, but stays in its guest
+        not_made,
+    };
+    Answer called(State& state, Call call);
+    /// L0 took the processor from whoever runs, and enters it again.
+    Answer resume(State& state);
+
+private:
     Answer enter(State& state, Guest guest);
     Answer reenter(State& state);
     void fail_entry(State& state, const Action& action);
     Answer run_l1(State& state);
+    Answer go_on(const State& state) const;
     Answer other_vm_comes(State& state);
     Answer check_owner(const State& state, Guest guest, unsigned cpu, unsigned tag) const;
     Answer access(State& state, unsigned page);
@@ -61,6 +81,8 @@ private:
     Alphabet alphabet_;
     SeededDefect defect_;
     LoadedManager manager_;
+    LeavesOut leaves_out_ = LeavesOut::nothing;
+    bool has_flushed_ = false;
     State initial_{};
 };
 

@@ -49,6 +49,24 @@ TEST_F(ExploreCommand, ShowsADefectByAProgram) {
     EXPECT_EQ(json()["account"].size(), 6U);
 }
 
+TEST_F(ExploreCommand, VisitsTheSchedulesOfTwoCpus) {
+    const std::vector<std::string> small = {"--l1-cpus", "2",       "--tags", "4",       "--vpids",
+                                            "1",         "--pages", "1",      "--pcids", "1",
+                                            "--eptps",   "1",       "--json", json_file};
+    std::vector<std::string> arguments = small;
+    arguments.insert(arguments.end(), {"--depth", "5"});
+    EXPECT_EQ(run(arguments), 0) << error.str();
+    EXPECT_NE(out.str().find("Schedules of two CPUs of L1"), std::string::npos) << out.str();
+    EXPECT_EQ(json()["l1_cpus"], 2);
+    EXPECT_EQ(json()["verdict"], "holds");
+
+    arguments = small;
+    arguments.insert(arguments.end(), {"--defect", "has one mark of EPT contexts for all processors"});
+    EXPECT_EQ(run(arguments), 1) << error.str();
+    EXPECT_NE(out.str().find("CPU 1, L1: "), std::string::npos) << out.str();
+    EXPECT_NE(out.str().find("On CPU "), std::string::npos) << out.str();
+}
+
 TEST_F(ExploreCommand, SaysWhenMemoryEnds) {
     EXPECT_EQ(run({"--depth", "9", "--memory", "1", "--json", json_file + ".none"}), 3);
     EXPECT_TRUE(one_line_of_error()) << error.str();
@@ -59,6 +77,10 @@ TEST_F(ExploreCommand, RefusesBadArgumentsInOneLine) {
     for (const std::vector<std::string>& arguments :
          std::vector<std::vector<std::string>>{{"--depth", "0"},
                                                {"--tags", "4"},
+                                               {"--l1-cpus", "3"},
+                                               {"--l1-cpus", "2", "--tags", "1"},
+                                               {"--vmcss", "2"},
+                                               {"--defect", "loses the call to drop a page that was taken"},
                                                {"--memory", "0"},
                                                {"--policy", "best"},
                                                {"--defect", "none such"},

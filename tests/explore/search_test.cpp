@@ -76,7 +76,7 @@ TEST(Explore, SaysWhichLimitOfMemoryWasReached) {
 TEST(Explore, StaysWithinItsMemory) {
     const Result result = explore({.depth = 7, .memory_bytes = std::size_t{8} << 20});
     EXPECT_LE(result.memory_bytes, std::size_t{8} << 20);
-    EXPECT_GE(result.memory_bytes, result.states * sizeof(State));
+    EXPECT_GE(result.memory_bytes, result.states * sizeof(KeptState));
 }
 
 TEST(Alphabet, HasEveryStepThatTheDocumentNames) {
