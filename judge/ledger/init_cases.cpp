@@ -1,12 +1,15 @@
 // INIT and start-up IPIs: where they come while L1, L2 or neither runs, and where they meet L0; in VMX
 // operation and outside, to who waits and who does not, beside other events.
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "judge/ledger/ledger.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/scenario.hpp"
+#include "tag/vpid_pool.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
@@ -67,10 +70,14 @@ public:
 private:
     using Interrupts = NestedWorld::Options::Interrupts;
 
-    void add(const std::string& name, const Scenario& say, unsigned vcpus = 1) {
-        NestedWorld::Options options{.vcpus = vcpus};
+    void add(const std::string& name, const Scenario& say, unsigned vcpus = 1,
+             std::uint16_t tags = tag::VpidPool::most_tags,
+             const std::optional<LedgerCase::Cost>& cost = std::nullopt) {
+        NestedWorld::Options options{.vcpus = vcpus, .vpids = tags};
         const auto variant = [&](const std::string& suffix) {
-            all.push_back({0, name + suffix, options, say.program(), std::nullopt});
+            // (What a random host takes away costs flushes, too.)
+            all.push_back(
+                {0, name + suffix, options, say.program(), options.random_host == 0 ? cost : std::nullopt});
         };
         variant("");
         options.interrupts = Interrupts::l0_knows_the_vector;
@@ -79,7 +86,7 @@ private:
         options.interrupts = Interrupts::l0_acknowledges_as_they_go_in;
         variant("GivenByL0WithoutShadowVmcs");
         for (std::uint64_t seed = 1; seed <= 6; ++seed) {
-            options = {.vcpus = vcpus, .random_host = seed, .saves_states = seed > 3};
+            options = {.vcpus = vcpus, .vpids = tags, .random_host = seed, .saves_states = seed > 3};
             variant("UnderHost" + std::to_string(seed));
         }
     }
@@ -278,6 +285,31 @@ private:
             start_again(say).vmxoff().sti().nop().nop().l0().eoi().l1().iret(frame).cpuid().cpuid();
             say.l0().eoi().l1().sti().nop().cpuid();
             add("AnInitResetsTheLocalApic", say);
+        }
+        {
+            // The tag that the one has given back is all there is: the other's next L2 has it, and then its
+            // own again. An INVEPT beside the INVVPID hides its absence.
+            Scenario say = structures();
+            const auto prepare = [&](std::uint8_t vcpu) {
+                say.on(0, vcpu).l1().vmxon().invvpid_all();
+                say.prepare(layout::vmcs_region(vcpu), {.vpid = 1, .ept = 0, .tables = 1});
+            };
+            const auto run = [&] { say.vmlaunch().l2().load(page_a).vmcall().l1(); };
+            prepare(0);
+            run();
+            say.vmxoff().l0().init().l1().nop();
+            prepare(1);
+            run();
+            say.vmclear(layout::vmcs_region(1)).vmxoff();
+            say.edit()
+                .map(1, page_a, layout::data_page(8))
+                .ept_map(0, layout::data_page(8), layout::data_page(8));
+            say.on(0, 0).l0().start_up(0x12).l1().boot();
+            prepare(0);
+            const std::size_t from = say.program().steps.size();
+            run();
+            add("ATagIsFlushedBehindAnInit", say, 2, 3,
+                LedgerCase::Cost{.counted_from = from, .invvpids = 1, .invepts = 2, .least_invvpids = 1});
         }
         {
             // Of one virtual CPU; the other goes on.

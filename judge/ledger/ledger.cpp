@@ -67,6 +67,7 @@ public:
         no_tags();
         contexts_of_ept();
         l0_moves();
+        two_processors();
         other_rules();
         flushes_of_l0();
         for (LedgerCase& each : nmi_cases()) cases.push_back(std::move(each));
@@ -787,6 +788,142 @@ private:
             together.vcpus = 2;
             together.processors = 1;
             add(2, "VirtualCpusOnOneProcessorShareNoTag", say, together);
+        }
+    }
+
+    /// An L1 with two processors, each with L2s of its own.
+    void two_processors() {
+        NestedWorld::Options apart;
+        apart.vcpus = 2;
+        const auto begin = [] {
+            Scenario say = world();
+            say.on(0, 1).l1().vmxon().on(0, 0).vmxon();
+            return say;
+        };
+        {
+            // Refused on the one, while the other runs an L2 under VPID 1; then the other way round.
+            Scenario say = begin();
+            say.prepare(vmcs_a, {.vpid = 1, .tables = 1}).vmlaunch().l2().load(page_a);
+            say.on(0, 1).l1().prepare(vmcs_b, {.vpid = 1, .tables = 2});
+            say.vmwrite(field::virtual_processor_identifier, 0).vmlaunch();
+            say.vmread(field::vm_instruction_error)
+                .vmwrite(field::virtual_processor_identifier, 1)
+                .vmlaunch();
+            say.l2().load(page_a).load(page_b).on(0, 0).load(page_b).vmcall().l1();
+            say.vmread(field::vm_instruction_error)
+                .vmwrite(field::virtual_processor_identifier, 0)
+                .vmresume();
+            say.vmread(field::vm_instruction_error).on(0, 1).l2().load(page_a).vmcall().l1();
+            say.vmread(field::vm_instruction_error);
+            look_again(say);
+            say.on(0, 0).vmwrite(field::virtual_processor_identifier, 1);
+            look_again(say);
+            add(12, "Vpid0OnOneProcessorIsError7ThereAlone", say, apart);
+        }
+        for (const bool runs_l2 : {true, false}) {
+            // Whoever runs on the other processor is called out of its guest before it goes on.
+            Scenario say = begin();
+            say.on(0, 1).l1().prepare(vmcs_b, {.vpid = 2, .tables = 2});
+            run_once(say);
+            say.prepare(vmcs_a, {.vpid = 1, .ept = 0, .tables = 1}).load(page_a);
+            if (runs_l2) say.vmlaunch().l2().load(page_a).load(page_b);
+            say.on(0, 0).l0().take_page(data(2)).take_page(data(0)).on(0, 1);
+            if (runs_l2) {
+                say.l2().load(page_a).load(page_b).vmcall();
+            } else {
+                say.l1().load(page_a).load(page_b);
+            }
+            say.on(0, 0).l0().take_page(data(4)).on(0, 1).l1().load(page_a).vmptrld(vmcs_b);
+            look_again(say);
+            add(17,
+                runs_l2 ? "APageThatL0TookIsOutOfReachOfAnL2OnAnotherProcessor"
+                        : "APageThatL0TookIsOutOfReachOfL1OnAnotherProcessor",
+                say, apart);
+        }
+        {
+            // One gives its tag back and the other takes it, and the reverse: what the first has left on its
+            // processor under that tag is of no use, nor is what the second has on its own.
+            Scenario say = begin();
+            say.prepare(vmcs_a, {.vpid = 1, .tables = 1});
+            run_once(say);
+            say.vmclear(vmcs_a).vmxoff().on(0, 1).l1().prepare(vmcs_b, {.vpid = 1, .tables = 2});
+            run_once(say);
+            say.vmclear(vmcs_b).vmxoff();
+            say.edit().map(1, page_a, data(6)).map(2, page_a, data(7)).on(0, 0).l1().vmxon().invvpid_all();
+            const std::size_t from = now(say);
+            say.prepare(vmcs_a, {.vpid = 1, .tables = 1});
+            run_once(say);
+            say.vmclear(vmcs_a).vmxoff().on(0, 1).l1().vmxon().invvpid_all();
+            say.prepare(vmcs_b, {.vpid = 1, .tables = 2});
+            run_once(say);
+            NestedWorld::Options few = apart;
+            few.vpids = 3;  // both vpid01, and one that goes round
+            add(27, "ATagThatCameBackFromAnotherProcessorIsFlushedFirst", say, few,
+                LedgerCase::Cost{.counted_from = from, .invvpids = 2, .invepts = 2, .least_invvpids = 2});
+        }
+        for (const bool ept : {false, true}) {
+            // One vpid12, with an L2 on each. Each processor is flushed by the INVVPID or INVEPT that is
+            // executed there, once.
+            Scenario say = begin();
+            const auto guest = [ept](unsigned tables) {
+                return ept ? Guest{.vpid = 1, .ept = 0, .tables = tables}
+                           : Guest{.vpid = 1, .tables = tables};
+            };
+            say.prepare(vmcs_a, guest(1));
+            run_once(say);
+            say.on(0, 1).l1().prepare(vmcs_b, guest(1));
+            run_once(say);
+            const auto flush = [&](std::uint8_t processor) {
+                say.on(0, processor).l1();
+                if (ept) {
+                    say.invept_single(layout::eptp(0));
+                } else {
+                    say.invvpid_single(1);
+                }
+            };
+            const std::size_t from = now(say);
+            for (const unsigned frame : {6U, 5U}) {
+                if (ept) {
+                    say.edit().ept_map(0, data(2), data(frame));
+                } else {
+                    say.edit().map(1, page_a, data(frame));
+                }
+                // By turns, each first once.
+                const std::uint8_t first = frame == 6 ? 0 : 1;
+                const auto second = static_cast<std::uint8_t>(1 - first);
+                flush(first);
+                look_again(say);
+                flush(second);
+                look_again(say);
+                say.on(0, first);
+                look_again(say);
+            }
+            constexpr std::size_t flushes = 4;
+            add(28,
+                ept ? "InveptReachesTheProcessorThatExecutesIt" : "InvvpidReachesTheProcessorThatExecutesIt",
+                say, apart,
+                ept ? LedgerCase::Cost{from, 0, flushes}
+                    : LedgerCase::Cost{.counted_from = from,
+                                       .invvpids = flushes,
+                                       .invepts = 0,
+                                       .least_invvpids = flushes});
+        }
+        {
+            // L1 has its L2 go to the other processor and come back. Here only L1 has run meanwhile, which
+            // has executed the INVVPID.
+            Scenario say = begin();
+            say.prepare(vmcs_a, {.vpid = 1, .tables = 1});
+            run_once(say);
+            say.vmclear(vmcs_a).on(0, 1).l1().vmptrld(vmcs_a);
+            run_once(say);
+            say.edit().map(1, page_a, data(6)).on(0, 0).l1().load(page_a).invvpid_single(1).load(page_b);
+            say.on(0, 1).l1().invvpid_single(1);
+            look_again(say);
+            const std::size_t from = now(say);
+            say.vmclear(vmcs_a).on(0, 0).l1().vmptrld(vmcs_a);
+            run_once(say);
+            add(37, "WhatL1FlushedWhileItsL2WasElsewhereIsGoneWhenItIsBack", say, apart,
+                LedgerCase::Cost{.counted_from = from, .invvpids = 1, .invepts = 0, .least_invvpids = 1});
         }
     }
 

@@ -236,6 +236,10 @@ private:
                 [] { return std::make_unique<FlushesWhereOneRanLast>(); });
         add_one("leaves out L1's first INVVPID for an L2 that has come from another processor",
                 [] { return std::make_unique<FlushesOfAComing>(0); });
+        add_one("has one VMCS for the L2s of all processors",
+                [] { return std::make_unique<OneVmcsForL2sOfAll>(); });
+        add_one("leaves an L2 on the processor that L1 takes it from",
+                [] { return std::make_unique<LeavesItWhereItWas>(); });
         add_one("flushes twice for an L2 that has come from another processor",
                 [] { return std::make_unique<FlushesOfAComing>(2); });
     }
@@ -719,6 +723,8 @@ private:
         answers("starts no L1 that waits for it", {.starts_who_waits = false});
         answers("starts an L1 that does not wait", {.knows_who_waits = false});
         answers("starts L1 at another page", {.knows_the_page = false});
+        of_inits("keeps the tags of L1's guests behind an INIT",
+                 [] { return std::make_unique<KeepsTagsBehindAnInit>(); });
         writes("lets L1 run behind an INIT", field::guest_activity_state,
                [](std::uint64_t it) { return it == 3 ? 0 : it; });
         writes("halts L1 behind an INIT", field::guest_activity_state,

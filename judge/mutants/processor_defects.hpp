@@ -1,8 +1,12 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "judge/trial/defect.hpp"
 
@@ -95,6 +99,32 @@ private:
     unsigned times_;
     bool comes_ = false;
     std::map<std::uint64_t, const Registers*> last_by_;  // by the VMCS's address: the processor's
+};
+
+/// The first VMCS for L2s of each processor is the same one, and so on: one for all, where each processor has
+/// its own.
+class OneVmcsForL2sOfAll final : public Defect {
+public:
+    std::uint64_t vmcs_of_l2(std::uint64_t page, unsigned processor) override {
+        std::vector<std::uint64_t>& of_this = seen_[processor];
+        auto place = std::ranges::find(of_this, page);
+        if (place == of_this.end()) place = of_this.insert(place, page);
+        const auto number = static_cast<std::size_t>(place - of_this.begin());
+        const std::vector<std::uint64_t>& of_the_first = seen_.begin()->second;
+        return number < of_the_first.size() ? of_the_first[number] : page;
+    }
+
+private:
+    std::map<unsigned, std::vector<std::uint64_t>> seen_;
+};
+
+/// L1's VMCLEAR of an L2's VMCS is not heard: it stays as it is on the processor that L1 takes it from.
+class LeavesItWhereItWas final : public Defect {
+public:
+    Handling handle(const Handled& handled) override {
+        return handled.opcode == Opcode::vmclear && handled.in_vmx_operation ? Handling::succeed
+                                                                             : Handling::engine;
+    }
 };
 
 }  // namespace flatback::machine::defects

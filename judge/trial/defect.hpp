@@ -99,6 +99,11 @@ public:
         static_cast<void>(msr);
         return value;
     }
+    /// L0 makes a VMCS for L2s current, or clears it: which one it takes.
+    virtual std::uint64_t vmcs_of_l2(std::uint64_t page, unsigned processor) {
+        static_cast<void>(processor);
+        return page;
+    }
     /// L0 reads the processor's time-stamp counter: what it takes it for.
     virtual std::uint64_t time_stamp_counter(std::uint64_t now) { return now; }
     /// The VMX-preemption timer has made L2 exit. False: L0 takes that for L1's, whatever it demands itself.

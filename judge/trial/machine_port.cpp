@@ -43,18 +43,32 @@ bool MachinePort::current_is_shadow() {
     return (*page(current_) >> 31 & 1) != 0;
 }
 
+/// The machine notes what the SDM leaves undefined. L0 does nothing of that.
+void MachinePort::check_use_of_vmcss() const {
+    if (!host_.machine.misuse().empty()) throw EngineFailure("L0 has " + host_.machine.misuse().back());
+}
+
+x86::Hpa MachinePort::used_for(x86::Hpa page) const {
+    if (host_.defect == nullptr || page == vmcs01_) return page;
+    return x86::Hpa{host_.defect->vmcs_of_l2(page.value(), processor_)};
+}
+
 void MachinePort::load_vmcs(x86::Hpa page) {
+    page = used_for(page);
     if (host_.machine.load_vmcs(processor_, page.value())) throw EngineFailure("L0's VMPTRLD fails");
     active_.insert(page.value());
     known_.insert(page.value());
     current_ = page;
+    check_use_of_vmcss();
 }
 
 void MachinePort::clear_vmcs(x86::Hpa page) {
+    page = used_for(page);
     // The revision identifier was written by a pointer.
     host_.machine.memory().note_direct_writes();
     if (host_.machine.clear_vmcs(processor_, page.value())) throw EngineFailure("L0's VMCLEAR fails");
     active_.erase(page.value());
+    check_use_of_vmcss();
 }
 
 void MachinePort::move_to(unsigned processor) {

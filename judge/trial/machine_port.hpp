@@ -134,6 +134,8 @@ public:
     [[nodiscard]] std::uint64_t copies_taken_for_current() const { return taken_for_current_; }
 
 private:
+    [[nodiscard]] x86::Hpa used_for(x86::Hpa page) const;
+    void check_use_of_vmcss() const;
     struct Kept {
         bool kept = false;
         std::uint64_t writes = 0;

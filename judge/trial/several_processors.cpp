@@ -47,7 +47,7 @@ constexpr std::uint64_t bitmap_bit(std::uint64_t msr) {
 
 class Writer {
 public:
-    Writer() {
+    explicit Writer(Care care) : is_careful_(care == Care::has) {
         say_.edit();
         for (const unsigned hierarchy : {0U, 1U, 2U}) {
             for (unsigned index = 0; index < addresses.size(); ++index)
@@ -107,7 +107,7 @@ public:
                 to_l1(processor).invept(what / 16 % 2 == 0 ? 1 : 2, layout::eptp(b % 2U));
                 return;
             case 11:
-                begin_vmx_operation_again(processor);
+                begin_vmx_operation_again(processor, what / 16 % 4 == 3);
                 run(processor, l2, c);
                 access(processor, address, c);
                 return;
@@ -144,7 +144,7 @@ private:
     /// L1 has the L2 on this processor, wherever it was, and enters it.
     void run(unsigned processor, unsigned l2, std::uint8_t how) {
         const bool moves = owner_[l2] != processor;
-        if (moves && owner_[l2] != nobody) {
+        if (moves && owner_[l2] != nobody && (is_careful_ || how % 2 != 0)) {
             to_l1(owner_[l2]).vmclear(vmcs_of(l2));
             if (current_[owner_[l2]] == l2) current_[owner_[l2]] = nobody;
         }
@@ -216,15 +216,17 @@ private:
         access(processor, address, how);
     }
 
-    void begin_vmx_operation_again(unsigned processor) {
+    void begin_vmx_operation_again(unsigned processor, bool from_the_start) {
         to_l1(processor);
         for (unsigned l2 = 0; l2 < l2s; ++l2) {
             if (owner_[l2] != processor) continue;
-            say_.vmclear(vmcs_of(l2));
+            if (is_careful_) say_.vmclear(vmcs_of(l2));
             owner_[l2] = nobody;
         }
         current_[processor] = nobody;
-        say_.vmxoff().vmxon();
+        say_.vmxoff();
+        if (from_the_start) say_.l0().init().start_up(0x12).l1().boot();
+        say_.vmxon();
     }
 
     /// With no L2 running: what a processor does of bitmaps that change under its guest is left open (SDM 3C
@@ -236,6 +238,7 @@ private:
         on(processor).l1().store(bitmap_word(msr), c % 2 == 0 ? 0 : bitmap_bit(msr));
     }
 
+    bool is_careful_;
     Scenario say_;
     std::array<unsigned, l2s> owner_{};                   // on which processor its VMCS is active
     std::array<unsigned, several_processors> current_{};  // the L2 whose VMCS is current there
@@ -243,8 +246,8 @@ private:
 
 }  // namespace
 
-Program several_processors_program(std::span<const std::uint8_t> bytes) {
-    Writer writer;
+Program several_processors_program(std::span<const std::uint8_t> bytes, Care care) {
+    Writer writer(care);
     for (std::size_t at = 0; at + 4 <= bytes.size(); at += 4)
         writer.add(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
     return writer.program();

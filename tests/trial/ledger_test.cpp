@@ -61,6 +61,9 @@ TEST(LedgerRow11, Type0TakesAGlobalAddressAndNoOther) {
 TEST(LedgerRow12, Vpid0WithVpidEnabledIsError7) {
     expect_holds("Vpid0WithVpidEnabledIsError7");
 }
+TEST(LedgerRow12, Vpid0OnOneProcessorIsError7ThereAlone) {
+    expect_holds("Vpid0OnOneProcessorIsError7ThereAlone");
+}
 TEST(LedgerRow13, InvvpidOfAnInactiveVpid12TakesThatOne) {
     expect_holds("InvvpidOfAnInactiveVpid12TakesThatOne");
 }
@@ -78,6 +81,12 @@ TEST(LedgerRow17, APageThatL0TookIsOutOfReachOfL1AndL2) {
 }
 TEST(LedgerRow17, APageThatL0TookWhileL2RanIsOutOfReachOfEveryContext) {
     expect_holds("APageThatL0TookWhileL2RanIsOutOfReachOfEveryContext");
+}
+TEST(LedgerRow17, APageThatL0TookIsOutOfReachOfAnL2OnAnotherProcessor) {
+    expect_holds("APageThatL0TookIsOutOfReachOfAnL2OnAnotherProcessor");
+}
+TEST(LedgerRow17, APageThatL0TookIsOutOfReachOfL1OnAnotherProcessor) {
+    expect_holds("APageThatL0TookIsOutOfReachOfL1OnAnotherProcessor");
 }
 TEST(LedgerRow18, InveptOfAnInactiveEptpIsEffectiveAtItsNextUse) {
     expect_holds("InveptOfAnInactiveEptpIsEffectiveAtItsNextUse");
@@ -133,6 +142,9 @@ TEST(LedgerRow26, ALamTaggedAddressIsError28) {
 TEST(LedgerRow27, ATagThatCameBackFromAnotherVmIsFlushedFirst) {
     expect_holds("ATagThatCameBackFromAnotherVmIsFlushedFirst");
 }
+TEST(LedgerRow27, ATagThatCameBackFromAnotherProcessorIsFlushedFirst) {
+    expect_holds("ATagThatCameBackFromAnotherProcessorIsFlushedFirst");
+}
 TEST(LedgerRow28, RunOnAInvvpidOnBBackOnA) {
     expect_holds("RunOnAInvvpidOnBBackOnA");
 }
@@ -147,6 +159,12 @@ TEST(LedgerRow28, RunOnAInveptOnBBackOnA) {
 }
 TEST(LedgerRow28, AnL2ThatL1MovesIsFlushedOnceAMove) {
     expect_holds("AnL2ThatL1MovesIsFlushedOnceAMove");
+}
+TEST(LedgerRow28, InvvpidReachesTheProcessorThatExecutesIt) {
+    expect_holds("InvvpidReachesTheProcessorThatExecutesIt");
+}
+TEST(LedgerRow28, InveptReachesTheProcessorThatExecutesIt) {
+    expect_holds("InveptReachesTheProcessorThatExecutesIt");
 }
 TEST(LedgerRow29, AFailedEntryLeavesTheFlushForTheNext) {
     expect_holds("AFailedEntryLeavesTheFlushForTheNext");
@@ -186,6 +204,9 @@ TEST(LedgerRow37, MovesWhileOnlyL1RanAreCountedPerTag) {
 }
 TEST(LedgerRow37, AMoveIsPaidForPerTag) {
     expect_holds("AMoveIsPaidForPerTag");
+}
+TEST(LedgerRow37, WhatL1FlushedWhileItsL2WasElsewhereIsGoneWhenItIsBack) {
+    expect_holds("WhatL1FlushedWhileItsL2WasElsewhereIsGoneWhenItIsBack");
 }
 TEST(LedgerOwnRules, AnEvictedVpid12FindsNothingOfAnothers) {
     expect_holds("AnEvictedVpid12FindsNothingOfAnothers");

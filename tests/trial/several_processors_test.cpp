@@ -9,8 +9,11 @@
 #include <random>
 #include <vector>
 
+#include "judge/trial/machine_port.hpp"
+#include "judge/trial/nested_world.hpp"
 #include "judge/trial/reach.hpp"
 #include "judge/trial/trial.hpp"
+#include "machine/program/bare_world.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
@@ -70,6 +73,58 @@ RC_GTEST_PROP(ProgramsOnSeveralProcessors, AreTheSameUnderARandomHostWithFewerOf
     options.random_host = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
     options.vpids = static_cast<std::uint16_t>(*rc::gen::inRange(4, 20));
     expect_same(options);
+}
+
+/// Every processor begins VMX operation anew, and runs an L2 that reads a page of its own.
+Program honest_end() {
+    Scenario say;
+    for (std::uint8_t processor = 0; processor < several_processors; ++processor) {
+        constexpr std::uint64_t address = 0x7000'0000;
+        say.on(0, processor).l2().vmcall().l1().vmxoff();
+        say.edit().map(3, address, layout::data_page(30)).poke(layout::data_page(30), 0x5AFE);
+        // Of those that it has seen before, which others may have left active somewhere.
+        say.l1().vmxon().vmclear(layout::vmcs_region(processor));
+        say.prepare(layout::vmcs_region(processor), {.vpid = 1, .ept = {}, .tables = 3});
+        say.invvpid_all().vmlaunch().l2().load(address).vmcall();
+        say.l1().vmread(vmx::field::exit_reason);
+    }
+    return say.program();
+}
+
+/// What becomes of its guests is L1's own affair. L0 stays on its feet, and uses none of its own VMCSs on two
+/// processors (judge/trial/machine_port.cpp looks at each); and who begins anew is served.
+RC_GTEST_PROP(VmcssOnSeveralProcessors, ThatAreActiveOnTwoDoL0NoHarm, ()) {
+    const auto bytes = *rc::gen::noShrink(
+        rc::gen::container<std::vector<std::uint8_t>>(400, rc::gen::arbitrary<std::uint8_t>()));
+    NestedWorld::Options options = on_several();
+    options.random_host = *rc::gen::element<std::uint64_t>(0, 1, 2, 3);
+    NestedWorld world(options);
+    Runner runner(world);
+    try {
+        static_cast<void>(runner.run(several_processors_program(bytes, Care::has_none)));
+        std::vector<std::uint64_t> loads;
+        for (const Step& step : honest_end().steps) {
+            const Observation seen = runner.step(step);
+            if (step.kind == StepKind::load) loads.push_back(seen.value);
+        }
+        RC_ASSERT(loads == std::vector<std::uint64_t>(several_processors, 0x5AFE));
+    } catch (const EngineFailure& failure) {
+        RC_FAIL(failure.what());
+    }
+}
+
+TEST(VmcssOnSeveralProcessors, AreOftenActiveOnTwo) {
+    std::size_t on_two = 0;
+    std::mt19937_64 random(20261130);
+    std::vector<std::uint8_t> bytes(400);
+    for (unsigned number = 0; number < 20; ++number) {
+        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
+        BareWorld world({.vcpus = several_processors});
+        Runner runner(world);
+        static_cast<void>(runner.run(several_processors_program(bytes, Care::has_none)));
+        if (!world.machine(0).misuse().empty()) ++on_two;
+    }
+    EXPECT_GE(on_two, 18U);
 }
 
 std::vector<Program> programs_of_one_seed(std::size_t count) {
