@@ -217,7 +217,7 @@ void enter_other_processor(ProcessorLocal& local) {
         Ept01(*own.boot.pages, *own.boot.memory_types, own.boot.region, own.boot.processor);
     Cpu& cpu = make_cpu(own.cpu.data(), own.boot, make_vmcs01(own.boot));
     local.ready.store(true);
-    start_again(cpu);
+    start_first(cpu);
     recorder::record_entry(cpu);
     vm_first_entry(cpu.frame, true);
     panic("vm_first_entry returned");

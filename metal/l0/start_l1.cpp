@@ -11,16 +11,27 @@
 
 namespace flatback::metal {
 
-void start_again(Cpu& cpu) {
+namespace {
+
+void wait_and_start(Cpu& cpu, std::uint64_t cache_control) {
     if (!cpu.vcpu.reset(nested::Reset::init)) panic("INIT while L1 is in VMX operation");
     cpu.port.local_apic().take_init();
     const std::uint8_t vector = wait_for_start();
     cpu.port.close_kept_pages();
-    // As after INIT, until L1 clears them (host/processor.hpp).
-    write_cr0(read_cr0() | x86::cr0::cache_disable | x86::cr0::not_write_through);
+    write_cr0(read_cr0() | cache_control);
     set_up_started_vmcs01(cpu, vector);
     cpu.vcpu.l1_msr_changed();
     cpu.vcpu.l1_translations_changed();
+}
+
+}  // namespace
+
+void start_first(Cpu& cpu) {
+    wait_and_start(cpu, x86::cr0::cache_disable | x86::cr0::not_write_through);
+}
+
+void start_again(Cpu& cpu) {
+    wait_and_start(cpu, 0);
 }
 
 nested::Entry answer_requests(Cpu& cpu, nested::Entry entry) {

@@ -8,6 +8,9 @@ namespace flatback::metal {
 // The processor has taken INIT. Returns when L1 has started it: vmcs01 is current and has the state of SIPI,
 // and nothing is left of what L1 had here but what INIT leaves alone (SDM 3A table 10-1).
 void start_again(Cpu& cpu);
+// The same of one on which L1 has not run: CR0.CD and NW, which INIT leaves alone too, are as after power-up,
+// whatever L0 has had there.
+void start_first(Cpu& cpu);
 
 // What other processors have asked of this one. `entry` is what was about to happen; the VMCS of the guest
 // that is entered then is current, before and after.

@@ -7,6 +7,7 @@
 #include "metal/l0/cpu.hpp"
 #include "metal/processors/given_processors.hpp"
 #include "nested/vmcs/current_vmcs.hpp"
+#include "x86/control_registers.hpp"
 
 namespace flatback::metal {
 
@@ -50,6 +51,8 @@ void set_up_vmcs01(Cpu& cpu, const BootResult& boot) {
 // SDM 3A table 10-1, column INIT: what the VMCS does not hold stays as it is but for these.
 void set_up_started_vmcs01(Cpu& cpu, std::uint8_t vector) {
     host::L1State state = host::state_at_reset();
+    constexpr std::uint64_t cache_control = x86::cr0::cache_disable | x86::cr0::not_write_through;
+    state.cr0 = (state.cr0 & ~cache_control) | (read_cr0() & cache_control);
     state.pat = get(vmx::field::guest_ia32_pat);  // INIT leaves it alone
     if (state.pat == 0) state.pat = read_msr(x86::msr::ia32_pat);
     state.segments[host::L1State::cs].selector = static_cast<std::uint16_t>(vector << 8);

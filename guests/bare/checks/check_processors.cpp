@@ -13,6 +13,7 @@
 #include "guests/bare/l1/report.hpp"
 #include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/second_processor.hpp"
+#include "x86/control_registers.hpp"
 
 namespace flatback::guests {
 namespace {
@@ -193,6 +194,8 @@ void check_init() {
     send_start_to_second();
     wait_ticks(100'000);
     check.equal("starts after it", second_arrivals() - before, 1);
+    // It had cleared both (SDM 3A table 10-1: INIT leaves them).
+    check.equal("CR0.CD and NW", second_cr0() & (x86::cr0::cache_disable | x86::cr0::not_write_through), 0);
     check.holds("it works again", do_on_second(second_enters_vmx_operation));
     check.equal("VMXON", seen, 1);
     check.holds("it comes to an end", do_on_second(second_leaves_vmx_operation));
