@@ -297,9 +297,9 @@ private:
         const auto learned = [this](std::string name, DefectMaker make) {
             all.push_back({.name = std::move(name), .make = std::move(make), .of_learned_fields = true});
         };
-        const auto shadow = [&](std::string name, auto which, const ShadowDefect::Write& write,
+        const auto shadow = [&](const std::string& name, auto which, const ShadowDefect::Write& write,
                                 const ShadowDefect::Read& read) {
-            learned(std::move(name), [=] { return std::make_unique<ShadowDefect>(which, write, read); });
+            learned(name, [=] { return std::make_unique<ShadowDefect>(which, write, read); });
         };
         const auto as_it_is = [](std::uint64_t value, unsigned) { return std::optional{value}; };
         const auto what_it_finds = [](std::uint64_t value, std::uint64_t) { return value; };
