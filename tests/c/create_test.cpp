@@ -8,6 +8,7 @@
 #include <flatback/machine/cpu/processor_model.hpp>
 #include <vector>
 
+namespace create_test {
 namespace {
 
 struct Host {
@@ -152,3 +153,4 @@ TEST_F(Create, TellsTheVmxInstructionsFromEntriesThatFailed) {
 }
 
 }  // namespace
+}  // namespace create_test

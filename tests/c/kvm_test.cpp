@@ -8,7 +8,7 @@
 
 #include "tests/c/engines.hpp"
 
-namespace flatback::c_test {
+namespace flatback::c_test::kvm_test {
 namespace {
 
 using Bytes = std::vector<std::byte>;
@@ -149,4 +149,4 @@ TEST(KvmRevision, IsAPromiseToL1) {
 }
 
 }  // namespace
-}  // namespace flatback::c_test
+}  // namespace flatback::c_test::kvm_test

@@ -11,7 +11,7 @@
 
 std::uint64_t* vmcs_access_current = nullptr;
 
-namespace flatback::c_test {
+namespace flatback::c_test::state_test {
 namespace {
 
 using Bytes = std::vector<std::byte>;
@@ -136,4 +136,4 @@ TEST_F(State, IsRefusedWhereThereIsNoMemoryForItsVmcss) {
 }
 
 }  // namespace
-}  // namespace flatback::c_test
+}  // namespace flatback::c_test::state_test

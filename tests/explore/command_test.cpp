@@ -10,7 +10,7 @@
 
 #include "judge/command/command_line.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::command_test {
 namespace {
 
 struct ExploreCommand : testing::Test {
@@ -113,4 +113,4 @@ TEST_F(ExploreCommand, ListsDefects) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::command_test

@@ -10,7 +10,7 @@
 #include "judge/explore/stepper.hpp"
 #include "judge/explore/translations.hpp"
 
-namespace flatback::machine::explore {
+namespace flatback::machine::explore::merging_test {
 namespace {
 
 std::string bytes_of(const State& state) {
@@ -96,4 +96,4 @@ INSTANTIATE_TEST_SUITE_P(OfL0s, Merging,
                                          SeededDefect::drops_invept, SeededDefect::one_vpid12_over_vmxoff));
 
 }  // namespace
-}  // namespace flatback::machine::explore
+}  // namespace flatback::machine::explore::merging_test

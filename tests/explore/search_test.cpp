@@ -9,7 +9,7 @@
 #include "judge/explore/account.hpp"
 #include "machine/error.hpp"
 
-namespace flatback::machine::explore {
+namespace flatback::machine::explore::search_test {
 namespace {
 
 std::string account_of(const Options& options, const Result& result) {
@@ -90,4 +90,4 @@ TEST(Alphabet, HasEveryStepThatTheDocumentNames) {
 }
 
 }  // namespace
-}  // namespace flatback::machine::explore
+}  // namespace flatback::machine::explore::search_test

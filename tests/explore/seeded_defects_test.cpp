@@ -11,7 +11,7 @@
 #include "judge/explore/search.hpp"
 #include "judge/explore/seeded_defect.hpp"
 
-namespace flatback::machine::explore {
+namespace flatback::machine::explore::seeded_defects_test {
 namespace {
 
 using Kind = Action::Kind;
@@ -152,4 +152,4 @@ TEST(SeededDefectNames, AreFoundAgain) {
 }
 
 }  // namespace
-}  // namespace flatback::machine::explore
+}  // namespace flatback::machine::explore::seeded_defects_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::machine::explore {
+namespace flatback::machine::explore::translations_test {
 namespace {
 
 /// L2 with vpid12 1, EPTP x, PCID 0, has accessed both pages under tag 1.
@@ -104,4 +104,4 @@ TEST_F(Filled, AnotherPcidHasPage0OfItsOwnAndSharesTheGlobalPage) {
 }
 
 }  // namespace
-}  // namespace flatback::machine::explore
+}  // namespace flatback::machine::explore::translations_test

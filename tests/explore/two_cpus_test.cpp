@@ -13,7 +13,7 @@
 #include "judge/explore/search.hpp"
 #include "judge/explore/stepper.hpp"
 
-namespace flatback::machine::explore {
+namespace flatback::machine::explore::two_cpus_test {
 namespace {
 
 using Kind = Action::Kind;
@@ -300,4 +300,4 @@ TEST(TwoCpus, AreEachAsOneThatIsAlone) {
 }
 
 }  // namespace
-}  // namespace flatback::machine::explore
+}  // namespace flatback::machine::explore::two_cpus_test

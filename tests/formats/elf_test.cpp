@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-namespace flatback::formats {
+namespace flatback::formats::elf_test {
 namespace {
 
 struct Of32 {
@@ -162,4 +162,4 @@ TEST(ElfHeader, OfAnotherClassOrMachineIsNotForX86) {
 }
 
 }  // namespace
-}  // namespace flatback::formats
+}  // namespace flatback::formats::elf_test

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+namespace independence_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -24,3 +25,4 @@ TEST(Independence, FormatsAndInterfaceIncludeOnlyThemselves) {
 }
 
 }  // namespace
+}  // namespace independence_test

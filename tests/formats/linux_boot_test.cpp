@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace flatback::formats {
+namespace flatback::formats::linux_boot_test {
 namespace {
 
 std::vector<std::byte> bzimage(std::uint8_t sectors) {
@@ -31,4 +31,4 @@ TEST(LinuxBoot, TheKernelBeginsBehindItsSetupSectors) {
 }
 
 }  // namespace
-}  // namespace flatback::formats
+}  // namespace flatback::formats::linux_boot_test

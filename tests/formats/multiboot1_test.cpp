@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace flatback::formats {
+namespace flatback::formats::multiboot1_test {
 namespace {
 
 std::vector<std::byte> file_with_header(std::uint64_t at, std::uint32_t flags, std::size_t size = 16384) {
@@ -61,4 +61,4 @@ TEST(Multiboot1, TheAddressesNameAPieceOfTheFile) {
 }
 
 }  // namespace
-}  // namespace flatback::formats
+}  // namespace flatback::formats::multiboot1_test

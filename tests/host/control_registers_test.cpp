@@ -7,7 +7,7 @@
 
 #include "host/control_register_access.hpp"
 
-namespace flatback::host {
+namespace flatback::host::control_registers_test {
 namespace {
 
 namespace field = vmx::field;
@@ -480,4 +480,4 @@ TEST(L1ControlRegisterAccess, LeavesTheTaskPriorityToTheHost) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::control_registers_test

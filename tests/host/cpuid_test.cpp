@@ -4,7 +4,7 @@
 
 #include <array>
 
-namespace flatback::host {
+namespace flatback::host::cpuid_test {
 namespace {
 
 constexpr std::uint32_t all = 0xFFFFFFFF;
@@ -115,4 +115,4 @@ TEST(Cpuid, HypervisorLeavesAreTheHosts) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::cpuid_test

@@ -8,7 +8,7 @@
 
 #include "tests/host/words.hpp"
 
-namespace flatback::host {
+namespace flatback::host::extended_control_test {
 namespace {
 
 class Guest : public Words {
@@ -67,4 +67,4 @@ TEST(Xsetbv, IsOfPrivilegeLevel0) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::extended_control_test

@@ -11,7 +11,7 @@
 #include "tests/nested/engine.hpp"
 #include "vmx/exit_qualification.hpp"
 
-namespace flatback::host {
+namespace flatback::host::l1_exits_test {
 namespace {
 
 namespace field = vmx::field;
@@ -247,4 +247,4 @@ TEST(L1Exits, WhatIsTheHypervisorsOwnIsLeftAlone) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::l1_exits_test

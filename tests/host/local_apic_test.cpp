@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace flatback::host {
+namespace flatback::host::local_apic_test {
 namespace {
 
 namespace xapic = x86::xapic;
@@ -296,4 +296,4 @@ TEST(LocalApic, X2ApicModeOfTheFirmwareIsTheRealOneUntilItIsLeft) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::local_apic_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::host {
+namespace flatback::host::memory_type_registers_test {
 namespace {
 
 constexpr std::uint64_t eight_ranges = 8;
@@ -67,4 +67,4 @@ TEST(MemoryTypeRegisters, TakeNoReservedBit) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::memory_type_registers_test

@@ -11,7 +11,7 @@
 
 #include "nested/capabilities.hpp"
 
-namespace flatback::host {
+namespace flatback::host::msrs_test {
 namespace {
 
 namespace number = x86::msr;
@@ -197,4 +197,4 @@ TEST(MsrBitmap, HasWhatTheEngineReliesOn) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::msrs_test

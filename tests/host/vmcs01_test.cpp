@@ -8,7 +8,7 @@
 #include "nested/vmcs/current_vmcs.hpp"
 #include "tests/host/words.hpp"
 
-namespace flatback::host {
+namespace flatback::host::vmcs01_test {
 namespace {
 
 namespace field = vmx::field;
@@ -161,4 +161,4 @@ TEST(Vmcs01, WritesNoFieldThatTheProcessorLacks) {
 }
 
 }  // namespace
-}  // namespace flatback::host
+}  // namespace flatback::host::vmcs01_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::guests {
+namespace flatback::guests::column_test {
 namespace {
 
 TEST(Column, TheUsualOnesHaveLmbenchsNames) {
@@ -23,4 +23,4 @@ TEST(Column, OtherNamesAreRefused) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::column_test

@@ -4,7 +4,7 @@
 
 #include <array>
 
-namespace flatback::guests {
+namespace flatback::guests::measure_test {
 namespace {
 
 TEST(Batches, AreWholeRoundsAndOddInNumber) {
@@ -68,4 +68,4 @@ TEST(MeasureColumn, WithoutASourceThereAreNoCounters) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::measure_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::guests {
+namespace flatback::guests::options_test {
 namespace {
 
 Expected<Options> parse(std::vector<std::string_view> words) {
@@ -50,4 +50,4 @@ TEST(LatCtxOptions, TheUsageNamesEveryOption) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::options_test

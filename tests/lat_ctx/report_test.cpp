@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::guests {
+namespace flatback::guests::report_test {
 namespace {
 
 constexpr ColumnResult plain{10'622.4, 7'000, 2000, std::nullopt};
@@ -33,4 +33,4 @@ TEST(LatCtxReport, TheTablesRowsStandUnderItsHead) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::report_test

@@ -11,7 +11,7 @@
 
 #include "guests/lat_ctx/work.hpp"
 
-namespace flatback::guests {
+namespace flatback::guests::ring_test {
 namespace {
 
 TEST(Work, TheSumIsThatOfEveryWord) {
@@ -80,4 +80,4 @@ TEST(SingleProcess, DoesTheSameWorkAlone) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::ring_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::guests {
+namespace flatback::guests::arguments_test {
 namespace {
 
 std::expected<Arguments, std::string> parse(std::vector<std::string_view> words) {
@@ -70,4 +70,4 @@ TEST(Arguments, TheUsageNamesEveryPayload) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::arguments_test

@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace flatback::guests {
+namespace flatback::guests::counter_source_test {
 namespace {
 
 /// Counts as an L0 would of which each reading costs some exits and entries, and one now and then more.
@@ -85,4 +85,4 @@ TEST(CounterSourceWords, MistakesAreToldInOneLine) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::counter_source_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::guests {
+namespace flatback::guests::counter_totals_test {
 namespace {
 
 TEST(CounterTotals, AReplyReadBackIsWhatWasSent) {
@@ -39,4 +39,4 @@ TEST(CounterTotals, DifferencesNeverGoBelowZero) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::counter_totals_test

@@ -8,7 +8,7 @@
 
 #include "guests/linux/guest_layout.hpp"
 
-namespace flatback::guests {
+namespace flatback::guests::guest_image_test {
 namespace {
 
 std::vector<std::byte> image_of(PayloadId id) {
@@ -122,4 +122,4 @@ TEST(GuestLayout, ItsPartsDoNotOverlap) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::guest_image_test

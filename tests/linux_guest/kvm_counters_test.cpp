@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
-namespace flatback::guests {
+namespace flatback::guests::kvm_counters_test {
 namespace {
 
 TEST(DebugfsNumber, IsDigitsAndANewline) {
@@ -74,4 +74,4 @@ TEST_F(KvmCounters, AFileThatHoldsNoNumberIsNamed) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::kvm_counters_test

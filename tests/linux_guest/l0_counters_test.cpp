@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-namespace flatback::guests {
+namespace flatback::guests::l0_counters_test {
 namespace {
 
 /// An L0 that counts as ours does: each CPUID of L1 is itself an exit that L0 handles.
@@ -123,4 +123,4 @@ TEST(ExitReasonName, FollowsTheManualsNumbers) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::l0_counters_test

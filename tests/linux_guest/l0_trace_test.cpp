@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-namespace flatback::guests {
+namespace flatback::guests::l0_trace_test {
 namespace {
 
 /// An L0 with a ring of a few places that were all written, some of them twice.
@@ -98,4 +98,4 @@ TEST_F(L0TraceTest, TheTextHasAHeaderALineAnEventAndACheck) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::l0_trace_test

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-namespace flatback::guests {
+namespace flatback::guests::linux_image_test {
 namespace {
 
 constexpr std::uint64_t load_address = 0x200000;
@@ -146,4 +146,4 @@ TEST(LinuxImage, BadFilesAreRefusedWithAReason) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::linux_image_test

@@ -10,7 +10,7 @@
 #include "guests/linux/guest_layout.hpp"
 #include "guests/linux/payload_abi.h"
 
-namespace flatback::guests {
+namespace flatback::guests::payload_test {
 namespace {
 
 bool contains(std::span<const std::byte> code, std::vector<unsigned> bytes) {
@@ -133,4 +133,4 @@ TEST(ExpectedResult, OfMovCr3TellsAStaleTranslation) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::payload_test

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace flatback::guests {
+namespace flatback::guests::processor_table_test {
 namespace {
 
 constexpr std::size_t memory_size = 0xA0000;
@@ -64,4 +64,4 @@ TEST(ProcessorTable, NothingElseIsWritten) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::processor_table_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::guests {
+namespace flatback::guests::record_test {
 namespace {
 
 TEST(FormatRatio, RoundsToThreeDecimalsAndDropsTrailingZeros) {
@@ -26,4 +26,4 @@ TEST(FormatRecord, IsAlwaysOneLine) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::record_test

@@ -4,7 +4,7 @@
 
 #include <array>
 
-namespace flatback::guests {
+namespace flatback::guests::statistics_test {
 namespace {
 
 TEST(MedianPerOperation, LeavesOutTheBatchThatAnInterruptFellInto) {
@@ -25,4 +25,4 @@ TEST(Mean, CountsEverySampleAndRoundsToTheNearestTick) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::statistics_test

@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace flatback::guests {
+namespace flatback::guests::uart_test {
 namespace {
 
 class UartTest : public testing::Test {
@@ -78,4 +78,4 @@ TEST_F(UartTest, ClearingTheReceiverDropsWhatCame) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::uart_test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace flatback::machine {
+namespace flatback::machine::command_line_test {
 namespace {
 
 struct CommandLine : testing::Test {
@@ -158,4 +158,4 @@ TEST_F(CommandLine, HelpsOnRequest) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::command_line_test

@@ -13,7 +13,7 @@
 #include "machine/program/scenario.hpp"
 #include "tests/machine/translation_fixture.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::geometric_tlb_test {
 namespace {
 
 using namespace test;
@@ -180,4 +180,4 @@ RC_GTEST_PROP(GeometricTlb, OnlyDoesWhatTheRetentiveOnePermits, (const std::vect
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::geometric_tlb_test

@@ -10,7 +10,7 @@
 
 #include "judge/command/command_line.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::help_test {
 namespace {
 
 std::string help_of(std::vector<std::string> arguments) {
@@ -45,4 +45,4 @@ TEST(HelpTexts, AreThoseOfTheCommand) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::help_test

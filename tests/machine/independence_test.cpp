@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+namespace independence_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -131,3 +132,4 @@ TEST(Independence, TheRoomsOfTheJudgeStandAboveEachOther) {
 }
 
 }  // namespace
+}  // namespace independence_test

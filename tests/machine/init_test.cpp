@@ -11,7 +11,7 @@
 #include "x86/control_registers.hpp"
 #include "x86/msr_numbers.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::init_test {
 namespace {
 
 namespace field = vmx::field;
@@ -123,4 +123,4 @@ TEST_F(Init, ResetsTheLocalApic) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::init_test

@@ -15,7 +15,7 @@
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::interrupt_test {
 namespace {
 
 namespace field = vmx::field;
@@ -250,4 +250,4 @@ TEST_F(Interrupt, AnInjectedOneIsDeliveredWithoutTheApic) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::interrupt_test

@@ -12,7 +12,7 @@
 #include "machine/retentive/retentive_tlb.hpp"
 #include "tests/machine/translation_fixture.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::invalidation_rows_test {
 namespace {
 
 using namespace test;
@@ -331,4 +331,4 @@ TEST_F(InvalidationRows, AnInvalidationOfWhatIsNotThereDropsNothing) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::invalidation_rows_test

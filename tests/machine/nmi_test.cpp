@@ -11,7 +11,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::nmi_test {
 namespace {
 
 namespace field = vmx::field;
@@ -197,4 +197,4 @@ TEST_F(Nmi, AFailedEntryLeavesBlockingAsItWas) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::nmi_test

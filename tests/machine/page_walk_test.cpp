@@ -4,7 +4,7 @@
 
 #include "tests/machine/translation_fixture.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::page_walk_test {
 namespace {
 
 using namespace test;
@@ -275,4 +275,4 @@ TEST_F(EptWalks, WithoutPagingTranslateTheLinearAddressItself) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::page_walk_test

@@ -6,7 +6,7 @@
 
 #include "machine/error.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::physical_memory_test {
 namespace {
 
 TEST(PhysicalMemory, IsZeroWhereNothingWasWritten) {
@@ -79,4 +79,4 @@ TEST(PhysicalMemory, CopiesShareNothing) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::physical_memory_test

@@ -4,7 +4,7 @@
 
 #include "machine/price/lat_ctx.hpp"
 
-namespace flatback::machine::price {
+namespace flatback::machine::price::price_test {
 namespace {
 
 Assumptions short_run() {
@@ -76,4 +76,4 @@ TEST(PriceList, MoreExitsCostThePoliciesThatFlushMore) {
 }
 
 }  // namespace
-}  // namespace flatback::machine::price
+}  // namespace flatback::machine::price::price_test

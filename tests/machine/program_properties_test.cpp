@@ -12,7 +12,7 @@
 #include "machine/program/scenario.hpp"
 #include "machine/program/text.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::program_properties_test {
 namespace {
 
 /// So that random steps find something to act upon.
@@ -119,4 +119,4 @@ RC_GTEST_PROP(Machines, AFlushOfEverythingLeavesOneOutcome, (const std::vector<s
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::program_properties_test

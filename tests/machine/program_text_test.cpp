@@ -5,7 +5,7 @@
 #include "machine/program/text.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::program_text_test {
 namespace {
 
 TEST(ProgramText, ReadsWhatAScenarioTells) {
@@ -88,4 +88,4 @@ INSTANTIATE_TEST_SUITE_P(
                     Broken{"l1 \x01\x02", "f:1:4: unknown step \"??\""}));
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::program_text_test

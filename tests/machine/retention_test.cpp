@@ -6,7 +6,7 @@
 #include "tests/machine/translation_fixture.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::retention_test {
 namespace {
 
 using namespace test;
@@ -411,4 +411,4 @@ TEST(RetentiveTlb, AnswersTheSameWithAndWithoutItsShortcut) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::retention_test

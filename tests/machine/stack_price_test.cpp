@@ -10,7 +10,7 @@
 #include "judge/command/bench_counts.hpp"
 #include "judge/command/command_line.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::stack_price_test {
 namespace {
 
 using price::Counts;
@@ -181,4 +181,4 @@ TEST_F(PriceCommand, RefusesWhatItCanNotPriceInOneLine) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::stack_price_test

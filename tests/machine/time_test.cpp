@@ -12,7 +12,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::time_test {
 namespace {
 
 namespace field = vmx::field;
@@ -176,4 +176,4 @@ TEST_F(Timer, ComesBehindAnInjectedEvent) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::time_test

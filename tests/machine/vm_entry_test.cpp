@@ -5,7 +5,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::vm_entry_test {
 namespace {
 
 using namespace test;
@@ -402,4 +402,4 @@ TEST_F(Exits, AnEntryIntoRealModeIsPossibleForAnUnrestrictedGuest) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::vm_entry_test

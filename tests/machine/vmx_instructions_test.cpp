@@ -5,7 +5,7 @@
 #include "vmx/field_table.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::vmx_instructions_test {
 namespace {
 
 using namespace test;
@@ -502,4 +502,4 @@ TEST_F(VmxInstructions, AVmcsMovesToAnotherProcessorByVmclear) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::vmx_instructions_test

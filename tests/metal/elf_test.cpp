@@ -6,7 +6,7 @@
 
 #include "test_elf.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::elf_test {
 namespace {
 
 constexpr std::size_t program_headers_64 = 64;
@@ -147,4 +147,4 @@ TEST(Elf, RandomDamageNeverReadsOutside) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::elf_test

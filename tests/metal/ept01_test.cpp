@@ -12,7 +12,7 @@
 #include "vmx/ept.hpp"
 #include "x86/paging.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::ept01_test {
 namespace {
 
 using enum x86::MemoryType;
@@ -344,4 +344,4 @@ TEST(PagePool, FreeingWhatIsNoPageOfItsPanics) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::ept01_test

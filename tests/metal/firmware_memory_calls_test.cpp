@@ -9,7 +9,7 @@
 
 extern "C" const std::byte firmware_calls_start[], firmware_calls_data[];
 
-namespace flatback::metal {
+namespace flatback::metal::firmware_memory_calls_test {
 namespace {
 
 constexpr std::uint64_t mb = 1 << 20;
@@ -111,4 +111,4 @@ TEST(FirmwareMemoryCalls, TheLargestMapFits) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::firmware_memory_calls_test

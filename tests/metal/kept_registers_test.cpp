@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-namespace flatback::metal {
+namespace flatback::metal::kept_registers_test {
 namespace {
 
 using Answer = KeptRegisters::Answer;
@@ -116,4 +116,4 @@ TEST(KeptRegisters, OfAnInstructionThatL0DoesNotReadEachChangedByteIsWritten) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::kept_registers_test

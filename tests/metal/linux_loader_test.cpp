@@ -7,7 +7,7 @@
 #include "test_elf.hpp"
 #include "test_memory.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::linux_loader_test {
 namespace {
 
 constexpr std::uint64_t setup_size = 3 * 512;  // two setup sectors and the boot sector
@@ -462,4 +462,4 @@ TEST(L1Image, ModulesOutsideOfUsableMemoryOrOverEachOtherAreRefused) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::linux_loader_test

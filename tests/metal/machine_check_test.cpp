@@ -6,7 +6,7 @@
 
 #include "metal/ground/machine_check_verdict.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::machine_check_test {
 namespace {
 
 // IA32_MCG_STATUS: RIPV, EIPV, MCIP. IA32_MCi_STATUS: VAL, UC, PCC, S, AR, by the SDM's figures.
@@ -59,4 +59,4 @@ TEST(MachineCheck, EachBankCounts) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::machine_check_test

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-namespace flatback::metal {
+namespace flatback::metal::memory_map_test {
 namespace {
 
 using enum MemoryKind;
@@ -126,4 +126,4 @@ TEST(MemoryMap, NoPlaceIsFoundWhereNoneIs) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::memory_map_test

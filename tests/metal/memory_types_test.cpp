@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::metal {
+namespace flatback::metal::memory_types_test {
 namespace {
 
 using enum x86::MemoryType;
@@ -114,4 +114,4 @@ TEST(MemoryTypes, AnInvalidTypeNumberCountsAsUncacheable) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::memory_types_test

@@ -7,7 +7,7 @@
 #include "test_elf.hpp"
 #include "test_memory.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::multiboot1_loader_test {
 namespace {
 
 void put_header(TestBytes& bytes, std::size_t offset, std::uint32_t flags) {
@@ -341,4 +341,4 @@ TEST(Multiboot1L1, RandomDamageToAnImageEndsInAStartOrARefusal) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::multiboot1_loader_test

@@ -8,7 +8,7 @@
 #include "test_elf.hpp"
 #include "test_memory.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::multiboot2_loader_test {
 namespace {
 
 constexpr std::uint32_t linked_at = 0x200000;
@@ -158,4 +158,4 @@ TEST(Multiboot2L1, RandomDamageToAnImageEndsInAStartOrARefusal) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::multiboot2_loader_test

@@ -6,7 +6,7 @@
 
 #include "test_bytes.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::multiboot2_test {
 namespace {
 
 // Builds the structure tag by tag.
@@ -240,4 +240,4 @@ TEST(Multiboot2, UefisSystemTableAndMapAreFound) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::multiboot2_test

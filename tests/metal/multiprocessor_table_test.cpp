@@ -8,7 +8,7 @@
 #include "metal/firmware/acpi_tables.hpp"
 #include "test_bytes.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::multiprocessor_table_test {
 namespace {
 
 constexpr std::uint32_t table_at = 0xF1230;
@@ -132,4 +132,4 @@ TEST(MultiprocessorTable, ACorruptOneIsLeftAlone) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::multiprocessor_table_test

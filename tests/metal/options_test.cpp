@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::metal {
+namespace flatback::metal::options_test {
 namespace {
 
 TEST(L0CommandLine, EmptyGivesTheDefaults) {
@@ -89,4 +89,4 @@ TEST(L0CommandLine, ProcessorsAreAllButForANumber) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::options_test

@@ -9,7 +9,7 @@
 
 #include "test_bytes.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::processor_table_test {
 namespace {
 
 constexpr std::uint32_t rsdt_at = 0x1000;
@@ -200,4 +200,4 @@ TEST(ProcessorTable, RandomDamageNeverReachesOutside) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::processor_table_test

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace flatback::metal {
+namespace flatback::metal::second_devices_test {
 namespace {
 
 constexpr std::uint16_t com1 = 0x3f8;
@@ -91,4 +91,4 @@ TEST_F(SecondDevicesTest, LoseWhatDoesNotFitAndSaySo) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::second_devices_test

@@ -10,7 +10,7 @@
 #include "metal/firmware/acpi_tables.hpp"
 #include "test_bytes.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::sleep_requests_test {
 namespace {
 
 using namespace std::string_view_literals;
@@ -166,4 +166,4 @@ TEST(SleepRequests, AFixedRegisterIsReachedByEachWriteToItsDoubleWord) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::sleep_requests_test

@@ -8,7 +8,7 @@
 #include "metal/firmware/acpi_tables.hpp"
 #include "test_bytes.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::sleep_states_test {
 namespace {
 
 constexpr std::uint32_t rsdt_at = 0x1000;
@@ -95,4 +95,4 @@ TEST(SleepStates, WithoutAcpiThereIsNothingToHide) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::sleep_states_test

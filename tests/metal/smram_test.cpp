@@ -7,7 +7,7 @@
 
 #include "metal/firmware/smram_control.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::smram_test {
 namespace {
 
 class Bridge {
@@ -91,4 +91,4 @@ TEST(Smram, ThatCannotBeLockedOrIsNotKnownIsTold) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::smram_test

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace flatback::metal {
+namespace flatback::metal::store_instruction_test {
 namespace {
 
 using Code = std::vector<std::uint8_t>;
@@ -144,4 +144,4 @@ TEST(RememberedStores, AnEmptyPlaceIsNoInstruction) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::store_instruction_test

@@ -4,7 +4,7 @@
 
 #include "trace/ring.hpp"
 
-namespace flatback::trace {
+namespace flatback::trace::trace_ring_test {
 namespace {
 
 void record(Ring& ring, std::uint64_t number) {
@@ -78,4 +78,4 @@ TEST(TraceEvent, EveryPartComesBack) {
 }
 
 }  // namespace
-}  // namespace flatback::trace
+}  // namespace flatback::trace::trace_ring_test

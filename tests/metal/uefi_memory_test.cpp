@@ -7,7 +7,7 @@
 #include "test_bytes.hpp"
 #include "test_memory.hpp"
 
-namespace flatback::metal {
+namespace flatback::metal::uefi_memory_test {
 namespace {
 
 // As OVMF has them: 8 bytes behind the fields that UEFI 2.10 names.
@@ -148,4 +148,4 @@ TEST(UefiMemory, IsKnownOnlyWhole) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::uefi_memory_test

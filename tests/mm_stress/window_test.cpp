@@ -8,7 +8,7 @@
 
 #include "guests/mm_stress/faulting_access.hpp"
 
-namespace flatback::guests {
+namespace flatback::guests::window_test {
 namespace {
 
 constexpr std::size_t pages = 4;
@@ -68,4 +68,4 @@ TEST(Window, AnotherThreadSeesNothingOlderThanWasPublished) {
 }
 
 }  // namespace
-}  // namespace flatback::guests
+}  // namespace flatback::guests::window_test

@@ -9,7 +9,7 @@
 #include "nested/entry/io_bitmaps.hpp"
 #include "nested/entry/msr_bitmap.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::bitmaps_elsewhere_test {
 namespace {
 
 using x86::Gpa;
@@ -81,4 +81,4 @@ TEST(BitmapsElsewhere, IoBitmapsAreCurrentUntilAnotherProcessorMayHaveWritten) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::bitmaps_elsewhere_test

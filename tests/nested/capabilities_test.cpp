@@ -7,7 +7,7 @@
 #include "vmx/field_table.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::capabilities_test {
 namespace {
 
 TEST(Promise, IsNeverMoreThanTheProcessorHas) {
@@ -117,4 +117,4 @@ TEST(Promise, OfAFieldGoesWithItsControl) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::capabilities_test

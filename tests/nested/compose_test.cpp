@@ -11,7 +11,7 @@
 #include "nested/demands.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::compose_test {
 namespace {
 
 using nested::compose;
@@ -349,4 +349,4 @@ TEST_F(Compose, RefusesDemandsThatThisProcessorOrTheEngineCannotMeet) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::compose_test

@@ -7,7 +7,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::deliver_test {
 namespace {
 
 using nested::Delivery;
@@ -432,4 +432,4 @@ TEST_P(Deliver, AnEntryThatIsToFailFailsFirst) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::deliver_test

@@ -6,7 +6,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::entry_state_test {
 namespace {
 
 constexpr auto bad_guest = l1_sees(ExitReason::entry_failure_guest_state);
@@ -227,4 +227,4 @@ TEST_P(EntryState, AnNmiExitPassesOnNoStateThatIsNotKnownToBeGood) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::entry_state_test

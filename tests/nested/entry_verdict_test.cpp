@@ -8,7 +8,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::entry_verdict_test {
 namespace {
 
 constexpr auto bad_controls = vm_fail(InstructionError::entry_with_invalid_control_fields);
@@ -313,4 +313,4 @@ TEST_P(LackingFields, AreNeitherOfferedNorTouched) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::entry_verdict_test

@@ -6,7 +6,7 @@
 #include "tests/nested/ept12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::ept02_contexts_test {
 namespace {
 
 namespace bit = vmx::ept_entry;
@@ -359,4 +359,4 @@ TEST_F(Ept02Contexts, UseManyTablesWithoutLosingAny) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::ept02_contexts_test

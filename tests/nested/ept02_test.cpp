@@ -5,7 +5,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/exit_qualification.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::ept02_test {
 namespace {
 
 namespace bit = vmx::ept_entry;
@@ -508,4 +508,4 @@ TEST_P(Ept02AccessedDirty, AndEptpsWithoutThemShareNothing) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::ept02_test

@@ -8,7 +8,7 @@
 
 #include "nested/pending_events.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::event_gate_test {
 namespace {
 
 using nested::Event;
@@ -290,4 +290,4 @@ TEST(PendingEvents, KeepsTheLastStartUpAddress) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::event_gate_test

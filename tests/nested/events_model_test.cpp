@@ -14,7 +14,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::events_model_test {
 namespace {
 
 using nested::Event;
@@ -431,4 +431,4 @@ RC_GTEST_PROP(EventsModel, EachReachesTheGuestThatAProcessorGivesItTo, (bool sha
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::events_model_test

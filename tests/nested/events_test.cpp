@@ -5,7 +5,7 @@
 #include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::events_test {
 namespace {
 
 constexpr std::uint32_t external_30 = 0x8000'0030;
@@ -177,4 +177,4 @@ TEST_P(Events, AnAccessBeyondAllMemoryIsAFaultOfL2) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::events_test

@@ -8,7 +8,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::faults_test {
 namespace {
 
 constexpr std::uint32_t external_30 = 0x8000'0030;
@@ -221,4 +221,4 @@ TEST_P(Faults, AnExceptionThatOnlyTheHostAskedForIsTheGuests) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::faults_test

@@ -5,7 +5,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/field_table.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::field_access_test {
 namespace {
 
 using nested::FieldHandling;
@@ -238,4 +238,4 @@ TEST(FieldAccess, AWriteAfterAnExitStands) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::field_access_test

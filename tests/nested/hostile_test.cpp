@@ -8,7 +8,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/exit_qualification.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::hostile_test {
 namespace {
 
 // Values that are interesting to some field: single bits, edges, addresses of L1's, of L0's and of nobody.
@@ -265,4 +265,4 @@ RC_GTEST_PROP(HostileEpt12, GivesL2OnlyWhatItPermitsAndNothingOfL0s, ()) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::hostile_test

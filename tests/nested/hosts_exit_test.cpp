@@ -10,7 +10,7 @@
 #include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::hosts_exit_test {
 namespace {
 
 using nested::Demands;
@@ -676,4 +676,4 @@ TEST_F(Turn, L1sTimerGoesOnWhileAnotherHasTheProcessor) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::hosts_exit_test

@@ -7,7 +7,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::instructions_test {
 namespace {
 
 constexpr std::uint64_t beyond_width = 1ULL << physical_width;
@@ -333,4 +333,4 @@ TEST(Engine, StopsAtAnExitThatIsNoVmxInstruction) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::instructions_test

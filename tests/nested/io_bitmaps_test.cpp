@@ -10,7 +10,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/exit_qualification.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::io_bitmaps_test {
 namespace {
 
 using vmx::IoAccess;
@@ -185,4 +185,4 @@ TEST_P(KeptPort, BitmapsThatL1DoesNotHaveInterceptEverything) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::io_bitmaps_test

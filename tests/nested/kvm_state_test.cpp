@@ -12,7 +12,7 @@
 #include "nested/state/kvm.hpp"
 #include "vmx/controls.hpp"
 
-namespace flatback::nested {
+namespace flatback::nested::kvm_state_test {
 namespace {
 
 namespace field = vmx::field;
@@ -547,4 +547,4 @@ TEST(KvmState, IsNotMadeOfATimerOfAnotherRate) {
 }
 
 }  // namespace
-}  // namespace flatback::nested
+}  // namespace flatback::nested::kvm_state_test

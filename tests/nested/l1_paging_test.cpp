@@ -6,7 +6,7 @@
 #include "x86/control_registers.hpp"
 #include "x86/paging.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::l1_paging_test {
 namespace {
 
 namespace bit = x86::page_entry;
@@ -408,4 +408,4 @@ TEST_F(L1PagingOf32Bits, FourMegabytePagesHaveReservedBits) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::l1_paging_test

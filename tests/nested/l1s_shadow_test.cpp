@@ -8,7 +8,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/field_table.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::l1s_shadow_test {
 namespace {
 
 constexpr auto unsupported = vm_fail(InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
@@ -430,4 +430,4 @@ TEST_P(L1sShadow, IsInAStateThatRunsByIt) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::l1s_shadow_test

@@ -13,7 +13,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::l2_string_io_test {
 namespace {
 
 namespace bit = vmx::ept_entry;
@@ -273,4 +273,4 @@ TEST_P(L2StringIo, AtTheApicAccessPageIsThatExit) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::l2_string_io_test

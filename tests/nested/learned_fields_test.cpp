@@ -11,7 +11,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/field_table.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::learned_fields_test {
 namespace {
 
 using nested::LearnedFields;
@@ -407,4 +407,4 @@ TEST_F(Forgetting, HasABoundThatIsNotL1s) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::learned_fields_test

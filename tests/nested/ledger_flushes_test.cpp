@@ -3,7 +3,7 @@
 #include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/ledger.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::ledger_flushes_test {
 namespace {
 
 TEST(Ledger, Row02_VirtualCpusThatNeverRunAnL2TakeOneTagEachAndGiveItBack) {
@@ -248,4 +248,4 @@ TEST(Ledger, Row25_AnL2WithoutVpidIsFlushedUnderTheTagThatItRanUnder) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::ledger_flushes_test

@@ -1,7 +1,7 @@
 // The ledger of known bugs (docs/tags.md), rows about owners of tags, physical CPUs and exhaustion.
 #include "tests/nested/ledger.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::ledger_moves_test {
 namespace {
 
 TEST(Ledger, Row19_WithoutEptAnEditThenInvvpidIsSeenAtTheNextEntry) {
@@ -301,4 +301,4 @@ TEST(Tags, ManyInvvpidsMakeOneFlush) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::ledger_moves_test

@@ -3,7 +3,7 @@
 #include "tests/nested/ledger.hpp"
 #include "vmx/exit_qualification.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::ledger_operands_test {
 namespace {
 
 TEST(Ledger, Row01_InvvpidThatIsNotOfferedIsUndefinedAndL1Lives) {
@@ -189,4 +189,4 @@ TEST(Ledger, Row34_Type2DoesNotLookAtTheVpid) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::ledger_operands_test

@@ -8,7 +8,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::machine_check_test {
 namespace {
 
 constexpr std::uint32_t machine_check = 0x8000'0312;
@@ -187,4 +187,4 @@ TEST_P(MachineCheck, DuringAnEntryOfL0sOwnIsL2s) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::machine_check_test

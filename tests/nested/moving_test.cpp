@@ -12,7 +12,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::moving_test {
 namespace {
 
 using Flushes = std::vector<Flush>;
@@ -298,4 +298,4 @@ RC_GTEST_PROP(MovingModel, EveryFlushIsOwedOnceAndNoVmcsStaysBehind, (bool shado
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::moving_test

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <stdexcept>
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::msr_bitmap_test {
 namespace {
 
 using nested::MergedMsrBitmap;
@@ -147,4 +147,4 @@ RC_GTEST_FIXTURE_PROP(MergedBitmap, HasEveryBitOfL1sAndL0s, ()) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::msr_bitmap_test

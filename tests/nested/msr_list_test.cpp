@@ -9,7 +9,7 @@
 
 #include "tests/nested/l1_memory.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::msr_list_test {
 namespace {
 
 using nested::MsrList;
@@ -136,4 +136,4 @@ TEST(MsrList, EndsWhereL1HasNoMemory) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::msr_list_test

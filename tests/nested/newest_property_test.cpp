@@ -13,7 +13,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::newest_property_test {
 namespace {
 
 namespace efer = x86::efer;
@@ -449,4 +449,4 @@ RC_GTEST_PROP(NewestValue, IsWhatL1AndTheEntryFindWhereFieldsAreLearned, ()) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::newest_property_test

@@ -9,7 +9,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::nmi_model_test {
 namespace {
 
 namespace bit = vmx::interruptibility;
@@ -193,4 +193,4 @@ RC_GTEST_PROP(NmiModel, EachReachesOneGuestOnceInAnyOrder, (bool shadow)) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::nmi_model_test

@@ -6,7 +6,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::nmi_test {
 namespace {
 
 namespace bit = vmx::interruptibility;
@@ -331,4 +331,4 @@ TEST(NmiWithoutVirtualNmis, WaitsForTheInterruptWindowOrTheNextExit) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::nmi_test

@@ -5,7 +5,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/segment.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::operands_test {
 namespace {
 
 using x86::SegmentRegister;
@@ -240,4 +240,4 @@ TEST_P(SegmentedOperand, Uses32BitsOfTheTypeRegister) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::operands_test

@@ -7,7 +7,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::reflection_test {
 namespace {
 
 namespace in = vmx::entry_control;
@@ -435,4 +435,4 @@ TEST(ReflectionTo32Bits, LoadsTheHostStateOfA32BitL1) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::reflection_test

@@ -5,7 +5,7 @@
 
 #include "tests/nested/virtual_cpu.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::routing_test {
 namespace {
 
 using nested::Route;
@@ -435,4 +435,4 @@ TEST_F(ExitMsrLists, InAHoleAbort) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::routing_test

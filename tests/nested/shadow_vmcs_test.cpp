@@ -6,7 +6,7 @@
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::shadow_vmcs_test {
 namespace {
 
 class ShadowVmcs : public ::testing::Test {
@@ -295,4 +295,4 @@ TEST_P(ManyVmcss, MayTakeTurns) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::shadow_vmcs_test

@@ -11,7 +11,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/interruption.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::state_test {
 namespace {
 
 using nested::StateError;
@@ -465,4 +465,4 @@ TEST_F(BadState, OfAnL1ThatWasPromisedSomethingElse) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::state_test

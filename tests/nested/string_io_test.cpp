@@ -9,7 +9,7 @@
 #include "x86/control_registers.hpp"
 #include "x86/segment.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::string_io_test {
 namespace {
 
 using x86::SegmentRegister;
@@ -210,4 +210,4 @@ TEST_F(StringIo, IsNotDoneWhereTheProcessorDoesNotTellTheOperand) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::string_io_test

@@ -9,7 +9,7 @@
 #include "tests/nested/fake_port.hpp"
 #include "vmx/ept.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::table_pages_test {
 namespace {
 
 using nested::TableEntries;
@@ -118,4 +118,4 @@ TEST(TablePages, RefusesATableWhereThereIsNoPageForTheList) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::table_pages_test

@@ -8,7 +8,7 @@
 
 #include "tests/nested/ledger.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::tag_property_test {
 namespace {
 
 // Whose translations: which virtual CPU's, of which guest (0: L1; 10000H: L2 without VPID; else vpid12), and
@@ -126,4 +126,4 @@ RC_GTEST_PROP(TagPrograms, NeverShowAGuestWhatIsNotItsOwnWithOneTagForAll, ()) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::tag_property_test

@@ -8,7 +8,7 @@
 #include "vmx/interruption.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::vm_entry_test {
 namespace {
 
 constexpr auto bad_controls = vm_fail(InstructionError::entry_with_invalid_control_fields);
@@ -321,4 +321,4 @@ TEST(VmEntryMsrList, LoadsItsMsrsIntoL2) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::vm_entry_test

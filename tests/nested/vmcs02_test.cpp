@@ -4,7 +4,7 @@
 #include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 
-namespace flatback::nested_test {
+namespace flatback::nested_test::vmcs02_test {
 namespace {
 
 using nested::FieldHandling;
@@ -279,4 +279,4 @@ TEST_P(Vmcs02, AReflectedExitTakesFewAccesses) {
 }
 
 }  // namespace
-}  // namespace flatback::nested_test
+}  // namespace flatback::nested_test::vmcs02_test

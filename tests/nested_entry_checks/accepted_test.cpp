@@ -2,7 +2,7 @@
 // irrelevant.
 #include "tests/nested_entry_checks/sample_vmcs.hpp"
 
-namespace flatback::nested::testing_entry {
+namespace flatback::nested::testing_entry::accepted_test {
 namespace {
 
 using vmx::InterruptionInformation;
@@ -258,4 +258,4 @@ TEST(EntryAccepts, WhatOnlyMemoryWouldRefuseWhereMemoryIsNotGiven) {
 }
 
 }  // namespace
-}  // namespace flatback::nested::testing_entry
+}  // namespace flatback::nested::testing_entry::accepted_test

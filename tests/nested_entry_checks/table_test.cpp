@@ -2,7 +2,7 @@
 
 #include "tests/nested_entry_checks/broken_rules.hpp"
 
-namespace flatback::nested::testing_entry {
+namespace flatback::nested::testing_entry::table_test {
 namespace {
 
 TEST(EntryCheckTable, NamesEachRuleOnce) {
@@ -46,4 +46,4 @@ TEST(EntryCheckTable, GivesTheExitQualificationOfTheManual) {
 }
 
 }  // namespace
-}  // namespace flatback::nested::testing_entry
+}  // namespace flatback::nested::testing_entry::table_test

@@ -14,7 +14,7 @@
 
 #include "examples/minimal_host/port.hpp"
 
-namespace flatback {
+namespace flatback::broken_ports_test {
 namespace {
 
 namespace field = vmx::field;
@@ -313,4 +313,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& which) { return "Defect" + std::to_string(static_cast<unsigned>(which.param.defect)); });
 
 }  // namespace
-}  // namespace flatback
+}  // namespace flatback::broken_ports_test

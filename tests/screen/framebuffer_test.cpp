@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-namespace flatback::screen {
+namespace flatback::screen::framebuffer_test {
 namespace {
 
 // As a Multiboot loader gives it.
@@ -82,4 +82,4 @@ TEST(Framebuffer, EveryTruncationIsNone) {
 }
 
 }  // namespace
-}  // namespace flatback::screen
+}  // namespace flatback::screen::framebuffer_test

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace flatback::screen {
+namespace flatback::screen::text_screen_test {
 namespace {
 
 Framebuffer pixels(std::uint32_t width, std::uint32_t height) {
@@ -181,4 +181,4 @@ TEST(TextScreen, AScreenOfLessThanACharacterIsNone) {
 }
 
 }  // namespace
-}  // namespace flatback::screen
+}  // namespace flatback::screen::text_screen_test

@@ -12,6 +12,7 @@
 
 #include "tests/tag/virtual_cpu.hpp"
 
+namespace ledger_test {
 namespace {
 
 using namespace flatback::tag_test;
@@ -428,3 +429,4 @@ TEST_F(Ledger, Row37_AMoveInWhichOneL2RanCostsTheOtherNoInvvpid) {
 }
 
 }  // namespace
+}  // namespace ledger_test

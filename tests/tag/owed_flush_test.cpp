@@ -8,6 +8,7 @@
 #include "tests/tag/unpaid_flushes.hpp"
 #include "tests/tag/virtual_cpu.hpp"
 
+namespace owed_flush_test {
 namespace {
 
 using flatback::tag::ContentMark;
@@ -161,3 +162,4 @@ TEST(Extent, TwoFlushesMakeTheLeastThatDoesBoth) {
 }
 
 }  // namespace
+}  // namespace owed_flush_test

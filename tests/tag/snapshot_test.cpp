@@ -9,7 +9,7 @@
 
 #include "tests/tag/virtual_cpu.hpp"
 
-namespace flatback::tag_test {
+namespace flatback::tag_test::snapshot_test {
 namespace {
 
 using tag::Snapshot;
@@ -109,4 +109,4 @@ TEST(Snapshot, ACopyGoesOnAsTheOriginal) {
 }
 
 }  // namespace
-}  // namespace flatback::tag_test
+}  // namespace flatback::tag_test::snapshot_test

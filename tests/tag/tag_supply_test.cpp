@@ -9,6 +9,7 @@
 
 #include "tests/tag/virtual_cpu.hpp"
 
+namespace tag_supply_test {
 namespace {
 
 using namespace flatback::tag_test;
@@ -157,3 +158,4 @@ TEST(Vpid01, FlushesWhatL0InvalidatedForL1) {
 }
 
 }  // namespace
+}  // namespace tag_supply_test

@@ -11,6 +11,7 @@
 
 #include "tests/tag/virtual_cpu.hpp"
 
+namespace vpid12_map_test {
 namespace {
 
 using namespace flatback::tag_test;
@@ -382,3 +383,4 @@ TEST(Vpid12MapEnd, GivesTheTagsBack) {
 }
 
 }  // namespace
+}  // namespace vpid12_map_test

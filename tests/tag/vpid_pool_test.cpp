@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+namespace vpid_pool_test {
 namespace {
 
 using flatback::tag::raw;
@@ -177,3 +178,4 @@ TEST(VpidPool, HoldsToTheOrderOfReleaseUnderAnyPatternOfUse) {
 }
 
 }  // namespace
+}  // namespace vpid_pool_test

@@ -14,6 +14,7 @@
 
 #include "tag/vpid_pool.hpp"
 
+namespace vpid_pool_threads_test {
 namespace {
 
 using flatback::tag::raw;
@@ -77,3 +78,4 @@ TEST(VpidPoolThreads, AHandleMayDieOnAnotherThread) {
 }
 
 }  // namespace
+}  // namespace vpid_pool_threads_test

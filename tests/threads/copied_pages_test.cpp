@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-namespace flatback::metal {
+namespace flatback::metal::copied_pages_test {
 namespace {
 
 constexpr std::uint64_t page_of(unsigned number) {
@@ -174,4 +174,4 @@ TEST(CopiedPages, NoCopyIsTakenForCurrentAfterAWriteThatWasSeen) {
 }
 
 }  // namespace
-}  // namespace flatback::metal
+}  // namespace flatback::metal::copied_pages_test

@@ -7,7 +7,7 @@
 #include "tests/threads/processors.hpp"
 #include "x86/paging.hpp"
 
-namespace flatback::threads_test {
+namespace flatback::threads_test::memory_test {
 namespace {
 
 constexpr unsigned processors = 3;
@@ -191,4 +191,4 @@ TEST(L1Memory, BitmapsAndListsAreReadWhileTheyAreWritten) {
 }
 
 }  // namespace
-}  // namespace flatback::threads_test
+}  // namespace flatback::threads_test::memory_test

@@ -13,7 +13,7 @@
 
 #include "tests/threads/processors.hpp"
 
-namespace flatback::threads_test {
+namespace flatback::threads_test::pool_test {
 namespace {
 
 constexpr unsigned processors = 4;
@@ -142,4 +142,4 @@ TEST(TagPool, EnginesThatMoveBetweenProcessorsNeverShareATag) {
 }
 
 }  // namespace
-}  // namespace flatback::threads_test
+}  // namespace flatback::threads_test::pool_test

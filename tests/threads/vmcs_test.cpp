@@ -6,7 +6,7 @@
 
 #include "tests/threads/processors.hpp"
 
-namespace flatback::threads_test {
+namespace flatback::threads_test::vmcs_test {
 namespace {
 
 // Whose turn it is.
@@ -105,4 +105,4 @@ TEST(VmcsOnProcessors, OneThatIsActiveOnSeveralHarmsNobodyElse) {
 }
 
 }  // namespace
-}  // namespace flatback::threads_test
+}  // namespace flatback::threads_test::vmcs_test

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace flatback::tools {
+namespace flatback::tools::about_test {
 namespace {
 
 TEST(About, EveryJsonSaysWithWhatItWasMeasured) {
@@ -40,4 +40,4 @@ TEST(About, AKernelsVersionIsReadFromItsHeader) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::about_test

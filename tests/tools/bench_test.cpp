@@ -11,7 +11,7 @@
 #include "tools/bench/primitives.hpp"
 #include "tools/measure/measured_runs.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::bench_test {
 namespace {
 
 // Serial output by run.
@@ -258,4 +258,4 @@ TEST(Bench, ThePeersRunsPassOnToL1WhatItsLevelIsAbout) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::bench_test

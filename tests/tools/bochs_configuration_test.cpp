@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-namespace flatback::tools {
+namespace flatback::tools::bochs_configuration_test {
 namespace {
 
 TEST(CmosImage, TellsTheFirmwareTheMemory) {
@@ -61,4 +61,4 @@ TEST(BochsConfiguration, HasADiskWhereOneIsGiven) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::bochs_configuration_test

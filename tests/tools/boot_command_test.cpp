@@ -8,7 +8,7 @@
 #include "tools/ground/files.hpp"
 #include "tools/ground/temporary_directory.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::boot_command_test {
 namespace {
 
 struct BootCommand : testing::Test {
@@ -60,4 +60,4 @@ TEST_F(BootCommand, AFileThatIsNoKernelIsRefused) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::boot_command_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::boot_image_test {
 namespace {
 
 BootPlan plan_of(KernelKind kind) {
@@ -65,4 +65,4 @@ TEST(GrubConfiguration, AFailureIsReportedOnTheSerialPortAndEndsTheRun) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::boot_image_test

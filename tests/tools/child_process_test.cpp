@@ -9,7 +9,7 @@
 #include "tools/ground/files.hpp"
 #include "tools/ground/temporary_directory.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::child_process_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -107,4 +107,4 @@ TEST(Files, AFullDiskIsAnError) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::child_process_test

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace flatback::tools {
+namespace flatback::tools::command_line_test {
 namespace {
 
 Result<Command> parse(std::initializer_list<const char*> words) {
@@ -305,4 +305,4 @@ TEST(CommandLine, RunTakesTheGroundAndTheFirmware) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::command_line_test

@@ -9,7 +9,7 @@
 
 #include "tools/check/conformance_output.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::conformance_test {
 namespace {
 
 Transcript transcript_of(std::string_view lines) {
@@ -132,4 +132,4 @@ TEST(Conformance, TheTextNamesWhatFailedAndTheRows) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::conformance_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::coverage_test {
 namespace {
 
 constexpr const char* summary =
@@ -32,4 +32,4 @@ TEST(Coverage, WhatIsNoSummaryIsRefused) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::coverage_test

@@ -10,7 +10,7 @@
 #include "tools/image/depth.hpp"
 #include "tools/table/depth_table.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::depths_test {
 namespace {
 
 BootPlan linux_plan() {
@@ -171,4 +171,4 @@ TEST(Depth, TheJsonHasNumbersAndSaysWhatIsAPart) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::depths_test

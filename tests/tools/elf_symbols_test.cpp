@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace flatback::tools {
+namespace flatback::tools::elf_symbols_test {
 namespace {
 
 template <typename Header, typename Section, typename Symbol>
@@ -98,4 +98,4 @@ TEST(ElfSymbols, AListForTheDebuggerHasEachOnALine) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::elf_symbols_test

@@ -6,7 +6,7 @@
 
 #include "tools/emulator/location.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::ending_test {
 namespace {
 
 constexpr std::string_view power_on = "00000000000i[SYS   ] bx_pc_system_c::Reset(HARDWARE) called\n";
@@ -276,4 +276,4 @@ TEST(Ending, WhereTheProcessorWasIsSaidOfARunWhoseTimeIsUp) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::ending_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::fuzzing_test {
 namespace {
 
 TEST(Fuzzing, TheLastLineSaysHowManyInputsRan) {
@@ -21,4 +21,4 @@ TEST(Fuzzing, ATargetThatStopsSaysNothingOfTheKind) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::fuzzing_test

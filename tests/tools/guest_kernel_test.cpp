@@ -8,7 +8,7 @@
 #include <cstring>
 #include <limits>
 
-namespace flatback::tools {
+namespace flatback::tools::guest_kernel_test {
 namespace {
 
 template <typename T>
@@ -218,4 +218,4 @@ TEST(CompactElf64, HostileHeadersAreRefused) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::guest_kernel_test

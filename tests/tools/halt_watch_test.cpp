@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::halt_watch_test {
 namespace {
 
 using Verdict = HaltWatch::Verdict;
@@ -107,4 +107,4 @@ TEST(DebuggerOutput, AnExaminationIsReadWhenAllOfItIsThere) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::halt_watch_test

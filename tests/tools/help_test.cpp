@@ -10,7 +10,7 @@
 
 #include "tools/command/command_line.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::help_test {
 namespace {
 
 const std::filesystem::path source{FLATBACK_SOURCE_DIRECTORY};
@@ -77,4 +77,4 @@ TEST(HelpTexts, EveryCommandTellsTheVersion) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::help_test

@@ -2,11 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <string>
+
 #include "tools/check/tidy.hpp"
 #include "tools/ground/excerpt.hpp"
+#include "tools/ground/files.hpp"
+#include "tools/ground/temporary_directory.hpp"
 #include "tools/image/debian_package.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::host_tests_test {
 namespace {
 
 TEST(Junit, OnlyATestThatRanAndPassedCountsAsPassed) {
@@ -50,6 +55,25 @@ TEST(Tidy, TheDatabaseKeepsEachSourceOnceAndNoTests) {
     EXPECT_FALSE(reduced_database("[{}]", "/r").has_value());
 }
 
+TEST(Tidy, ASourceThatIsCompiledWithOthersIsLookedAtAlone) {
+    const auto directory = TemporaryDirectory::create();
+    ASSERT_TRUE(directory.has_value());
+    const std::filesystem::path unity = directory->path() / "Unity";
+    ASSERT_TRUE(make_directory(unity).has_value());
+    const std::string together = (unity / "unity_0_cxx.cxx").string();
+    const std::string database =
+        R"([{"command": "g++ -O1 -o x.o -c )" + together + R"(", "file": ")" + together + R"("}])";
+    EXPECT_FALSE(reduced_database(database, "/r").has_value());  // it is to say what it includes
+    ASSERT_TRUE(write_file(together,
+                           "/* */\n\n#include \"/r/tag/a.cpp\"\n\n#include \"/r/tests/t.cpp\"\n\n"
+                           "#include \"/r/tag/b.cpp\"\n")
+                    .has_value());
+    const auto reduced = reduced_database(database, "/r");
+    ASSERT_TRUE(reduced.has_value());
+    EXPECT_EQ(*reduced, R"([{"command":"g++ -O1 -o x.o -c /r/tag/a.cpp","file":"/r/tag/a.cpp"},)"
+                        R"({"command":"g++ -O1 -o x.o -c /r/tag/b.cpp","file":"/r/tag/b.cpp"}])");
+}
+
 TEST(DebianPackage, TheKernelIsWhatTheMetapackageDependsOn) {
     EXPECT_EQ(kernel_dependency(
                   "Package: linux-image-amd64\nDepends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)\nSize: 1\n"),
@@ -78,4 +102,4 @@ TEST(Excerpt, LastLinesAreTheEnd) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::host_tests_test

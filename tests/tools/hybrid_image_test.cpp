@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::hybrid_image_test {
 namespace {
 
 HybridImage two_entries() {
@@ -54,4 +54,4 @@ TEST(HybridMenu, UsesTheSerialPortOnlyWhereThereIsOne) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::hybrid_image_test

@@ -5,7 +5,7 @@
 #include "tools/ground/temporary_directory.hpp"
 #include "tools/image/linux_guest.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::initramfs_test {
 namespace {
 
 TEST(InitramfsList, EachKindOfLineBecomesAnEntry) {
@@ -51,4 +51,4 @@ TEST(LinuxCommandLine, IsTheListsWordsWithTheRateOfTheEmulatedClock) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::initramfs_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::l0_stops_test {
 namespace {
 
 constexpr std::string_view l1_says =
@@ -76,4 +76,4 @@ TEST(EndOfL0, NothingToldIsNoSuccess) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::l0_stops_test

@@ -9,7 +9,7 @@
 
 #include "tools/ground/temporary_directory.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::l1_kernel_test {
 namespace {
 
 template <typename T>
@@ -200,4 +200,4 @@ TEST(L1Kernel, AnyBytesAreTakenOrRefused) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::l1_kernel_test

@@ -9,7 +9,7 @@
 #include "tests/tools/printed_values.hpp"
 #include "tools/table/targets.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::lat_ctx_test {
 namespace {
 
 // What the run of that name prints of the benchmark, with `ticks` as every raw figure; without lines that
@@ -118,4 +118,4 @@ TEST(LatCtx, TheTableHasARowForEachLevelThatHasTheValue) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::lat_ctx_test

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <iterator>
 
-namespace flatback::tools {
+namespace flatback::tools::marked_trace_test {
 namespace {
 
 constexpr std::string_view instruction =
@@ -57,4 +57,4 @@ TEST(MarkedTrace, WhatCannotBeWrittenIsSaidBeforeTheRun) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::marked_trace_test

@@ -12,7 +12,7 @@
 #include "tools/table/table.hpp"
 #include "tools/table/targets.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::measurements_test {
 namespace {
 
 // The serial output of a good Linux run in a mode, without the line that holds `omitted`.
@@ -167,4 +167,4 @@ TEST(Targets, AlternatingIsReachedOnlyWithoutAFlush) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::measurements_test

@@ -8,7 +8,7 @@
 
 #include "tools/ground/child_process.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::planted_faults_test {
 namespace {
 
 TEST(PlantedFaults, ApplyToTheSourcesAsTheyAre) {
@@ -29,4 +29,4 @@ TEST(PlantedFaults, ApplyToTheSourcesAsTheyAre) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::planted_faults_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::printable_test {
 namespace {
 
 TEST(Printable, ControlsAreShownAndTextStays) {
@@ -32,4 +32,4 @@ TEST(Printable, LinesKeepTheirEnds) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::printable_test

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <fstream>
 
-namespace flatback::tools {
+namespace flatback::tools::qemu_machine_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -98,4 +98,4 @@ TEST(QemuEnding, IsToldByTheStatusAndTheLog) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::qemu_machine_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::random_log_test {
 namespace {
 
 TEST(RandomLog, LinesOfTheGuestAreTakenAndOthersLeftOut) {
@@ -57,4 +57,4 @@ TEST(RandomLog, TheMarkIsTheFirstNameWhoseValueDiffers) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::random_log_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::register_records_test {
 namespace {
 
 // Each of `lines` has the words at its place in `words`, and there is no other.
@@ -46,4 +46,4 @@ TEST(RegisterRecords, ARegisterOfOneRunOnlyIsWrong) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::register_records_test

@@ -9,7 +9,7 @@
 #include "tools/report/json_schema.hpp"
 #include "tools/report/report_page.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::report_test {
 namespace {
 
 std::filesystem::path schema(const std::string& kind) {
@@ -90,11 +90,11 @@ TEST(ReportFiles, WhatIsNoJsonOrTooMuchOfItIsRefusedInOneLine) {
 
 TEST(ReportPage, NothingInTheDataCanEndTheScriptThatHoldsIt) {
     ReportData data;
-    data.bench = Json{{"</script><!--", "<b>&amp;\u2028"}};
+    data.bench = CheckedJson{{"</script><!--", "<b>&amp;\u2028"}};
     const std::string text = data_for_html(data);
     EXPECT_EQ(text.find_first_of("<>&"), std::string::npos) << text;
     EXPECT_TRUE(std::ranges::all_of(text, [](char each) { return each >= ' ' && each <= '~'; }));
-    EXPECT_EQ(Json::parse(text).at("bench"), *data.bench);
+    EXPECT_EQ(CheckedJson::parse(text).at("bench"), *data.bench);
 }
 
 TEST(ReportPage, TheDataGoIntoTheOneGap) {
@@ -108,9 +108,9 @@ TEST(ReportPage, TheDataGoIntoTheOneGap) {
 }
 
 TEST(ReportPage, ALongTraceKeepsItsLastEventsInOrder) {
-    Json trace = Json::parse(R"({"events": [{"tick": 30}, {"tick": 10}, {"tick": 20}]})");
+    CheckedJson trace = CheckedJson::parse(R"({"events": [{"tick": 30}, {"tick": 10}, {"tick": 20}]})");
     shorten_trace(trace, 2);
-    EXPECT_EQ(trace, Json::parse(R"({"events": [{"tick": 20}, {"tick": 30}], "left_out": 1})"));
+    EXPECT_EQ(trace, CheckedJson::parse(R"({"events": [{"tick": 20}, {"tick": 30}], "left_out": 1})"));
     shorten_trace(trace, 2);
     EXPECT_EQ(trace.at("left_out"), 0);
 }
@@ -139,4 +139,4 @@ TEST(ReportCommand, ABadFileLeavesTheOutputAsItWas) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::report_test

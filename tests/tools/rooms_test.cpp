@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+namespace rooms_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -161,3 +162,4 @@ INSTANTIATE_TEST_SUITE_P(Of, Rooms, testing::ValuesIn(houses),
                          });
 
 }  // namespace
+}  // namespace rooms_test

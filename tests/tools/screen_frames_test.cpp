@@ -8,7 +8,7 @@
 #include "tools/ground/child_process.hpp"
 #include "tools/ground/temporary_directory.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::screen_frames_test {
 namespace {
 
 // A window of the emulator's: its bars red, what the guest shows blue.
@@ -47,4 +47,4 @@ TEST(ScreenFrames, TheNewestOneWithoutTheEmulatorsBars) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::screen_frames_test

@@ -15,7 +15,7 @@
 #include "tools/ground/files.hpp"
 #include "tools/ground/temporary_directory.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::script_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -217,4 +217,4 @@ TEST(Completion, OffersWhatTheHelpTextsName) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::script_test

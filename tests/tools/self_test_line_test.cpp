@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace flatback::tools {
+namespace flatback::tools::self_test_line_test {
 namespace {
 
 // As the bare L1 printed it (the checksum too): under Flatback, in the emulator.
@@ -101,4 +101,4 @@ TEST(SelfTestLines, AGoodChecksumMakesNothingElseGood) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::self_test_line_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::serial_record_test {
 namespace {
 
 template <typename Record>
@@ -69,4 +69,4 @@ TEST(SerialRecord, UnknownOrIncompleteKindsAreMalformed) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::serial_record_test

@@ -7,7 +7,7 @@
 #include "tools/ground/files.hpp"
 #include "tools/ground/temporary_directory.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::shared_libraries_test {
 namespace {
 
 using Needs = std::map<std::string, DynamicNeeds>;
@@ -150,4 +150,4 @@ TEST(DynamicNeeds, ReadelfIsAskedAboutRealFiles) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::shared_libraries_test

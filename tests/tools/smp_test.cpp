@@ -7,7 +7,7 @@
 #include "tools/measure/smp_runs.hpp"
 #include "tools/table/smp_table.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::smp_test {
 namespace {
 
 constexpr unsigned processors = 4;
@@ -103,4 +103,4 @@ TEST(Smp, TheJsonHasEveryValueAndNullWhereNoneWas) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::smp_test

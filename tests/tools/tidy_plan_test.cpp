@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::tidy_plan_test {
 namespace {
 
 using Names = std::vector<std::string>;
@@ -57,4 +57,4 @@ TEST(TidyPlan, WhatWasCleanIsRememberedByItsText) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::tidy_plan_test

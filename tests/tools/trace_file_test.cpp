@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::trace_file_test {
 namespace {
 
 Trace sample() {
@@ -92,4 +92,4 @@ TEST(TraceFile, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::trace_file_test

@@ -6,7 +6,7 @@
 
 #include "tools/command/trace_command.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::trace_output_test {
 namespace {
 
 using nlohmann::json;
@@ -148,4 +148,4 @@ TEST(TraceWindow, IsStartColonEnd) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::trace_output_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::tools {
+namespace flatback::tools::transcript_test {
 namespace {
 
 TEST(Transcript, RecordsMayArriveInPieces) {
@@ -90,4 +90,4 @@ TEST(Transcript, ADamagedLastRecordOfL0StillEndsItsTime) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::transcript_test

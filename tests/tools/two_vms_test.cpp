@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace flatback::tools {
+namespace flatback::tools::two_vms_test {
 namespace {
 
 TwoVms run_of(std::string_view text) {
@@ -54,4 +54,4 @@ TEST(TwoVmsRun, IsNoneWhereOneDidNotEndOrNothingWasShared) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::two_vms_test

@@ -12,7 +12,7 @@
 #include "tools/ground/child_process.hpp"
 #include "tools/ground/pseudo_terminal.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::user_terminal_test {
 namespace {
 
 using Action = EscapeKey::Action;
@@ -102,4 +102,4 @@ TEST(PseudoTerminal, InRawModeBytesGoThroughAsTheyAre) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::user_terminal_test

@@ -12,7 +12,7 @@
 #include "tools/watch/watch_report.hpp"
 #include "tools/watch/window_watcher.hpp"
 
-namespace flatback::tools {
+namespace flatback::tools::watch_test {
 namespace {
 
 const machine::TlbGeometry* skylake() {
@@ -321,4 +321,4 @@ TEST(WatchReport, FlushesThatWereNotExecutedAreNoGoodRun) {
 }
 
 }  // namespace
-}  // namespace flatback::tools
+}  // namespace flatback::tools::watch_test

@@ -14,7 +14,7 @@
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::init_test {
 namespace {
 
 using Interrupts = NestedWorld::Options::Interrupts;
@@ -110,4 +110,4 @@ TEST(Inits, OneThatLeavesAVmcsActiveIsADifference) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::init_test

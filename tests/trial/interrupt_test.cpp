@@ -15,7 +15,7 @@
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::interrupt_test {
 namespace {
 
 using Interrupts = NestedWorld::Options::Interrupts;
@@ -116,4 +116,4 @@ TEST(Interrupts, OneThatComesBeforeAnNmiIsADifference) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::interrupt_test

@@ -11,7 +11,7 @@
 #include "machine/program/scenario.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::l0_state_test {
 namespace {
 
 constexpr std::uint64_t page_a = 0x4000'0000;
@@ -114,4 +114,4 @@ TEST(LedgerRow33, InvvpidOfAllContextsLeavesOtherVmsTheirTags) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::l0_state_test

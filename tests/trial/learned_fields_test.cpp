@@ -8,7 +8,7 @@
 #include "judge/trial/trial.hpp"
 #include "machine/program/runner.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::learned_fields_test {
 namespace {
 
 constexpr nested::LearningRule nothing{.uses = 0};
@@ -42,4 +42,4 @@ TEST(LearnedFields, TakeExitsAway) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::learned_fields_test

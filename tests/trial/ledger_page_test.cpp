@@ -18,7 +18,7 @@
 #include "judge/ledger/ledger_rows.hpp"
 #include "judge/mutants/mutants.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::ledger_page_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -195,4 +195,4 @@ TEST(LedgerPage, EveryProgramIsATest) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::ledger_page_test

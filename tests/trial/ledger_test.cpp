@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace flatback::machine {
+namespace flatback::machine::ledger_test {
 namespace {
 
 void expect_holds(const std::string& name) {
@@ -231,4 +231,4 @@ TEST(LedgerOwnRules, AnEptViolationDropsWhatWasCachedForItsAddress) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::ledger_test

@@ -11,7 +11,7 @@
 
 #include "judge/ledger/ledger_rows.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::mutants_test {
 namespace {
 
 TEST(Mutants, AreAllCaught) {
@@ -80,4 +80,4 @@ TEST(Mutants, AreWrittenAsJson) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::mutants_test

@@ -13,7 +13,7 @@
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::nmi_test {
 namespace {
 
 TEST(Nmis, AreWhereABareProcessorCouldHaveThem) {
@@ -79,4 +79,4 @@ TEST(Nmis, OneThatIsNotGivenIsADifference) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::nmi_test

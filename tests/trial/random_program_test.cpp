@@ -15,7 +15,7 @@
 #include "machine/program/scenario.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::random_program_test {
 namespace {
 
 void expect_same(const NestedWorld::Options& options) {
@@ -135,4 +135,4 @@ TEST(Reach, CountsWhatAProgramDoes) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::random_program_test

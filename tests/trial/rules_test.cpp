@@ -20,7 +20,7 @@
 #include "vmx/field_table.hpp"
 #include "x86/control_registers.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::rules_test {
 namespace {
 
 namespace field = vmx::field;
@@ -286,4 +286,4 @@ TEST(Rules, RegistersWithEachBitTheOtherWay) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::rules_test

@@ -21,7 +21,7 @@
 #include "vmx/field.hpp"
 #include "x86/msr.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::several_processors_test {
 namespace {
 
 /// Both run L1: a page is kept once all have closed it.
@@ -229,4 +229,4 @@ TEST(BitmapsOfSeveralProcessors, AreCopiedForEverWhereACallIsLost) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::several_processors_test

@@ -10,7 +10,7 @@
 #include "judge/mutants/source/mutation.hpp"
 #include "judge/mutants/source/run.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::source_mutation_test {
 namespace {
 
 std::set<std::string> mutants_of(const std::string& line) {
@@ -87,4 +87,4 @@ TEST(ReviewedMutations, AreBlocksOfFourLines) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::source_mutation_test

@@ -16,7 +16,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::time_test {
 namespace {
 
 namespace field = vmx::field;
@@ -96,4 +96,4 @@ TEST(Time, ATurnThatDoesNotEndIsADifference) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::time_test

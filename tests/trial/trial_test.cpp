@@ -12,7 +12,7 @@
 #include "machine/program/scenario.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::trial_test {
 namespace {
 
 constexpr std::uint64_t page_a = 0x4000'0000;
@@ -131,4 +131,4 @@ TEST(Trial, AnL1ThatFetchesAheadMayFindWhatItsEptMapped) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::trial_test

@@ -12,7 +12,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
-namespace flatback::machine {
+namespace flatback::machine::vmcs_shadowing_test {
 namespace {
 
 namespace field = vmx::field;
@@ -165,4 +165,4 @@ TEST(VmcsShadowing, OfManyShadowVmcss) {
 }
 
 }  // namespace
-}  // namespace flatback::machine
+}  // namespace flatback::machine::vmcs_shadowing_test

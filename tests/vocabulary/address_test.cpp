@@ -7,7 +7,7 @@
 
 #include "x86/paging.hpp"
 
-namespace flatback::x86 {
+namespace flatback::x86::address_test {
 namespace {
 
 TEST(Address, OfOneLevelIsNotOneOfAnother) {
@@ -92,4 +92,4 @@ TEST(PaePdpte, ReservesBitsOnlyWhilePresent) {
 }
 
 }  // namespace
-}  // namespace flatback::x86
+}  // namespace flatback::x86::address_test

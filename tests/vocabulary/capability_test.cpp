@@ -4,7 +4,7 @@
 
 #include <map>
 
-namespace flatback::vmx {
+namespace flatback::vmx::capability_test {
 namespace {
 
 TEST(ControlCapability, SplitsTheMsrIntoItsHalves) {
@@ -204,4 +204,4 @@ TEST(Capabilities, NeverReadAnMsrThatDoesNotExist) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::capability_test

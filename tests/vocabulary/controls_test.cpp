@@ -6,7 +6,7 @@
 #include "vmx/exit_reason.hpp"
 #include "vmx/instruction_error.hpp"
 
-namespace flatback::vmx {
+namespace flatback::vmx::controls_test {
 namespace {
 
 TEST(ControlBits, HaveThePositionsOfTheManual) {
@@ -107,4 +107,4 @@ TEST(InstructionError, HasTheNumbersOfTheManual) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::controls_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::vmx {
+namespace flatback::vmx::ept_test {
 namespace {
 
 using C = EptVpidCapability;
@@ -126,4 +126,4 @@ TEST(Eptp, IsHeldToTheCapability) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::ept_test

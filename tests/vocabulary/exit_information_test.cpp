@@ -4,7 +4,7 @@
 #include "vmx/exit_reason.hpp"
 #include "vmx/instruction_information.hpp"
 
-namespace flatback::vmx {
+namespace flatback::vmx::exit_information_test {
 namespace {
 
 TEST(ControlRegisterAccess, DecodesMovToCr4FromR11) {
@@ -173,4 +173,4 @@ TEST(InstructionOperands, EncodeWhatTheDecoderReads) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::exit_information_test

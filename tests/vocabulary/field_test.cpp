@@ -10,7 +10,7 @@
 
 #include "vmx/field_table.hpp"
 
-namespace flatback::vmx {
+namespace flatback::vmx::field_test {
 namespace {
 
 template <FieldWidth W, FieldKind K, std::uint32_t Encoding>
@@ -168,4 +168,4 @@ TEST(VmcsFieldTable, HighestIndexIsThatOfTheTscMultiplier) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::field_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::vmx {
+namespace flatback::vmx::interruption_test {
 namespace {
 
 TEST(InterruptionInformation, OfAPageFaultCarriesAnErrorCode) {
@@ -59,4 +59,4 @@ TEST(ExceptionVector, ContributoryOnesAreThoseOfTheDoubleFaultTable) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::interruption_test

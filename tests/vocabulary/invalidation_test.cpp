@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace flatback::vmx {
+namespace flatback::vmx::invalidation_test {
 namespace {
 
 constexpr InvvpidType every_type[] = {InvvpidType::individual_address, InvvpidType::single_context,
@@ -48,4 +48,4 @@ TEST(InvalidationType, HasTheNumbersOfTheManual) {
 }
 
 }  // namespace
-}  // namespace flatback::vmx
+}  // namespace flatback::vmx::invalidation_test

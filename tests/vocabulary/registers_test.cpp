@@ -5,7 +5,7 @@
 #include "x86/msr.hpp"
 #include "x86/segment.hpp"
 
-namespace flatback::x86 {
+namespace flatback::x86::registers_test {
 namespace {
 
 TEST(ControlRegisterBits, HaveThePositionsOfTheManual) {
@@ -88,4 +88,4 @@ TEST(CpuidBits, HaveThePositionsOfTheManual) {
 }
 
 }  // namespace
-}  // namespace flatback::x86
+}  // namespace flatback::x86::registers_test

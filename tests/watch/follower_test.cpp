@@ -13,6 +13,7 @@
 #include "machine/geometric/geometry.hpp"
 #include "watch/trace_reader.hpp"
 
+namespace follower_test {
 namespace {
 
 using namespace flatback::watch;
@@ -552,3 +553,4 @@ TEST(RecordedTrace, TwoEntries) {
 }
 
 }  // namespace
+}  // namespace follower_test

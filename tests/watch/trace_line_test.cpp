@@ -13,6 +13,7 @@
 
 #include "watch/trace_reader.hpp"
 
+namespace trace_line_test {
 namespace {
 
 using namespace flatback::watch;
@@ -210,3 +211,4 @@ TEST(TraceReader, ALineWithoutEndIsNotKept) {
 }
 
 }  // namespace
+}  // namespace trace_line_test

@@ -4,21 +4,19 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "tools/bench/bench_runs.hpp"
 #include "tools/bench/bench_targets.hpp"
 #include "tools/bench/primitives.hpp"
 #include "tools/ground/format_number.hpp"
+#include "tools/ground/json.hpp"
 #include "tools/measure/lat_ctx.hpp"
 
 namespace flatback::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-Json number(const std::optional<double>& value) {
+Json json_number(const std::optional<double>& value) {
     if (!value) return nullptr;
     const auto whole = static_cast<std::int64_t>(*value);
     if (static_cast<double>(whole) == *value) return whole;
@@ -59,7 +57,7 @@ std::string cell(const std::optional<double>& value) {
     return value ? format_number(*value) : "-";
 }
 
-std::string row(std::string_view title, const std::vector<std::string>& cells) {
+std::string bench_row(std::string_view title, const std::vector<std::string>& cells) {
     std::string line = fmt::format("  {:<46}", title);
     for (const std::string& text : cells) line += fmt::format(" {:>14}", text);
     line.erase(line.find_last_not_of(' ') + 1);
@@ -68,7 +66,7 @@ std::string row(std::string_view title, const std::vector<std::string>& cells) {
 
 std::string per_entry_table(const Measurements& measurements, const std::vector<LatCtxLevel>& levels) {
     std::string text = "\nFor each L2 entry, all columns together\n" +
-                       row("", {"L0 exits", "L2-tag flushes", "L1-tag flushes", "of any tag*"});
+                       bench_row("", {"L0 exits", "L2-tag flushes", "L1-tag flushes", "of any tag*"});
     for (const LatCtxLevel& level : levels) {
         if (!level.key.starts_with("flatback.") && level.tags_told_apart) continue;
         const auto count = [&](std::string_view counter) {
@@ -78,15 +76,15 @@ std::string per_entry_table(const Measurements& measurements, const std::vector<
         const std::string any = told                        ? "-"
                                 : level.all_flushes_counted ? count(any_tag_flushes)
                                                             : ">= " + count(least_tag_flushes);
-        text += row(level.title, {count("l0_exits"), told ? count("l2_tag_flushes") : "-",
-                                  told ? count("l1_tag_flushes") : "-", any});
+        text += bench_row(level.title, {count("l0_exits"), told ? count("l2_tag_flushes") : "-",
+                                        told ? count("l1_tag_flushes") : "-", any});
     }
     return text;
 }
 
 std::string primitive_table(const Measurements& measurements, bool with_kvm) {
     std::string text = "\nPrimitives, ticks: through Linux as L1, then by the bare L1\n" +
-                       row("", {"Flatback", with_kvm ? "KVM" : "", with_kvm ? "KVM/Flatback" : ""});
+                       bench_row("", {"Flatback", with_kvm ? "KVM" : "", with_kvm ? "KVM/Flatback" : ""});
     for (const Primitive& each : primitives(measurements)) {
         if (each.only_kvm && !with_kvm) continue;
         std::vector<std::string> cells{cell(each.flatback)};
@@ -95,29 +93,29 @@ std::string primitive_table(const Measurements& measurements, bool with_kvm) {
             const bool comparable = each.kvm && each.flatback && *each.flatback > 0;
             cells.push_back(comparable ? fmt::format("{:.1f}", *each.kvm / *each.flatback) : "-");
         }
-        text += row(each.title, cells);
+        text += bench_row(each.title, cells);
     }
     return text;
 }
 
 std::string boot_table(const Measurements& measurements, bool with_kvm) {
-    std::string text = "\nBoot to user space, ticks from its VMM's start\n" + row("", {"L1", "L2"});
+    std::string text = "\nBoot to user space, ticks from its VMM's start\n" + bench_row("", {"L1", "L2"});
     const std::string_view first = modes.front();
-    text +=
-        row("Flatback", {cell(l1_boot_ticks(measurements, first)), cell(l2_boot_ticks(measurements, first))});
+    text += bench_row("Flatback",
+                      {cell(l1_boot_ticks(measurements, first)), cell(l2_boot_ticks(measurements, first))});
     if (with_kvm) {
         const RunValues& kvm = measurements.of_mode(kvm_name);
-        text += row("KVM", {cell(kvm.value("boot.l1")), cell(kvm.value("boot.l2"))});
+        text += bench_row("KVM", {cell(kvm.value("boot.l1")), cell(kvm.value("boot.l2"))});
     }
     return text;
 }
 
 std::string target_table(const Measurements& measurements, bool with_kvm) {
-    std::string text = "\nTargets\n" + row("", {"measured", "at most", with_kvm ? "KVM" : "", ""});
+    std::string text = "\nTargets\n" + bench_row("", {"measured", "at most", with_kvm ? "KVM" : "", ""});
     for (const BenchTarget& target : bench_targets(measurements, with_kvm)) {
-        text += row(target.what,
-                    {cell(target.measured), format_number(target.to_reach), with_kvm ? cell(target.peer) : "",
-                     target.reached() ? "reached" : "not reached"});
+        text += bench_row(target.what,
+                          {cell(target.measured), format_number(target.to_reach),
+                           with_kvm ? cell(target.peer) : "", target.reached() ? "reached" : "not reached"});
     }
     return text;
 }
@@ -149,12 +147,13 @@ std::string bench_json(const Measurements& measurements, bool with_kvm) {
     add_lat_ctx(report, measurements, bench_levels(with_kvm));
     for (const Primitive& each : primitives(measurements)) {
         if (each.only_kvm && !with_kvm) continue;
-        report["primitives"]["flatback"][std::string{each.name}] = number(each.flatback);
-        if (with_kvm) report["primitives"]["kvm"][std::string{each.name}] = number(each.kvm);
+        report["primitives"]["flatback"][std::string{each.name}] = json_number(each.flatback);
+        if (with_kvm) report["primitives"]["kvm"][std::string{each.name}] = json_number(each.kvm);
     }
     if (with_kvm) {
         const RunValues& kvm = measurements.of_mode(kvm_name);
-        report["boot"]["kvm"] = {{"l1", number(kvm.value("boot.l1"))}, {"l2", number(kvm.value("boot.l2"))}};
+        report["boot"]["kvm"] = {{"l1", json_number(kvm.value("boot.l1"))},
+                                 {"l2", json_number(kvm.value("boot.l2"))}};
     }
     constexpr std::string_view flatback = "flatback.";
     for (const LatCtxLevel& level : lat_ctx_levels) {
@@ -164,9 +163,9 @@ std::string bench_json(const Measurements& measurements, bool with_kvm) {
     }
     for (const BenchTarget& target : bench_targets(measurements, with_kvm)) {
         report["targets"].push_back({{"what", target.what},
-                                     {"measured", number(target.measured)},
-                                     {"at_most", number(target.to_reach)},
-                                     {"kvm", with_kvm ? number(target.peer) : Json(nullptr)},
+                                     {"measured", json_number(target.measured)},
+                                     {"at_most", json_number(target.to_reach)},
+                                     {"kvm", with_kvm ? json_number(target.peer) : Json(nullptr)},
                                      {"reached", target.reached()}});
     }
     return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -41,7 +41,7 @@ constexpr std::array<ThroughLinux, 8> not_nested{{
     {"linux_not_nested_first_touch", "l2_first_touch_ticks", "KVM as L0: L1 first touch, page present"},
 }};
 
-std::optional<double> difference(const std::optional<double>& whole, const std::optional<double>& part) {
+std::optional<double> difference_of(const std::optional<double>& whole, const std::optional<double>& part) {
     if (!whole || !part) return std::nullopt;
     return *whole - *part;
 }
@@ -69,14 +69,15 @@ std::vector<Primitive> primitives(const Measurements& measurements) {
     const std::string cpuid = "l2_cpuid_reflected_ticks";
     const auto kvm_alone = kvm.value("modes.not_nested." + cpuid);
     all.push_back({l0_ticks_per_l2_entry, "L0's own, for an L2 CPUID through Linux",
-                   difference(mapped.value(fmt::format("modes.{}.{}", modes.front(), cpuid)), kvm_alone),
-                   difference(kvm.value("modes.direct." + cpuid), kvm_alone), true});
+                   difference_of(mapped.value(fmt::format("modes.{}.{}", modes.front(), cpuid)), kvm_alone),
+                   difference_of(kvm.value("modes.direct." + cpuid), kvm_alone), true});
     // Without an L0, a round takes L1's and L2's own instructions, since a world switch is one: the rest is
     // L0's.
     const std::string round = "bare_l1.l2_cpuid_reflected";
     const auto alone = measurements.of_mode(bare_l1_alone_name).value(round);
     all.push_back({l0_ticks_per_bare_l2_entry, "L0's own, for an L2 CPUID through the bare L1",
-                   difference(measurements.bare.value(round), alone), difference(kvm.value(round), alone)});
+                   difference_of(measurements.bare.value(round), alone),
+                   difference_of(kvm.value(round), alone)});
     return all;
 }
 

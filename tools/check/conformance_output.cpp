@@ -4,11 +4,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <pugixml.hpp>
 #include <set>
 #include <sstream>
 
+#include "tools/ground/json.hpp"
 #include "tools/ground/printable.hpp"
 
 namespace flatback::tools {
@@ -117,7 +117,6 @@ std::string conformance_text(const Conformance& conformance) {
 }
 
 std::string conformance_json(const Conformance& conformance) {
-    using Json = nlohmann::ordered_json;
     Json report;
     report["under"] = conformance.under;
     report["beneath"] = text_or_null(conformance.beneath);

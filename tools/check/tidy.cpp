@@ -67,6 +67,20 @@ std::set<std::string> changed_lately() {
     return files;
 }
 
+// Of the source by which CMake compiles several as one: those that it includes; of any other, itself.
+Result<std::vector<std::string>> sources_compiled_by(const std::string& file) {
+    const std::filesystem::path path{file};
+    if (path.parent_path().filename() != "Unity" || path.extension() != ".cxx") return std::vector{file};
+    const Bytes text = TRY(read_file(path));
+    return quoted_includes(text_of(text));
+}
+
+std::string replaced(std::string text, std::string_view what, std::string_view with) {
+    for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
+        text.replace(at, what.size(), with);
+    return text;
+}
+
 bool counts(const std::filesystem::path& relative) {
     const std::string part = relative.begin()->string();
     return part != ".." && part != "tests" && part != "fuzz" && !part.starts_with("build") &&
@@ -139,12 +153,11 @@ std::set<std::string> Tree::changed_since(const CleanFiles& clean) const {
 }  // namespace
 
 Result<std::string> reduced_database(std::string_view database, const std::filesystem::path& sources) {
-    using Json = nlohmann::json;
-    const Json entries = Json::parse(database, nullptr, false);
+    const nlohmann::json entries = nlohmann::json::parse(database, nullptr, false);
     if (!entries.is_array()) return fail(ExitStatus::input_file, "compile_commands.json is damaged");
-    Json reduced = Json::array();
+    nlohmann::json reduced = nlohmann::json::array();
     std::set<std::string> seen;
-    for (const Json& entry : entries) {
+    for (const nlohmann::json& entry : entries) {
         if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string()) {
             return fail(ExitStatus::input_file, "compile_commands.json has an entry without a file");
         }
@@ -153,10 +166,16 @@ Result<std::string> reduced_database(std::string_view database, const std::files
         if (entry.contains("command") &&
             entry["command"].get<std::string>().find(" -m32 ") != std::string::npos)
             continue;
-        if (counts(std::filesystem::path{file}.lexically_relative(sources)) && seen.insert(file).second) {
+        const std::vector<std::string> compiled = TRY(sources_compiled_by(file));
+        for (const std::string& source : compiled) {
+            if (!counts(std::filesystem::path{source}.lexically_relative(sources)) ||
+                !seen.insert(source).second)
+                continue;
             reduced.push_back(entry);
+            reduced.back()["file"] = source;
             const auto command = reduced.back().find("command");
-            if (command != reduced.back().end()) *command = without_gcc_options(command->get<std::string>());
+            if (command != reduced.back().end())
+                *command = replaced(without_gcc_options(command->get<std::string>()), file, source);
         }
     }
     return reduced.dump();

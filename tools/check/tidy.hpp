@@ -12,8 +12,9 @@
 namespace flatback::tools {
 
 // The compilation database with each source once (many are compiled twice: freestanding and hosted, or with
-// the sanitizers), without tests and fuzzers, without 32-bit sources, without what lies outside `sources`,
-// and without options that are GCC's only. Error: input_file where it is not a compilation database.
+// the sanitizers) and alone (some are compiled several at once), without tests and fuzzers, without 32-bit
+// sources, without what lies outside `sources`, and without options that are GCC's only. Error: input_file
+// where it is not a compilation database, or where a source of several at once cannot be read.
 [[nodiscard]] Result<std::string> reduced_database(std::string_view database,
                                                    const std::filesystem::path& sources);
 

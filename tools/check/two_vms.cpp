@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <utility>
 #include <variant>
 
+#include "tools/ground/json.hpp"
 #include "tools/ground/paths.hpp"
 #include "tools/stack/stack_runs.hpp"
 
@@ -92,7 +92,6 @@ std::string two_vms_text(const TwoVms& run) {
 }
 
 std::string two_vms_json(const TwoVms& run) {
-    using Json = nlohmann::ordered_json;
     const auto vm = [](const VmChecks& checks) {
         return Json{{"passed", checks.passed}, {"failed", checks.failed}};
     };

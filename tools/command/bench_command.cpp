@@ -17,7 +17,7 @@
 namespace flatback::tools {
 namespace {
 
-void say(std::string_view text) {
+void tell(std::string_view text) {
     fmt::print(stderr, "flatback: {}\n", text);
 }
 
@@ -47,7 +47,7 @@ Result<> check_name(const BenchOptions& options) {
 Result<ExitStatus> bench_command(const BenchOptions& options) {
     if (options.json_file) TRY(check_output(*options.json_file));
     TRY(check_name(options));
-    const LinuxGuest guest = TRY(prepare_linux_guest(say));
+    const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     std::optional<PeerGuest> peer;
     if (options.with_kvm) peer = TRY(prepare_peer_guest(guest));
 

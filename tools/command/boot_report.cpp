@@ -1,11 +1,10 @@
 #include "tools/command/boot_report.hpp"
 
-#include <nlohmann/json.hpp>
+#include "tools/ground/json.hpp"
 
 namespace flatback::tools {
 
 std::string boot_report(const Outcome& outcome, const Transcript& transcript, std::string_view unit) {
-    using Json = nlohmann::ordered_json;
     Json report;
     report["ending"] = name(outcome.ending);
     report["message"] = describe(outcome, transcript);

@@ -25,7 +25,7 @@ std::filesystem::path schema(std::string_view kind) {
 
 // Reads one of the files, where it was named. `writer`: the command that writes such a file.
 Result<> take(const std::optional<std::filesystem::path>& path, const char* kind, const char* writer,
-              std::optional<Json>& part, Json& sources) {
+              std::optional<CheckedJson>& part, CheckedJson& sources) {
     if (!path) return {};
     auto json = read_checked_json(*path, schema(kind));
     if (!json) {
@@ -43,12 +43,12 @@ Result<> take_self_tests(const std::optional<std::filesystem::path>& path, Repor
     if (!path) return {};
     const Bytes bytes = TRY(read_file_of_at_most(*path, 1));
     const std::vector<SelfTestLine> lines = TRY(read_self_test_lines(text_of(bytes), path->string()));
-    Json tests = Json::array();
+    CheckedJson tests = CheckedJson::array();
     for (const SelfTestLine& line : lines) {
-        Json values = Json::object();
+        CheckedJson values = CheckedJson::object();
         for (std::size_t i = 0; i < line.values.size(); ++i) {
             const std::string name{interface::self_test_values.at(i)};
-            values[name] = line.values.at(i) ? Json(*line.values.at(i)) : Json(nullptr);
+            values[name] = line.values.at(i) ? CheckedJson(*line.values.at(i)) : CheckedJson(nullptr);
         }
         tests.push_back({{"version", line.version},
                          {"signature", fmt::format("{:X}H", line.signature)},
@@ -65,11 +65,11 @@ Result<> take_self_tests(const std::optional<std::filesystem::path>& path, Repor
 
 // One run of conform's, or several that stand side by side.
 Result<> take_conform(const std::vector<std::string>& paths, ReportData& data) {
-    Json runs = Json::array();
+    CheckedJson runs = CheckedJson::array();
     std::string names;
     for (const std::string& path : paths) {
-        std::optional<Json> run;
-        Json source = Json::object();
+        std::optional<CheckedJson> run;
+        CheckedJson source = CheckedJson::object();
         TRY(take(path, "conform", "flatback conform", run, source));
         runs.push_back(std::move(*run));
         names += fmt::format("{}{}", names.empty() ? "" : ", ", source["conform"].get<std::string>());

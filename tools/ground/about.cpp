@@ -6,19 +6,17 @@
 #include <chrono>
 #include <cstddef>
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <span>
 
 #include "formats/bytes.hpp"
 #include "formats/linux_boot.hpp"
 #include "tools/ground/child_process.hpp"
 #include "tools/ground/files.hpp"
+#include "tools/ground/json.hpp"
 #include "tools/ground/paths.hpp"
 
 namespace flatback::tools {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // The one line that a program prints; null where it cannot.
 Json line_of(std::vector<std::string> arguments) {

@@ -24,7 +24,7 @@ constexpr std::uint16_t gzip_magic = 0x8B1F;
 
 // More than any kernel needs, less than would hurt this machine: a bomb of a payload stops here.
 constexpr std::size_t most_kernel_bytes = std::size_t{512} << 20;
-constexpr std::size_t page = 4096;
+constexpr std::size_t page_size = 4096;
 
 // All of the setup header up to where it names the payload.
 bool is_bzimage(std::span<const std::byte> file) {
@@ -51,7 +51,7 @@ std::unexpected<Error> bad(std::string_view what) {
 }
 
 std::size_t round_up_to_page(std::size_t size) {
-    return (size + page - 1) / page * page;
+    return (size + page_size - 1) / page_size * page_size;
 }
 
 }  // namespace
@@ -107,7 +107,7 @@ Result<Bytes> compact_elf64(std::span<const std::byte> elf) {
     }
     std::vector<Elf64_Phdr> segments;
     Bytes contents;
-    const std::size_t contents_at = page;
+    const std::size_t contents_at = page_size;
     for (const Elf64_Phdr& segment : originals) {
         if (segment.p_type != PT_LOAD) continue;
         if (segment.p_offset > elf.size() || segment.p_filesz > elf.size() - segment.p_offset ||
@@ -119,7 +119,7 @@ Result<Bytes> compact_elf64(std::span<const std::byte> elf) {
         Elf64_Phdr compact = segment;
         compact.p_offset = contents_at + contents.size();
         compact.p_filesz = bytes.size();
-        compact.p_align = page;
+        compact.p_align = page_size;
         segments.push_back(compact);
         contents.insert(contents.end(), bytes.begin(), bytes.end());
         // The notes name the entry for PVH loaders such as QEMU's. They are part of a segment that is loaded.

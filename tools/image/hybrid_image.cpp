@@ -11,7 +11,7 @@
 namespace flatback::tools {
 namespace {
 
-constexpr std::chrono::seconds image_limit{300};
+constexpr std::chrono::seconds hybrid_limit{300};
 
 // The words of L0's command line that a person may add to every entry, one after another.
 constexpr std::array<std::string_view, 8> choices{
@@ -96,7 +96,7 @@ Result<> copy_stripped(const std::filesystem::path& from, const std::filesystem:
         return {};
     CommandLine command;
     command.arguments = {"objcopy", "--strip-debug", to.string()};
-    const Finished finished = TRY(run_to_end(std::move(command), image_limit));
+    const Finished finished = TRY(run_to_end(std::move(command), hybrid_limit));
     // A file that objcopy does not understand may well boot.
     return finished.status == 0 ? Result<>{} : write_file(to, bytes);
 }
@@ -146,7 +146,7 @@ Result<> make_hybrid_image(const HybridImage& image, const std::filesystem::path
                          std::filesystem::absolute(to).string(),
                          tree.string()};
     command.environment = {"TMPDIR=" + directory.string()};
-    const Finished finished = TRY(run_to_end(std::move(command), image_limit));
+    const Finished finished = TRY(run_to_end(std::move(command), hybrid_limit));
     if (finished.status == 0) return {};
     return fail(ExitStatus::output_file, fmt::format("grub-mkrescue cannot make {}: {}", to.string(),
                                                      grub_telling_line(finished.output)));

@@ -40,20 +40,20 @@ std::string place_of(const std::vector<std::string>& context) {
     return place.empty() ? "the whole file" : place;
 }
 
-Result<Json> parse(std::string_view text, std::string_view name) {
+Result<CheckedJson> parse(std::string_view text, std::string_view name) {
     bool too_deep = false;
-    const auto bound_depth = [&too_deep](int depth, Json::parse_event_t, Json&) {
+    const auto bound_depth = [&too_deep](int depth, CheckedJson::parse_event_t, CheckedJson&) {
         too_deep |= depth > most_depth;
         return !too_deep;
     };
     try {
-        Json json = Json::parse(text, bound_depth);
+        CheckedJson json = CheckedJson::parse(text, bound_depth);
         if (too_deep) {
             return fail(ExitStatus::input_file,
                         fmt::format("{}: nested more than {} levels deep", name, most_depth));
         }
         return json;
-    } catch (const Json::exception& error) {
+    } catch (const CheckedJson::exception& error) {
         // Behind the exception's own number in brackets it says what is wrong.
         std::string_view why = error.what();
         if (why.starts_with('[')) why.remove_prefix(std::min(why.find("] ") + 2, why.size()));
@@ -63,28 +63,28 @@ Result<Json> parse(std::string_view text, std::string_view name) {
 
 // The schema with each {"$ref": "#/definitions/NAME"} replaced by that definition: valijson 1.0 rejects what
 // fits a definition that another one refers to. A definition must not use itself.
-Json without_references(const Json& schema, const Json& definitions) {
+CheckedJson without_references(const CheckedJson& schema, const CheckedJson& definitions) {
     constexpr std::string_view prefix = "#/definitions/";
     if (!schema.is_structured()) return schema;
     if (schema.contains("$ref")) {
         const auto& reference = schema.at("$ref").get_ref<const std::string&>();
         return without_references(definitions.at(reference.substr(prefix.size())), definitions);
     }
-    Json copy = schema;
-    for (Json& child : copy) child = without_references(child, definitions);
+    CheckedJson copy = schema;
+    for (CheckedJson& child : copy) child = without_references(child, definitions);
     return copy;
 }
 
 }  // namespace
 
-Result<Json> parse_checked_json(std::string_view text, std::string_view name,
-                                const std::filesystem::path& schema) {
+Result<CheckedJson> parse_checked_json(std::string_view text, std::string_view name,
+                                       const std::filesystem::path& schema) {
     using Adapter = valijson::adapters::NlohmannJsonAdapter;
-    const Json json = TRY(parse(text, name));
+    const CheckedJson json = TRY(parse(text, name));
     const Bytes schema_bytes = TRY(read_file(schema));
-    const Json with_references = TRY(parse(text_of(schema_bytes), schema.string()));
-    const Json schema_json =
-        without_references(with_references, with_references.value("definitions", Json::object()));
+    const CheckedJson with_references = TRY(parse(text_of(schema_bytes), schema.string()));
+    const CheckedJson schema_json =
+        without_references(with_references, with_references.value("definitions", CheckedJson::object()));
     valijson::Schema rules;
     valijson::SchemaParser parser;
     parser.populateSchema(Adapter(schema_json), rules);
@@ -98,7 +98,8 @@ Result<Json> parse_checked_json(std::string_view text, std::string_view name,
                                                     one_line(error.description)));
 }
 
-Result<Json> read_checked_json(const std::filesystem::path& path, const std::filesystem::path& schema) {
+Result<CheckedJson> read_checked_json(const std::filesystem::path& path,
+                                      const std::filesystem::path& schema) {
     const Bytes bytes = TRY(read_file_of_at_most(path, most_megabytes));
     return parse_checked_json(text_of(bytes), path.string(), schema);
 }

@@ -8,30 +8,31 @@ namespace {
 
 constexpr std::string_view gap = "%DATA%";
 
-Json or_null(const std::optional<Json>& part) {
-    return part ? *part : Json(nullptr);
+CheckedJson or_null(const std::optional<CheckedJson>& part) {
+    return part ? *part : CheckedJson(nullptr);
 }
 
 }  // namespace
 
-void shorten_trace(Json& trace, std::size_t most_events) {
-    auto& events = trace.at("events").get_ref<Json::array_t&>();
-    std::ranges::stable_sort(events, {}, [](const Json& event) { return event.at("tick").get<double>(); });
+void shorten_trace(CheckedJson& trace, std::size_t most_events) {
+    auto& events = trace.at("events").get_ref<CheckedJson::array_t&>();
+    std::ranges::stable_sort(events, {},
+                             [](const CheckedJson& event) { return event.at("tick").get<double>(); });
     const std::size_t left_out = events.size() > most_events ? events.size() - most_events : 0;
     events.erase(events.begin(), events.begin() + static_cast<std::ptrdiff_t>(left_out));
     trace["left_out"] = left_out;
 }
 
 std::string data_for_html(const ReportData& data) {
-    const Json all = {{"sources", data.sources},
-                      {"bench", or_null(data.bench)},
-                      {"trace", or_null(data.trace)},
-                      {"machine", or_null(data.machine)},
-                      {"price", or_null(data.price)},
-                      {"self_test", or_null(data.self_test)},
-                      {"watch", or_null(data.watch)},
-                      {"conform", or_null(data.conform)},
-                      {"price_missing", data.price_missing}};
+    const CheckedJson all = {{"sources", data.sources},
+                             {"bench", or_null(data.bench)},
+                             {"trace", or_null(data.trace)},
+                             {"machine", or_null(data.machine)},
+                             {"price", or_null(data.price)},
+                             {"self_test", or_null(data.self_test)},
+                             {"watch", or_null(data.watch)},
+                             {"conform", or_null(data.conform)},
+                             {"price_missing", data.price_missing}};
     const std::string json = all.dump(-1, ' ', /*ensure_ascii=*/true);
     std::string text;
     text.reserve(json.size());

@@ -13,20 +13,20 @@ namespace flatback::tools {
 
 // What the page is made from. Where a part is missing, the page says that it was not measured.
 struct ReportData {
-    Json sources = Json::object();  // by part, the name of the file that it came from
-    std::optional<Json> bench;
-    std::optional<Json> trace;
-    std::optional<Json> machine;
-    std::optional<Json> price;
-    std::optional<Json> self_test;
-    std::optional<Json> watch;
-    std::optional<Json> conform;  // an array, a run each
-    std::string price_missing;    // why there is none: a sentence for the reader
+    CheckedJson sources = CheckedJson::object();  // by part, the name of the file that it came from
+    std::optional<CheckedJson> bench;
+    std::optional<CheckedJson> trace;
+    std::optional<CheckedJson> machine;
+    std::optional<CheckedJson> price;
+    std::optional<CheckedJson> self_test;
+    std::optional<CheckedJson> watch;
+    std::optional<CheckedJson> conform;  // an array, a run each
+    std::string price_missing;           // why there is none: a sentence for the reader
 };
 
 // Keeps the last events of a trace, as many as a page can hold, in the order of their ticks, and notes how
 // many were left out.
-void shorten_trace(Json& trace, std::size_t most_events);
+void shorten_trace(CheckedJson& trace, std::size_t most_events);
 
 // The data as text that can stand inside a script element: nothing in it can end that element.
 [[nodiscard]] std::string data_for_html(const ReportData& data);

@@ -3,23 +3,21 @@
 #include <fmt/format.h>
 
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "tools/ground/format_number.hpp"
+#include "tools/ground/json.hpp"
 
 namespace flatback::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-std::string row(std::string_view title, std::span<const DepthMeasurement> depths,
-                const std::function<std::string(const DepthMeasurement&)>& cell) {
+std::string depth_row(std::string_view title, std::span<const DepthMeasurement> depths,
+                      const std::function<std::string(const DepthMeasurement&)>& cell) {
     std::string line = fmt::format("  {:<46}", title);
     for (const DepthMeasurement& each : depths) line += fmt::format(" {:>13}", cell(each));
     return line + "\n";
 }
 
-std::string number(const std::optional<double>& value) {
+std::string number_or_dash(const std::optional<double>& value) {
     return value ? format_number(*value) : "-";
 }
 
@@ -58,26 +56,27 @@ std::string render_depth_table(std::span<const DepthMeasurement> depths, std::st
     std::string table =
         beneath.empty()
             ? "\nFlatback on Flatback, ticks, nested-vpid=mapped\n" +
-                  row("L0s beneath L1", depths,
-                      [](const DepthMeasurement& each) { return fmt::format("{}", each.depth); })
+                  depth_row("L0s beneath L1", depths,
+                            [](const DepthMeasurement& each) { return fmt::format("{}", each.depth); })
             : fmt::format("\nFlatback on {}, ticks of the machine beneath both, nested-vpid=mapped\n",
                           beneath);
     for (const std::string_view value : depth_values) {
-        table += row(title_of(value), depths, [value](const DepthMeasurement& each) {
-            return number(each.bare.value(fmt::format("bare_l1.{}", value)));
+        table += depth_row(title_of(value), depths, [value](const DepthMeasurement& each) {
+            return number_or_dash(each.bare.value(fmt::format("bare_l1.{}", value)));
         });
     }
     for (const std::string_view value : depth_linux_values) {
-        table += row(title_of(value), depths, [value](const DepthMeasurement& each) {
-            return each.linux_as_l1 ? number(each.linux_as_l1->value(fmt::format("modes.mapped.{}", value)))
-                                    : std::string{"-"};
+        table += depth_row(title_of(value), depths, [value](const DepthMeasurement& each) {
+            return each.linux_as_l1
+                       ? number_or_dash(each.linux_as_l1->value(fmt::format("modes.mapped.{}", value)))
+                       : std::string{"-"};
         });
     }
-    table += row("checks of the bare L1, passed", depths, [beneath](const DepthMeasurement& each) {
+    table += depth_row("checks of the bare L1, passed", depths, [beneath](const DepthMeasurement& each) {
         return fmt::format("{}{}", each.passed, is_in_part(each, beneath) ? " (part)" : "");
     });
-    table += row("failed", depths,
-                 [](const DepthMeasurement& each) { return fmt::format("{}", each.failed.size()); });
+    table += depth_row("failed", depths,
+                       [](const DepthMeasurement& each) { return fmt::format("{}", each.failed.size()); });
     for (const DepthMeasurement& each : depths) {
         const std::string where =
             beneath.empty() ? fmt::format("depth {}", each.depth) : fmt::format("on {}", beneath);

@@ -6,22 +6,20 @@
 #include <cmath>
 
 #include "tools/ground/format_number.hpp"
+#include "tools/ground/json.hpp"
 #include "tools/table/table.hpp"
 #include "tools/table/target_json.hpp"
 
 namespace flatback::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-constexpr double hundred = 100;
-
 std::optional<double> smp(const RunValues& run, std::string_view name) {
     return run.value(fmt::format("bare_l1.smp.{}", name));
 }
-std::optional<double> hundredths(const RunValues& run, std::string_view name) {
+std::optional<double> hundredths_of(const RunValues& run, std::string_view name) {
     const auto value = smp(run, name);
     if (!value) return std::nullopt;
+    constexpr double hundred = 100;
     return *value / hundred;
 }
 std::optional<double> difference(std::optional<double> more, std::optional<double> less) {
@@ -80,12 +78,12 @@ constexpr std::array<Line, 11> lines{{
 std::vector<Target> smp_targets(const SmpMeasurements& measurements) {
     const RunValues& bare = measurements.bare;
     const auto exits = by_processor(measurements, "reflected_exit");
-    const auto moves = hundredths(bare, "flushes_per_move_x100");
+    const auto moves = hundredths_of(bare, "flushes_per_move_x100");
     return {
         {"interrupt L1 to L1, x2APIC, above bare", "0", 300,
          difference(smp(bare, "ipi_l1_x2apic"), smp(measurements.bare_direct, "ipi_l1_x2apic"))},
         {"INIT and SIPI of a CPU", "", 50000, smp(bare, "init_sipi")},
-        {"flushes per L2 entry where a vCPU stays", "-", 0, hundredths(bare, "flushes_per_entry_x100")},
+        {"flushes per L2 entry where a vCPU stays", "-", 0, hundredths_of(bare, "flushes_per_entry_x100")},
         {"flushes a move of a vCPU, exactly 1", "-", 1, moves, moves == 1.0},
         {"reflected exit on all CPUs, dearest - cheapest", "0", 0,
          difference(dearest(exits), cheapest(exits))},
@@ -93,6 +91,7 @@ std::vector<Target> smp_targets(const SmpMeasurements& measurements) {
          [&]() -> std::optional<double> {
              const auto ratio = quotient(dearest(exits), smp(bare, "reflected_exit_alone"));
              if (!ratio) return std::nullopt;
+             constexpr double hundred = 100;
              return (*ratio - 1) * hundred;
          }()},
         {"Linux L1, all CPUs: boot by one CPU's", "-", 1.5,
@@ -160,8 +159,8 @@ std::string smp_json(const SmpMeasurements& measurements) {
     put("ipi_l2_ticks", smp(bare, "ipi_l2"));
     put("shootdown_l2_ticks", smp(bare, "shootdown_l2"));
     put("moved_vcpu_first_entry_ticks", smp(bare, "moved_first_entry"));
-    put("flushes_per_move", hundredths(bare, "flushes_per_move_x100"));
-    put("l2_tag_flushes_per_l2_entry", hundredths(bare, "flushes_per_entry_x100"));
+    put("flushes_per_move", hundredths_of(bare, "flushes_per_move_x100"));
+    put("l2_tag_flushes_per_l2_entry", hundredths_of(bare, "flushes_per_entry_x100"));
     out["reflected_exit_ticks"] = by_processor(measurements, "reflected_exit");
     out["reflected_exit_bitmaps_ticks"] = by_processor(measurements, "reflected_exit_bitmaps");
     put("init_sipi_ticks", smp(bare, "init_sipi"));

@@ -2,15 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
+#include "tools/ground/json.hpp"
 #include "tools/measure/lat_ctx.hpp"
 #include "tools/table/target_json.hpp"
 
 namespace flatback::tools {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // Puts the run's number for `key` at the dotted place.
 void put_number(Json& object, std::string_view place, const RunValues& run, const std::string& key) {

@@ -1,15 +1,14 @@
 // Targets as every JSON file has them.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "tools/ground/json.hpp"
 #include "tools/table/targets.hpp"
 
 namespace flatback::tools {
 
 [[nodiscard]] inline nlohmann::ordered_json targets_json(const std::vector<Target>& targets) {
-    using Json = nlohmann::ordered_json;
     Json list = Json::array();
     for (const Target& target : targets) {
         list.push_back({{"what", target.operation},

@@ -5,15 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "tools/ground/format_number.hpp"
+#include "tools/ground/json.hpp"
 
 namespace flatback::tools {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr double khz_per_mhz = 1000;  // ticks a microsecond = MHz
 

@@ -9,13 +9,12 @@ namespace {
 
 using trace::Event;
 using trace::Kind;
-using trace::Level;
 
 constexpr std::uint64_t injection_valid = std::uint64_t{1} << 31;
 
-std::string name_of_level(Level level) {
-    return level <= Level::l2 ? fmt::format("L{}", static_cast<unsigned>(level))
-                              : fmt::format("level {}", static_cast<unsigned>(level));
+std::string name_of_level(trace::Level level) {
+    return level <= trace::Level::l2 ? fmt::format("L{}", static_cast<unsigned>(level))
+                                     : fmt::format("level {}", static_cast<unsigned>(level));
 }
 
 std::string name_of_reason(const Event& event) {
@@ -44,7 +43,7 @@ std::string handler_of(std::span<const Event> events, std::size_t index) {
         if (later.cpu() != exit.cpu()) continue;
         if (later.kind() == Kind::exit) break;
         if (later.kind() != Kind::entry) continue;
-        return exit.from() == Level::l2 && later.to() == Level::l1 ? "L1" : "L0";
+        return exit.from() == trace::Level::l2 && later.to() == trace::Level::l1 ? "L1" : "L0";
     }
     return {};
 }

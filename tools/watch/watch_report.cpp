@@ -81,13 +81,13 @@ bool is_good(const WatchedMode& mode) {
                              mode.flushes->otherwise == 0);
 }
 
-std::string watch_table(std::span<const WatchedMode> modes) {
+std::string watch_table(std::span<const WatchedMode> watched) {
     std::string text = fmt::format("{:<7}{:>7}{:>9}{:>15}{:>12}{:>9}{:>8}{:>8}{:>8}{:>12}{:>12}{:>9}\n",
                                    "mode", "stale", "windows", "instructions", "L2 entries", "misses",
                                    "of L0", "of L1", "of L2", "references", "L2 switches", "misses");
     text += fmt::format("{:<50}{:>34}{:>12}{:>21}\n", "", "a L2 entry, by the level that ran", "a L2 entry",
                         "a switch");
-    for (const WatchedMode& mode : modes) {
+    for (const WatchedMode& mode : watched) {
         const Counts& counts = mode.counts;
         text += fmt::format("{:<7}{:>7}{:>9}{:>15}{:>12}{:>9}{:>8}{:>8}{:>8}{:>12}{:>12}{:>9}\n", mode.mode,
                             counts.stale, counts.windows, counts.instructions, counts.of(Level::l2).entries,
@@ -98,7 +98,7 @@ std::string watch_table(std::span<const WatchedMode> modes) {
                             number(walk_references_per_l2_entry(mode.phase)), counts.of(Level::l2).mov_to_cr3,
                             number(misses_per_l2_switch(mode.phase), 2));
     }
-    for (const WatchedMode& mode : modes) {
+    for (const WatchedMode& mode : watched) {
         const Counts& counts = mode.counts;
         text += fmt::format(
             "{}: hardware INVVPID {}, INVEPT {}; INVLPG {}, INVPCID {}; by their own MOVs to CR3 and CR4 L1 "
@@ -126,12 +126,12 @@ std::string watch_table(std::span<const WatchedMode> modes) {
     return text;
 }
 
-std::string watch_json(std::span<const WatchedMode> modes, std::string_view guest, std::string_view tlb) {
+std::string watch_json(std::span<const WatchedMode> watched, std::string_view guest, std::string_view tlb) {
     nlohmann::ordered_json json;
     json["guest"] = guest;
     json["tlb"] = tlb;
     json["modes"] = nlohmann::ordered_json::object();
-    for (const WatchedMode& mode : modes) {
+    for (const WatchedMode& mode : watched) {
         const Counts& counts = mode.counts;
         auto& object = json["modes"][mode.mode];
         object["stale"] = counts.stale;

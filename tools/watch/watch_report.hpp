@@ -47,9 +47,9 @@ struct WatchedMode {
 // Whether every access and every flush was as it should be.
 [[nodiscard]] bool is_good(const WatchedMode& mode);
 
-[[nodiscard]] std::string watch_table(std::span<const WatchedMode> modes);
+[[nodiscard]] std::string watch_table(std::span<const WatchedMode> watched);
 // `guest`: linux, bare, probes or file; `tlb`: the name of the geometry that counted misses.
-[[nodiscard]] std::string watch_json(std::span<const WatchedMode> modes, std::string_view guest,
+[[nodiscard]] std::string watch_json(std::span<const WatchedMode> watched, std::string_view guest,
                                      std::string_view tlb);
 
 }  // namespace flatback::tools
