@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "tools/check/boot_test.hpp"
@@ -181,6 +182,47 @@ void add_l0_stops(std::vector<BootTest>& tests) {
         test.judge_text = what_ended_l0_lacks;
         tests.push_back(std::move(test));
     }
+}
+
+namespace {
+
+// What L0's Port does not keep here, and how. L1's write to where it has no memory goes through, to a page
+// whose content is thrown away (metal/l0/hole_writes.hpp); and the emulator is told to take an MSR that it
+// does not know (tools/emulator/bochs_configuration.cpp), which that guarantee ends with.
+struct NotKept {
+    std::string_view check;
+    std::string_view how;
+};
+constexpr std::array<NotKept, 2> not_kept{
+    {{"port.l1_page-has-nothing-where-L1-has-no-memory",
+      "handle_ept01_violation() promises a page where L1 has none"},
+     {"port.L1's-MSRs-are-as-promised", "an MSR that is nowhere is not #GP(0)"}}};
+constexpr unsigned least_guarantees = 18;
+
+std::string what_the_port_lacks(const Transcript& transcript) {
+    unsigned told = 0;
+    for (const CheckRecord& check : transcript.checks()) {
+        if (!check.name.starts_with("port.")) continue;
+        ++told;
+        const auto known = std::ranges::find(not_kept, check.name, &NotKept::check);
+        if (known != not_kept.end() && check.why != known->how)
+            return fmt::format("{}: \"{}\"", check.name, check.why);
+    }
+    return told >= least_guarantees ? "" : fmt::format("L0 tried {} guarantees of its Port", told);
+}
+
+}  // namespace
+
+// The tests of a Port (port_tests/) on L0's own, before L1 starts, which then runs as ever.
+void add_l0_port(std::vector<BootTest>& tests) {
+    BootTest test{bare_run("boot.bare.port", "log=quiet", "check only=invalidation", bare_limit),
+                  std::nullopt,
+                  {},
+                  {"l0", "l1-entry", "bare-l1"}};
+    test.run.request.plan.l0 = l0_image_that_tests_its_port();
+    for (const NotKept& each : not_kept) test.failing.push_back(each.check);
+    test.judge_text = what_the_port_lacks;
+    tests.push_back(std::move(test));
 }
 
 void add_models(std::vector<BootTest>& tests) {

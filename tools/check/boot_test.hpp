@@ -90,6 +90,7 @@ void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);
 void add_l0_stops(std::vector<BootTest>& tests);
+void add_l0_port(std::vector<BootTest>& tests);
 void add_models(std::vector<BootTest>& tests);
 void add_bare32(std::vector<BootTest>& tests);
 void add_bare_trace(std::vector<BootTest>& tests);

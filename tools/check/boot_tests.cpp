@@ -26,6 +26,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_processors(tests);
     add_bare_several(tests);
     add_l0_stops(tests);
+    add_l0_port(tests);
     if (report.filter().starts_with(models_name)) add_models(tests);
     if (report.filter().starts_with(depth_name)) add_depths(tests);
     add_bare32(tests);
