@@ -144,8 +144,8 @@ std::optional<ProcessorTableChange> show_processors(std::span<const std::uint32_
     return *change;
 }
 
-// This one, and of the others as many as there are and L0's command line allows. Without a hypervisor L0 is
-// gone when L1 runs, and starts none.
+// This one, and of the others as many as there are and L0's command line allows. Without a hypervisor they
+// are the kernel's to start, as the machine has them.
 std::span<const std::uint32_t> choose_processors(std::span<std::uint32_t> ids) {
     auto* const physical = static_cast<std::byte*>(direct_map(x86::Hpa{0}));
     const auto listed = list_processors(physical, direct_map_size(), state.multiboot.rsdp, ids);
@@ -154,7 +154,7 @@ std::span<const std::uint32_t> choose_processors(std::span<std::uint32_t> ids) {
     const auto at = std::ranges::find(found, own);
     const Options& options = state.result.options;
     const BootApic apic;
-    if (at == found.end() || !options.hypervisor || !apic.is_enabled()) {
+    if (at == found.end() || (options.hypervisor && !apic.is_enabled())) {
         ids[0] = own;
         return ids.first(1);
     }
