@@ -1,6 +1,7 @@
 // The state of one write that is let through to vanish (metal/l0/hole_writes.hpp).
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace flatback::nested {
@@ -25,6 +26,10 @@ struct HoleWrite {
     bool through_ept02 = false;
     Stop stop{};
     unsigned pages = 0;  // that it has met
+    // Where the guest was when it was let go on: RIP and its registers, RSP among them.
+    std::uint64_t rip = 0;
+    std::array<std::uint64_t, 16> registers{};
+    unsigned early_traps = 0;  // that came before the instruction was executed
     std::uint32_t pin = 0;
     std::uint32_t primary = 0;
     std::uint32_t exceptions = 0;

@@ -1,5 +1,7 @@
 #include "metal/l0/hole_writes.hpp"
 
+#include <array>
+#include <cstddef>
 #include <optional>
 
 #include "metal/ground/log.hpp"
@@ -29,6 +31,8 @@ nested::Entry (*&exit_handler())(ExitFrame&) {
 }
 
 constexpr unsigned most_pages = 16;
+constexpr unsigned most_early_traps = 16;
+constexpr std::size_t number_of_rsp = 4;
 // INT3 and INTO: their delivery is an event's, behind which the preemption timer stops.
 constexpr std::uint32_t software_exceptions = 1U << 3 | 1U << 4;
 constexpr std::uint64_t hidden_flags = x86::rflags::trap | x86::rflags::interrupt_enable;
@@ -41,6 +45,18 @@ template <vmx::FieldWidth W, vmx::FieldKind K>
 void change(vmx::Field<W, K> what, std::type_identity_t<vmx::field_value_t<W>> mask,
             std::type_identity_t<vmx::field_value_t<W>> to) {
     put(what, (get(what) & ~mask) | to);
+}
+
+// Of the guest, as it is now.
+std::array<std::uint64_t, 16> registers_now() {
+    auto registers = std::to_array(this_processor().cpu->frame.registers.by_number);
+    registers[number_of_rsp] = get(field::guest_rsp);
+    return registers;
+}
+// An instruction that writes has moved RIP behind it, or (a repeated string instruction, a CALL of itself) a
+// register.
+bool has_not_moved() {
+    return get(field::guest_rip) == step().rip && registers_now() == step().registers;
 }
 
 bool is_delivering() {
@@ -86,6 +102,8 @@ void arm() {
             step().flags = get(field::guest_rflags) & hidden_flags;
             step().branch = get(field::guest_ia32_debugctl) & x86::debugctl::branch_single_step;
             step().blocking = get(field::guest_interruptibility_state) & blocking_by_sti_or_mov_ss;
+            step().rip = get(field::guest_rip);
+            step().registers = registers_now();
             arm_single_step();
             break;
     }
@@ -180,6 +198,11 @@ std::optional<nested::Entry> handle_unasked_event(Cpu& cpu) {
 nested::Entry handle_stepped_exit(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto reason = vmx::ExitReasonField{get(field::exit_reason)}.basic();
+    // Where a processor saves our trap as pending at an exit, and that is one of a hypervisor beneath, which
+    // goes on by itself, the trap comes before the instruction.
+    if (is_ours(reason) && step().stop == Stop::single_step && has_not_moved() &&
+        step().early_traps++ < most_early_traps)
+        return nested::Entry::vmresume;
     if (is_ours(reason)) {
         disarm(true);
         close(cpu, true);
@@ -204,6 +227,7 @@ void begin() {
     if (step().handler == nullptr) {
         step().handler = exit_handler();
         step().pages = 0;
+        step().early_traps = 0;
         exit_handler() = handle_stepped_exit;
     }
     if (!step().told && !this_processor().cpu->port.is_letting_write()) {
