@@ -9,6 +9,7 @@
 #include "tools/bench/bench_runs.hpp"
 #include "tools/bench/bench_targets.hpp"
 #include "tools/bench/primitives.hpp"
+#include "tools/command/chosen_runs.hpp"
 #include "tools/measure/measured_runs.hpp"
 
 namespace flatback::tools::bench_test {
@@ -235,6 +236,24 @@ TEST(Bench, TheTableHasARowForEachLevelAndFitsAScreen) {
         EXPECT_NE(table.find(text), std::string::npos) << text;
     for (std::size_t start = 0; start < table.size(); start = table.find('\n', start) + 1)
         EXPECT_LE(table.find('\n', start) - start, 120U) << table.substr(start, 130);
+}
+
+TEST(Bench, OnlyTheRunsWhoseNameHoldsTheTextAreMadeAndOneThereMustBe) {
+    std::vector<QueuedRun> runs(3);
+    runs[0].name = "KVM, bare L1";
+    runs[1].name = "bare L1";
+    runs[2].name = "Linux";
+    EXPECT_EQ(chosen(runs, "").size(), 3U);
+    const auto bare = chosen(runs, "bare L1");
+    ASSERT_EQ(bare.size(), 2U);
+    EXPECT_EQ(bare[1].name, "bare L1");
+    EXPECT_TRUE(check_chosen(runs, "Lin").has_value());
+    const auto none = check_chosen(runs, "xen", "; more elsewhere");
+    ASSERT_FALSE(none.has_value());
+    EXPECT_EQ(none.error().status, ExitStatus::usage);
+    EXPECT_NE(none.error().message.find("\"KVM, bare L1\", \"bare L1\", \"Linux\"; more elsewhere"),
+              std::string::npos)
+        << none.error().message;
 }
 
 TEST(Bench, ThePeersRunsPassOnToL1WhatItsLevelIsAbout) {

@@ -178,6 +178,10 @@ TEST(CommandLine, BenchTakesOnePeer) {
     const auto alone = parse({"bench"});
     ASSERT_TRUE(alone.has_value());
     EXPECT_FALSE(std::get<BenchOptions>(*alone).with_kvm);
+    EXPECT_EQ(std::get<BenchOptions>(*alone).processors, 1U);
+    const auto several = parse({"bench", "--peer", "kvm", "--cpus", "2"});
+    ASSERT_TRUE(several.has_value()) << several.error().message;
+    EXPECT_EQ(std::get<BenchOptions>(*several).processors, 2U);
     const auto with_peer =
         parse({"bench", "--peer", "kvm", "--json", "j", "--timeout", "60", "--only", "ept=0"});
     ASSERT_TRUE(with_peer.has_value()) << with_peer.error().message;
@@ -186,9 +190,11 @@ TEST(CommandLine, BenchTakesOnePeer) {
     EXPECT_EQ(options.json_file, "j");
     EXPECT_EQ(options.limit.count(), 60);
     EXPECT_EQ(options.only, "ept=0");
-    for (const std::string& message : {error_of({"bench", "--peer", "xen"}), error_of({"bench", "--peer"}),
-                                       error_of({"bench", "--timeout", "0"}),
-                                       error_of({"bench", "--l1", "k"}), error_of({"bench", "kvm"})}) {
+    for (const std::string& message :
+         {error_of({"bench", "--peer", "xen"}), error_of({"bench", "--peer"}),
+          error_of({"bench", "--timeout", "0"}), error_of({"bench", "--cpus", "2"}),
+          error_of({"bench", "--peer", "kvm", "--cpus", "9"}), error_of({"bench", "--l1", "k"}),
+          error_of({"bench", "kvm"})}) {
         EXPECT_NE(message, "accepted");
     }
 }

@@ -7,9 +7,9 @@
 
 #include "tools/bench/bench_report.hpp"
 #include "tools/bench/bench_runs.hpp"
+#include "tools/command/chosen_runs.hpp"
 #include "tools/ground/about.hpp"
 #include "tools/ground/output.hpp"
-#include "tools/ground/printable.hpp"
 #include "tools/measure/measured_runs.hpp"
 #include "tools/stack/peer_guest.hpp"
 #include "tools/stack/progress.hpp"
@@ -29,42 +29,25 @@ std::vector<QueuedRun> runs_of(const PeerGuest* peer, const LinuxGuest& guest, s
     return runs;
 }
 
-// Before anything is downloaded for the runs: their names do not depend on it.
-Result<> check_name(const BenchOptions& options) {
-    const PeerGuest peer;
-    std::string names;
-    for (const QueuedRun& run : runs_of(options.with_kvm ? &peer : nullptr, {}, options.limit)) {
-        if (run.name.find(options.only) != std::string::npos) return {};
-        names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", run.name);
-    }
-    return fail(ExitStatus::usage,
-                fmt::format("no run of the benchmark has \"{}\" in its name; there are: {}{}", options.only,
-                            names, options.with_kvm ? "" : "; more with --peer kvm"));
-}
-
 }  // namespace
 
 Result<ExitStatus> bench_command(const BenchOptions& options) {
     if (options.json_file) TRY(check_output(*options.json_file));
-    TRY(check_name(options));
+    // Before anything is downloaded for the runs: their names do not depend on it.
+    const PeerGuest nobody;
+    TRY(check_chosen(runs_of(options.with_kvm ? &nobody : nullptr, {}, options.limit), options.only,
+                     options.with_kvm ? "" : "; more with --peer kvm"));
     const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     std::optional<PeerGuest> peer;
     if (options.with_kvm) peer = TRY(prepare_peer_guest(guest));
 
-    auto runs = runs_of(peer ? &*peer : nullptr, guest, options.limit);
-    std::erase_if(runs,
-                  [&](const QueuedRun& run) { return run.name.find(options.only) == std::string::npos; });
     Progress progress;
-    const auto finished = TRY(run_all(std::move(runs), progress.observer()));
+    const auto finished = TRY(run_all(
+        chosen(runs_of(peer ? &*peer : nullptr, guest, options.limit), options.only), progress.observer()));
+    if (!options.only.empty()) return print_chosen(finished, bench_stages_of);
 
     std::string lacks = failures(finished, bench_stages_of);
     const Measurements measurements = collect(finished);
-    if (!options.only.empty()) {
-        for (const FinishedRun& run : finished)
-            fmt::print("{}:\n{}\n", run.name, printable_lines(run.transcript.text()));
-        fmt::print(stderr, "{}", lacks);
-        return lacks.empty() ? ExitStatus::success : ExitStatus::incomplete;
-    }
     // What a run that failed did not measure, its failure explains.
     if (lacks.empty()) {
         for (const std::string& key : missing_bench_values(measurements, options.with_kvm))

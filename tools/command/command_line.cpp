@@ -601,11 +601,18 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     std::string peer;
     CLI::App& benchmark = *app.add_subcommand(
         "bench", "lat_ctx in L2 Linux on the whole stack, beside bare Linux and, where asked for, a peer");
+    CLI::Option* const with_peer = benchmark.add_option(
+        "--peer", peer,
+        "kvm: the same L1 and L2 on Debian's Linux with KVM as L0, in the same emulated machine");
+    with_peer->type_name("NAME")->check(CLI::IsMember({"kvm"}));
     benchmark
-        .add_option("--peer", peer,
-                    "kvm: the same L1 and L2 on Debian's Linux with KVM as L0, in the same emulated machine")
-        ->type_name("NAME")
-        ->check(CLI::IsMember({"kvm"}));
+        .add_option(
+            "--cpus", bench.processors,
+            "how many processors the machine and L1 have (default 1); more than 1: instead, the table "
+            "of run --cpus N with the peer's figures beside")
+        ->type_name("N")
+        ->needs(with_peer)
+        ->check(CLI::Range(1U, most_processors));
     benchmark.add_option("--json", json, "write what was measured there (-: standard output)")
         ->type_name("FILE");
     benchmark

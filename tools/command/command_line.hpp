@@ -31,8 +31,9 @@ inline constexpr const char* incomplete_run =
     "the run is not complete, so there is no table: what is above is missing or went wrong";
 
 struct BenchOptions {
-    bool with_kvm = false;  // the peer too
-    std::string only;       // the runs whose name holds this text, and what they print instead of tables
+    bool with_kvm = false;    // the peer too
+    unsigned processors = 1;  // more: what those cost on both, instead
+    std::string only;         // the runs whose name holds this text, and what they print instead of tables
     std::optional<std::filesystem::path> json_file;
     std::chrono::seconds limit{1500};  // for each run in the emulator
 };

@@ -42,7 +42,9 @@ struct Execute {
         return options.processors > 1 ? processors_command(options) : stack_command(options);
     }
     Result<ExitStatus> operator()(const TwoVmsOptions& options) const { return two_vms_command(options); }
-    Result<ExitStatus> operator()(const BenchOptions& options) const { return bench_command(options); }
+    Result<ExitStatus> operator()(const BenchOptions& options) const {
+        return options.processors > 1 ? processors_bench_command(options) : bench_command(options);
+    }
     Result<ExitStatus> operator()(const TestOptions& options) const { return test_command(options); }
     Result<ExitStatus> operator()(const ConformOptions& options) const { return conform_command(options); }
     Result<ExitStatus> operator()(const ImageOptions& options) const { return image_command(options); }

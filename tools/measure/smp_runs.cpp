@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <initializer_list>
+
 #include "tools/stack/stack_runs.hpp"
 
 namespace flatback::tools {
@@ -11,11 +13,15 @@ constexpr std::string_view bare_with_l0_name = "bare L1";
 constexpr std::string_view bare_direct_name = "bare L1, no L0";
 constexpr std::string_view linux_one_name = "Linux, one CPU";
 constexpr std::string_view linux_all_name = "Linux, all CPUs";
+constexpr std::string_view kvm_all_name = "KVM, all CPUs";
+constexpr std::string_view kvm_one_name = "KVM, one CPU";
+// guests/peer/init says the same to the bare L1.
 constexpr const char* bare_command_line = "bench only=processors limit=50";
 
 }  // namespace
 
-std::optional<double> SmpMeasurements::boot_ticks(const RunValues& linux_run) {
+std::optional<double> SmpFigures::boot_ticks(const RunValues& linux_run) {
+    if (const auto from_start = linux_run.value("boot.l1")) return from_start;
     const auto begin = linux_run.value("l0.l1_entry_tsc");
     const auto end = linux_run.value("l1.user_tsc");
     if (!begin || !end) return std::nullopt;
@@ -35,10 +41,27 @@ std::vector<QueuedRun> smp_runs(const LinuxGuest& guest, unsigned processors, st
     return runs;
 }
 
+std::vector<QueuedRun> smp_peer_runs(const PeerGuest& peer, unsigned processors, std::chrono::seconds limit) {
+    constexpr std::string_view l1_words = " l1.payloads=off l1.processors=each";
+    std::vector<QueuedRun> runs;
+    // One start of the peer's L0 for both L1s.
+    runs.push_back(peer_run(std::string{kvm_all_name}, peer,
+                            fmt::format("peer.l1=bare-processors,linux{}", l1_words), limit, linux_memory,
+                            processors));
+    runs.push_back(
+        peer_run(std::string{kvm_one_name}, peer, fmt::format("peer.l1=linux{}", l1_words), limit));
+    return runs;
+}
+
 const std::vector<std::string>& stages_of_smp(std::string_view run) {
     static const std::vector<std::string> linux_stages{"l0", "l1-entry", "l1-user", "l1-processors"};
     static const std::vector<std::string> bare_stages{"l0", "l1-entry", "bare-l1"};
     static const std::vector<std::string> direct_stages{"bare-l1"};
+    static const std::vector<std::string> kvm_one_stages{"peer-l0", "peer-l1", "l1-user", "l1-processors"};
+    static const std::vector<std::string> kvm_all_stages{"peer-l0", "bare-l1", "peer-l1", "l1-user",
+                                                         "l1-processors"};
+    if (run == kvm_all_name) return kvm_all_stages;
+    if (run == kvm_one_name) return kvm_one_stages;
     if (run == bare_with_l0_name) return bare_stages;
     return run == bare_direct_name ? direct_stages : linux_stages;
 }
@@ -46,16 +69,25 @@ const std::vector<std::string>& stages_of_smp(std::string_view run) {
 SmpMeasurements collect_smp(const std::vector<FinishedRun>& runs, unsigned processors) {
     SmpMeasurements measurements;
     measurements.processors = processors;
+    const auto of_kvm = [&measurements]() -> SmpFigures& {
+        if (!measurements.kvm) measurements.kvm.emplace();
+        return *measurements.kvm;
+    };
     for (const FinishedRun& run : runs) {
         RunValues values{run.transcript};
         if (run.name == bare_with_l0_name) {
-            measurements.bare = std::move(values);
+            measurements.flatback.bare = std::move(values);
         } else if (run.name == bare_direct_name) {
             measurements.bare_direct = std::move(values);
         } else if (run.name == linux_one_name) {
-            measurements.linux_one = std::move(values);
+            measurements.flatback.linux_one = std::move(values);
         } else if (run.name == linux_all_name) {
-            measurements.linux_all = std::move(values);
+            measurements.flatback.linux_all = std::move(values);
+        } else if (run.name == kvm_all_name) {
+            of_kvm().bare = values;
+            of_kvm().linux_all = std::move(values);
+        } else if (run.name == kvm_one_name) {
+            of_kvm().linux_one = std::move(values);
         }
     }
     return measurements;
@@ -66,23 +98,33 @@ std::vector<std::string> missing_smp_values(const SmpMeasurements& measurements)
     const auto need = [&missing](const RunValues& values, std::string_view run, const std::string& key) {
         if (!values.number(key)) missing.push_back(fmt::format("{}: {}", run, key));
     };
-    for (const auto& [values, run] : {std::pair{&measurements.bare, bare_with_l0_name},
-                                      std::pair{&measurements.bare_direct, bare_direct_name}}) {
-        need(*values, run, "bare_l1.smp.cpus");
-        for (const std::string_view name : smp_values)
-            need(*values, run, fmt::format("bare_l1.smp.{}", name));
+    const auto need_of_bare = [&](const RunValues& values, std::string_view run) {
+        need(values, run, "bare_l1.smp.cpus");
+        for (const std::string_view name : smp_values) need(values, run, fmt::format("bare_l1.smp.{}", name));
         for (const std::string_view name : smp_values_by_processor) {
             for (unsigned processor = 0; processor < measurements.processors; ++processor)
-                need(*values, run, fmt::format("bare_l1.smp.{}.{}", name, processor));
+                need(values, run, fmt::format("bare_l1.smp.{}.{}", name, processor));
         }
-    }
+    };
+    const auto need_of_linux = [&](const RunValues& values, std::string_view run,
+                                   std::initializer_list<const char*> boot) {
+        for (const char* const key : boot) need(values, run, key);
+        need(values, run, "l1.online");
+    };
+    const SmpFigures& own = measurements.flatback;
+    need_of_bare(own.bare, bare_with_l0_name);
+    need_of_bare(measurements.bare_direct, bare_direct_name);
     for (const std::string_view name : smp_counts)
-        need(measurements.bare, bare_with_l0_name, fmt::format("bare_l1.smp.{}", name));
-    for (const auto& [values, run] : {std::pair{&measurements.linux_one, linux_one_name},
-                                      std::pair{&measurements.linux_all, linux_all_name}}) {
-        for (const char* const key : {"l0.l1_entry_tsc", "l1.user_tsc", "l1.online"}) need(*values, run, key);
-    }
-    if (measurements.processors > 1) need(measurements.linux_all, linux_all_name, "l1.online_again");
+        need(own.bare, bare_with_l0_name, fmt::format("bare_l1.smp.{}", name));
+    need_of_linux(own.linux_one, linux_one_name, {"l0.l1_entry_tsc", "l1.user_tsc"});
+    need_of_linux(own.linux_all, linux_all_name, {"l0.l1_entry_tsc", "l1.user_tsc"});
+    if (measurements.processors > 1) need(own.linux_all, linux_all_name, "l1.online_again");
+    if (!measurements.kvm) return missing;
+    const SmpFigures& kvm = *measurements.kvm;
+    need_of_bare(kvm.bare, kvm_all_name);
+    need_of_linux(kvm.linux_one, kvm_one_name, {"boot.l1"});
+    need_of_linux(kvm.linux_all, kvm_all_name, {"boot.l1"});
+    if (measurements.processors > 1) need(kvm.linux_all, kvm_all_name, "l1.online_again");
     return missing;
 }
 

@@ -1,14 +1,17 @@
-// The runs that `flatback run --cpus N` measures, on a machine with several processors.
+// The runs that `flatback run --cpus N` measures, on a machine with several processors, and the peer's of
+// `flatback bench --peer kvm --cpus N`.
 #pragma once
 
 #include <array>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "tools/image/linux_guest.hpp"
 #include "tools/measure/measurements.hpp"
+#include "tools/stack/peer_guest.hpp"
 #include "tools/stack/run_queue.hpp"
 
 namespace flatback::tools {
@@ -22,26 +25,36 @@ inline constexpr std::array<std::string_view, 12> smp_values{
 // There too, a value for each processor: NAME.0 ...
 inline constexpr std::array<std::string_view, 2> smp_values_by_processor{"reflected_exit",
                                                                          "reflected_exit_bitmaps"};
-// There too, with an L0 only, in hundredths.
+// There too, in hundredths: what only Flatback counts.
 inline constexpr std::array<std::string_view, 2> smp_counts{"flushes_per_move_x100",
                                                             "flushes_per_entry_x100"};
 
-struct SmpMeasurements {
-    unsigned processors = 2;  // of the machine, and asked for
+// Of one L0.
+struct SmpFigures {
     RunValues bare;
-    RunValues bare_direct;  // the same without L0
-    RunValues linux_one;    // Linux as L1 on a machine with one processor
+    RunValues linux_one;  // Linux as L1 on a machine with one processor
     RunValues linux_all;
 
-    // Ticks from L1's first instruction to its user space.
+    // Ticks from L1's first instruction to its user space; of the peer's L1, from QEMU's start.
     [[nodiscard]] static std::optional<double> boot_ticks(const RunValues& linux_run);
+};
+
+struct SmpMeasurements {
+    unsigned processors = 2;  // of the machine, and asked for
+    SmpFigures flatback;
+    RunValues bare_direct;          // the bare L1 without any L0
+    std::optional<SmpFigures> kvm;  // the peer, where it was run
 };
 
 [[nodiscard]] std::vector<QueuedRun> smp_runs(const LinuxGuest& guest, unsigned processors,
                                               std::chrono::seconds limit);
+// The same L1s on the peer; `peer` is of prepare_peer_processors_guest.
+[[nodiscard]] std::vector<QueuedRun> smp_peer_runs(const PeerGuest& peer, unsigned processors,
+                                                   std::chrono::seconds limit);
 [[nodiscard]] const std::vector<std::string>& stages_of_smp(std::string_view run);
 [[nodiscard]] SmpMeasurements collect_smp(const std::vector<FinishedRun>& runs, unsigned processors);
-// Every value that the report needs and a run has not printed.
+// Every value that the report needs and a run has not printed. The peer's are needed where one of its runs is
+// among those that were collected.
 [[nodiscard]] std::vector<std::string> missing_smp_values(const SmpMeasurements& measurements);
 
 }  // namespace flatback::tools

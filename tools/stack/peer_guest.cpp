@@ -53,6 +53,17 @@ Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1) {
                         cache_directory() / "peer-initramfs.cpio");
 }
 
+Result<PeerGuest> prepare_peer_processors_guest(const LinuxGuest& l1) {
+    const std::filesystem::path command_line = cache_directory() / "l1-command-line";
+    TRY(write_file(command_line, l1.command_line + "\n"));
+    return prepare_peer(l1, "initramfs-processors.list",
+                        {{"BARE_L1", bare_l1_image()},
+                         {"KERNEL", l1.kernel},
+                         {"L1_INITRAMFS", l1.initramfs},
+                         {"L1_COMMAND_LINE", command_line}},
+                        cache_directory() / "peer-processors-initramfs.cpio");
+}
+
 Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run) {
     std::string file = run.name;
     std::ranges::replace_if(
@@ -69,7 +80,7 @@ Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run) {
 }
 
 QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
-                   std::chrono::seconds limit, unsigned l1_memory) {
+                   std::chrono::seconds limit, unsigned l1_memory, unsigned processors) {
     EmulationRequest request;
     // Flatback's loader only: it leaves the machine to Linux and is gone (docs/metal.md).
     request.plan.l0 = l0_image();
@@ -78,8 +89,10 @@ QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view wo
     request.plan.guest_kind = KernelKind::linux_elf64;
     request.plan.guest_command_line =
         fmt::format("{} {} peer.l1.memory={}", guest.command_line, words, l1_memory);
+    if (processors > 1) request.plan.guest_command_line += fmt::format(" peer.l1.processors={}", processors);
     request.plan.modules.push_back({guest.initramfs, "initramfs"});
     request.memory = peer_memory;
+    request.processors = processors;
     request.instructions_per_second = linux_instructions_per_second;
     request.limit = limit;
     // This Linux never halts for good. Each look at that stops Bochs by a signal, and one in the middle of a

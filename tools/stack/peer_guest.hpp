@@ -27,12 +27,17 @@ struct PeerGuest {
 // missing_program where what the build makes is not there.
 [[nodiscard]] Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1);
 
+// The same with a Linux that has no L2, for peer_run with several processors.
+[[nodiscard]] Result<PeerGuest> prepare_peer_processors_guest(const LinuxGuest& l1);
+
 // The same with Flatback as L1, of whose L0 and guest the run's plan tells: it is booted from an image as
 // `flatback image` makes it. Error: those of make_hybrid_image, too.
 [[nodiscard]] Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run);
 
-// One run; `words` are guests/peer/init's: peer.l1=bare,linux, l1.flatback.vpid=0, …
+// One run; `words` are guests/peer/init's: peer.l1=bare,linux, l1.flatback.vpid=0, … Of `processors` the
+// machine has so many, and L1 as many virtual CPUs.
 [[nodiscard]] QueuedRun peer_run(std::string name, const PeerGuest& guest, std::string_view words,
-                                 std::chrono::seconds limit, unsigned l1_memory = linux_memory);
+                                 std::chrono::seconds limit, unsigned l1_memory = linux_memory,
+                                 unsigned processors = 1);
 
 }  // namespace flatback::tools

@@ -1,4 +1,4 @@
-// What `flatback run --cpus N` ends with.
+// What `flatback run --cpus N` and `flatback bench --peer kvm --cpus N` end with.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace flatback::tools {
 
-// The peer of these is the same without L0, in the same run.
+// The peer of these is KVM where it was run, else the same without L0, in the same run.
 [[nodiscard]] std::vector<Target> smp_targets(const SmpMeasurements& measurements);
 [[nodiscard]] std::string render_smp_table(const SmpMeasurements& measurements);
 [[nodiscard]] std::string smp_json(const SmpMeasurements& measurements);
