@@ -52,6 +52,15 @@ std::string check_several_in_l2(const RunValues& values) {
     return "";
 }
 
+// Two virtual CPUs of an L2 by QEMU.
+std::string check_several_by_qemu(const RunValues& values) {
+    constexpr double processors = 2;
+    if (values.value("l2.online") != processors)
+        return fmt::format("l2.online is {}, not 2", values.number("l2.online").value_or("missing"));
+    if (values.value("mm_stress.rounds").value_or(0) < 1) return "L2's threads did not work";
+    return "";
+}
+
 // Above the peer's KVM the bare L1 has measured what a reflected exit takes.
 std::string check_bare_on_peer(const RunValues& values) {
     constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
@@ -105,7 +114,8 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
     return {};
 }
 
-// Linux as L1 on a machine with two processors; and with an L2 that has two as well.
+// Linux as L1 on a machine with two processors; and with an L2 that has two as well, by the small VMM and by
+// QEMU.
 Result<> add_linux_several(std::vector<BootTest>& tests) {
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
@@ -122,6 +132,13 @@ Result<> add_linux_several(std::vector<BootTest>& tests) {
                      {},
                      {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
                      check_several_in_l2});
+    tests.push_back(
+        {linux_l2_processors_by_qemu_run(fmt::format("{}.{}-in-l2-by-qemu", linux_several_name, processors),
+                                         guest, processors, 4 * linux_limit),
+         std::nullopt,
+         {},
+         {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
+         check_several_by_qemu});
     return {};
 }
 

@@ -53,6 +53,18 @@ QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest, uns
     return run;
 }
 
+QueuedRun linux_l2_processors_by_qemu_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                                          std::chrono::seconds limit) {
+    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_qemu;
+    plan.guest_command_line +=
+        fmt::format(" payloads=off vmm=qemu l2cpus={} l2.stress.threads={} l2.stress.rounds=5", processors,
+                    2 * processors);
+    run.request.processors = processors;
+    return run;
+}
+
 QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                        std::chrono::seconds limit, std::string_view level, const LatCtxWords& words,
                        std::string_view more) {

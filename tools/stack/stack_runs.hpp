@@ -29,6 +29,10 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest,
                                                 unsigned processors, std::chrono::seconds limit);
 
+// The same L2 by Debian's QEMU, which L1's scheduler moves as it likes.
+[[nodiscard]] QueuedRun linux_l2_processors_by_qemu_run(std::string name, const LinuxGuest& guest,
+                                                        unsigned processors, std::chrono::seconds limit);
+
 // How much of lat_ctx a run does: lat-ctx's words, as NAME=VALUE.
 using LatCtxWords = std::vector<std::string>;
 
