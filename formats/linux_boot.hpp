@@ -57,6 +57,7 @@ inline constexpr std::uint64_t extended_load_flags = 0x236;
 inline constexpr std::uint64_t command_line_size   = 0x238;
 inline constexpr std::uint64_t compressed_offset   = 0x248;  // the packed ELF file, in the protected-mode kernel
 inline constexpr std::uint64_t compressed_size     = 0x24C;
+inline constexpr std::uint64_t setup_data          = 0x250;  // a list of what a loader adds
 inline constexpr std::uint64_t preferred_address   = 0x258;
 inline constexpr std::uint64_t memory_size         = 0x260;
 inline constexpr std::uint64_t header_limit        = 0x290;  // the room for the header in boot_params

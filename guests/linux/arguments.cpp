@@ -53,6 +53,9 @@ template <typename Value, typename Target>
     } else if (option == "--linux") {
         result.action = Action::boot_linux;
         return store(words.value("a kernel's file"), result.linux_guest.kernel);
+    } else if (option == "--kexec") {
+        result.action = Action::kexec;
+        return store(words.value("a kernel's file"), result.linux_guest.kernel);
     } else if (option == "--initramfs") {
         return store(words.value("a file"), result.linux_guest.initramfs);
     } else if (option == "--cmdline") {
@@ -97,6 +100,9 @@ std::expected<Arguments, std::string> parse_arguments(std::span<const std::strin
     if (result.action == Arguments::Action::serve_counters && result.counters.empty()) {
         return std::unexpected("--serve-counters needs --counters SOURCE");
     }
+    if (result.action == Arguments::Action::kexec && result.linux_guest.initramfs.empty()) {
+        return std::unexpected("--kexec needs --initramfs FILE");
+    }
     if (result.payloads.empty()) {
         for (const Payload& each : all_payloads()) {
             result.payloads.push_back(each.id);
@@ -110,6 +116,7 @@ std::string usage() {
         "usage: l2-vmm [--payload NAME]... [--mode NAME]\n"
         "       l2-vmm --linux KERNEL [--initramfs FILE] [--cmdline TEXT] [--memory MB] [--counters SOURCE]\n"
         "              [--boot-key KEY] [--cpus N] [--move MS]\n"
+        "       l2-vmm --kexec KERNEL --initramfs FILE [--cmdline TEXT]\n"
         "       l2-vmm --serve-counters IN OUT --counters SOURCE\n"
         "       l2-vmm --clock | --console START [--boot-key KEY [--boot-stage STAGE]] | --power-off | "
         "--help\n"
@@ -118,6 +125,7 @@ std::string usage() {
         "--linux           boots an uncompressed Linux (an ELF64 vmlinux) as L2, until it resets its "
         "machine.\n"
         "                  COM1 is its console, COM2 answers the request 'counters' from SOURCE.\n"
+        "--kexec           starts such a Linux in the place of this machine's own\n"
         "--memory          of L2, 64 to 3072 MB (default 128)\n"
         "--cpus            of L2, 1 to 8 (default 1)\n"
         "--move            its virtual CPUs change places among this machine's processors every so many ms\n"

@@ -12,7 +12,7 @@
 
 namespace flatback::guests {
 
-/// A Linux to boot as L2.
+/// A Linux to boot, as L2 or in this machine's place.
 struct LinuxArguments {
     std::string kernel;     ///< an ELF64 vmlinux
     std::string initramfs;  ///< empty: none
@@ -25,7 +25,7 @@ struct LinuxArguments {
 };
 
 struct Arguments {
-    enum class Action { run, boot_linux, serve_counters, clock, console, power_off, help };
+    enum class Action { run, boot_linux, kexec, serve_counters, clock, console, power_off, help };
     Action action = Action::run;
     /// In the order they run; all of them where none was named.
     std::vector<PayloadId> payloads;

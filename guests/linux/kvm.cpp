@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -171,6 +172,18 @@ Expected<Mapping> Mapping::of_file(int descriptor, std::size_t size, bool writab
         return system_failure(writable ? "mmap of kvm_run" : "mmap of a file");
     }
     return Mapping{std::span(static_cast<std::byte*>(address), size)};
+}
+
+Expected<Mapping> map_file(const std::string& path) {
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    struct stat about {};
+    if (file.number() < 0 || ::fstat(file.number(), &about) < 0) {
+        return system_failure(path);
+    }
+    if (about.st_size <= 0) {
+        return std::unexpected(path + " is empty");
+    }
+    return Mapping::of_file(file.number(), static_cast<std::size_t>(about.st_size), false);
 }
 
 Expected<Vm> Vm::create(VmPurpose purpose, std::size_t memory_size) {

@@ -41,6 +41,9 @@ private:
     std::span<std::byte> bytes_;
 };
 
+/// A whole file, to be read; a failure where it is empty.
+[[nodiscard]] Expected<Mapping> map_file(const std::string& path);
+
 /// Where a vCPU starts: 64-bit mode, CPL 0, interrupts off.
 struct VcpuStart {
     std::uint64_t instruction_pointer;

@@ -19,6 +19,7 @@
 #include "guests/linux/arguments.hpp"
 #include "guests/linux/console_filter.hpp"
 #include "guests/linux/counter_source.hpp"
+#include "guests/linux/kexec.hpp"
 #include "guests/linux/linux_vm.hpp"
 #include "guests/linux/payload_run.hpp"
 #include "guests/linux/record.hpp"
@@ -212,6 +213,8 @@ int main_with(const std::vector<std::string_view>& words) {
             return run(arguments->payloads, arguments->mode);
         case Arguments::Action::boot_linux:
             return boot_linux(*arguments, start);
+        case Arguments::Action::kexec:
+            return fail_with(kexec(arguments->linux_guest));
         case Arguments::Action::serve_counters:
             return serve(*arguments);
         case Arguments::Action::clock:

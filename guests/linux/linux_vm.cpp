@@ -1,9 +1,7 @@
 #include "guests/linux/linux_vm.hpp"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,18 +41,6 @@ constexpr std::byte keyboard_resets{0xFE};
         return std::byte{0x01};
     }
     return port == clock_data ? std::byte{0x00} : std::byte{0xFF};
-}
-
-[[nodiscard]] Expected<Mapping> map_file(const std::string& path) {
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-    struct stat about {};
-    if (file.number() < 0 || ::fstat(file.number(), &about) < 0) {
-        return system_failure(path);
-    }
-    if (about.st_size <= 0) {
-        return std::unexpected(path + " is empty");
-    }
-    return Mapping::of_file(file.number(), static_cast<std::size_t>(about.st_size), false);
 }
 
 /// A serial port of L2 with its interrupt line.

@@ -46,6 +46,14 @@ TEST(Arguments, ALinuxAsL2HasItsOwnOptions) {
     EXPECT_EQ(parse({"--linux"}).error(), "--linux needs a kernel's file");
 }
 
+TEST(Arguments, ALinuxInTheMachinesPlaceNeedsAnInitramfs) {
+    const auto arguments = parse({"--kexec", "k", "--initramfs", "i", "--cmdline", "quiet"});
+    ASSERT_TRUE(arguments) << arguments.error();
+    EXPECT_EQ(arguments->action, Arguments::Action::kexec);
+    EXPECT_EQ(arguments->linux_guest.kernel, "k");
+    EXPECT_EQ(parse({"--kexec", "k"}).error(), "--kexec needs --initramfs FILE");
+}
+
 TEST(Arguments, AServerOfCountersNeedsBothEndsAndASource) {
     const auto arguments = parse({"--serve-counters", "in", "out", "--counters", "line:/dev/ttyS1"});
     ASSERT_TRUE(arguments) << arguments.error();

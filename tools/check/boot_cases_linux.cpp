@@ -61,6 +61,18 @@ std::string check_several_by_qemu(const RunValues& values) {
     return "";
 }
 
+// The kernel that took the machine over found all its processors too.
+std::string check_kexec(const RunValues& values) {
+    constexpr unsigned processors = 2;
+    const std::string wrong = check_processors<processors>(values);
+    return wrong.empty() ? check_several_by_qemu(values) : wrong;
+}
+
+std::string check_reset(const Transcript& transcript) {
+    if (!transcript.reached("l1-reboot")) return "L1 did not come to its reset";
+    return check_processors<2>(RunValues{transcript});
+}
+
 // Above the peer's KVM the bare L1 has measured what a reflected exit takes.
 std::string check_bare_on_peer(const RunValues& values) {
     constexpr std::string_view key = "bare_l1.l2_cpuid_reflected";
@@ -114,8 +126,8 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
     return {};
 }
 
-// Linux as L1 on a machine with two processors; and with an L2 that has two as well, by the small VMM and by
-// QEMU.
+// Linux as L1 on a machine with two processors; with an L2 that has two as well, by the small VMM and by
+// QEMU; and what begins anew: another kernel in its place, and the machine.
 Result<> add_linux_several(std::vector<BootTest>& tests) {
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
@@ -139,6 +151,19 @@ Result<> add_linux_several(std::vector<BootTest>& tests) {
          {},
          {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
          check_several_by_qemu});
+    tests.push_back({linux_kexec_run(fmt::format("{}.{}-kexec", linux_several_name, processors), guest,
+                                     processors, 2 * linux_limit),
+                     std::nullopt,
+                     {},
+                     {"l0", "l1-entry", "l1-user", "l1-processors", "l1-kexec", "l2-user", "l2-done"},
+                     check_kexec});
+    tests.push_back({linux_reboot_run(fmt::format("{}.{}-reboot", linux_several_name, processors), guest,
+                                      processors, 2 * linux_limit),
+                     Ending::reset,
+                     {},
+                     {},
+                     nullptr,
+                     check_reset});
     return {};
 }
 

@@ -65,6 +65,22 @@ QueuedRun linux_l2_processors_by_qemu_run(std::string name, const LinuxGuest& gu
     return run;
 }
 
+QueuedRun linux_reboot_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                           std::chrono::seconds limit) {
+    QueuedRun run = linux_processors_run(std::move(name), guest, processors, limit);
+    run.request.plan.guest_command_line += " again=reboot";
+    return run;
+}
+
+QueuedRun linux_kexec_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                          std::chrono::seconds limit) {
+    QueuedRun run = linux_processors_run(std::move(name), guest, processors, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    plan.guest_command_line += fmt::format(" again=kexec stress.threads={} stress.rounds=5", 2 * processors);
+    return run;
+}
+
 QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
                        std::chrono::seconds limit, std::string_view level, const LatCtxWords& words,
                        std::string_view more) {

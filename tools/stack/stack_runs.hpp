@@ -33,6 +33,14 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_l2_processors_by_qemu_run(std::string name, const LinuxGuest& guest,
                                                         unsigned processors, std::chrono::seconds limit);
 
+// linux_processors_run, behind which L1 resets its machine.
+[[nodiscard]] QueuedRun linux_reboot_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                                         std::chrono::seconds limit);
+
+// linux_processors_run, behind which L1 gives its machine by kexec to the same kernel with L2's initramfs.
+[[nodiscard]] QueuedRun linux_kexec_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                                        std::chrono::seconds limit);
+
 // How much of lat_ctx a run does: lat-ctx's words, as NAME=VALUE.
 using LatCtxWords = std::vector<std::string>;
 
