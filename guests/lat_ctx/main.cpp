@@ -11,10 +11,10 @@
 #include <string_view>
 #include <vector>
 
-#include "guests/lat_ctx/mark.hpp"
 #include "guests/lat_ctx/measure.hpp"
 #include "guests/lat_ctx/options.hpp"
 #include "guests/lat_ctx/report.hpp"
+#include "guests/linux/mark.hpp"
 #include "guests/linux/record.hpp"
 
 namespace flatback::guests {

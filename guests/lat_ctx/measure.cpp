@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "guests/lat_ctx/mark.hpp"
 #include "guests/lat_ctx/ring.hpp"
+#include "guests/linux/mark.hpp"
 
 namespace flatback::guests {
 namespace {

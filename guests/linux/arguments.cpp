@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t least_memory = 64;
 constexpr std::uint64_t most_memory = 3072;  // one block, below the hole for devices
 constexpr std::uint64_t most_milliseconds = 60'000;
+constexpr std::uint64_t most_exits_a_mark = 1'000'000;
 
 /// Stores a word or number that was read; true where there was one.
 template <typename Value, typename Target>
@@ -66,6 +67,8 @@ template <typename Value, typename Target>
         return store(words.number(1, most_l2_processors), result.linux_guest.processors);
     } else if (option == "--move") {
         return store(words.number(0, most_milliseconds), result.linux_guest.move_milliseconds);
+    } else if (option == "--mark") {
+        return store(words.number(0, most_exits_a_mark), result.linux_guest.exits_a_mark);
     } else if (option == "--boot-key") {
         return store(words.value("a key"), result.boot_key);
     } else if (option == "--boot-stage") {
@@ -115,7 +118,7 @@ std::string usage() {
     std::string text =
         "usage: l2-vmm [--payload NAME]... [--mode NAME]\n"
         "       l2-vmm --linux KERNEL [--initramfs FILE] [--cmdline TEXT] [--memory MB] [--counters SOURCE]\n"
-        "              [--boot-key KEY] [--cpus N] [--move MS]\n"
+        "              [--boot-key KEY] [--cpus N] [--move MS] [--mark N]\n"
         "       l2-vmm --kexec KERNEL --initramfs FILE [--cmdline TEXT]\n"
         "       l2-vmm --serve-counters IN OUT --counters SOURCE\n"
         "       l2-vmm --clock | --console START [--boot-key KEY [--boot-stage STAGE]] | --power-off | "
@@ -129,6 +132,9 @@ std::string usage() {
         "--memory          of L2, 64 to 3072 MB (default 128)\n"
         "--cpus            of L2, 1 to 8 (default 1)\n"
         "--move            its virtual CPUs change places among this machine's processors every so many ms\n"
+        "--mark            'xchg %bx, %bx' for the emulator's debugger, before L2's first instruction and "
+        "every N\n"
+        "                  exits to a device behind it\n"
         "--counters        cpuid: Flatback as L0; line:PATH: whoever answers at PATH;\n"
         "                  kvm:DIRECTORY: KVM as L0, in its debugfs\n"
         "--boot-key        prints the ticks from the start to L2's line 'FLATBACK stage l2-user' as this "

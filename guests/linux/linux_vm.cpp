@@ -17,6 +17,7 @@
 #include "guests/linux/console_filter.hpp"
 #include "guests/linux/kvm.hpp"
 #include "guests/linux/linux_image.hpp"
+#include "guests/linux/mark.hpp"
 #include "guests/linux/processor_table.hpp"
 #include "guests/linux/record.hpp"
 #include "guests/linux/uart.hpp"
@@ -128,10 +129,11 @@ private:
 /// The threads of an L2's virtual CPUs, one for each, and how their run ended.
 class Machine final {
 public:
-    Machine(std::vector<Vcpu>& vcpus, Board& board, unsigned move_milliseconds)
+    Machine(std::vector<Vcpu>& vcpus, Board& board, const LinuxArguments& arguments)
         : vcpus_(&vcpus),
           board_(&board),
-          move_every_(move_milliseconds),
+          move_every_(arguments.move_milliseconds),
+          exits_a_mark_(arguments.exits_a_mark),
           threads_(vcpus.size()),
           identifiers_(vcpus.size()) {}
 
@@ -165,7 +167,10 @@ private:
             changed_.notify_all();
         }
         // One that KVM has halted until its SIPI waits in its first run.
-        for (;;) {
+        for (std::uint64_t exits = 0;; ++exits) {
+            if (number == 0 && exits_a_mark_ != 0 && exits % exits_a_mark_ == 0) {
+                mark_part();
+            }
             const auto exit = (*vcpus_)[number].run_to_device();
             const std::lock_guard lock(mutex_);
             if (over_) {
@@ -212,6 +217,7 @@ private:
     std::vector<Vcpu>* vcpus_;
     Board* board_;
     std::chrono::milliseconds move_every_;
+    unsigned exits_a_mark_;
     std::mutex mutex_;  ///< of all that follows, and of the board
     std::condition_variable changed_;
     std::vector<pthread_t> threads_;
@@ -260,7 +266,7 @@ Expected<void> run_linux(const LinuxArguments& arguments, CounterSource* counter
     }
     ConsoleFilter console(start, boot_key);
     Board board(*vm, console, counters);
-    Machine machine(vcpus, board, arguments.move_milliseconds);
+    Machine machine(vcpus, board, arguments);
     const auto ran = machine.run();
     console.finish();
     if (!ran) {

@@ -31,8 +31,9 @@ TEST(Arguments, PowerOffAndHelpAreActionsOfTheirOwn) {
 }
 
 TEST(Arguments, ALinuxAsL2HasItsOwnOptions) {
-    const auto arguments = parse({"--linux", "k", "--initramfs", "i", "--cmdline", "quiet end=record",
-                                  "--memory", "256", "--counters", "cpuid", "--boot-key", "boot.l2"});
+    const auto arguments =
+        parse({"--linux", "k", "--initramfs", "i", "--cmdline", "quiet end=record", "--memory", "256",
+               "--counters", "cpuid", "--boot-key", "boot.l2", "--mark", "100"});
     ASSERT_TRUE(arguments) << arguments.error();
     EXPECT_EQ(arguments->action, Arguments::Action::boot_linux);
     EXPECT_EQ(arguments->linux_guest.kernel, "k");
@@ -41,6 +42,8 @@ TEST(Arguments, ALinuxAsL2HasItsOwnOptions) {
     EXPECT_EQ(arguments->linux_guest.memory_megabytes, 256U);
     EXPECT_EQ(arguments->counters, "cpuid");
     EXPECT_EQ(arguments->boot_key, "boot.l2");
+    EXPECT_EQ(arguments->linux_guest.exits_a_mark, 100U);
+    EXPECT_EQ(parse({"--linux", "k"})->linux_guest.exits_a_mark, 0U);
     EXPECT_EQ(parse({"--linux", "k", "--memory", "63"}).error(),
               "--memory takes a number from 64 to 3072, not '63'");
     EXPECT_EQ(parse({"--linux"}).error(), "--linux needs a kernel's file");

@@ -63,6 +63,12 @@ TEST(CommandLine, WatchHasOneRunAMode) {
     EXPECT_EQ(modes_of({"watch", "--mode", "off,mapped,off"}), (std::vector<std::string>{"mapped", "off"}));
     EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "text", "--vmcs01", "0x3df1b000"})).vmcs01,
               0x3DF1B000U);
+    EXPECT_EQ(modes_of({"watch", "--guest", "boot"}),
+              (std::vector<std::string>{"mapped", "single", "off", "ept0"}));
+    EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "--guest", "boot"})).request.guest,
+              WatchedGuest::linux_boot);
+    EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "--guest", "probes"})).request.guest,
+              WatchedGuest::probes);
     EXPECT_EQ(std::get<WatchOptions>(*parse({"watch", "--clock", "100"})).request.clock_mhz, 100U);
     EXPECT_NE(error_of({"watch", "--guest", "bare", "--clock", "100"}).find("--clock"), std::string::npos);
     EXPECT_NE(error_of({"watch", "--clock", "99"}), "accepted");

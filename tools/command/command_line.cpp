@@ -227,16 +227,17 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->check(CLI::IsMember({"mapped", "single", "off", "ept0"}))
         ->excludes(file);
     command
-        .add_option("--guest", arguments.guest,
-                    "linux (default): L2 Linux in lat_ctx; bare: two L2s in turn on the bare L1; probes: its "
-                    "probes for stale translations")
-        ->check(CLI::IsMember({"linux", "bare", "probes"}))
+        .add_option(
+            "--guest", arguments.guest,
+            "linux (default): L2 Linux in lat_ctx; boot: as it boots; bare: two L2s in turn on the bare "
+            "L1; probes: its probes for stale translations")
+        ->check(CLI::IsMember({"linux", "boot", "bare", "probes"}))
         ->excludes(file);
     command
-        .add_option(
-            "--window", options.request.window,
-            "instructions of each window; of Linux those behind its warming up (default 400000; bare 130000; "
-            "probes 1000000)")
+        .add_option("--window", options.request.window,
+                    "instructions of each window; of Linux those behind its warming up (default 400000; boot "
+                    "1000000; bare "
+                    "130000; probes 1000000)")
         ->type_name("N")
         ->check(CLI::Range(std::uint64_t{1000}, most_number))
         ->excludes(file);
@@ -296,17 +297,19 @@ Result<Command> watch_command_line(const WatchArguments& arguments) {
             return fail(ExitStatus::usage,
                         fmt::format("--vmcs01: '{}' is no hexadecimal number", arguments.vmcs01));
     }
-    if (arguments.guest != "linux") {
-        request.guest = arguments.guest == "probes" ? WatchedGuest::probes : WatchedGuest::bare;
+    for (const WatchedGuest guest :
+         {WatchedGuest::linux_stack, WatchedGuest::linux_boot, WatchedGuest::bare, WatchedGuest::probes}) {
+        if (arguments.guest == name(guest)) request.guest = guest;
     }
     const auto asked = [&arguments](std::string_view mode) {
         return std::ranges::find(arguments.modes, mode) != arguments.modes.end();
     };
-    const bool with_ept0 = request.guest == WatchedGuest::linux_stack;
-    if (request.clock_mhz && request.guest != WatchedGuest::linux_stack)
-        return fail(ExitStatus::usage, "--clock is of --guest linux: nothing else has a timer's ticks");
+    const bool with_ept0 = is_linux(request.guest);
+    if (request.clock_mhz && !with_ept0)
+        return fail(ExitStatus::usage,
+                    "--clock is of --guest linux and boot: nothing else has a timer's ticks");
     if (!with_ept0 && asked("ept0"))
-        return fail(ExitStatus::usage, "--mode ept0 is of --guest linux: the bare L1 has EPT");
+        return fail(ExitStatus::usage, "--mode ept0 is of --guest linux and boot: the bare L1 has EPT");
     // One run a mode, in their order.
     for (const std::string_view mode : watched_modes) {
         if (arguments.modes.empty() ? with_ept0 || mode != "ept0" : asked(mode))

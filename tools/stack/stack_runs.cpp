@@ -39,6 +39,15 @@ QueuedRun linux_processors_run(std::string name, const LinuxGuest& guest, unsign
     return run;
 }
 
+QueuedRun linux_l2_boot_run(std::string name, std::string_view l0_command_line, const LinuxGuest& guest,
+                            std::chrono::seconds limit, unsigned exits_a_mark) {
+    QueuedRun run = linux_run(std::move(name), l0_command_line, guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    plan.guest_command_line += fmt::format(" payloads=off l2mark={}", exits_a_mark);
+    return run;
+}
+
 QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
                                   std::chrono::seconds limit) {
     QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);

@@ -24,6 +24,12 @@ inline constexpr unsigned bare_memory = 256;
 [[nodiscard]] QueuedRun linux_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
                                              std::chrono::seconds limit);
 
+// L1's Linux boots one as L2, with `l2-vmm`, and nothing else: marks for a debugger at its begin, and every
+// `exits_a_mark` exits to a device.
+[[nodiscard]] QueuedRun linux_l2_boot_run(std::string name, std::string_view l0_command_line,
+                                          const LinuxGuest& guest, std::chrono::seconds limit,
+                                          unsigned exits_a_mark);
+
 // The same machine with a Linux as L2 that has as many virtual CPUs, which L1 moves among its processors
 // while L2's threads map, write, protect, unmap and fork (guests/mm_stress).
 [[nodiscard]] QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest,

@@ -22,6 +22,10 @@ constexpr std::uint64_t linux_warming = 400'000;
 constexpr std::uint64_t linux_window = 400'000;
 // Timer ticks are L2 entries: a tenth of `flatback run`'s clock has ten times as many in the same work.
 constexpr std::uint64_t linux_clock_mhz = 100;
+// Of L2's boot, its begin and what follows: how often it comes out to a device between two windows.
+constexpr std::uint64_t boot_window = 1'000'000;
+constexpr std::uint64_t windows_of_boot = 4;
+constexpr unsigned exits_between_windows = 100;
 // What comes before the turns takes most of it: two VMCSs are written, each field that is not shadowed by an
 // exit.
 constexpr std::uint64_t bare_window = 130'000;
@@ -39,6 +43,9 @@ WindowPlan plan_of(const WatchRequest& request) {
         usual = linux_window;
         plan.windows = parts_of_lat_ctx;
         plan.warming = linux_warming;
+    } else if (request.guest == WatchedGuest::linux_boot) {
+        usual = boot_window;
+        plan.windows = windows_of_boot;
     } else if (request.guest == WatchedGuest::probes) {
         usual = probes_window;
         plan.windows = parts_of_probes;
@@ -54,8 +61,11 @@ QueuedRun run_of(const WatchRequest& request, const std::string& mode,
     QueuedRun run;
     if (guest) {
         // As `flatback run` boots it, but for L1's payloads and the clock.
-        run = linux_l2_run(mode, words, *guest, request.limit, "watch", {},
-                           mode == "ept0" ? "payloads=off flatback.ept=0" : "payloads=off");
+        const std::string_view more = mode == "ept0" ? "payloads=off flatback.ept=0" : "payloads=off";
+        run = request.guest == WatchedGuest::linux_boot
+                  ? linux_l2_boot_run(mode, words, *guest, request.limit, exits_between_windows)
+                  : linux_l2_run(mode, words, *guest, request.limit, "watch", {}, {});
+        run.request.plan.guest_command_line += fmt::format(" {}", more);
         const std::uint64_t khz = request.clock_mhz.value_or(linux_clock_mhz) * 1000;
         run.request.instructions_per_second = khz * 1000;
         // Of two words for the same the last wins.
@@ -88,7 +98,7 @@ std::vector<WatchedCheck> checks_of(const Transcript& transcript, const watch::S
 }
 
 std::vector<std::string> stages_of(const WatchRequest& request) {
-    if (request.guest == WatchedGuest::linux_stack) return {"l0", "l1-entry", "l1-user", "l2-user"};
+    if (is_linux(request.guest)) return {"l0", "l1-entry", "l1-user", "l2-user"};
     return {"l0", "l1-entry", "bare-l1"};
 }
 
@@ -98,6 +108,8 @@ std::string_view name(WatchedGuest guest) {
     switch (guest) {
         case WatchedGuest::linux_stack:
             return "linux";
+        case WatchedGuest::linux_boot:
+            return "boot";
         case WatchedGuest::bare:
             return "bare";
         case WatchedGuest::probes:
@@ -116,7 +128,7 @@ WatchedMode watched(std::string mode, const watch::Counts& counts, const watch::
 
 Result<WatchedRuns> watch_runs(const WatchRequest& request) {
     std::optional<LinuxGuest> guest;
-    if (request.guest == WatchedGuest::linux_stack) {
+    if (is_linux(request.guest)) {
         guest = TRY(
             prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
     }
@@ -127,7 +139,7 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
         auto& watcher = watchers[mode];
         WindowPlan plan = plan_of(request);
         plan.l0_records = request.l0_records;
-        if (request.guest != WatchedGuest::linux_stack) plan.progress = progress_of_bare_l1();
+        if (!is_linux(request.guest)) plan.progress = progress_of_bare_l1();
         if (request.keep) plan.keep = *request.keep / (mode + ".");
         watcher = std::make_unique<WindowWatcher>(plan);
         run.request.dialogue = [&hears = *watcher](std::string_view bytes) { return hears.hear(bytes); };
@@ -155,7 +167,7 @@ Result<WatchedRuns> watch_runs(const WatchRequest& request) {
             result.lacks.push_back(fmt::format("{}: no window held an L2 entry that was counted", run.name));
         result.modes.push_back(watched(run.name, counts, watcher.phase(), watcher.tlbs()));
         if (request.l0_records) result.modes.back().flushes = watcher.flushes();
-        if (request.guest != WatchedGuest::linux_stack)
+        if (!is_linux(request.guest))
             result.modes.back().checks = checks_of(run.transcript, watcher.tlbs().stale_by_progress());
     }
     return result;

@@ -14,8 +14,12 @@
 
 namespace flatback::tools {
 
-// Linux as L1 and L2, in lat_ctx; two L2s in turn on the bare L1; its probes for stale translations.
-enum class WatchedGuest : std::uint8_t { linux_stack, bare, probes };
+// Linux as L1 and L2, in lat_ctx, or as that L2 boots; two L2s in turn on the bare L1; its probes for stale
+// translations.
+enum class WatchedGuest : std::uint8_t { linux_stack, linux_boot, bare, probes };
+[[nodiscard]] constexpr bool is_linux(WatchedGuest guest) {
+    return guest == WatchedGuest::linux_stack || guest == WatchedGuest::linux_boot;
+}
 [[nodiscard]] std::string_view name(WatchedGuest guest);
 
 struct WatchRequest {

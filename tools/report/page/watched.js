@@ -112,6 +112,7 @@ function causes(modes) {
 
 const guests = {
   linux: "Debian’s Linux as L1 and L2, in lat_ctx",
+  boot: "Debian’s Linux as L1, and as L2 while it boots",
   bare: "two L2s in turn on a bare L1",
   probes: "a bare L1 that looks for stale translations",
   file: "a kept text of the emulator’s",
