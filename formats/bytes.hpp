@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 namespace flatback::formats {
 
@@ -46,6 +47,14 @@ template <std::unsigned_integral T>
     if (offset > bytes.size() || bytes.size() - offset < sizeof(T)) return false;
     std::memcpy(bytes.data() + offset, &value, sizeof value);
     return true;
+}
+
+// Into a block that was made large enough for all that is put there; what does not fit is left out.
+template <typename T>
+void put(std::span<std::byte> bytes, std::uint64_t offset, const T& value) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    if (offset > bytes.size() || bytes.size() - offset < sizeof(T)) return;
+    std::memcpy(bytes.data() + offset, &value, sizeof value);
 }
 
 }  // namespace flatback::formats

@@ -5,15 +5,15 @@
 #include <cstring>
 #include <optional>
 
-#include "formats/elf.hpp"
 #include "formats/linux_boot.hpp"
+#include "guests/linux/kernel_segments.hpp"
 
 namespace flatback::guests {
 namespace {
 
 using formats::Bytes;
+using formats::put;
 using namespace formats::linux_boot;
-namespace elf = formats::elf;
 
 constexpr std::uint64_t page_size = 4096;
 constexpr std::uint64_t usable_memory = 1;  // in the e820 table
@@ -68,11 +68,6 @@ struct Range {
     return place;
 }
 
-template <typename T>
-void put(std::span<std::byte> memory, std::uint64_t at, T value) {
-    std::memcpy(memory.subspan(at, sizeof value).data(), &value, sizeof value);
-}
-
 /// The kernel enters with nothing in its registers; the next one wants RSI to be where boot_params are.
 void write_code(std::span<std::byte> code, std::uint32_t boot_parameters, std::uint32_t kernel) {
     constexpr std::uint8_t move_to_esi = 0xBE;
@@ -88,36 +83,17 @@ void write_code(std::span<std::byte> code, std::uint32_t boot_parameters, std::u
 /// Adds the kernel's segments; its physical entry.
 [[nodiscard]] Expected<std::uint64_t> add_kernel(Bytes file, const std::vector<Range>& ranges,
                                                  std::vector<KexecSegment>& segments) {
-    const auto header = elf::read_header(file);
-    if (!header || !header->is_for_x86() || !header->is_64_bit()) {
-        return std::unexpected("the kernel is no ELF64 file for x86-64 (an uncompressed vmlinux)");
-    }
-    std::uint64_t entry = 0;
-    for (std::uint64_t i = 0; i < header->segments.count; ++i) {
-        const auto segment = elf::read_segment(file, *header, i);
-        if (!segment) {
-            return std::unexpected("the kernel's file is cut short");
-        }
-        if (segment->type != elf::segment_load) {
-            continue;
-        }
-        const auto contents = formats::slice(file, segment->offset, segment->file_size);
-        if (!contents) {
-            return std::unexpected("the kernel's file is cut short");
-        }
-        const std::uint64_t size = whole_pages(segment->memory_size);
-        if (segment->file_size > segment->memory_size || segment->physical % page_size != 0 ||
-            !within(ranges, segment->physical, size)) {
-            return std::unexpected("a segment of the kernel has no place in this machine's memory");
-        }
-        segments.push_back({*contents, segment->physical, size});
-        if (header->entry - segment->linear < segment->memory_size) {
-            entry = header->entry - segment->linear + segment->physical;
-        } else if (header->entry - segment->physical < segment->memory_size) {
-            entry = header->entry;
-        }
-    }
-    if (entry == 0 || entry >= entry_limit) {
+    const auto entry =
+        place_kernel(file, "a segment of the kernel has no place in this machine's memory",
+                     [&](const KernelSegment& segment) {
+                         const std::uint64_t size = whole_pages(segment.memory_size);
+                         if (segment.physical % page_size != 0 || !within(ranges, segment.physical, size)) {
+                             return false;
+                         }
+                         segments.push_back({segment.contents, segment.physical, size});
+                         return true;
+                     });
+    if (entry && *entry >= entry_limit) {
         return std::unexpected("the kernel's entry lies outside of its segments");
     }
     return entry;

@@ -4,15 +4,15 @@
 #include <array>
 #include <cstring>
 
-#include "formats/elf.hpp"
 #include "formats/linux_boot.hpp"
+#include "guests/linux/kernel_segments.hpp"
 
 namespace flatback::guests {
 namespace {
 
 using formats::Bytes;
+using formats::put;
 using namespace formats::linux_boot;
-namespace elf = formats::elf;
 
 constexpr std::uint64_t page_size = 4096;
 constexpr std::uint64_t large_page_size = std::uint64_t{2} << 20;
@@ -32,10 +32,6 @@ constexpr std::uint64_t high_memory = 0x100000;
 constexpr std::uint64_t table_entry = 0x3;        // present, writable
 constexpr std::uint64_t large_page_entry = 0x83;  // and a page
 constexpr std::uint32_t usable_memory = 1;        // in the e820 table
-template <typename T>
-void put(std::span<std::byte> memory, std::uint64_t at, T value) {
-    std::memcpy(memory.subspan(at, sizeof value).data(), &value, sizeof value);
-}
 
 /// Not memcpy: the library's uses REP MOVSB for large blocks, of which every byte is an instruction to an
 /// emulator. 64 bytes a turn are moved by vector instructions.
@@ -59,39 +55,21 @@ struct LoadedKernel {
 };
 
 [[nodiscard]] Expected<LoadedKernel> load_segments(std::span<std::byte> memory, Bytes file) {
-    const auto header = elf::read_header(file);
-    if (!header || !header->is_for_x86() || !header->is_64_bit()) {
-        return std::unexpected("the kernel is no ELF64 file for x86-64 (an uncompressed vmlinux)");
-    }
     LoadedKernel loaded{0, 0};
-    for (std::uint64_t i = 0; i < header->segments.count; ++i) {
-        const auto segment = elf::read_segment(file, *header, i);
-        if (!segment) {
-            return std::unexpected("the kernel's file is cut short");
-        }
-        if (segment->type != elf::segment_load) {
-            continue;
-        }
-        const auto contents = formats::slice(file, segment->offset, segment->file_size);
-        if (!contents) {
-            return std::unexpected("the kernel's file is cut short");
-        }
-        if (segment->file_size > segment->memory_size || segment->physical < address::high_memory ||
-            segment->physical > memory.size() || segment->memory_size > memory.size() - segment->physical) {
-            return std::unexpected("a segment of the kernel does not fit into L2's memory");
-        }
-        copy_block(memory.subspan(segment->physical, segment->file_size), *contents);
-        loaded.end = std::max(loaded.end, segment->physical + segment->memory_size);
-        // The entry is linear in some kernels' files, physical in Linux's own.
-        if (header->entry - segment->linear < segment->memory_size) {
-            loaded.entry = header->entry - segment->linear + segment->physical;
-        } else if (header->entry - segment->physical < segment->memory_size) {
-            loaded.entry = header->entry;
-        }
+    const auto entry = place_kernel(
+        file, "a segment of the kernel does not fit into L2's memory", [&](const KernelSegment& segment) {
+            if (segment.physical < address::high_memory || segment.physical > memory.size() ||
+                segment.memory_size > memory.size() - segment.physical) {
+                return false;
+            }
+            copy_block(memory.subspan(segment.physical, segment.contents.size()), segment.contents);
+            loaded.end = std::max(loaded.end, segment.physical + segment.memory_size);
+            return true;
+        });
+    if (!entry) {
+        return std::unexpected(entry.error());
     }
-    if (loaded.entry == 0) {
-        return std::unexpected("the kernel's entry lies outside of its segments");
-    }
+    loaded.entry = *entry;
     return loaded;
 }
 

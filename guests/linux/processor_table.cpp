@@ -3,10 +3,13 @@
 #include <array>
 #include <cstring>
 #include <numeric>
-#include <type_traits>
+
+#include "formats/bytes.hpp"
 
 namespace flatback::guests {
 namespace {
+
+using formats::put;
 
 struct [[gnu::packed]] FloatingPointer {
     std::array<char, 4> signature{'_', 'M', 'P', '_'};
@@ -58,12 +61,6 @@ static_assert(sizeof(Bus) == 8);
 static_assert(sizeof(FloatingPointer) + sizeof(Header) + most_l2_processors * sizeof(Processor) +
                   sizeof(Bus) <=
               processor_table_limit);
-
-template <typename T>
-void put(std::span<std::byte> memory, std::uint64_t at, const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    std::memcpy(memory.subspan(at, sizeof value).data(), &value, sizeof value);
-}
 
 /// What makes the sum of the bytes 0.
 [[nodiscard]] std::uint8_t complement(std::span<const std::byte> bytes) {

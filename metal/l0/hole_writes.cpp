@@ -198,12 +198,11 @@ std::optional<nested::Entry> handle_unasked_event(Cpu& cpu) {
 nested::Entry handle_stepped_exit(ExitFrame& frame) {
     Cpu& cpu = *frame.cpu;
     const auto reason = vmx::ExitReasonField{get(field::exit_reason)}.basic();
-    // Where a processor saves our trap as pending at an exit, and that is one of a hypervisor beneath, which
-    // goes on by itself, the trap comes before the instruction.
-    if (is_ours(reason) && step().stop == Stop::single_step && has_not_moved() &&
-        step().early_traps++ < most_early_traps)
-        return nested::Entry::vmresume;
     if (is_ours(reason)) {
+        // Where a processor saves our trap as pending at an exit, and that is one of a hypervisor beneath,
+        // which goes on by itself, the trap comes before the instruction.
+        if (step().stop == Stop::single_step && has_not_moved() && step().early_traps++ < most_early_traps)
+            return nested::Entry::vmresume;
         disarm(true);
         close(cpu, true);
         if (step().stop == Stop::single_step) give_own_traps();

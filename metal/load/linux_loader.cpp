@@ -30,11 +30,7 @@ constexpr std::uint64_t size                = 0x9000;  // the stack grows down f
 }  // namespace block
 // clang-format on
 
-// A block of fixed layout: every offset above fits.
-template <typename T>
-void put(std::span<std::byte> bytes, std::uint64_t at, T value) {
-    static_cast<void>(write(bytes, at, value));
-}
+using formats::put;
 
 void write_page_tables(std::span<std::byte> bytes, std::uint64_t base) {
     namespace bit = x86::page_entry;

@@ -59,11 +59,7 @@ constexpr std::array<std::uint64_t, 3> descriptors = {0, 0x00CF9B000000FFFF, 0x0
 constexpr std::uint16_t code_selector = 0x08;
 constexpr std::uint16_t data_selector = 0x10;
 
-// The block was sized for all that is put.
-template <typename T>
-void put(std::span<std::byte> bytes, std::uint64_t at, T value) {
-    static_cast<void>(write(bytes, at, value));
-}
+using formats::put;
 
 // Physical addresses of the block and of all modules are below 4 GB (Placement).
 void put_address(std::span<std::byte> bytes, std::uint64_t at, std::uint64_t address) {

@@ -1,9 +1,8 @@
 // States that are taken for the same have the same future.
+#include "tests/explore/merging.hpp"
+
 #include <gtest/gtest.h>
 
-#include <cstdint>
-#include <set>
-#include <string>
 #include <vector>
 
 #include "judge/explore/manager.hpp"
@@ -13,60 +12,16 @@
 namespace flatback::machine::explore::merging_test {
 namespace {
 
-std::string bytes_of(const State& state) {
-    return {reinterpret_cast<const char*>(&state), sizeof state};
-}
-
-struct Future {
-    std::multiset<std::string> next;
-    std::size_t broken = 0;
-    bool operator==(const Future&) const = default;
-};
-
-class Merging : public testing::TestWithParam<SeededDefect> {
+class Merging : public MergingTest<State, Stepper> {
 protected:
-    Alphabet alphabet_{.tags = 3};
-    Actions actions_{alphabet_};
-    Stepper stepper_{alphabet_, GetParam()};
-    std::uint32_t random_ = 2026;
+    Merging() : MergingTest{{.tags = 3}, {.runs = 60, .steps = 40}} {}
 
-    std::size_t below(std::size_t bound) {
-        random_ = random_ * 1664525 + 1013904223;
-        return (random_ >> 16) % bound;
-    }
-    [[nodiscard]] const std::vector<Action>& actions_of(const State& state) const {
+    [[nodiscard]] const std::vector<Action>& actions_of(const State& state) const override {
         return is_l2(state.running()) ? actions_.of_l2 : actions_.of_l1;
     }
-    [[nodiscard]] State merged(State state) const {
-        forget_the_irrelevant(state);
-        return canonical(state, alphabet_);
-    }
-    Future future(const State& state) {
-        Future result;
-        for (const Action& action : actions_of(state)) {
-            if (!stepper_.can_take(state, action)) continue;
-            State next = state;
-            if (stepper_.take(next, action)) {
-                ++result.broken;
-            } else {
-                result.next.insert(bytes_of(merged(next)));
-            }
-        }
-        return result;
-    }
-    template <typename Visitor>
-    void walk_at_random(Visitor&& visit) {
-        for (unsigned run = 0; run < 60; ++run) {
-            State state = stepper_.initial();
-            for (unsigned step = 0; step < 40; ++step) {
-                const std::vector<Action>& actions = actions_of(state);
-                const Action action = actions[below(actions.size())];
-                if (!stepper_.can_take(state, action)) continue;
-                if (stepper_.take(state, action)) break;
-                ASSERT_NO_FATAL_FAILURE(visit(state));
-            }
-        }
-    }
+
+private:
+    Actions actions_{alphabet_};
 };
 
 TEST_P(Merging, AStateAndItsRepresentativeHaveTheSameFuture) {

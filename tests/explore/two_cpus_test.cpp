@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "judge/explore/pair_stepper.hpp"
 #include "judge/explore/search.hpp"
 #include "judge/explore/stepper.hpp"
+#include "tests/explore/merging.hpp"
 
 namespace flatback::machine::explore::two_cpus_test {
 namespace {
@@ -182,56 +182,14 @@ TEST(TwoCpusOneVmcs, IsActiveOnOneOfThemOnly) {
 
 // --- States that are taken for the same ---
 
-std::string bytes_of(const PairState& pair) {
-    return {reinterpret_cast<const char*>(&pair), sizeof pair};
-}
-
-struct Future {
-    std::multiset<std::string> next;
-    std::size_t broken = 0;
-    bool operator==(const Future&) const = default;
-};
-
-class MergingOfTwo : public testing::TestWithParam<SeededDefect> {
+class MergingOfTwo : public MergingTest<PairState, PairStepper> {
 protected:
-    Alphabet alphabet_ = of_two({.tags = 4});
-    std::vector<Action> actions_ = actions_of_two_cpus(alphabet_);
-    PairStepper stepper_{alphabet_, GetParam()};
-    std::uint32_t random_ = 2026;
+    MergingOfTwo() : MergingTest{of_two({.tags = 4}), {.runs = 40, .steps = 80}} {}
 
-    std::size_t below(std::size_t bound) {
-        random_ = random_ * 1664525 + 1013904223;
-        return (random_ >> 16) % bound;
-    }
-    [[nodiscard]] PairState merged(PairState pair) const {
-        forget_the_irrelevant(pair);
-        return canonical(pair, alphabet_);
-    }
-    Future future(const PairState& pair) {
-        Future result;
-        for (const Action& action : actions_) {
-            if (!stepper_.can_take(pair, action)) continue;
-            PairState next = pair;
-            if (stepper_.take(next, action)) {
-                ++result.broken;
-            } else {
-                result.next.insert(bytes_of(merged(next)));
-            }
-        }
-        return result;
-    }
-    template <typename Visitor>
-    void walk_at_random(Visitor&& visit) {
-        for (unsigned run = 0; run < 40; ++run) {
-            PairState pair = stepper_.initial();
-            for (unsigned step = 0; step < 80; ++step) {
-                const Action& action = actions_[below(actions_.size())];
-                if (!stepper_.can_take(pair, action)) continue;
-                if (stepper_.take(pair, action)) break;
-                ASSERT_NO_FATAL_FAILURE(visit(pair));
-            }
-        }
-    }
+    [[nodiscard]] const std::vector<Action>& actions_of(const PairState&) const override { return actions_; }
+
+private:
+    std::vector<Action> actions_ = actions_of_two_cpus(alphabet_);
 };
 
 TEST_P(MergingOfTwo, AStateAndItsRepresentativeHaveTheSameFuture) {

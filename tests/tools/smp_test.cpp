@@ -29,11 +29,16 @@ RunValues bare_run_values(std::string_view omitted = "nothing", unsigned reflect
     return values_without(lines, omitted);
 }
 
-RunValues linux_run_values(unsigned user_tsc, std::string_view omitted = "nothing") {
-    return values_without(fmt::format("FLATBACK value l0.l1_entry_tsc 100\nFLATBACK value l1.user_tsc {}\n"
-                                      "FLATBACK value l1.online 4\nFLATBACK value l1.online_again 4\n",
-                                      user_tsc),
+RunValues linux_run_values(std::string_view boot, unsigned online, std::string_view omitted) {
+    return values_without(fmt::format("{}FLATBACK value l1.online {}\nFLATBACK value l1.online_again {}\n",
+                                      boot, online, online),
                           omitted);
+}
+
+RunValues linux_run_values(unsigned user_tsc, std::string_view omitted = "nothing") {
+    return linux_run_values(
+        fmt::format("FLATBACK value l0.l1_entry_tsc 100\nFLATBACK value l1.user_tsc {}\n", user_tsc), 4,
+        omitted);
 }
 
 SmpMeasurements complete() {
@@ -48,10 +53,8 @@ SmpMeasurements complete() {
 
 // As of a KVM, which counts no flushes for the bare L1, and whose L1 tells its boot by one value.
 RunValues kvm_linux_run_values(unsigned boot, std::string_view omitted = "nothing") {
-    return values_without(fmt::format("FLATBACK value boot.l1 {}\nFLATBACK value l1.user_tsc 7\n"
-                                      "FLATBACK value l1.online 3\nFLATBACK value l1.online_again 3\n",
-                                      boot),
-                          omitted);
+    return linux_run_values(fmt::format("FLATBACK value boot.l1 {}\nFLATBACK value l1.user_tsc 7\n", boot), 3,
+                            omitted);
 }
 
 SmpMeasurements complete_with_kvm() {

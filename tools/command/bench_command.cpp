@@ -17,10 +17,6 @@
 namespace flatback::tools {
 namespace {
 
-void tell(std::string_view text) {
-    fmt::print(stderr, "flatback: {}\n", text);
-}
-
 // The peer's take longest, and begin.
 std::vector<QueuedRun> runs_of(const PeerGuest* peer, const LinuxGuest& guest, std::chrono::seconds limit) {
     auto runs = bench_runs(peer, limit);

@@ -208,8 +208,7 @@ Result<EmulationRequest> request_for(const BootOptions& options, BootPlan plan,
     request.memory = options.memory;
     if (!options.above_kvm) return request;
     request.limit = options.limit;
-    const auto say = [](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); };
-    const LinuxGuest linux = TRY(prepare_linux_guest(say));
+    const LinuxGuest linux = TRY(prepare_linux_guest(tell));
     return TRY(above_peer(linux, {"own L1", std::move(request)})).request;
 }
 

@@ -24,11 +24,6 @@ std::vector<std::string> guest_words(const ConformOptions& options) {
     return words;
 }
 
-// Standard output is for the report.
-void say(std::string_view text) {
-    fmt::print(stderr, "flatback: {}\n", text);
-}
-
 constexpr unsigned image_memory = 1024;
 
 Result<QueuedRun> run_for(const ConformOptions& options) {
@@ -43,8 +38,8 @@ Result<QueuedRun> run_for(const ConformOptions& options) {
         return run;
     }
     if (options.under == "xen")
-        return bare_above_xen("conform", TRY(prepare_xen_guest(say)), words, options.limit);
-    const LinuxGuest linux = TRY(prepare_linux_guest(say));
+        return bare_above_xen("conform", TRY(prepare_xen_guest(tell)), words, options.limit);
+    const LinuxGuest linux = TRY(prepare_linux_guest(tell));
     const PeerGuest peer = TRY(prepare_peer_guest(linux));
     return peer_run("conform", peer,
                     fmt::format("peer.l1=bare-checks peer.bare.{}", fmt::join(words, " peer.bare.")),

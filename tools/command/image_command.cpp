@@ -8,6 +8,7 @@
 
 #include "tools/command/l1_plan.hpp"
 #include "tools/ground/files.hpp"
+#include "tools/ground/output.hpp"
 #include "tools/ground/paths.hpp"
 #include "tools/ground/temporary_directory.hpp"
 #include "tools/image/hybrid_image.hpp"
@@ -31,8 +32,7 @@ Result<ExitStatus> image_command(const ImageOptions& options) {
     }
     image.entries.push_back(self_test_entry());
     if (options.with_linux) {
-        const LinuxGuest guest = TRY(
-            prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+        const LinuxGuest guest = TRY(prepare_linux_guest(tell));
         image.entries.push_back(linux_entry(guest));
     }
     for (MenuEntry& entry : image.entries)

@@ -47,15 +47,11 @@ Result<ExitStatus> report_processors(const std::vector<FinishedRun>& finished, u
     return ExitStatus::success;
 }
 
-void tell_of_processors(std::string_view text) {
-    fmt::print(stderr, "flatback: {}\n", text);
-}
-
 }  // namespace
 
 Result<ExitStatus> processors_command(const StackOptions& options) {
     if (options.json_file) TRY(check_output(*options.json_file));
-    const LinuxGuest guest = TRY(prepare_linux_guest(tell_of_processors));
+    const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     Progress progress;
     const auto finished =
         TRY(run_all(processor_runs(guest, nullptr, options.processors, options.limit), progress.observer()));
@@ -67,7 +63,7 @@ Result<ExitStatus> processors_bench_command(const BenchOptions& options) {
     // Before anything is downloaded for the runs: their names do not depend on it.
     const PeerGuest nobody;
     TRY(check_chosen(processor_runs({}, &nobody, options.processors, options.limit), options.only));
-    const LinuxGuest guest = TRY(prepare_linux_guest(tell_of_processors));
+    const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     const PeerGuest peer = TRY(prepare_peer_processors_guest(guest));
     Progress progress;
     const auto finished =

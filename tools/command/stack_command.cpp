@@ -22,8 +22,7 @@ namespace flatback::tools {
 namespace {
 
 Result<ExitStatus> measure_depths(const StackOptions& options) {
-    const LinuxGuest guest =
-        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     const std::string_view beneath = options.above_kvm ? "KVM" : "";
     std::vector<QueuedRun> runs;
     if (options.above_kvm) {
@@ -53,8 +52,7 @@ Result<ExitStatus> measure_depths(const StackOptions& options) {
 Result<ExitStatus> stack_command(const StackOptions& options) {
     if (options.json_file) TRY(check_output(*options.json_file));
     if (options.depth || options.above_kvm) return measure_depths(options);
-    const LinuxGuest guest =
-        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     Progress progress;
     const auto finished = TRY(run_all(measured_runs(guest, options.limit), progress.observer()));
 

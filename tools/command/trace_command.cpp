@@ -86,8 +86,7 @@ Result<Trace> traced_by(const FinishedRun& run) {
 }
 
 Result<ExitStatus> trace_runs(const TraceOptions& options) {
-    const LinuxGuest guest =
-        TRY(prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+    const LinuxGuest guest = TRY(prepare_linux_guest(tell));
     std::vector<QueuedRun> runs;
     for (const std::string& mode : options.modes)
         runs.push_back(traced_linux_run(mode, options.payloads, guest, options.limit));

@@ -1,6 +1,8 @@
 // Where results go: a file, or standard output under the name "-".
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <span>
@@ -20,6 +22,11 @@ namespace flatback::tools {
 [[nodiscard]] std::FILE* text_stream(const auto&... files) {
     const bool taken = (... || (files && is_standard_output(*files)));
     return taken ? stderr : stdout;
+}
+
+// A line for who runs the command, beside what it was asked for.
+inline void tell(std::string_view text) {
+    fmt::print(stderr, "flatback: {}\n", text);
 }
 
 // Writes a whole file, or to standard output. Error: output_file.

@@ -86,13 +86,19 @@ Result<std::string> linux_command_line(std::string_view list, std::string_view m
     return command_line;
 }
 
+Result<> prepare_busybox(void (*say)(std::string_view)) {
+    const std::filesystem::path busybox = busybox_program();
+    TRY(make_directory(busybox.parent_path()));
+    return std::filesystem::exists(busybox) ? Result<>{} : fetch_busybox(busybox, say);
+}
+
 Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
     const std::filesystem::path cache = cache_directory();
     const std::filesystem::path kernel = cache / "kernel";
-    const std::filesystem::path busybox = cache / "busybox";
+    const std::filesystem::path busybox = busybox_program();
     TRY(make_directory(cache));
     if (!std::filesystem::exists(kernel)) TRY(fetch_debian_kernel("linux-image-amd64", modules, kernel, say));
-    if (!std::filesystem::exists(busybox)) TRY(fetch_busybox(busybox, say));
+    TRY(prepare_busybox(say));
 
     const std::filesystem::path folder = source_directory() / "guests" / "linux";
     LinuxGuest guest{.kernel = kernel / "vmlinux",
@@ -134,10 +140,10 @@ Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view)) {
 Result<LinuxGuest> prepare_linux_guest_of(const std::string& metapackage, void (*say)(std::string_view)) {
     const std::filesystem::path cache = cache_directory();
     const std::filesystem::path kernel = cache / metapackage;
-    const std::filesystem::path busybox = cache / "busybox";
+    const std::filesystem::path busybox = busybox_program();
     TRY(make_directory(cache));
     if (!std::filesystem::exists(kernel)) TRY(fetch_debian_kernel(metapackage, modules, kernel, say));
-    if (!std::filesystem::exists(busybox)) TRY(fetch_busybox(busybox, say));
+    TRY(prepare_busybox(say));
     const std::filesystem::path folder = source_directory() / "guests" / "linux";
     LinuxGuest guest{.kernel = kernel / "vmlinux",
                      .bzimage = kernel / "vmlinuz",

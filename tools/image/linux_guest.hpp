@@ -25,6 +25,9 @@ struct LinuxGuest {
 // `say` is called with one line before each step that takes long.
 [[nodiscard]] Result<LinuxGuest> prepare_linux_guest(void (*say)(std::string_view));
 
+// Of that, busybox alone (busybox_program()).
+[[nodiscard]] Result<> prepare_busybox(void (*say)(std::string_view));
+
 // The same kernel-based L1 from another kernel of Debian's ("linux-image-6.12-amd64"): kernel, bzimage,
 // initramfs and command line only.
 [[nodiscard]] Result<LinuxGuest> prepare_linux_guest_of(const std::string& metapackage,

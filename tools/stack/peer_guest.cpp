@@ -41,27 +41,27 @@ Result<PeerGuest> prepare_peer(const LinuxGuest& linux, std::string_view l1_list
         .kernel = linux.kernel, .initramfs = to, .command_line = TRY(linux_command_line(text_of(words)))};
 }
 
+// With the bare L1 and Linux as L1s, from the list and by its other variables.
+Result<PeerGuest> prepare_peer_with_l1s(const LinuxGuest& l1, std::string_view list,
+                                        std::map<std::string, std::filesystem::path> variables,
+                                        const std::filesystem::path& to) {
+    const std::filesystem::path command_line = cache_directory() / "l1-command-line";
+    TRY(write_file(command_line, l1.command_line + "\n"));
+    variables.insert({{"BARE_L1", bare_l1_image()}, {"L1_COMMAND_LINE", command_line}});
+    return prepare_peer(l1, list, std::move(variables), to);
+}
+
 }  // namespace
 
 Result<PeerGuest> prepare_peer_guest(const LinuxGuest& l1) {
-    const std::filesystem::path command_line = cache_directory() / "l1-command-line";
-    TRY(write_file(command_line, l1.command_line + "\n"));
-    return prepare_peer(l1, "initramfs-l1.list",
-                        {{"BARE_L1", bare_l1_image()},
-                         {"L1_INITRAMFS", l1.initramfs_with_l2},
-                         {"L1_COMMAND_LINE", command_line}},
-                        cache_directory() / "peer-initramfs.cpio");
+    return prepare_peer_with_l1s(l1, "initramfs-l1.list", {{"L1_INITRAMFS", l1.initramfs_with_l2}},
+                                 cache_directory() / "peer-initramfs.cpio");
 }
 
 Result<PeerGuest> prepare_peer_processors_guest(const LinuxGuest& l1) {
-    const std::filesystem::path command_line = cache_directory() / "l1-command-line";
-    TRY(write_file(command_line, l1.command_line + "\n"));
-    return prepare_peer(l1, "initramfs-processors.list",
-                        {{"BARE_L1", bare_l1_image()},
-                         {"KERNEL", l1.kernel},
-                         {"L1_INITRAMFS", l1.initramfs},
-                         {"L1_COMMAND_LINE", command_line}},
-                        cache_directory() / "peer-processors-initramfs.cpio");
+    return prepare_peer_with_l1s(l1, "initramfs-processors.list",
+                                 {{"KERNEL", l1.kernel}, {"L1_INITRAMFS", l1.initramfs}},
+                                 cache_directory() / "peer-processors-initramfs.cpio");
 }
 
 Result<QueuedRun> above_peer(const LinuxGuest& linux, QueuedRun run) {

@@ -159,7 +159,7 @@ Result<XenGuest> prepare_xen_guest(void (*say)(std::string_view)) {
     const std::filesystem::path xen = cache / "xen";
     const std::filesystem::path kernel = cache / "xen-kernel";
     TRY(make_directory(cache));
-    [[maybe_unused]] const LinuxGuest for_its_busybox = TRY(prepare_linux_guest(say));
+    TRY(prepare_busybox(say));
     if (!std::filesystem::exists(xen)) TRY(fetch_xen(xen, say));
     if (!std::filesystem::exists(kernel)) TRY(fetch_debian_kernel("linux-image-amd64", modules, kernel, say));
 

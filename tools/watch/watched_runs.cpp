@@ -9,6 +9,7 @@
 #include "tools/emulator/elf_symbols.hpp"
 #include "tools/ground/files.hpp"
 #include "tools/ground/hexadecimal.hpp"
+#include "tools/ground/output.hpp"
 #include "tools/ground/paths.hpp"
 #include "tools/stack/progress.hpp"
 #include "tools/stack/stack_runs.hpp"
@@ -129,8 +130,7 @@ WatchedMode watched(std::string mode, const watch::Counts& counts, const watch::
 Result<WatchedRuns> watch_runs(const WatchRequest& request) {
     std::optional<LinuxGuest> guest;
     if (is_linux(request.guest)) {
-        guest = TRY(
-            prepare_linux_guest([](std::string_view text) { fmt::print(stderr, "flatback: {}\n", text); }));
+        guest = TRY(prepare_linux_guest(tell));
     }
     std::map<std::string, std::unique_ptr<WindowWatcher>, std::less<>> watchers;
     std::vector<QueuedRun> runs;

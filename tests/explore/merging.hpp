@@ -1,0 +1,81 @@
+// What comes of a state, and states at random: for tests that states which are taken for the same are.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "judge/explore/alphabet.hpp"
+#include "judge/explore/seeded_defect.hpp"
+
+namespace flatback::machine::explore {
+
+struct Future {
+    std::multiset<std::string> next;
+    std::size_t broken = 0;
+    bool operator==(const Future&) const = default;
+};
+
+struct Walks {
+    unsigned runs;
+    unsigned steps;  // of each, taken or not
+};
+
+/// Of one virtual CPU's State or of a PairState, under a defect.
+template <typename StateOf, typename StepperOf>
+class MergingTest : public testing::TestWithParam<SeededDefect> {
+protected:
+    MergingTest(const Alphabet& alphabet, Walks walks)
+        : alphabet_{alphabet}, stepper_{alphabet_, GetParam()}, walks_{walks} {}
+
+    [[nodiscard]] virtual const std::vector<Action>& actions_of(const StateOf& state) const = 0;
+
+    std::size_t below(std::size_t bound) {
+        random_ = random_ * 1664525 + 1013904223;
+        return (random_ >> 16) % bound;
+    }
+    [[nodiscard]] StateOf merged(StateOf state) const {
+        forget_the_irrelevant(state);
+        return canonical(state, alphabet_);
+    }
+    Future future(const StateOf& state) {
+        Future result;
+        for (const Action& action : actions_of(state)) {
+            if (!stepper_.can_take(state, action)) continue;
+            StateOf next = state;
+            if (stepper_.take(next, action)) {
+                ++result.broken;
+            } else {
+                const StateOf same = merged(next);
+                result.next.insert({reinterpret_cast<const char*>(&same), sizeof same});
+            }
+        }
+        return result;
+    }
+    template <typename Visitor>
+    void walk_at_random(Visitor&& visit) {
+        for (unsigned run = 0; run < walks_.runs; ++run) {
+            StateOf state = stepper_.initial();
+            for (unsigned step = 0; step < walks_.steps; ++step) {
+                const std::vector<Action>& actions = actions_of(state);
+                const Action action = actions[below(actions.size())];
+                if (!stepper_.can_take(state, action)) continue;
+                if (stepper_.take(state, action)) break;
+                ASSERT_NO_FATAL_FAILURE(visit(state));
+            }
+        }
+    }
+
+    Alphabet alphabet_;
+    StepperOf stepper_;
+
+private:
+    Walks walks_;
+    std::uint32_t random_ = 2026;
+};
+
+}  // namespace flatback::machine::explore
