@@ -47,17 +47,22 @@ target_sources(flatback_c INTERFACE
 add_library(flatback_port_tests INTERFACE)
 target_link_libraries(flatback_port_tests INTERFACE flatback_engine)
 
-file(GLOB flatback_machine_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/machine/cpu/*.cpp
-    ${PROJECT_SOURCE_DIR}/machine/memory/*.cpp ${PROJECT_SOURCE_DIR}/machine/retentive/*.cpp
+# The caches alone are compiled by themselves: who needs no processor (watch/) waits for none.
+file(GLOB flatback_cache_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/machine/memory/*.cpp ${PROJECT_SOURCE_DIR}/machine/retentive/*.cpp
     ${PROJECT_SOURCE_DIR}/machine/rules/*.cpp ${PROJECT_SOURCE_DIR}/machine/translation/*.cpp)
-add_library(flatback_machine_cpu STATIC ${flatback_machine_sources})
+file(GLOB flatback_cpu_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/machine/cpu/*.cpp)
+add_library(flatback_machine_caches OBJECT ${flatback_cache_sources})
+add_library(flatback_machine_cpu STATIC ${flatback_cpu_sources} $<TARGET_OBJECTS:flatback_machine_caches>)
+set_target_properties(flatback_machine_cpu PROPERTIES EXPORT_NAME machine OUTPUT_NAME flatback_machine_cpu)
 target_link_libraries(flatback_machine_cpu PUBLIC flatback_headers)
-target_include_directories(flatback_machine_cpu PRIVATE ${PROJECT_SOURCE_DIR})
-set_target_properties(flatback_machine_cpu PROPERTIES EXPORT_NAME machine OUTPUT_NAME flatback_machine_cpu
-    CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
-if(NOT FLATBACK_LIBRARY_ONLY)
-    target_link_libraries(flatback_machine_cpu PRIVATE $<BUILD_INTERFACE:flatback_warnings>)
-endif()
+target_link_libraries(flatback_machine_caches PRIVATE flatback_headers)
+foreach(part IN ITEMS flatback_machine_caches flatback_machine_cpu)
+    target_include_directories(${part} PRIVATE ${PROJECT_SOURCE_DIR})
+    set_target_properties(${part} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+    if(NOT FLATBACK_LIBRARY_ONLY)
+        target_link_libraries(${part} PRIVATE $<BUILD_INTERFACE:flatback_warnings>)
+    endif()
+endforeach()
 
 set_target_properties(flatback_headers PROPERTIES EXPORT_NAME headers)
 set_target_properties(flatback_engine PROPERTIES EXPORT_NAME engine)

@@ -25,7 +25,7 @@ constexpr std::string_view disk_name = "disk.img";
 // For Bochs' configuration, where frames are kept: by the host's time, which stands still for Bochs, it draws
 // few.
 constexpr std::string_view frames_by_emulated_time = "vga: extension=vbe, update_freq=60, realtime=0\n";
-constexpr std::string_view preloaded_name = "still-clock.so";
+constexpr std::string_view preloaded_name = "bochs-preload.so";
 
 // The first ones: symbols, where L1 has them, and the prompt.
 std::string debugger_commands(const BootPlan& plan, const std::filesystem::path& directory) {
@@ -87,7 +87,7 @@ Result<Emulation> Emulation::start(EmulationRequest request) {
     std::string configuration = bochs_configuration(pc);
     if (request.keeps_screen) configuration += frames_by_emulated_time;
     TRY(write_file(path / "bochsrc", configuration));
-    TRY(make_link(still_clock_library(), path / preloaded_name));
+    TRY(make_link(bochs_preload_library(), path / preloaded_name));
     Debugger debugger = Debugger::of_another();
     std::unique_ptr<Dialogue> dialogue;
     if (request.debugger_listener) {

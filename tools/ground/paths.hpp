@@ -53,9 +53,9 @@ namespace flatback::tools {
     return build_directory() / "guests" / "linux" / "l0-trace";
 }
 
-// still_clock/still_clock.cpp
-[[nodiscard]] inline std::filesystem::path still_clock_library() {
-    return build_directory() / "tools" / "still-clock.so";
+// preload/
+[[nodiscard]] inline std::filesystem::path bochs_preload_library() {
+    return build_directory() / "tools" / "bochs-preload.so";
 }
 
 // What was downloaded and unpacked; kept between runs.

@@ -20,7 +20,7 @@ namespace {
 
 // Of a window of Linux, what the longest column needs for a round: sixteen processes, each with its 64 KB.
 constexpr std::uint64_t linux_warming = 400'000;
-constexpr std::uint64_t linux_window = 400'000;
+constexpr std::uint64_t linux_window = 1'200'000;
 // Timer ticks are L2 entries: a tenth of `flatback run`'s clock has ten times as many in the same work.
 constexpr std::uint64_t linux_clock_mhz = 100;
 // Of L2's boot, its begin and what follows: how often it comes out to a device between two windows.
