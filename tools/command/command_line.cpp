@@ -234,10 +234,11 @@ CLI::App& add_watch(CLI::App& app, WatchArguments& arguments) {
         ->check(CLI::IsMember({"linux", "boot", "bare", "probes"}))
         ->excludes(file);
     command
-        .add_option("--window", options.request.window,
-                    "instructions of each window; of Linux those behind its warming up (default 400000; boot "
-                    "1000000; bare "
-                    "130000; probes 1000000)")
+        .add_option(
+            "--window", options.request.window,
+            "instructions of each window; of Linux those behind its warming up (default 1200000; boot "
+            "1000000; bare "
+            "130000; probes 1000000)")
         ->type_name("N")
         ->check(CLI::Range(std::uint64_t{1000}, most_number))
         ->excludes(file);

@@ -1,7 +1,7 @@
-// Loaded into Bochs before the C library: Bochs takes the buffer off its standard output, so that each line of
-// the debugger's trace goes out in a dozen writes, for each of which who reads it is woken. Where that output is
-// a pipe (tools/emulator/dialogue.hpp) it keeps a buffer, which is written when it is full, and before Bochs
-// reads a command.
+// Loaded into Bochs before the C library: Bochs takes the buffer off its standard output, so that each line
+// of the debugger's trace goes out in a dozen writes, for each of which who reads it is woken. Where that
+// output is a pipe (tools/emulator/dialogue.hpp) it keeps a buffer, which is written when it is full, and
+// before Bochs reads a command.
 #include <dlfcn.h>
 #include <sys/stat.h>
 #include <unistd.h>
