@@ -118,12 +118,19 @@ void add_mutants(CLI::App& app, Chosen& chosen) {
         ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32));
     command.add_flag(
         "--source", options->source,
-        "mutants of the sources of tag/, nested/ and host/ instead, each built and tested (minutes)");
-    command.add_option("--count", options->of_source.count, "--source: how many that compile (default 20)")
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20));
+        "mutants of the sources of tag/, nested/ and host/ instead, by their own tests (many minutes)");
+    command.add_option("--count", options->of_source.count, "--source: how many (default 300)")
+        ->check(CLI::Range(std::size_t{1}, most_source_mutants));
     command.add_option("--seed", options->of_source.seed, "--source: which ones (default 1)");
     command.add_option("--files", options->of_source.files,
                        "--source: only files whose path has one of these in it");
+    command.add_option("--programs", options->of_source.programs,
+                       "--source: by these test programs (default: tag_mutant, checks_mutant, nested_mutant, "
+                       "host_mutant, trial_mutant and model_mutant)");
+    command.add_option("--only", options->of_source.only,
+                       "--source: of those only the ones of these numbers");
+    command.add_option("--jobs", options->of_source.jobs,
+                       "--source: so many at once (default: as many as there are processors)");
     command.add_option("--sources", options->sources, "--source: the repository (default: where you are)");
     command.add_option("--scratch", options->scratch,
                        "--source: where the copy is built (default: build/source-mutants)");

@@ -2,207 +2,257 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 #include <random>
-#include <regex>
+#include <span>
 #include <utility>
 
+#include "judge/mutants/source/places.hpp"
+#include "judge/mutants/source/tokens.hpp"
 #include "vmx/field_table.hpp"
 
 namespace flatback::machine {
 
 namespace {
 
-std::string_view without_indent(std::string_view line) {
-    const std::size_t first = line.find_first_not_of(' ');
-    return first == std::string_view::npos ? std::string_view{} : line.substr(first);
+using Pair = std::pair<std::string_view, std::string_view>;
+
+// Only between spaces: elsewhere < is of a template, & of a reference, - a sign.
+constexpr std::array other_operators = std::to_array<Pair>({{"==", "!="},
+                                                            {"!=", "=="},
+                                                            {"<", "<="},
+                                                            {"<=", "<"},
+                                                            {">", ">="},
+                                                            {">=", ">"},
+                                                            {"+", "-"},
+                                                            {"-", "+"},
+                                                            {"&", "|"},
+                                                            {"|", "&"},
+                                                            {"&&", "||"},
+                                                            {"||", "&&"},
+                                                            {"<<", ">>"},
+                                                            {">>", "<<"},
+                                                            {"|=", "&="},
+                                                            {"&=", "|="},
+                                                            {"+=", "-="},
+                                                            {"-=", "+="}});
+
+constexpr std::array other_words = std::to_array<Pair>({{"true", "false"},
+                                                        {"false", "true"},
+                                                        {"blocking_by_nmi", "blocking_by_mov_ss"},
+                                                        {"blocking_by_mov_ss", "blocking_by_sti"},
+                                                        {"blocking_by_sti", "blocking_by_nmi"},
+                                                        {"nmi_exiting", "virtual_nmis"},
+                                                        {"enable_ept", "enable_vpid"},
+                                                        {"enable_vpid", "enable_ept"},
+                                                        {"save_ia32_efer", "save_ia32_pat"},
+                                                        {"load_ia32_efer", "load_ia32_pat"},
+                                                        {"load_ia32_pat", "load_ia32_efer"},
+                                                        {"protection_enable", "paging"}});
+
+std::optional<std::string_view> partner_in(std::span<const Pair> pairs, std::string_view from) {
+    const auto found = std::ranges::find(pairs, from, &Pair::first);
+    if (found == pairs.end()) return std::nullopt;
+    return found->second;
 }
 
-std::string_view without_comment(std::string_view line) {
-    const std::size_t comment = line.find("//");
-    std::string_view code = comment == std::string_view::npos ? line : line.substr(0, comment);
-    while (code.ends_with(' ')) code.remove_suffix(1);
-    return code;
+std::string_view kind_of_operator(std::string_view from) {
+    if (from == "&&") return "condition dropped";
+    if (from == "||") return "condition widened";
+    return from.starts_with('<') || from.starts_with('>') ? "off by one" : "operator";
 }
 
-/// Where the parenthesis at `open` ends; npos: not in this line.
-std::size_t closing(std::string_view code, std::size_t open) {
-    int depth = 0;
-    for (std::size_t at = open; at < code.size(); ++at) {
-        if (code[at] == '(') ++depth;
-        if (code[at] == ')' && --depth == 0) return at;
+// The lines from `first` to before `end` as one, without indents and comments.
+std::string as_one_line(std::string_view text) {
+    std::string whole;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find('\n'), text.size());
+        std::string_view line = text.substr(0, std::min(end, text.find("//")));
+        text.remove_prefix(std::min(end + 1, text.size()));
+        while (line.starts_with(' ')) line.remove_prefix(1);
+        while (line.ends_with(' ')) line.remove_suffix(1);
+        if (!whole.empty() && !line.empty()) whole += ' ';
+        whole += line;
     }
-    return std::string_view::npos;
+    return whole;
 }
 
-/// Lines in which nothing is done when the program runs.
-bool is_passive(std::string_view code) {
-    if (code.empty() || code.starts_with('#') || code.starts_with("namespace") ||
-        code.starts_with("using ") || code.starts_with("template") || code.starts_with("static_assert") ||
-        code.starts_with("struct ") || code.starts_with("class ") || code.starts_with("enum ") ||
-        code.starts_with("requires") || code.starts_with("concept ") || code.starts_with("friend ") ||
-        code.starts_with("[[") || code.starts_with("inline constexpr") || code.starts_with("constexpr ")) {
-        return true;
-    }
-    return code.find("if constexpr") != std::string_view::npos;
-}
-
-class Line {
+class MutationFinder {
 public:
-    Line(std::string_view file, std::size_t number, std::string_view code, std::vector<SourceMutation>& into)
-        : file_(file), number_(number), code_(code), into_(into) {}
+    MutationFinder(std::string_view file, std::string_view text, std::vector<SourceMutation>& into)
+        : file_(file), text_(text), tokens_(text), places_(places_of(tokens_)), into_(into) {}
 
-    void mutate() {
-        conditions();
-        statements();
-        operators();
-        arguments();
-        numbers();
-        names();
+    void find() {
+        for (std::size_t index = 0; index < places_.all.size(); ++index) {
+            place_ = index;
+            whole(places_.all[index]);
+        }
+        for (std::size_t index = 0; index < tokens_.size(); ++index) {
+            place_ = places_.of_token[index];
+            if (place_ == Places::no_place) continue;
+            operators_at(index);
+            question_at(index);
+            arguments_at(index);
+            number_at(index);
+            word_at(index);
+        }
     }
 
 private:
-    void add(const char* kind, std::string after) {
-        if (after != code_)
-            into_.push_back({std::string(file_), number_, kind, std::string(code_), std::move(after)});
+    // Tokens from `first` to before `end`.
+    void replace(std::string_view kind, std::size_t first, std::size_t end, std::string with) {
+        const std::size_t offset = tokens_.token(first).begin;
+        const std::size_t behind = tokens_.token(end - 1).end;
+        SourceMutation it;
+        it.file = file_;
+        it.kind = kind.data();
+        it.line = 1 + static_cast<std::size_t>(std::ranges::count(text_.substr(0, offset), '\n'));
+        it.offset = offset;
+        it.length = behind - offset;
+        it.with = std::move(with);
+        it.place = place_;
+        const std::size_t begin = offset == 0 ? 0 : text_.rfind('\n', offset - 1) + 1;
+        const std::size_t after = std::min(text_.find('\n', behind), text_.size());
+        it.before = as_one_line(text_.substr(begin, after - begin));
+        it.after = as_one_line(std::string(text_.substr(begin, offset - begin)) + it.with +
+                               std::string(text_.substr(behind, after - behind)));
+        if (it.before != it.after) into_.push_back(std::move(it));
     }
-    void replace(const char* kind, std::size_t at, std::size_t length, std::string_view with) {
-        std::string after(code_);
-        after.replace(at, length, with);
-        add(kind, std::move(after));
+    [[nodiscard]] std::string_view words_of(std::size_t first, std::size_t end) const {
+        return text_.substr(tokens_.token(first).begin,
+                            tokens_.token(end - 1).end - tokens_.token(first).begin);
     }
-    void replace_each(const char* kind, std::string_view what, std::string_view with) {
-        for (std::size_t at = code_.find(what); at != std::string_view::npos; at = code_.find(what, at + 1))
-            replace(kind, at, what.size(), with);
+    [[nodiscard]] std::string negated(std::size_t first, std::size_t end) const {
+        return "!(" + std::string(words_of(first, end)) + ")";
     }
 
-    void conditions() {
-        for (std::size_t at = code_.find("if ("); at != std::string_view::npos;
-             at = code_.find("if (", at + 1)) {
-            const std::size_t open = at + 3;
-            const std::size_t close = closing(code_, open);
-            if (close == std::string_view::npos) continue;
-            const std::string_view inside = code_.substr(open + 1, close - open - 1);
-            // With a declaration in it there is no condition to negate.
-            if (inside.find(';') != std::string_view::npos || inside.find(" = ") != std::string_view::npos)
-                continue;
-            replace("condition negated", open + 1, inside.size(), "!(" + std::string(inside) + ")");
-            replace("condition always false", open + 1, inside.size(), "false");
-            replace("condition always true", open + 1, inside.size(), "true");
+    void whole(const Place& place) {
+        if (place.kind == Place::Kind::statement) {
+            replace("statement dropped", place.first, place.end, ";");
         }
-        replace_each("condition dropped", " && ", " || ");
-        replace_each("condition widened", " || ", " && ");
-    }
-
-    void statements() {
-        static const std::regex call(R"(^[A-Za-z_][\w:.<>\->\[\]*]*\(.*\);$)");
-        static const std::regex assignment(R"(^[a-z_*][\w.\->\[\]()]* (=|\|=|&=|\+=|-=) .*;$)");
-        static const std::regex increment(R"(^(\+\+|--)[\w.\->\[\]()]+;$)");
-        const std::string code(code_);
-        if (code.starts_with("return") || code.starts_with("delete ") || code.starts_with("auto ") ||
-            code.starts_with("const ") || code.starts_with("if ") || code.starts_with("for ")) {
-            guarded();
-            return;
-        }
-        if (std::regex_match(code, call) || std::regex_match(code, assignment) ||
-            std::regex_match(code, increment))
-            add("statement dropped", ";");
-    }
-    // `if (condition) statement;` in one line: the statement alone goes.
-    void guarded() {
-        if (!code_.starts_with("if (") || !code_.ends_with(';')) return;
-        const std::size_t close = closing(code_, 3);
-        if (close == std::string_view::npos || close + 2 >= code_.size()) return;
-        const std::string_view statement = code_.substr(close + 1);
-        if (statement.find("return") == std::string_view::npos) return;
-        add("return dropped", std::string(code_.substr(0, close + 1)) + " {}");
-    }
-
-    void operators() {
-        constexpr std::array<std::pair<std::string_view, std::string_view>, 12> pairs = {{{" == ", " != "},
-                                                                                          {" != ", " == "},
-                                                                                          {" < ", " <= "},
-                                                                                          {" <= ", " < "},
-                                                                                          {" > ", " >= "},
-                                                                                          {" >= ", " > "},
-                                                                                          {" + ", " - "},
-                                                                                          {" - ", " + "},
-                                                                                          {" & ~", " | "},
-                                                                                          {" |= ", " &= "},
-                                                                                          {" & ", " | "},
-                                                                                          {" | ", " & "}}};
-        for (const auto& [from, to] : pairs) {
-            const bool edge = from == " < " || from == " <= " || from == " > " || from == " >= ";
-            replace_each(edge ? "off by one" : "operator", from, to);
-        }
-        if (code_ == "return true;") add("answer", "return false;");
-        if (code_ == "return false;") add("answer", "return true;");
-    }
-
-    void arguments() {
-        static const std::regex two(R"(\(([A-Za-z_][\w.:]*), ([A-Za-z_][\w.:]*)\))");
-        const std::string code(code_);
-        for (std::sregex_iterator it(code.begin(), code.end(), two), end; it != end; ++it) {
-            replace("arguments swapped", static_cast<std::size_t>(it->position()),
-                    static_cast<std::size_t>(it->length()),
-                    "(" + (*it)[2].str() + ", " + (*it)[1].str() + ")");
+        if (place.kind == Place::Kind::condition) {
+            replace("condition negated", place.first, place.end, negated(place.first, place.end));
+            replace("condition always false", place.first, place.end, "false");
+            replace("condition always true", place.first, place.end, "true");
         }
     }
 
-    void numbers() {
-        static const std::regex number(R"((^|[^\w'.])(0x[0-9a-fA-F']+|[0-9]+)(U|ULL|UL|u)?(?![\w'.]))");
-        const std::string code(code_);
-        for (std::sregex_iterator it(code.begin(), code.end(), number), end; it != end; ++it) {
-            std::string digits = (*it)[2];
-            std::erase(digits, '\'');
-            if (digits.size() > 18) continue;
-            const std::uint64_t value = std::stoull(digits, nullptr, 0);
-            replace("constant", static_cast<std::size_t>(it->position(2)),
-                    static_cast<std::size_t>((*it)[2].length()), std::to_string(value == 0 ? 1 : value + 1));
-            if (value > 1) {
-                replace("constant", static_cast<std::size_t>(it->position(2)),
-                        static_cast<std::size_t>((*it)[2].length()), std::to_string(value - 1));
+    // Where what stands before or behind an operator of this bracket ends.
+    [[nodiscard]] bool is_limit(std::size_t index, bool also_logic) const {
+        const std::string_view it = tokens_[index];
+        if (it == "&&" || it == "||") return also_logic && tokens_.is_spaced(index);
+        return it == "," || it == ";" || it == "?" || it == ":" || it == "return" || it == "=" ||
+               (it.size() >= 2 && it.ends_with('=') && it != "==" && it != "!=" && it != "<=" && it != ">=");
+    }
+    [[nodiscard]] std::size_t first_of_operand(std::size_t index, bool also_logic) const {
+        const std::size_t begin = places_.all[place_].first;
+        while (index > begin) {
+            const std::size_t before = index - 1;
+            if (is_limit(before, also_logic) || tokens_.partner(before) > before) break;
+            index = std::min(before, tokens_.partner(before));
+        }
+        return index;
+    }
+    [[nodiscard]] std::size_t end_of_operand(std::size_t index) const {
+        const std::size_t end = places_.all[place_].end;
+        while (index < end && !is_limit(index, true) && tokens_.partner(index) >= index)
+            index = tokens_.behind(index);
+        return std::min(index, end);
+    }
+
+    void operators_at(std::size_t index) {
+        const std::string_view from = tokens_[index];
+        if (from == "!" && !tokens_.token(index).space_after && index != places_.all[place_].first)
+            replace("negation dropped", index, index + 1, "");
+        if ((from == "++" || from == "--") && index == places_.all[place_].first)
+            replace("operator", index, index + 1, from == "++" ? "--" : "++");
+        if (!tokens_.is_spaced(index)) return;
+        if (const auto to = partner_in(other_operators, from))
+            replace(kind_of_operator(from), index, index + 1, std::string(*to));
+        if (from != "&&" && from != "||") return;
+        // Of a chain each operand once.
+        const std::string nothing = from == "&&" ? "true" : "false";
+        const std::size_t first = first_of_operand(index, true);
+        if (first < index && (first == places_.all[place_].first || !is_logic(first - 1)))
+            replace("operand dropped", first, index, nothing);
+        const std::size_t end = end_of_operand(index + 1);
+        if (end > index + 1) replace("operand dropped", index + 1, end, nothing);
+    }
+    [[nodiscard]] bool is_logic(std::size_t index) const {
+        return tokens_[index] == "&&" || tokens_[index] == "||";
+    }
+
+    void question_at(std::size_t index) {
+        if (tokens_[index] != "?") return;
+        const std::size_t first = first_of_operand(index, false);
+        if (first < index) replace("condition negated", first, index, negated(first, index));
+    }
+
+    // Two that stand side by side and are a name each.
+    void arguments_at(std::size_t index) {
+        const std::string_view it = tokens_[index];
+        if ((it != "(" && it != "{") || index == 0 || !tokens_.is_word(index - 1)) return;
+        const std::size_t end = tokens_.partner(index);
+        for (std::size_t at = index + 1; at < end;) {
+            const std::size_t comma = tokens_.find(",", at, end);
+            const std::size_t next = tokens_.find(",", std::min(comma + 1, end), end);
+            if (comma + 1 < next && is_name(at, comma) && is_name(comma + 1, next)) {
+                replace("arguments swapped", at, next,
+                        std::string(words_of(comma + 1, next)) + ", " + std::string(words_of(at, comma)));
             }
+            at = comma + 1;
         }
     }
-
-    // field::x becomes the next field of its width and kind; bit::x of a register
-    // the next bit that is named there.
-    void names() {
-        static const std::regex field(R"(field::(\w+))");
-        const std::string code(code_);
-        for (std::sregex_iterator it(code.begin(), code.end(), field), end; it != end; ++it) {
-            const auto found =
-                std::ranges::find(vmx::all_fields,
-                                  std::string_view(code).substr(static_cast<std::size_t>(it->position(1)),
-                                                                static_cast<std::size_t>((*it)[1].length())),
-                                  &vmx::NamedField::name);
-            if (found == vmx::all_fields.end()) continue;
-            const auto alike = [&](const vmx::NamedField& other) {
-                return vmx::width(other.encoding) == vmx::width(found->encoding) &&
-                       vmx::kind(other.encoding) == vmx::kind(found->encoding);
-            };
-            auto next = std::find_if(found + 1, vmx::all_fields.end(), alike);
-            if (next == vmx::all_fields.end()) next = std::ranges::find_if(vmx::all_fields, alike);
-            replace("wrong field", static_cast<std::size_t>(it->position(1)),
-                    static_cast<std::size_t>((*it)[1].length()), next->name);
+    [[nodiscard]] bool is_name(std::size_t first, std::size_t end) const {
+        if (first >= end) return false;
+        for (std::size_t at = first; at < end; ++at) {
+            const std::string_view it = tokens_[at];
+            if (!tokens_.is_word(at) && it != "." && it != "::" && it != "->") return false;
         }
-        constexpr std::array<std::pair<std::string_view, std::string_view>, 10> bits = {
-            {{"blocking_by_nmi", "blocking_by_mov_ss"},
-             {"blocking_by_mov_ss", "blocking_by_sti"},
-             {"blocking_by_sti", "blocking_by_nmi"},
-             {"nmi_exiting", "virtual_nmis"},
-             {"enable_ept", "enable_vpid"},
-             {"enable_vpid", "enable_ept"},
-             {"save_ia32_efer", "save_ia32_pat"},
-             {"load_ia32_efer", "load_ia32_pat"},
-             {"load_ia32_pat", "load_ia32_efer"},
-             {"protection_enable", "paging"}}};
-        for (const auto& [from, to] : bits) replace_each("wrong bit", from, to);
+        return true;
+    }
+
+    void number_at(std::size_t index) {
+        if (tokens_.token(index).kind != TokenKind::number) return;
+        std::string digits(tokens_[index]);
+        std::erase(digits, '\'');
+        const bool hexadecimal = digits.starts_with("0x") || digits.starts_with("0X");
+        std::uint64_t value = 0;
+        const char* const begin = digits.data() + (hexadecimal ? 2 : 0);
+        const char* const end = digits.data() + digits.size();
+        const auto [rest, error] = std::from_chars(begin, end, value, hexadecimal ? 16 : 10);
+        const std::string suffix(rest, end);
+        if (error != std::errc{} || suffix.find_first_not_of("uUlLzZ") != std::string::npos) return;
+        replace("constant", index, index + 1, std::to_string(value + 1) + suffix);
+        if (value > 0) replace("constant", index, index + 1, std::to_string(value - 1) + suffix);
+    }
+
+    // field::x becomes the next field of its width and kind; a bit of a register
+    // the next bit that is named there.
+    void word_at(std::size_t index) {
+        if (!tokens_.is_word(index)) return;
+        const std::string_view name = tokens_[index];
+        if (const auto to = partner_in(other_words, name))
+            replace(name == "true" || name == "false" ? "answer" : "wrong bit", index, index + 1,
+                    std::string(*to));
+        if (index < 2 || tokens_[index - 1] != "::" || tokens_[index - 2] != "field") return;
+        const auto found = std::ranges::find(vmx::all_fields, name, &vmx::NamedField::name);
+        if (found == vmx::all_fields.end()) return;
+        const auto alike = [&](const vmx::NamedField& other) {
+            return vmx::width(other.encoding) == vmx::width(found->encoding) &&
+                   vmx::kind(other.encoding) == vmx::kind(found->encoding);
+        };
+        auto next = std::find_if(found + 1, vmx::all_fields.end(), alike);
+        if (next == vmx::all_fields.end()) next = std::ranges::find_if(vmx::all_fields, alike);
+        replace("wrong field", index, index + 1, std::string(next->name));
     }
 
     std::string_view file_;
-    std::size_t number_;
-    std::string_view code_;
+    std::string_view text_;
+    SourceTokens tokens_;
+    Places places_;
+    std::size_t place_ = 0;
     std::vector<SourceMutation>& into_;
 };
 
@@ -210,29 +260,14 @@ private:
 
 std::vector<SourceMutation> mutations_of(std::string_view file, std::string_view text) {
     std::vector<SourceMutation> found;
-    std::size_t number = 0;
-    bool in_declaration = false;  // a passive line goes on until its end
-    while (!text.empty()) {
-        const std::size_t end = std::min(text.find('\n'), text.size());
-        const std::string_view code = without_comment(without_indent(text.substr(0, end)));
-        text.remove_prefix(std::min(end + 1, text.size()));
-        ++number;
-        if (!in_declaration && !is_passive(code)) Line(file, number, code, found).mutate();
-        if (is_passive(code) || in_declaration) {
-            in_declaration = !code.empty() && !code.starts_with('#') && !code.ends_with(';') &&
-                             !code.ends_with('{') && !code.ends_with('}') && !code.ends_with(':') &&
-                             !code.ends_with('>');
-        }
-    }
+    MutationFinder(file, text, found).find();
+    std::ranges::stable_sort(found, {}, &SourceMutation::offset);
     return found;
 }
 
 std::string mutated(std::string_view text, const SourceMutation& mutation) {
     std::string changed(text);
-    std::size_t start = 0;
-    for (std::size_t line = 1; line < mutation.line; ++line) start = changed.find('\n', start) + 1;
-    const std::size_t at = changed.find(mutation.before, start);
-    if (at != std::string::npos) changed.replace(at, mutation.before.size(), mutation.after);
+    changed.replace(mutation.offset, mutation.length, mutation.with);
     return changed;
 }
 

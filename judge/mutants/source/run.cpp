@@ -1,16 +1,23 @@
 #include "judge/mutants/source/run.hpp"
 
-#include <sys/wait.h>
-
 #include <algorithm>
-#include <array>
-#include <cstdlib>
+#include <atomic>
+#include <charconv>
+#include <chrono>
 #include <fstream>
+#include <iomanip>
 #include <istream>
+#include <map>
+#include <mutex>
 #include <ostream>
-#include <sstream>
+#include <set>
 #include <stdexcept>
+#include <thread>
 #include <utility>
+
+#include "judge/mutants/source/ground.hpp"
+#include "judge/mutants/source/recorded_tests.hpp"
+#include "judge/mutants/source/schema_build.hpp"
 
 namespace flatback::machine {
 
@@ -18,119 +25,51 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string read(const fs::path& file) {
-    std::ostringstream text;
-    text << std::ifstream(file, std::ios::binary).rdbuf();
-    return text.str();
-}
-
-void write(const fs::path& file, const std::string& text) {
-    if (!(std::ofstream(file, std::ios::binary) << text))
-        throw std::runtime_error(file.string() + ": cannot be written");
-}
-
-std::string quoted(const fs::path& path) {
-    std::string text = "'";
-    for (const char c : path.string()) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return text + "'";
-}
-
-/// The exit status; 124: it took too long.
-int shell(const std::string& command) {
-    const int status = std::system(command.c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
-/// Only what changed is copied, so that little is built again.
-void copy_sources(const fs::path& from, const fs::path& to) {
-    constexpr std::array folders = {
-        "x86",         "vmx",       "tag",         "nested",       "machine",
-        "host",        "judge",     "trace",       "tests/nested", "tests/nested_entry_checks",
-        "tests/host",  "tests/tag", "tests/trial", "docs",         "metal/ground",
-        "metal/memory"};
-    for (const char* folder : folders) {
-        if (!fs::exists(from / folder)) continue;
-        for (const auto& entry : fs::recursive_directory_iterator(from / folder)) {
-            if (!entry.is_regular_file()) continue;
-            const fs::path copy = to / entry.path().lexically_relative(from);
-            fs::create_directories(copy.parent_path());
-            std::string text = read(entry.path());
-            if (!fs::exists(copy) || read(copy) != text) write(copy, text);
-        }
+std::vector<NumberedMutation> chosen(const SourceMutantsOptions& options,
+                                     const std::map<std::string, std::vector<SourceMutation>>& by_file) {
+    std::vector<SourceMutation> all;
+    for (const auto& [name, some] : by_file) {
+        const auto is_part = [&](const std::string& part) { return name.find(part) != std::string::npos; };
+        if (options.files.empty() || std::ranges::any_of(options.files, is_part))
+            all.insert(all.end(), some.begin(), some.end());
     }
+    std::vector<NumberedMutation> numbered;
+    for (SourceMutation& each :
+         sample(std::move(all), std::min(options.count, most_source_mutants), options.seed)) {
+        numbered.push_back({static_cast<unsigned>(numbered.size() + 1), std::move(each)});
+    }
+    return numbered;
 }
 
-constexpr std::array programs = {"tag_mutant",  "checks_mutant", "nested_mutant",
-                                 "host_mutant", "trial_mutant",  "model_mutant"};
-
-class Scratch {
+class Minutes {
 public:
-    explicit Scratch(const SourceMutantsOptions& options)
-        : options_(options),
-          sources_(options.scratch / "sources"),
-          build_(options.scratch / "build"),
-          log_(options.scratch / "log.txt") {
-        copy_sources(options.sources, sources_);
-        // Nothing is cached: each mutant is compiled once in the world.
-        const std::string configure =
-            "CMAKE_CXX_COMPILER_LAUNCHER= cmake -S " + quoted(sources_ / "judge/mutants/source/project") +
-            " -B " + quoted(build_) +
-            " -G Ninja -DFLATBACK_SOURCE_DIRECTORY=" + quoted(fs::absolute(sources_)) + " > " + quoted(log_) +
-            " 2>&1";
-        if (shell(configure) != 0) throw std::runtime_error("cmake fails: " + log_.string());
+    [[nodiscard]] double passed() {
+        const auto now = std::chrono::steady_clock::now();
+        const std::chrono::duration<double, std::ratio<60>> took = now - std::exchange(start_, now);
+        return took.count();
     }
-
-    [[nodiscard]] bool builds() const {
-        return shell("ninja -C " + quoted(build_) + " > " + quoted(log_) + " 2>&1") == 0;
-    }
-
-    /// Which test fails first; empty: none does.
-    [[nodiscard]] std::string failing_test() const {
-        for (const char* program : programs) {
-            // One seed: what one run catches the next one does too. The page of the
-            // ledger is not about the sources.
-            const int status = shell("RC_PARAMS=seed=20261122 timeout -k 1 " +
-                                     std::to_string(options_.seconds) + " " + quoted(build_ / program) +
-                                     " --gtest_fail_fast --gtest_brief=1 > " + quoted(log_) + " 2>&1");
-            if (status == 0) continue;
-            const std::string text = read(log_);
-            const std::size_t at = text.find("[  FAILED  ] ");
-            std::string name = status == 124 ? " takes too long" : " dies";
-            if (at != std::string::npos)
-                name = " " + text.substr(at + 13, text.find_first_of(" ,\n", at + 13) - at - 13);
-            return program + name;
-        }
-        return {};
-    }
-
-    [[nodiscard]] fs::path file(const std::string& name) const { return sources_ / name; }
 
 private:
-    const SourceMutantsOptions& options_;
-    fs::path sources_;
-    fs::path build_;
-    fs::path log_;
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-std::vector<SourceMutation> all_mutations(const SourceMutantsOptions& options) {
-    std::vector<std::string> files;
-    for (const char* folder : {"tag", "nested", "host"}) {
-        for (const auto& entry : fs::recursive_directory_iterator(options.sources / folder)) {
-            const std::string name = entry.path().lexically_relative(options.sources).lexically_normal();
-            const auto is_part = [&](const std::string& part) {
-                return name.find(part) != std::string::npos;
-            };
-            if (!name.ends_with(".hpp")) continue;
-            if (options.files.empty() || std::ranges::any_of(options.files, is_part)) files.push_back(name);
-        }
-    }
-    std::ranges::sort(files);  // the seed alone decides
-    std::vector<SourceMutation> all;
-    for (const std::string& name : files) {
-        const std::vector<SourceMutation> some = mutations_of(name, read(options.sources / name));
-        all.insert(all.end(), some.begin(), some.end());
-    }
-    return all;
+struct Tally {
+    std::size_t caught = 0;
+    std::size_t alive = 0;
+    std::size_t equivalent = 0;
+    std::size_t refused = 0;
+};
+
+void print(std::ostream& out, const NumberedMutation& each, const std::string& verdict) {
+    out << each.number << " " << each.mutation.file << ":" << each.mutation.line << ": " << each.mutation.kind
+        << "\n  - " << each.mutation.before << "\n  + " << each.mutation.after << "\n  " << verdict << "\n"
+        << std::flush;
+}
+
+void print(std::ostream& out, const std::string& name, const Tally& it) {
+    out << std::left << std::setw(8) << name << std::right << std::setw(8)
+        << it.caught + it.alive + it.equivalent << std::setw(8) << it.caught << std::setw(8) << it.alive
+        << std::setw(22) << it.equivalent << std::setw(18) << it.refused << "\n";
 }
 
 }  // namespace
@@ -142,7 +81,14 @@ std::vector<ReviewedMutation> read_reviewed(std::istream& in) {
         if (block.empty()) return;
         if (block.size() != 4)
             throw std::runtime_error("a block of four lines begins with: " + block.front());
-        reviewed.push_back({block[0], block[1], block[2], block[3]});
+        ReviewedMutation it{.file = block[0], .before = block[1], .after = block[2], .why = block[3]};
+        if (const std::size_t mark = it.file.find('#'); mark != std::string::npos) {
+            const char* const end = it.file.data() + it.file.size();
+            if (std::from_chars(it.file.data() + mark + 1, end, it.which).ptr != end || it.which == 0)
+                throw std::runtime_error("no number: " + it.file);
+            it.file.resize(mark);
+        }
+        reviewed.push_back(std::move(it));
         block.clear();
     };
     for (std::string line; std::getline(in, line);) {
@@ -157,52 +103,93 @@ std::vector<ReviewedMutation> read_reviewed(std::istream& in) {
     return reviewed;
 }
 
+const SourceMutation* find_reviewed(const ReviewedMutation& reviewed,
+                                    const std::vector<SourceMutation>& of_file) {
+    std::size_t left = reviewed.which;
+    for (const SourceMutation& each : of_file) {
+        if (each.before == reviewed.before && each.after == reviewed.after && --left == 0) return &each;
+    }
+    return nullptr;
+}
+
 SourceMutantsResult try_source_mutants(const SourceMutantsOptions& options, std::ostream& out) {
+    const unsigned jobs =
+        options.jobs != 0 ? options.jobs : std::max(1U, std::thread::hardware_concurrency());
+    std::map<std::string, std::vector<SourceMutation>> by_file;
+    std::size_t all = 0;
+    for (const std::string& name : mutated_files(options.sources)) {
+        by_file[name] = mutations_of(name, file_text(options.sources / name));
+        all += by_file[name].size();
+    }
     std::ifstream list(options.sources / "judge/mutants/source/equivalent.txt");
     const std::vector<ReviewedMutation> reviewed = read_reviewed(list);
-    const std::vector<SourceMutation> all = all_mutations(options);
-    const std::vector<SourceMutation> order = sample(all, all.size(), options.seed);
-    const Scratch scratch(options);
-    if (!scratch.builds()) throw std::runtime_error("the sources themselves do not build");
-    if (const std::string test = scratch.failing_test(); !test.empty())
-        throw std::runtime_error("the sources themselves fail " + test);
-    out << all.size() << " mutations of the sources; seed " << options.seed << "\n" << std::flush;
+    const auto why_equivalent = [&](const SourceMutation& mutation) -> const std::string* {
+        for (const ReviewedMutation& each : reviewed) {
+            if (each.file != mutation.file || each.before != mutation.before || each.after != mutation.after)
+                continue;
+            const SourceMutation* const found = find_reviewed(each, by_file.at(each.file));
+            if (found != nullptr && *found == mutation) return &each.why;
+        }
+        return nullptr;
+    };
 
-    SourceMutantsResult result;
-    for (const SourceMutation& each : order) {
-        if (result.caught + result.alive + result.equivalent >= options.count) break;
-        const std::string text = read(scratch.file(each.file));
-        const std::string changed = mutated(text, each);
-        if (changed == text) continue;
-        write(scratch.file(each.file), changed);
-        const bool compiles = scratch.builds();
-        const std::string caught_by = compiles ? scratch.failing_test() : std::string();
-        write(scratch.file(each.file), text);
-        if (!compiles) {
-            ++result.not_compiled;
-            continue;
+    std::vector<NumberedMutation> mutants = chosen(options, by_file);
+    out << all << " mutations of the sources; seed " << options.seed << ", " << mutants.size() << " of them\n"
+        << std::flush;
+    Minutes minutes;
+    SchemaBuild schema(options.sources, options.scratch, options.programs, jobs);
+    const std::set<unsigned> refused = schema.build(mutants);
+    out << refused.size() << " do not compile; built in " << std::fixed << std::setprecision(1)
+        << minutes.passed() << " minutes\n"
+        << std::flush;
+    const RecordedTests tests(schema.directory(), options.programs, options.scratch, jobs);
+    out << tests.tests().size() << " tests, run in " << minutes.passed() << " minutes\n" << std::flush;
+
+    std::map<std::string, Tally> by_folder;
+    std::mutex printing;
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&](unsigned worker) {
+        for (std::size_t index = next++; index < mutants.size(); index = next++) {
+            const NumberedMutation& each = mutants[index];
+            if (!options.only.empty() && std::ranges::find(options.only, each.number) == options.only.end())
+                continue;
+            const std::string* const why = why_equivalent(each.mutation);
+            MutantVerdict verdict;
+            if (!refused.contains(each.number))
+                verdict = tests.try_mutant(each.number, why == nullptr, worker);
+            const std::lock_guard lock(printing);
+            Tally& tally = by_folder[each.mutation.file.substr(0, each.mutation.file.find('/') + 1)];
+            if (refused.contains(each.number)) {
+                ++tally.refused;
+            } else if (!verdict.caught_by.empty()) {
+                ++tally.caught;
+                print(out, each,
+                      verdict.caught_by + (why == nullptr ? "" : ", though the list says: equivalent"));
+            } else if (why != nullptr) {
+                ++tally.equivalent;
+                print(out, each, "equivalent: " + *why);
+            } else {
+                ++tally.alive;
+                print(out, each, verdict.reached ? "LIVES" : "LIVES: no test reaches it");
+            }
         }
-        const auto is_it = [&](const ReviewedMutation& known) {
-            return known.file == each.file && known.before == each.before && known.after == each.after;
-        };
-        const auto known = std::ranges::find_if(reviewed, is_it);
-        std::string verdict = caught_by;
-        if (!caught_by.empty()) {
-            ++result.caught;
-        } else if (known != reviewed.end()) {
-            ++result.equivalent;
-            verdict = "equivalent: " + known->why;
-        } else {
-            ++result.alive;
-            verdict = "LIVES";
-        }
-        out << each.file << ":" << each.line << ": " << each.kind << "\n  - " << each.before << "\n  + "
-            << each.after << "\n  " << verdict << "\n"
-            << std::flush;
+    };
+    std::vector<std::thread> threads;
+    for (unsigned worker = 0; worker < jobs; ++worker) threads.emplace_back(work, worker);
+    for (std::thread& thread : threads) thread.join();
+
+    out << "\n           tried  killed   alive  equivalent by review  does not compile\n";
+    Tally sum;
+    for (const auto& [name, tally] : by_folder) {
+        print(out, name, tally);
+        sum.caught += tally.caught;
+        sum.alive += tally.alive;
+        sum.equivalent += tally.equivalent;
+        sum.refused += tally.refused;
     }
-    out << result.caught << " caught, " << result.alive << " alive, " << result.equivalent
-        << " equivalent by review; " << result.not_compiled << " did not compile\n";
-    return result;
+    print(out, "all", sum);
+    out << "tried in " << minutes.passed() << " minutes\n";
+    return {sum.caught, sum.alive, sum.equivalent, sum.refused};
 }
 
 }  // namespace flatback::machine
