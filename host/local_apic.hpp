@@ -1,15 +1,15 @@
-// L1's local APIC: IA32_APIC_BASE and the x2APIC registers, over a real APIC that stays in one mode.
+// L1's local APIC: IA32_APIC_BASE and the x2APIC registers, over a real APIC that enters x2APIC mode with L1
+// and need never leave it.
 //
 // There are processors on which IA32_APIC_BASE.EN, once 0, is 0 until reset, and none on which x2APIC mode
-// can be left otherwise than through EN = 0. So L1's modes are L0's word only. The real APIC is in xAPIC
-// mode;
-// - L1 in xAPIC mode has its page, and so no exit at all;
-// - in x2APIC mode L1 has no page, and each of its x2APIC registers is one access of L0's to the page;
-// - disabled, it has neither, and the APIC is a plain wire from the 8259 and the NMI pin to the processor
-//   (SDM 3A 11.4.3).
-// Where the firmware left the real APIC in x2APIC mode, L1's x2APIC registers are the real ones, which the
-// host may let L1 have without an exit (has_real_registers), until L1 leaves that mode: then so does the real
-// one, for good.
+// can be left otherwise than through EN = 0. So the real APIC never has EN = 0 for L1's sake:
+// - L1 in xAPIC mode has the real page, and so no exit at all, as long as the real APIC is in that mode;
+// - in x2APIC mode the real one is in it too, and L1 has the real registers, without an exit where the host
+//   lets it (host/msr_bitmap.hpp, pass_x2apic_registers);
+// - disabled, L1 has neither, and the APIC is a plain wire from the 8259 and the NMI pin to the processor
+//   (SDM 3A 11.4.3);
+// - in xAPIC mode again, the page is the host's to carry out, over the real one in x2APIC mode
+//   (host/xapic_over_x2apic.hpp).
 //
 // Touches no hardware by itself: see ApicHardware. Not shared between processors.
 #pragma once
@@ -31,7 +31,7 @@ namespace flatback::host {
 template <typename H>
 concept ApicHardware = requires(H& hardware, std::uint32_t number, std::uint64_t value,
                                 std::optional<std::uint64_t> address) {
-    // A register of the real APIC's page, by its offset; only while it is in xAPIC mode.
+    // A register of xAPIC mode's page, by its offset, whatever mode the real APIC is in.
     { hardware.read_page(number) } -> std::same_as<std::uint32_t>;
     {hardware.write_page(number, number)};
     // MSRs of the real processor; absent, false: #GP.
@@ -40,6 +40,11 @@ concept ApicHardware = requires(H& hardware, std::uint32_t number, std::uint64_t
     // CPUID.0BH:EDX, or the initial APIC ID where there is no such leaf.
     { hardware.x2apic_id() } -> std::same_as<std::uint32_t>;
     { hardware.has_x2apic() } -> std::same_as<bool>;
+    // L1 enters x2APIC mode, and the real APIC with it where it is not there yet: from now on L1 has its
+    // registers. False: it does not enter that mode, and nothing has changed.
+    { hardware.enter_x2apic_mode() } -> std::same_as<bool>;
+    // L1 has left it: from now on it has none of these registers.
+    {hardware.leave_x2apic_mode()};
     // From now on the APIC's page is at this guest-physical address of L1's, or nowhere. False: it cannot be
     // there, and nothing has changed.
     { hardware.place_page(address) } -> std::same_as<bool>;
@@ -55,15 +60,11 @@ public:
         : hardware_(hardware),
           reserved_(x86::apic_base::reserved_bits | ~((std::uint64_t{1} << physical_address_width) - 1) |
                     (hardware.has_x2apic() ? 0 : x86::apic_base::x2apic_enable)),
-          base_(hardware.read_msr(x86::msr::ia32_apic_base).value_or(0)),
-          passes_x2apic_(mode_of(base_) == Mode::x2apic) {}
+          base_(hardware.read_msr(x86::msr::ia32_apic_base).value_or(0)) {}
 
     // IA32_APIC_BASE.
     [[nodiscard]] std::uint64_t base() const { return base_; }
-    // L1's x2APIC registers are the real ones: they need no exit, but for interrupt commands
-    // (host/msr_bitmap.hpp, pass_x2apic_registers). Ends with the first write of IA32_APIC_BASE that leaves
-    // x2APIC mode.
-    [[nodiscard]] bool has_real_registers() const { return passes_x2apic_; }
+    [[nodiscard]] bool in_x2apic_mode() const { return mode_of(base_) == Mode::x2apic; }
     [[nodiscard]] bool enabled() const { return (base_ & x86::apic_base::global_enable) != 0; }
     [[nodiscard]] bool write_base(std::uint64_t value);
 
@@ -78,37 +79,43 @@ public:
     void take_init();
     // What a processor gets that acknowledges where no interrupt is any longer (SDM 3A 11.9).
     [[nodiscard]] std::uint8_t spurious_vector() {
-        return static_cast<std::uint8_t>(read_register(x86::xapic::spurious_vector));
+        return static_cast<std::uint8_t>(hardware_.read_page(x86::xapic::spurious_vector));
     }
 
 private:
     enum class Mode : std::uint8_t { disabled = 0, invalid = 1, xapic = 2, x2apic = 3 };  // EN, EXTD
     static constexpr Mode mode_of(std::uint64_t base) { return static_cast<Mode>(base >> 10 & 3); }
 
-    void enter_x2apic_mode();
+    [[nodiscard]] bool enter_x2apic_mode();
     void disable();
     void reset();
-    void write_command(std::uint64_t command);
-    void send(std::uint32_t destination, std::uint32_t command);
     [[nodiscard]] bool is_taken(std::uint32_t command, std::uint32_t destination, bool x2apic) {
         if constexpr (requires { hardware_.take_command(command, destination, x2apic); })
             return hardware_.take_command(command, destination, x2apic);
         return false;
     }
-    [[nodiscard]] std::uint32_t read_register(std::uint32_t offset) {
-        if (!passes_x2apic_) return hardware_.read_page(offset);
-        return static_cast<std::uint32_t>(hardware_.read_msr(x86::x2apic::msr_at(offset)).value_or(0));
+    // The performance and thermal entries came one after the other (SDM 3A 11.5.1): by "maximum LVT entry".
+    [[nodiscard]] static constexpr std::uint32_t number_of(std::uint32_t offset) {
+        namespace xapic = x86::xapic;
+        switch (offset) {
+            case xapic::local_vector_performance:
+                return 4;
+            case xapic::local_vector_thermal:
+                return 5;
+            case xapic::local_vector_cmci:
+                return 6;
+            default:
+                return 0;
+        }
     }
-    void write_register(std::uint32_t offset, std::uint32_t value) {
-        if (!passes_x2apic_) return hardware_.write_page(offset, value);
-        (void)hardware_.write_msr(x86::x2apic::msr_at(offset), value);
+    [[nodiscard]] bool has_local_vector(std::uint32_t offset) {
+        const std::uint32_t number = number_of(offset);
+        return number == 0 || (hardware_.read_page(x86::xapic::version) >> 16 & 0xff) >= number;
     }
-    [[nodiscard]] bool has_local_vector(std::uint32_t offset);
 
     H& hardware_;
     std::uint64_t reserved_;
     std::uint64_t base_;
-    bool passes_x2apic_;         // the real APIC is in x2APIC mode
     std::uint64_t command_ = 0;  // the interrupt command register of L1's x2APIC mode
 };
 
@@ -123,14 +130,18 @@ bool LocalApic<H>::write_base(std::uint64_t value) {
         return false;
     }
     const std::uint64_t address = value & x86::apic_base::address_mask;
-    const bool moved = address != (base_ & x86::apic_base::address_mask);
-    if (passes_x2apic_ && to == Mode::x2apic) {
-        if (moved) return false;  // the real one is not to lie anywhere else
-    } else if (moved || to != from) {
+    const std::uint64_t old_address = base_ & x86::apic_base::address_mask;
+    if (address != old_address || to != from) {
         // Asked for in every mode, so that an address that L1 cannot have is refused where it is written.
         if (!hardware_.place_page(address)) return false;
-        if (to == Mode::x2apic && from != Mode::x2apic) enter_x2apic_mode();
-        if (to == Mode::disabled && from != Mode::disabled) disable();
+        if (to == Mode::x2apic && from != Mode::x2apic && !enter_x2apic_mode()) {
+            (void)hardware_.place_page(old_address);
+            return false;
+        }
+        if (to == Mode::disabled && from != Mode::disabled) {
+            if (from == Mode::x2apic) hardware_.leave_x2apic_mode();
+            disable();
+        }
         if (to == Mode::xapic && from == Mode::disabled) reset();
         if (to != Mode::xapic) (void)hardware_.place_page(std::nullopt);
     }
@@ -140,21 +151,15 @@ bool LocalApic<H>::write_base(std::uint64_t value) {
 
 // The registers stay as they are, but for the upper half of the interrupt command (SDM 3A 11.12.5.1).
 template <ApicHardware H>
-void LocalApic<H>::enter_x2apic_mode() {
-    command_ = hardware_.read_page(x86::xapic::command_low) & x86::x2apic::command_bits;
+bool LocalApic<H>::enter_x2apic_mode() {
+    const std::uint32_t command = hardware_.read_page(x86::xapic::command_low);
+    if (!hardware_.enter_x2apic_mode()) return false;
+    command_ = command & x86::x2apic::command_bits;
+    return true;
 }
 
 template <ApicHardware H>
 void LocalApic<H>::disable() {
-    if (passes_x2apic_) {
-        namespace bit = x86::apic_base;
-        const std::uint64_t real = hardware_.read_msr(x86::msr::ia32_apic_base).value_or(0);
-        (void)hardware_.write_msr(x86::msr::ia32_apic_base,
-                                  real & ~(bit::global_enable | bit::x2apic_enable));
-        (void)hardware_.write_msr(x86::msr::ia32_apic_base,
-                                  (real & ~bit::x2apic_enable) | bit::global_enable);
-        passes_x2apic_ = false;
-    }
     reset();
     hardware_.write_page(x86::xapic::spurious_vector, 0x1ff);
     hardware_.write_page(x86::xapic::local_vector_lint0, x86::xapic::deliver_external);
@@ -166,35 +171,37 @@ void LocalApic<H>::disable() {
 template <ApicHardware H>
 void LocalApic<H>::reset() {
     namespace xapic = x86::xapic;
-    write_register(xapic::initial_count, 0);
+    hardware_.write_page(xapic::initial_count, 0);
+    const std::uint32_t last_entry = hardware_.read_page(xapic::version) >> 16 & 0xff;
     for (const std::uint32_t offset :
          {xapic::local_vector_cmci, xapic::local_vector_timer, xapic::local_vector_thermal,
           xapic::local_vector_performance, xapic::local_vector_lint0, xapic::local_vector_lint1,
           xapic::local_vector_error}) {
-        if (has_local_vector(offset)) write_register(offset, xapic::masked);
+        if (number_of(offset) <= last_entry) hardware_.write_page(offset, xapic::masked);
     }
-    write_register(xapic::divide_configuration, 0);
-    write_register(xapic::task_priority, 0);
+    hardware_.write_page(xapic::divide_configuration, 0);
+    hardware_.write_page(xapic::task_priority, 0);
     // What is in service goes, and then what is requested: at most every vector once. A line that stays
     // asserted would request again and again.
     const auto serves = [&] {
         std::uint32_t any = 0;
-        for (std::uint32_t word = 0; word < 8; ++word) any |= read_register(xapic::in_service + 16 * word);
+        for (std::uint32_t word = 0; word < 8; ++word)
+            any |= hardware_.read_page(xapic::in_service + 16 * word);
         return any != 0;
     };
-    for (unsigned vector = 0; vector < 256 && serves(); ++vector) write_register(xapic::end_of_interrupt, 0);
+    for (unsigned vector = 0; vector < 256 && serves(); ++vector)
+        hardware_.write_page(xapic::end_of_interrupt, 0);
     for (unsigned vector = 0; vector < 256 && hardware_.take_interrupt(); ++vector)
-        write_register(xapic::end_of_interrupt, 0);
-    if (!passes_x2apic_) {
-        hardware_.write_page(xapic::identification, hardware_.x2apic_id() << 24);
-        hardware_.write_page(xapic::logical_destination, 0);
-        hardware_.write_page(xapic::destination_format, 0xffff'ffff);
-        hardware_.write_page(xapic::command_high, 0);
-    }
-    write_register(xapic::spurious_vector, 0xff);
+        hardware_.write_page(xapic::end_of_interrupt, 0);
+    // In x2APIC mode these are nothing that L1 has, until it leaves that mode.
+    hardware_.write_page(xapic::identification, hardware_.x2apic_id() << 24);
+    hardware_.write_page(xapic::logical_destination, 0);
+    hardware_.write_page(xapic::destination_format, 0xffff'ffff);
+    hardware_.write_page(xapic::command_high, 0);
+    hardware_.write_page(xapic::spurious_vector, 0xff);
     // The first write latches what was left, the second clears it.
-    write_register(xapic::error_status, 0);
-    write_register(xapic::error_status, 0);
+    hardware_.write_page(xapic::error_status, 0);
+    hardware_.write_page(xapic::error_status, 0);
 }
 
 template <ApicHardware H>
@@ -210,7 +217,7 @@ std::uint32_t LocalApic<H>::read_page(std::uint32_t offset) {
     const bool is_there =
         offset == xapic::destination_format || offset == xapic::command_high ||
         (x86::x2apic::register_at(x86::x2apic::msr_at(offset)).readable && has_local_vector(offset));
-    return is_there && !passes_x2apic_ ? hardware_.read_page(offset) : 0;
+    return is_there ? hardware_.read_page(offset) : 0;
 }
 
 template <ApicHardware H>
@@ -222,125 +229,30 @@ void LocalApic<H>::write_page(std::uint32_t offset, std::uint32_t value) {
     hardware_.write_page(offset, value);
 }
 
-// The performance and thermal entries came one after the other (SDM 3A 11.5.1): by "maximum LVT entry".
-template <ApicHardware H>
-bool LocalApic<H>::has_local_vector(std::uint32_t offset) {
-    namespace xapic = x86::xapic;
-    std::uint32_t entry = 0;
-    switch (offset) {
-        case xapic::local_vector_performance:
-            entry = 4;
-            break;
-        case xapic::local_vector_thermal:
-            entry = 5;
-            break;
-        case xapic::local_vector_cmci:
-            entry = 6;
-            break;
-        default:
-            return true;
-    }
-    return (read_register(xapic::version) >> 16 & 0xff) >= entry;
-}
-
+// The interrupt command is what L1 wrote: the real one may be the host's own, or not have been sent. And
+// there are emulators on which the logical destination is 0 once this mode was entered.
 template <ApicHardware H>
 std::optional<std::uint64_t> LocalApic<H>::read(std::uint32_t msr) {
-    if (mode_of(base_) != Mode::x2apic) return std::nullopt;
-    if (passes_x2apic_) return hardware_.read_msr(msr);
-    const auto what = x86::x2apic::register_at(msr);
-    if (!what.readable) return std::nullopt;
-    const std::uint32_t offset = x86::x2apic::page_offset(msr);
-    switch (offset) {
-        case x86::xapic::identification:
-            return hardware_.x2apic_id();
-        case x86::xapic::logical_destination:
-            return x86::x2apic::logical_id(hardware_.x2apic_id());
-        case x86::xapic::command_low:
-            return command_;
-        default:
-            if (!has_local_vector(offset)) return std::nullopt;
-            return hardware_.read_page(offset);
-    }
+    if (!in_x2apic_mode()) return std::nullopt;
+    if (msr == x86::x2apic::msr_at(x86::xapic::command_low)) return command_;
+    if (msr == x86::x2apic::msr_at(x86::xapic::logical_destination))
+        return x86::x2apic::logical_id(hardware_.x2apic_id());
+    return hardware_.read_msr(msr);
 }
 
 template <ApicHardware H>
 bool LocalApic<H>::write(std::uint32_t msr, std::uint64_t value) {
-    if (mode_of(base_) != Mode::x2apic) return false;
-    if (passes_x2apic_) {
+    if (!in_x2apic_mode()) return false;
+    if (msr == x86::x2apic::msr_at(x86::xapic::command_low)) {
         constexpr std::uint64_t bits = x86::x2apic::command_bits | 0xffff'ffff'0000'0000;
-        if (msr == x86::x2apic::msr_at(x86::xapic::command_low) && (value & ~bits) == 0 &&
-            is_taken(static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32), true)) {
-            return true;
-        }
-        return hardware_.write_msr(msr, value);
-    }
-    const std::uint32_t offset = x86::x2apic::page_offset(msr);
-    // The most frequent first.
-    if (offset == x86::xapic::end_of_interrupt) {
-        if (value != 0) return false;
-        hardware_.write_page(offset, 0);
+        if ((value & ~bits) != 0) return false;
+        const bool taken =
+            is_taken(static_cast<std::uint32_t>(value), static_cast<std::uint32_t>(value >> 32), true);
+        if (!taken && !hardware_.write_msr(msr, value)) return false;
+        command_ = value;
         return true;
     }
-    if (offset == x86::xapic::command_low) {
-        if ((value & 0xffff'ffff & ~x86::x2apic::command_bits) != 0) return false;
-        write_command(value);
-        return true;
-    }
-    const auto what = x86::x2apic::register_at(msr);
-    std::uint64_t writable = what.writable_bits;
-    if (offset == x86::xapic::spurious_vector &&
-        (hardware_.read_page(x86::xapic::version) & x86::xapic::version_suppresses_eoi) != 0) {
-        writable |= x86::xapic::suppress_eoi_broadcast;
-    }
-    if (!what.writable || (value & ~writable) != 0 || !has_local_vector(offset)) return false;
-    switch (offset) {
-        case x86::x2apic::self_interrupt_offset:
-            send(0, x86::xapic::to_self | x86::xapic::level_assert | static_cast<std::uint32_t>(value));
-            break;
-        default:
-            hardware_.write_page(offset, static_cast<std::uint32_t>(value));
-    }
-    return true;
-}
-
-// A 32-bit destination by means of 8-bit ones: the processors of a cluster are those whose IDs have its
-// number (SDM 3A 11.12.10), so each is sent to by its ID. There is none that xAPIC mode does not reach.
-template <ApicHardware H>
-void LocalApic<H>::write_command(std::uint64_t command) {
-    namespace xapic = x86::xapic;
-    command_ = command;
-    const auto low = static_cast<std::uint32_t>(command);
-    const auto destination = static_cast<std::uint32_t>(command >> 32);
-    if (is_taken(low, destination, true)) return;
-    if ((low & xapic::shorthand_mask) != 0 || destination == x86::x2apic::everybody) {
-        const bool named = (low & xapic::shorthand_mask) == 0;
-        send(named ? xapic::everybody : 0, named ? low & ~xapic::logical_destination_mode : low);
-        return;
-    }
-    if ((low & xapic::logical_destination_mode) == 0) {
-        if (destination < xapic::everybody) send(destination, low);
-        return;
-    }
-    const std::uint32_t first = (destination >> 16) * 16;
-    for (unsigned member = 0; member < 16 && first + member < xapic::everybody; ++member) {
-        if ((destination >> member & 1) == 0) continue;
-        const bool lowest_priority = (low & xapic::delivery_mode_mask) == xapic::deliver_lowest_priority;
-        std::uint32_t to_one = low & ~xapic::logical_destination_mode;
-        if (lowest_priority) to_one &= ~xapic::delivery_mode_mask;
-        send(first + member, to_one);
-        if (lowest_priority) return;
-    }
-}
-
-template <ApicHardware H>
-void LocalApic<H>::send(std::uint32_t destination, std::uint32_t command) {
-    namespace xapic = x86::xapic;
-    constexpr unsigned longest_wait = 1000;
-    for (unsigned i = 0; i < longest_wait; ++i) {
-        if ((hardware_.read_page(xapic::command_low) & xapic::delivery_pending) == 0) break;
-    }
-    hardware_.write_page(xapic::command_high, destination << 24);
-    hardware_.write_page(xapic::command_low, command);
+    return hardware_.write_msr(msr, value);
 }
 
 }  // namespace flatback::host

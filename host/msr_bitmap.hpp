@@ -87,13 +87,16 @@ inline constexpr MsrRange hidden_msrs[] = {
 }
 
 // Where the real APIC is in x2APIC mode, and L1's too, L1 has its registers without an exit (host/
-// local_apic.hpp), but for the interrupt commands, some of which are not for the processor.
+// local_apic.hpp), but for the interrupt commands, some of which are not for the processor, and what is read
+// only at the beginning.
 inline void pass_x2apic_registers(MsrBitmap bitmap) {
     for (std::uint32_t msr = x86::msr::x2apic_first; msr <= x86::msr::x2apic_last; ++msr) {
         bitmap.pass(msr, MsrBitmap::Access::read);
         bitmap.pass(msr, MsrBitmap::Access::write);
     }
-    bitmap.intercept(x86::x2apic::msr_at(x86::xapic::command_low), MsrBitmap::Access::write);
+    const std::uint32_t command = x86::x2apic::msr_at(x86::xapic::command_low);
+    bitmap.intercept_all(command, command);
+    bitmap.intercept(x86::x2apic::msr_at(x86::xapic::logical_destination), MsrBitmap::Access::read);
 }
 inline void keep_x2apic_registers(MsrBitmap bitmap) {
     bitmap.intercept_all(x86::msr::x2apic_first, x86::msr::x2apic_last);

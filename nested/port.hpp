@@ -25,6 +25,9 @@ struct HostMapping {
     x86::MemoryType memory_type;  // of EPT01 (SDM 3C 29.3.7)
     // False: what a guest writes there is to vanish, as where there is no memory (let_write_vanish below).
     bool writable;
+    // False: nor is what a guest reads there what lies there, so that each access comes to let_write_vanish.
+    // Only where `writable` is false, and page_shift 12.
+    bool readable = true;
 };
 
 // A port may also have, for speed:
@@ -41,11 +44,12 @@ struct HostMapping {
 //       has executed its INVEPT then; the engine does what ept01_changed() does.
 // and where its host_mapping() may say that something is not writable:
 //   bool let_write_vanish()
-//       L2, whose VMCS is current, is about to write there, and EPT02 now lets it. True: the host enters L2
+//       L2, whose VMCS is current, is about to write there, and EPT02 now lets it (or to read, as for a page
+//       that is not readable). True: the host enters L2
 //       for no more than this instruction (or this delivery of an event), makes the page again what it was,
 //       and calls NestedVcpu::write_vanished() before any guest runs on. False, or without it: #GP(0).
 //   HostMapping page_for_write(x86::Gpa<x86::L1> address)
-//       Asked for right before it: the page in which that write lands meanwhile, where it is not
+//       Asked for right before it: the page in which that access lands meanwhile, where it is not
 //       host_mapping()'s own, as for registers of a device that the host writes to in L2's place.
 // and where the host keeps I/O ports from its guests:
 //   x86::Hpa l0_io_bitmap(unsigned half)

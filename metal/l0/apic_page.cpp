@@ -45,10 +45,11 @@ std::optional<StoreInstruction> read_store(Cpu& cpu) {
     return wanted(decode_store(code, size));
 }
 
-// The exit was caused by the access that an instruction names.
+// The exit was caused by the write that an instruction names.
 bool is_an_instructions_own() {
-    constexpr std::uint64_t by_instruction =
-        vmx::EptViolation::linear_address_valid | vmx::EptViolation::of_linear_address;
+    constexpr std::uint64_t by_instruction = vmx::EptViolation::write |
+                                             vmx::EptViolation::linear_address_valid |
+                                             vmx::EptViolation::of_linear_address;
     return vmx::EptViolation{get(vmx::field::exit_qualification)}.has(by_instruction) &&
            !vmx::InterruptionInformation{get(vmx::field::idt_vectoring_information)}.is_valid();
 }

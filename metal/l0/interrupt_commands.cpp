@@ -1,6 +1,7 @@
 // Interrupt commands of L1's that no processor may get: INIT would end L0 on it, and SIPI has an effect on
-// none that is in VMX operation.
+// none that is in VMX operation. And those to logical destinations that the real APICs do not know.
 #include "metal/l0/port.hpp"
+#include "metal/processors/boot_apic.hpp"
 #include "metal/processors/given_processors.hpp"
 #include "x86/local_apic.hpp"
 
@@ -38,11 +39,33 @@ bool is_destination(const ProcessorLocal& processor, std::uint32_t command, std:
     return processor.apic_id == destination;
 }
 
+// To each by its identifier.
+[[gnu::noinline, gnu::cold]] void send_to_logical(std::uint32_t command, std::uint32_t destination,
+                                                  bool x2apic) {
+    const bool lowest_priority = (command & xapic::delivery_mode_mask) == xapic::deliver_lowest_priority;
+    std::uint32_t to_one =
+        command & static_cast<std::uint32_t>(x86::x2apic::command_bits) & ~xapic::logical_destination_mode;
+    if (lowest_priority) to_one &= ~xapic::delivery_mode_mask;
+    const BootApic apic;
+    for (const ProcessorLocal* const each : given_processors()) {
+        if (!is_destination(*each, command, destination, x2apic)) continue;
+        apic.send_to(each->apic_id, to_one);
+        if (lowest_priority) return;
+    }
+}
+
 }  // namespace
 
 bool RealApic::take_command(std::uint32_t command, std::uint32_t destination, bool x2apic) const {
     const std::uint32_t mode = command & xapic::delivery_mode_mask;
-    if (mode != xapic::deliver_init && mode != xapic::deliver_start) return false;
+    if (mode != xapic::deliver_init && mode != xapic::deliver_start) {
+        constexpr std::uint32_t to_whom = xapic::shorthand_mask | xapic::logical_destination_mode;
+        if ((command & to_whom) != xapic::logical_destination_mode) return false;
+        const auto& are_l0s = x2apic ? x2apic_destinations_are_l0s_ : xapic_destinations_are_l0s_;
+        if (!are_l0s.load(std::memory_order_relaxed)) return false;
+        send_to_logical(command, destination, x2apic);
+        return true;
+    }
     // Deassertion of INIT concerns the arbitration of processors that had it (SDM 3A 11.6.1).
     constexpr std::uint32_t level = xapic::level_triggered | xapic::level_assert;
     if (mode == xapic::deliver_init && (command & level) == xapic::level_triggered) return true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "host/local_apic.hpp"
 #include "host/memory_type_registers.hpp"
 #include "host/msr_bitmap.hpp"
+#include "host/xapic_over_x2apic.hpp"
 #include "metal/boot/boot_result.hpp"
 #include "metal/ground/instructions.hpp"
 #include "metal/ground/interrupts.hpp"
@@ -44,22 +46,26 @@ void put_host_state(GuestRegisters& registers);
 // (metal/l0/copied_pages_of_l1.cpp).
 [[nodiscard]] std::optional<OtherProcessors> other_processors();
 
-// L1's view of the APIC's page, by EPT01, and the real one.
+// L1's view of the APIC's page, by EPT01, and the real one. Where the real one is in x2APIC mode and L1 is in
+// xAPIC mode, the page is nowhere but here: each access of L1's to it exits.
 class RealApic final {
 public:
     explicit RealApic(BootResult& boot);
     [[nodiscard]] std::uint32_t read_page(std::uint32_t offset) const;
-    void write_page(std::uint32_t offset, std::uint32_t value) const;
+    void write_page(std::uint32_t offset, std::uint32_t value);
     [[nodiscard]] std::optional<std::uint64_t> read_msr(std::uint32_t msr) const;
-    [[nodiscard]] bool write_msr(std::uint32_t msr, std::uint64_t value);
+    [[nodiscard]] bool write_msr(std::uint32_t msr, std::uint64_t value) const;
     [[nodiscard]] std::uint32_t x2apic_id() const;
     [[nodiscard]] bool has_x2apic() const;
+    [[nodiscard]] bool enter_x2apic_mode();
+    void leave_x2apic_mode();
     [[nodiscard]] bool place_page(std::optional<std::uint64_t> address);
     [[nodiscard]] bool take_interrupt() const;
-    // L1's INIT and SIPI: for its processors only, and in software.
+    // L1's INIT and SIPI: for its processors only, and in software. And logical destinations, where the real
+    // APIC of some processor does not have L1's.
     [[nodiscard]] bool take_command(std::uint32_t command, std::uint32_t destination, bool x2apic) const;
-    // An EPT violation, whose guest's VMCS is current, is a write to the kept page, at this physical address
-    // of L1's: where the guest's own instruction is to write meanwhile, until take_write().
+    // An EPT violation, whose guest's VMCS is current, is an access to the kept page, at this physical
+    // address of L1's: where the guest's own instruction is to read and write meanwhile, until take_write().
     [[nodiscard]] nested::HostMapping let_write(std::uint64_t address);
     // The same where the guest is under EPT01, which leads there.
     void let_write_in_ept01(std::uint64_t address);
@@ -70,16 +76,18 @@ public:
     };
     // What was written, if it is a register; EPT01 is again what it was. done: the instruction is.
     [[nodiscard]] std::optional<Write> take_write(bool done);
-    // Whether an EPT violation there is L1's write to the page: where it has several processors they all are.
+    // Whether an EPT violation there is L1's access to the page: where it has several processors all writes
+    // are, and reads too where the page is nowhere else.
     [[nodiscard]] bool is_kept_page(std::uint64_t guest_physical) const {
         return keeps_writes_ && shown_at_ == (guest_physical & x86::apic_base::address_mask);
     }
     [[nodiscard]] bool keeps_writes() const { return keeps_writes_; }
+    [[nodiscard]] bool keeps_reads() const { return in_x2apic_mode_; }
     // Where the real page lies.
     [[nodiscard]] std::uint64_t home() const { return home_; }
-    // In x2APIC mode, in which the processor is: L1's own MSR bitmap, a copy of L0's until now.
-    void pass_registers(x86::Hpa bitmap);
-    [[nodiscard]] std::optional<x86::Hpa> msr_bitmap() const { return passing_; }
+    // L1's own MSR bitmap, a copy of L0's: where there is x2APIC mode, before anything else is asked.
+    void set_msr_bitmap(x86::Hpa bitmap) { msr_bitmap_ = bitmap; }
+    [[nodiscard]] std::optional<x86::Hpa> msr_bitmap() const { return msr_bitmap_; }
     // Whether EPT01 has changed since this was last asked.
     [[nodiscard]] bool take_change() {
         const bool changed = changed_;
@@ -88,21 +96,36 @@ public:
     }
 
 private:
+    // The entry of EPT01 for the page, elsewhere than at home.
+    [[nodiscard]] std::uint64_t entry_elsewhere() const;
+    [[nodiscard, gnu::noinline, gnu::cold]] std::uint32_t read_over_x2apic(std::uint32_t offset) const;
+    [[gnu::noinline, gnu::cold]] void write_over_x2apic(std::uint32_t offset, std::uint32_t value);
+
+    // Logical destinations that the real APIC of some processor does not know, by L1's mode: of xAPIC mode
+    // from the first on that has it over x2APIC mode; and of x2APIC mode on an emulator whose APIC does not
+    // say its own when it has entered that mode.
+    static inline constinit std::atomic<bool> xapic_destinations_are_l0s_{false};
+    static inline constinit std::atomic<bool> x2apic_destinations_are_l0s_{false};
+
     BootResult& boot_;
-    std::uint64_t home_;                  // where the real page lies
+    std::uint64_t home_;        // where the real page lies
+    volatile std::byte* page_;  // it, in L0's direct map; null: it lies beyond
+    bool in_x2apic_mode_;       // the real APIC
+    bool may_leave_;            // its processor takes EN = 1 after EN = 0
+    host::XapicOverX2Apic over_x2apic_;
     std::uint64_t* elsewhere_ = nullptr;  // the entry of EPT01 that leads there instead of the one of `home_`
     std::uint64_t was_elsewhere_ = 0;     // what it led to before
     std::uint64_t at_home_ = 0;           // what the entry of `home_` led to at first
     std::size_t pages_taken_ = 0;
     bool changed_ = false;
-    bool keeps_writes_;                    // L1 may read the page, and each write exits
+    bool keeps_writes_;                    // each write of L1's to the page exits
     std::uint64_t shown_at_;               // where L1 has it; nowhere: an address that is none
     std::uint64_t* shown_by_ = nullptr;    // the entry of EPT01 by which L1 has it, where writes are kept
     bool letting_ = false;                 // from let_write() to take_write(), and what it is about:
     std::uint64_t before_ = 0;             // *shown_by_, where EPT01 leads elsewhere meanwhile
     std::optional<std::uint32_t> offset_;  // of the register
     x86::Hpa scratch_{};                   // in whose place it is
-    std::optional<x86::Hpa> passing_;      // L1's MSR bitmap, where it is not L0's
+    std::optional<x86::Hpa> msr_bitmap_;   // L1's, where it is not L0's
 };
 static_assert(host::ApicHardware<RealApic>);
 
@@ -177,12 +200,11 @@ public:
     void close_kept_pages() { written_pages_.close_kept(); }
     vmx::Eptp ept01_pointer() { return ept01_pointer_; }
     bool handle_ept01_violation(std::uint64_t guest_physical);
-    [[nodiscard]] std::uint32_t read_apic_page(std::uint32_t offset) const {
-        return real_apic_.read_page(offset);
-    }
     [[nodiscard]] bool is_kept_apic_page(std::uint64_t guest_physical) const {
         return real_apic_.is_kept_page(guest_physical);
     }
+    // As L1 reads it there.
+    [[nodiscard, gnu::noinline]] std::uint32_t read_apic_page(std::uint32_t offset);
     bool let_write_vanish();
     nested::HostMapping page_for_write(x86::Gpa<x86::L1> address);
     [[nodiscard]] RealApic& real_apic() { return real_apic_; }
@@ -228,6 +250,7 @@ public:
         if (!real_apic_.take_change()) return false;
         widen_special_pages(real_apic_.home());
         widen_special_pages(apic_.base() & x86::apic_base::address_mask);
+        keeps_pages_ = keeps_pages_ || real_apic_.keeps_writes();
         return true;
     }
 

@@ -54,13 +54,17 @@ MetalPort::MetalPort(GuestRegisters& registers, BootResult& boot)
     msr_bitmap_words_ = page(msr_bitmap_);
     host::fill_msr_bitmap(msr_bitmap());
     msr_bitmap().intercept(x86::msr::ia32_debugctl, host::MsrBitmap::Access::write);
-    if (apic_.has_real_registers()) {
+    if (real_apic_.has_x2apic()) {
         const x86::Hpa of_l1 = physical_of(boot.pages->allocate_page_or_panic("the MSR bitmap of L1"));
         std::memcpy(page(of_l1), msr_bitmap_words_, x86::page_size_4k);
-        real_apic_.pass_registers(of_l1);
+        real_apic_.set_msr_bitmap(of_l1);
+    }
+    if (apic_.in_x2apic_mode()) {
+        static_cast<void>(real_apic_.enter_x2apic_mode());
+        static_cast<void>(real_apic_.place_page(std::nullopt));
     }
     make_io_bitmaps();
-    if (real_apic_.keeps_writes()) widen_special_pages(real_apic_.home());
+    if (real_apic_.keeps_writes() || apic_.in_x2apic_mode()) widen_special_pages(real_apic_.home());
     for (const std::uint64_t kept : kept_pages_.pages()) widen_special_pages(kept);
 }
 
@@ -109,8 +113,13 @@ namespace {
 
 nested::HostMapping MetalPort::host_mapping(x86::Gpa<x86::L1> address) {
     const auto found = boot_.ept01->lookup(address);
-    if (!found)
+    if (!found) {
+        if (real_apic_.is_kept_page(address.value())) {
+            return {x86::Hpa{real_apic_.home() + address.page_offset()}, 12, x86::MemoryType::uncacheable,
+                    false, false};
+        }
         return {boot_.ept01->hole_page() + address.page_offset(), 12, x86::MemoryType::write_back, false};
+    }
     if (keeps_pages_) [[unlikely]]
         return mapping_beside_kept_pages(*this, *found, address);
     return {found->address, found->page_shift, found->memory_type, !found->is_hole};
@@ -210,6 +219,10 @@ bool MetalPort::takes_debugctl(std::uint64_t value) {
     const bool taken = try_write_msr(x86::msr::ia32_debugctl, value);
     write_msr(x86::msr::ia32_debugctl, 0);
     return taken;
+}
+
+std::uint32_t MetalPort::read_apic_page(std::uint32_t offset) {
+    return apic_.read_page(offset);
 }
 
 bool MetalPort::let_write_vanish() {

@@ -20,37 +20,74 @@ namespace field = vmx::field;
 RealApic::RealApic(BootResult& boot)
     : boot_(boot),
       home_(metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::address_mask),
+      page_(home_ < direct_map_size() ? direct_map_as<volatile std::byte>(x86::Hpa{home_}) : nullptr),
+      in_x2apic_mode_((metal::read_msr(x86::msr::ia32_apic_base) & x86::apic_base::x2apic_enable) != 0),
+      // The processor whose EN stays 0 is the emulator's, and there no firmware enters this mode.
+      may_leave_(in_x2apic_mode_ && !boot.options.x2apic),
       keeps_writes_(given_processors().size() > 1),
       shown_at_(home_) {
     // The large page around it is split now, so that L1's first switch of modes takes no longer than another.
     std::uint64_t* const leaf = boot.ept01->leaf_of_4k(
         x86::Gpa<x86::L1>{home_}, keeps_writes_ ? Ept01::Use::to_change : Ept01::Use::to_watch);
-    if (!keeps_writes_) return;
     scratch_ = physical_of(boot.pages->allocate_page_or_panic("the page of writes to the local APIC"));
+    if (!keeps_writes_) return;
     shown_by_ = leaf;
     if (leaf != nullptr) *leaf &= ~bits::write;
 }
 
 std::uint32_t RealApic::read_page(std::uint32_t offset) const {
-    return *static_cast<const volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset}));
+    if (in_x2apic_mode_) [[unlikely]]
+        return read_over_x2apic(offset);
+    return *reinterpret_cast<const volatile std::uint32_t*>(page_ + offset);
 }
-void RealApic::write_page(std::uint32_t offset, std::uint32_t value) const {
+void RealApic::write_page(std::uint32_t offset, std::uint32_t value) {
     if (offset == x86::xapic::logical_destination) this_processor().logical_destination.store(value);
     if (offset == x86::xapic::destination_format) this_processor().destination_format.store(value);
-    *static_cast<volatile std::uint32_t*>(direct_map(x86::Hpa{home_ + offset})) = value;
+    if (in_x2apic_mode_) [[unlikely]]
+        return write_over_x2apic(offset, value);
+    *reinterpret_cast<volatile std::uint32_t*>(page_ + offset) = value;
+}
+std::uint32_t RealApic::read_over_x2apic(std::uint32_t offset) const {
+    return over_x2apic_.read(*this, offset);
+}
+void RealApic::write_over_x2apic(std::uint32_t offset, std::uint32_t value) {
+    over_x2apic_.write(*this, offset, value);
 }
 std::optional<std::uint64_t> RealApic::read_msr(std::uint32_t msr) const {
     return try_read_msr(msr);
 }
-bool RealApic::write_msr(std::uint32_t msr, std::uint64_t value) {
-    // The end of x2APIC mode, for good: from now on L1's registers there are L0's word.
-    if (msr == x86::msr::ia32_apic_base && passing_)
-        host::keep_x2apic_registers(host::MsrBitmap{direct_map_as<std::uint64_t>(*passing_)});
+bool RealApic::write_msr(std::uint32_t msr, std::uint64_t value) const {
     return try_write_msr(msr, value);
 }
-void RealApic::pass_registers(x86::Hpa bitmap) {
-    host::pass_x2apic_registers(host::MsrBitmap{direct_map_as<std::uint64_t>(bitmap)});
-    passing_ = bitmap;
+
+bool RealApic::enter_x2apic_mode() {
+    if (!msr_bitmap_) return false;
+    if (!in_x2apic_mode_) {
+        const std::uint64_t base = metal::read_msr(x86::msr::ia32_apic_base);
+        if (!try_write_msr(x86::msr::ia32_apic_base, base | x86::apic_base::x2apic_enable)) return false;
+        in_x2apic_mode_ = true;
+    }
+    const std::uint32_t logical = x86::x2apic::msr_at(x86::xapic::logical_destination);
+    if (metal::read_msr(logical) != x86::x2apic::logical_id(x2apic_id()))
+        x2apic_destinations_are_l0s_.store(true);
+    host::pass_x2apic_registers(host::MsrBitmap{direct_map_as<std::uint64_t>(*msr_bitmap_)});
+    return true;
+}
+
+void RealApic::leave_x2apic_mode() {
+    host::keep_x2apic_registers(host::MsrBitmap{direct_map_as<std::uint64_t>(*msr_bitmap_)});
+    if (may_leave_) {
+        namespace bit = x86::apic_base;
+        const std::uint64_t disabled =
+            metal::read_msr(x86::msr::ia32_apic_base) & ~(bit::global_enable | bit::x2apic_enable);
+        metal::write_msr(x86::msr::ia32_apic_base, disabled);
+        metal::write_msr(x86::msr::ia32_apic_base, disabled | bit::global_enable);
+        in_x2apic_mode_ = false;
+        return;
+    }
+    over_x2apic_ = {};
+    keeps_writes_ = true;
+    xapic_destinations_are_l0s_.store(true);
 }
 bool RealApic::take_interrupt() const {
     return take_external_interrupt().has_value();
@@ -69,6 +106,13 @@ bool RealApic::has_x2apic() const {
     return (cpuid(x86::cpuid::leaf_features).ecx & x86::cpuid::features_ecx_x2apic) != 0;
 }
 
+std::uint64_t RealApic::entry_elsewhere() const {
+    const std::uint64_t permissions = in_x2apic_mode_ ? 0
+                                      : keeps_writes_ ? bits::read | bits::execute
+                                                      : bits::permissions;
+    return home_ | permissions | bits::memory_type(x86::MemoryType::uncacheable);
+}
+
 // By two entries of EPT01: the one of the real page's address, and the one that leads to it instead.
 bool RealApic::place_page(std::optional<std::uint64_t> address) {
     // Large pages split for it are never made whole again: so many pages for tables, and it moves no more.
@@ -85,14 +129,13 @@ bool RealApic::place_page(std::optional<std::uint64_t> address) {
     if (elsewhere_ != nullptr) *elsewhere_ = was_elsewhere_;
     elsewhere_ = nullptr;
     if (address && place == home) {
-        *home = at_home_;
+        *home = in_x2apic_mode_ ? at_home_ & ~bits::permissions : at_home_;
     } else {
         ept01.make_hole(*home);
         if (address) {
             was_elsewhere_ = *place;
             elsewhere_ = place;
-            *place = home_ | (keeps_writes_ ? bits::read | bits::execute : bits::permissions) |
-                     bits::memory_type(x86::MemoryType::uncacheable);
+            *place = entry_elsewhere();
         }
     }
     constexpr std::uint64_t nowhere = ~std::uint64_t{0};
@@ -119,11 +162,11 @@ nested::HostMapping RealApic::let_write(std::uint64_t address) {
     const vmx::EptViolation violation{get(field::exit_qualification)};
     const vmx::InterruptionInformation event{get(field::idt_vectoring_information)};
     constexpr std::uint32_t register_alignment = 15;
-    if ((offset & register_alignment) == 0 && !event.is_valid() &&
+    if (!event.is_valid() &&
         violation.has(vmx::EptViolation::linear_address_valid | vmx::EptViolation::of_linear_address)) {
-        offset_ = offset;
-        *direct_map_as<std::uint32_t>(scratch_ + offset) =
-            offset == x86::xapic::end_of_interrupt ? 0 : read_page(offset);
+        const std::uint32_t at = offset & ~register_alignment;
+        if (violation.has(vmx::EptViolation::write) && offset == at) offset_ = offset;
+        *direct_map_as<std::uint32_t>(scratch_ + at) = at == x86::xapic::end_of_interrupt ? 0 : read_page(at);
     }
     return {scratch_, 12, x86::MemoryType::write_back, false};
 }
@@ -132,8 +175,10 @@ nested::HostMapping RealApic::let_write(std::uint64_t address) {
 void RealApic::let_write_in_ept01(std::uint64_t address) {
     if (before_ == 0) before_ = *shown_by_;
     const nested::HostMapping place = let_write(address);
-    *shown_by_ =
-        place.address.value() | bits::permissions | bits::memory_type(place.memory_type) | bits::ignore_pat;
+    // An instruction that reads there may write there too, which is another violation.
+    const bool writes = vmx::EptViolation{get(field::exit_qualification)}.has(vmx::EptViolation::write);
+    *shown_by_ = place.address.value() | (writes ? bits::permissions : bits::read | bits::execute) |
+                 bits::memory_type(place.memory_type) | bits::ignore_pat;
 }
 
 std::optional<RealApic::Write> RealApic::take_write(bool done) {

@@ -241,8 +241,10 @@ private:
                       .size = size,
                       .host = mapping.address.value() & ~(size - 1),
                       .memory_type = mapping.memory_type,
-                      .permissions = vmx::ept_entry::permissions &
-                                     ~(mapping.writable ? std::uint64_t{0} : vmx::ept_entry::write),
+                      .permissions =
+                          vmx::ept_entry::permissions & ~(mapping.writable   ? std::uint64_t{0}
+                                                          : mapping.readable ? vmx::ept_entry::write
+                                                                             : vmx::ept_entry::permissions),
                       .page_shift = static_cast<std::uint8_t>(mapping.page_shift)};
         }
         return block_;
@@ -551,7 +553,9 @@ EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
     const std::uint64_t host = block.host + (walk.address.value() - block.start);
     std::uint64_t leaf = host & ~((std::uint64_t{1} << shift) - 1);
     const bool vanishes = (access & ~block.permissions) != 0;
-    leaf |= walk.permissions & (walk.writable_now ? 7U : 5U) & (block.permissions | access);
+    // What may be written must be readable (SDM 3C 29.3.3.1).
+    leaf |= walk.permissions & (walk.writable_now ? 7U : 5U) &
+            (block.permissions | access | (vanishes ? vmx::ept_entry::read : 0));
     if (vanishes) {
         if (unwritable_used_ == most_unwritable) close_unwritable();
         unwritable_[unwritable_used_++] = guest_physical;

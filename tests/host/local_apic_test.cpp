@@ -1,4 +1,4 @@
-// L1's local APIC: the transitions of SDM 3A 11.12.5, and the registers of x2APIC mode over the page.
+// L1's local APIC: the transitions of SDM 3A 11.12.5, and whose registers L1 has in which mode.
 #include "host/local_apic.hpp"
 
 #include <gtest/gtest.h>
@@ -20,15 +20,11 @@ constexpr std::uint64_t in_xapic = disabled | x86::apic_base::global_enable;
 constexpr std::uint64_t in_x2apic = in_xapic | x86::apic_base::x2apic_enable;
 constexpr std::uint64_t invalid = disabled | x86::apic_base::x2apic_enable;
 
-// A real APIC with the registers of its page as words. EN = 0 is for good where `one_way` says so.
+// A real APIC that never leaves x2APIC mode. The registers of L1's page are words, whatever mode that is in.
 class Hardware {
 public:
-    std::uint32_t read_page(std::uint32_t offset) {
-        EXPECT_EQ(real >> 10 & 3, 2U) << "the page is read outside of xAPIC mode";
-        return page[offset];
-    }
+    std::uint32_t read_page(std::uint32_t offset) { return page[offset]; }
     void write_page(std::uint32_t offset, std::uint32_t value) {
-        EXPECT_EQ(real >> 10 & 3, 2U) << "the page is written outside of xAPIC mode";
         if (offset == xapic::end_of_interrupt) {
             for (std::uint32_t word = 0; word < 8; ++word) page[xapic::in_service + 16 * word] = 0;
             ++ends;
@@ -41,12 +37,26 @@ public:
         return msr == x86::msr::ia32_apic_base ? real : msrs[msr];
     }
     bool write_msr(std::uint32_t msr, std::uint64_t value) {
-        if (msr != x86::msr::ia32_apic_base) {
-            msrs[msr] = value;
-            return true;
-        }
-        EXPECT_FALSE((real >> 10 & 3) == 3 && (value >> 10 & 3) == 2) << "x2APIC mode left without EN = 0";
-        real = value;
+        EXPECT_NE(msr, x86::msr::ia32_apic_base) << "the mode of the real APIC is the host's";
+        if (faulting.contains(msr)) return false;
+        msrs[msr] = value;
+        return true;
+    }
+    bool enter_x2apic_mode() {
+        if (!may_enter) return false;
+        real = in_x2apic;
+        l1_has_registers = true;
+        return true;
+    }
+    void leave_x2apic_mode() {
+        EXPECT_TRUE(l1_has_registers);
+        l1_has_registers = false;
+    }
+    bool take_command(std::uint32_t command, std::uint32_t destination, bool by_x2apic) {
+        const std::uint32_t mode = command & xapic::delivery_mode_mask;
+        if (mode != xapic::deliver_init && mode != xapic::deliver_start) return false;
+        taken.emplace_back(destination, command);
+        taken_by_x2apic = by_x2apic;
         return true;
     }
     std::uint32_t x2apic_id() { return 5; }
@@ -60,6 +70,11 @@ public:
 
     std::uint64_t real = in_xapic;
     bool x2apic = true;
+    bool may_enter = true;
+    bool l1_has_registers = false;
+    std::set<std::uint32_t> faulting;  // when they are written
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> taken;
+    bool taken_by_x2apic = false;
     std::map<std::uint32_t, std::uint32_t> page{{xapic::version, 0x6'0014}};
     std::map<std::uint32_t, std::uint64_t> msrs;
     std::optional<std::uint64_t> place = home;
@@ -183,25 +198,46 @@ TEST_F(LocalApicTest, ThePageIsReadRegisterByRegister) {
     }
 }
 
-// Left so by the firmware: until L1 leaves the mode, for good.
-TEST(LocalApic, InX2ApicModeFromTheStartTheRegistersAreTheRealOnes) {
+TEST_F(LocalApicTest, L1HasTheRealRegistersInX2ApicModeAndNoneElsewhere) {
+    EXPECT_FALSE(hardware.l1_has_registers);
+    for (unsigned time = 0; time < 2; ++time) {
+        ASSERT_TRUE(apic.write_base(in_x2apic));
+        EXPECT_EQ(hardware.real, in_x2apic);
+        EXPECT_TRUE(hardware.l1_has_registers);
+        EXPECT_EQ(hardware.place, std::nullopt);
+        expect_refused(in_xapic);
+        EXPECT_TRUE(hardware.l1_has_registers);
+        ASSERT_TRUE(apic.write_base(disabled));
+        EXPECT_FALSE(hardware.l1_has_registers);
+        ASSERT_TRUE(apic.write_base(in_xapic));
+        EXPECT_FALSE(hardware.l1_has_registers);
+        EXPECT_EQ(hardware.place, home);
+    }
+}
+
+// The state of the real one is there, so nothing is to be done to it.
+TEST(LocalApic, MayBeInX2ApicModeFromTheStart) {
     Hardware hardware;
     hardware.real = in_x2apic;
+    hardware.l1_has_registers = true;
     LocalApic<Hardware> apic{hardware, 40};
-    EXPECT_TRUE(apic.has_real_registers());
+    EXPECT_TRUE(apic.in_x2apic_mode());
     EXPECT_TRUE(apic.write_base(in_x2apic));
-    EXPECT_TRUE(apic.has_real_registers());
     EXPECT_FALSE(apic.write_base(in_xapic));
-    EXPECT_TRUE(apic.has_real_registers());
-    EXPECT_TRUE(apic.write_base(disabled));
-    EXPECT_FALSE(apic.has_real_registers());
-    EXPECT_TRUE(apic.write_base(in_xapic));
-    EXPECT_TRUE(apic.write_base(in_x2apic));
-    EXPECT_FALSE(apic.has_real_registers());
+    EXPECT_TRUE(apic.write(0x808, 0x20));
+    EXPECT_EQ(hardware.msrs[0x808], 0x20U);
+    ASSERT_TRUE(apic.write_base(disabled));
+    EXPECT_FALSE(hardware.l1_has_registers);
+    EXPECT_EQ(hardware.place, std::nullopt);
+    EXPECT_EQ(hardware.page[xapic::local_vector_lint0], xapic::deliver_external);
 }
-TEST_F(LocalApicTest, InXApicModeFromTheStartTheRegistersAreL0sWord) {
-    EXPECT_TRUE(apic.write_base(in_x2apic));
-    EXPECT_FALSE(apic.has_real_registers());
+
+TEST_F(LocalApicTest, WhereTheRealOneDoesNotEnterX2ApicModeL1DoesNot) {
+    hardware.may_enter = false;
+    constexpr std::uint64_t elsewhere = 0xfed4'0000;
+    expect_refused(in_x2apic);
+    expect_refused((in_x2apic & ~home) | elsewhere);
+    EXPECT_FALSE(apic.in_x2apic_mode());
 }
 
 TEST_F(LocalApicTest, OutsideX2ApicModeItsRegistersFault) {
@@ -214,85 +250,47 @@ TEST_F(LocalApicTest, OutsideX2ApicModeItsRegistersFault) {
     }
 }
 
-// SDM 3A table 11-6, and 11.12.1.3 for the reserved bits.
-TEST_F(LocalApicTest, X2ApicRegistersAreThoseOfTheManual) {
+TEST_F(LocalApicTest, InX2ApicModeARegisterIsTheProcessors) {
     ASSERT_TRUE(apic.write_base(in_x2apic));
-    std::map<std::uint32_t, std::uint64_t> writable{
-        {0x808, 0xff},    {0x80b, 0},          {0x80f, 0x1ff},
-        {0x828, 0},       {0x82f, 0x117ff},    {0x832, 0x710ff},
-        {0x833, 0x117ff}, {0x834, 0x117ff},    {0x835, 0x1f7ff},
-        {0x836, 0x1f7ff}, {0x837, 0x110ff},    {0x83e, 0xb},
-        {0x83f, 0xff},    {0x838, 0xffffffff}, {0x830, 0xffffffff000ccfff}};
-    std::set<std::uint32_t> readable{0x802, 0x803, 0x80a, 0x80d, 0x839};
-    for (std::uint32_t msr = 0x810; msr < 0x828; ++msr) readable.insert(msr);
-    for (const auto& [msr, bits] : writable) {
-        if (msr != 0x80b && msr != 0x83f) readable.insert(msr);
-    }
-    for (std::uint32_t msr = 0x800; msr < 0x900; ++msr) {
-        EXPECT_EQ(apic.read(msr).has_value(), readable.contains(msr)) << std::hex << msr;
-        EXPECT_EQ(apic.write(msr, 0), writable.contains(msr)) << std::hex << msr;
-        for (unsigned bit = 0; bit < 64; ++bit) {
-            const bool taken = writable.contains(msr) && (writable[msr] >> bit & 1) != 0;
-            EXPECT_EQ(apic.write(msr, 1ULL << bit), taken) << std::hex << msr << " bit " << std::dec << bit;
-        }
-    }
+    EXPECT_TRUE(apic.write(0x838, 0x1234));
+    EXPECT_EQ(hardware.msrs[0x838], 0x1234U);
+    hardware.msrs[0x839] = 0x77;
+    EXPECT_EQ(apic.read(0x839), 0x77U);
+    hardware.faulting = {0x803};
+    EXPECT_FALSE(apic.write(0x803, 0));
 }
 
-TEST_F(LocalApicTest, TheSuppressionOfEoiBroadcastsIsThereWhereTheVersionSaysSo) {
-    ASSERT_TRUE(apic.write_base(in_x2apic));
-    EXPECT_FALSE(apic.write(0x80f, 0x11ff));
-    hardware.page[xapic::version] |= xapic::version_suppresses_eoi;
-    EXPECT_TRUE(apic.write(0x80f, 0x11ff));
-}
-
-TEST_F(LocalApicTest, X2ApicModeHasTheStateOfXApicModeAndIdsOfItsOwn) {
-    hardware.page[xapic::task_priority] = 0x30;
-    hardware.page[xapic::identification] = 0x7700'0000;
-    hardware.page[xapic::logical_destination] = 0x0100'0000;
+TEST_F(LocalApicTest, AnInterruptCommandIsReadAsL1WroteIt) {
     hardware.page[xapic::command_low] = 0x40f1;
     hardware.page[xapic::command_high] = 0x0700'0000;
     ASSERT_TRUE(apic.write_base(in_x2apic));
-    EXPECT_EQ(apic.read(0x808), 0x30U);
-    EXPECT_EQ(apic.read(0x802), 5U);
-    EXPECT_EQ(apic.read(0x80d), 1U << 5);
     EXPECT_EQ(apic.read(0x830), 0x40f1U) << "its upper half is not kept";
-}
-
-TEST_F(LocalApicTest, InterruptCommandsReachThoseThatTheyName) {
-    using Sent = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
-    ASSERT_TRUE(apic.write_base(in_x2apic));
-    const auto sent_by = [&](std::uint32_t msr, std::uint64_t value) {
-        hardware.sent.clear();
-        EXPECT_TRUE(apic.write(msr, value));
-        return hardware.sent;
-    };
-    EXPECT_EQ(sent_by(0x830, 0x3'0000'4041), (Sent{{3, 0x4041}}));
+    EXPECT_TRUE(apic.write(0x830, 0x3'0000'4041));
+    EXPECT_EQ(hardware.msrs[0x830], 0x3'0000'4041U);
+    hardware.msrs[0x830] = 0x4400;  // the host's own
     EXPECT_EQ(apic.read(0x830), 0x3'0000'4041U);
-    EXPECT_EQ(sent_by(0x830, 0x103'0000'4041), Sent{}) << "no such processor";
-    EXPECT_EQ(sent_by(0x830, 0xffff'ffff'0000'4041), (Sent{{0xff, 0x4041}}));
-    EXPECT_EQ(sent_by(0x830, 0x4'4041), (Sent{{0, 0x4'4041}})) << "a shorthand";
-    EXPECT_EQ(sent_by(0x83f, 0x41), (Sent{{0, 0x4'4041}}));
-    // Cluster 1, members 0 and 3.
-    EXPECT_EQ(sent_by(0x830, 0x1'0009'0000'4841), (Sent{{16, 0x4041}, {19, 0x4041}}));
-    EXPECT_EQ(sent_by(0x830, 0x1'0008'0000'4941), (Sent{{19, 0x4041}})) << "lowest priority";
-    EXPECT_EQ(sent_by(0x830, 0xffff'ffff'0000'4841), (Sent{{0xff, 0x4041}}));
+    EXPECT_TRUE(apic.write(0x830, 0x103'0000'4500));
+    EXPECT_EQ(hardware.taken, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{{0x103, 0x4500}}));
+    EXPECT_TRUE(hardware.taken_by_x2apic);
+    EXPECT_EQ(hardware.msrs[0x830], 0x4400U) << "INIT reaches no processor";
+    EXPECT_EQ(apic.read(0x830), 0x103'0000'4500U);
+    for (const unsigned bit : {12U, 13U, 16U, 17U, 20U, 31U}) {
+        EXPECT_FALSE(apic.write(0x830, 1ULL << bit)) << bit;
+        EXPECT_FALSE(apic.write(0x830, 0x4500 | 1ULL << bit)) << bit;
+    }
+    apic.take_init();
+    EXPECT_EQ(apic.read(0x830), 0U);
+    EXPECT_TRUE(apic.in_x2apic_mode()) << "INIT keeps the mode";
 }
 
-TEST(LocalApic, X2ApicModeOfTheFirmwareIsTheRealOneUntilItIsLeft) {
-    Hardware hardware;
-    hardware.real = in_x2apic;
-    LocalApic<Hardware> apic{hardware, 40};
-    EXPECT_EQ(apic.base(), in_x2apic);
-    EXPECT_TRUE(apic.write(0x808, 0x20));
-    EXPECT_EQ(hardware.msrs[0x808], 0x20U);
-    ASSERT_TRUE(apic.write_base(disabled));
-    EXPECT_EQ(hardware.real, in_xapic);
-    EXPECT_EQ(hardware.place, std::nullopt);
-    ASSERT_TRUE(apic.write_base(in_xapic));
-    ASSERT_TRUE(apic.write_base(in_x2apic));
-    EXPECT_EQ(hardware.real, in_xapic);
-    EXPECT_TRUE(apic.write(0x808, 0x10));
-    EXPECT_EQ(hardware.page[xapic::task_priority], 0x10U);
+TEST_F(LocalApicTest, OnThePageInitAndSipiAreTakenWithTheirDestination) {
+    hardware.page[xapic::command_high] = 0x0300'0000;
+    apic.write_page(xapic::command_low, 0x4041);
+    EXPECT_EQ(hardware.sent, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{{3, 0x4041}}));
+    apic.write_page(xapic::command_low, 0x4608);
+    EXPECT_EQ(hardware.taken, (std::vector<std::pair<std::uint32_t, std::uint32_t>>{{3, 0x4608}}));
+    EXPECT_FALSE(hardware.taken_by_x2apic);
+    EXPECT_EQ(hardware.sent.size(), 1U);
 }
 
 }  // namespace

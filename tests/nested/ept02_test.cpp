@@ -121,6 +121,29 @@ TEST_P(Ept02, HasAWriteLandMeanwhileWhereTheHostSays) {
     EXPECT_EQ(l1.ept02_leaf(0x5000)->permissions, bit::read | bit::execute);
 }
 
+// Registers of a device that there is not: each access is the host's, one instruction at a time.
+TEST_P(Ept02, HasEachAccessLandMeanwhileWhereTheHostSays) {
+    l1.port.specials.push_back({page_b, 0x1000, x86::MemoryType::uncacheable, false, false});
+    l1.port.writes_land_at = page_a;
+    ept.map(0x5000, page_b);
+    ept.map(0x6000, page_a);
+    launch();
+    unsigned let_through = 0;
+    for (const std::uint64_t access : {std::uint64_t{bit::read}, std::uint64_t{bit::write},
+                                       std::uint64_t{bit::read | bit::write}, std::uint64_t{bit::execute}}) {
+        EXPECT_EQ(l1.l2_touches(0x6000, bit::read), l2_runs);
+        EXPECT_FALSE(l1.ept02_leaf(0x5000)) << "as a neighbour it would be there unasked";
+        EXPECT_EQ(l1.l2_touches(0x5300, access), l2_runs);
+        EXPECT_EQ(l1.port.writes_let_through, ++let_through);
+        const auto leaf = l1.ept02_leaf(0x5000);
+        ASSERT_TRUE(leaf);
+        EXPECT_EQ(leaf->host, FakePort::host_of(page_a));
+        EXPECT_EQ(leaf->permissions, access | bit::read) << "write alone would be a misconfiguration";
+        l1.write_vanished();
+        EXPECT_FALSE(l1.ept02_leaf(0x5000));
+    }
+}
+
 TEST_P(Ept02, MakesAWriteAFaultWhereTheHostDoesNotLetItVanish) {
     l1.port.lets_writes_vanish = false;
     l1.port.specials.push_back({page_b, 0x1000, x86::MemoryType::write_back, false});

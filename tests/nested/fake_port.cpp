@@ -172,7 +172,8 @@ nested::HostMapping FakePort::host_mapping(x86::Gpa<x86::L1> address) {
     }
     for (const Special& special : specials) {
         if (address.value() - special.start < special.size) {
-            return {x86::Hpa{host_of(address.value()) + moved_by}, 12, special.memory_type, special.writable};
+            return {x86::Hpa{host_of(address.value()) + moved_by}, 12, special.memory_type, special.writable,
+                    special.readable};
         }
     }
     const auto is_plain = [&](std::uint64_t start, std::uint64_t size) {

@@ -193,6 +193,7 @@ public:
         std::uint64_t size;
         x86::MemoryType memory_type;
         bool writable;
+        bool readable = true;
     };
     std::vector<Special> specials;
 

@@ -159,6 +159,12 @@ void add_bare_several(std::vector<BootTest>& tests) {
                     {"l0", "l1-entry", "bare-l1"}};
     x2apic.run.request.processors = 2;
     tests.push_back(std::move(x2apic));
+    BootTest entered{bare_run("boot.bare.x2apic-by-l1", "log=quiet", "check only=x2apic", bare_limit),
+                     {},
+                     {},
+                     {"l0", "l1-entry", "bare-l1"}};
+    entered.run.request.processors = 2;
+    tests.push_back(std::move(entered));
 }
 
 // A fault of L0's own on one processor, while others are in L1, in an L2, halted, and wait to be started: L0

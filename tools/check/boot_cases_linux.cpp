@@ -126,8 +126,8 @@ Result<> add_linux_l2(std::vector<BootTest>& tests) {
     return {};
 }
 
-// Linux as L1 on a machine with two processors; with an L2 that has two as well, by the small VMM and by
-// QEMU; and what begins anew: another kernel in its place, and the machine.
+// Linux as L1 on a machine with two processors, and with four; with an L2 that has two as well, by the small
+// VMM and by QEMU; and what begins anew: another kernel in its place, and the machine.
 Result<> add_linux_several(std::vector<BootTest>& tests) {
     const LinuxGuest guest =
         TRY(prepare_linux_guest([](std::string_view text) { fmt::print("{}\n", text); }));
@@ -138,6 +138,14 @@ Result<> add_linux_several(std::vector<BootTest>& tests) {
                      {},
                      {"l0", "l1-entry", "l1-user", "l1-processors"},
                      check_processors<processors>});
+    constexpr unsigned more_processors = 4;
+    tests.push_back(
+        {linux_processors_run(fmt::format("{}.{}-processors", linux_several_name, more_processors), guest,
+                              more_processors, 4 * linux_limit),
+         std::nullopt,
+         {},
+         {"l0", "l1-entry", "l1-user", "l1-processors"},
+         check_processors<more_processors>});
     tests.push_back({linux_l2_processors_run(fmt::format("{}.{}-in-l2", linux_several_name, processors),
                                              guest, processors, 4 * linux_limit),
                      std::nullopt,

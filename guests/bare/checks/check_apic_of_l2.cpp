@@ -28,6 +28,7 @@ extern char l2_send_by_exchange[];
 extern char l2_send_by_read_and_write[];
 extern char l2_send_by_msr[];
 extern char l2_version_and_priority[];
+extern char l2_wait_for_timer[];
 extern const char l2_real_send_begin[];
 extern const char l2_real_send_end[];
 }
@@ -35,7 +36,7 @@ extern const char l2_real_send_end[];
 asm(R"(
 .pushsection .text
 .globl l2_send_command, l2_send_by_string, l2_send_by_exchange, l2_send_by_read_and_write, l2_send_by_msr
-.globl l2_version_and_priority, l2_real_send_begin, l2_real_send_end
+.globl l2_version_and_priority, l2_wait_for_timer, l2_real_send_begin, l2_real_send_end
 # RDI: the APIC's page; EBX: interrupt command, bits 63:32; ECX: bits 31:0.
 l2_send_command:
     movl %ebx, 0x310(%rdi)
@@ -74,6 +75,14 @@ l2_version_and_priority:
     movl 0x30(%rdi), %eax
     movl %ebx, 0x80(%rdi)
     movl 0x80(%rdi), %edx
+    vmcall
+# Masked, one shot of some ticks.
+l2_wait_for_timer:
+    movl $0x10000, 0x320(%rdi)
+    movl $0xB, 0x3E0(%rdi)
+    movl $20000, 0x380(%rdi)
+1:  cmpl $0, 0x390(%rdi)
+    jne 1b
     vmcall
 # In real mode, with the page at DS.
 .code16
@@ -311,6 +320,38 @@ bool try_write_base(std::uint64_t value) {
     return !last_fault.taken;
 }
 
+// In xAPIC mode again, where an L0 may have the registers itself: what L2 reads comes from it too.
+void check_behind_x2apic() {
+    const PageScope scope;
+    Ept12 hierarchy;
+    map_image(hierarchy);
+    hierarchy.map(free_window, apic_page, EptLevel::page_4k);
+    hierarchy.map(apic_page, apic_page & ~std::uint64_t{0x1F'FFFF}, EptLevel::page_2m);
+    struct Way {
+        const char* name;
+        const char* program;
+        std::uint64_t page;
+    };
+    for (const auto& [name, program, page] :
+         {Way{"behind-x2apic-mode-an-l2-has-the-apic", l2_send_command, free_window},
+          Way{"behind-x2apic-mode-an-l2-has-the-apic-by-a-string", l2_send_by_string, apic_page},
+          Way{"behind-x2apic-mode-an-l2-has-the-apic-by-an-exchange", l2_send_by_exchange, free_window},
+          Way{"behind-x2apic-mode-an-l2-has-the-apic-by-a-read-and-write", l2_send_by_read_and_write,
+              apic_page}}) {
+        Check check{name};
+        L2 l2{usual_plan(0, hierarchy.pointer())};
+        expect_registers(check, l2, page);
+        expect_start_by(check, l2, program, page);
+    }
+    {
+        Check check{"behind-x2apic-mode-the-timer-of-an-l2-counts"};
+        L2 l2{usual_plan(0, hierarchy.pointer())};
+        start(l2, l2_wait_for_timer, free_window);
+        check.runs_to(l2, reason::vmcall);
+        check.equal("current count", apic_register(0x390), 0);
+    }
+}
+
 // Only with an L0: the emulator's own APIC does not come back from being disabled, and takes these writes for
 // its own failure.
 void check_modes_and_places() {
@@ -344,6 +385,7 @@ void check_modes_and_places() {
         check.holds("xAPIC mode", try_write_base(base));
         start_local_apic();
     }
+    if ((cpuid(1).ecx >> 21 & 1) != 0) check_behind_x2apic();
 }
 
 // What an L0 writes for its L1 into L1's memory reaches no processor as a command either.

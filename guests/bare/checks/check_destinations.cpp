@@ -104,8 +104,8 @@ void check_logical(std::string_view name, std::uint32_t format, std::uint32_t hi
     }
 }
 
-void check_shorthand() {
-    Check check{"the-shorthand-of-all-others-reaches-all-others"};
+void check_shorthand(const char* name) {
+    Check check{name};
     const auto send = [](std::uint32_t command) { send_command(0, command | to_all_others); };
     expect_interrupt(check, 1, send);
     expect_init(check, true, send);
@@ -146,6 +146,25 @@ void check_x2apic() {
     start_local_apic();
 }
 
+void second_goes_through_x2apic_mode() {
+    const std::uint64_t base = read_msr(msr_apic_base);
+    write_msr(msr_apic_base, base | 1U << 10);
+    write_msr(msr_apic_base, base & ~std::uint64_t{3U << 10});
+    write_msr(msr_apic_base, base);
+    start_own_local_apic();
+}
+
+// xAPIC mode again, in which an L0 may have the registers where a processor has none: on one, then on both.
+void check_behind_x2apic() {
+    check_logical("of-8-bits-behind-x2apic-mode-of-the-other", flat, second_is & ~first_is, 0x20);
+    static_cast<void>(do_on_second(second_goes_through_x2apic_mode));
+    check_logical("of-8-bits-behind-x2apic-mode", flat, second_is & ~first_is, 0x20);
+    check_logical("of-a-cluster-behind-x2apic-mode", clusters, second_is, 0x22);
+    take_places(flat);
+    check_shorthand("the-shorthand-of-all-others-reaches-all-others-behind-x2apic-mode");
+    write_apic_register(logical_destination, 0);
+}
+
 }  // namespace
 
 void check_destinations() {
@@ -156,9 +175,11 @@ void check_destinations() {
     check_logical("of-8-bits", flat, second_is & ~first_is, 0x20);
     check_logical("of-a-cluster", clusters, second_is, 0x22);
     take_places(flat);
-    check_shorthand();
+    check_shorthand("the-shorthand-of-all-others-reaches-all-others");
     write_apic_register(logical_destination, 0);
-    if (under_flatback() && (cpuid(1).ecx >> 21 & 1) != 0) check_x2apic();
+    if (!under_flatback() || (cpuid(1).ecx >> 21 & 1) == 0) return;
+    check_x2apic();
+    check_behind_x2apic();
 }
 
 }  // namespace flatback::guests

@@ -73,6 +73,105 @@ void expect_refused(Check& check, std::uint64_t value) {
     check.equal("IA32_APIC_BASE afterwards", read_msr(msr_apic_base), before);
 }
 
+volatile std::uint32_t& in_page_register(std::uint32_t offset) {
+    return *static_cast<volatile std::uint32_t*>(in_page(offset));
+}
+
+// In xAPIC mode once more, where an L0 may have no page to give: every instruction has its effect, once.
+void check_accesses() {
+    Check check{"every-kind-of-instruction-reaches-the-registers-of-a-local-apic-enabled-again"};
+    const auto priority = [] { return page_register(default_page, task_priority); };
+    auto& tpr = in_page_register(task_priority);
+    tpr = 0x20;
+    check.equal("MOV", priority(), 0x20);
+    std::uint64_t cr8 = 0;
+    asm volatile("movq %%cr8, %0" : "=r"(cr8));
+    check.equal("CR8", cr8, 2);
+    asm volatile("lock orl $0x10, %0" : "+m"(tpr));
+    check.equal("OR", priority(), 0x30);
+    asm volatile("andl $0x10, %0" : "+m"(tpr));
+    check.equal("AND", priority(), 0x10);
+    asm volatile("addl $0x20, %0" : "+m"(tpr));
+    check.equal("ADD", priority(), 0x30);
+    std::uint32_t other = 0x40;
+    asm volatile("xchgl %0, %1" : "+r"(other), "+m"(tpr));
+    check.equal("what XCHG found", other, 0x30);
+    check.equal("XCHG", priority(), 0x40);
+    bool equal = false;
+    other = 0x40;
+    asm volatile("lock cmpxchgl %3, %1" : "=@ccz"(equal), "+m"(tpr), "+a"(other) : "r"(0x50));
+    check.holds("CMPXCHG takes place", equal);
+    check.equal("CMPXCHG", priority(), 0x50);
+    asm volatile("cmpl $0x50, %1" : "=@ccz"(equal) : "m"(tpr));
+    check.holds("CMP", equal);
+    std::uint32_t copy = 0;
+    const void* from = in_page(task_priority);
+    void* to = &copy;
+    asm volatile("movsl" : "+S"(from), "+D"(to) : : "memory");
+    check.equal("MOVS out of it", copy, 0x50);
+    copy = 0x60;
+    from = &copy;
+    to = in_page(task_priority);
+    asm volatile("movsl" : "+S"(from), "+D"(to) : : "memory");
+    check.equal("MOVS into it", priority(), 0x60);
+    constexpr std::uint32_t error_entry = 0x370;
+    from = in_page(task_priority);
+    to = in_page(error_entry);
+    asm volatile("movsl" : "+S"(from), "+D"(to) : : "memory");
+    check.equal("MOVS from one to another", page_register(default_page, error_entry), 0x60);
+    in_page_register(error_entry) = 0x10000;
+    tpr = 0;
+    check.equal("logical destination at first", page_register(default_page, 0xD0), 0);
+    in_page_register(version) = 0;
+    check.holds("the version cannot be written", page_register(default_page, version) != 0);
+}
+
+void check_timer() {
+    Check check{"the-timer-of-a-local-apic-enabled-again-counts-and-ends"};
+    constexpr std::uint32_t entry = 0x320;
+    constexpr std::uint32_t initial_count = 0x380;
+    constexpr std::uint32_t current_count = 0x390;
+    constexpr std::uint32_t divide_configuration = 0x3E0;
+    in_page_register(divide_configuration) = 0xB;
+    in_page_register(entry) = vector;
+    const std::uint64_t before = interrupt_count[vector];
+    in_page_register(initial_count) = 100'000;
+    const std::uint32_t first = page_register(default_page, current_count);
+    const std::uint32_t second = page_register(default_page, current_count);
+    check.holds("it counts", first < 100'000 && second <= first && second != 0);
+    const std::uint64_t start = read_tsc();
+    asm volatile("sti" ::: "memory");
+    while (interrupt_count[vector] == before && read_tsc() - start < 100'000'000) asm volatile("pause");
+    asm volatile("cli" ::: "memory");
+    check.equal("interrupts", interrupt_count[vector], before + 1);
+    check.equal("current count", page_register(default_page, current_count), 0);
+    in_page_register(entry) = 0x10000;
+}
+
+void check_logical_destination() {
+    Check check{"a-local-apic-enabled-again-has-the-logical-destination-that-it-is-given"};
+    constexpr std::uint32_t logical_destination = 0xD0;
+    constexpr std::uint32_t command_low = 0x300;
+    constexpr std::uint32_t command_high = 0x310;
+    constexpr std::uint32_t lowest_priority = 1U << 8;
+    const auto got = [](std::uint32_t destination, std::uint32_t bits) {
+        const std::uint64_t before = interrupt_count[vector];
+        in_page_register(command_high) = destination << 24;
+        in_page_register(command_low) = 0x4800U | bits | vector;
+        let_interrupts_in();
+        return interrupt_count[vector] - before;
+    };
+    in_page_register(logical_destination) = 0x42U << 24;
+    check.equal("logical destination", page_register(default_page, logical_destination), 0x42U << 24);
+    check.equal("to it", got(0x40, 0), 1);
+    check.equal("command", page_register(default_page, command_high), 0x40U << 24);
+    check.equal("by lowest priority", got(0x02, lowest_priority), 1);
+    check.equal("to all", got(0xFF, 0), 1);
+    check.equal("to another", got(0x81, 0), 0);
+    in_page_register(logical_destination) = 0;
+    check.equal("to none", got(0x01, 0), 0);
+}
+
 }  // namespace
 
 void check_local_apic() {
@@ -145,6 +244,9 @@ void check_local_apic() {
         let_interrupts_in();
         check.equal("delivered", interrupt_count[vector], before + 1);
     }
+    check_accesses();
+    check_timer();
+    check_logical_destination();
     {
         Check check{"operands-of-vmx-instructions-find-no-local-apic-where-it-has-no-page"};
         L2 l2{usual_plan(0, usual_ept().pointer())};
