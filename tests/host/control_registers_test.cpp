@@ -345,6 +345,16 @@ TEST(L1Cr4, PaePointersAreLoadedOrTheInstructionFaults) {
 }
 
 // SDM 2B: with CR4.CET set CR0.WP cannot be cleared, nor CR4.CET be set without it.
+// Of paging without PAE CR3 names no pointers, whatever lies there.
+TEST(L1Cr4, WithoutPaeNoPointerIsLoaded) {
+    Guest guest;
+    guest.set_cr0(with_paging);
+    guest.put(field::guest_cr3, Guest::page_address);
+    guest.page[1] = 0x3003;
+    EXPECT_TRUE(guest.write_cr4(cr4::page_global_enable));
+    EXPECT_EQ(guest.get(field::guest_pdpte1), 0U);
+}
+
 TEST(L1Cr0, ControlFlowEnforcementHoldsWriteProtect) {
     Guest guest;
     guest.promised.promised.cr4.fixed1 |= cr4::control_flow_enforcement;
@@ -453,6 +463,10 @@ TEST(L1ControlRegisterAccess, TakesTheOperandInTheWidthOfTheMode) {
     EXPECT_EQ(guest.exit(access), Outcome::done) << "CS.L alone is no 64-bit mode";
     guest.set_long_mode(code_64);
     EXPECT_EQ(guest.exit(access), Outcome::general_protection);
+    guest.set_long_mode(code_32);
+    guest.put(field::guest_ss_access_rights, code_64);
+    guest.general[9] |= cr4::physical_address_extension;
+    EXPECT_EQ(guest.exit(access), Outcome::done) << "compatibility mode is CS's";
 }
 
 TEST(L1ControlRegisterAccess, KnowsRsp) {

@@ -66,7 +66,7 @@ struct Guest {
         return general_register(1);
     }
 
-    std::array<std::uint64_t, 16>* general;
+    std::array<std::uint64_t, 16>* general = nullptr;
     std::uint64_t cr4 = 0;
     bool apic = true;
 };
@@ -79,6 +79,21 @@ TEST(Cpuid, SaysThatThereIsVmxUnderAHypervisor) {
     EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_features) & both, both);
     EXPECT_EQ(guest.ecx_of(x86::cpuid::leaf_features) & x86::cpuid::features_ecx_smx, 0U);
     EXPECT_EQ(general[0], all) << "EAX";
+}
+
+// The same before a processor whose own answer has neither.
+struct GuestOfALesserProcessor : Guest {
+    [[nodiscard]] static CpuidRegisters cpuid(std::uint32_t, std::uint32_t) { return {}; }
+};
+
+TEST(Cpuid, SaysSoWhateverTheProcessorSays) {
+    std::array<std::uint64_t, 16> general{};
+    GuestOfALesserProcessor guest;
+    guest.general = &general;
+    general[0] = x86::cpuid::leaf_features;
+    emulate_cpuid(guest);
+    EXPECT_EQ(general[1], x86::cpuid::features_ecx_vmx | x86::cpuid::features_ecx_hypervisor);
+    EXPECT_EQ(general[2], 0U) << "EDX";
 }
 
 // SDM 2A "CPUID": OSXSAVE and OSPKE say what CR4 has, of L1 and not of L0.

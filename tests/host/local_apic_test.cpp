@@ -186,6 +186,22 @@ TEST_F(LocalApicTest, ALineThatStaysAssertedDoesNotHoldL0) {
     hardware.requested = 1'000'000;
     ASSERT_TRUE(apic.write_base(disabled));
     EXPECT_LE(hardware.ends, 512U);
+    EXPECT_EQ(hardware.requested, 1'000'000U - 256) << "every vector once";
+}
+
+// With nothing requested behind it, too.
+TEST_F(LocalApicTest, WhatIsInServiceEndsWithTheReset) {
+    hardware.page[xapic::in_service + 0x70] = 1U << 31;
+    ASSERT_TRUE(apic.write_base(disabled));
+    EXPECT_EQ(hardware.page[xapic::in_service + 0x70], 0U);
+    EXPECT_EQ(hardware.ends, 1U);
+}
+
+TEST_F(LocalApicTest, APageThatMovesKeepsItsRegisters) {
+    hardware.page[xapic::task_priority] = 0x40;
+    ASSERT_TRUE(apic.write_base(0xfed4'0000 | bsp | x86::apic_base::global_enable));
+    EXPECT_EQ(hardware.page[xapic::task_priority], 0x40U);
+    EXPECT_EQ(hardware.ends, 0U);
 }
 
 TEST_F(LocalApicTest, ThePageIsReadRegisterByRegister) {

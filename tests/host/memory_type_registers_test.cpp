@@ -22,6 +22,10 @@ TEST(MemoryTypeRegisters, ExistAsTheCapabilitySays) {
         const bool expected = (msr >= 0x200 && msr < 0x210) || fixed || msr == default_type;
         EXPECT_EQ(all.contains(msr), expected) << std::hex << msr;
     }
+    for (const std::uint32_t msr : {0U, 0x10U, 0xfeU, 0x17fU, 0x1ffU, 0xc000'0080U}) {
+        EXPECT_FALSE(MemoryTypeRegisters::may_contain(msr)) << std::hex << msr;
+        EXPECT_FALSE(all.contains(msr)) << std::hex << msr;
+    }
     const MemoryTypeRegisters without_fixed{eight_ranges, 40};
     EXPECT_FALSE(without_fixed.contains(fix64k));
     const MemoryTypeRegisters none{0, 40};

@@ -7,6 +7,7 @@
 #include "machine/cpu/machine.hpp"
 #include "nested/vmcs/current_vmcs.hpp"
 #include "tests/host/words.hpp"
+#include "vmx/field_table.hpp"
 
 namespace flatback::host::vmcs01_test {
 namespace {
@@ -98,6 +99,39 @@ TEST(Vmcs01, AfterResetTheFirstInstructionIsAtTheTopOf4Gb) {
     EXPECT_EQ(current.get(field::guest_rflags), 2U);
     EXPECT_EQ(current.get(field::guest_dr7), 0x400U);
     EXPECT_EQ(current.get(field::guest_idtr_limit), 0xffffU);
+}
+
+// A virtual CPU that begins anew does so in the VMCS that it had.
+TEST(Vmcs01, KeepsNothingOfWhatTheVmcsHeld) {
+    L1State start = state_in_long_mode(0x10, 0x18, 0x100'0000, 0x5000);
+    start.gdtr = {.base = 0x1'1000, .limit = 0x27};
+    start.idtr = {.base = 0x1'2000, .limit = 0xfff};
+    Words words;
+    for (const vmx::NamedField& each : vmx::all_fields) words.words[each.encoding] = 0x77;
+    ASSERT_TRUE(set_up_vmcs01(words, capabilities_of(machine::full_processor_model()), {}, start));
+    for (const std::uint32_t encoding :
+         {field::exception_bitmap.encoding, field::page_fault_error_code_mask.encoding,
+          field::page_fault_error_code_match.encoding, field::cr3_target_count.encoding,
+          field::vm_exit_msr_store_count.encoding, field::vm_exit_msr_load_count.encoding,
+          field::vm_entry_msr_load_count.encoding, field::vm_entry_interruption_information.encoding,
+          field::guest_interruptibility_state.encoding, field::guest_activity_state.encoding,
+          field::guest_pending_debug_exceptions.encoding, field::guest_ia32_sysenter_cs.encoding,
+          field::guest_ia32_sysenter_esp.encoding, field::guest_ia32_sysenter_eip.encoding,
+          field::guest_ia32_debugctl.encoding}) {
+        EXPECT_EQ(words.words.at(encoding), 0U) << std::hex << encoding;
+    }
+    EXPECT_EQ(words.get(field::cr4_read_shadow), start.cr4);
+    EXPECT_EQ(words.get(field::cr0_read_shadow), start.cr0);
+    EXPECT_EQ(words.get(field::vmcs_link_pointer), ~std::uint64_t{0});
+    EXPECT_EQ(words.get(field::guest_gdtr_base), 0x1'1000U);
+    EXPECT_EQ(words.get(field::guest_gdtr_limit), 0x27U);
+    EXPECT_EQ(words.get(field::guest_idtr_base), 0x1'2000U);
+    EXPECT_EQ(words.get(field::guest_idtr_limit), 0xfffU);
+    EXPECT_EQ(words.get(field::guest_rsp), start.rsp);
+    EXPECT_EQ(words.get(field::guest_rip), start.rip);
+    EXPECT_EQ(words.get(field::guest_cr3), start.cr3);
+    EXPECT_EQ(words.get(field::guest_ia32_pat), start.pat);
+    EXPECT_EQ(words.get(field::guest_dr7), start.dr7);
 }
 
 // What VMX operation holds L1 does not see, and what it was not promised it cannot set without an exit.
