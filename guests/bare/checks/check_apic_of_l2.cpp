@@ -162,6 +162,32 @@ void expect_registers(Check& check, L2& l2, std::uint64_t page) {
     }
 }
 
+constexpr std::uint8_t fixed_vector = 0x55;
+volatile std::uint64_t fixed_taken = 0;
+volatile std::uint64_t nmis_taken = 0;
+void second_waits_for_both() {
+    const std::uint64_t fixed = interrupt_count[fixed_vector];
+    const std::uint64_t nmis = interrupt_count[vector_nmi];
+    asm volatile("sti" ::: "memory");
+    wait_ticks(100'000);
+    asm volatile("cli" ::: "memory");
+    fixed_taken = interrupt_count[fixed_vector] - fixed;
+    nmis_taken = interrupt_count[vector_nmi] - nmis;
+}
+
+// What an L2 with the page sends beside INIT and SIPI.
+void expect_interrupts(Check& check, L2& l2, std::uint64_t page) {
+    count_interrupts(fixed_vector);
+    count_interrupts(vector_nmi);
+    begin_on_second(second_waits_for_both);
+    wait_ticks(20'000);
+    send_by(check, l2, l2_send_command, page, 0x4000 | fixed_vector);
+    send_by(check, l2, l2_send_command, page, 0x4400);
+    check.holds("it comes to an end", finish_on_second());
+    check.equal("fixed interrupts", fixed_taken, 1);
+    check.equal("NMIs", nmis_taken, 1);
+}
+
 void check_through_ept12() {
     struct Way {
         std::string_view name;
@@ -235,6 +261,16 @@ void check_in_real_mode() {
         check.runs_to(l2, reason::vmcall);
     });
     forget_vpid(1);
+}
+
+void check_interrupts_of_l2() {
+    const PageScope scope;
+    Ept12 hierarchy;
+    map_image(hierarchy);
+    hierarchy.map(free_window, apic_page, EptLevel::page_4k);
+    Check check{"an-l2-with-the-apic-sends-interrupts"};
+    L2 l2{usual_plan(0, hierarchy.pointer())};
+    expect_interrupts(check, l2, free_window);
 }
 
 void check_without_ept12() {
@@ -342,6 +378,11 @@ void check_behind_x2apic() {
         L2 l2{usual_plan(0, hierarchy.pointer())};
         expect_registers(check, l2, page);
         expect_start_by(check, l2, program, page);
+    }
+    {
+        Check check{"behind-x2apic-mode-an-l2-with-the-apic-sends-interrupts"};
+        L2 l2{usual_plan(0, hierarchy.pointer())};
+        expect_interrupts(check, l2, free_window);
     }
     {
         Check check{"behind-x2apic-mode-the-timer-of-an-l2-counts"};
@@ -472,6 +513,7 @@ void check_apic_of_l2() {
     check_l1_by_string();
     if (capabilities.secondary.may_set(secondary::enable_ept)) {
         check_through_ept12();
+        check_interrupts_of_l2();
         check_in_real_mode();
         check_apic_access_page();
     }

@@ -8,8 +8,12 @@
 #include "guests/bare/l1/counters.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/forget.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/linear_tables.hpp"
+#include "guests/bare/l1/linear_window.hpp"
 #include "guests/bare/l1/local_apic.hpp"
+#include "guests/bare/l1/memory_program.hpp"
 #include "guests/bare/l1/report.hpp"
 #include "guests/bare/l1/rule.hpp"
 #include "guests/bare/l1/second_processor.hpp"
@@ -136,6 +140,107 @@ void check_moves() {
     }
 }
 
+// --- what one processor edits under an L2 that another runs
+
+const VmcsPlan* plan_of_reader = nullptr;
+void (*forget_on_reader)() = nullptr;
+std::uint64_t ept_of_reader = 0;
+constexpr std::uint64_t first_value = 1000;
+// Of the last edit: begun by the first processor, and acknowledged by the second behind its invalidation.
+volatile std::uint64_t begun = 0;
+volatile std::uint64_t acknowledged = 0;
+volatile std::uint64_t asked = 0;
+volatile std::uint64_t reads = 0;  // that no edit was under way at
+volatile std::uint64_t stale_reads = 0;
+volatile bool reader_stops = false;
+
+void second_reads_what_is_edited() {
+    L2 l2{*plan_of_reader};
+    while (!reader_stops) {
+        start(l2, l2_load, free_window);
+        const bool settled = begun == acknowledged;
+        const std::uint64_t last = acknowledged;
+        if (l2.run() != reason::vmcall) break;
+        if (settled && begun == last) {
+            reads = reads + 1;
+            if (l2.registers.rax != first_value + last % 2) stale_reads = stale_reads + 1;
+        }
+        if (asked != acknowledged) {
+            forget_on_reader();
+            acknowledged = asked;
+        }
+    }
+    l2.clear();
+}
+
+// edit(frame): what L2 reads at free_window comes from there from now on.
+template <typename Edit>
+void expect_no_stale_read(const char* name, const VmcsPlan& plan, void (*forget)(), Edit&& edit) {
+    Check check{name};
+    Page* const frames[] = {allocate_page(), allocate_page()};
+    for (std::uint64_t i = 0; i < 2; ++i) frames[i]->words[0] = first_value + i;
+    edit(physical(frames[0]));
+    plan_of_reader = &plan;
+    forget_on_reader = forget;
+    for (volatile std::uint64_t* const each : {&begun, &acknowledged, &asked, &reads, &stale_reads})
+        *each = 0;
+    reader_stops = false;
+    const auto wait_for = [](const auto& condition) {
+        const std::uint64_t start = read_tsc();
+        while (!condition() && read_tsc() - start < 20'000'000) asm volatile("pause");
+        return condition();
+    };
+    begin_on_second(second_reads_what_is_edited);
+    constexpr std::uint64_t edits = 20;
+    for (std::uint64_t number = 1; number <= edits; ++number) {
+        const std::uint64_t before = reads;
+        if (!wait_for([before] { return reads >= before + 3; })) break;
+        begun = number;
+        edit(physical(frames[number % 2]));
+        asked = number;
+        if (!wait_for([number] { return acknowledged == number; })) break;
+    }
+    const std::uint64_t before = reads;
+    check.holds("L2 reads behind the last", wait_for([before] { return reads >= before + 3; }));
+    reader_stops = true;
+    check.holds("it comes to an end", finish_on_second());
+    check.equal("edits", acknowledged, edits);
+    check.equal("stale reads", stale_reads, 0);
+}
+
+void check_shootdown() {
+    const RuleScope rule{{"3C 29.4.3", "INVEPT and INVVPID act on the processor that executes them"}};
+    if (capabilities.has_invept() && capabilities.secondary.may_set(secondary::enable_ept)) {
+        const PageScope scope;
+        static Ept12* hierarchy_of_reader = nullptr;
+        Ept12 hierarchy;
+        hierarchy_of_reader = &hierarchy;
+        map_image(hierarchy);
+        hierarchy.map(free_window, 0, EptLevel::page_4k);
+        ept_of_reader = hierarchy.pointer();
+        const VmcsPlan plan = usual_plan(physical(l2_load), ept_of_reader);
+        expect_no_stale_read(
+            "an-l2-on-another-processor-reads-nothing-stale-behind-its-invept", plan,
+            [] { forget_ept(ept_of_reader); },
+            [](std::uint64_t frame) {
+                auto& entry = hierarchy_of_reader->entry(free_window, EptLevel::page_4k);
+                entry = (entry & (page_size - 1)) | frame;
+            });
+    }
+    const PageScope scope;
+    static LinearTables* tables_of_reader = nullptr;
+    LinearTables tables;
+    tables_of_reader = &tables;
+    tables.map_image();
+    VmcsPlan plan = usual_plan(physical(l2_load), usual_ept().pointer());
+    plan.cr3 = tables.root();
+    expect_no_stale_read(
+        "an-l2-on-another-processor-reads-nothing-stale-behind-its-invvpid", plan, [] { forget_vpid(1); },
+        [](std::uint64_t frame) {
+            tables_of_reader->entry(free_window) = frame | linear_page::present | linear_page::writable;
+        });
+}
+
 void check_interrupts_between() {
     const RuleScope rule{{"3A 11.6", "a processor sends interrupts to another"}};
     count_interrupts(ipi_vector);
@@ -157,12 +262,33 @@ void check_interrupts_between() {
     check.equal("NMIs", seen, 1);
 }
 
+void second_halts() {
+    for (;;) asm volatile("cli; hlt");
+}
+
 void second_meets_init_in_vmx_operation() {
     // Sent while it is here, in root operation: it waits for the L2.
     wait_ticks(100'000);
     L2 l2{usual_plan(physical(l2_cpuid_loop), usual_ept().pointer())};
     seen = l2.run();
     l2.clear();
+}
+
+void check_init_of_halted() {
+    Check check{"an-init-reaches-a-processor-that-halts-with-interrupts-off"};
+    begin_on_second(second_halts);
+    wait_ticks(50'000);
+    const std::uint32_t before = second_arrivals();
+    begin_on_second(nullptr);
+    send_init_to_second();
+    wait_ticks(50'000);
+    check.equal("starts before SIPI", second_arrivals() - before, 0);
+    send_start_to_second();
+    wait_ticks(100'000);
+    check.equal("starts after it", second_arrivals() - before, 1);
+    check.holds("it works again", do_on_second(second_enters_vmx_operation));
+    check.equal("VMXON", seen, 1);
+    check.holds("it comes to an end", do_on_second(second_leaves_vmx_operation));
 }
 
 void check_init() {
@@ -199,6 +325,7 @@ void check_init() {
     check.holds("it works again", do_on_second(second_enters_vmx_operation));
     check.equal("VMXON", seen, 1);
     check.holds("it comes to an end", do_on_second(second_leaves_vmx_operation));
+    check_init_of_halted();
 }
 
 }  // namespace
@@ -213,6 +340,7 @@ void check_processors() {
     check_own_vmx_operation();
     check_interrupts_between();
     check_moves();
+    check_shootdown();
     check_init();
 }
 

@@ -83,6 +83,16 @@ void check_registers() {
             check.equal("it came", interrupt_count[vector], before + 1);
             check.holds("it is in service no more", !interrupt_in_service(vector));
         }
+        const std::uint64_t id = read_msr(0x802);
+        const std::uint64_t logical_id = (id & 0xFFFF0) << 12 | 1U << (id & 15);
+        check.equal("logical destination", read_msr(0x80D), logical_id);
+        for (const bool own : {true, false}) {
+            const std::uint64_t before = interrupt_count[vector];
+            write_msr(command, (own ? logical_id : logical_id ^ 0x8001) << 32 | 0x4800 | vector);
+            let_interrupts_in();
+            check.equal(own ? "by its logical destination" : "by another one",
+                        interrupt_count[vector] - before, own ? 1 : 0);
+        }
         write_msr(task_priority, 0x70);
         check.equal("CR8 is the task priority", read_cr8(), 7);
         write_msr(task_priority, 0);
