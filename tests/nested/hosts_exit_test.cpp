@@ -339,6 +339,22 @@ TEST_P(HostsExit, AChangeOfABitOfCr0OrCr4ThatItMasksIsItsAndL2ReadsWhatIsThere) 
     EXPECT_EQ(v.get(field::cr4_guest_host_mask) & page_global, 0U);
 }
 
+TEST_P(HostsExit, OfControlRegistersEachDemandIsItsOwn) {
+    constexpr std::uint64_t page_global = 0x80;
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::cr3_load_exiting);
+    demand({.cr4_mask = page_global});
+    launch();
+    l1.port.registers.at(3) = l1.vmcs02().get(field::guest_cr4) ^ page_global;
+    const auto to_cr4 = ControlRegisterAccess{.control_register = 4, .general_register = 3}.encode();
+    ASSERT_EQ(executes(ExitReason::control_register_access, to_cr4), hosts_exit);
+    EXPECT_FALSE(l1.l1_wants_hosts_exit());
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    const auto to_cr3 = ControlRegisterAccess{.control_register = 3, .general_register = 3}.encode();
+    EXPECT_EQ(executes(ExitReason::control_register_access, to_cr3),
+              l1_sees(ExitReason::control_register_access))
+        << "L1 alone wants it";
+}
+
 TEST_P(HostsExit, MasksComeAndGoWhileL2Runs) {
     launch();
     FakeVmcs& v = l1.vmcs02();
@@ -520,6 +536,26 @@ TEST_P(HostsExit, TranslationsThatTheHostDroppedForL2AreFlushed) {
     l1.l2_translations_changed();
     EXPECT_EQ(l1.invvpids(), std::vector<Flush>{whole_tag(l1.l2_tag())});
     EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+}
+
+// Each control that a demand needs, on a processor that has all but it.
+TEST(HostsDemands, AreRefusedWhereTheProcessorLacksTheControl) {
+    const auto refused = [](const Demands& demands, auto which, std::uint32_t control) {
+        nested::Capabilities has = nested::make_capabilities(processor(), physical_width, true);
+        EXPECT_TRUE(nested::can_meet(demands, has)) << std::hex << control;
+        (has.promised.*which).allowed1 &= ~control;
+        EXPECT_FALSE(nested::can_meet(demands, has)) << std::hex << control;
+    };
+    using All = vmx::Capabilities;
+    refused({.all_ports = true}, &All::primary_processor_based, primary::unconditional_io_exiting);
+    refused({.kept_ports = true}, &All::primary_processor_based, primary::use_io_bitmaps);
+    refused({.instructions = primary::hlt_exiting}, &All::primary_processor_based, primary::hlt_exiting);
+    refused({.tsc_offset = 1}, &All::primary_processor_based, primary::use_tsc_offsetting);
+    refused({.nmis = true}, &All::pin_based, vmx::pin::nmi_exiting);
+    refused({.nmis = true}, &All::pin_based, vmx::pin::virtual_nmis);
+    refused({.external_interrupts = true}, &All::pin_based, vmx::pin::external_interrupt_exiting);
+    refused({.external_interrupts = true, .acknowledge_interrupts = true}, &All::vm_exit,
+            vmx::exit_control::acknowledge_interrupt_on_exit);
 }
 
 TEST_P(HostsExit, RefusedDemandsChangeNothing) {

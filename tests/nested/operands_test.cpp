@@ -32,11 +32,13 @@ vmx::InstructionOperands plain() {
 TEST_F(Operand, IsBaseIndexScaleAndDisplacement) {
     vmx::InstructionOperands operands = memory_operand(3);
     operands.index_register = std::uint8_t{9};
-    operands.scale = 8;
     l1.port.registers.at(3) = 0x8000;
     l1.port.registers.at(9) = 0x20;
-    EXPECT_EQ(store(operands, 0x40), vm_succeed);
-    EXPECT_EQ(at(0x8140), stored);
+    for (const unsigned scale : {1U, 2U, 4U, 8U}) {
+        operands.scale = scale;
+        EXPECT_EQ(store(operands, 0x40), vm_succeed);
+        EXPECT_EQ(at(0x8040 + 0x20ULL * scale), stored) << scale;
+    }
 }
 
 TEST_F(Operand, MayBeRelativeToTheInstructionPointer) {

@@ -281,15 +281,20 @@ TEST_F(MsrBitmap, LetsL0DoWhatL1LetsL2Do) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     const std::uint64_t rip = l1.vmcs02().get(field::guest_rip);
     l1.port.registers.at(0) = l1.port.registers.at(2) = ~0ULL;
+    l1.port.msrs[apic_base] = 0x81'fee0'0900;
+    EXPECT_EQ(l2_reads(apic_base), l2_runs);
+    EXPECT_EQ(l1.port.registers.at(0), 0xfee0'0900U);
+    EXPECT_EQ(l1.port.registers.at(2), 0x81U);
+    l1.port.msrs[apic_base] = 0xfee0'0900;
     EXPECT_EQ(l2_reads(apic_base), l2_runs);
     EXPECT_EQ(l1.port.registers.at(0), 0xfee0'0900U);
     EXPECT_EQ(l1.port.registers.at(2), 0U);
-    EXPECT_EQ(l1.vmcs02().get(field::guest_rip), rip + 2);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_rip), rip + 4);
     EXPECT_EQ(l2_writes(apic_base, 0xfee0'0d00), l2_runs);
     EXPECT_EQ(l1.port.msrs[apic_base], 0xfee0'0d00U);
     EXPECT_EQ(l2_reads(0x123), l2_runs) << "no such MSR";
     EXPECT_EQ(l1.injected(), 0x8000'0b0dU);
-    EXPECT_EQ(l1.vmcs02().get(field::guest_rip), rip + 4) << "a fault leaves RIP";
+    EXPECT_EQ(l1.vmcs02().get(field::guest_rip), rip + 6) << "a fault leaves RIP";
     EXPECT_EQ(l2_writes(0x123, 0), l2_runs);
     EXPECT_EQ(l1.injected(), 0x8000'0b0dU);
 }

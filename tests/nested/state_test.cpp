@@ -101,6 +101,9 @@ TEST(State, IsTooLargeForABufferOneByteShort) {
         ASSERT_TRUE(error.has_value());
         EXPECT_EQ(*error, StateError::no_room);
     }
+    Bytes exact(whole.size());
+    EXPECT_EQ(l1.save_error(exact), std::nullopt);
+    EXPECT_EQ(exact, whole);
 }
 
 TEST(State, IsNotToBeHadWhileTheHostHasAnExit) {
@@ -347,8 +350,36 @@ TEST_F(BadState, WithTwoVmcssOfOneRegionOrTooMany) {
     ASSERT_EQ(read_at<std::uint64_t>(state, second), layout::vmcs_region(1));
     write_at(state, second, layout::vmcs_region(0));
     refused(StateError::bad_pointer);
+    write_at(state, current_pointer_at, layout::vmcs_region(0));
+    refused(StateError::bad_pointer);  // and not only since there is no current one
     write_at(state, vmcs_count_at, 33U);
     refused(StateError::not_a_state);
+}
+
+TEST_F(BadState, WithAPointerOfAVmcsThatIsNotCurrent) {
+    l1.l2_executes_cpuid();
+    l1.make_vmcs(1);
+    const Bytes good = l1.save_state();
+    for (const std::uint64_t pointer :
+         {std::uint64_t{0x1'0001}, std::uint64_t{1} << 40, layout::vmxon_region}) {
+        state = good;
+        write_at(state, first_vmcs_at, pointer);
+        refused(StateError::bad_pointer);
+    }
+}
+
+TEST(State, HasAsManyVmcssAsCanBeActive) {
+    VirtualCpu l1;
+    l1.enter_vmx_operation();
+    for (unsigned n = 0; n < 32; ++n) {
+        l1.make_vmcs(n);
+        l1.write(field::tsc_offset, n + 7);
+    }
+    l1.begin_anew();
+    for (unsigned n = 0; n < 32; ++n) {
+        ASSERT_EQ(l1.vmptrld(layout::vmcs_region(n)), vm_succeed);
+        EXPECT_EQ(l1.read(field::tsc_offset), n + 7);
+    }
 }
 
 TEST_F(BadState, WithFieldsThatAreNoneOrNotThisL1s) {

@@ -46,6 +46,42 @@ TEST(EntryAccepts, AnythingInFieldsWhoseControlIsOff) {
     EXPECT_EQ(a.check(), accepted);
 }
 
+TEST(EntryAccepts, AnythingInFieldsOfSecondaryControlsThatAreActivatedAndOff) {
+    Attempt a = long_mode();
+    a.vmcs.raise(field::primary_processor_based_vm_execution_controls, primary::activate_secondary_controls);
+    a.vmcs.set(field::secondary_processor_based_vm_execution_controls, 0);
+    for (const auto& address :
+         {field::apic_access_address, field::posted_interrupt_descriptor_address, field::ept_pointer,
+          field::pml_address, field::vm_function_controls, field::eptp_list_address,
+          field::vmread_bitmap_address, field::vmwrite_bitmap_address,
+          field::virtualization_exception_information_address}) {
+        a.vmcs.set(address, ~0ULL);
+        EXPECT_EQ(a.check(), accepted) << std::hex << address.encoding;
+    }
+    a.vmcs.set(field::virtual_processor_identifier, 0);
+    EXPECT_EQ(a.check(), accepted);
+}
+
+TEST(EntryAccepts, AHaltedGuestWhoseDataSegmentsAreTheUsers) {
+    Attempt a = long_mode();
+    a.vmcs.set(field::guest_activity_state, static_cast<std::uint32_t>(vmx::ActivityState::hlt));
+    set_segment(a.vmcs, detail::ds, 0x2b, 0, 0xffff'ffff, 0xc0f3);
+    EXPECT_EQ(a.check(), accepted);
+}
+
+TEST(EntryAccepts, ThirtyTwoBitHostThatLoadsItsEfer) {
+    Attempt a = protected_mode();
+    a.context.ia32e_mode = false;
+    a.vmcs.lower(field::vm_exit_controls, exit_control::host_address_space_size);
+    a.vmcs.raise(field::vm_exit_controls, exit_control::load_ia32_efer);
+    a.vmcs.set(field::host_rip, 0x10'0000);
+    a.vmcs.set(field::host_ss_selector, 0x18);
+    a.vmcs.set(field::host_ia32_efer, 0);
+    EXPECT_EQ(a.check(), accepted);
+    a.vmcs.set(field::host_ia32_efer, x86::efer::long_mode_enable);
+    EXPECT_EQ(a.check(), refused(EntryCheck::host_efer_matches_address_space_size));
+}
+
 TEST(EntryAccepts, AnySecondaryControlsThatAreNotActivated) {
     Attempt a = long_mode();
     a.vmcs.set(field::secondary_processor_based_vm_execution_controls, ~0u);
@@ -72,6 +108,10 @@ TEST(EntryAccepts, MsrAreaThatEndsWithThePhysicalAddressSpace) {
     a.vmcs.set(field::vm_entry_msr_load_address, beyond_width - 0x20);
     a.vmcs.set(field::vm_entry_msr_load_count, 2);
     EXPECT_EQ(a.check(), accepted);
+    // Of sixteen entries the last one is beyond it.
+    a.vmcs.set(field::vm_entry_msr_load_address, beyond_width - 0xf0);
+    a.vmcs.set(field::vm_entry_msr_load_count, 16);
+    EXPECT_NE(a.check(), accepted);
 }
 
 TEST(EntryAccepts, TprThresholdEqualToTheVirtualTpr) {
