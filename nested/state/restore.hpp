@@ -278,7 +278,10 @@ void NestedVcpu<P>::restore_running_l2(Slot& slot, const Vmcs12& running) {
     }
     if ((slot.work & detail::no_virtual_apic) != 0)
         std::memset(port_.page(no_virtual_apic_), 0xff, x86::page_size);
-    if ((slot.work & detail::demanded) != 0) put_demanded_fields(slot);
+    if ((slot.work & detail::demanded) != 0) {
+        put_demanded_fields(slot);
+        if ((demands_.cr0_mask | demands_.cr4_mask) != 0) put_demanded_masks(slot);
+    }
     if ((slot.work & detail::timer) != 0) {
         if (l1_uses_timer(slot)) begin_l1_timer(running.get(field::vmx_preemption_timer_value));
         put_timer(slot);
