@@ -107,7 +107,7 @@ void add_mutants(CLI::App& app, Chosen& chosen) {
     command.add_option("--json", options->json, "write the results to this file (-: standard output)");
     command
         .add_option("--random", options->random_programs,
-                    "random programs for what the ledger lets pass (default 200)")
+                    "random programs for what the ledger lets pass (default 600)")
         ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 32));
     command
         .add_option("--memory", options->memory_megabytes,

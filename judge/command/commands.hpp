@@ -53,7 +53,7 @@ struct PriceOptions {
 
 struct MutantsOptions {
     std::string json;
-    std::size_t random_programs = 200;
+    std::size_t random_programs = 600;
     std::uint64_t memory_megabytes = 256;
     std::size_t tlb_entries = std::size_t{1} << 20;
     bool source = false;

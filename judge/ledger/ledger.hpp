@@ -47,6 +47,8 @@ struct LedgerCase {
 [[nodiscard]] std::vector<LedgerCase> time_cases();
 /// INIT and start-up IPIs (init_cases.cpp); the ledger has them not either.
 [[nodiscard]] std::vector<LedgerCase> init_cases();
+/// Events on their way through an IDT (delivery_cases.cpp); the ledger has them not.
+[[nodiscard]] std::vector<LedgerCase> delivery_cases();
 /// Null: there is none of this name.
 [[nodiscard]] const LedgerCase* find_ledger_case(const std::string& name);
 

@@ -48,6 +48,8 @@ public:
         shadow_vmcss();
         processors();
         learned_fields();
+        deliveries();
+        modes();
     }
     std::vector<Mutant> all;
 
@@ -242,6 +244,79 @@ private:
                 [] { return std::make_unique<LeavesItWhereItWas>(); });
         add_one("flushes twice for an L2 that has come from another processor",
                 [] { return std::make_unique<FlushesOfAComing>(2); });
+    }
+
+    // Events whose delivery through an IDT an exit interrupts, and exceptions in the midst of one.
+    void deliveries() {
+        namespace field = vmx::field;
+        const auto add_one = [this](const char* name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make)});
+            all.back().of_deliveries = true;
+        };
+        const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
+            add_one(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
+        };
+        // Of the event that is to be begun again, or is L1's.
+        const auto forgets = [&](const char* name, std::uint64_t type) {
+            writes(name, field::vm_entry_interruption_information,
+                   [type](std::uint64_t it) { return (it >> 8 & 7) == type ? it & 0x7FFF'FFFF : it; });
+        };
+        forgets("forgets an interrupt whose delivery it has interrupted", 0);
+        forgets("forgets an NMI whose delivery it has interrupted", 2);
+        forgets("forgets an exception whose delivery it has interrupted", 3);
+        forgets("forgets an INT whose delivery it has interrupted", 4);
+        writes("begins an INT again as an exception", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return (it >> 8 & 7) == 4 ? it ^ 0x700 : it; });
+        writes("begins an exception again without its error code", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return it & ~std::uint64_t{0x800}; });
+        writes("begins an exception again with another error code", field::vm_entry_exception_error_code,
+               [](std::uint64_t it) { return it ^ 4; });
+        writes("begins an INT again that is longer", field::vm_entry_instruction_length,
+               [](std::uint64_t it) { return it + 1; });
+        writes("leaves NMIs blocked where it begins an NMI again", field::guest_interruptibility_state,
+               [](std::uint64_t it) { return it | 8; });
+        writes("begins an exception again as the next one", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return (it >> 8 & 7) == 3 ? it + 1 : it; });
+        // What becomes of two.
+        writes("makes no double fault with an error code", field::vm_entry_interruption_information,
+               [](std::uint64_t it) { return it == 0x8000'0B08 ? 0x8000'0308 : it; });
+        writes("says of no error code that the cause is external", field::vm_entry_exception_error_code,
+               [](std::uint64_t it) { return it & ~std::uint64_t{1}; });
+        writes("saves no RF with an exception", field::guest_rflags,
+               [](std::uint64_t it) { return it & ~x86::rflags::resume; });
+        const auto shows = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
+            add_one(name, [which, change] {
+                return std::make_unique<ShadowDefect>(
+                    which, [change](std::uint64_t value, unsigned) { return std::optional{change(value)}; },
+                    [](std::uint64_t value, std::uint64_t) { return value; });
+            });
+        };
+        shows("shows L1 nothing of the event that was on its way", field::idt_vectoring_information,
+              [](std::uint64_t) { return 0; });
+        shows("shows L1 an event on its way without its error code", field::idt_vectoring_error_code,
+              [](std::uint64_t it) { return it ^ 8; });
+        shows("shows L1 an exit that says nothing of its exception", field::vm_exit_interruption_information,
+              [](std::uint64_t) { return 0; });
+        shows("shows L1 another length of an INT", field::vm_exit_instruction_length,
+              [](std::uint64_t it) { return it + 1; });
+    }
+
+    // L2s with PAE or 32-bit paging.
+    void modes() {
+        namespace field = vmx::field;
+        const auto writes = [this](const char* name, auto which, const L2FieldDefect::Change& change) {
+            all.push_back({name, std::nullopt,
+                           [which, change] { return std::make_unique<L2FieldDefect>(which, change); }});
+            all.back().of_modes = true;
+        };
+        writes("gives L2 no PDPTE", field::guest_pdpte1, [](std::uint64_t) { return 0; });
+        writes("gives L2 another PDPTE", field::guest_pdpte1, [](std::uint64_t it) { return it ^ 0x1000; });
+        writes("enters no L2 outside of IA-32e mode", field::vm_entry_controls,
+               [](std::uint64_t it) { return it | vmx::entry_control::ia32e_mode_guest; });
+        writes("leaves an L2 with 32-bit paging without pages of 4 MBytes", field::guest_cr4,
+               [](std::uint64_t it) { return it & ~x86::cr4::page_size_extensions; });
+        writes("gives every L2 PAE paging", field::guest_cr4,
+               [](std::uint64_t it) { return it | x86::cr4::physical_address_extension; });
     }
 
     // What an L2 with VMCS shadowing reaches.

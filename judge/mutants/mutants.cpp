@@ -73,7 +73,10 @@ std::optional<std::size_t> caught_by_programs(const Mutant& mutant, std::size_t 
 std::optional<std::size_t> caught_by_random_program(const Mutant& mutant, std::size_t programs,
                                                     const TrialLimits& limits) {
     return caught_by_programs(
-        mutant, programs, limits, [](std::span<const std::uint8_t> bytes) { return random_program(bytes); },
+        mutant, programs, limits,
+        [more = mutant.of_deliveries || mutant.of_modes](std::span<const std::uint8_t> bytes) {
+            return random_program(bytes, more);
+        },
         [&mutant](std::size_t number) {
             return NestedWorld::Options{.vcpus = 2,
                                         .random_host = mutant.of_random_host ? number + 1 : 0,
@@ -120,8 +123,10 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
                 return result;
             }
         }
-        if ((mutant.of_time || mutant.of_inits) && of_its_row) {
-            for (const LedgerCase& each : mutant.of_time ? time_cases() : init_cases()) {
+        if ((mutant.of_time || mutant.of_inits || mutant.of_deliveries) && of_its_row) {
+            for (const LedgerCase& each : mutant.of_time    ? time_cases()
+                                          : mutant.of_inits ? init_cases()
+                                                            : delivery_cases()) {
                 if (!judge(each, mutant.make, limits)) continue;
                 result.caught_by = test_name(each);
                 return result;

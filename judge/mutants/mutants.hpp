@@ -31,6 +31,10 @@ struct Mutant {
     bool of_time = false;
     /// Of INIT and start-up IPIs.
     bool of_inits = false;
+    /// Of events on their way through an IDT.
+    bool of_deliveries = false;
+    /// Of L2s with PAE or 32-bit paging: random programs with them are to catch it.
+    bool of_modes = false;
 };
 
 [[nodiscard]] const std::vector<Mutant>& mutants();

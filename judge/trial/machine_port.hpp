@@ -26,6 +26,12 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+/// The same where it must: a virtual CPU is shut down, as a processor is by a triple fault.
+class L1Shutdown : public EngineFailure {
+public:
+    explicit L1Shutdown(const char* why) : EngineFailure(std::string("L1 is shut down: ") + why) {}
+};
+
 class MachinePort;
 
 /// What all virtual CPUs of an L0 share.
@@ -79,9 +85,7 @@ public:
     void return_nmi() { nmi_returned_ = host_.defect == nullptr || host_.defect->takes_nmi_back(); }
     std::uint8_t acknowledge_interrupt() { return apic_.acknowledge(); }
     void return_interrupt(std::uint8_t vector);
-    [[noreturn]] void l1_shutdown(const char* why) {
-        throw EngineFailure(std::string("L1 is shut down: ") + why);
-    }
+    [[noreturn]] void l1_shutdown(const char* why) { throw L1Shutdown(why); }
     [[noreturn]] void fatal(const char* why) {
         throw EngineFailure(std::string("the engine stopped: ") + why);
     }

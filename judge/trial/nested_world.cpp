@@ -542,6 +542,8 @@ void NestedWorld::watch_demands(VirtualCpu& guest, const Instruction& instructio
         throw EngineFailure(std::string("L2 does not exit for what the host demands: ") + what);
     };
     if (completion.kind == Completion::Kind::event) {
+        // INT n is no exception.
+        if (instruction.opcode == Opcode::int_n && completion.event->vector == instruction.address) return;
         if (completion.event->vector < 32 && (demands.exceptions >> completion.event->vector & 1) != 0)
             fail("an exception");
         return;
@@ -557,6 +559,13 @@ void NestedWorld::watch_demands(VirtualCpu& guest, const Instruction& instructio
             return;
         case Opcode::out:
             if (demands.all_ports) fail("a port");
+            return;
+        case Opcode::lidt:
+            if ((demands.secondary_instructions & vmx::secondary::descriptor_table_exiting) != 0)
+                fail("a descriptor table");
+            return;
+        case Opcode::wbinvd:
+            if ((demands.secondary_instructions & vmx::secondary::wbinvd_exiting) != 0) fail("WBINVD");
             return;
         case Opcode::rdmsr:
         case Opcode::wrmsr:
@@ -668,6 +677,7 @@ NestedWorld::HostsTurn NestedWorld::handle_hosts_exit(VirtualCpu& guest, vmx::Ex
             }
             case vmx::ExitReason::pause:
             case vmx::ExitReason::io_instruction:
+            case vmx::ExitReason::wbinvd_or_wbnoinvd:
                 return turn(guest.engine.resume_behind_instruction(), true);
             case vmx::ExitReason::hlt:
                 guest.put(field::guest_activity_state, static_cast<std::uint64_t>(vmx::ActivityState::hlt));
@@ -811,7 +821,7 @@ bool NestedWorld::start_up(unsigned vm, unsigned vcpu, std::uint8_t page) {
     const Completion exit = machine_.take_start_up(guest.port.processor(), page);
     const std::uint64_t exited_at = l1_time();
     host_works();
-    const bool launch = handle_outside_exit(guest, exit.exit_reason.basic(), {}, exited_at);
+    const bool launch = handle_outside_exit(guest, exit, {}, exited_at);
     Completion seen;
     Entered entered = enter(guest, launch);
     note_given(guest, entered, {}, seen);
@@ -935,23 +945,38 @@ std::optional<Completion> NestedWorld::take_what_waits(VirtualCpu& guest, Place 
     }
     if (takes_latched_nmi(guest)) {
         const Completion nmi = machine_.take_nmi(processor);
-        if (nmi.kind == Completion::Kind::vm_exit) return nmi;
+        if (!nmi.began) return nmi;
         note(guest, OutsideEvent::Kind::nmi, place);
         seen.nmi = true;
+        if (nmi.kind == Completion::Kind::vm_exit) return nmi;
     }
     LocalApic& apic = holds_interrupts() ? guest.controller : guest.apic;
     if (!apic.pending() || !machine_.can_take_interrupt(processor)) return std::nullopt;
     const Completion interrupt = machine_.take_interrupt(processor, apic);
-    if (interrupt.kind == Completion::Kind::vm_exit) return interrupt;
+    if (!interrupt.began) return interrupt;
     if (holds_interrupts()) throw EngineFailure("an interrupt of the host's goes into a guest");
     note(guest, OutsideEvent::Kind::interrupt, place);
-    seen.interrupt = interrupt.event->vector;
-    return std::nullopt;
+    seen.interrupt = interrupt.began->vector;
+    return interrupt.kind == Completion::Kind::vm_exit ? std::optional{interrupt} : std::nullopt;
+}
+
+/// An exit in the delivery of an NMI or interrupt, which has been noted. How the guest is to be entered.
+bool NestedWorld::handle_exit_in_delivery(VirtualCpu& guest, const Completion& exit) {
+    const vmx::ExitReason reason = exit.exit_reason.basic();
+    if (!guest.engine.in_l2()) {
+        handle_l1_exit(guest, reason);
+        return false;
+    }
+    const nested::Entry entry = guest.engine.handle_l2_exit(exit.exit_reason.value);
+    if (entry == nested::Entry::the_hosts) return handle_hosts_exit(guest, reason).launch;
+    return entry == nested::Entry::vmlaunch;
 }
 
 /// An exit that no instruction caused, but what came from outside. How the guest is to be entered.
-bool NestedWorld::handle_outside_exit(VirtualCpu& guest, vmx::ExitReason reason, Place place,
+bool NestedWorld::handle_outside_exit(VirtualCpu& guest, const Completion& exit, Place place,
                                       std::uint64_t exited_at) {
+    if (exit.began) return handle_exit_in_delivery(guest, exit);
+    const vmx::ExitReason reason = exit.exit_reason.basic();
     const bool in_l2 = guest.engine.in_l2();
     const bool is_interrupt = reason == vmx::ExitReason::external_interrupt;
     const vmx::InterruptionInformation information{guest.get(field::vm_exit_interruption_information)};
@@ -1016,7 +1041,7 @@ bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
     while (const auto exit = take_what_waits(guest, place, seen)) {
         const std::uint64_t exited_at = l1_time();
         host_works();
-        const bool launch = handle_outside_exit(guest, exit->exit_reason.basic(), place, exited_at);
+        const bool launch = handle_outside_exit(guest, *exit, place, exited_at);
         Entered entered = enter(guest, launch);
         note_given(guest, entered, place, seen);
     }
@@ -1027,19 +1052,33 @@ bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
 void NestedWorld::note_given(VirtualCpu& guest, Entered& entered, Place place, Completion& seen) {
     if (entered.init) note(guest, OutsideEvent::Kind::init, place);
     if (entered.start_up) note(guest, OutsideEvent::Kind::start_up, place, *entered.start_up);
-    const Given given = entered.delivered != Given::nothing ? entered.delivered : entered.exits;
-    if (given == Given::nothing) return;
-    if (given == Given::nmi) unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
-    note(guest, given == Given::nmi ? OutsideEvent::Kind::nmi : OutsideEvent::Kind::interrupt, place);
-    // What the processor says that it delivered.
-    std::optional<Event>& event = entered.completion.event;
-    if (entered.delivered == Given::nmi && event == Event{2, false, 0}) {
-        seen.nmi = true;
-        event.reset();
-    } else if (entered.delivered == Given::interrupt && event && event->is_interrupt) {
-        seen.interrupt = event->vector;
-        event.reset();
+    const auto note_one = [&](Given given, std::uint64_t at) {
+        if (given == Given::nothing) return;
+        if (given == Given::nmi) unsent_ = unsent_ || !std::exchange(guest.nmi_owed, false);
+        note(guest, given == Given::nmi ? OutsideEvent::Kind::nmi : OutsideEvent::Kind::interrupt, place, 0,
+             at);
+    };
+    bool is_not_the_guests = false;
+    for (const Entered::Begun& each : entered.begun) {
+        note_one(each.given, each.at);
+        is_not_the_guests = tell_delivered(each, seen) || is_not_the_guests;
     }
+    note_one(entered.delivered != Given::nothing ? entered.delivered : entered.exits, l1_time());
+    is_not_the_guests =
+        tell_delivered({.given = entered.delivered, .event = entered.completion.began}, seen) ||
+        is_not_the_guests;
+    if (is_not_the_guests) entered.completion.event.reset();
+}
+
+/// What the processor says that it began to deliver, whatever came of it.
+bool NestedWorld::tell_delivered(const Entered::Begun& what, Completion& seen) {
+    if (what.given == Given::nmi && what.event == Event{2, false, 0}) {
+        seen.nmi = true;
+        return true;
+    }
+    if (what.given != Given::interrupt || !what.event || !what.event->is_interrupt) return false;
+    seen.interrupt = what.event->vector;
+    return true;
 }
 
 void NestedWorld::set_step(std::uint64_t step) {
@@ -1205,7 +1244,10 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
     machine_.memory().note_direct_writes();
     guest.port.answer_close_requests();
     for (bool launch = engine_says_launch;;) {
+        const Given given_before = result.delivered;
         if (may_give_events) give_events(guest, result, launch);
+        // What an entry before this one began was not that.
+        if (result.delivered != given_before) result.completion.began.reset();
         if (options_.defect != nullptr) {
             const Vmcs& vmcs = *machine_.current_vmcs(processor);
             options_.defect->before_entry(guest.engine.in_l2(), vmcs.get(field::virtual_processor_identifier),
@@ -1213,19 +1255,33 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
             launch = options_.defect->enters_by_vmlaunch(guest.engine.in_l2(), launch);
         }
         const Completion entered = guest.port.enter(launch);
+        if (entered.began && !result.completion.began) result.completion.began = entered.began;
         if (options_.defect != nullptr) {
             options_.defect->after_entry(entered.kind == Completion::Kind::vm_entry,
                                          [&](const HardwareFlush& it) { guest.port.run(it); });
         }
         if (entered.kind == Completion::Kind::vm_entry) {
+            const std::optional<Event> began = result.completion.began;
             result.completion = entered;
+            result.completion.began = began;
             return result;
         }
         nested::Entry next = nested::Entry::vmresume;
         if (entered.kind == Completion::Kind::vm_exit) {
-            if (!guest.engine.in_l2())
+            if (!entered.exit_reason.is_entry_failure()) {
+                // In the delivery of what was injected.
+                if (result.delivered != Given::nothing) {
+                    result.begun.push_back({result.delivered, entered.began, l1_time()});
+                    result.delivered = Given::nothing;
+                }
+                host_works();
+                const bool by_launch = handle_exit_in_delivery(guest, entered);
+                next = by_launch ? nested::Entry::vmlaunch : nested::Entry::vmresume;
+            } else if (!guest.engine.in_l2()) {
                 throw EngineFailure(std::string("L1's state is refused: ") + name_of_check(entered));
-            next = guest.engine.handle_l2_exit(entered.exit_reason.value);
+            } else {
+                next = guest.engine.handle_l2_exit(entered.exit_reason.value);
+            }
         } else {
             const auto failed = guest.engine.handle_failed_entry(guest.get(field::vm_instruction_error));
             if (!failed)
@@ -1235,8 +1291,12 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
         if (guest.port.take_returned_nmi()) {
             guest.nmi_with_l0 = true;
             result.delivered = Given::nothing;
+            result.completion.began.reset();
         }
-        if (guest.port.take_returned_interrupt()) result.delivered = Given::nothing;
+        if (guest.port.take_returned_interrupt()) {
+            result.delivered = Given::nothing;
+            result.completion.began.reset();
+        }
         machine_.memory().note_direct_writes();
         launch = next == nested::Entry::vmlaunch;
     }
@@ -1290,6 +1350,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         bool from_outside = false;           // the exit is none of an instruction's
         std::optional<Completion> executed;  // how the instruction ended, where it did so by itself
         std::optional<Event> delivered;      // else: what an entry delivered of the guest's own
+        bool through_idt = false;
         if (completion.kind != Completion::Kind::vm_exit) {
             if (changed) source = written;
             const auto exit = take_what_waits(guest, {calls_, false}, now);
@@ -1323,8 +1384,10 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
 
             bool launch = false;
             const std::uint64_t rip = guest.get(field::guest_rip);
+            // Then it is over when what it raised is delivered: by the entry, where L0 shows L1 nothing.
+            const bool in_delivery = (guest.get(field::idt_vectoring_information) >> 31) != 0;
             if (from_outside) {
-                launch = handle_outside_exit(guest, reason, {calls_, !done}, exited_at);
+                launch = handle_outside_exit(guest, completion, {calls_, !done}, exited_at);
             } else if (from_l2) {
                 if (reason == vmx::ExitReason::vmx_preemption_timer_expired && options_.defect != nullptr &&
                     !options_.defect->knows_its_own_turns()) {
@@ -1349,7 +1412,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             const bool of_l0 = counters.exits_reflected == reflected_before;
             const bool of_vmcs = reason == vmx::ExitReason::vmread || reason == vmx::ExitReason::vmwrite;
             if ((of_l0 && from_l2 && of_vmcs && guest.get(field::guest_rip) == rip) ||
-                (of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation) ||
+                (of_l0 && from_l2 && reason == vmx::ExitReason::ept_violation && !in_delivery) ||
                 (of_l0 &&
                  (reason == vmx::ExitReason::interrupt_window || reason == vmx::ExitReason::nmi_window ||
                   reason == vmx::ExitReason::vmx_preemption_timer_expired)) ||
@@ -1370,7 +1433,12 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             entered = enter(guest, launch);
             const bool nmi_before = before.nmi;
             note_given(guest, entered, place, now);
-            if (entered.completion.event) delivered = entered.completion.event;
+            // What came from outside is not the guest's own, though its delivery was begun again.
+            if (from_outside && completion.began) entered.completion.event.reset();
+            if (entered.completion.event) {
+                delivered = entered.completion.event;
+                through_idt = entered.completion.through_idt;
+            }
             withheld_ = guest.nmi_owed && done && !entered.completion.event && now.nmi == nmi_before;
             const auto exit = take_what_waits(guest, place, now);
             exited = from_outside = exit.has_value();
@@ -1393,7 +1461,10 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
             entry.event = delivered;
             return with_events(entry, now);
         }
-        if (delivered) return with_events({.kind = Completion::Kind::event, .event = delivered}, now);
+        if (delivered) {
+            return with_events(
+                {.kind = Completion::Kind::event, .event = delivered, .through_idt = through_idt}, now);
+        }
         return with_events(executed.value_or(Completion{}), now);
     }
 }
@@ -1401,6 +1472,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
 /// False: one of the VMX instructions, which are the engine's.
 bool NestedWorld::handle_l1_exit(VirtualCpu& guest, vmx::ExitReason reason) {
     if (vmx::is_vmx_instruction(reason)) return false;
+    if (reason == vmx::ExitReason::triple_fault) throw L1Shutdown("a triple fault");
     ++guest.engine.counters().handled_by_l0[static_cast<std::size_t>(reason)];
     TrialProcessor here{machine_.cpu(guest.port.processor()).registers};
     host::L1 l1{guest.engine, guest.port, here};

@@ -160,6 +160,13 @@ private:
         // Before these: an INIT, as an exit to L1 or for the virtual CPU to begin anew, and a start-up IPI.
         bool init = false;
         std::optional<std::uint8_t> start_up{};
+        /// What entries before the last one began to deliver, which exits interrupted.
+        struct Begun {
+            Given given = Given::nothing;
+            std::optional<Event> event{};
+            std::uint64_t at = 0;  // by L1's time-stamp counter
+        };
+        std::vector<Begun> begun{};
     };
     struct Place {
         unsigned call = 0;
@@ -171,8 +178,9 @@ private:
     [[nodiscard]] bool holds_interrupts() const { return interrupts_ != Options::Interrupts::are_l1s; }
     [[nodiscard]] bool takes_latched_nmi(VirtualCpu& vcpu);
     [[nodiscard]] std::optional<Completion> take_what_waits(VirtualCpu& vcpu, Place place, Completion& seen);
-    [[nodiscard]] bool handle_outside_exit(VirtualCpu& vcpu, vmx::ExitReason reason, Place place,
+    [[nodiscard]] bool handle_outside_exit(VirtualCpu& vcpu, const Completion& exit, Place place,
                                            std::uint64_t exited_at);
+    [[nodiscard]] bool handle_exit_in_delivery(VirtualCpu& vcpu, const Completion& exit);
     void take_interrupts_of_host(VirtualCpu& vcpu, vmx::InterruptionInformation information, Place place);
     [[nodiscard]] bool apic_was_written(VirtualCpu& vcpu);
     [[nodiscard]] nested::Demands fewest_demands() const;
@@ -188,6 +196,7 @@ private:
     void set_controls_of_vmcs01(VirtualCpu& vcpu) const;
     [[nodiscard]] bool waits_for_start_up(const VirtualCpu& vcpu) const;
     void note_given(VirtualCpu& vcpu, Entered& entered, Place place, Completion& seen);
+    [[nodiscard]] static bool tell_delivered(const Entered::Begun& what, Completion& seen);
     void request(VirtualCpu& vcpu, std::uint8_t vector, Place place);
     bool handle_l1_exit(VirtualCpu& vcpu, vmx::ExitReason reason);
     bool handle_vmx_instruction(VirtualCpu& vcpu, vmx::ExitReason reason, const Instruction& instruction);

@@ -2,7 +2,10 @@
 
 #include <array>
 
+#include "machine/cpu/registers.hpp"
+#include "machine/program/handlers.hpp"
 #include "machine/program/layout.hpp"
+#include "machine/program/legacy_paging.hpp"
 #include "machine/program/scenario.hpp"
 #include "nested/vmcs/vmcs12.hpp"
 #include "vmx/controls.hpp"
@@ -78,6 +81,9 @@ enum class L1Step : std::uint8_t {
     read_exit,
     shadow_vmcs,
     timer,
+    // Of those programs that have them.
+    handlers,
+    mode,
 };
 constexpr std::array<L1Step, 32> l1_steps = {
     L1Step::vmresume,       L1Step::inject,      L1Step::vmptrld,
@@ -235,7 +241,123 @@ void show_vmcs(Scenario& say, unsigned vcpu, const Bytes& it) {
     }
 }
 
-void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
+constexpr std::uint64_t nowhere = 0x7000'0000;  // no structure maps it
+constexpr std::uint64_t bad_idt = handlers::idt + x86::page_size_4k;
+constexpr std::uint64_t withheld = handlers::stacks + 8 * x86::page_size_4k;  // that no EPT maps
+
+/// Of the second IDT some gates are good: others are not present, have a stack that is not there, name no
+/// code, or are of no known type.
+void put_bad_idt(Scenario& say) {
+    for (unsigned vector = 0; vector < 256; vector += vector < 32 ? 1 : 16) {
+        handlers::GateForm form;
+        form.stack_table = vector == 8 ? 1 : vector % 4;
+        form.present = vector % 5 != 3;
+        if (vector == 6) form.selector = handlers::kernel_data;
+        if (vector % 16 == 2) form.type = handlers::GateType::call;
+        handlers::put_gate(say, vector, form, bad_idt);
+    }
+}
+
+/// What every L2 has a page of, at its own address.
+void map_handlers(Scenario& say) {
+    say.edit();
+    for (const unsigned hierarchy : {1U, 2U}) {
+        for (const std::uint64_t page : handlers::pages) say.map(hierarchy, page, page);
+        say.map(hierarchy, bad_idt, bad_idt).map(hierarchy, withheld, withheld);
+    }
+    for (const unsigned ept : {0U, 1U}) {
+        for (const std::uint64_t page : handlers::pages) say.ept_map(ept, page, page);
+        say.ept_map(ept, bad_idt, bad_idt);
+    }
+}
+
+/// The VMCS that is current.
+void give_handlers(Scenario& say, std::uint64_t idt, std::uint64_t stack) {
+    say.vmwrite(field::guest_idtr_base, idt).vmwrite(field::guest_gdtr_base, handlers::gdt);
+    say.vmwrite(field::guest_tr_base, handlers::tss).vmwrite(field::guest_rsp, stack);
+}
+
+/// An L2 gets an IDT, a good one or another, a stack or none, and L1 exceptions of it; L1 itself gets one
+/// too. Then something happens.
+void use_handlers(Scenario& say, unsigned vcpu, const Bytes& it) {
+    constexpr std::array<std::uint64_t, 8> tables = {
+        handlers::idt, handlers::idt, handlers::idt, handlers::idt, bad_idt, bad_idt, withheld, 0};
+    constexpr std::array<std::uint64_t, 8> bitmaps = {0,        0,        1U << 8, 1U << 13,
+                                                      1U << 14, 1U << 11, 1U << 6, 0x6000};
+    constexpr std::array<std::uint64_t, 4> stacks = {handlers::stack, handlers::level_0_stack,
+                                                     withheld + 0x1000, nowhere};
+    say.vmptrld(vmcs_of(vcpu, it.c % guests));
+    give_handlers(say, tables[it.a % 8U], stacks[it.b / 16 % 4U]);
+    say.vmwrite(field::guest_idtr_limit, it.b % 16 == 7 ? 0x2F : handlers::idt_limit);
+    say.vmwrite(field::exception_bitmap, bitmaps[it.a / 8 % 8U]);
+    if (it.a / 64 % 2 == 0) {
+        say.vmwrite(field::host_idtr_base, handlers::idt).vmwrite(field::host_gdtr_base, handlers::gdt);
+        say.vmwrite(field::host_tr_base, handlers::tss).vmwrite(field::host_rsp, handlers::table_stack(2));
+    }
+    if (it.c / 8 % 4 == 0) say.invept_all();
+    say.vmresume().vmlaunch().l2();
+    switch (it.c / 4 % 8) {
+        case 0:
+            say.ud2().iretq();
+            return;
+        case 1:
+            say.int_n(static_cast<std::uint8_t>(it.b % 16U * 16U)).iretq();
+            return;
+        case 2:
+            say.load(nowhere).iretq();
+            return;
+        case 3:
+            say.load(std::uint64_t{1} << 47).wbinvd();
+            return;
+        case 4:
+            say.sti().nop().l0().interrupt(0x40).l2().nop().l0().eoi();
+            return;
+        case 5:
+            say.l0().nmi().l2().nop().iretq().load(addresses[0]);
+            return;
+        case 6:
+            say.lidt(tables[it.b % 8U], handlers::idt_limit).ud2().iretq();
+            return;
+        default:
+            say.vmcall().l1().ud2().iretq().rdmsr(0x12345);
+            return;
+    }
+}
+
+/// An L2 leaves 64-bit mode for PAE or 32-bit paging, or comes back to it. L1 flushes, as it must.
+void change_mode(Scenario& say, unsigned vcpu, const Bytes& it) {
+    constexpr std::uint64_t entry_controls = 0x11FB | vmx::entry_control::load_ia32_efer;
+    constexpr std::uint64_t cr4 = x86::cr4::page_global_enable | x86::cr4::vmx_enable;
+    const unsigned index = it.a % guests;
+    const unsigned hierarchy = guest_of(index).tables;
+    const bool is_64_bit = it.b % 4 == 0;
+    const bool pae = it.b % 4 != 3;
+    say.vmptrld(vmcs_of(vcpu, index));
+    say.vmwrite(field::vm_entry_controls,
+                entry_controls | (is_64_bit ? vmx::entry_control::ia32e_mode_guest : 0U));
+    say.vmwrite(field::guest_ia32_efer, is_64_bit ? 0xD01 : 0x801);
+    say.vmwrite(field::guest_cs_access_rights, is_64_bit ? flat_segment::code_64 : 0xC09B);
+    say.vmwrite(field::guest_cr4,
+                cr4 | (pae ? x86::cr4::physical_address_extension : x86::cr4::page_size_extensions));
+    say.vmwrite(field::guest_cr3, is_64_bit ? layout::page_root(hierarchy)
+                                  : pae     ? legacy_paging::pdpt(hierarchy)
+                                            : legacy_paging::directory(hierarchy));
+    say.vmwrite(field::guest_pdpte0, it.b == 77 ? 6 : 0).vmwrite(field::guest_pdpte2, 0);
+    say.vmwrite(field::guest_pdpte1, legacy_paging::pdpte(hierarchy)).vmwrite(field::guest_pdpte3, 0);
+    say.invvpid(2, 0).vmresume().vmlaunch();
+    // What of the other mode was wrong is right again where the entry failed.
+    if (it.b == 77) say.vmwrite(field::guest_pdpte0, 0).vmresume().vmlaunch();
+    const std::uint64_t address = addresses[it.c % 2U];
+    say.l2().load(address).store(address, it.c);
+    if (it.c % 4 == 1) say.load(0x4040'0000).store(0x4060'1000, it.c).invlpg(0x4040'0000).load(0x4060'0000);
+    if (it.c % 4 == 2)
+        say.mov_to_cr3(pae ? legacy_paging::pdpt(1 + it.c / 8U % 2) : legacy_paging::directory(1));
+    if (it.c % 8 == 3) say.mov_to_cr4(cr4 | x86::cr4::physical_address_extension);
+    if (it.c % 8 == 7) say.mov_to_cr4(cr4 | x86::cr4::smep_enable | x86::cr4::physical_address_extension);
+    say.load(address).mov_from_cr3();
+}
+
+void l1_step(Scenario& say, unsigned vcpu, const Bytes& it, bool has_handlers_and_modes) {
     const std::uint64_t address = addresses[it.a % addresses.size()];
     const std::uint64_t vpid = vpids[it.b % vpids.size()];
     const std::uint64_t flushed = it.b % 8 == 7 ? 0 : vpids[it.b % 3U];
@@ -243,7 +365,12 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
         x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
     // L1 can act only when L2 has ended; where L1 runs already this step is passed over, as L1's is below.
     say.l2().vmcall().l1();
-    switch (l1_steps[it.what / 8U]) {
+    L1Step step = l1_steps[it.what / 8U];
+    if (has_handlers_and_modes && (it.what / 8 == 3 || it.what / 8 == 4)) step = L1Step::handlers;
+    if (has_handlers_and_modes && it.what / 8 == 5) step = L1Step::mode;
+    // (A time that ends while L0 begins a delivery again is not compared.)
+    if (has_handlers_and_modes && step == L1Step::timer) step = L1Step::handlers;
+    switch (step) {
         case L1Step::vmresume:
             say.vmresume();
             return;
@@ -335,7 +462,9 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
         case L1Step::prepare:
             // An L1 that an INIT has reset starts again here.
             if (it.c % 4 == 0) say.vmxoff().l0().start_up(it.b).l1().boot().vmxon();
-            say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests)).vmlaunch();
+            say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests));
+            if (has_handlers_and_modes) give_handlers(say, handlers::idt, handlers::stack);
+            say.vmlaunch();
             return;
         case L1Step::own_register:
             own_register(say, it);
@@ -426,10 +555,16 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it) {
                 show_vmcs(say, vcpu, it);
             }
             return;
+        case L1Step::handlers:
+            use_handlers(say, vcpu, it);
+            return;
+        case L1Step::mode:
+            change_mode(say, vcpu, it);
+            return;
     }
 }
 
-void l2_step(Scenario& say, const Bytes& it) {
+void l2_step(Scenario& say, const Bytes& it, bool has_handlers_and_modes) {
     const std::uint64_t address = addresses[it.a % addresses.size()];
     constexpr std::uint64_t cr4 =
         x86::cr4::physical_address_extension | x86::cr4::page_global_enable | x86::cr4::vmx_enable;
@@ -489,7 +624,15 @@ void l2_step(Scenario& say, const Bytes& it) {
             return;
         case 12:
         case 13:
-            say.iret(address);
+            if (!has_handlers_and_modes || it.b % 4 == 0) {
+                say.iret(address);
+            } else if (it.b % 4 == 1) {
+                say.ud2();
+            } else if (it.b % 4 == 2) {
+                say.int_n(static_cast<std::uint8_t>(it.c % 16U * 16U));
+            } else {
+                say.iretq();
+            }
             return;
         case 14:
             if (it.b % 8 == 6) {
@@ -508,10 +651,12 @@ void l2_step(Scenario& say, const Bytes& it) {
 }
 
 /// What L0 does, and what comes to it.
-void from_outside(Scenario& say, const Bytes& it) {
+void from_outside(Scenario& say, const Bytes& it, bool has_handlers_and_modes) {
     const unsigned what = it.what / 8;
     const std::uint8_t vector = interrupt_vectors[it.a % 8U];
-    if (what < 4) {
+    if (has_handlers_and_modes && what == 0) {
+        say.take_page(handlers::pages[it.a % handlers::pages.size()]);
+    } else if (what < 4) {
         say.take_page(layout::data_page(it.a % 6U));
     } else if (what < 6) {
         say.nmi();
@@ -538,7 +683,7 @@ void from_outside(Scenario& say, const Bytes& it) {
 
 }  // namespace
 
-Program random_program(std::span<const std::uint8_t> bytes) {
+Program random_program(std::span<const std::uint8_t> bytes, bool has_handlers_and_modes) {
     Scenario say;
     say.edit();
     for (const unsigned hierarchy : {0U, 1U, 2U}) {
@@ -551,9 +696,22 @@ Program random_program(std::span<const std::uint8_t> bytes) {
         say.ept_map(0, layout::data_page(page), layout::data_page(page));
         say.ept_map(1, layout::data_page(page), layout::data_page(5 - page));
     }
+    if (has_handlers_and_modes) {
+        handlers::put_all(say);
+        put_bad_idt(say);
+        map_handlers(say);
+        for (const unsigned hierarchy : {1U, 2U}) {
+            legacy_paging::put_pae(say, hierarchy);
+            legacy_paging::put_32_bits(say, hierarchy, layout::data_page(hierarchy),
+                                       layout::data_page(hierarchy + 1));
+        }
+    }
     for (const std::uint8_t vcpu : {std::uint8_t{1}, std::uint8_t{0}}) {
         say.on(0, vcpu).l1().vmxon();
-        for (unsigned index = 0; index < guests; ++index) say.prepare(vmcs_of(vcpu, index), guest_of(index));
+        for (unsigned index = 0; index < guests; ++index) {
+            say.prepare(vmcs_of(vcpu, index), guest_of(index));
+            if (has_handlers_and_modes) give_handlers(say, handlers::idt, handlers::stack);
+        }
         say.vmlaunch();
     }
     for (std::size_t at = 0; at + 4 <= bytes.size(); at += 4) {
@@ -564,12 +722,12 @@ Program random_program(std::span<const std::uint8_t> bytes) {
             case 0:
             case 1:
             case 2:
-                l2_step(say, it);
+                l2_step(say, it, has_handlers_and_modes);
                 break;
             case 3:
             case 4:
             case 5:
-                l1_step(say, vcpu, it);
+                l1_step(say, vcpu, it, has_handlers_and_modes);
                 break;
             case 6:
                 say.edit();
@@ -583,7 +741,7 @@ Program random_program(std::span<const std::uint8_t> bytes) {
                 break;
             default:
                 say.l0();
-                from_outside(say, it);
+                from_outside(say, it, has_handlers_and_modes);
                 break;
         }
     }

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "judge/trial/machine_port.hpp"
 #include "machine/error.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
@@ -27,6 +28,8 @@ public:
             for (const Step& step : program.steps) this->step(step);
         } catch (const LimitReached&) {
             // What came so far counts.
+        } catch (const L1Shutdown&) {
+            // The same.
         }
         for (const auto& [vcpu, vpids] : vpids_) {
             if (vpids.size() > 1) reach_.under_two_vpids = 1;
@@ -59,6 +62,7 @@ private:
             ++reach_.passed_over;
             return;
         }
+        count_deliveries(step, seen);
         const bool failed = seen.flags != 0;
         if (seen.status == Status::exit) ++reach_.exits;
         switch (step.kind) {
@@ -75,8 +79,9 @@ private:
             case StepKind::load:
             case StepKind::store:
             case StepKind::fetch:
-                if (step.actor == Actor::l2)
-                    ++(seen.status == Status::done ? reach_.accesses : reach_.faults);
+                if (step.actor != Actor::l2) return;
+                ++(seen.status == Status::done ? reach_.accesses : reach_.faults);
+                if (seen.status == Status::done) count_mode(world_.registers(step.vm, step.vcpu));
                 return;
             case StepKind::invvpid:
                 if (seen.status == Status::done && !failed) count_invvpid(step);
@@ -106,6 +111,22 @@ private:
         }
     }
 
+    void count_mode(const Registers& registers) {
+        if (registers.in_long_mode()) return;
+        ++(registers.uses_pae() ? reach_.pae_accesses : reach_.accesses_of_32_bits);
+    }
+    void count_deliveries(const Step& step, const Observation& seen) {
+        if (seen.status == Observation::Status::event) {
+            const Registers& registers = world_.registers(step.vm, step.vcpu);
+            if (registers.idtr.base != 0 && registers.in_long_mode()) ++reach_.through_idts;
+        } else if (seen.status == Observation::Status::exit) {
+            Step vmread = step;
+            vmread.actor = Actor::l1;
+            vmread.kind = StepKind::vmread;
+            vmread.operands = {field::idt_vectoring_information.encoding};
+            if ((runner_.step(vmread).value >> 31 & 1) != 0) ++reach_.vectored_exits;
+        }
+    }
     void count_invvpid(const Step& step) {
         const std::size_t type = step.operands[0] & 3;
         const auto& ran = vpids_[{step.vm, step.vcpu}];
@@ -166,6 +187,10 @@ Reach& Reach::operator+=(const Reach& other) {
     flushes += other.flushes;
     nmis += other.nmis;
     interrupts += other.interrupts;
+    through_idts += other.through_idts;
+    vectored_exits += other.vectored_exits;
+    pae_accesses += other.pae_accesses;
+    accesses_of_32_bits += other.accesses_of_32_bits;
     return *this;
 }
 
@@ -189,7 +214,10 @@ std::string describe(const Reach& reach) {
     return text + " INVEPTs " + number(reach.invepts) + ";\n" + number(reach.moves) + " moves, " +
            number(reach.l1s_moves) + " by L1 of its L2s, " + number(reach.taken_pages) + " pages taken, " +
            number(reach.flushes) + " flushes by L0, " + number(reach.nmis) + " NMIs and " +
-           number(reach.interrupts) + " interrupts given\n";
+           number(reach.interrupts) + " interrupts given;\n" + number(reach.through_idts) +
+           " events through IDTs, " + number(reach.vectored_exits) +
+           " exits in the midst of one; accesses: " + number(reach.pae_accesses) + " with PAE paging, " +
+           number(reach.accesses_of_32_bits) + " with 32-bit paging\n";
 }
 
 }  // namespace flatback::machine

@@ -29,9 +29,13 @@ struct Reach {
     std::size_t taken_pages = 0;
     std::size_t under_two_vpids = 0;  // programs in which one virtual CPU ran L2s under two vpid12 or more
     std::size_t with_ept_and_without = 0;
-    std::size_t flushes = 0;     // that L0 executed
-    std::size_t nmis = 0;        // that L1 or L2 was given
-    std::size_t interrupts = 0;  // the same of external ones
+    std::size_t flushes = 0;         // that L0 executed
+    std::size_t nmis = 0;            // that L1 or L2 was given
+    std::size_t interrupts = 0;      // the same of external ones
+    std::size_t through_idts = 0;    // exceptions and INTs of L1's and L2's that had a handler
+    std::size_t vectored_exits = 0;  // L2's exits in the midst of a delivery
+    std::size_t pae_accesses = 0;    // of `accesses`, those of an L2 with PAE paging
+    std::size_t accesses_of_32_bits = 0;
 
     Reach& operator+=(const Reach& other);
 };

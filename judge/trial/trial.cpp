@@ -80,9 +80,6 @@ public:
     void speculate(const Step& step) {
         if (step.actor != Actor::l2 || !runs(step)) return;
         Machine& machine = world_.machine(step.vm);
-        // Paging of 32 bits is not modelled: such a guest can but leave.
-        const Registers& registers = machine.cpu(step.vcpu).registers;
-        if ((registers.cr0 & x86::cr0::paging) != 0 && !registers.in_long_mode()) return;
         TranslationContext context = machine.translation_context(step.vcpu);
         if (!context.ept_in_use) return;
         // Guest-physical mappings belong to no VPID; the combined ones that come with them go to one that
@@ -171,6 +168,7 @@ std::string name_of(const PermittedOutcomes& outcomes) {
 
 /// Null, or the name of a register that differs.
 const char* differing(const Registers& a, const Registers& b) {
+    if (a.general[4] != b.general[4]) return "RSP";
     if (a.general != b.general) return "a general register";
     if (a.rip != b.rip) return "RIP";
     if (a.rflags != b.rflags) return "RFLAGS";
@@ -261,7 +259,7 @@ public:
         try {
             for (; number < program_.steps.size(); ++number) {
                 if (auto difference = step(number)) return difference;
-                if (undefined_) return std::nullopt;
+                if (undefined_) return std::nullopt;  // or L1 is shut down
             }
             return memory();
         } catch (const LimitReached&) {
@@ -301,7 +299,16 @@ private:
         if (undefined_) return std::nullopt;
         // When an NMI or an interrupt comes is not the program's to say: the bare machine has it where the
         // nested one had it.
-        const Observation nested = nested_runner_.step(step);
+        const Observation nested = [&] {
+            try {
+                return nested_runner_.step(step);
+            } catch (const L1Shutdown&) {
+                if (!shuts_down(step)) throw;
+                undefined_ = true;  // nothing is to be compared any longer
+                return Observation{};
+            }
+        }();
+        if (undefined_) return std::nullopt;
         bare_.world().drive(nested_.events(), nested_.times());
         const Observation bare = bare_.step(step);
         if (bare_.world().vcpu_count(step.vm) != 0) bare_.world().end_step(step.vm, nested_.l1_time());
@@ -342,6 +349,13 @@ private:
         return std::nullopt;
     }
 
+    /// The nested run's L1 is shut down: is the bare one?
+    [[nodiscard]] bool shuts_down(const Step& step) {
+        bare_.world().drive(nested_.events(), nested_.times());
+        bare_.step(step);
+        return bare_.world().vcpu_count(step.vm) > step.vcpu &&
+               bare_.world().registers(step.vm, step.vcpu).activity == vmx::ActivityState::shutdown;
+    }
     /// The step is made in neither run.
     std::optional<Difference> pass() {
         bare_.pass();

@@ -25,12 +25,18 @@ struct Completion {
         event,     // an exception was delivered to the software that ran it; RIP is still at it
         vm_exit,   // non-root operation ended; RIP is the host's
         vm_entry,  // a VM entry completed: non-root operation began
-        idle,      // the processor is halted or shut down: nothing was executed
+        idle,      // the processor is halted or shut down: nothing was executed, or this shut it down
     };
 
     Kind kind = Kind::done;
-    /// `event`: the exception. `vm_entry`: what the entry injected.
+    /// `event`: the exception. `vm_entry`: what the entry injected. Where another exception arose in its
+    /// delivery, that which was delivered in the end.
     std::optional<Event> event{};
+    /// The event was delivered through the IDT: the registers are those of its handler.
+    bool through_idt = false;
+    /// The event that was on its way at first, when what is told here came of it: `vm_entry`, or `vm_exit` in
+    /// the delivery of what came from outside or was injected.
+    std::optional<Event> began{};
     /// `vm_exit`: the exit-reason field.
     vmx::ExitReasonField exit_reason{};
     /// A VMX instruction's VMfail with a reason that a person can read: which check it did not pass; else

@@ -1,4 +1,4 @@
-// Control registers, INVLPG, INVPCID, MSRs and OUT.
+// Control registers, INVLPG, INVPCID, MSRs, OUT and LIDT.
 #include <array>
 #include <cstring>
 
@@ -21,7 +21,9 @@ namespace cr4 = x86::cr4;
 Completion Machine::move_to_control_register(unsigned number, const Instruction& instruction) {
     Cpu& cpu = cpus_[number];
     if (cpu.registers.privilege_level() != 0) return raise_general_protection(number);
-    const std::uint64_t value = cpu.registers.general[instruction.a];
+    // Outside of 64-bit mode the operand has 32 bits.
+    const std::uint64_t value = cpu.registers.general[instruction.a] &
+                                (cpu.registers.in_64_bit_mode() ? ~std::uint64_t{0} : 0xFFFF'FFFF);
     switch (instruction.opcode) {
         case Opcode::mov_to_cr0:
             return move_to_cr0(number, instruction, value);
@@ -58,8 +60,46 @@ Completion Machine::move_from_control_register(unsigned number, const Instructio
             value = (value & ~mask) | (shadow & mask);
         }
     }
-    registers.general[instruction.a] = value;
+    registers.general[instruction.a] = registers.in_64_bit_mode() ? value : value & 0xFFFF'FFFF;
     return done(cpu, instruction.opcode);
+}
+
+Machine::Pdptes Machine::pdptes_at(std::uint64_t host_physical) const {
+    Pdptes pdptes{};
+    for (unsigned index = 0; index < pdptes.size(); ++index)
+        pdptes[index] = memory_.read(host_physical + 8 * index);
+    return pdptes;
+}
+
+bool Machine::are_loadable(const Pdptes& pdptes) const {
+    for (const std::uint64_t pdpte : pdptes) {
+        if (!rules::is_loadable_pdpte(pdpte, model_.physical_address_bits)) return false;
+    }
+    return true;
+}
+
+/// What a load of CR3 finds at its bits 31:5 (SDM 3A tables 4-7, 4-8). Something: #GP(0), or an exit, whose
+/// qualification has no linear address (SDM 3C table 28-7).
+std::optional<Completion> Machine::read_pdptes(unsigned number, std::uint64_t cr3, Pdptes& pdptes) {
+    const std::uint64_t table = cr3 & 0xFFFF'FFE0;
+    std::uint64_t host = table;
+    if (TranslationContext flat = context(number); flat.ept_in_use) {
+        flat.paging = false;
+        const Outcome outcome = cpus_[number].tlb->access(memory_, flat, table, {AccessKind::read, false});
+        if (outcome.kind == Outcome::Kind::ept_violation) {
+            constexpr std::uint64_t of_linear = violation::linear_address_valid |
+                                                violation::final_translation | violation::user_mode_address |
+                                                violation::writable_address |
+                                                violation::execute_disable_address;
+            return vm_exit(number, {.reason = ExitReason::ept_violation,
+                                    .qualification = outcome.exit_qualification & ~of_linear,
+                                    .guest_physical_address = outcome.physical});
+        }
+        if (!outcome.is_translated()) return outcome_to_completion(number, 0, outcome);
+        host = outcome.physical;
+    }
+    pdptes = pdptes_at(host);
+    return are_loadable(pdptes) ? std::nullopt : std::optional{raise_general_protection(number)};
 }
 
 Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction, std::uint64_t value) {
@@ -103,6 +143,15 @@ Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction,
         }
         if (!model_.vmx.cr0.permits(value, exempt)) return raise_general_protection(number);
     }
+    // SDM 3A 4.4.1: what changes CD, NW or PG loads the PDPTEs of a PAE paging that is in use then.
+    constexpr std::uint64_t loading = cr0::cache_disable | cr0::not_write_through | cr0::paging;
+    const bool pae = (value & cr0::paging) != 0 && !enters_long_mode && !registers.in_long_mode() &&
+                     (registers.cr4 & cr4::physical_address_extension) != 0;
+    if (pae && ((value ^ before) & loading) != 0) {
+        Pdptes pdptes{};
+        if (auto failed = read_pdptes(number, registers.cr3, pdptes)) return *failed;
+        registers.pdptes = pdptes;
+    }
     registers.cr0 = value;
     if (enters_long_mode) registers.efer |= x86::efer::long_mode_active;
     if (clears_paging) registers.efer &= ~x86::efer::long_mode_active;
@@ -135,6 +184,11 @@ Completion Machine::move_to_cr3(unsigned number, const Instruction& instruction,
     }
     const std::uint64_t loaded = pcids ? value & ~x86::cr3::no_flush : value;
     if (!rules::within_width(loaded, model_.physical_address_bits)) return raise_general_protection(number);
+    if (registers.uses_pae()) {
+        Pdptes pdptes{};
+        if (auto failed = read_pdptes(number, loaded, pdptes)) return *failed;
+        registers.pdptes = pdptes;
+    }
     registers.cr3 = loaded;
     if (!pcids) {
         cpu.tlb->invalidate(invalidation::mov_cr3(current_vpid(cpu), 0));
@@ -174,6 +228,16 @@ Completion Machine::move_to_cr4(unsigned number, const Instruction& instruction,
         return raise_general_protection(number);
     }
     if (cpu.in_vmx_operation && !model_.vmx.cr4.permits(value)) return raise_general_protection(number);
+    // SDM 3A 4.4.1.
+    constexpr std::uint64_t loading = cr4::physical_address_extension | cr4::page_global_enable |
+                                      cr4::page_size_extensions | cr4::smep_enable;
+    const bool pae = (registers.cr0 & cr0::paging) != 0 && !registers.in_long_mode() &&
+                     (value & cr4::physical_address_extension) != 0;
+    if (pae && (changed & loading) != 0) {
+        Pdptes pdptes{};
+        if (auto failed = read_pdptes(number, registers.cr3, pdptes)) return *failed;
+        registers.pdptes = pdptes;
+    }
     const std::uint16_t vpid = current_vpid(cpu);
     const std::uint16_t pcid = current_pcid(cpu);
     registers.cr4 = value;
@@ -196,7 +260,8 @@ Completion Machine::invlpg(unsigned number, const Instruction& instruction) {
     }
     // An address that is not canonical does nothing, not even fault (SDM 2A "INVLPG").
     if (rules::is_canonical(instruction.address)) {
-        cpu.tlb->invalidate(invalidation::invlpg(current_vpid(cpu), current_pcid(cpu), instruction.address));
+        cpu.tlb->invalidate(invalidation::invlpg(current_vpid(cpu), current_pcid(cpu),
+                                                 linear_in(context(number), instruction.address)));
     }
     return done(cpu, instruction.opcode);
 }
@@ -408,6 +473,25 @@ Completion Machine::output(unsigned number, const Instruction& instruction) {
         }
     }
     // No device is there.
+    return done(cpu, instruction.opcode);
+}
+
+Completion Machine::lidt(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    if (cpu.registers.privilege_level() != 0) return raise_general_protection(number);
+    if (cpu.in_non_root() &&
+        (secondary_controls(current(cpu)) & vmx::secondary::descriptor_table_exiting) != 0) {
+        return unconditional_exit(number, instruction, ExitReason::gdtr_or_idtr_access, instruction.address,
+                                  rules::descriptor_table_information());
+    }
+    std::array<std::byte, 10> operand{};
+    if (auto fault = read_linear(number, instruction.address, operand)) return *fault;
+    std::uint16_t limit = 0;
+    std::uint64_t base = 0;
+    std::memcpy(&limit, operand.data(), sizeof limit);
+    std::memcpy(&base, operand.data() + sizeof limit, sizeof base);
+    if (!rules::is_canonical(base)) return raise_general_protection(number);
+    cpu.registers.idtr = {base, limit};
     return done(cpu, instruction.opcode);
 }
 

@@ -315,19 +315,18 @@ Machine::EntryFailure Machine::check_guest_state(const Vmcs& vmcs) const {
     // 27.3.1.6: the PDPTEs of a guest that uses PAE paging, with EPT those of the VMCS, else those in memory.
     const bool pae = paging && !modes.long_mode && (cr4 & x86::cr4::physical_address_extension) != 0;
     if (pae) {
-        std::array<std::uint64_t, 4> pdptes = {vmcs.get(field::guest_pdpte0), vmcs.get(field::guest_pdpte1),
-                                               vmcs.get(field::guest_pdpte2), vmcs.get(field::guest_pdpte3)};
-        if ((secondary & vmx::secondary::enable_ept) == 0) {
-            // Bits 31:5 of CR3 name the table (SDM 3A table 4-7).
-            const std::uint64_t table = vmcs.get(field::guest_cr3) & 0xFFFF'FFE0;
-            for (unsigned index = 0; index < 4; ++index) pdptes[index] = memory_.read(table + 8 * index);
-        }
-        for (const std::uint64_t pdpte : pdptes) {
-            if (!rules::is_loadable_pdpte(pdpte, model_.physical_address_bits))
-                return {"guest PDPTEs (27.3.1.6)", bad_pdpte};
-        }
+        if (!are_loadable(guest_pdptes(vmcs))) return {"guest PDPTEs (27.3.1.6)", bad_pdpte};
     }
     return {};
+}
+
+Machine::Pdptes Machine::guest_pdptes(const Vmcs& vmcs) const {
+    if ((secondary_controls(vmcs) & vmx::secondary::enable_ept) != 0) {
+        return {vmcs.get(field::guest_pdpte0), vmcs.get(field::guest_pdpte1), vmcs.get(field::guest_pdpte2),
+                vmcs.get(field::guest_pdpte3)};
+    }
+    // Bits 31:5 of CR3 name the table (SDM 3A table 4-7).
+    return pdptes_at(vmcs.get(field::guest_cr3) & 0xFFFF'FFE0);
 }
 
 }  // namespace flatback::machine

@@ -45,11 +45,6 @@ void execute_cpuid(Registers& registers, const ProcessorModel& model) {
     for (const unsigned index : {0U, 1U, 2U, 3U}) registers.general[index] = index == 1 ? rcx : 0;
 }
 
-/// "NMI unblocking due to IRET" (SDM 3C 28.2.2).
-std::uint32_t of_iret(const Cpu& cpu, std::uint32_t information) {
-    return information | (cpu.iret_unblocks_nmis ? rules::EventInformation::nmi_unblocking : 0);
-}
-
 }  // namespace
 
 Completion Machine::execute(unsigned number, const Instruction& instruction) {
@@ -62,12 +57,12 @@ Completion Machine::execute(unsigned number, const Instruction& instruction) {
     if (due) return vm_exit(number, {.reason = *due});
     if (!active) return {.kind = Completion::Kind::idle};
     Completion completion = dispatch(number, instruction);
-    // The image of RFLAGS that a fault saves has RF = 1; else RF lasts for one instruction (SDM 3B 18.3.1.1).
-    if (completion.kind == Completion::Kind::event) cpu.registers.rflags |= x86::rflags::resume;
-    // So does blocking by STI and by MOV SS: until the next instruction is done, or delivery of its exception
-    // begins.
+    // RF lasts for one instruction (SDM 3B 18.3.1.1), and so does blocking by STI and by MOV SS: until the
+    // next instruction is done, or delivery of its exception begins.
     if (completion.kind == Completion::Kind::done || completion.kind == Completion::Kind::event) {
-        if (completion.kind == Completion::Kind::done) cpu.registers.rflags &= ~x86::rflags::resume;
+        // That which IRETQ has popped is for the next.
+        if (completion.kind == Completion::Kind::done && instruction.opcode != Opcode::iretq)
+            cpu.registers.rflags &= ~x86::rflags::resume;
         const std::uint32_t before = cpu.registers.interruptibility;
         cpu.registers.interruptibility &= ~(block::blocking_by_sti | block::blocking_by_mov_ss);
         if (completion.kind == Completion::Kind::done) block_after(cpu.registers, instruction.opcode, before);
@@ -182,6 +177,21 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
             return done(cpu, instruction.opcode);
         case Opcode::iret:
             return iret(number, instruction);
+        case Opcode::iretq:
+            return iretq(number);
+        case Opcode::int_n:
+            return software_interrupt(number, instruction);
+        case Opcode::ud2:
+            return raise_invalid_opcode(number);
+        case Opcode::lidt:
+            return lidt(number, instruction);
+        case Opcode::wbinvd:
+            if (registers.privilege_level() != 0) return raise_general_protection(number);
+            if (cpu.in_non_root() &&
+                (secondary_controls(current(cpu)) & vmx::secondary::wbinvd_exiting) != 0) {
+                return unconditional_exit(number, instruction, ExitReason::wbinvd_or_wbnoinvd);
+            }
+            return done(cpu, instruction.opcode);
         case Opcode::vmxon:
         case Opcode::vmxoff:
         case Opcode::vmclear:
@@ -223,9 +233,7 @@ Completion Machine::take_nmi(unsigned number) {
         return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
                                 .interruption_information = rules::EventInformation::nmi().value});
     }
-    cpu.registers.activity = vmx::ActivityState::active;
-    cpu.registers.interruptibility |= block::blocking_by_nmi;
-    return {.kind = Completion::Kind::event, .event = Event{2, false, 0}};
+    return deliver_from_outside(number, {.information = rules::EventInformation::nmi()});
 }
 
 bool Machine::can_take_interrupt(unsigned number) const {
@@ -256,10 +264,8 @@ Completion Machine::take_interrupt(unsigned number, LocalApic& apic) {
         return vm_exit(number,
                        {.reason = ExitReason::external_interrupt, .interruption_information = information});
     }
-    const std::uint8_t vector = apic.acknowledge();
-    cpu.registers.activity = vmx::ActivityState::active;
-    cpu.registers.rflags &= ~x86::rflags::interrupt_enable;
-    return {.kind = Completion::Kind::event, .event = Event{vector, false, 0, true}};
+    return deliver_from_outside(
+        number, {.information = rules::EventInformation::external_interrupt(apic.acknowledge())});
 }
 
 bool Machine::can_take_init(unsigned number) const {
@@ -292,59 +298,32 @@ Completion Machine::take_start_up(unsigned number, std::uint8_t vector) {
 
 /// SDM 3C 26.3: IRET ends blocking by NMI, but not where NMIs exit; there it ends that of virtual NMIs, if
 /// they are in use. It does so even if it faults.
-Completion Machine::iret(unsigned number, const Instruction& instruction) {
-    Cpu& cpu = cpus_[number];
+void Machine::begin_iret(Cpu& cpu) const {
     bool unblocks = true;
     if (cpu.in_non_root()) {
         const std::uint32_t pin = current(cpu).get(field::pin_based_vm_execution_controls);
         unblocks = (pin & vmx::pin::nmi_exiting) == 0 || (pin & vmx::pin::virtual_nmis) != 0;
     }
-    if (unblocks) {
-        cpu.iret_unblocks_nmis = (cpu.registers.interruptibility & block::blocking_by_nmi) != 0;
-        cpu.registers.interruptibility &= ~block::blocking_by_nmi;
-    }
+    if (!unblocks) return;
+    cpu.iret_unblocks_nmis = (cpu.registers.interruptibility & block::blocking_by_nmi) != 0;
+    cpu.registers.interruptibility &= ~block::blocking_by_nmi;
+}
+
+/// INT n, which neither RFLAGS.IF nor an exception bitmap keeps out.
+Completion Machine::software_interrupt(unsigned number, const Instruction& instruction) {
+    const rules::EventInformation information{rules::EventInformation::valid | 4U << 8 |
+                                              static_cast<std::uint8_t>(instruction.address)};
+    return deliver(
+        number, {.information = information, .instruction_length = instruction_length(instruction.opcode)});
+}
+
+Completion Machine::iret(unsigned number, const Instruction& instruction) {
+    Cpu& cpu = cpus_[number];
+    begin_iret(cpu);
     std::uint64_t frame = 0;
     const std::optional<Completion> fault = read_quadword(number, instruction.address, frame);
     cpu.iret_unblocks_nmis = false;
     return fault ? *fault : done(cpu, instruction.opcode);
-}
-
-Completion Machine::raise(unsigned number, x86::Vector vector, std::optional<std::uint32_t> error_code) {
-    Cpu& cpu = cpus_[number];
-    const auto index = static_cast<std::uint8_t>(vector);
-    if (cpu.in_non_root()) {
-        const Vmcs& vmcs = current(cpu);
-        if ((vmcs.get(field::exception_bitmap) >> index & 1) != 0) {
-            const auto information =
-                rules::EventInformation::hardware_exception(index, error_code.has_value());
-            return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
-                                    .interruption_information = of_iret(cpu, information.value),
-                                    .interruption_error_code = error_code.value_or(0)});
-        }
-    }
-    return {.kind = Completion::Kind::event,
-            .event = Event{index, error_code.has_value(), error_code.value_or(0)}};
-}
-
-Completion Machine::raise_page_fault(unsigned number, std::uint64_t linear_address,
-                                     std::uint32_t error_code) {
-    Cpu& cpu = cpus_[number];
-    if (cpu.in_non_root()) {
-        // SDM 3C 26.2: which page faults exit is the exception bitmap's bit 14, turned by mask and match.
-        const Vmcs& vmcs = current(cpu);
-        const bool matches = (error_code & vmcs.get(field::page_fault_error_code_mask)) ==
-                             vmcs.get(field::page_fault_error_code_match);
-        const bool bit = (vmcs.get(field::exception_bitmap) >> 14 & 1) != 0;
-        if (bit == matches) {
-            const auto information = rules::EventInformation::hardware_exception(14, true);
-            return vm_exit(number, {.reason = ExitReason::exception_or_nmi,
-                                    .qualification = linear_address,
-                                    .interruption_information = of_iret(cpu, information.value),
-                                    .interruption_error_code = error_code});
-        }
-    }
-    cpu.registers.cr2 = linear_address;
-    return {.kind = Completion::Kind::event, .event = Event{14, true, error_code}};
 }
 
 }  // namespace flatback::machine

@@ -33,6 +33,11 @@ enum class Opcode : std::uint8_t {
     cli,
     mov_to_ss,  // the selector that is there already
     iret,       // to the same place; `address` is that of its frame, of which eight bytes are read
+    iretq,      // from the frame at RSP (64-bit mode only)
+    int_n,      // `address` is the vector
+    ud2,
+    lidt,    // the limit and the base are at `address`
+    wbinvd,  // nothing is cached but translations
     // VMX. Pointers and descriptors are at `address`; INVEPT, INVVPID: general[b] is the type; VMREAD,
     // VMWRITE: general[b] is the encoding and general[a] the datum.
     vmxon,
@@ -78,6 +83,10 @@ struct Instruction {
         case Opcode::wrmsr:
         case Opcode::mov_to_ss:
         case Opcode::iret:
+        case Opcode::iretq:
+        case Opcode::int_n:
+        case Opcode::ud2:
+        case Opcode::wbinvd:
             return 2;
         case Opcode::mov_to_cr0:
         case Opcode::mov_to_cr3:

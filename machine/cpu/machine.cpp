@@ -88,7 +88,7 @@ std::uint16_t Machine::current_pcid(const Cpu& cpu) {
 TranslationContext Machine::make_context(const Cpu& cpu) const {
     const Registers& registers = cpu.registers;
     TranslationContext result;
-    result.physical_address_bits = model_.physical_address_bits;
+    result.physical_address_bits = static_cast<std::uint8_t>(model_.physical_address_bits);
     result.pages_of_1g_supported = model_.pages_of_1g;
     result.paging = (registers.cr0 & x86::cr0::paging) != 0;
     result.write_protect = (registers.cr0 & x86::cr0::write_protect) != 0;
@@ -98,6 +98,16 @@ TranslationContext Machine::make_context(const Cpu& cpu) const {
     result.supervisor_no_access_user = (registers.cr4 & x86::cr4::smap_enable) != 0 &&
                                        (registers.rflags & x86::rflags::alignment_check) == 0;
     result.pml4 = registers.cr3 & x86::cr3::address_mask;
+    if (result.paging && !registers.in_long_mode()) [[unlikely]] {
+        result.mode = registers.uses_pae() ? PagingMode::pae : PagingMode::bits_32;
+        if (result.mode == PagingMode::pae) {
+            result.pdptes = registers.pdptes;
+        } else {
+            result.execute_disable = false;
+            result.page_size_extensions = (registers.cr4 & x86::cr4::page_size_extensions) != 0;
+            result.pml4 &= 0xFFFF'FFFF;
+        }
+    }
     result.vpid = current_vpid(cpu);
     result.pcid = current_pcid(cpu);
     if (cpu.in_non_root()) {
@@ -109,9 +119,6 @@ TranslationContext Machine::make_context(const Cpu& cpu) const {
                           has.has_ept_vpid(rules::ept_vpid::pages_of_1g),
                           has.has_ept_vpid(rules::ept_vpid::advanced_exit_information)};
         }
-    }
-    if (result.paging && !registers.in_long_mode()) {
-        throw LimitReached("paging without IA-32e mode is not modelled");
     }
     return result;
 }
@@ -134,7 +141,8 @@ const RetentiveTlb& Machine::retentive_tlb(unsigned cpu) const {
 }
 
 PermittedOutcomes Machine::permitted(unsigned cpu, std::uint64_t linear_address, Access access) const {
-    return retentive_tlb(cpu).permitted(memory_, make_context(cpus_[cpu]), linear_address, access);
+    const TranslationContext now = make_context(cpus_[cpu]);
+    return retentive_tlb(cpu).permitted(memory_, now, linear_in(now, linear_address), access);
 }
 
 }  // namespace flatback::machine

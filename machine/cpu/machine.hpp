@@ -13,6 +13,7 @@
 #include "../../vmx/interruption_bits.hpp"
 #include "../memory/physical_memory.hpp"
 #include "../retentive/retentive_tlb.hpp"
+#include "../rules/event.hpp"
 #include "../translation/tlb.hpp"
 #include "completion.hpp"
 #include "instruction.hpp"
@@ -22,6 +23,13 @@
 #include "vmcs.hpp"
 
 namespace flatback::machine {
+
+/// An event on its way to the software.
+struct Delivery {
+    rules::EventInformation information{};
+    std::uint32_t error_code = 0;
+    unsigned instruction_length = 0;  // of a software interrupt or exception
+};
 
 /// One logical processor.
 struct Cpu {
@@ -33,7 +41,8 @@ struct Cpu {
     std::uint64_t vmxon_pointer = no_vmcs;
     std::uint64_t current_vmcs = no_vmcs;
     std::unique_ptr<Tlb> tlb;
-    bool iret_unblocks_nmis = false;  // the IRET that is being executed has done so
+    bool iret_unblocks_nmis = false;       // the IRET that is being executed has done so
+    std::optional<Delivery> delivering{};  // through the IDT, at this moment
     /// The VMX-preemption timer, where it is active: when it has counted down to zero, in its units since the
     /// time-stamp counter was 0.
     std::optional<std::uint64_t> timer_ends{};
@@ -51,8 +60,9 @@ using Descriptor = std::array<std::uint64_t, 2>;
 /// No instruction is fetched or decoded; whoever drives the machine says which one a processor executes.
 ///
 /// NMIs, external interrupts, INIT and start-up IPIs come between instructions, where whoever drives the
-/// machine says so. Not modelled: other events from outside (no SMI ever comes), delivery through an IDT (an
-/// exception is handed to the driver), segmentation, and paging modes other than 4-level and none.
+/// machine says so. Events are delivered through a 64-bit IDT, or handed to the driver where there is none
+/// (the base of IDTR is 0). Not modelled: other events from outside (no SMI ever comes), segmentation in the
+/// computation of addresses, single steps, and 5-level paging.
 class Machine {
 public:
     enum class TlbKind : std::uint8_t { retentive };
@@ -176,18 +186,37 @@ private:
     // execute.cpp
     Completion dispatch(unsigned cpu, const Instruction& instruction);
     Completion done(Cpu& cpu, Opcode opcode);
-    Completion raise(unsigned cpu, x86::Vector vector,
-                     std::optional<std::uint32_t> error_code = std::nullopt);
-    Completion raise_page_fault(unsigned cpu, std::uint64_t linear_address, std::uint32_t error_code);
     Completion raise_general_protection(unsigned cpu) {
         return raise(cpu, x86::Vector::general_protection, 0);
     }
     Completion raise_invalid_opcode(unsigned cpu) { return raise(cpu, x86::Vector::invalid_opcode); }
     [[nodiscard]] std::optional<vmx::ExitReason> due_exit(const Cpu& cpu) const;
     [[nodiscard]] bool interrupts_exit(const Cpu& cpu) const;
+    void begin_iret(Cpu& cpu) const;
     Completion iret(unsigned cpu, const Instruction& instruction);
+    Completion software_interrupt(unsigned cpu, const Instruction& instruction);
     Completion unconditional_exit(unsigned cpu, const Instruction& instruction, vmx::ExitReason reason,
                                   std::uint64_t qualification = 0, std::uint32_t information = 0);
+
+    // delivery.cpp
+    Completion raise(unsigned cpu, x86::Vector vector,
+                     std::optional<std::uint32_t> error_code = std::nullopt);
+    Completion raise_page_fault(unsigned cpu, std::uint64_t linear_address, std::uint32_t error_code);
+    Completion raise_exception(unsigned cpu, std::uint8_t vector, std::optional<std::uint32_t> error_code,
+                               std::uint64_t linear_address);
+    [[nodiscard]] static bool exception_exits(const Vmcs& vmcs, std::uint8_t vector,
+                                              std::uint32_t error_code);
+    Completion shut_down(unsigned cpu);
+    Completion deliver(unsigned cpu, const Delivery& delivery);
+    /// ... what no instruction has caused.
+    Completion deliver_from_outside(unsigned cpu, const Delivery& delivery);
+    std::optional<Completion> go_through_gate(unsigned cpu, const Delivery& delivery);
+    [[nodiscard]] static std::optional<std::uint64_t> descriptor_address(const Registers& registers,
+                                                                         std::uint16_t selector);
+    std::optional<Completion> read_system(unsigned cpu, std::uint64_t address, std::uint64_t& value);
+    std::optional<Completion> write_system(unsigned cpu, std::uint64_t address, std::uint64_t value);
+    Completion iretq(unsigned cpu);
+    Completion return_from_handler(unsigned cpu);
 
     // memory_instructions.cpp
     Completion memory_access(unsigned cpu, const Instruction& instruction);
@@ -195,7 +224,11 @@ private:
     std::optional<Completion> translate(unsigned cpu, std::uint64_t linear_address, Access access,
                                         std::uint64_t& host_physical);
     Completion outcome_to_completion(unsigned cpu, std::uint64_t linear_address, const Outcome& outcome);
-    std::optional<Completion> access_linear(unsigned cpu, std::uint64_t linear_address, AccessKind kind,
+    /// By the software that runs, at its privilege level.
+    [[nodiscard]] Access own_access(unsigned cpu, AccessKind kind) const {
+        return {kind, cpus_[cpu].registers.privilege_level() == 3};
+    }
+    std::optional<Completion> access_linear(unsigned cpu, std::uint64_t linear_address, Access access,
                                             std::span<std::byte> bytes);
     std::optional<Completion> write_linear(unsigned cpu, std::uint64_t linear_address,
                                            std::span<const std::byte> bytes);
@@ -207,6 +240,12 @@ private:
     Completion move_to_cr0(unsigned cpu, const Instruction& instruction, std::uint64_t value);
     Completion move_to_cr3(unsigned cpu, const Instruction& instruction, std::uint64_t value);
     Completion move_to_cr4(unsigned cpu, const Instruction& instruction, std::uint64_t value);
+    using Pdptes = std::array<std::uint64_t, 4>;
+    [[nodiscard]] Pdptes pdptes_at(std::uint64_t host_physical) const;
+    [[nodiscard]] bool are_loadable(const Pdptes& pdptes) const;
+    /// Those that an entry loads.
+    [[nodiscard]] Pdptes guest_pdptes(const Vmcs& vmcs) const;
+    std::optional<Completion> read_pdptes(unsigned cpu, std::uint64_t cr3, Pdptes& pdptes);
     Completion invlpg(unsigned cpu, const Instruction& instruction);
     Completion invpcid(unsigned cpu, const Instruction& instruction);
     Completion read_msr(unsigned cpu, const Instruction& instruction);
@@ -215,6 +254,7 @@ private:
     [[nodiscard]] bool set_msr(Cpu& cpu, std::uint32_t index, std::uint64_t value);
     [[nodiscard]] bool msr_exits(Cpu& cpu, std::uint32_t index, bool write);
     Completion output(unsigned cpu, const Instruction& instruction);
+    Completion lidt(unsigned cpu, const Instruction& instruction);
 
     // vmx_instructions.cpp
     Completion vmx_instruction(unsigned cpu, const Instruction& instruction);
@@ -263,6 +303,12 @@ private:
     void state_changed(unsigned cpu) { contexts_[cpu].reset(); }
     [[nodiscard]] const TranslationContext& context(unsigned cpu) const;
     [[nodiscard]] TranslationContext make_context(const Cpu& cpu) const;
+    /// Outside of IA-32e mode a linear address has 32 bits.
+    [[nodiscard]] static std::uint64_t linear_in(const TranslationContext& context,
+                                                 std::uint64_t linear_address) {
+        return context.paging && context.mode == PagingMode::four_level ? linear_address
+                                                                        : linear_address & 0xFFFF'FFFF;
+    }
 
     ProcessorModel model_;
     std::uint64_t tsc_;

@@ -47,7 +47,7 @@ std::optional<Completion> Machine::translate(unsigned number, std::uint64_t line
         host_physical = linear_address & 0xFFFF'FFFF;
         return std::nullopt;
     }
-    const std::uint64_t translated = now.paging ? linear_address : linear_address & 0xFFFF'FFFF;
+    const std::uint64_t translated = linear_in(now, linear_address);
     const Outcome outcome = cpus_[number].tlb->access(memory_, now, translated, access);
     if (outcome.is_translated()) {
         host_physical = outcome.physical;
@@ -78,13 +78,12 @@ Completion Machine::outcome_to_completion(unsigned number, std::uint64_t linear_
     return {};
 }
 
-std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t linear_address,
-                                                 AccessKind kind, std::span<std::byte> bytes) {
+std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t linear_address, Access access,
+                                                 std::span<std::byte> bytes) {
     if (bytes.empty()) return std::nullopt;
     if (!rules::is_canonical(linear_address) || !rules::is_canonical(linear_address + bytes.size() - 1)) {
         return raise_general_protection(number);
     }
-    const Access access{kind, cpus_[number].registers.privilege_level() == 3};
     // Both pages are translated before a byte moves.
     const std::uint64_t last = linear_address + bytes.size() - 1;
     std::array<std::uint64_t, 2> host_pages{};
@@ -94,7 +93,7 @@ std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t 
         if (auto fault = translate(number, last & ~std::uint64_t{0xFFF}, access, host_pages[1])) return fault;
     }
     const std::size_t in_first = crosses ? x86::page_size_4k - (linear_address & 0xFFF) : bytes.size();
-    if (kind == AccessKind::write) {
+    if (access.kind == AccessKind::write) {
         memory_.write_bytes(host_pages[0], bytes.first(in_first));
         memory_.write_bytes(host_pages[1], bytes.subspan(in_first));
     } else {
@@ -106,14 +105,15 @@ std::optional<Completion> Machine::access_linear(unsigned number, std::uint64_t 
 
 std::optional<Completion> Machine::read_linear(unsigned number, std::uint64_t linear_address,
                                                std::span<std::byte> bytes) {
-    return access_linear(number, linear_address, AccessKind::read, bytes);
+    return access_linear(number, linear_address, own_access(number, AccessKind::read), bytes);
 }
 
 std::optional<Completion> Machine::write_linear(unsigned number, std::uint64_t linear_address,
                                                 std::span<const std::byte> bytes) {
     std::array<std::byte, 16> copy{};
     std::ranges::copy(bytes, copy.begin());
-    return access_linear(number, linear_address, AccessKind::write, std::span(copy).first(bytes.size()));
+    return access_linear(number, linear_address, own_access(number, AccessKind::write),
+                         std::span(copy).first(bytes.size()));
 }
 
 std::optional<Completion> Machine::read_quadword(unsigned number, std::uint64_t linear_address,

@@ -37,7 +37,8 @@ ProcessorModel full_processor_model() {
     caps.secondary = controls(0, vmx::secondary::enable_ept | vmx::secondary::enable_vpid |
                                      vmx::secondary::unrestricted_guest | vmx::secondary::enable_invpcid |
                                      vmx::secondary::enable_rdtscp | vmx::secondary::enable_vm_functions |
-                                     vmx::secondary::vmcs_shadowing);
+                                     vmx::secondary::vmcs_shadowing | vmx::secondary::wbinvd_exiting |
+                                     vmx::secondary::descriptor_table_exiting);
     constexpr std::uint32_t exit_free = vmx::exit_control::save_debug_controls;
     caps.vm_exit =
         controls(rules::default1::vm_exit & ~exit_free,

@@ -51,6 +51,8 @@ struct Registers {
     std::array<Segment, 8> segments{};
     DescriptorTable gdtr{};
     DescriptorTable idtr{};
+    /// PAE paging: what the last load of CR3 found (SDM 3A 4.4.1).
+    std::array<std::uint64_t, 4> pdptes{};
     std::uint32_t interruptibility = 0;
     vmx::ActivityState activity = vmx::ActivityState::active;
     std::uint64_t pending_debug = 0;
@@ -70,6 +72,11 @@ struct Registers {
     [[nodiscard]] bool in_long_mode() const { return (efer & x86::efer::long_mode_active) != 0; }
     [[nodiscard]] bool in_64_bit_mode() const {
         return in_long_mode() && x86::AccessRights(segment(SegmentName::cs).access_rights).is_long_mode();
+    }
+    /// With paging: PAE paging (SDM 3A 4.1.1).
+    [[nodiscard]] bool uses_pae() const {
+        return (cr0 & x86::cr0::paging) != 0 && !in_long_mode() &&
+               (cr4 & x86::cr4::physical_address_extension) != 0;
     }
     /// SS.DPL (SDM 3C 25.4.1).
     [[nodiscard]] unsigned privilege_level() const {

@@ -78,6 +78,7 @@ void Machine::load_guest_state(Cpu& cpu, const Vmcs& vmcs) {
     registers.interruptibility = vmcs.get(field::guest_interruptibility_state);
     registers.activity = static_cast<vmx::ActivityState>(vmcs.get(field::guest_activity_state));
     registers.pending_debug = vmcs.get(field::guest_pending_debug_exceptions);
+    if (registers.uses_pae()) registers.pdptes = guest_pdptes(vmcs);
 }
 
 void Machine::save_guest_state(const Cpu& cpu, Vmcs& vmcs) const {
@@ -114,6 +115,12 @@ void Machine::save_guest_state(const Cpu& cpu, Vmcs& vmcs) const {
     vmcs.set(field::guest_interruptibility_state, registers.interruptibility);
     vmcs.set(field::guest_activity_state, static_cast<std::uint32_t>(registers.activity));
     vmcs.set(field::guest_pending_debug_exceptions, registers.pending_debug);
+    if (registers.uses_pae() && (secondary_controls(vmcs) & vmx::secondary::enable_ept) != 0) {
+        vmcs.set(field::guest_pdpte0, registers.pdptes[0]);
+        vmcs.set(field::guest_pdpte1, registers.pdptes[1]);
+        vmcs.set(field::guest_pdpte2, registers.pdptes[2]);
+        vmcs.set(field::guest_pdpte3, registers.pdptes[3]);
+    }
 }
 
 void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs, bool nmis_blocked) {
@@ -159,6 +166,11 @@ void Machine::load_host_state(Cpu& cpu, const Vmcs& vmcs, bool nmis_blocked) {
     registers.interruptibility = nmis_blocked ? vmx::interruptibility::blocking_by_nmi : 0;
     registers.activity = vmx::ActivityState::active;
     registers.pending_debug = 0;
+    // SDM 3C 28.5.4: a host with PAE paging loads its PDPTEs, and bad ones are a VMX abort.
+    if (registers.uses_pae()) {
+        registers.pdptes = pdptes_at(registers.cr3 & 0xFFFF'FFE0);
+        if (!are_loadable(registers.pdptes)) throw LimitReached("VMX abort: PDPTEs of the host");
+    }
 }
 
 std::uint64_t Machine::load_msr_list(Cpu& cpu, std::uint64_t address, std::uint32_t count) {
@@ -217,21 +229,18 @@ Completion Machine::vm_entry(unsigned number, Opcode opcode) {
     Completion completion{.kind = Completion::Kind::vm_entry};
     const rules::EventInformation event{vmcs.get(field::vm_entry_interruption_information)};
     if (event.is_valid()) {
-        // The valid bit is cleared at the next VM exit (28.2.4).
-        completion.event = Event{event.vector(), event.has_error_code(),
-                                 event.has_error_code() ? vmcs.get(field::vm_entry_exception_error_code) : 0,
-                                 event.is(vmx::InterruptionType::external_interrupt)};
-        // Through an interrupt gate, as one that comes from outside.
-        if (completion.event->is_interrupt) cpu.registers.rflags &= ~x86::rflags::interrupt_enable;
-        cpu.registers.activity = vmx::ActivityState::active;
-        // Delivery ends blocking by STI and MOV SS, and that of an NMI blocks NMIs, or virtual ones (SDM
-        // 3C 27.6.1, 27.7.1).
-        cpu.registers.interruptibility &=
-            ~(vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss);
-        if (event.is(vmx::InterruptionType::nmi))
-            cpu.registers.interruptibility |= vmx::interruptibility::blocking_by_nmi;
-        // Software interrupts and exceptions return past their instruction.
-        if (event.is_instruction()) cpu.registers.rip += vmcs.get(field::vm_entry_instruction_length);
+        // The valid bit is cleared at the next VM exit (28.2.4), which may be one during the delivery: the
+        // entry has been made by then.
+        const Delivery delivery{event,
+                                event.has_error_code() ? vmcs.get(field::vm_entry_exception_error_code) : 0,
+                                event.is_instruction() ? vmcs.get(field::vm_entry_instruction_length) : 0};
+        Completion delivered = deliver_from_outside(number, delivery);
+        if (delivered.kind != Completion::Kind::event) return delivered;
+        // Software interrupts and exceptions return past their instruction; where there is no IDT here.
+        if (!delivered.through_idt && delivered.event == delivered.began)
+            cpu.registers.rip += delivery.instruction_length;
+        delivered.kind = Completion::Kind::vm_entry;
+        return delivered;
     }
     return completion;
 }
@@ -274,9 +283,16 @@ Completion Machine::vm_exit(unsigned number, const ExitInformation& information)
     vmcs.set(field::exit_qualification, information.qualification);
     vmcs.set(field::vm_exit_interruption_information, information.interruption_information);
     vmcs.set(field::vm_exit_interruption_error_code, information.interruption_error_code);
-    vmcs.set(field::idt_vectoring_information, 0);
-    vmcs.set(field::idt_vectoring_error_code, 0);
-    vmcs.set(field::vm_exit_instruction_length, information.instruction_length);
+    // SDM 3C 28.2.4.
+    const Delivery delivering = cpu.delivering.value_or(Delivery{});
+    vmcs.set(field::idt_vectoring_information, delivering.information.value);
+    vmcs.set(field::idt_vectoring_error_code,
+             delivering.information.has_error_code() ? delivering.error_code : 0);
+    vmcs.set(field::vm_exit_instruction_length, delivering.information.is_instruction()
+                                                    ? delivering.instruction_length
+                                                    : information.instruction_length);
+    cpu.delivering.reset();
+    cpu.iret_unblocks_nmis = false;
     vmcs.set(field::vm_exit_instruction_information, information.instruction_information);
     vmcs.set(field::guest_linear_address, information.guest_linear_address);
     vmcs.set(field::guest_physical_address, information.guest_physical_address);

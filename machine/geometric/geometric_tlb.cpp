@@ -28,6 +28,9 @@ constexpr std::uint64_t prefix_of(std::uint64_t address, unsigned level) {
     return (address & address_bits) >> (3 + 9 * level);
 }
 
+/// In the place of a size of the structures' page: 4 MBytes, of 32-bit paging.
+constexpr unsigned halves_of_4m = 3;
+
 constexpr std::array all_sizes = {PageSize::size_4k, PageSize::size_2m, PageSize::size_1g};
 
 }  // namespace
@@ -162,10 +165,13 @@ unsigned GeometricTlb::count_references(std::uint64_t linear_address, const geom
     const bool ept_in_use = context_.ept_in_use;
     unsigned references = 0;
     unsigned first_step = 0;
-    for (unsigned level = 2; level <= 4 && first_step == 0; ++level) {
+    const unsigned top = context_.top_level();
+    for (unsigned level = 2; level <= top && first_step == 0; ++level) {
         const std::uint64_t prefix = prefix_of(linear_address, level);
-        // An entry of `level` leads to the table of the level below: step 5 - level of the walk.
-        if (structures_[level - 2].find(prefix, {prefix, tag_, tag_}) != nullptr) first_step = 5 - level;
+        // An entry of `level` leads to the table of the level below. (One of a directory of 32-bit paging is
+        // kept as one of 2 MBytes.)
+        if (structures_[level - 2].find(prefix, {prefix, tag_, tag_}) != nullptr)
+            first_step = top + 1 - level;
     }
     for (unsigned step = first_step; step < walk.reads; ++step) {
         ++references;
@@ -173,7 +179,7 @@ unsigned GeometricTlb::count_references(std::uint64_t linear_address, const geom
             references += count_ept_references((*walk.tables)[step].address, (*walk.tables)[step].ept);
         }
         if (step + 1 < walk.reads) {
-            const unsigned level = 4 - step;
+            const unsigned level = top - step;
             const std::uint64_t prefix = prefix_of(linear_address, level);
             structures_[level - 2].insert(prefix, {prefix, tag_, tag_}, {});
         }
@@ -225,7 +231,8 @@ void GeometricTlb::keep(std::uint64_t linear_address, Access access, const geome
         .execute_disable = walk.mapping.rights.execute_disable,
         .ept_rights = ept_rights & ept_all_rights,
         .writable_now = writable_now,
-        .structure_size = static_cast<unsigned>(walk.mapping.size) & 3,
+        .structure_size =
+            walk.mapping.half_of_4m ? halves_of_4m : static_cast<unsigned>(walk.mapping.size) & 3,
     };
     const std::size_t index = static_cast<std::size_t>(size);
     sizes_held_ |= 1U << index;
@@ -271,8 +278,9 @@ void GeometricTlb::drop(const LinearScope& scope) {
         const Translation& translation = entry.payload;
         if (!covers(entry.tag)) return false;
         if (!scope.linear_address) return true;
-        const PageSize size = std::max(size_of(key), static_cast<PageSize>(translation.structure_size));
         const std::uint64_t base = (key >> 2) << page_shift(size_of(key));
+        if (translation.structure_size == halves_of_4m) return base >> 22 == *scope.linear_address >> 22;
+        const PageSize size = std::max(size_of(key), static_cast<PageSize>(translation.structure_size));
         return page_base(base, size) == page_base(*scope.linear_address & address_bits, size);
     };
     for (std::size_t index = 0; index < 3; ++index) {

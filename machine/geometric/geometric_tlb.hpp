@@ -56,6 +56,9 @@ private:
         std::uint64_t ept_rights : 3 = ept_all_rights;
         std::uint64_t writable_now : 1 = 0;  // both dirty flags that are kept are set
         std::uint64_t structure_size : 2 = 0;
+        // GCC 12 copies a member without an address of its own only as far as it believes its bit-fields to
+        // reach, and leaves out the last one's upper bit.
+        std::uint64_t rest : 15 = 0;
     };
     struct Nothing {};
     using Pages = geometric::WayArray<Translation>;

@@ -86,6 +86,7 @@ bool WalkMemory::recall(const PhysicalMemory& memory, const TranslationContext& 
     walked.mapping.rights.execute_disable = mapping.rights.execute_disable;
     walked.mapping.global = mapping.global;
     walked.mapping.dirty = mapping.dirty;
+    walked.mapping.half_of_4m = false;
     walked.final_ept_walked = context.ept_in_use;
     if (context.ept_in_use) {
         EptRead& read = walked.final_ept;

@@ -29,9 +29,9 @@ std::optional<Completion> BareWorld::take_nmi(Machine& machine, unsigned vcpu, C
     }
     make_exit(machine);
     const Completion nmi = machine.take_nmi(vcpu);
-    if (nmi.kind == Completion::Kind::vm_exit) return nmi;
-    completion.nmi = true;
-    return std::nullopt;
+    // On its way through the IDT, whatever came of it.
+    completion.nmi = nmi.began.has_value();
+    return nmi.kind == Completion::Kind::vm_exit ? std::optional{nmi} : std::nullopt;
 }
 
 bool BareWorld::could_take_interrupt(unsigned vm, unsigned vcpu) const {
@@ -45,9 +45,8 @@ std::optional<Completion> BareWorld::take_interrupt(unsigned vm, unsigned vcpu, 
     }
     make_exit(*machines_[vm]);
     const Completion taken = machines_[vm]->take_interrupt(vcpu, apics_[vm][vcpu]);
-    if (taken.kind == Completion::Kind::vm_exit) return taken;
-    completion.interrupt = taken.event->vector;
-    return std::nullopt;
+    if (taken.began) completion.interrupt = taken.began->vector;
+    return taken.kind == Completion::Kind::vm_exit ? std::optional{taken} : std::nullopt;
 }
 
 /// An exit; nothing: the processor has begun anew, and its local APIC with it (SDM 3A 11.4.7.3).

@@ -191,6 +191,12 @@ Step decode(std::uint8_t what, std::uint8_t who, std::uint8_t a, std::uint8_t b)
         case StepKind::iret:
             operands = {ordinary_address};
             break;
+        case StepKind::int_n:
+            operands = {a};
+            break;
+        case StepKind::lidt:
+            operands = {choose(linear_addresses, a) & ~std::uint64_t{0xFFF}, b * 16U};
+            break;
         case StepKind::nmi:
         case StepKind::init:
             operands = {a % 2U};

@@ -241,6 +241,11 @@ Completion Runner::run_instruction(const Step& step, Observation& observation) {
         case StepKind::invlpg:
         case StepKind::iret:
             return operate(step, opcode, operands[0]);
+        case StepKind::int_n:
+            return operate(step, opcode, operands[0] & 0xFF);
+        case StepKind::lidt:
+            // Ten bytes: the limit, then the base.
+            return operate(step, opcode, put_operand(step, operands[1] << 48, operands[0]) + 6);
         case StepKind::mov_to_cr0:
         case StepKind::mov_to_cr3:
         case StepKind::mov_to_cr4:
@@ -314,8 +319,9 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
         case Completion::Kind::event:
             observation.status = Observation::Status::event;
             observation.event = *completion.event;
-            // The handler of whoever got the exception goes on after the instruction.
-            registers.rip += instruction_length(opcode_of(step.kind));
+            // Where the program has no IDT the handler of whoever got the exception goes on after the
+            // instruction.
+            if (!completion.through_idt) registers.rip += instruction_length(opcode_of(step.kind));
             return;
         case Completion::Kind::vm_entry:
             observation.status = Observation::Status::entry;
@@ -361,6 +367,7 @@ void Runner::observe(const Step& step, const Completion& completion, Observation
                 case vmx::ExitReason::invept:
                 case vmx::ExitReason::invvpid:
                 case vmx::ExitReason::invpcid:
+                case vmx::ExitReason::gdtr_or_idtr_access:
                     exit.instruction_information =
                         read_field(step, field::vm_exit_instruction_information.encoding);
                     [[fallthrough]];

@@ -71,6 +71,11 @@ public:
     Scenario& cli() { return add(StepKind::cli); }
     Scenario& mov_to_ss() { return add(StepKind::mov_to_ss); }
     Scenario& iret(std::uint64_t frame) { return add(StepKind::iret, frame); }
+    Scenario& iretq() { return add(StepKind::iretq); }
+    Scenario& int_n(std::uint8_t vector) { return add(StepKind::int_n, vector); }
+    Scenario& ud2() { return add(StepKind::ud2); }
+    Scenario& lidt(std::uint64_t base, std::uint16_t limit) { return add(StepKind::lidt, base, limit); }
+    Scenario& wbinvd() { return add(StepKind::wbinvd); }
     Scenario& out(std::uint64_t port) { return add(StepKind::out, port); }
 
     // VMX instructions.

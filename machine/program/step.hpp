@@ -39,7 +39,12 @@ enum class StepKind : std::uint8_t {
     sti,
     cli,
     mov_to_ss,
-    iret,   // address of its frame
+    iret,  // address of its frame
+    iretq,
+    int_n,  // vector
+    ud2,
+    lidt,  // base, limit
+    wbinvd,
     vmxon,  // pointer
     vmxoff,
     vmclear,  // pointer

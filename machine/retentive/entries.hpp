@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../translation/access.hpp"
+#include "../translation/context.hpp"
 #include "entry_store.hpp"
 
 namespace flatback::machine::retentive {
@@ -38,13 +39,14 @@ struct PageEntry {
     bool ept_dirty = false;  // ... the EPT entry's, or EPT keeps no dirty flags
     /// The size of the page that the paging structures map; larger than the entry's where EPT splits it.
     PageSize structure_size = PageSize::size_4k;
+    bool half_of_4m = false;  // of a page of 32-bit paging, whose other half goes with it
     /// When the entry was made; not part of what it says.
     std::uint64_t made_at = 0;
 
     friend bool operator==(const PageEntry& a, const PageEntry& b) {
         return a.host_page == b.host_page && a.guest_page == b.guest_page && a.rights == b.rights &&
                a.ept_rights == b.ept_rights && a.dirty == b.dirty && a.ept_dirty == b.ept_dirty &&
-               a.structure_size == b.structure_size;
+               a.structure_size == b.structure_size && a.half_of_4m == b.half_of_4m;
     }
 };
 
@@ -94,6 +96,17 @@ struct EptStructureEntry {
 /// `level`: of the entry cached, 4 (PML4E) to 2 (PDE).
 [[nodiscard]] constexpr std::uint64_t structure_key(std::uint64_t address, unsigned level) {
     return ((address & 0x0000'FFFF'FFFF'FFFF) >> (3 + 9 * level)) << 3 | level;
+}
+
+/// The same of an entry of a page directory of 32-bit paging, which covers 4 MBytes: a level that no other
+/// has.
+[[nodiscard]] constexpr std::uint64_t directory_key_of_32_bits(std::uint64_t address) {
+    return (address & 0xFFFF'FFFF) >> 22 << 3 | 1;
+}
+[[nodiscard]] inline std::uint64_t structure_key(const TranslationContext& context, std::uint64_t address,
+                                                 unsigned level) {
+    return context.mode == PagingMode::bits_32 ? directory_key_of_32_bits(address)
+                                               : structure_key(address, level);
 }
 
 /// Everything cached under one tag.

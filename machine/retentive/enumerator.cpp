@@ -74,11 +74,12 @@ void RetentiveEnumerator::add_cached_pages(std::uint16_t pcid) {
 void RetentiveEnumerator::add_cached_structures(const PageWalk& walk) {
     const LinearBucket* bucket = tlb_.find({context_.vpid, context_.pcid, context_.ep4ta()});
     if (bucket == nullptr || bucket->structures.empty()) return;
-    for (unsigned level = 4; level >= 2; --level) {
+    for (unsigned level = context_.top_level(); level >= 2; --level) {
         bucket->structures.for_key(
-            retentive::structure_key(linear_address_, level), [&](const retentive::StructureEntry& entry) {
+            retentive::structure_key(context_, linear_address_, level),
+            [&](const retentive::StructureEntry& entry) {
                 const PagePosition position{entry.table_host, level - 1, entry.rights};
-                const unsigned index = 4 - position.level;
+                const unsigned index = context_.top_level() - position.level;
                 if (index < walk.reads && walk.steps[index].position == position &&
                     (!context_.ept_in_use || walk.steps[index].ept.rights == entry.table_rights)) {
                     return;
@@ -164,7 +165,8 @@ void RetentiveEnumerator::add_cached_ept(const PageWalk& walk) {
     std::vector<EptOption> options;
     if (context_.paging) {
         // The last step is one more than was read where EPT did not let the walk read it.
-        const bool stopped = walk.reads < 4 && !walk.mapped && walk.outcome.kind != Outcome::Kind::page_fault;
+        const bool stopped = walk.reads < context_.top_level() && !walk.mapped &&
+                             walk.outcome.kind != Outcome::Kind::page_fault;
         const unsigned steps = walk.reads + (stopped ? 1 : 0);
         bool flags_set = true;
         for (unsigned index = 0; index < steps; ++index) {
@@ -209,8 +211,7 @@ void RetentiveEnumerator::push(const Item& item) {
 void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table, unsigned level,
                                     GuestRights rights, bool flags_set, const Provenance& so_far) {
     const Provenance provenance = combine(so_far, option.provenance);
-    const std::uint64_t entry_address =
-        table + 8 * std::uint64_t{rules::structure_index(linear_address_, level)};
+    const std::uint64_t entry_address = table + page_entry_offset(context_, linear_address_, level);
     if (option.result == EptWalk::Result::misconfigured) {
         add(Outcome::ept_misconfiguration(entry_address), provenance);
         return;
@@ -231,8 +232,8 @@ void RetentiveEnumerator::use_table(const EptOption& option, std::uint64_t table
 void RetentiveEnumerator::advance(const Item& item) {
     const unsigned level = item.position.level;
     const std::uint64_t entry_address =
-        item.position.table_host + 8 * std::uint64_t{rules::structure_index(linear_address_, level)};
-    const std::uint64_t entry = memory_.read_structure(entry_address);
+        item.position.table_host + page_entry_offset(context_, linear_address_, level);
+    const std::uint64_t entry = page_entry_of(context_, entry_address, memory_.read_structure(entry_address));
     const PageEntryKind kind = classify_page_entry(context_, level, entry);
     if (kind == PageEntryKind::not_present) {
         add(Outcome::page_fault(page_fault_error(context_, access_, false, false)), item.provenance);
@@ -295,10 +296,11 @@ void RetentiveEnumerator::reach_page(const PageMapping& mapping, bool flags_set,
     if (!context_.ept_in_use) {
         add(Outcome::translated(mapping.physical), so_far);
         if (flags_set) {
-            pages_found.push_back({mapping.global,
-                                   mapping.size,
-                                   {page_base(mapping.physical, mapping.size), 0, mapping.rights,
-                                    ept_all_rights, mapping.dirty, true, mapping.size, so_far.made_at}});
+            pages_found.push_back(
+                {mapping.global,
+                 mapping.size,
+                 {page_base(mapping.physical, mapping.size), 0, mapping.rights, ept_all_rights, mapping.dirty,
+                  true, mapping.size, mapping.half_of_4m, so_far.made_at}});
         }
         return;
     }
@@ -330,7 +332,7 @@ void RetentiveEnumerator::use_page(const EptOption& option, const PageMapping& m
         {mapping.global,
          size,
          {page_base(option.host_physical, size), page_base(mapping.physical, size), mapping.rights,
-          option.rights, mapping.dirty, option.dirty, mapping.size, provenance.made_at}});
+          option.rights, mapping.dirty, option.dirty, mapping.size, mapping.half_of_4m, provenance.made_at}});
 }
 
 }  // namespace flatback::machine

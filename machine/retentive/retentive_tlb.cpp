@@ -87,8 +87,8 @@ void RetentiveTlb::keep_found(const RetentiveEnumerator& enumerator, const Trans
         insert_page(linear_[{context.vpid, pcid, context.ep4ta()}], linear_address, found.size, found.entry);
     }
     for (const auto& found : enumerator.structures_found) {
-        insert_structure(linear_[{context.vpid, context.pcid, context.ep4ta()}], linear_address, found.level,
-                         found.entry);
+        insert_structure(linear_[{context.vpid, context.pcid, context.ep4ta()}],
+                         retentive::structure_key(context, linear_address, found.level), found.entry);
     }
     if (enumerator.guest_physical_found.empty()) return;
     GuestPhysicalBucket& bucket = guest_physical_[context.ep4ta()];
@@ -137,13 +137,13 @@ void RetentiveTlb::inserted() {
 
 void RetentiveTlb::insert_page(LinearBucket& bucket, std::uint64_t linear_address, PageSize size,
                                const retentive::PageEntry& entry) {
-    if (entry.structure_size != size) bucket.split = true;
+    if (entry.structure_size != size || entry.half_of_4m) bucket.split = true;
     if (bucket.pages.insert(retentive::page_key(linear_address, size), entry)) inserted();
 }
 
-void RetentiveTlb::insert_structure(LinearBucket& bucket, std::uint64_t linear_address, unsigned level,
+void RetentiveTlb::insert_structure(LinearBucket& bucket, std::uint64_t key,
                                     const retentive::StructureEntry& entry) {
-    if (bucket.structures.insert(retentive::structure_key(linear_address, level), entry)) inserted();
+    if (bucket.structures.insert(key, entry)) inserted();
 }
 
 RetentiveTlb::Settled RetentiveTlb::settled_now(const PhysicalMemory& memory, const EptContext& ept,
@@ -208,7 +208,7 @@ void RetentiveTlb::insert_walk(const PhysicalMemory& memory, const TranslationCo
         }
         if (index != 0 && bucket != nullptr) {
             insert_structure(
-                *bucket, linear_address, step.position.level + 1,
+                *bucket, retentive::structure_key(context, linear_address, step.position.level + 1),
                 {step.position.table_host, context.ept_in_use ? step.table : 0, step.position.rights,
                  context.ept_in_use ? step.ept.rights : ept_all_rights, step_});
         }
@@ -225,6 +225,7 @@ void RetentiveTlb::insert_walk(const PhysicalMemory& memory, const TranslationCo
     entry.dirty = mapping.dirty || wrote;
     entry.ept_dirty = true;
     entry.structure_size = mapping.size;
+    entry.half_of_4m = mapping.half_of_4m;
     entry.made_at = step_;
     if (context.ept_in_use) {
         size = std::min(size, walk.final_ept.size);
@@ -236,6 +237,12 @@ void RetentiveTlb::insert_walk(const PhysicalMemory& memory, const TranslationCo
     LinearBucket& target =
         mapping.global ? linear_[{context.vpid, retentive::global_pcid, context.ep4ta()}] : *bucket;
     insert_page(target, linear_address, size, entry);
+    const bool ept_has_both = !context.ept_in_use || walk.final_ept.size == PageSize::size_1g;
+    if (mapping.half_of_4m && ept_has_both) {
+        entry.host_page ^= x86::page_size_2m;
+        if (context.ept_in_use) entry.guest_page ^= x86::page_size_2m;
+        insert_page(target, linear_address ^ x86::page_size_2m, size, entry);
+    }
 }
 
 void RetentiveTlb::after_fault(const TranslationContext& context, std::uint64_t linear_address,
@@ -300,6 +307,7 @@ std::size_t RetentiveTlb::drop_from(const LinearScope& scope, LinearBucket& buck
             const auto size = static_cast<PageSize>(key & 3);
             const PageSize whole = std::max(size, entry.structure_size);
             const std::uint64_t base = (key >> 2) << page_shift(size);
+            if (entry.half_of_4m) return base >> 22 == (address & 0x0000'FFFF'FFFF'FFFF) >> 22;
             return page_base(base, whole) == page_base(address & 0x0000'FFFF'FFFF'FFFF, whole);
         });
     } else {
@@ -313,6 +321,7 @@ std::size_t RetentiveTlb::drop_from(const LinearScope& scope, LinearBucket& buck
         for (unsigned level = 2; level <= 4; ++level) {
             dropped += bucket.structures.erase_key(retentive::structure_key(address, level));
         }
+        dropped += bucket.structures.erase_key(retentive::directory_key_of_32_bits(address));
     }
     return dropped;
 }
@@ -403,8 +412,9 @@ std::vector<std::string> RetentiveTlb::describe_entries() const {
         });
         bucket.structures.for_each(
             [&, &owner = tag](std::uint64_t key, const retentive::StructureEntry& entry) {
-                lines.push_back(line(structure, (key >> 3) << (3 + 9 * (key & 7)), entry.table_host,
-                                     name(owner), entry.made_at));
+                const std::uint64_t shift = (key & 7) == 1 ? 22 : 3 + 9 * (key & 7);
+                lines.push_back(
+                    line(structure, (key >> 3) << shift, entry.table_host, name(owner), entry.made_at));
             });
     }
     for (const auto& [ep4ta, bucket] : guest_physical_) {

@@ -95,7 +95,7 @@ private:
                          const EptWalk& walk, bool write, bool wrote);
     void insert_page(retentive::LinearBucket& bucket, std::uint64_t linear_address, PageSize size,
                      const retentive::PageEntry& entry);
-    void insert_structure(retentive::LinearBucket& bucket, std::uint64_t linear_address, unsigned level,
+    void insert_structure(retentive::LinearBucket& bucket, std::uint64_t key,
                           const retentive::StructureEntry& entry);
     [[nodiscard]] Settled settled_now(const PhysicalMemory& memory, const EptContext& ept,
                                       std::uint64_t guest_physical, bool write) const;

@@ -32,6 +32,11 @@ namespace flatback::machine::rules {
     }
 }
 
+/// The same of 32-bit paging, for levels 2 and 1: bits 31:22 and 21:12 (SDM 3A 4.3).
+[[nodiscard]] constexpr unsigned structure_index_of_32_bits(std::uint64_t address, unsigned level) {
+    return static_cast<unsigned>(address >> (level == 2 ? 22 : 12) & 0x3FF);
+}
+
 /// A PDPTE of PAE paging that MOV to CR and VM entry may load: if P is set, bits 2:1, 8:5 and all from the
 /// physical-address width up are clear (SDM 3A table 4-8).
 [[nodiscard]] constexpr bool is_loadable_pdpte(std::uint64_t pdpte, unsigned width) {

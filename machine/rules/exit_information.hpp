@@ -34,4 +34,9 @@ enum class ControlRegisterAccess : std::uint8_t { mov_to = 0, mov_from = 1 };
     return 2U << 7 | 3U << 15 | 1U << 22 | 1U << 27 | type_register << 28;
 }
 
+/// SDM 3C table 28-10, for LIDT: as above, 3 in 29:28.
+[[nodiscard]] constexpr std::uint32_t descriptor_table_information() {
+    return displacement_information(3);
+}
+
 }  // namespace flatback::machine::rules

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -34,6 +35,9 @@ struct EptContext {
     friend bool operator==(const EptContext&, const EptContext&) = default;
 };
 
+/// SDM 3A 4.1.1. (5-level paging is not there.)
+enum class PagingMode : std::uint8_t { four_level, pae, bits_32 };
+
 /// What a processor's registers and current VMCS say about translation at one moment: the tags that its
 /// mappings get, the roots of the structures, and the modes that change the meaning of their entries.
 struct TranslationContext {
@@ -42,28 +46,38 @@ struct TranslationContext {
     /// The current PCID: CR3 bits 11:0 with CR4.PCIDE = 1, else 000H.
     std::uint16_t pcid = 0;
     bool ept_in_use = false;
-    /// CR0.PG with IA32_EFER.LMA: 4-level paging. If false the linear address is the (guest-)physical
-    /// address.
+    /// CR0.PG. If false the linear address is the (guest-)physical address.
     bool paging = true;
     bool write_protect = true;                // CR0.WP
     bool page_global = true;                  // CR4.PGE
-    bool execute_disable = true;              // IA32_EFER.NXE
+    bool execute_disable = true;              // IA32_EFER.NXE; 32-bit paging has no such bit
     bool supervisor_no_execute_user = false;  // CR4.SMEP
     bool supervisor_no_access_user = false;   // CR4.SMAP with RFLAGS.AC = 0
     /// CPUID.80000001H:EDX[26]: a PDPTE may map a 1-GByte page.
     bool pages_of_1g_supported = true;
-    unsigned physical_address_bits = 46;
-    /// CR3 bits 51:12: the PML4 table's physical (with EPT, guest-physical) address.
+    std::uint8_t physical_address_bits = 46;
+    PagingMode mode = PagingMode::four_level;
+    bool page_size_extensions = false;  // CR4.PSE, which only 32-bit paging asks
+    std::uint8_t padding = 0;           // contexts are compared as words
+    /// The physical (with EPT, guest-physical) address of the PML4 table, or with 32-bit paging of the page
+    /// directory.
     std::uint64_t pml4 = 0;
     EptContext ept{};
+    /// PAE paging: the PDPTE registers, in which the walk begins (SDM 3A 4.4.1).
+    std::array<std::uint64_t, 4> pdptes{};
 
     /// The EP4TA under which this context's mappings are tagged.
     [[nodiscard]] constexpr std::uint64_t ep4ta() const { return ept_in_use ? ept.ep4ta() : no_ep4ta; }
+    /// Of the tables in memory: 4, or 2 for page directories.
+    [[nodiscard]] constexpr unsigned top_level() const { return mode == PagingMode::four_level ? 4 : 2; }
 
-    friend bool operator==(const TranslationContext& a, const TranslationContext& b) {
-        return std::memcmp(&a, &b, sizeof a) == 0;
-    }
+    friend bool operator==(const TranslationContext& a, const TranslationContext& b);
 };
 static_assert(std::has_unique_object_representations_v<TranslationContext>);
+
+inline bool operator==(const TranslationContext& a, const TranslationContext& b) {
+    return std::memcmp(&a, &b, offsetof(TranslationContext, pdptes)) == 0 &&
+           (a.mode != PagingMode::pae || a.pdptes == b.pdptes);
+}
 
 }  // namespace flatback::machine

@@ -16,9 +16,31 @@ constexpr std::uint64_t reserved_address_bits(unsigned physical_address_bits) {
 
 }  // namespace
 
+namespace {
+
+/// SDM 3A tables 4-4 to 4-6: of a page of 4 MBytes bit 21 is reserved, and of 20:13 what is beyond the
+/// physical-address width, which counts for 40 bits at most.
+PageEntryKind classify_entry_of_32_bits(const TranslationContext& context, unsigned level,
+                                        std::uint64_t entry) noexcept {
+    if (level == 1) return PageEntryKind::page;
+    if ((entry & page_size) == 0 || !context.page_size_extensions) return PageEntryKind::table;
+    const unsigned width = context.physical_address_bits < 40 ? context.physical_address_bits : 40;
+    const std::uint64_t beyond = width <= 32 ? 0xFF : 0xFFU & ~((1U << (width - 32)) - 1);
+    const std::uint64_t reserved = 1U << 21 | beyond << 13;
+    return (entry & reserved) != 0 ? PageEntryKind::reserved_bit : PageEntryKind::page;
+}
+
+}  // namespace
+
 PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level,
                                   std::uint64_t entry) noexcept {
     if ((entry & present) == 0) return PageEntryKind::not_present;
+    if (context.mode != PagingMode::four_level) [[unlikely]] {
+        if (context.mode == PagingMode::bits_32) return classify_entry_of_32_bits(context, level, entry);
+        // PAE paging ignores no bit of 62:52 (SDM 3A tables 4-9 to 4-11).
+        constexpr std::uint64_t ignored_else = std::uint64_t{0x7FF} << 52;
+        if ((entry & ignored_else) != 0) return PageEntryKind::reserved_bit;
+    }
     if ((entry & reserved_address_bits(context.physical_address_bits)) != 0)
         return PageEntryKind::reserved_bit;
     if ((entry & execute_disable) != 0 && !context.execute_disable) return PageEntryKind::reserved_bit;
@@ -164,16 +186,24 @@ void walk_pages(const PhysicalMemory& memory, const TranslationContext& context,
         return;
     }
     std::uint64_t table = context.pml4;
+    if (context.mode == PagingMode::pae) [[unlikely]] {
+        const std::uint64_t pdpte = context.pdptes[linear_address >> 30 & 3];
+        if ((pdpte & present) == 0) {
+            walk.outcome = Outcome::page_fault(page_fault_error(context, access, false, false));
+            return;
+        }
+        table = pdpte & address_mask;
+    }
     GuestRights rights;
-    for (unsigned level = 4;; --level) {
+    for (unsigned level = context.top_level();; --level) {
         PageWalkStep& step = walk.steps[walk.reads];
-        const std::uint64_t offset = 8 * std::uint64_t{rules::structure_index(linear_address, level)};
+        const std::uint64_t offset = page_entry_offset(context, linear_address, level);
         step.table = table;
         step.position = {table, level, rights};
         step.entry_address = table + offset;  // guest-physical until EPT has translated the table
         if (context.ept_in_use && !walk_table_ept(memory, context, walk, step)) return;
         step.entry_address = step.position.table_host + offset;
-        step.entry = memory.read_structure(step.entry_address);
+        step.entry = page_entry_of(context, step.entry_address, memory.read_structure(step.entry_address));
         ++walk.reads;
         walk.accessed = walk.accessed && (step.entry & accessed) != 0;
         switch (classify_page_entry(context, level, step.entry)) {
@@ -207,7 +237,11 @@ void set_page_flags(PhysicalMemory& memory, const TranslationContext& context, c
         if (context.ept_in_use) {
             set_ept_flags(memory, context.ept, step.ept, context.ept.accessed_and_dirty() || changes);
         }
-        if (changes) memory.write(step.entry_address, memory.read(step.entry_address) | flags);
+        // An entry of four bytes may be the upper half of its quadword.
+        if (changes) {
+            const unsigned shift = 8 * (step.entry_address & 4);
+            memory.write(step.entry_address, memory.read(step.entry_address) | flags << shift);
+        }
     }
     if (context.ept_in_use && walk.final_ept_walked) {
         set_ept_flags(memory, context.ept, walk.final_ept, write);

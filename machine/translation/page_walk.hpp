@@ -5,6 +5,7 @@
 
 #include "../../x86/paging_bits.hpp"
 #include "../memory/physical_memory.hpp"
+#include "../rules/address.hpp"
 #include "access.hpp"
 #include "context.hpp"
 #include "ept_walk.hpp"
@@ -14,6 +15,22 @@ namespace flatback::machine {
 
 /// What one paging-structure entry is (SDM 3A 4.5.4 and 4.7).
 enum class PageEntryKind : std::uint8_t { not_present, reserved_bit, table, page };
+
+/// Where in its table the entry of `level` for an address is. Those of 32-bit paging have four bytes (SDM
+/// 3A 4.3).
+[[nodiscard]] inline std::uint64_t page_entry_offset(const TranslationContext& context,
+                                                     std::uint64_t linear_address, unsigned level) noexcept {
+    if (context.mode != PagingMode::bits_32) [[likely]]
+        return 8 * std::uint64_t{rules::structure_index(linear_address, level)};
+    return 4 * std::uint64_t{rules::structure_index_of_32_bits(linear_address, level)};
+}
+/// A quadword, or the half of one that is an entry of four bytes.
+[[nodiscard]] inline std::uint64_t page_entry_of(const TranslationContext& context, std::uint64_t address,
+                                                 std::uint64_t quadword) noexcept {
+    if (context.mode != PagingMode::bits_32) [[likely]]
+        return quadword;
+    return quadword >> (8 * (address & 4)) & 0xFFFF'FFFF;
+}
 
 /// `level` is 4 for a PML4E down to 1 for a PTE.
 [[nodiscard]] PageEntryKind classify_page_entry(const TranslationContext& context, unsigned level,
@@ -36,6 +53,8 @@ struct PageMapping {
     GuestRights rights{};
     bool global = false;
     bool dirty = false;
+    /// The page is the half of one of 4 MBytes, of 32-bit paging, that has the address.
+    bool half_of_4m = false;
 };
 
 /// The rights after `entry`, from those before it.
@@ -52,8 +71,14 @@ struct PageMapping {
                                               std::uint64_t linear_address) noexcept {
     PageMapping mapping;
     mapping.size = static_cast<PageSize>(level - 1);
-    mapping.physical = page_base(entry & x86::page_entry::address_mask, mapping.size) |
-                       page_offset(linear_address, mapping.size);
+    if (context.mode == PagingMode::bits_32 && level == 2) [[unlikely]] {
+        // SDM 3A table 4-4: bits 39:32 of the address are in 20:13.
+        mapping.half_of_4m = true;
+        mapping.physical = (entry & 0xFFC0'0000) | (entry >> 13 & 0xFF) << 32 | (linear_address & 0x3F'FFFF);
+    } else {
+        mapping.physical = page_base(entry & x86::page_entry::address_mask, mapping.size) |
+                           page_offset(linear_address, mapping.size);
+    }
     mapping.rights = accumulate(rights, entry);
     mapping.global = context.page_global && (entry & x86::page_entry::global) != 0;
     mapping.dirty = (entry & x86::page_entry::dirty) != 0;

@@ -103,7 +103,7 @@ TEST_F(CommandLine, AnEmptyProgramDoesNothing) {
 }
 
 TEST_F(CommandLine, PrintsBytesAsText) {
-    EXPECT_EQ(run({"run", "--bytes", "--print", file("p.bin", std::string("\x01\x00\x00\x00\x18", 5))}), 0);
+    EXPECT_EQ(run({"run", "--bytes", "--print", file("p.bin", std::string("\x01\x00\x00\x00\x1d", 5))}), 0);
     EXPECT_EQ(out.str(), "l1 load 0x40000000\nl1 vmxon 0x10000\n");
 }
 

@@ -11,6 +11,7 @@
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
+#include "tests/machine/judged_tlb.hpp"
 #include "tests/machine/translation_fixture.hpp"
 
 namespace flatback::machine::geometric_tlb_test {
@@ -121,43 +122,6 @@ TEST(Geometries, NamesTheProcessorsOfTheTables) {
     EXPECT_EQ(find_geometry("pentium"), nullptr);
 }
 
-/// Runs a geometric TLB and checks each outcome against what a retentive one permits.
-class JudgedTlb final : public Tlb {
-public:
-    Outcome access(PhysicalMemory& memory, const TranslationContext& context, std::uint64_t linear_address,
-                   Access access) override {
-        const PermittedOutcomes permitted = judge_.permitted(memory, context, linear_address, access);
-        const Outcome outcome = judged_.access(memory, context, linear_address, access);
-        RC_ASSERT(std::ranges::any_of(permitted,
-                                      [&](const PermittedOutcome& it) { return it.outcome == outcome; }));
-        if (outcome.is_translated()) {
-            // What only the judge would meet (a fault that the stale entry hides) is not to drop what the
-            // judged keeps.
-            if (permitted.front().outcome.is_translated())
-                judge_.access(memory, context, linear_address, access);
-        } else if (outcome.kind == Outcome::Kind::page_fault) {
-            judge_.invalidate(invalidation::page_fault(context.vpid, context.pcid, linear_address));
-        } else if (outcome.kind == Outcome::Kind::ept_violation) {
-            judge_.invalidate(invalidation::ept_violation(context.ept.ep4ta(), outcome.physical, context.vpid,
-                                                          context.pcid, linear_address));
-        }
-        return outcome;
-    }
-    void invalidate(const Invalidation& what) override {
-        judge_.invalidate(what);
-        judged_.invalidate(what);
-    }
-    void reset() override {
-        judge_.reset();
-        judged_.reset();
-    }
-    [[nodiscard]] std::size_t size() const override { return judged_.size(); }
-
-private:
-    RetentiveTlb judge_;
-    GeometricTlb judged_{*find_geometry("skylake-x")};
-};
-
 RC_GTEST_PROP(GeometricTlb, OnlyDoesWhatTheRetentiveOnePermits, (const std::vector<std::uint8_t>& bytes)) {
     Scenario scenario;
     for (const unsigned hierarchy : {0U, 1U, 2U}) {
@@ -171,7 +135,8 @@ RC_GTEST_PROP(GeometricTlb, OnlyDoesWhatTheRetentiveOnePermits, (const std::vect
     Program program = scenario.program();
     const Program rest = program_from_bytes(bytes).value();
     program.steps.insert(program.steps.end(), rest.steps.begin(), rest.steps.end());
-    BareWorld world({.vcpus = 1, .machine = {.make_tlb = [] { return std::make_unique<JudgedTlb>(); }}});
+    BareWorld world(
+        {.vcpus = 1, .machine = {.make_tlb = [] { return std::make_unique<test::JudgedTlb>(); }}});
     Runner runner(world);
     try {
         for (const Step& step : program.steps) runner.step(step);

@@ -16,7 +16,7 @@ namespace {
 
 TEST(Mutants, AreAllCaught) {
     for (const Mutant& mutant : mutants()) {
-        EXPECT_FALSE(try_mutant(mutant, 200).caught_by.empty()) << mutant.name << " lives";
+        EXPECT_FALSE(try_mutant(mutant, 600).caught_by.empty()) << mutant.name << " lives";
     }
 }
 

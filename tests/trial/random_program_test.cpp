@@ -18,12 +18,12 @@
 namespace flatback::machine::random_program_test {
 namespace {
 
-void expect_same(const NestedWorld::Options& options) {
+void expect_same(const NestedWorld::Options& options, bool has_handlers_and_modes = false) {
     const auto length = *rc::gen::noShrink(rc::gen::inRange<std::size_t>(4, 400));
     // The account shortens by whole steps, which is better than what shrinking bytes could do.
     const auto bytes = *rc::gen::noShrink(
         rc::gen::container<std::vector<std::uint8_t>>(length, rc::gen::arbitrary<std::uint8_t>()));
-    const Program program = random_program(bytes);
+    const Program program = random_program(bytes, has_handlers_and_modes);
     if (compare(program, options)) RC_FAIL(account(program, options));
 }
 
@@ -74,14 +74,27 @@ RC_GTEST_PROP(RandomPrograms, AreTheSameWhereStatesAreSavedAndRestoredWithFewTag
         {.vcpus = 2, .shadow_vmcs = false, .vpids = vpids, .random_host = seed, .saves_states = true});
 }
 
+// L1 and its L2s have IDTs, and L2s leave 64-bit mode.
+RC_GTEST_PROP(RandomPrograms, AreTheSameWithHandlersAndModes, ()) {
+    const auto vpids = static_cast<std::uint16_t>(*rc::gen::element(65535, 65535, 0, 3));
+    expect_same({.vcpus = 2, .vpids = vpids}, true);
+}
+
+RC_GTEST_PROP(RandomPrograms, AreTheSameWithHandlersAndModesUnderARandomHost, ()) {
+    const auto seed = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
+    const bool saves_states = *rc::gen::arbitrary<bool>();
+    expect_same({.vcpus = 2, .random_host = seed, .saves_states = saves_states}, true);
+}
+
 /// Programs of 60 steps from one seed.
-Reach reach_of_many(std::size_t programs, const NestedWorld::Options& options) {
+Reach reach_of_many(std::size_t programs, const NestedWorld::Options& options,
+                    bool has_handlers_and_modes = false) {
     std::mt19937_64 random(20261122);
     std::vector<std::uint8_t> bytes(240);
     Reach reach;
     for (std::size_t number = 0; number < programs; ++number) {
         for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
-        reach += reach_of(random_program(bytes), options);
+        reach += reach_of(random_program(bytes, has_handlers_and_modes), options);
     }
     return reach;
 }
@@ -109,6 +122,17 @@ TEST(RandomPrograms, ReachWhatTheyAreFor) {
             EXPECT_GT(reach.invvpids[type], reach.invvpid_hits[type]) << "no miss of type " << type;
         }
     }
+}
+
+// ... and those with handlers and modes: what is delivered through IDTs, and accesses in both older modes.
+TEST(RandomPrograms, ReachHandlersAndModes) {
+    const Reach reach = reach_of_many(100, {.vcpus = 2}, true);
+    std::cout << describe(reach);
+    EXPECT_GE(reach.entries, 10 * reach.programs);
+    EXPECT_GE(reach.through_idts, reach.programs);
+    EXPECT_GE(8 * reach.vectored_exits, reach.programs);
+    EXPECT_GE(2 * reach.pae_accesses, reach.programs);
+    EXPECT_GE(4 * reach.accesses_of_32_bits, reach.programs);
 }
 
 TEST(Reach, CountsWhatAProgramDoes) {
