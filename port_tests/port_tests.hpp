@@ -326,8 +326,16 @@ public:
         const auto has = [&](auto what, std::uint32_t bits) { return (get(what) & bits) == bits; };
         if (get(field::ept_pointer) != port_.ept01_pointer().value)
             return "vmcs01 has another EPT pointer than ept01_pointer()";
-        if (get(field::address_of_msr_bitmaps) != port_.l0_msr_bitmap().value())
-            return "vmcs01 has another MSR bitmap than l0_msr_bitmap()";
+        // Or a page of its own that says the same at first: what a host opens there later is L1's, and none
+        // of its guests'.
+        const x86::Hpa bitmap{get(field::address_of_msr_bitmaps)};
+        if (bitmap != port_.l0_msr_bitmap()) {
+            const std::uint64_t* const own = port_.page(bitmap);
+            const std::uint64_t* const l0s = port_.page(port_.l0_msr_bitmap());
+            for (unsigned word = 0; word < 512; ++word) {
+                if (own[word] != l0s[word]) return "vmcs01 has another MSR bitmap than l0_msr_bitmap()";
+            }
+        }
         if (!has(field::primary_processor_based_vm_execution_controls,
                  vmx::primary::use_msr_bitmaps | vmx::primary::activate_secondary_controls) ||
             !has(field::secondary_processor_based_vm_execution_controls, vmx::secondary::enable_ept)) {
