@@ -1439,7 +1439,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                 delivered = entered.completion.event;
                 through_idt = entered.completion.through_idt;
             }
-            withheld_ = guest.nmi_owed && done && !entered.completion.event && now.nmi == nmi_before;
+            withheld_ = guest.nmi_owed && done && !entered.completion.began && now.nmi == nmi_before;
             const auto exit = take_what_waits(guest, place, now);
             exited = from_outside = exit.has_value();
             if (exited) {
