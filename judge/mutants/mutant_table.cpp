@@ -50,6 +50,7 @@ public:
         learned_fields();
         deliveries();
         modes();
+        demands_of_others();
     }
     std::vector<Mutant> all;
 
@@ -299,6 +300,31 @@ private:
               [](std::uint64_t) { return 0; });
         shows("shows L1 another length of an INT", field::vm_exit_instruction_length,
               [](std::uint64_t it) { return it + 1; });
+    }
+
+    // Demands of what only programs with handlers and modes execute.
+    void demands_of_others() {
+        namespace field = vmx::field;
+        const auto host = [this](const char* name, DefectMaker make) {
+            all.push_back({name, std::nullopt, std::move(make), true});
+            all.back().of_modes = true;
+        };
+        const auto drops = [&](const char* name, std::uint32_t control) {
+            host(name, [control] {
+                return std::make_unique<L2FieldDefect>(
+                    field::secondary_processor_based_vm_execution_controls,
+                    [control](std::uint64_t it) { return it & ~std::uint64_t{control}; });
+            });
+        };
+        drops("composes no WBINVD exiting", vmx::secondary::wbinvd_exiting);
+        host("leaves L1's guest/host mask of CR0 in the place of both",
+             [] { return std::make_unique<LeavesL1sWord>(field::cr0_guest_host_mask); });
+        host("masks of CR0 what L1 does alone", [] {
+            return std::make_unique<L2FieldDefect>(field::cr0_guest_host_mask,
+                                                   [](std::uint64_t) { return 0; });
+        });
+        host("reads L2 the CR0 of long ago where the host masks it",
+             [] { return std::make_unique<KeepsFirst<vmx::field::NaturalControl>>(field::cr0_read_shadow); });
     }
 
     // L2s with PAE or 32-bit paging.

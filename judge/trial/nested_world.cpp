@@ -610,6 +610,7 @@ NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
         const vmx::Capabilities& has = host_->capabilities.promised;
         nested::Demands wanted = random_.demands(false);
         wanted.instructions &= has.primary_processor_based.allowed1;
+        wanted.secondary_instructions &= has.secondary_processor_based.allowed1;
         wanted.all_ports =
             wanted.all_ports && has.primary_processor_based.may_set(vmx::primary::unconditional_io_exiting);
         wanted.external_interrupts = holds_interrupts();

@@ -28,8 +28,12 @@ public:
         wanted.acknowledge_interrupts = wanted.external_interrupts && once_in(2);
         wanted.nmis = may_take_nmis && once_in(3);
         wanted.all_ports = once_in(2);
-        wanted.instructions = static_cast<std::uint32_t>(next()) &
+        const std::uint64_t drawn = next();
+        wanted.instructions = static_cast<std::uint32_t>(drawn) &
                               static_cast<std::uint32_t>(next() | next()) & nested::demandable::instructions;
+        wanted.secondary_instructions =
+            static_cast<std::uint32_t>(drawn >> 32) &
+            (vmx::secondary::wbinvd_exiting | vmx::secondary::descriptor_table_exiting);
         wanted.kept_msrs = once_in(3);
         // Of CR0 and CR4 the bits that programs change. Not CR0.CD and NW, which no VM entry loads: what L2
         // reads of them where the host has them masked is what L1 wrote to its VMCS.

@@ -353,6 +353,8 @@ void change_mode(Scenario& say, unsigned vcpu, const Bytes& it) {
     if (it.c % 4 == 2)
         say.mov_to_cr3(pae ? legacy_paging::pdpt(1 + it.c / 8U % 2) : legacy_paging::directory(1));
     if (it.c % 8 == 3) say.mov_to_cr4(cr4 | x86::cr4::physical_address_extension);
+    // TS and WP, which a host may want to itself.
+    if (it.c % 8 == 6) say.mov_to_cr0(0x8001'0039).mov_to_cr0(0x8000'0039).mov_to_cr0(0x8001'0031);
     if (it.c % 8 == 7) say.mov_to_cr4(cr4 | x86::cr4::smep_enable | x86::cr4::physical_address_extension);
     say.load(address).mov_from_cr3();
 }
