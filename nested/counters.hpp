@@ -26,7 +26,7 @@ struct Counters {
     std::uint64_t vmreads = 0;  // executed by L0
     std::uint64_t vmwrites = 0;
     std::uint64_t vmptrlds = 0;
-    std::uint64_t fields_learned = 0;    // that L1 reaches without an exit (nested/vmcs/learn.hpp)
+    std::uint64_t fields_learned = 0;    // that L1 reaches without an exit (nested/vcpu/learn.hpp)
     std::uint64_t fields_forgotten = 0;  // of these
     std::array<std::uint64_t, exit_reason_count> handled_by_l0{};
     std::array<std::uint64_t, exit_reason_count> reflected{};

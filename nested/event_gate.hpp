@@ -1,5 +1,5 @@
 // When a guest takes an event that its host has for it, and as what: the one decision for all kinds of them
-// (SDM 3A table 6-2; SDM 3C 24.8, 25.6.1, 26.2, 27.7). Pure; nested/exit/deliver.hpp does what it says.
+// (SDM 3A table 6-2; SDM 3C 24.8, 25.6.1, 26.2, 27.7). Pure; nested/vcpu/deliver.hpp does what it says.
 #pragma once
 
 #include <cstdint>

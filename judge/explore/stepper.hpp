@@ -25,7 +25,7 @@ struct Broken {
     unsigned l1_cpu = 0;    // on whose virtual CPU, where L1 has two
 };
 
-/// Takes one step of a program: L0 does what the engine does around the tag manager (nested/entry/entry.hpp,
+/// Takes one step of a program: L0 does what the engine does around the tag manager (nested/vcpu/entry.hpp,
 /// exit/exit.hpp, l1/instructions.hpp), and the caches do what the architecture says.
 class Stepper {
 public:

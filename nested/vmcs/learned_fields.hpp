@@ -1,7 +1,7 @@
 // Which fields of one of L1's VMCSs L1 reaches without an exit beside those that the field sheet chose for
 // all: it is seen to use them, entry by entry. What an L1 may cost L0 so has bounds that are not its own.
 //
-// Bookkeeping alone. What of it is in bitmaps and in the shadow VMCS: nested/vmcs/learn.hpp.
+// Bookkeeping alone. What of it is in bitmaps and in the shadow VMCS: nested/vcpu/learn.hpp.
 #pragma once
 
 #include <array>

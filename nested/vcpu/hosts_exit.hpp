@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../vcpu.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "../entry/checks.hpp"
-#include "../vcpu.hpp"
-#include "format.hpp"
+#include "../state/format.hpp"
+#include "nested_vcpu.hpp"
 #include "save.hpp"
 
 namespace flatback::nested {

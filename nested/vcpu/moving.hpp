@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "vcpu.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 
@@ -104,7 +104,7 @@ bool NestedVcpu<P>::reset(Reset kind) {
     leave_processor();
     on_processor_ = true;
     load(vmcs01_);
-    reset();  // nested/state/restore.hpp
+    reset();  // nested/vcpu/restore.hpp
     put(vmx::field::vm_entry_interruption_information, 0);
     enter_l1_tag();
     return true;

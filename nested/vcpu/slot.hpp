@@ -10,9 +10,9 @@
 #include "../entry/io_bitmaps.hpp"
 #include "../entry/msr_bitmap.hpp"
 #include "../entry/vmcs_bitmaps.hpp"
-#include "learned_fields.hpp"
-#include "newest.hpp"
-#include "vmcs12.hpp"
+#include "../vmcs/learned_fields.hpp"
+#include "../vmcs/newest.hpp"
+#include "../vmcs/vmcs12.hpp"
 
 namespace flatback::nested {
 
@@ -53,7 +53,7 @@ struct Slot {
     bool l1_uses_vpid = false;
     bool l1_uses_ept = false;
     Unchecked unchecked;
-    std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/entry/entry.hpp)
+    std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/vcpu/entry.hpp)
     std::uint64_t last_used = 0;
     Vmcs02 vmcs02;
     // Of an ordinary VMCS: where L1 reads and writes without an exit. Of L1's shadow VMCS: where all of it

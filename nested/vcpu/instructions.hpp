@@ -10,9 +10,9 @@
 
 #include "../../vmx/instruction_information.hpp"
 #include "../../x86/exception.hpp"
-#include "../vcpu.hpp"
-#include "complete_instruction.hpp"
-#include "paging.hpp"
+#include "../l1/complete_instruction.hpp"
+#include "../l1/paging.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

@@ -8,7 +8,7 @@
 #include "../../x86/control_registers.hpp"
 #include "../../x86/exception.hpp"
 #include "../events.hpp"
-#include "../vcpu.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

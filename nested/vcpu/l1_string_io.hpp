@@ -1,5 +1,5 @@
 // INS and OUTS at ports that the host keeps (SDM 2A "INS", 2B "OUTS"): of L1's here, of L2's in
-// nested/exit/string_io.hpp.
+// nested/vcpu/l2_string_io.hpp.
 //
 // One element an exit: a repeated instruction comes again for the next one, so that no exit's time depends on
 // its count, and interrupts and traps come between the elements as on the processor.
@@ -9,9 +9,9 @@
 
 #include "../../vmx/exit_qualification.hpp"
 #include "../../vmx/instruction_information.hpp"
-#include "../vcpu.hpp"
-#include "complete_instruction.hpp"
+#include "../l1/complete_instruction.hpp"
 #include "instructions.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

@@ -7,11 +7,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../vcpu.hpp"
-#include "check_fields.hpp"
-#include "checks.hpp"
-#include "compose.hpp"
-#include "work.hpp"
+#include "../entry/check_fields.hpp"
+#include "../entry/checks.hpp"
+#include "../entry/compose.hpp"
+#include "../entry/work.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

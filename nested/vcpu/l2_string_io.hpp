@@ -9,8 +9,8 @@
 #include <optional>
 
 #include "../../vmx/exit_qualification.hpp"
-#include "../l1/string_io.hpp"
-#include "../vcpu.hpp"
+#include "l1_string_io.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

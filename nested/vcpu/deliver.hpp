@@ -13,7 +13,7 @@
 #include "../../x86/control_registers.hpp"
 #include "../event_gate.hpp"
 #include "../pending_events.hpp"
-#include "../vcpu.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

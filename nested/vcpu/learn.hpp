@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../vcpu.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

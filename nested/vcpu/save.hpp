@@ -6,9 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../vcpu.hpp"
-#include "format.hpp"
-#include "running.hpp"
+#include "../state/format.hpp"
+#include "../state/running.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "../../vmx/exit_qualification.hpp"
-#include "../vcpu.hpp"
-#include "routing.hpp"
+#include "../exit/routing.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "../entry/work.hpp"
-#include "../vcpu.hpp"
+#include "nested_vcpu.hpp"
 
 namespace flatback::nested {
 
