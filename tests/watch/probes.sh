@@ -45,9 +45,10 @@ for probe in $(sed -n 's/^ *"name": "\(no-stale-.*\)",$/\1/p' "$build/planted/pr
     total=$((total + 1))
     by=
     for name in $watched; do
-        if caught "$build/planted/probes.$name.json" | grep -qxF "$probe"; then by="$by $name"; fi
+        # Not grep -q, which ends at the first match: the writer's SIGPIPE would be taken for none.
+        if caught "$build/planted/probes.$name.json" | grep -xF "$probe" >/dev/null; then by="$by $name"; fi
     done
-    if failed "$build/planted/probes.$seen.json" | grep -qxF "$probe"; then by="$by $seen"; fi
+    if failed "$build/planted/probes.$seen.json" | grep -xF "$probe" >/dev/null; then by="$by $seen"; fi
     [ -n "$by" ] || unable=$((unable + 1))
     echo "$probe:${by:- fails on none of them}"
 done
