@@ -214,9 +214,8 @@ std::optional<Completion> Machine::go_through_gate(unsigned number, const Delive
 
     registers.general[4] = top - 8 * words;
     registers.rip = gate.offset();
-    registers.segment(SegmentName::cs) = {
-        static_cast<std::uint16_t>((gate.selector() & 0xFFFCU) | new_level), code.base(), code.limit(),
-        code.access_rights()};
+    registers.segment(SegmentName::cs) = {static_cast<std::uint16_t>((gate.selector() & 0xFFFCU) | new_level),
+                                          code.base(), code.limit(), code.access_rights()};
     if (new_level != level) {
         registers.segment(SegmentName::ss) = {
             static_cast<std::uint16_t>(new_level), 0, 0,
