@@ -116,13 +116,9 @@ const std::vector<RegisterDifference>& deliberate_register_differences() {
         {"msr-0x1b", "faults", "the APIC's page can be moved within the first 512 GB"},
         {"msr-0x1b", "kept", "the APIC's page can be moved within the first 512 GB"},
         {"msr-0x80d", "value", "SDM 3A 11.12.10.2; the emulator reads 0"},
-        {"msr-0x82f", "value", "not there: the version has no entry for it"},
-        {"msr-0x82f", "faults", "not there: the version has no entry for it"},
-        {"msr-0x82f", "kept", "not there: the version has no entry for it"},
         {"msr-0x830", "value", "L0 sent the last one: a system-management interrupt, before L1 ran"},
         {"msr-0x830", "faults", "reserved bits (SDM 3A 11.12.1.3), which the emulator takes"},
         {"msr-0x830", "kept", "it can be read back (SDM 3A table 11-6), but not in the emulator"},
-        {"msr-0x83*", "faults", "reserved bits (SDM 3A 11.12.1.3), which the emulator takes"},
     };
     return all;
 }
