@@ -53,6 +53,29 @@ std::optional<std::size_t> caught_by_refused_entries(const Mutant& mutant, const
     return std::nullopt;
 }
 
+/// L2 changes a page's translation and drops the old one, again and again: sometimes its host has the INVLPG.
+Program dropped_pages() {
+    constexpr std::uint64_t page = 0x4000'0000;
+    Scenario say;
+    say.edit().map(1, page, layout::data_page(0));
+    say.l1().vmxon().prepare(layout::vmcs_region(0), {.vpid = 1}).vmlaunch();
+    for (unsigned turn = 1; turn <= 40; ++turn) {
+        say.l2().load(page);
+        say.edit().map(1, page, layout::data_page(turn % 2));
+        say.l2().invlpg(page).load(page);
+    }
+    return say.program();
+}
+
+std::optional<std::size_t> caught_by_dropped_pages(const Mutant& mutant, const TrialLimits& limits) {
+    for (std::size_t seed = 1; seed <= 16; ++seed) {
+        const std::unique_ptr<Defect> defect = mutant.make();
+        if (compare(dropped_pages(), limits.applied_to({.random_host = seed, .defect = defect.get()})))
+            return seed;
+    }
+    return std::nullopt;
+}
+
 /// Random programs, the same in each call. `options_of` a program's number: the world's, but for the defect.
 template <typename MakeProgram, typename OptionsOf>
 std::optional<std::size_t> caught_by_programs(const Mutant& mutant, std::size_t programs,
@@ -140,6 +163,10 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
     }
     if (const auto seed = mutant.of_saved_states ? caught_by_refused_entries(mutant, limits) : std::nullopt) {
         result.caught_by = "Mutants.AreAllCaught, refused entries under host " + std::to_string(*seed);
+        return result;
+    }
+    if (const auto seed = mutant.of_random_host ? caught_by_dropped_pages(mutant, limits) : std::nullopt) {
+        result.caught_by = "Mutants.AreAllCaught, dropped pages under host " + std::to_string(*seed);
         return result;
     }
     if (const auto number = caught_by_random_program(mutant, random_programs, limits)) {
