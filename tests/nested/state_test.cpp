@@ -92,8 +92,7 @@ TEST(State, OfAVirtualCpuOutsideVmxOperationIsAHeader) {
 TEST(State, IsTooLargeForABufferOneByteShort) {
     VirtualCpu l1;
     l1.prepare_and_launch();
-    Bytes state = l1.save_state();
-    const Bytes whole = state;
+    const Bytes whole = l1.save_state();
     EXPECT_EQ(l1.save_state(), whole);
     for (const std::size_t size : {whole.size() - 1, std::size_t{100}, std::size_t{0}}) {
         Bytes shorter(size);

@@ -119,7 +119,7 @@ MutantVerdict RecordedTests::try_mutant(unsigned number, bool thorough, unsigned
         }
         std::ranges::sort(order);
         for (const auto& [microseconds, program] : order) {
-            const std::string by = failing(program, parts.at(program), number, worker);
+            std::string by = failing(program, parts.at(program), number, worker);
             if (!by.empty()) return by;
         }
         return {};
