@@ -550,7 +550,7 @@ Entry NestedVcpu<P>::vmxon() {
     std::uint64_t pointer = 0;
     if (!read_pointer_operand(pointer)) return Entry::vmresume;
     const x86::Gpa<x86::L1> region{pointer};
-    if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
+    if (!is_region(region)) {
         return fail_invalid();
     }
     const auto* page = port_.l1_page(region);
@@ -631,9 +631,7 @@ Entry NestedVcpu<P>::vmclear() {
     std::uint64_t pointer = 0;
     if (!read_pointer_operand(pointer)) return Entry::vmresume;
     const x86::Gpa<x86::L1> region{pointer};
-    if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
-        return fail(vmx::InstructionError::vmclear_with_invalid_physical_address);
-    }
+    if (!is_region(region)) return fail(vmx::InstructionError::vmclear_with_invalid_physical_address);
     if (pointer == vmxon_region_) return fail(vmx::InstructionError::vmclear_with_vmxon_pointer);
     if (Slot* slot = find(region)) {
         slot->launched = false;
@@ -651,10 +649,10 @@ Entry NestedVcpu<P>::vmptrld() {
     std::uint64_t pointer = 0;
     if (!read_pointer_operand(pointer)) return Entry::vmresume;
     const x86::Gpa<x86::L1> region{pointer};
-    if (!region.is_aligned() || !x86::fits_physical_width(pointer, capabilities_.physical_address_width)) {
+    if (!is_region(region)) [[unlikely]]
         return fail(vmx::InstructionError::vmptrld_with_invalid_physical_address);
-    }
-    if (pointer == vmxon_region_) return fail(vmx::InstructionError::vmptrld_with_vmxon_pointer);
+    if (pointer == vmxon_region_) [[unlikely]]
+        return fail(vmx::InstructionError::vmptrld_with_vmxon_pointer);
     const auto* page = port_.l1_page(region);
     // Where L1 was promised another one (nested/state/kvm.hpp), the engine's own does no harm.
     const std::uint32_t revision = page != nullptr ? x86::read_word<std::uint32_t>(page) : ~0U;

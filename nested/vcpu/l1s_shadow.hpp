@@ -150,7 +150,7 @@ template <Port P>
     merge_vmcs_bitmaps(slot);
     const x86::Gpa<x86::L1> region{slot.vmcs12.get(vmx::field::vmcs_link_pointer)};
     Slot* linked = nullptr;
-    if (is_region(region.value()) && region != slot.region) {
+    if (is_region(region) && region != slot.region) {
         const auto* page = port_.l1_page(region);
         if (page != nullptr && x86::read_word<std::uint32_t>(page) ==
                                    (capabilities_.promised.basic.revision() | shadow_vmcs_indicator)) {

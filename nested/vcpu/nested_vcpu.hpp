@@ -313,6 +313,11 @@ private:
     static constexpr std::uint32_t busy_task_rights = 0x8b;
 
     // nested/vcpu/instructions.hpp: the thirteen instructions.
+    // Whether it may be the VMXON region's or a VMCS's (SDM 3C 31.3).
+    [[nodiscard, gnu::always_inline]] bool is_region(x86::Gpa<x86::L1> region) const {
+        return region.is_aligned() &&
+               x86::fits_physical_width(region.value(), capabilities_.physical_address_width);
+    }
     Entry vmxon();
     Entry vmxoff();
     Entry vmclear();
@@ -530,7 +535,6 @@ private:
     // nested/vcpu/restore.hpp
     [[nodiscard]] Expected<void, StateError> read_fields(state::Reader& in, std::uint32_t count,
                                                          const FieldSet& permitted, Vmcs12& words) const;
-    [[nodiscard]] bool is_region(std::uint64_t pointer) const;
     [[nodiscard]] Expected<void, StateError> judge_state(state::Reader in);
     [[nodiscard]] bool may_run(Vmcs12 vmcs12, const Vmcs12& running, bool has_run);
     void restore_running_l2(Slot& slot, const Vmcs12& running);

@@ -65,13 +65,6 @@ Expected<void, StateError> NestedVcpu<P>::read_fields(state::Reader& in, std::ui
     return {};
 }
 
-// Of the VMXON region or a VMCS (SDM 3C 31.3, VMPTRLD).
-template <Port P>
-bool NestedVcpu<P>::is_region(std::uint64_t pointer) const {
-    return x86::Gpa<x86::L1>{pointer}.is_aligned() &&
-           x86::fits_physical_width(pointer, capabilities_.physical_address_width);
-}
-
 template <Port P>
 Expected<void, StateError> NestedVcpu<P>::judge_state(state::Reader in) {
     const auto bad = [](StateError error) { return Unexpected{error}; };
@@ -90,7 +83,7 @@ Expected<void, StateError> NestedVcpu<P>::judge_state(state::Reader in) {
             return bad(StateError::bad_pointer);
         return in.at_end() ? Expected<void, StateError>{} : bad(StateError::not_a_state);
     }
-    if (!is_region(header->vmxon_pointer)) return bad(StateError::bad_pointer);
+    if (!is_region(x86::Gpa<x86::L1>{header->vmxon_pointer})) return bad(StateError::bad_pointer);
     if (header->vmcs_count > vmcs_slots) return bad(StateError::not_a_state);
 
     std::array<std::uint64_t, vmcs_slots> pointers{};
@@ -106,7 +99,7 @@ Expected<void, StateError> NestedVcpu<P>::judge_state(state::Reader in) {
             return bad(StateError::not_a_state);
         const bool shadow = (vmcs.flags & state::shadow) != 0;
         const auto* const known = pointers.data() + i;
-        if (!is_region(vmcs.pointer) || vmcs.pointer == header->vmxon_pointer ||
+        if (!is_region(x86::Gpa<x86::L1>{vmcs.pointer}) || vmcs.pointer == header->vmxon_pointer ||
             (shadow && !offers_vmcs_shadowing()) ||
             std::find(static_cast<const std::uint64_t*>(pointers.data()), known, vmcs.pointer) != known)
             return bad(StateError::bad_pointer);
