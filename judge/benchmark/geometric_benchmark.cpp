@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "machine/geometric/geometric_tlb.hpp"
-#include "machine/memory/structure_editor.hpp"
+#include "machine/translation/structure_editor.hpp"
 
 namespace flatback::machine {
 namespace {

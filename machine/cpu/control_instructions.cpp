@@ -78,9 +78,9 @@ bool Machine::are_loadable(const Pdptes& pdptes) const {
     return true;
 }
 
-/// What a load of CR3 finds at its bits 31:5 (SDM 3A tables 4-7, 4-8). Something: #GP(0), or an exit, whose
-/// qualification has no linear address (SDM 3C table 28-7).
-std::optional<Completion> Machine::read_pdptes(unsigned number, std::uint64_t cr3, Pdptes& pdptes) {
+/// What a load of CR3 finds at its bits 31:5, into the registers (SDM 3A tables 4-7, 4-8). Something: #GP(0),
+/// or an exit, whose qualification has no linear address (SDM 3C table 28-7).
+std::optional<Completion> Machine::load_pdptes(unsigned number, std::uint64_t cr3) {
     const std::uint64_t table = cr3 & 0xFFFF'FFE0;
     std::uint64_t host = table;
     if (TranslationContext flat = context(number); flat.ept_in_use) {
@@ -98,8 +98,10 @@ std::optional<Completion> Machine::read_pdptes(unsigned number, std::uint64_t cr
         if (!outcome.is_translated()) return outcome_to_completion(number, 0, outcome);
         host = outcome.physical;
     }
-    pdptes = pdptes_at(host);
-    return are_loadable(pdptes) ? std::nullopt : std::optional{raise_general_protection(number)};
+    const Pdptes pdptes = pdptes_at(host);
+    if (!are_loadable(pdptes)) return raise_general_protection(number);
+    cpus_[number].registers.pdptes = pdptes;
+    return std::nullopt;
 }
 
 Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction, std::uint64_t value) {
@@ -148,9 +150,7 @@ Completion Machine::move_to_cr0(unsigned number, const Instruction& instruction,
     const bool pae = (value & cr0::paging) != 0 && !enters_long_mode && !registers.in_long_mode() &&
                      (registers.cr4 & cr4::physical_address_extension) != 0;
     if (pae && ((value ^ before) & loading) != 0) {
-        Pdptes pdptes{};
-        if (auto failed = read_pdptes(number, registers.cr3, pdptes)) return *failed;
-        registers.pdptes = pdptes;
+        if (auto failed = load_pdptes(number, registers.cr3)) return *failed;
     }
     registers.cr0 = value;
     if (enters_long_mode) registers.efer |= x86::efer::long_mode_active;
@@ -185,9 +185,7 @@ Completion Machine::move_to_cr3(unsigned number, const Instruction& instruction,
     const std::uint64_t loaded = pcids ? value & ~x86::cr3::no_flush : value;
     if (!rules::within_width(loaded, model_.physical_address_bits)) return raise_general_protection(number);
     if (registers.uses_pae()) {
-        Pdptes pdptes{};
-        if (auto failed = read_pdptes(number, loaded, pdptes)) return *failed;
-        registers.pdptes = pdptes;
+        if (auto failed = load_pdptes(number, loaded)) return *failed;
     }
     registers.cr3 = loaded;
     if (!pcids) {
@@ -234,9 +232,7 @@ Completion Machine::move_to_cr4(unsigned number, const Instruction& instruction,
     const bool pae = (registers.cr0 & cr0::paging) != 0 && !registers.in_long_mode() &&
                      (value & cr4::physical_address_extension) != 0;
     if (pae && (changed & loading) != 0) {
-        Pdptes pdptes{};
-        if (auto failed = read_pdptes(number, registers.cr3, pdptes)) return *failed;
-        registers.pdptes = pdptes;
+        if (auto failed = load_pdptes(number, registers.cr3)) return *failed;
     }
     const std::uint16_t vpid = current_vpid(cpu);
     const std::uint16_t pcid = current_pcid(cpu);

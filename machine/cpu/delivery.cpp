@@ -48,6 +48,11 @@ bool is_null(std::uint16_t selector) {
     return (selector & ~level_bits) == 0;
 }
 
+Segment null_stack(std::uint16_t selector, unsigned level) {
+    return {selector, 0, 0,
+            x86::AccessRights::unusable_bit | level << x86::AccessRights::privilege_level_shift};
+}
+
 }  // namespace
 
 // --- exceptions ---
@@ -187,10 +192,7 @@ std::optional<Completion> Machine::go_through_gate(unsigned number, const Delive
         if (auto failed = read_system(number, task.base + offset, stack)) return failed;
     }
     if (!rules::is_canonical(gate.offset())) return fault(x86::Vector::general_protection, external);
-    if ((code.value & rules::Descriptor::accessed) == 0) {
-        code.value |= rules::Descriptor::accessed;
-        if (auto failed = write_system(number, *place, code.value)) return failed;
-    }
+    if (auto failed = mark_accessed(number, *place, code)) return failed;
 
     // A software interrupt or exception returns behind its instruction, a fault to it.
     const std::uint64_t next = registers.rip + (is_instruction ? delivery.instruction_length : 0);
@@ -217,9 +219,7 @@ std::optional<Completion> Machine::go_through_gate(unsigned number, const Delive
     registers.segment(SegmentName::cs) = {static_cast<std::uint16_t>((gate.selector() & 0xFFFCU) | new_level),
                                           code.base(), code.limit(), code.access_rights()};
     if (new_level != level) {
-        registers.segment(SegmentName::ss) = {
-            static_cast<std::uint16_t>(new_level), 0, 0,
-            x86::AccessRights::unusable_bit | new_level << x86::AccessRights::privilege_level_shift};
+        registers.segment(SegmentName::ss) = null_stack(static_cast<std::uint16_t>(new_level), new_level);
     }
     registers.rflags &=
         ~(x86::rflags::trap | x86::rflags::nested_task | x86::rflags::resume | x86::rflags::virtual_8086);
@@ -246,9 +246,13 @@ std::optional<Completion> Machine::read_system(unsigned number, std::uint64_t ad
     std::memcpy(&value, bytes.data(), bytes.size());
     return failed;
 }
-std::optional<Completion> Machine::write_system(unsigned number, std::uint64_t address, std::uint64_t value) {
+/// Of a segment that is loaded, its descriptor at that address.
+std::optional<Completion> Machine::mark_accessed(unsigned number, std::uint64_t address,
+                                                 rules::Descriptor& descriptor) {
+    if ((descriptor.value & rules::Descriptor::accessed) != 0) return std::nullopt;
+    descriptor.value |= rules::Descriptor::accessed;
     std::array<std::byte, 8> bytes{};
-    std::memcpy(bytes.data(), &value, bytes.size());
+    std::memcpy(bytes.data(), &descriptor.value, bytes.size());
     return access_linear(number, address, {AccessKind::write, false}, bytes);
 }
 
@@ -298,8 +302,7 @@ Completion Machine::return_from_handler(unsigned number) {
     if (!code.is_present()) return fault(x86::Vector::segment_not_present, error_of(cs, 0));
     if (code.is_64_bit() ? !rules::is_canonical(rip) : rip > code.limit()) return fault(protection, 0);
 
-    Segment stack{ss, 0, 0,
-                  x86::AccessRights::unusable_bit | new_level << x86::AccessRights::privilege_level_shift};
+    Segment stack = null_stack(ss, new_level);
     if (is_null(ss)) {
         if (!code.is_64_bit() || new_level == level_bits) return fault(protection, 0);
         if ((ss & level_bits) != new_level) return fault(protection, error_of(ss, 0));
@@ -311,16 +314,10 @@ Completion Machine::return_from_handler(unsigned number) {
         if ((ss & level_bits) != new_level || !data.is_writable_data() || data.privilege_level() != new_level)
             return fault(protection, error_of(ss, 0));
         if (!data.is_present()) return fault(x86::Vector::stack_fault, error_of(ss, 0));
-        if ((data.value & rules::Descriptor::accessed) == 0) {
-            data.value |= rules::Descriptor::accessed;
-            if (auto failed = write_system(number, *stack_place, data.value)) return *failed;
-        }
+        if (auto failed = mark_accessed(number, *stack_place, data)) return *failed;
         stack = {ss, data.base(), data.limit(), data.access_rights()};
     }
-    if ((code.value & rules::Descriptor::accessed) == 0) {
-        code.value |= rules::Descriptor::accessed;
-        if (auto failed = write_system(number, *place, code.value)) return *failed;
-    }
+    if (auto failed = mark_accessed(number, *place, code)) return *failed;
 
     namespace flag = x86::rflags;
     std::uint64_t taken = flag::arithmetic | flag::trap | flag::direction | flag::nested_task | flag::resume |

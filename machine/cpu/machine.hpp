@@ -13,6 +13,7 @@
 #include "../../vmx/interruption_bits.hpp"
 #include "../memory/physical_memory.hpp"
 #include "../retentive/retentive_tlb.hpp"
+#include "../rules/descriptors.hpp"
 #include "../rules/event.hpp"
 #include "../translation/tlb.hpp"
 #include "completion.hpp"
@@ -214,7 +215,8 @@ private:
     [[nodiscard]] static std::optional<std::uint64_t> descriptor_address(const Registers& registers,
                                                                          std::uint16_t selector);
     std::optional<Completion> read_system(unsigned cpu, std::uint64_t address, std::uint64_t& value);
-    std::optional<Completion> write_system(unsigned cpu, std::uint64_t address, std::uint64_t value);
+    std::optional<Completion> mark_accessed(unsigned cpu, std::uint64_t address,
+                                            rules::Descriptor& descriptor);
     Completion iretq(unsigned cpu);
     Completion return_from_handler(unsigned cpu);
 
@@ -245,7 +247,7 @@ private:
     [[nodiscard]] bool are_loadable(const Pdptes& pdptes) const;
     /// Those that an entry loads.
     [[nodiscard]] Pdptes guest_pdptes(const Vmcs& vmcs) const;
-    std::optional<Completion> read_pdptes(unsigned cpu, std::uint64_t cr3, Pdptes& pdptes);
+    std::optional<Completion> load_pdptes(unsigned cpu, std::uint64_t cr3);
     Completion invlpg(unsigned cpu, const Instruction& instruction);
     Completion invpcid(unsigned cpu, const Instruction& instruction);
     Completion read_msr(unsigned cpu, const Instruction& instruction);

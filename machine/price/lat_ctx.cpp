@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "machine/memory/structure_editor.hpp"
+#include "machine/translation/structure_editor.hpp"
 #include "x86/paging_bits.hpp"
 
 namespace flatback::machine::price {

@@ -5,6 +5,7 @@
 
 #include "layout.hpp"
 #include "scenario.hpp"
+#include "vmx/field.hpp"
 
 namespace flatback::machine::handlers {
 
@@ -76,6 +77,19 @@ inline void put_all(Scenario& say) {
     // Stack pointers are at four bytes behind a multiple of eight, and below 4 GB.
     say.poke(tss, level_0_stack << 32);
     for (const unsigned number : {1U, 2U, 3U}) say.poke(tss + 0x18 + 8 * number, table_stack(number) << 32);
+}
+
+/// The VMCS that is current: its L2 has them, with that IDT and stack.
+inline void give_l2(Scenario& say, std::uint64_t table = idt, std::uint64_t stack_pointer = stack) {
+    namespace field = vmx::field;
+    say.vmwrite(field::guest_idtr_base, table).vmwrite(field::guest_gdtr_base, gdt);
+    say.vmwrite(field::guest_tr_base, tss).vmwrite(field::guest_rsp, stack_pointer);
+}
+/// ... and L1 behind its exit.
+inline void give_l1(Scenario& say, std::uint64_t stack_pointer) {
+    namespace field = vmx::field;
+    say.vmwrite(field::host_idtr_base, idt).vmwrite(field::host_gdtr_base, gdt);
+    say.vmwrite(field::host_tr_base, tss).vmwrite(field::host_rsp, stack_pointer);
 }
 
 }  // namespace flatback::machine::handlers

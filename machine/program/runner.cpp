@@ -3,10 +3,10 @@
 #include <cstdio>
 #include <utility>
 
-#include "machine/memory/structure_editor.hpp"
 #include "machine/program/layout.hpp"
 #include "machine/program/prepare.hpp"
 #include "machine/rules/event.hpp"
+#include "machine/translation/structure_editor.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/field.hpp"
 #include "x86/control_registers.hpp"

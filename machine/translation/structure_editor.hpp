@@ -4,7 +4,7 @@
 
 #include "../../x86/paging_bits.hpp"
 #include "../rules/address.hpp"
-#include "../translation/access.hpp"
+#include "access.hpp"
 
 namespace flatback::machine {
 

@@ -135,8 +135,9 @@ RC_GTEST_PROP(GeometricTlb, OnlyDoesWhatTheRetentiveOnePermits, (const std::vect
     Program program = scenario.program();
     const Program rest = program_from_bytes(bytes).value();
     program.steps.insert(program.steps.end(), rest.steps.begin(), rest.steps.end());
-    BareWorld world(
-        {.vcpus = 1, .machine = {.make_tlb = [] { return std::make_unique<test::JudgedTlb>(); }}});
+    BareWorld world({.vcpus = 1, .machine = {.make_tlb = [] {
+                                     return std::make_unique<JudgedTlb>(test::judged_tlb());
+                                 }}});
     Runner runner(world);
     try {
         for (const Step& step : program.steps) runner.step(step);

@@ -186,7 +186,7 @@ RC_GTEST_PROP(OlderPagingCaches, GeometricOutcomesArePermitted, ()) {
     const auto mode = *rc::gen::element(PagingMode::pae, PagingMode::bits_32);
     Tables walks;
     PhysicalMemory& memory = walks.memory;
-    test::JudgedTlb tlb;
+    JudgedTlb tlb = test::judged_tlb();
     const bool with_ept = *rc::gen::arbitrary<bool>();
     TranslationContext now = Tables::context(mode);
     std::uint64_t next_table = 0x80'1000;

@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "machine/memory/physical_memory.hpp"
-#include "machine/memory/structure_editor.hpp"
 #include "machine/translation/context.hpp"
+#include "machine/translation/structure_editor.hpp"
 #include "x86/paging.hpp"
 
 namespace flatback::machine::test {
