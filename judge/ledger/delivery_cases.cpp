@@ -50,13 +50,10 @@ Scenario world(const Form& form = {}) {
     if (form.ept) guest.ept = 0;
     say.l1().vmxon().prepare(vmcs, guest);
     say.vmwrite(field::pin_based_vm_execution_controls, form.pin);
-    say.vmwrite(field::guest_idtr_base, handlers::idt).vmwrite(field::guest_idtr_limit, handlers::idt_limit);
-    say.vmwrite(field::guest_gdtr_base, handlers::gdt).vmwrite(field::guest_gdtr_limit, handlers::gdt_limit);
-    say.vmwrite(field::guest_tr_base, handlers::tss).vmwrite(field::guest_rsp, stack);
-    if (form.l1_has_handlers) {
-        say.vmwrite(field::host_idtr_base, handlers::idt).vmwrite(field::host_gdtr_base, handlers::gdt);
-        say.vmwrite(field::host_tr_base, handlers::tss).vmwrite(field::host_rsp, stack - 0x400);
-    }
+    say.vmwrite(field::guest_idtr_limit, handlers::idt_limit)
+        .vmwrite(field::guest_gdtr_limit, handlers::gdt_limit);
+    handlers::give_l2(say, handlers::idt, stack);
+    if (form.l1_has_handlers) handlers::give_l1(say, stack - 0x400);
     return say;
 }
 

@@ -58,6 +58,13 @@ private:
     void add(const char* name, std::optional<unsigned> row, DefectMaker make) {
         all.push_back({name, row, std::move(make)});
     }
+    /// Adds those that programs of their own are to catch.
+    auto adds(bool Mutant::*kind) {
+        return [this, kind](const char* name, DefectMaker make) {
+            add(name, std::nullopt, std::move(make));
+            all.back().*kind = true;
+        };
+    }
     void flush(const char* name, std::optional<unsigned> row, const FlushDefect::Change& change) {
         add(name, row, [change] { return std::make_unique<FlushDefect>(change); });
     }
@@ -212,10 +219,7 @@ private:
 
     // An L1 with several processors.
     void processors() {
-        const auto add_one = [this](const char* name, DefectMaker make) {
-            all.push_back({name, std::nullopt, std::move(make)});
-            all.back().of_processors = true;
-        };
+        const auto add_one = adds(&Mutant::of_processors);
         using Request = Defect::Request;
         using Answer = Defect::Answer;
         const auto answers = [&](const char* name, Request request, Answer answer) {
@@ -250,10 +254,7 @@ private:
     // Events whose delivery through an IDT an exit interrupts, and exceptions in the midst of one.
     void deliveries() {
         namespace field = vmx::field;
-        const auto add_one = [this](const char* name, DefectMaker make) {
-            all.push_back({name, std::nullopt, std::move(make)});
-            all.back().of_deliveries = true;
-        };
+        const auto add_one = adds(&Mutant::of_deliveries);
         const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
             add_one(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
         };
@@ -678,10 +679,7 @@ private:
     void interrupts() {
         namespace field = vmx::field;
         using Vector = OffersAnother::Vector;
-        const auto event = [this](const char* name, DefectMaker make) {
-            all.push_back({name, std::nullopt, std::move(make)});
-            all.back().of_interrupts = true;
-        };
+        const auto event = adds(&Mutant::of_interrupts);
         const auto answers = [&](const char* name, InterruptDefect::Answers wrong) {
             event(name, [wrong] { return std::make_unique<InterruptDefect>(wrong); });
         };
@@ -757,10 +755,7 @@ private:
 
     void time() {
         namespace field = vmx::field;
-        const auto timed = [this](const char* name, DefectMaker make) {
-            all.push_back({name, std::nullopt, std::move(make)});
-            all.back().of_time = true;
-        };
+        const auto timed = adds(&Mutant::of_time);
         const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
             timed(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
         };
@@ -805,10 +800,7 @@ private:
     void inits() {
         namespace field = vmx::field;
         using Inits = Defect::Inits;
-        const auto of_inits = [this](const char* name, DefectMaker make) {
-            all.push_back({name, std::nullopt, std::move(make)});
-            all.back().of_inits = true;
-        };
+        const auto of_inits = adds(&Mutant::of_inits);
         const auto answers = [&](const char* name, Inits wrong) {
             of_inits(name, [wrong] { return std::make_unique<InitDefect>(wrong); });
         };

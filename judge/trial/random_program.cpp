@@ -271,12 +271,6 @@ void map_handlers(Scenario& say) {
     }
 }
 
-/// The VMCS that is current.
-void give_handlers(Scenario& say, std::uint64_t idt, std::uint64_t stack) {
-    say.vmwrite(field::guest_idtr_base, idt).vmwrite(field::guest_gdtr_base, handlers::gdt);
-    say.vmwrite(field::guest_tr_base, handlers::tss).vmwrite(field::guest_rsp, stack);
-}
-
 /// An L2 gets an IDT, a good one or another, a stack or none, and L1 exceptions of it; L1 itself gets one
 /// too. Then something happens.
 void use_handlers(Scenario& say, unsigned vcpu, const Bytes& it) {
@@ -287,13 +281,10 @@ void use_handlers(Scenario& say, unsigned vcpu, const Bytes& it) {
     constexpr std::array<std::uint64_t, 4> stacks = {handlers::stack, handlers::level_0_stack,
                                                      withheld + 0x1000, nowhere};
     say.vmptrld(vmcs_of(vcpu, it.c % guests));
-    give_handlers(say, tables[it.a % 8U], stacks[it.b / 16 % 4U]);
+    handlers::give_l2(say, tables[it.a % 8U], stacks[it.b / 16 % 4U]);
     say.vmwrite(field::guest_idtr_limit, it.b % 16 == 7 ? 0x2F : handlers::idt_limit);
     say.vmwrite(field::exception_bitmap, bitmaps[it.a / 8 % 8U]);
-    if (it.a / 64 % 2 == 0) {
-        say.vmwrite(field::host_idtr_base, handlers::idt).vmwrite(field::host_gdtr_base, handlers::gdt);
-        say.vmwrite(field::host_tr_base, handlers::tss).vmwrite(field::host_rsp, handlers::table_stack(2));
-    }
+    if (it.a / 64 % 2 == 0) handlers::give_l1(say, handlers::table_stack(2));
     if (it.c / 8 % 4 == 0) say.invept_all();
     say.vmresume().vmlaunch().l2();
     switch (it.c / 4 % 8) {
@@ -465,7 +456,7 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it, bool has_handlers_an
             // An L1 that an INIT has reset starts again here.
             if (it.c % 4 == 0) say.vmxoff().l0().start_up(it.b).l1().boot().vmxon();
             say.prepare(vmcs_of(vcpu, it.a % guests), guest_of(it.a % guests));
-            if (has_handlers_and_modes) give_handlers(say, handlers::idt, handlers::stack);
+            if (has_handlers_and_modes) handlers::give_l2(say);
             say.vmlaunch();
             return;
         case L1Step::own_register:
@@ -712,7 +703,7 @@ Program random_program(std::span<const std::uint8_t> bytes, bool has_handlers_an
         say.on(0, vcpu).l1().vmxon();
         for (unsigned index = 0; index < guests; ++index) {
             say.prepare(vmcs_of(vcpu, index), guest_of(index));
-            if (has_handlers_and_modes) give_handlers(say, handlers::idt, handlers::stack);
+            if (has_handlers_and_modes) handlers::give_l2(say);
         }
         say.vmlaunch();
     }

@@ -12,6 +12,7 @@
 #include "judge/trial/nested_world.hpp"
 #include "judge/trial/trial.hpp"
 #include "machine/program/runner.hpp"
+#include "tests/trial/judged_cases.hpp"
 #include "vmx/exit_reason.hpp"
 #include "vmx/field.hpp"
 
@@ -19,12 +20,7 @@ namespace flatback::machine::delivery_test {
 namespace {
 
 TEST(Deliveries, AreAsOnABareProcessor) {
-    const std::vector<LedgerCase> cases = delivery_cases();
-    EXPECT_GT(cases.size(), 200U);
-    for (const LedgerCase& each : cases) {
-        const auto wrong = judge(each);
-        EXPECT_FALSE(wrong.has_value()) << each.name << "\n" << *wrong;
-    }
+    test::expect_as_on_a_bare_processor(delivery_cases(), 200U);
 }
 
 // What the cases are worth: deliveries that L0 interrupts and begins again, and exits that L1 is shown in the

@@ -13,6 +13,7 @@
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
+#include "tests/trial/judged_cases.hpp"
 
 namespace flatback::machine::init_test {
 namespace {
@@ -20,12 +21,7 @@ namespace {
 using Interrupts = NestedWorld::Options::Interrupts;
 
 TEST(Inits, AreWhereABareProcessorCouldHaveThem) {
-    const std::vector<LedgerCase> cases = init_cases();
-    EXPECT_GT(cases.size(), 100U);
-    for (const LedgerCase& each : cases) {
-        const auto wrong = judge(each);
-        EXPECT_FALSE(wrong.has_value()) << each.name << "\n" << *wrong;
-    }
+    test::expect_as_on_a_bare_processor(init_cases(), 100U);
 }
 
 // What the cases are worth: INITs that reset an L1 and that end an L2, from the processor and from L0, and

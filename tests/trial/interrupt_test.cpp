@@ -14,6 +14,7 @@
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
+#include "tests/trial/judged_cases.hpp"
 
 namespace flatback::machine::interrupt_test {
 namespace {
@@ -21,12 +22,7 @@ namespace {
 using Interrupts = NestedWorld::Options::Interrupts;
 
 TEST(Interrupts, AreWhereABareProcessorCouldHaveThem) {
-    const std::vector<LedgerCase> cases = interrupt_cases();
-    EXPECT_GT(cases.size(), 100U);
-    for (const LedgerCase& each : cases) {
-        const auto wrong = judge(each);
-        EXPECT_FALSE(wrong.has_value()) << each.name << "\n" << *wrong;
-    }
+    test::expect_as_on_a_bare_processor(interrupt_cases(), 100U);
 }
 
 // What the cases are worth: interrupts that reach L1 and L2, early and late, and as exits, with their vector

@@ -12,17 +12,13 @@
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
+#include "tests/trial/judged_cases.hpp"
 
 namespace flatback::machine::nmi_test {
 namespace {
 
 TEST(Nmis, AreWhereABareProcessorCouldHaveThem) {
-    const std::vector<LedgerCase> cases = nmi_cases();
-    EXPECT_GT(cases.size(), 30U);
-    for (const LedgerCase& each : cases) {
-        const auto wrong = judge(each);
-        EXPECT_FALSE(wrong.has_value()) << each.name << "\n" << *wrong;
-    }
+    test::expect_as_on_a_bare_processor(nmi_cases(), 30U);
 }
 
 // What the cases are worth: NMIs that reach L1 and L2, early and late, and as exits.

@@ -13,6 +13,7 @@
 #include "machine/program/layout.hpp"
 #include "machine/program/runner.hpp"
 #include "machine/program/scenario.hpp"
+#include "tests/trial/judged_cases.hpp"
 #include "vmx/controls.hpp"
 #include "vmx/field.hpp"
 
@@ -22,12 +23,7 @@ namespace {
 namespace field = vmx::field;
 
 TEST(Time, IsWhatABareProcessorCouldHave) {
-    const std::vector<LedgerCase> cases = time_cases();
-    EXPECT_GT(cases.size(), 200U);
-    for (const LedgerCase& each : cases) {
-        const auto wrong = judge(each);
-        EXPECT_FALSE(wrong.has_value()) << each.name << "\n" << *wrong;
-    }
+    test::expect_as_on_a_bare_processor(time_cases(), 200U);
 }
 
 // What the cases are worth: L2s that the timer ends, and that another exit does with some of it left.

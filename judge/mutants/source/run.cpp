@@ -53,20 +53,13 @@ private:
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-struct Tally {
-    std::size_t caught = 0;
-    std::size_t alive = 0;
-    std::size_t equivalent = 0;
-    std::size_t refused = 0;
-};
-
 void print(std::ostream& out, const NumberedMutation& each, const std::string& verdict) {
     out << each.number << " " << each.mutation.file << ":" << each.mutation.line << ": " << each.mutation.kind
         << "\n  - " << each.mutation.before << "\n  + " << each.mutation.after << "\n  " << verdict << "\n"
         << std::flush;
 }
 
-void print(std::ostream& out, const std::string& name, const Tally& it) {
+void print(std::ostream& out, const std::string& name, const SourceMutantsResult& it) {
     out << std::left << std::setw(8) << name << std::right << std::setw(8)
         << it.caught + it.alive + it.equivalent << std::setw(8) << it.caught << std::setw(8) << it.alive
         << std::setw(22) << it.equivalent << std::setw(18) << it.refused << "\n";
@@ -145,7 +138,7 @@ SourceMutantsResult try_source_mutants(const SourceMutantsOptions& options, std:
     const RecordedTests tests(schema.directory(), options.programs, options.scratch, jobs);
     out << tests.tests().size() << " tests, run in " << minutes.passed() << " minutes\n" << std::flush;
 
-    std::map<std::string, Tally> by_folder;
+    std::map<std::string, SourceMutantsResult> by_folder;
     std::mutex printing;
     std::atomic<std::size_t> next = 0;
     const auto work = [&](unsigned worker) {
@@ -158,7 +151,8 @@ SourceMutantsResult try_source_mutants(const SourceMutantsOptions& options, std:
             if (!refused.contains(each.number))
                 verdict = tests.try_mutant(each.number, why == nullptr, worker);
             const std::lock_guard lock(printing);
-            Tally& tally = by_folder[each.mutation.file.substr(0, each.mutation.file.find('/') + 1)];
+            SourceMutantsResult& tally =
+                by_folder[each.mutation.file.substr(0, each.mutation.file.find('/') + 1)];
             if (refused.contains(each.number)) {
                 ++tally.refused;
             } else if (!verdict.caught_by.empty()) {
@@ -179,7 +173,7 @@ SourceMutantsResult try_source_mutants(const SourceMutantsOptions& options, std:
     for (std::thread& thread : threads) thread.join();
 
     out << "\n           tried  killed   alive  equivalent by review  does not compile\n";
-    Tally sum;
+    SourceMutantsResult sum;
     for (const auto& [name, tally] : by_folder) {
         print(out, name, tally);
         sum.caught += tally.caught;
@@ -189,7 +183,7 @@ SourceMutantsResult try_source_mutants(const SourceMutantsOptions& options, std:
     }
     print(out, "all", sum);
     out << "tried in " << minutes.passed() << " minutes\n";
-    return {sum.caught, sum.alive, sum.equivalent, sum.refused};
+    return sum;
 }
 
 }  // namespace flatback::machine
