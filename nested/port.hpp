@@ -33,6 +33,10 @@ struct HostMapping {
 // A port may also have, for speed:
 //   bool unwritten_since_last_asked(x86::Gpa<x86::L1> page)
 //       L1 has not written to the page since this was last asked of it. The engine knows of its own writes.
+//   std::uint64_t vmread_in_row(std::uint32_t encoding)
+//   void vmwrite_in_row(std::uint32_t encoding, std::uint64_t value)
+//       vmread() and vmwrite() of a field that every processor with VT-x and EPT has, while a VMCS is
+//       current: they cannot fail, and the port need not look whether they did.
 //   std::uint64_t time_stamp_counter()
 //       The processor's own (RDTSC as L0 has it), by which L1's VMX-preemption timer goes on while L0 works,
 //       and for a host whose demands end L2's turns (nested/demands.hpp).

@@ -60,6 +60,16 @@ extern "C" {
         : "r"(encoding), "r"(value)
         : "cc");
 }
+// The same where a VMCS is current, beyond doubt, and the field one that every processor with VT-x has: those
+// cannot fail, and who executes many in a row does not look.
+[[nodiscard, gnu::always_inline]] inline std::uint64_t vmread_unfailing(std::uint64_t encoding) {
+    std::uint64_t value;
+    asm volatile("vmread %1, %0" : "=r"(value) : "r"(encoding) : "cc");
+    return value;
+}
+[[gnu::always_inline]] inline void vmwrite_unfailing(std::uint64_t encoding, std::uint64_t value) {
+    asm volatile("vmwrite %1, %0" : : "r"(encoding), "r"(value) : "cc");
+}
 // By typed fields: a value has its field's width.
 template <vmx::FieldWidth W, vmx::FieldKind K>
 [[nodiscard, gnu::always_inline]] inline vmx::field_value_t<W> get(vmx::Field<W, K> field) {

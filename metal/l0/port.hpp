@@ -137,6 +137,12 @@ public:
     [[gnu::always_inline]] void vmwrite(std::uint32_t encoding, std::uint64_t value) {
         metal::vmwrite(encoding, value);
     }
+    [[gnu::always_inline]] std::uint64_t vmread_in_row(std::uint32_t encoding) {
+        return vmread_unfailing(encoding);
+    }
+    [[gnu::always_inline]] void vmwrite_in_row(std::uint32_t encoding, std::uint64_t value) {
+        vmwrite_unfailing(encoding, value);
+    }
     void load_vmcs(x86::Hpa page) { vmptrld(page); }
     void clear_vmcs(x86::Hpa page) { vmclear(page); }
     std::uint32_t hardware_vmcs_revision() { return revision_; }

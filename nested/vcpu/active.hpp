@@ -49,8 +49,7 @@ inline constexpr FieldSet learned_by_writes = [] {
 inline constexpr FieldSet host_always_loaded =
     FieldSet::of(vmx::field::host_rip, vmx::field::host_rsp, vmx::field::host_cr0, vmx::field::host_cr3,
                  vmx::field::host_cr4, vmx::field::host_fs_base, vmx::field::host_gs_base,
-                 vmx::field::host_gdtr_base, vmx::field::host_idtr_base, vmx::field::host_tr_base,
-                 vmx::field::host_tr_selector, vmx::field::host_cs_selector);
+                 vmx::field::host_gdtr_base, vmx::field::host_idtr_base, vmx::field::host_cs_selector);
 
 // Exit information that no exit of L2's defines, so that it is what L1 wrote; after an exit vmcs02 has it.
 inline constexpr std::array left_by_exits{
@@ -236,16 +235,27 @@ template <Port P>
 template <bool Whole>
 void NestedVcpu<P>::collect_shadow(Slot& slot) {
     load(slot.shadow);
-    const auto collect = [&](std::uint32_t encoding) {
+    const auto take = [&](std::uint32_t encoding, std::uint64_t value) {
         const std::size_t index = detail::index_of(encoding);
-        const std::uint64_t value = get_raw(encoding);
         if (value != slot.vmcs12.word(index)) [[unlikely]]
             write_field(slot, index, value);
     };
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-        (collect(written_fields[I]), ...);
+    const auto collect = [&](std::uint32_t encoding) { take(encoding, get_raw(encoding)); };
+    {
+        Row row{*this};
+        const auto collect_in_row = [&]<std::size_t I>() {
+            constexpr std::uint32_t encoding = written_fields[I];
+            if constexpr (is_always_there(encoding)) {
+                take(encoding, row.get(AlwaysThere{encoding}));
+            } else {
+                collect(encoding);
+            }
+        };
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            (collect_in_row.template operator()<I>(), ...);
+        }
+        (std::make_index_sequence<written_fields.size()>{});
     }
-    (std::make_index_sequence<written_fields.size()>{});
     const vmx::InterruptionInformation event{slot.vmcs12.get(vmx::field::vm_entry_interruption_information)};
     if (Whole || event.is_valid()) {
         for (auto encoding : written_with_event) collect(encoding);

@@ -123,7 +123,6 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
                                  : InstructionError::vmresume_with_non_launched_vmcs);
     }
 
-    const bool ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
     if (slot.unchecked.controls) slot.work = work_of(slot);
     if ((slot.work & detail::inherits) != 0) remember_l1_state(slot);
     if (shadowing_) collect_shadow<false>(slot);
@@ -150,7 +149,9 @@ Entry NestedVcpu<P>::vmentry(bool launch) {
     // An L1 outside IA-32e mode may change its mode before the next entry, and L2 its own ("IA-32e mode
     // guest"): it is checked each time. An L1 in IA-32e mode cannot leave it in VMX operation but by a VM
     // exit of its guest to a 32-bit host, which such an entry is refused.
-    if (slot.unchecked.host_state || !ia32e_mode) {
+    if (slot.unchecked.host_state) {
+        if (shadowing_) load(vmcs01_);
+        const bool ia32e_mode = (get(vmx::field::guest_ia32_efer) & x86::efer::long_mode_active) != 0;
         const auto checked =
             check_host_state(NewestView{*this, slot}, rules(), EntryContext{.ia32e_mode = ia32e_mode});
         if (!checked) return refuse(InstructionError::entry_with_invalid_host_state_fields, checked.error());

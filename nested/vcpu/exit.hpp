@@ -293,17 +293,22 @@ Entry NestedVcpu<P>::reflect(Slot& slot, std::uint32_t exit_reason, std::uint64_
     slot.newest.exit_saved();
     note(field::exit_reason.encoding, exit_reason);
     note(field::exit_qualification.encoding, qualification);
-    const vmx::InterruptionInformation event{get(field::vm_exit_interruption_information)};
-    note(field::vm_exit_interruption_information.encoding, event.value);
-    const vmx::InterruptionInformation vectoring{get(field::idt_vectoring_information)};
-    note(field::idt_vectoring_information.encoding, vectoring.value);
-    note(field::vm_exit_instruction_length.encoding, get(field::vm_exit_instruction_length));
-    note(field::guest_rip.encoding, get(field::guest_rip));
-    note(field::guest_rsp.encoding, get(field::guest_rsp));
-    note(field::guest_rflags.encoding, get(field::guest_rflags));
-    note(field::guest_interruptibility_state.encoding, get(field::guest_interruptibility_state));
-    note(field::guest_cs_access_rights.encoding, get(field::guest_cs_access_rights));
-    note(field::guest_ss_access_rights.encoding, get(field::guest_ss_access_rights));
+    vmx::InterruptionInformation event;
+    vmx::InterruptionInformation vectoring;
+    {
+        Row row{*this};
+        event.value = static_cast<std::uint32_t>(row.get(field::vm_exit_interruption_information));
+        note(field::vm_exit_interruption_information.encoding, event.value);
+        vectoring.value = static_cast<std::uint32_t>(row.get(field::idt_vectoring_information));
+        note(field::idt_vectoring_information.encoding, vectoring.value);
+        note(field::vm_exit_instruction_length.encoding, row.get(field::vm_exit_instruction_length));
+        note(field::guest_rip.encoding, row.get(field::guest_rip));
+        note(field::guest_rsp.encoding, row.get(field::guest_rsp));
+        note(field::guest_rflags.encoding, row.get(field::guest_rflags));
+        note(field::guest_interruptibility_state.encoding, row.get(field::guest_interruptibility_state));
+        note(field::guest_cs_access_rights.encoding, row.get(field::guest_cs_access_rights));
+        note(field::guest_ss_access_rights.encoding, row.get(field::guest_ss_access_rights));
+    }
     const auto note_now = [&](auto what) {
         note(what.encoding, this->get(what));
         slot.newest.is_in_vmcs12(detail::index_of(what.encoding));
@@ -430,27 +435,28 @@ template <Port P>
 
 // Loads the host-state area of L1's VMCS into vmcs01 (SDM 3C 28.5).
 //
-// What only a WRMSR can change is known by interception. A segment register that L1 has not touched is as L0
-// left it (load_l1_data_segment); the rest is written.
+// What only a WRMSR can change is known by interception. A segment register or TR that L1 has not touched is
+// as L0 left it, by its mark (load_l1_data_segment); the rest is written.
 template <Port P>
 void NestedVcpu<P>::load_l1_state(Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
-    put(field::guest_rip, vmcs12.get(field::host_rip));
-    put(field::guest_rsp, vmcs12.get(field::host_rsp));
-    put(field::guest_rflags, x86::rflags::fixed_one);
-    put(field::guest_cr0, vmcs12.get(field::host_cr0));
-    put(field::guest_cr3, vmcs12.get(field::host_cr3));
-    put(field::guest_cr4, vmcs12.get(field::host_cr4));
-    put(field::guest_fs_base, vmcs12.get(field::host_fs_base));
-    put(field::guest_gs_base, vmcs12.get(field::host_gs_base));
-    put(field::guest_gdtr_base, vmcs12.get(field::host_gdtr_base));
-    put(field::guest_gdtr_limit, 0xffff);
-    put(field::guest_idtr_base, vmcs12.get(field::host_idtr_base));
-    put(field::guest_idtr_limit, 0xffff);
-    put(field::guest_dr7, 0x400);
-    put(field::guest_ia32_debugctl, 0);
-    put(field::guest_pending_debug_exceptions, 0);
+    Row row{*this};
+    row.put(field::guest_rip, vmcs12.get(field::host_rip));
+    row.put(field::guest_rsp, vmcs12.get(field::host_rsp));
+    row.put(field::guest_rflags, x86::rflags::fixed_one);
+    row.put(field::guest_cr0, vmcs12.get(field::host_cr0));
+    row.put(field::guest_cr3, vmcs12.get(field::host_cr3));
+    row.put(field::guest_cr4, vmcs12.get(field::host_cr4));
+    row.put(field::guest_fs_base, vmcs12.get(field::host_fs_base));
+    row.put(field::guest_gs_base, vmcs12.get(field::host_gs_base));
+    row.put(field::guest_gdtr_base, vmcs12.get(field::host_gdtr_base));
+    row.put(field::guest_gdtr_limit, 0xffff);
+    row.put(field::guest_idtr_base, vmcs12.get(field::host_idtr_base));
+    row.put(field::guest_idtr_limit, 0xffff);
+    row.put(field::guest_dr7, 0x400);
+    row.put(field::guest_ia32_debugctl, 0);
+    row.put(field::guest_pending_debug_exceptions, 0);
     const bool long_mode =
         (vmcs12.get(field::vm_exit_controls) & vmx::exit_control::host_address_space_size) != 0;
     if ((slot.work & (detail::pass_on_pat | detail::pass_on_efer)) != 0 &&
@@ -460,27 +466,30 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
 
     const bool same = l1_state_known_ && l1_state_of_ == &slot;
     using Register = x86::SegmentRegister;
-    load_l1_data_segment<static_cast<std::uint32_t>(Register::ss)>(vmcs12, same, 0);
-    load_l1_data_segment<static_cast<std::uint32_t>(Register::ds)>(vmcs12, same, 0);
-    load_l1_data_segment<static_cast<std::uint32_t>(Register::es)>(vmcs12, same, 0);
-    load_l1_data_segment<static_cast<std::uint32_t>(Register::fs)>(vmcs12, same,
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::ss)>(row, vmcs12, same, 0);
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::ds)>(row, vmcs12, same, 0);
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::es)>(row, vmcs12, same, 0);
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::fs)>(row, vmcs12, same,
                                                                    vmcs12.get(field::host_fs_base));
-    load_l1_data_segment<static_cast<std::uint32_t>(Register::gs)>(vmcs12, same,
+    load_l1_data_segment<static_cast<std::uint32_t>(Register::gs)>(row, vmcs12, same,
                                                                    vmcs12.get(field::host_gs_base));
     // Of CS 64-bit code sees nothing but the selector.
-    if (!same || get(field::guest_cs_selector) != vmcs12.get(field::host_cs_selector)) [[unlikely]] {
-        put(field::guest_cs_selector, vmcs12.get(field::host_cs_selector));
-        put(field::guest_cs_base, 0);
-        put(field::guest_cs_limit, 0xffffffff);
-        put(field::guest_cs_access_rights, long_mode ? flat_code_rights_64 : flat_code_rights_32);
+    if (!same || row.get(field::guest_cs_selector) != vmcs12.get(field::host_cs_selector)) [[unlikely]] {
+        row.put(field::guest_cs_selector, vmcs12.get(field::host_cs_selector));
+        row.put(field::guest_cs_base, 0);
+        row.put(field::guest_cs_limit, 0xffffffff);
+        row.put(field::guest_cs_access_rights, long_mode ? flat_code_rights_64 : flat_code_rights_32);
     }
-    put(field::guest_tr_selector, vmcs12.get(field::host_tr_selector));
-    put(field::guest_tr_base, vmcs12.get(field::host_tr_base));
-    put(field::guest_tr_limit, 0x67);
-    put(field::guest_tr_access_rights, busy_task_rights);
-    if (!same || get(field::guest_ldtr_selector) != 0) [[unlikely]] {
-        put(field::guest_ldtr_selector, 0);
-        put(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
+    constexpr std::uint32_t marked_task = busy_task_rights | x86::AccessRights::available_bit;
+    if (!same || row.get(field::guest_tr_access_rights) != marked_task) [[unlikely]] {
+        row.put(field::guest_tr_selector, vmcs12.get(field::host_tr_selector));
+        row.put(field::guest_tr_base, vmcs12.get(field::host_tr_base));
+        row.put(field::guest_tr_limit, 0x67);
+        row.put(field::guest_tr_access_rights, marked_task);
+    }
+    if (!same || row.get(field::guest_ldtr_selector) != 0) [[unlikely]] {
+        row.put(field::guest_ldtr_selector, 0);
+        row.put(field::guest_ldtr_access_rights, x86::AccessRights::unusable_bit);
     }
     if (!same) [[unlikely]]
         load_l1_rare_state(slot, long_mode);
@@ -505,21 +514,21 @@ typename NestedVcpu<P>::LoadedMsrs NestedVcpu<P>::l1_msrs_after(const Slot& slot
 // by the descriptor's, which is 0 but for an L1 that uses it for something.
 template <Port P>
 template <std::uint32_t Number>
-[[gnu::always_inline]] inline void NestedVcpu<P>::load_l1_data_segment(const Vmcs12& vmcs12, bool known,
-                                                                       std::uint64_t base) {
+[[gnu::always_inline]] inline void NestedVcpu<P>::load_l1_data_segment(Row& row, const Vmcs12& vmcs12,
+                                                                       bool known, std::uint64_t base) {
     namespace field = vmx::field;
     constexpr std::uint32_t offset = 2 * Number;  // the fields follow each other (SDM 3D appendix B)
     constexpr std::size_t host = detail::index_of(field::host_es_selector.encoding + offset);
-    constexpr std::uint32_t selector = field::guest_es_selector.encoding + offset;
-    constexpr std::uint32_t rights = field::guest_es_access_rights.encoding + offset;
+    constexpr AlwaysThere selector{field::guest_es_selector.encoding + offset};
+    constexpr AlwaysThere rights{field::guest_es_access_rights.encoding + offset};
     constexpr std::uint32_t marked = flat_data_rights | x86::AccessRights::available_bit;
     const std::uint64_t wanted = vmcs12.word(host);
-    if (known && (wanted != 0 ? get_raw(rights) == marked : get_raw(selector) == 0)) [[likely]]
+    if (known && (wanted != 0 ? row.get(rights) == marked : row.get(selector) == 0)) [[likely]]
         return;
-    put_raw(selector, wanted);
-    put_raw(field::guest_es_base.encoding + offset, base);
-    put_raw(field::guest_es_limit.encoding + offset, 0xffffffff);
-    put_raw(rights, wanted == 0 ? x86::AccessRights::unusable_bit : marked);
+    row.put(selector, wanted);
+    row.put(AlwaysThere{field::guest_es_base.encoding + offset}, base);
+    row.put(AlwaysThere{field::guest_es_limit.encoding + offset}, 0xffffffff);
+    row.put(rights, wanted == 0 ? x86::AccessRights::unusable_bit : marked);
 }
 
 // What L1 cannot change, in VMX operation, without L0's seeing it.

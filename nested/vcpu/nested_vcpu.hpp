@@ -275,6 +275,7 @@ public:
 
 private:
     using Current = CountedVmcs<P>;
+    using Row = typename Current::Row;
     using Current::counters_;
     using Current::get;
     using Current::get_one;
@@ -603,7 +604,7 @@ private:
     [[nodiscard]] LoadedMsrs l1_msrs_after(const Slot& slot, bool long_mode) const;
     void load_l1_state(Slot& slot);
     template <std::uint32_t Number>
-    void load_l1_data_segment(const Vmcs12& vmcs12, bool known, std::uint64_t base);
+    void load_l1_data_segment(Row& row, const Vmcs12& vmcs12, bool known, std::uint64_t base);
     void load_l1_rare_state(Slot& slot, bool long_mode);
 
     // nested/vcpu/events.hpp

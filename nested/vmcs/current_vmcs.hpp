@@ -10,6 +10,7 @@
 #include "../../x86/add_one.hpp"
 #include "../../x86/address.hpp"
 #include "../counters.hpp"
+#include "field_sheet.hpp"
 
 namespace flatback::nested {
 
@@ -39,6 +40,27 @@ public:
 
 protected:
     P& port_;
+};
+
+namespace detail {
+void field_needs_a_capability();
+}  // namespace detail
+
+constexpr bool is_always_there(std::uint32_t field_encoding) {
+    const FieldRow& row = field_sheet[static_cast<std::size_t>(vmx::dense_index(field_encoding))];
+    return row.needs == FieldNeeds::always && row.handling != FieldHandling::unsupported;
+}
+
+// A field that is there on every processor that L0 runs on; of any other it does not compile.
+struct AlwaysThere {
+    template <vmx::FieldWidth W, vmx::FieldKind K>
+    // NOLINTNEXTLINE(google-explicit-constructor): what takes one takes a field
+    consteval AlwaysThere(vmx::Field<W, K> field) : AlwaysThere(field.encoding) {}
+    consteval explicit AlwaysThere(std::uint32_t field_encoding) : encoding(field_encoding) {
+        if (!is_always_there(field_encoding)) detail::field_needs_a_capability();
+    }
+
+    std::uint32_t encoding;
 };
 
 // The engine's: counted.
@@ -77,6 +99,43 @@ protected:
         ++counters_.vmwrites;
         port_.vmwrite(encoding, value);
     }
+    // Accesses that follow each other, to the VMCS that is current and to fields that every processor with
+    // VT-x has: counted together where the row ends. None of them can fail, so that a port may leave out what
+    // it does where one did.
+    class [[nodiscard]] Row {
+    public:
+        [[gnu::always_inline]] explicit Row(CountedVmcs& vmcs) : vmcs_(vmcs) {}
+        [[gnu::always_inline]] ~Row() {
+            vmcs_.counters_.vmreads += reads_;
+            vmcs_.counters_.vmwrites += writes_;
+        }
+        Row(const Row&) = delete;
+        Row& operator=(const Row&) = delete;
+
+        [[gnu::always_inline]] std::uint64_t get(AlwaysThere field) {
+            ++reads_;
+            if constexpr (requires { vmcs_.port_.vmread_in_row(field.encoding); }) {
+                return vmcs_.port_.vmread_in_row(field.encoding);
+            } else {
+                return vmcs_.port_.vmread(field.encoding);
+            }
+        }
+        // value: the field has its low bits, as many as it holds.
+        [[gnu::always_inline]] void put(AlwaysThere field, std::uint64_t value) {
+            ++writes_;
+            if constexpr (requires { vmcs_.port_.vmwrite_in_row(field.encoding, value); }) {
+                vmcs_.port_.vmwrite_in_row(field.encoding, value);
+            } else {
+                vmcs_.port_.vmwrite(field.encoding, value);
+            }
+        }
+
+    private:
+        CountedVmcs& vmcs_;
+        std::uint64_t reads_ = 0;
+        std::uint64_t writes_ = 0;
+    };
+
     void load(x86::Hpa vmcs) {
         ++counters_.vmptrlds;
         port_.load_vmcs(vmcs);

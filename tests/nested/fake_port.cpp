@@ -92,12 +92,14 @@ bool FakePort::processor_has(std::uint32_t encoding) const {
 std::uint64_t FakePort::vmread(std::uint32_t encoding) {
     if (!processor_has(encoding))
         throw std::logic_error("VMREAD of a field that the processor does not have");
+    ++vmreads;
     return current_vmcs().word(encoding);
 }
 
 void FakePort::vmwrite(std::uint32_t encoding, std::uint64_t value) {
     if (!processor_has(encoding))
         throw std::logic_error("VMWRITE of a field that the processor does not have");
+    ++vmwrites;
     FakeVmcs& vmcs = current_vmcs();
     const auto kind = vmx::kind(encoding);
     const std::string name{vmx::name_of(encoding)};

@@ -72,6 +72,14 @@ public:
     // --- the Port concept
     std::uint64_t vmread(std::uint32_t encoding);
     void vmwrite(std::uint32_t encoding, std::uint64_t value);
+    std::uint64_t vmread_in_row(std::uint32_t encoding) {
+        ++accesses_in_row;
+        return vmread(encoding);
+    }
+    void vmwrite_in_row(std::uint32_t encoding, std::uint64_t value) {
+        ++accesses_in_row;
+        vmwrite(encoding, value);
+    }
     void load_vmcs(x86::Hpa page);
     void clear_vmcs(x86::Hpa page);
     std::uint32_t hardware_vmcs_revision() { return revision; }
@@ -148,6 +156,9 @@ public:
 
     [[nodiscard]] bool processor_has(std::uint32_t encoding) const;
 
+    std::uint64_t vmreads = 0;  // executed, and of these and the next ...
+    std::uint64_t vmwrites = 0;
+    std::uint64_t accesses_in_row = 0;       // ... those that the engine knows not to fail
     std::set<std::uint32_t> lacking_fields;  // of this processor, that others have
     std::set<std::uint32_t> further_fields;  // of this processor, that others lack
     std::uint64_t cr3_masking_bits = 0;      // that this processor has

@@ -59,7 +59,7 @@ TEST_P(Reflection, LoadsEveryHostStateField) {
     EXPECT_EQ(v.get(field::guest_cs_access_rights), 0xa09bU);
     EXPECT_EQ(v.get(field::guest_tr_selector), 0x40U);
     EXPECT_EQ(v.get(field::guest_tr_limit), 0x67U);
-    EXPECT_EQ(v.get(field::guest_tr_access_rights), 0x8bU);
+    EXPECT_EQ(v.get(field::guest_tr_access_rights) & ~available, 0x8bU);
     EXPECT_EQ(v.get(field::guest_ldtr_selector), 0U);
     EXPECT_EQ(v.get(field::guest_ldtr_access_rights), 0x1'0000U);
     for (const std::uint32_t segment : {0U, 2U, 3U, 4U, 5U}) {  // all but CS
@@ -100,6 +100,7 @@ TEST_P(Reflection, LoadsWhatL1ChangedSinceTheLastExit) {
     spoil(field::guest_tr_selector, 0x58);
     spoil(field::guest_tr_base, 0xbb'0000);
     spoil(field::guest_tr_limit, 0xffff);
+    spoil(field::guest_tr_access_rights, 0x8b);  // LTR takes all of it from the descriptor
     spoil(field::guest_ds_selector, 0);
     spoil(field::guest_ds_access_rights, 0x1'0000);
     spoil(field::guest_ss_selector, 0x68);

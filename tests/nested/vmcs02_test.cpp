@@ -278,5 +278,21 @@ TEST_P(Vmcs02, AReflectedExitTakesFewAccesses) {
     EXPECT_LE(after.vmreads + after.vmwrites - before.vmreads - before.vmwrites, 60U);
 }
 
+// A row of accesses is counted where it ends.
+TEST_P(Vmcs02, EveryAccessOfAReflectedExitIsCounted) {
+    l1.use_vpid(1);
+    l1.use_ept(layout::ept_tables | 0x1e);
+    run_once();
+    const auto counted = l1.counters();
+    const std::uint64_t reads = l1.port.vmreads;
+    const std::uint64_t writes = l1.port.vmwrites;
+    const std::uint64_t in_row = l1.port.accesses_in_row;
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.counters().vmreads - counted.vmreads, l1.port.vmreads - reads);
+    EXPECT_EQ(l1.counters().vmwrites - counted.vmwrites, l1.port.vmwrites - writes);
+    EXPECT_GE(l1.port.accesses_in_row - in_row, 30U) << "most are to fields that cannot be missing";
+}
+
 }  // namespace
 }  // namespace flatback::nested_test::vmcs02_test

@@ -1,15 +1,16 @@
-# cmake -DCOMPILER=... -DSOURCES=... -P: the file compiles, and none of its mistakes does.
-set(compile ${COMPILER} -std=c++2b -fsyntax-only -I${SOURCES} ${CMAKE_CURRENT_LIST_DIR}/numbers_do_not_mix.cpp)
+# cmake -DCOMPILER=... -DSOURCES=... -DFILE=... -DMISTAKES=n -DBECAUSE=... -P: FILE compiles, and none of its
+# mistakes (-DMIX=1 to -DMIX=n) does, for the reason that the expression BECAUSE has.
+set(compile ${COMPILER} -std=c++2b -fsyntax-only -I${SOURCES} ${CMAKE_CURRENT_LIST_DIR}/${FILE})
 execute_process(COMMAND ${compile} RESULT_VARIABLE status ERROR_VARIABLE output)
 if(NOT status EQUAL 0)
     message(FATAL_ERROR "it does not compile as it is:\n${output}")
 endif()
-foreach(mistake RANGE 1 7)
+foreach(mistake RANGE 1 ${MISTAKES})
     execute_process(COMMAND ${compile} -DMIX=${mistake} RESULT_VARIABLE status ERROR_VARIABLE output)
     if(status EQUAL 0)
         message(FATAL_ERROR "mistake ${mistake} compiles")
     endif()
-    if(NOT output MATCHES "cannot convert|could not convert|no matching function|no known conversion|cannot initialize")
+    if(NOT output MATCHES "${BECAUSE}")
         message(FATAL_ERROR "mistake ${mistake} does not compile, but for another reason:\n${output}")
     endif()
 endforeach()
