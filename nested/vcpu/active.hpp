@@ -51,6 +51,26 @@ inline constexpr FieldSet host_always_loaded =
                  vmx::field::host_cr4, vmx::field::host_fs_base, vmx::field::host_gs_base,
                  vmx::field::host_gdtr_base, vmx::field::host_idtr_base, vmx::field::host_cs_selector);
 
+// The rest, but for the MSRs that an exit may leave as L2 had them.
+inline constexpr auto host_rarely_loaded = [] {
+    constexpr auto is_one = [](std::size_t index) {
+        return field_handling[index] == FieldHandling::host_state && !host_always_loaded.contains(index) &&
+               index != index_of(vmx::field::host_ia32_pat.encoding) &&
+               index != index_of(vmx::field::host_ia32_efer.encoding);
+    };
+    constexpr std::size_t count = [is_one] {
+        std::size_t sum = 0;
+        for (std::size_t i = 0; i < vmx::field_count; ++i) sum += is_one(i) ? 1U : 0U;
+        return sum;
+    }();
+    std::array<std::size_t, count> list{};
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < vmx::field_count; ++i) {
+        if (is_one(i)) list[next++] = i;
+    }
+    return list;
+}();
+
 // Exit information that no exit of L2's defines, so that it is what L1 wrote; after an exit vmcs02 has it.
 inline constexpr std::array left_by_exits{
     index_of(vmx::field::io_rcx.encoding), index_of(vmx::field::io_rsi.encoding),

@@ -464,7 +464,7 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
         l1_state_known_ = false;
     }
 
-    const bool same = l1_state_known_ && l1_state_of_ == &slot;
+    const bool same = l1_state_known_ && (l1_state_of_ == &slot || (long_mode && loads_what_is_loaded(slot)));
     using Register = x86::SegmentRegister;
     load_l1_data_segment<static_cast<std::uint32_t>(Register::ss)>(row, vmcs12, same, 0);
     load_l1_data_segment<static_cast<std::uint32_t>(Register::ds)>(row, vmcs12, same, 0);
@@ -493,6 +493,19 @@ void NestedVcpu<P>::load_l1_state(Slot& slot) {
     }
     if (!same) [[unlikely]]
         load_l1_rare_state(slot, long_mode);
+}
+
+// Of a virtual CPU of L1's guest that is not the last that ran: on one processor a hypervisor gives all of
+// them the same host state, but for what every exit loads. What is loaded is that of an L1 in IA-32e mode.
+template <Port P>
+bool NestedVcpu<P>::loads_what_is_loaded(const Slot& slot) {
+    const Vmcs12& loaded = l1_state_of_->vmcs12;
+    for (const std::size_t index : detail::host_rarely_loaded) {
+        if (slot.vmcs12.word(index) != loaded.word(index)) return false;
+    }
+    if (l1_msrs_after(slot, true) != loaded_l1_msrs_) return false;
+    l1_state_of_ = &slot;
+    return true;
 }
 
 // Where the exit does not load them, the registers are as L2 left them, but for the mode (SDM 3C 28.5.1).

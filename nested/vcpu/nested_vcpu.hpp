@@ -602,6 +602,7 @@ private:
     void abort_l1(std::uint32_t indicator);
     void abort_l1_by_msr(std::uint32_t indicator, const RefusedMsr& refused);
     [[nodiscard]] LoadedMsrs l1_msrs_after(const Slot& slot, bool long_mode) const;
+    bool loads_what_is_loaded(const Slot& slot);
     void load_l1_state(Slot& slot);
     template <std::uint32_t Number>
     void load_l1_data_segment(Row& row, const Vmcs12& vmcs12, bool known, std::uint64_t base);

@@ -147,6 +147,80 @@ TEST_P(Reflection, LeavesSegmentsAloneThatL1DidNotTouch) {
     }
 }
 
+// Two virtual CPUs of L1's guest by turns.
+class TwoOfOneHost : public Reflection {
+protected:
+    TwoOfOneHost() {
+        l1.make_vmcs(1);
+        run(1, true);
+        run(0, true);
+    }
+    void run(unsigned number, bool launch = false) {
+        ASSERT_EQ(l1.vmptrld(layout::vmcs_region(number)), vm_succeed);
+        ASSERT_EQ(launch ? l1.vmlaunch() : l1.vmresume(), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    }
+};
+INSTANTIATE_TEST_SUITE_P(ShadowVmcs, TwoOfOneHost, ::testing::Bool());
+
+TEST_P(TwoOfOneHost, WriteSegmentsOfL1OnceForBoth) {
+    l1.port.forget_writes();
+    run(1);
+    run(0);
+    for (const auto& [encoding, count] : l1.vmcs01().writes) {
+        for (const std::uint32_t segment : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U})
+            EXPECT_NE(encoding, field::guest_es_access_rights.encoding + 2 * segment);
+        EXPECT_NE(encoding, field::guest_ia32_sysenter_esp.encoding);
+        EXPECT_NE(encoding, field::guest_ia32_pat.encoding);
+    }
+}
+
+// Each field alone: L1 finds what the VMCS has whose guest exited.
+TEST_P(TwoOfOneHost, LoadWhatOnlyOneOfThemHas) {
+    struct Difference {
+        std::uint32_t host;
+        std::uint64_t value;
+        std::uint32_t guest;
+    };
+    const auto of = [](auto host, std::uint64_t value, auto guest) {
+        return Difference{host.encoding, value, guest.encoding};
+    };
+    const std::vector<Difference> differences{
+        of(field::host_es_selector, 0x20, field::guest_es_selector),
+        of(field::host_cs_selector, 0x28, field::guest_cs_selector),
+        of(field::host_ss_selector, 0x20, field::guest_ss_selector),
+        of(field::host_ds_selector, 0x20, field::guest_ds_selector),
+        of(field::host_fs_selector, 0x20, field::guest_fs_selector),
+        of(field::host_gs_selector, 0x20, field::guest_gs_selector),
+        of(field::host_tr_selector, 0x48, field::guest_tr_selector),
+        of(field::host_tr_base, 0x77'0000, field::guest_tr_base),
+        of(field::host_fs_base, 0x78'0000, field::guest_fs_base),
+        of(field::host_gs_base, 0x79'0000, field::guest_gs_base),
+        of(field::host_gdtr_base, 0x7a'0000, field::guest_gdtr_base),
+        of(field::host_idtr_base, 0x7b'0000, field::guest_idtr_base),
+        of(field::host_ia32_sysenter_cs, 0x30, field::guest_ia32_sysenter_cs),
+        of(field::host_ia32_sysenter_esp, 0x7c'0000, field::guest_ia32_sysenter_esp),
+        of(field::host_ia32_sysenter_eip, 0x7d'0000, field::guest_ia32_sysenter_eip),
+        of(field::host_ia32_pat, 0x0006'0606'0606'0606, field::guest_ia32_pat),
+        of(field::host_ia32_efer, 0x501, field::guest_ia32_efer),
+    };
+    FakeVmcs& v = l1.vmcs01();
+    for (const Difference& difference : differences) {
+        ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+        const std::uint64_t usual = l1.read_raw(difference.host);
+        ASSERT_NE(usual, difference.value) << vmx::name_of(difference.host);
+        l1.write_raw(difference.host, difference.value);
+        run(1);
+        EXPECT_EQ(v.word(difference.guest), usual) << vmx::name_of(difference.host);
+        run(0);
+        EXPECT_EQ(v.word(difference.guest), difference.value) << vmx::name_of(difference.host);
+        run(1);
+        EXPECT_EQ(v.word(difference.guest), usual) << vmx::name_of(difference.host);
+        ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+        l1.write_raw(difference.host, usual);
+    }
+}
+
 TEST_P(Reflection, LoadsAHostSelectorThatL1Changed) {
     round_trip();
     l1.write(field::host_ds_selector, 0x48);
