@@ -88,17 +88,14 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
     ProcessorLocal& here = this_processor();
     if (processors_stop.load(std::memory_order_relaxed)) [[unlikely]]
         stop_this_processor(get(vmx::field::guest_rip), cpu.vcpu.in_l2() ? StoppedIn::l2 : StoppedIn::l1);
-    take_kick();
+    // Once only: what comes from here on may be a kick, and is looked at again (metal/l0/entry.S).
+    if (take_nmi()) set_nmi_state(nmi_state::waits);
     if (here.requests.load(std::memory_order_relaxed) != 0) [[unlikely]]
         set_nmi_state(nmi_state::asked);
     // One instruction, behind which L0 has the guest again: to put it off for an NMI that cannot be given
     // would keep the guest there for ever.
     if (hole_write_is_under_way()) {
         put_off_machine_check();
-        if ((here.nmi_state & nmi_state::came) != 0) {
-            set_nmi_state(nmi_state::waits);
-            clear_nmi_state(nmi_state::came);
-        }
         return entry;
     }
     // What is entered now is no longer what the trace says: one exit and one entry more make it true.
@@ -109,18 +106,9 @@ nested::Entry look_before_entry(ExitFrame& entered, nested::Entry entry) {
         entry = answer_requests(cpu, entry);
     if ((here.nmi_state & nmi_state::machine_check) != 0) [[unlikely]]
         give_machine_check(cpu, entry);
-    constexpr std::uint8_t nmi = nmi_state::came | nmi_state::waits;
-    if ((here.nmi_state & nmi) != 0) {
-        // Cleared first: one that comes meanwhile is another, and is to wait for the first.
-        bool delivered;
-        do {
-            clear_nmi_state(nmi);
-            delivered = cpu.vcpu.deliver(nested::Event::nmi(), entry) == nested::Delivery::given;
-        } while (delivered && (here.nmi_state & nmi) != 0);
-        if (!delivered) {
-            set_nmi_state(nmi_state::waits);
-            clear_nmi_state(nmi_state::came);
-        }
+    if ((here.nmi_state & nmi_state::waits) != 0 &&
+        cpu.vcpu.deliver(nested::Event::nmi(), entry) == nested::Delivery::given) {
+        clear_nmi_state(nmi_state::waits);
     }
     if (from_l2 && !cpu.vcpu.in_l2()) recorder::record_nmi_exit(cpu, l2, l2_rip);
     return entry;

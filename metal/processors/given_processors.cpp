@@ -56,12 +56,14 @@ void kick(ProcessorLocal& target) {
     if (!target.kicked.exchange(true)) BootApic{}.send_to(target.apic_id, command_nmi);
 }
 
-void take_kick() {
+bool take_nmi() {
     ProcessorLocal& here = this_processor();
-    if ((here.nmi_state & nmi_state::came) == 0 || !here.kicked.load(std::memory_order_relaxed)) return;
+    if ((here.nmi_state & nmi_state::came) == 0) return false;
     // Cleared first: the next kick is one more NMI, which is not to be cleared with this one.
     clear_nmi_state(nmi_state::came);
+    if (!here.kicked.load(std::memory_order_relaxed)) return true;
     here.kicked.store(false);
+    return false;
 }
 
 void ask(ProcessorLocal& target, std::uint32_t what) {
@@ -133,7 +135,7 @@ std::uint8_t wait_for_start() {
     const auto vector = static_cast<std::uint8_t>(here.start.load());
     // The kick that said so is not L1's NMI, nor is any that came before the processor was started.
     for (unsigned tries = 0; here.kicked.load() && tries < longest_wait; ++tries) {
-        take_kick();
+        static_cast<void>(take_nmi());
         pause();
     }
     if ((here.nmi_state & nmi_state::machine_check) != 0) forget_machine_check();

@@ -30,9 +30,9 @@ void ask(ProcessorLocal& target, std::uint32_t what);
 
 // Calls a processor out of its guest, or out of its halt. One NMI at a time is on its way.
 void kick(ProcessorLocal& target);
-// On the processor itself: if an NMI that came is a kick, it is none of the guest's. One that cannot be told
-// from a kick, because it came while NMIs were blocked and a kick was on its way, is lost to it.
-void take_kick();
+// On the processor itself, of the NMI that came: whether it is the guest's, and no kick. One that cannot be
+// told from a kick, because it came while NMIs were blocked and a kick was on its way, is lost to the guest.
+[[nodiscard]] bool take_nmi();
 
 // All others stop, before a panic says what it knows; what they did is printed by tell_of_stopped_processors.
 void stop_other_processors();
