@@ -14,6 +14,9 @@ bool invalidation() {
     return capabilities.has_invept() || capabilities.has_invvpid();
 }
 
+using enum Part::Beside;
+constexpr std::string_view alone = "it has the other processors do what it says";
+
 constexpr Part checks[] = {
     {"vmx-operation", check_vmx_operation},
     {"vmcs-pointer", check_vmcs_pointer},
@@ -33,7 +36,7 @@ constexpr Part checks[] = {
     {"exceptions", check_exceptions},
     {"injection", check_injection},
     {"interrupts", check_interrupts},
-    {"nmi-times", check_nmi_times},
+    {"nmi-times", check_nmi_times, nullptr, {}, by_turns, "it has the machine's timer send NMIs"},
     {"windows", check_windows},
     {"timers", check_timers},
     {"ept-violation", check_ept_violation, ept, "EPT"},
@@ -50,12 +53,17 @@ constexpr Part checks[] = {
     {"memory", check_memory},
     {"no-memory", check_no_memory},
     {"trace", check_trace},
-    {"processors", check_processors},
-    {"processors-destinations", check_destinations},
-    {"processors-apic-of-l2", check_apic_of_l2},
-    {"processors-bitmaps", check_bitmaps_elsewhere},
-    {"local-apic", check_local_apic},
-    {"x2apic", check_real_x2apic},
+    {"processors", check_processors, nullptr, {}, never, alone},
+    {"processors-destinations", check_destinations, nullptr, {}, never, alone},
+    {"processors-apic-of-l2", check_apic_of_l2, nullptr, {}, never, alone},
+    {"processors-bitmaps", check_bitmaps_elsewhere, nullptr, {}, never, alone},
+    {"local-apic",
+     check_local_apic,
+     nullptr,
+     {},
+     by_turns,
+     "it sends to logical destinations, which others have too"},
+    {"x2apic", check_real_x2apic, nullptr, {}, never, alone},
 };
 
 constexpr Part trials[] = {

@@ -3,6 +3,7 @@
 #include "guests/bare/benches/bench.hpp"
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/checks/registers.hpp"
+#include "guests/bare/everywhere.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/cpu.hpp"
 #include "guests/bare/l1/ept12.hpp"
@@ -97,6 +98,12 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
     if (!enter_vmx_operation()) refuse("VMXON failed");
 
     bool any = false;
+    if (options.everywhere()) {
+        if (const std::string_view wrong = run_everywhere(information, options); !wrong.empty())
+            refuse(wrong);
+        report_end();
+        power_off();
+    }
     if (options.check()) any |= run_parts(all_checks(), options);
     if (options.names_a_part()) {
         any |= run_parts(hanging_parts(), options);

@@ -167,6 +167,56 @@ void add_bare_several(std::vector<BootTest>& tests) {
     tests.push_back(std::move(entered));
 }
 
+namespace {
+
+// On each processor a copy of the bare L1 has made as many checks as on any other, and at least so many.
+template <unsigned processors, unsigned least>
+std::string what_at_once_lacks(const RunValues& values) {
+    if (values.value("everywhere.processors") != double{processors})
+        return fmt::format("not {} processors", processors);
+    const auto first = values.value("everywhere.checks_passed.cpu0");
+    if (!first || *first < double{least}) return fmt::format("fewer than {} checks on the first", least);
+    for (unsigned number = 1; number < processors; ++number) {
+        if (values.value(fmt::format("everywhere.checks_passed.cpu{}", number)) != first)
+            return fmt::format("other checks on processor {} than on the first", number);
+    }
+    return {};
+}
+
+template <unsigned processors, unsigned least>
+BootTest at_once(std::string name, const char* l0_command_line, std::string_view words,
+                 std::chrono::seconds limit) {
+    BootTest test{bare_run(std::move(name), l0_command_line, words, limit), {}, {}, {"bare-l1"}};
+    if (l0_command_line != nullptr) test.stages = {"l0", "l1-entry", "bare-l1"};
+    test.run.request.processors = processors;
+    for (unsigned number = 2; number <= processors; ++number)
+        test.run.request.plan.modules.push_back({bare_l1_copy(number), {}});
+    test.judge_values = what_at_once_lacks<processors, least>;
+    return test;
+}
+
+}  // namespace
+
+// Checks on two processors at once. Those of pages that L0 keeps copies of are most about the other one.
+void add_bare_at_once(std::vector<BootTest>& tests) {
+    tests.push_back(
+        at_once<2, 40>("boot.bare.at-once", "log=quiet", "check everywhere only=vmcs*", bare_limit));
+}
+
+// All checks on all processors at once.
+void add_everywhere(std::vector<BootTest>& tests) {
+    constexpr unsigned least = 500;
+    constexpr const char* words = "check everywhere";
+    tests.push_back(
+        at_once<2, least>(fmt::format("{}.2-processors", everywhere_name), "log=quiet", words, depth_limit));
+    tests.push_back(
+        at_once<4, least>(fmt::format("{}.4-processors", everywhere_name), "log=quiet", words, depth_limit));
+    tests.push_back(at_once<4, least>(fmt::format("{}.4-processors-single", everywhere_name),
+                                      "nested-vpid=single shadow-vmcs=off log=quiet", words, depth_limit));
+    tests.push_back(at_once<4, least>(fmt::format("{}.4-processors-direct", everywhere_name), nullptr, words,
+                                      depth_limit));
+}
+
 // A fault of L0's own on one processor, while others are in L1, in an L2, halted, and wait to be started: L0
 // says where each was.
 void add_l0_stops(std::vector<BootTest>& tests) {

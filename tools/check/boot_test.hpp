@@ -57,6 +57,7 @@ inline constexpr std::string_view linux_trace_name = "boot.linux.trace";
 // Those that are made only where the filter asks for them.
 inline constexpr std::string_view models_name = "boot.models";
 inline constexpr std::string_view depth_name = "boot.depth";
+inline constexpr std::string_view everywhere_name = "boot.everywhere";
 inline constexpr std::string_view linux_several_name = "boot.several";
 inline constexpr std::string_view linux_l2_name = "boot.linux.l2";
 inline constexpr std::array<std::string_view, 4> linux_names{"boot.linux.mapped", "boot.linux.mapped-no-ept",
@@ -89,6 +90,8 @@ void add_two_vms(std::vector<BootTest>& tests);
 void add_bare_hangs(std::vector<BootTest>& tests);
 void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);
+void add_bare_at_once(std::vector<BootTest>& tests);
+void add_everywhere(std::vector<BootTest>& tests);
 void add_l0_stops(std::vector<BootTest>& tests);
 void add_l0_port(std::vector<BootTest>& tests);
 void add_models(std::vector<BootTest>& tests);

@@ -25,10 +25,12 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_hangs(tests);
     add_bare_processors(tests);
     add_bare_several(tests);
+    add_bare_at_once(tests);
     add_l0_stops(tests);
     add_l0_port(tests);
     if (report.filter().starts_with(models_name)) add_models(tests);
     if (report.filter().starts_with(depth_name)) add_depths(tests);
+    if (report.filter().starts_with(everywhere_name)) add_everywhere(tests);
     add_bare32(tests);
     add_world(tests);
     add_broken(tests);

@@ -26,6 +26,10 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path bare_l1_image() {
     return build_directory() / "guests" / "bare" / "bare-l1.elf";
 }
+// Its copy for the processor of this number, from 2 on (guests/bare/l1/beside.hpp).
+[[nodiscard]] inline std::filesystem::path bare_l1_copy(unsigned number) {
+    return build_directory() / "guests" / "bare" / ("bare-l1-" + std::to_string(number) + ".bin");
+}
 [[nodiscard]] inline std::filesystem::path random_l1_image() {
     return build_directory() / "guests" / "random" / "random-l1.elf";
 }

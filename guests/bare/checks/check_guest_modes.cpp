@@ -201,11 +201,11 @@ void check_protected_mode(const Ept12& hierarchy, std::uint64_t data) {
     check.equal("what L2 read", l2.registers.rax & 0xFFFFFFFF, 0x2468);
 }
 
-// Legacy 32-bit paging, L2's directory in 4 MB pages.
+// Legacy 32-bit paging, L2's directory in 4 MB pages: as far as a copy of this image may lie (l1/beside.hpp).
 void check_legacy_paging(const Ept12& hierarchy, std::uint64_t data) {
     const RuleScope rule{{"3C 27.3.2", "a guest runs with 32-bit paging"}};
     auto* const directory = reinterpret_cast<std::uint32_t*>(allocate_page());
-    for (std::uint32_t i = 0; i < 16; ++i) directory[i] = i << 22 | 0x83;
+    for (std::uint32_t i = 0; i < 64; ++i) directory[i] = i << 22 | 0x83;
     auto* const table = reinterpret_cast<std::uint32_t*>(allocate_page());
     directory[512] = static_cast<std::uint32_t>(physical(table)) | 3;
     table[4] = static_cast<std::uint32_t>(data) | 3;
@@ -223,7 +223,7 @@ void check_legacy_paging(const Ept12& hierarchy, std::uint64_t data) {
 void check_pae_paging(const Ept12& hierarchy, std::uint64_t data) {
     const RuleScope rule{{"3C 27.3.2.4", "with EPT the PDPTEs of PAE paging are those of the VMCS"}};
     Page* const directory = allocate_page();
-    for (std::uint64_t i = 0; i < 32; ++i) directory->words[i] = i << 21 | 0x83;
+    for (std::uint64_t i = 0; i < 128; ++i) directory->words[i] = i << 21 | 0x83;
     Page* const high = allocate_page();
     Page* const table = allocate_page();
     high->words[0] = physical(table) | 3;

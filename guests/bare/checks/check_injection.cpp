@@ -136,7 +136,7 @@ void check_ept_violation_in_delivery(Injection& injection) {
         {"3C 28.2.4", "an exit during delivery records the event as IDT-vectoring information"}};
     injection.reset();
     Ept12 hierarchy;
-    hierarchy.map_identity(0, 64 << 20, EptLevel::page_2m);
+    hierarchy.map_identity(image_window().begin, image_window().end, EptLevel::page_2m);
     hierarchy.map(read(field::guest_idtr_base) & ~(large_page_size - 1), 0, EptLevel::page_2m, 0);
     const std::uint64_t idt = l2_idt();
     const std::uint64_t first = idt & ~(large_page_size - 1);

@@ -196,7 +196,7 @@ void check_failed_entry(Check& check, PlantedLinear& planted) {
 // The same VPID and the same tables under two EPTPs: INVVPID is for all of them.
 void check_several_epts(Check& check, PlantedLinear& planted) {
     Ept12 second;
-    second.map_identity(0, 48 << 20, EptLevel::page_2m);
+    second.map_identity(image_window().begin, image_window().end, EptLevel::page_2m);
     const std::uint64_t eptps[] = {usual_ept().pointer(), second.pointer()};
     const auto expect_under_both = [&](std::uint64_t want) {
         for (const std::uint64_t eptp : eptps) {

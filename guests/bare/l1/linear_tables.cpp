@@ -26,7 +26,8 @@ std::uint64_t* LinearTables::table_of(std::uint64_t linear_address, unsigned lev
 }
 
 void LinearTables::map_image() {
-    for (std::uint64_t address = 0; address < 48 << 20; address += large_page_size) {
+    const AddressRange window = image_window();
+    for (std::uint64_t address = window.begin; address < window.end; address += large_page_size) {
         table_of(address, 2)[index_of(address, 2)] = address | present_writable | large;
     }
 }

@@ -17,13 +17,12 @@ l2_jump:
 .popsection
 )");
 
-extern "C" char image_end[];
+extern "C" char image_begin[], image_end[];
 
 namespace flatback::guests {
 
 void map_image(Ept12& hierarchy) {
-    constexpr std::uint64_t image_begin = 0x100000;
-    hierarchy.map_identity(image_begin, physical(image_end), EptLevel::page_4k);
+    hierarchy.map_identity(physical(image_begin), physical(image_end), EptLevel::page_4k);
 }
 
 void start(L2& l2, const char* program, std::uint64_t address, std::uint64_t value) {

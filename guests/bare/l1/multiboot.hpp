@@ -39,10 +39,25 @@ public:
         }
     }
 
+    // Calls visit(begin, end) for each module, in their order.
+    template <typename Visit>
+    void each_module(Visit visit) const {
+        if ((word(0) & modules_flag) == 0) return;
+        for (std::uint32_t number = 0; number < word(modules_count); ++number) {
+            constexpr std::uint32_t entry_size = 16;
+            const auto* entry =
+                reinterpret_cast<const std::uint32_t*>(std::uint64_t{word(modules)} + number * entry_size);
+            visit(std::uint64_t{entry[0]}, std::uint64_t{entry[1]});
+        }
+    }
+
 private:
     static constexpr std::uint32_t command_line_flag = 1U << 2;
+    static constexpr std::uint32_t modules_flag = 1U << 3;
     static constexpr std::uint32_t map_flag = 1U << 6;
     static constexpr std::uint64_t command_line_address = 16;
+    static constexpr std::uint64_t modules_count = 20;
+    static constexpr std::uint64_t modules = 24;
     static constexpr std::uint64_t map_length = 44;
     static constexpr std::uint64_t map_address = 48;
 

@@ -61,6 +61,8 @@ void Options::take(std::string_view word) {
         const std::uint64_t seconds = number_of(word.substr(limit_prefix.size()));
         if (seconds == 0 || seconds > most_seconds) good_ = false;
         limit_ = static_cast<unsigned>(seconds);
+    } else if (word == "everywhere") {
+        everywhere_ = true;
     } else if (word == "emulator=bochs") {
         on_bochs_ = true;
     } else if (word == "screen") {

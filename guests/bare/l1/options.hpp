@@ -1,5 +1,6 @@
 // The command line: words `check`, `bench` (both when neither is there), `only=NAME`, `iterations=N`,
-// `limit=SECONDS`, `skip=NAME,NAME`, `emulator=bochs`, `rules`, `screen`; or `registers`, which is neither.
+// `limit=SECONDS`, `skip=NAME,NAME`, `everywhere`, `emulator=bochs`, `rules`, `screen`; or `registers`, which
+// is neither.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,9 @@ public:
     // Seconds that a part may take.
     unsigned limit() const { return limit_; }
 
+    // The checks on all processors at once.
+    bool everywhere() const { return everywhere_; }
+
     // Each result with the rule that it is about.
     bool rules() const { return rules_; }
 
@@ -50,6 +54,7 @@ private:
     bool bench_ = false;
     bool registers_ = false;
     bool screen_ = false;
+    bool everywhere_ = false;
     std::string_view only_;
     std::string_view skip_;
     std::uint64_t iterations_ = 0;

@@ -2,6 +2,8 @@
 
 #include "guests/bare/l1/report.hpp"
 
+extern "C" char image_begin[], image_end[];
+
 namespace flatback::guests {
 namespace {
 
@@ -35,6 +37,11 @@ Page* allocate_page() {
 Page* allocate_large_page() {
     ++large_taken;
     return take(pages - large_taken * pages_in_large, pages_in_large);
+}
+
+AddressRange image_window() {
+    return {physical(image_begin) / large_page_size * large_page_size,
+            (physical(image_end) + large_page_size - 1) / large_page_size * large_page_size};
 }
 
 PageScope::PageScope() : small_{small_taken}, large_{large_taken} {}

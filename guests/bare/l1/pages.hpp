@@ -32,6 +32,13 @@ private:
     std::size_t large_;
 };
 
+struct AddressRange {
+    std::uint64_t begin, end;
+};
+
+// The image with all of these pages, in large ones.
+AddressRange image_window();
+
 inline std::uint64_t physical(const volatile void* pointer) {
     return reinterpret_cast<std::uint64_t>(pointer);
 }

@@ -3,6 +3,7 @@
 // parts still count.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "guests/bare/l1/interrupts.hpp"
@@ -15,9 +16,13 @@ struct Part {
     // What the part is about, where a processor need not have it.
     bool (*offered)() = nullptr;
     std::string_view about = {};
+    // Where all processors run the parts at once (beside.hpp): whether this one can, and why not.
+    enum class Beside : std::uint8_t { at_once, by_turns, never };
+    Beside beside = Beside::at_once;
+    std::string_view why_not = {};
 };
 
-// Runs the part for up to `seconds` of the machine's real-time clock.
+// Runs the part for up to `seconds` of the machine's real-time clock; 0: however long it takes.
 void run_part(const Part& part, unsigned seconds);
 
 // Ends the part that runs, whose failure this tells; ends the whole run where none does.

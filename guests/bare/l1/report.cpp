@@ -15,13 +15,24 @@ constinit RecordListener record_listener = nullptr;
 
 namespace {
 
+constinit SharedOutput shared_output{};
+constinit CheckCounts counts{};
+
 void tell(RecordKind kind, std::string_view name, std::string_view text = {}, std::uint64_t number = 0) {
     if (record_listener != nullptr) record_listener(kind, name, text, number);
 }
 
 void print(const Line& line) {
+    if (shared_output.before_line != nullptr) shared_output.before_line();
     for (const char character : line.text()) write_serial(character);
     write_serial('\n');
+    if (shared_output.behind_line != nullptr) shared_output.behind_line();
+}
+
+Line& begin_check(Line& line, std::string_view name) {
+    line << "FLATBACK check ";
+    if (shared_output.before_line != nullptr) line << "cpu" << shared_output.processor << ".";
+    return line << name;
 }
 
 }  // namespace
@@ -53,6 +64,10 @@ Line& Line::hexadecimal(std::uint64_t number) {
     return *this << "0x" << std::string_view{digits + first, sizeof digits - first};
 }
 
+void share_output(const SharedOutput& shared) {
+    shared_output = shared;
+}
+
 void report_stage(std::string_view name) {
     Line line;
     print(line << "FLATBACK stage " << name);
@@ -71,16 +86,26 @@ void report_text(std::string_view key, std::string_view text) {
     tell(RecordKind::text, key, text);
 }
 
-void report_pass(std::string_view check) {
+CheckCounts checks_counted() {
+    return counts;
+}
+
+void report_passed_part(std::string_view name) {
     Line line;
-    print(line << "FLATBACK check " << check << " pass");
+    print(begin_check(line, name) << " pass");
+}
+
+void report_pass(std::string_view check) {
+    ++counts.passed;
+    if (shared_output.before_line == nullptr) report_passed_part(check);
     flatback_checks_reported = flatback_checks_reported + 1;
     tell(RecordKind::pass, check);
 }
 
 void report_fail(std::string_view check, std::string_view why) {
+    ++counts.failed;
     Line line;
-    print(line << "FLATBACK check " << check << " fail " << why);
+    print(begin_check(line, check) << " fail " << why);
     flatback_checks_reported = flatback_checks_reported + 1;
     tell(RecordKind::fail, check, why);
 }

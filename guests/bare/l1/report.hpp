@@ -28,6 +28,22 @@ void report_pass(std::string_view check);
 void report_fail(std::string_view check, std::string_view why);
 void report_error(std::string_view where, std::string_view what);
 
+// Where several copies of this program write to the same serial line, one a processor: what each does before
+// a line and behind it, and the number that its checks are told with, `cpuN.NAME`. The line is slow, so that
+// a check that passes is only counted.
+struct SharedOutput {
+    void (*before_line)();
+    void (*behind_line)();
+    std::uint64_t processor;
+};
+void share_output(const SharedOutput& shared);
+struct CheckCounts {
+    std::uint64_t passed, failed;
+};
+CheckCounts checks_counted();
+// One line for many checks that have passed.
+void report_passed_part(std::string_view name);
+
 // Stores the number of checks reported so far where who watches this guest's memory knows it by
 // `flatback_checks_reported` (docs/watch.md): it is stored with each check's report, and here once more.
 void show_checks_reported();

@@ -49,6 +49,10 @@ void write_serial(char character) {
     out_byte(com1, static_cast<std::uint8_t>(character));
 }
 
+void forget_fifo_room() {
+    fifo_room = 0;
+}
+
 void drain_serial() {
     if (on_debug_port) return;
     while ((in_byte(line_status) & all_sent) == 0) {

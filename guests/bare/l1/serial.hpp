@@ -13,6 +13,9 @@ void use_debug_port();
 // Writes one character. Waits only when the FIFO of 16 is full.
 void write_serial(char character);
 
+// What another copy of this program has written may still be in the FIFO.
+void forget_fifo_room();
+
 // Returns when the last character has left.
 void drain_serial();
 
