@@ -572,8 +572,8 @@ void NestedVcpu<P>::begin_vmx_operation(std::uint64_t vmxon_region) {
         put_one(vmx::field::secondary_processor_based_vm_execution_controls,
                 get_one(vmx::field::secondary_processor_based_vm_execution_controls) |
                     vmx::secondary::vmcs_shadowing);
-        put_one(vmx::field::vmread_bitmap_address, vmread_bitmap_.value());
-        put_one(vmx::field::vmwrite_bitmap_address, vmwrite_bitmap_.value());
+        put(vmx::field::vmread_bitmap_address, vmread_bitmap_.value());
+        put(vmx::field::vmwrite_bitmap_address, vmwrite_bitmap_.value());
     }
     // In VMX operation CR0.PE, NE and PG are 1, and L1's attempt to clear one is to fault (SDM 3C 24.8).
     put_one(vmx::field::cr0_read_shadow, l1_cr0());

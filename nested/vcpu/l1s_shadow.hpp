@@ -56,8 +56,8 @@ void NestedVcpu<P>::make_l1s_shadow_current(Slot& slot) {
     if (!shadowing_) return;
     put_one(vmx::field::vmcs_link_pointer, slot.shadow.value());
     if (l1_link_ == L1Link::every_field) return;
-    put_one(vmx::field::vmread_bitmap_address, every_field_bitmap_.value());
-    put_one(vmx::field::vmwrite_bitmap_address, every_field_bitmap_.value());
+    put(vmx::field::vmread_bitmap_address, every_field_bitmap_.value());
+    put(vmx::field::vmwrite_bitmap_address, every_field_bitmap_.value());
     l1_link_ = L1Link::every_field;
 }
 

@@ -71,8 +71,8 @@ template <Port P>
     current_shadow_ = nullptr;
     if (l1_link_ == L1Link::none) return;
     const bool own = slot != nullptr && slot->learned.any();
-    put_one(vmx::field::vmread_bitmap_address, (own ? slot->learned_bitmaps[0] : vmread_bitmap_).value());
-    put_one(vmx::field::vmwrite_bitmap_address, (own ? slot->learned_bitmaps[1] : vmwrite_bitmap_).value());
+    put(vmx::field::vmread_bitmap_address, (own ? slot->learned_bitmaps[0] : vmread_bitmap_).value());
+    put(vmx::field::vmwrite_bitmap_address, (own ? slot->learned_bitmaps[1] : vmwrite_bitmap_).value());
     l1_link_ = own ? L1Link::learned_fields : L1Link::shadowed_fields;
 }
 

@@ -79,17 +79,18 @@ protected:
         ++counters_.vmwrites;
         port_.vmwrite(field.encoding, value);
     }
-    // The same for instructions of L1's, which need a field here and there: counted in memory at once.
-    // Entries and exits read and write many in a row, and there the compiler adds the counts together.
+    // The same for instructions of L1's, which need a field here and there: counted in memory at once. The
+    // field is one that is always there (AlwaysThere), as those of a Row are.
     template <vmx::FieldWidth W, vmx::FieldKind K>
-    vmx::field_value_t<W> get_one(vmx::Field<W, K> field) {
+    [[gnu::always_inline]] vmx::field_value_t<W> get_one(vmx::Field<W, K> field) {
         x86::add_one(counters_.vmreads);
-        return static_cast<vmx::field_value_t<W>>(port_.vmread(field.encoding));
+        return static_cast<vmx::field_value_t<W>>(read_in_row(field.encoding));
     }
     template <vmx::FieldWidth W, vmx::FieldKind K>
-    void put_one(vmx::Field<W, K> field, std::type_identity_t<vmx::field_value_t<W>> value) {
+    [[gnu::always_inline]] void put_one(vmx::Field<W, K> field,
+                                        std::type_identity_t<vmx::field_value_t<W>> value) {
         x86::add_one(counters_.vmwrites);
-        port_.vmwrite(field.encoding, value);
+        write_in_row(field.encoding, value);
     }
     std::uint64_t get_raw(std::uint32_t encoding) {
         ++counters_.vmreads;
@@ -114,20 +115,12 @@ protected:
 
         [[gnu::always_inline]] std::uint64_t get(AlwaysThere field) {
             ++reads_;
-            if constexpr (requires { vmcs_.port_.vmread_in_row(field.encoding); }) {
-                return vmcs_.port_.vmread_in_row(field.encoding);
-            } else {
-                return vmcs_.port_.vmread(field.encoding);
-            }
+            return vmcs_.read_in_row(field.encoding);
         }
         // value: the field has its low bits, as many as it holds.
         [[gnu::always_inline]] void put(AlwaysThere field, std::uint64_t value) {
             ++writes_;
-            if constexpr (requires { vmcs_.port_.vmwrite_in_row(field.encoding, value); }) {
-                vmcs_.port_.vmwrite_in_row(field.encoding, value);
-            } else {
-                vmcs_.port_.vmwrite(field.encoding, value);
-            }
+            vmcs_.write_in_row(field.encoding, value);
         }
 
     private:
@@ -158,6 +151,22 @@ protected:
 
     P& port_;
     Counters counters_;
+
+private:
+    [[gnu::always_inline]] std::uint64_t read_in_row(std::uint32_t encoding) {
+        if constexpr (requires { port_.vmread_in_row(encoding); }) {
+            return port_.vmread_in_row(encoding);
+        } else {
+            return port_.vmread(encoding);
+        }
+    }
+    [[gnu::always_inline]] void write_in_row(std::uint32_t encoding, std::uint64_t value) {
+        if constexpr (requires { port_.vmwrite_in_row(encoding, value); }) {
+            port_.vmwrite_in_row(encoding, value);
+        } else {
+            port_.vmwrite(encoding, value);
+        }
+    }
 };
 
 }  // namespace flatback::nested

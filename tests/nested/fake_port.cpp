@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "nested/vmcs/current_vmcs.hpp"
 #include "x86/control_registers.hpp"
 
 namespace flatback::nested_test {
@@ -87,6 +88,13 @@ bool a_processor_has(std::uint32_t encoding) {
 bool FakePort::processor_has(std::uint32_t encoding) const {
     return (a_processor_has(encoding) || further_fields.contains(encoding)) &&
            !lacking_fields.contains(encoding);
+}
+
+// To the processor they are the same; what a port leaves out there must not be missed.
+void FakePort::look_in_row(std::uint32_t encoding) {
+    if (!nested::is_always_there(encoding))
+        throw std::logic_error("an access that may fail, and nothing looks whether it did");
+    ++accesses_in_row;
 }
 
 std::uint64_t FakePort::vmread(std::uint32_t encoding) {

@@ -73,11 +73,11 @@ public:
     std::uint64_t vmread(std::uint32_t encoding);
     void vmwrite(std::uint32_t encoding, std::uint64_t value);
     std::uint64_t vmread_in_row(std::uint32_t encoding) {
-        ++accesses_in_row;
+        look_in_row(encoding);
         return vmread(encoding);
     }
     void vmwrite_in_row(std::uint32_t encoding, std::uint64_t value) {
-        ++accesses_in_row;
+        look_in_row(encoding);
         vmwrite(encoding, value);
     }
     void load_vmcs(x86::Hpa page);
@@ -209,6 +209,7 @@ public:
     std::vector<Special> specials;
 
 private:
+    void look_in_row(std::uint32_t encoding);
     std::map<std::uint64_t, std::unique_ptr<std::array<std::uint64_t, 512>>> pages_;
     std::map<std::uint64_t, FakeVmcs> vmcss_;
     x86::Hpa current_{};
