@@ -69,6 +69,23 @@ TEST(Promise, HasVmcsShadowingWhereTheProcessorCanWriteAllOfAShadowVmcs) {
     EXPECT_FALSE(offers(has));
 }
 
+TEST(Promise, HasAsManyCr3TargetsAsTheProcessor) {
+    constexpr std::array targets{vmx::field::cr3_target_value_0, vmx::field::cr3_target_value_1,
+                                 vmx::field::cr3_target_value_2, vmx::field::cr3_target_value_3};
+    for (unsigned count = 0; count <= targets.size(); ++count) {
+        vmx::Capabilities has = processor();
+        has.misc.value &= ~(std::uint64_t{0x1ff} << vmx::MiscCapability::cr3_target_count_shift);
+        has.misc.value |= std::uint64_t{count} << vmx::MiscCapability::cr3_target_count_shift;
+        const vmx::Capabilities promised = nested::make_capabilities(has, physical_width, true).promised;
+        EXPECT_EQ(promised.misc.cr3_target_count(), count);
+        for (unsigned number = 0; number < targets.size(); ++number) {
+            const auto index = static_cast<std::size_t>(vmx::dense_index(targets[number].encoding));
+            EXPECT_EQ(nested::has_what_it_needs(nested::field_sheet[index].needs, promised), number < count)
+                << number << " of " << count;
+        }
+    }
+}
+
 TEST(Promise, NamesTheHighestFieldIndex) {
     const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
     for (std::size_t i = 0; i < vmx::field_count; ++i) {

@@ -6,6 +6,8 @@
 
 #include <array>
 
+#include "nested/events.hpp"
+#include "nested/events.hpp"
 #include "nested/pending_events.hpp"
 
 namespace flatback::nested_test::event_gate_test {
@@ -244,7 +246,27 @@ TEST(EventGate, TellsWhenWhatWaitsCanBeGiven) {
     });
 }
 
+// --- the saved RFLAGS
+
+TEST(ResumeFlag, IsSetByFaultsAlone) {
+    // Table 6-1: #DE, #BR to #NM, #TS to #PF, #MF, #AC, #XM, #VE, #CP are faults.
+    for (const unsigned fault : {0U, 5U, 6U, 7U, 10U, 11U, 12U, 13U, 14U, 16U, 17U, 19U, 20U, 21U})
+        EXPECT_TRUE(nested::sets_resume_flag(static_cast<std::uint8_t>(fault))) << fault;
+    for (const unsigned other : {1U, 2U, 3U, 4U, 8U, 18U, 32U, 33U, 63U, 64U, 128U, 255U})
+        EXPECT_FALSE(nested::sets_resume_flag(static_cast<std::uint8_t>(other))) << other;
+}
+
 // --- the queue
+
+TEST(PendingEvents, KeepsTheKindAsLongAsAnyVectorWaits) {
+    for (unsigned waits = 0; waits < 256; waits += 51) {  // in each of its words
+        nested::PendingEvents events;
+        events.add(Event::interrupt(static_cast<std::uint8_t>(waits)));
+        events.add(Event::interrupt(0x99));
+        events.remove(Event::interrupt(0x99));
+        EXPECT_EQ(events.first(EventKind::external_interrupt) != std::nullopt, waits != 0x99) << waits;
+    }
+}
 
 TEST(PendingEvents, KeepsOneOfEachKindAndOneInterruptAVector) {
     nested::PendingEvents events;

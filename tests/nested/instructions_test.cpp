@@ -294,6 +294,13 @@ TEST(Vmcall, InVmxRootOperationIsError1) {
     EXPECT_EQ(l1.vmcall(), vm_fail(InstructionError::vmcall_in_vmx_root_operation));
 }
 
+TEST(Vmcall, OfA32BitL1IsError1) {
+    VirtualCpu l1;
+    l1.prepare();
+    l1.leave_64_bit_mode();
+    EXPECT_EQ(l1.vmcall(), vm_fail(InstructionError::vmcall_in_vmx_root_operation));
+}
+
 TEST(Vmcall, IsUndefinedInCompatibilityAndVirtual8086Mode) {
     for (const bool privileged : {true, false}) {
         VirtualCpu l1;

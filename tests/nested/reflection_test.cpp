@@ -124,6 +124,7 @@ TEST_P(Reflection, LoadsSegmentsWhoseDescriptorL1Changed) {
     FakeVmcs& v = l1.vmcs01();
     const auto good = v.words;
     for (const std::uint32_t segment : {0U, 2U, 3U, 4U, 5U}) {
+        v.word(field::guest_es_base.encoding + 2 * segment) = 0x3000;
         v.word(field::guest_es_limit.encoding + 2 * segment) = 0xfff;
         v.word(field::guest_es_access_rights.encoding + 2 * segment) = 0x4093;
     }
@@ -219,6 +220,20 @@ TEST_P(TwoOfOneHost, LoadWhatOnlyOneOfThemHas) {
         ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
         l1.write_raw(difference.host, usual);
     }
+}
+
+// The host state of a VMCS that comes with its region, without a VMWRITE, into the place of another.
+TEST_P(Reflection, LoadsTheHostStateOfAVmcsThatTakesAnothersPlace) {
+    l1.write(field::host_ds_selector, 0x20);
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(0)), vm_succeed);
+    l1.make_vmcs(1);
+    round_trip();
+    EXPECT_EQ(l1.vmcs01().get(field::guest_ds_selector), 0x18U);
+    ASSERT_EQ(l1.vmclear(layout::vmcs_region(1)), vm_succeed);
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.vmcs01().get(field::guest_ds_selector), 0x20U);
 }
 
 TEST_P(Reflection, LoadsAHostSelectorThatL1Changed) {

@@ -110,6 +110,25 @@ TEST(TablePages, AListThatRanEmptyIsJoinedWhole) {
     EXPECT_TRUE(pages.empty()) << "what `free` had before is behind what joined it";
 }
 
+TEST(TablePages, AListThatWasJoinedIsJoinedWhole) {
+    FakePort port;
+    Pages first{port};
+    Pages second{port};
+    Pages third{port};
+    std::set<std::uint64_t> pages;
+    const auto new_page = [&] {
+        const auto page = port.allocate_page();
+        pages.insert(page->value());
+        return page;
+    };
+    for (Pages* list : {&first, &second, &third}) ASSERT_TRUE(list->push(*new_page(), new_page));
+    second.join(first);
+    third.join(second);
+    EXPECT_EQ(third.count(), 3U);
+    while (const auto page = third.pop()) EXPECT_EQ(pages.erase(page->value()), 1U);
+    EXPECT_TRUE(pages.empty());
+}
+
 TEST(TablePages, RefusesATableWhereThereIsNoPageForTheList) {
     FakePort port;
     Pages pages{port};

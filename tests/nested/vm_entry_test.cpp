@@ -131,6 +131,16 @@ TEST_P(VmEntry, ChecksHostStateAgainstL1sModeOfTheMoment) {
               static_cast<std::uint64_t>(vmx::InstructionError::entry_with_invalid_host_state_fields));
 }
 
+TEST_P(VmEntry, ChecksAHostRipThatL1Changed) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const std::uint64_t good = l1.read(field::host_rip);
+    l1.write(field::host_rip, std::uint64_t{1} << 63);
+    EXPECT_EQ(l1.vmresume(), vm_fail(vmx::InstructionError::entry_with_invalid_host_state_fields));
+    l1.write(field::host_rip, good);
+    EXPECT_EQ(l1.vmresume(), l2_runs);
+}
+
 TEST_P(VmEntry, WithVpidZeroIsError7) {
     l1.use_vpid(0);
     EXPECT_EQ(l1.vmlaunch(), bad_controls);

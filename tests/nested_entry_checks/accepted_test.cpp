@@ -62,6 +62,14 @@ TEST(EntryAccepts, AnythingInFieldsOfSecondaryControlsThatAreActivatedAndOff) {
     EXPECT_EQ(a.check(), accepted);
 }
 
+// In virtual-8086 mode a selector has no RPL.
+TEST(EntryAccepts, AVirtual8086GuestWhoseSelectorsEndAsTheyLike) {
+    Attempt a = virtual_8086();
+    a.vmcs.set(field::guest_ss_selector, 0x2001);
+    a.vmcs.set(field::guest_ss_base, 0x2'0010);
+    EXPECT_EQ(a.check(), accepted);
+}
+
 TEST(EntryAccepts, AHaltedGuestWhoseDataSegmentsAreTheUsers) {
     Attempt a = long_mode();
     a.vmcs.set(field::guest_activity_state, static_cast<std::uint32_t>(vmx::ActivityState::hlt));

@@ -45,6 +45,16 @@ TEST(OwedFlush, MarksTheContentValidOnlyWhenPaid) {
     EXPECT_FALSE(mark.valid_on(cpu_b));
 }
 
+TEST(EptMark, TellsWhyTheContextsAreToBeFlushed) {
+    EptMark ept;
+    EXPECT_EQ(ept.cause_on(cpu_a), flatback::tag::FlushCause::ept_contexts_new);
+    auto receipt = ept.take();
+    ept.commit(receipt, cpu_a);
+    ept.mark_stale();
+    EXPECT_EQ(ept.cause_on(cpu_a), flatback::tag::FlushCause::ept_contexts_stale);
+    EXPECT_EQ(ept.cause_on(cpu_b), flatback::tag::FlushCause::cpu_changed);
+}
+
 TEST(OwedFlush, StaysOwedWhenKept) {
     ContentMark mark;
     EptMark ept;
