@@ -163,6 +163,10 @@ void add_explore(CLI::App& app, Chosen& chosen) {
     command.add_option("--policy", search.alphabet.policy, "how tags are given out (default mapped)")
         ->transform(CLI::CheckedTransformer(policies, CLI::ignore_case))
         ->option_text("TEXT:{mapped,single,off}");
+    command.add_flag(
+        "--worst", search.worst,
+        "take what the tag manager's marks disown for the worst that it can be: fewer states, and "
+        "nothing that breaks is missed");
     command
         .add_option("--memory", options->memory_megabytes,
                     "megabytes that the states may take; past it an error")

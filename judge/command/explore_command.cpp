@@ -92,6 +92,7 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
                            alphabet.cpus > 1 ? " that may exchange their processors" : "", alphabet.vmcss,
                            alphabet.vmcss > 1 ? "s" : "");
     }
+    if (search.worst) out << "What the tag manager's marks disown is taken for the worst. ";
     out << fmt::format("Programs of {} vpid12, {} tags, {} pages, {} PCIDs, {} EPTPs, {} processors\n",
                        alphabet.vpids, alphabet.tags, alphabet.pages, alphabet.pcids, alphabet.eptps,
                        alphabet.l1_cpus > 1 ? 2 : alphabet.cpus)
@@ -107,7 +108,9 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
         result.broken ? tell(search, result.program) : std::vector<std::string>{};
     out << fmt::format("{} states, depth {}{}, {:.2f} seconds ({:.0f} states a second), {} MB\n",
                        result.states, result.depth,
-                       result.closed ? " (closed: no program of any length leads to another state)" : "",
+                       result.closed   ? " (closed: no program of any length leads to another state)"
+                       : result.broken ? ""
+                                       : " (not closed: longer programs lead to others)",
                        seconds, static_cast<double>(result.states) / seconds, result.memory_bytes >> 20)
         << "verdict: " << verdict << "\n";
     for (const std::string& line : account) out << line << "\n";
@@ -116,7 +119,7 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
         const nlohmann::json json = {
             {"states", result.states},  {"depth", result.depth},       {"seconds", seconds},
             {"verdict", verdict},       {"closed", result.closed},     {"account", account},
-            {"defect", options.defect}, {"l1_cpus", alphabet.l1_cpus},
+            {"defect", options.defect}, {"l1_cpus", alphabet.l1_cpus}, {"worst", search.worst},
         };
         if (options.json_file == "-") {
             setting.out << json.dump(2) << "\n";

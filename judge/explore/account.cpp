@@ -17,6 +17,7 @@
 #include "judge/explore/pair.hpp"
 #include "judge/explore/pair_stepper.hpp"
 #include "judge/explore/state.hpp"
+#include "judge/explore/worst.hpp"
 
 namespace flatback::machine::explore {
 
@@ -219,6 +220,7 @@ std::vector<std::string> tell_of_one(const Options& options, std::span<const Act
         lines.push_back(line_of(step, program[step - 1]));
         const State before = state;
         const std::optional<Broken> broken = stepper.take(state, program[step - 1]);
+        if (options.worst && !broken) assume_the_worst(state);
         teller.follow(before, state, step, stepper.manager().renamed(), !broken);
         if (broken) std::ranges::move(teller.explain(*broken, state), std::back_inserter(lines));
     }
@@ -239,6 +241,7 @@ std::vector<std::string> tell_of_two(const Options& options, std::span<const Act
         lines.push_back(line_of(step, program[step - 1]));
         const PairState before = pair;
         const std::optional<Broken> broken = stepper.take(pair, program[step - 1]);
+        if (options.worst && !broken) assume_the_worst(pair);
         for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
             std::array<std::uint8_t, most_tags> renamed{};
             for (unsigned tag = 0; tag < most_tags; ++tag) {
@@ -256,10 +259,25 @@ std::vector<std::string> tell_of_two(const Options& options, std::span<const Act
     return lines;
 }
 
+template <typename StepperOf>
+bool breaks(StepperOf stepper, std::span<const Action> program) {
+    auto state = stepper.initial();
+    return std::ranges::any_of(program,
+                               [&](const Action& action) { return stepper.take(state, action).has_value(); });
+}
+
 }  // namespace
 
 std::vector<std::string> tell(const Options& options, std::span<const Action> program) {
-    return options.alphabet.l1_cpus > 1 ? tell_of_two(options, program) : tell_of_one(options, program);
+    const bool two = options.alphabet.l1_cpus > 1;
+    std::vector<std::string> lines = two ? tell_of_two(options, program) : tell_of_one(options, program);
+    if (!options.worst || program.empty()) return lines;
+    const bool exactly = two ? breaks(PairStepper{options.alphabet, options.defect}, program)
+                             : breaks(Stepper{options.alphabet, options.defect}, program);
+    lines.emplace_back(
+        exactly ? "So it is without --worst, too."
+                : "Without --worst this program breaks nothing: what the marks disown was not there.");
+    return lines;
 }
 
 }  // namespace flatback::machine::explore

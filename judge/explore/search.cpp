@@ -11,10 +11,18 @@
 #include "judge/explore/state.hpp"
 #include "judge/explore/state_set.hpp"
 #include "judge/explore/translations.hpp"
+#include "judge/explore/worst.hpp"
 
 namespace flatback::machine::explore {
 
 namespace {
+
+template <typename StepperOf, typename StateOf>
+std::optional<Broken> take_assuming(StepperOf& stepper, bool worst, StateOf& state, const Action& action) {
+    std::optional<Broken> broken = stepper.take(state, action);
+    if (!broken && worst) assume_the_worst(state);
+    return broken;
+}
 
 /// What is searched: the states of a virtual CPU, or of two.
 class OfOneCpu {
@@ -23,7 +31,10 @@ public:
     using Kept = KeptState;
 
     explicit OfOneCpu(const Options& options)
-        : alphabet_(options.alphabet), actions_(alphabet_), stepper_(alphabet_, options.defect) {}
+        : alphabet_(options.alphabet),
+          worst_(options.worst),
+          actions_(alphabet_),
+          stepper_(alphabet_, options.defect) {}
 
     [[nodiscard]] const State& initial() const { return stepper_.initial(); }
     [[nodiscard]] const std::vector<Action>& actions_of(const State& state) const {
@@ -32,7 +43,9 @@ public:
     [[nodiscard]] bool can_take(const State& state, const Action& action) const {
         return stepper_.can_take(state, action);
     }
-    std::optional<Broken> take(State& state, const Action& action) { return stepper_.take(state, action); }
+    std::optional<Broken> take(State& state, const Action& action) {
+        return take_assuming(stepper_, worst_, state, action);
+    }
     [[nodiscard]] Kept merged(State state) const {
         forget_the_irrelevant(state);
         return keep(canonical(state, alphabet_));
@@ -41,6 +54,7 @@ public:
 
 private:
     const Alphabet& alphabet_;
+    bool worst_;
     Actions actions_;
     Stepper stepper_;
 };
@@ -52,6 +66,7 @@ public:
 
     explicit OfTwoCpus(const Options& options)
         : alphabet_(options.alphabet),
+          worst_(options.worst),
           actions_(actions_of_two_cpus(alphabet_)),
           stepper_(alphabet_, options.defect) {}
 
@@ -60,7 +75,9 @@ public:
     [[nodiscard]] bool can_take(const State& state, const Action& action) const {
         return stepper_.can_take(state, action);
     }
-    std::optional<Broken> take(State& state, const Action& action) { return stepper_.take(state, action); }
+    std::optional<Broken> take(State& state, const Action& action) {
+        return take_assuming(stepper_, worst_, state, action);
+    }
     [[nodiscard]] Kept merged(State state) const {
         forget_the_irrelevant(state);
         return canonical(state, alphabet_);
@@ -69,6 +86,7 @@ public:
 
 private:
     const Alphabet& alphabet_;
+    bool worst_;
     std::vector<Action> actions_;
     PairStepper stepper_;
 };

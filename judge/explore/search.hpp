@@ -17,6 +17,9 @@ struct Options {
     SeededDefect defect = SeededDefect::none;
     /// Programs of up to so many steps.
     unsigned depth = 5;
+    /// What the tag manager's marks disown is taken for the worst that it can be (judge/explore/worst.hpp):
+    /// fewer states, and no program that breaks something is missed; one that is found may break nothing.
+    bool worst = false;
     std::size_t memory_bytes = std::size_t{1} << 30;
     /// Told of each depth when it is done: the depth, the states so far, those that are new at it.
     std::function<void(unsigned, std::size_t, std::size_t)> progress{};

@@ -67,6 +67,23 @@ TEST_F(ExploreCommand, VisitsTheSchedulesOfTwoCpus) {
     EXPECT_NE(out.str().find("On CPU "), std::string::npos) << out.str();
 }
 
+TEST_F(ExploreCommand, SaysWhetherItIsClosed) {
+    const std::vector<std::string> small = {"--l1-cpus", "2", "--vmcss", "2",       "--tags",  "2",
+                                            "--vpids",   "1", "--pages", "1",       "--pcids", "1",
+                                            "--eptps",   "1", "--json",  json_file, "--worst"};
+    std::vector<std::string> arguments = small;
+    arguments.insert(arguments.end(), {"--depth", "4"});
+    EXPECT_EQ(run(arguments), 0) << error.str();
+    EXPECT_NE(out.str().find("(not closed: longer programs lead to others)"), std::string::npos) << out.str();
+    EXPECT_EQ(json()["closed"], false);
+    arguments = small;
+    arguments.insert(arguments.end(), {"--depth", "200"});
+    EXPECT_EQ(run(arguments), 0) << error.str();
+    EXPECT_NE(out.str().find("(closed: no program of any length"), std::string::npos) << out.str();
+    EXPECT_EQ(json()["closed"], true);
+    EXPECT_EQ(json()["worst"], true);
+}
+
 TEST_F(ExploreCommand, SaysWhenMemoryEnds) {
     EXPECT_EQ(run({"--depth", "9", "--memory", "1", "--json", json_file + ".none"}), 3);
     EXPECT_TRUE(one_line_of_error()) << error.str();
