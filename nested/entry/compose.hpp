@@ -41,6 +41,7 @@ struct ComposedControls {
     std::uint64_t cr4_read_shadow = 0;
     bool l1_uses_vpid = false;
     bool l1_uses_ept = false;
+    bool l1_logs_writes = false;
 
     friend constexpr bool operator==(const ComposedControls&, const ComposedControls&) = default;
 };
@@ -62,11 +63,14 @@ struct ComposedControls {
     const std::uint32_t secondary12 = secondary_controls_of(vmcs12);
     composed.l1_uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
     composed.l1_uses_ept = (secondary12 & vmx::secondary::enable_ept) != 0;
+    composed.l1_logs_writes = (secondary12 & vmx::secondary::enable_pml) != 0;
     composed.pin_based = vmcs12.get(field::pin_based_vm_execution_controls) | host.pin_based;
     composed.primary = vmcs12.get(field::primary_processor_based_vm_execution_controls) | host.primary;
     if (host.keeps_ports && (composed.primary & vmx::primary::unconditional_io_exiting) == 0)
         composed.primary |= vmx::primary::use_io_bitmaps;
-    composed.secondary = (secondary12 & ~vmx::secondary::enable_vpid) | host.secondary;
+    // L1's page-modification log is kept by L0 (nested/ept/page_modification_log.hpp).
+    constexpr std::uint32_t not_the_processors = vmx::secondary::enable_vpid | vmx::secondary::enable_pml;
+    composed.secondary = (secondary12 & ~not_the_processors) | host.secondary;
     // The timer goes on where it stood when the host took an exit for itself.
     const bool timer = (composed.pin_based & vmx::pin::activate_vmx_preemption_timer) != 0;
     composed.exit = vmcs12.get(field::vm_exit_controls) | host.exit |

@@ -23,6 +23,7 @@
 #include "../../x86/words.hpp"
 #include "../notice.hpp"
 #include "../port.hpp"
+#include "page_modification_log.hpp"
 #include "table_pages.hpp"
 
 namespace flatback::nested {
@@ -36,6 +37,7 @@ struct EptOutcome {
         overtaken,         // another processor of L1's kept changing EPT12 under the walk: L2 is to ask again
         unwritable,        // it does, until close_unwritable(): a write to what host_mapping() keeps from it
         violation,         // L1's EPT12 does not: L1 is to see an EPT violation
+        log_full,          // L1's page-modification log has no room for it
         misconfiguration,  // EPT12 holds an entry that the SDM forbids
         out_of_memory,     // no page for a table, even with every context emptied
     };
@@ -65,12 +67,14 @@ public:
 
     // Where EPT12 alone leads, with its accessed and dirty flags: for L0's own accesses in L2's place.
     struct Reached {
-        EptOutcome::Kind kind;  // filled, violation, misconfiguration or overtaken
+        EptOutcome::Kind kind;  // filled, violation, log_full, misconfiguration or overtaken
         std::uint8_t permissions = 0;
         unsigned page_shift = 12;
         x86::Gpa<x86::L1> address{};
     };
-    [[nodiscard]] Reached reach(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+    // log: L1's, where it keeps one.
+    [[nodiscard]] Reached reach(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access,
+                                PageModificationLog<P>* log);
 
     // The hardware's EPTP for L1's; no_pointer where memory for a root is out. eptp12 has been checked.
     [[gnu::always_inline]] vmx::Eptp pointer_for(vmx::Eptp eptp12) {
@@ -87,7 +91,9 @@ public:
     }
 
     // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
-    EptOutcome resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+    // log: L1's, where it keeps one.
+    EptOutcome resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access,
+                       PageModificationLog<P>* log = nullptr);
 
     // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor
     // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT. page_shift:
@@ -271,7 +277,8 @@ private:
         bool wrote_flags = false;
     };
     template <bool AccessedDirty>
-    Walk12 walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access);
+    Walk12 walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access,
+                      PageModificationLog<P>* log);
 
     vmx::Eptp pointer(const Context& context) const {
         return vmx::Eptp::make(context.root.value(), x86::MemoryType::write_back, context.accessed_dirty);
@@ -380,7 +387,8 @@ private:
 template <Port P>
 template <bool AccessedDirty>
 typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
-                                               std::uint8_t access) {
+                                               std::uint8_t access,
+                                               [[maybe_unused]] PageModificationLog<P>* log) {
     using Kind = EptOutcome::Kind;
     std::uint64_t table = eptp12.root();
     std::uint8_t permissions = 7;
@@ -415,9 +423,14 @@ typename Ept02<P>::Walk12 Ept02<P>::walk_ept12(vmx::Eptp eptp12, x86::Gpa<x86::L
                 std::uint64_t flags = vmx::ept_entry::accessed;
                 if (l == level && (access & 2) != 0) flags |= vmx::ept_entry::dirty;
                 if ((path[l - 1].entry & flags) == flags) continue;
+                // SDM 3C 29.3.6: the index is looked at before a flag is set, and a dirty flag is noted.
+                if (log != nullptr && !wrote_flags && log->is_full()) [[unlikely]]
+                    return {Kind::log_full, 0, false, 0, shift, {}};
                 if (!x86::set_bits(path[l - 1].slot, path[l - 1].entry, flags))
                     return {Kind::overtaken, 0, false, 0, shift, {}, nullptr, 0, true};
                 wrote_flags = true;
+                if (log != nullptr && (flags & ~path[l - 1].entry & vmx::ept_entry::dirty) != 0) [[unlikely]]
+                    log->note(guest_physical);
             }
             writable_now = writable_now && ((entry & vmx::ept_entry::dirty) != 0 || (access & 2) != 0);
         }
@@ -510,11 +523,11 @@ bool Ept02<P>::fill_recent(unsigned index, std::uint8_t access) {
 
 template <Port P>
 typename Ept02<P>::Reached Ept02<P>::reach(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
-                                           std::uint8_t access) {
+                                           std::uint8_t access, PageModificationLog<P>* log) {
     for (unsigned n = 0; n < most_walks; ++n) {
         const Walk12 walk = eptp12.enables_accessed_dirty()
-                                ? walk_ept12<true>(eptp12, guest_physical, access)
-                                : walk_ept12<false>(eptp12, guest_physical, access);
+                                ? walk_ept12<true>(eptp12, guest_physical, access, log)
+                                : walk_ept12<false>(eptp12, guest_physical, access, log);
         if (walk.kind != EptOutcome::Kind::overtaken)
             return {walk.kind, walk.permissions, walk.page_shift, walk.address};
     }
@@ -522,7 +535,8 @@ typename Ept02<P>::Reached Ept02<P>::reach(vmx::Eptp eptp12, x86::Gpa<x86::L2> g
 }
 
 template <Port P>
-EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access) {
+EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access,
+                             PageModificationLog<P>* log) {
     const bool accessed_dirty = eptp12.enables_accessed_dirty();
     const unsigned index1 = x86::table_index(guest_physical, 1);
     const auto fill = [&](std::uint8_t accessed) {
@@ -534,8 +548,8 @@ EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
 
     recent_.context = nullptr;
     const auto walk_once = [&] {
-        return accessed_dirty ? walk_ept12<true>(eptp12, guest_physical, access)
-                              : walk_ept12<false>(eptp12, guest_physical, access);
+        return accessed_dirty ? walk_ept12<true>(eptp12, guest_physical, access, log)
+                              : walk_ept12<false>(eptp12, guest_physical, access, log);
     };
     Walk12 walk = walk_once();
     bool wrote_flags = walk.wrote_flags;

@@ -45,7 +45,7 @@ inline constexpr auto routes = [] {
     // Not offered to L1 and not used by L0.
     set(monitor_trap_flag, Route::never);
     set(virtualized_eoi, Route::never);
-    set(page_modification_log_full, Route::never);
+    set(page_modification_log_full, Route::never);  // L1's log is L0's, by EPT violations
     set(spp_related_event, Route::never);
     return table;
 }();

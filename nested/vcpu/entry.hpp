@@ -275,6 +275,7 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     const ComposedControls composed = compose(vmcs12, host_controls());
     slot.l1_uses_vpid = composed.l1_uses_vpid;
     slot.l1_uses_ept = composed.l1_uses_ept;
+    slot.l1_logs_writes = composed.l1_logs_writes;
     put(field::pin_based_vm_execution_controls, composed.pin_based);
     slot.vmcs02.primary = composed.primary;
     slot.vmcs02.primary_changed = true;

@@ -159,8 +159,10 @@ template <Port P>
     if (reason.basic() == vmx::ExitReason::ept_misconfiguration) port_.fatal("EPT02 is misconfigured");
 
     const vmx::EptViolation violation{get(vmx::field::exit_qualification)};
-    const auto outcome = ept02_.resolve(ept_pointer12_of(slot), x86::Gpa<x86::L2>{guest_physical},
-                                        static_cast<std::uint8_t>(violation.access()));
+    const auto outcome = with_log(slot, [&](PageModificationLog<P>* log) {
+        return ept02_.resolve(ept_pointer12_of(slot), x86::Gpa<x86::L2>{guest_physical},
+                              static_cast<std::uint8_t>(violation.access()), log);
+    });
     using Kind = EptOutcome::Kind;
     if (outcome.wrote_ept12) [[unlikely]]
         msr_bitmaps_.note_written_somewhere();  // L1 may keep an MSR bitmap there
@@ -173,6 +175,10 @@ template <Port P>
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
         repeat_access(violation.value);
         return reenter_l2(slot, basic);
+    }
+    if (outcome.kind == Kind::log_full) {
+        return reflect(slot, static_cast<std::uint32_t>(vmx::ExitReason::page_modification_log_full),
+                       violation.value & vmx::EptViolation::nmi_unblocking_by_iret);
     }
     if (outcome.kind == Kind::out_of_memory) port_.fatal("no memory for EPT02; give L0 more (docs/metal.md)");
     if (outcome.kind == Kind::misconfiguration) {

@@ -35,9 +35,15 @@ public:
     static constexpr std::uint64_t no_page = ~std::uint64_t{0};
 
     // eptp12: without it L2's memory is L1's.
-    L2Memory(P& port, Ept02<P>& ept, std::optional<vmx::Eptp> eptp12, std::uint64_t apic_access_page,
-             std::uint64_t linear)
-        : port_(port), ept_(ept), eptp12_(eptp12), apic_access_page_(apic_access_page), linear_(linear) {}
+    // log: L1's, where it keeps one.
+    L2Memory(P& port, Ept02<P>& ept, std::optional<vmx::Eptp> eptp12, PageModificationLog<P>* log,
+             std::uint64_t apic_access_page, std::uint64_t linear)
+        : port_(port),
+          ept_(ept),
+          eptp12_(eptp12),
+          log_(log),
+          apic_access_page_(apic_access_page),
+          linear_(linear) {}
 
     std::byte* l1_page(x86::Gpa<x86::L1> table) {
         // With accessed and dirty flags in EPT12 each such access counts as a write (SDM 3C 29.3.3.2).
@@ -72,7 +78,7 @@ private:
             reached_ = x86::Gpa<x86::L1>{guest_physical};
             return true;
         }
-        const auto found = ept_.reach(*eptp12_, x86::Gpa<x86::L2>{guest_physical}, access);
+        const auto found = ept_.reach(*eptp12_, x86::Gpa<x86::L2>{guest_physical}, access, log_);
         using Kind = EptOutcome::Kind;
         if (found.kind == Kind::filled) {
             reached_ = found.address;
@@ -83,6 +89,7 @@ private:
         met_ = L2Access{.reason = vmx::ExitReason::ept_misconfiguration,
                         .guest_physical = guest_physical,
                         .linear = linear_};
+        if (found.kind == Kind::log_full) met_->reason = vmx::ExitReason::page_modification_log_full;
         if (found.kind != Kind::violation) return false;
         met_->reason = vmx::ExitReason::ept_violation;
         met_->qualification = vmx::EptViolation{access}.with_permissions(found.permissions).value |
@@ -96,6 +103,7 @@ private:
     P& port_;
     Ept02<P>& ept_;
     std::optional<vmx::Eptp> eptp12_;
+    PageModificationLog<P>* log_;
     std::uint64_t apic_access_page_;
     std::uint64_t linear_;
     std::optional<L2Access> met_;
@@ -116,7 +124,9 @@ std::optional<Entry> NestedVcpu<P>::l2_string_io(Slot& slot) {
         std::optional<L2Access> met;
         const auto done =
             string_step([&](const L1PagingState& state, std::uint64_t linear, unsigned size, bool write) {
-                return locate_l2(slot, state, linear, size, write, met);
+                return with_log(slot, [&](PageModificationLog<P>* log) {
+                    return locate_l2(slot, state, linear, size, write, log, met);
+                });
             });
         if (met) return reflect_access(slot, *met);
         if (done) return reenter_l2(slot, basic);
@@ -133,11 +143,9 @@ std::optional<Entry> NestedVcpu<P>::l2_string_io(Slot& slot) {
 
 // As locate_l1(). met: what L1 is to see instead.
 template <Port P>
-Expected<typename NestedVcpu<P>::Located, Fault> NestedVcpu<P>::locate_l2(const Slot& slot,
-                                                                          const L1PagingState& state,
-                                                                          std::uint64_t linear, unsigned size,
-                                                                          bool write,
-                                                                          std::optional<L2Access>& met) {
+Expected<typename NestedVcpu<P>::Located, Fault> NestedVcpu<P>::locate_l2(
+    const Slot& slot, const L1PagingState& state, std::uint64_t linear, unsigned size, bool write,
+    PageModificationLog<P>* log, std::optional<L2Access>& met) {
     msr_bitmaps_.note_written_somewhere();
     const auto eptp12 = slot.l1_uses_ept ? std::optional{ept_pointer12_of(slot)} : std::nullopt;
     Located found;
@@ -145,7 +153,7 @@ Expected<typename NestedVcpu<P>::Located, Fault> NestedVcpu<P>::locate_l2(const 
     unsigned pieces = 0;
     for (unsigned done = 0; done < size; done += found.first, ++pieces) {
         const std::uint64_t at = state.long_mode() ? linear + done : (linear + done) & 0xffffffff;
-        detail::L2Memory<P> memory{port_, ept02_, eptp12, apic_access_page_of(slot), at};
+        detail::L2Memory<P> memory{port_, ept02_, eptp12, log, apic_access_page_of(slot), at};
         const auto physical = translate_l1(memory, state, at, write);
         if (physical) found.where[pieces] = memory.byte(physical->value(), write);
         if (memory.met()) {
@@ -210,9 +218,11 @@ Entry NestedVcpu<P>::reflect_access(Slot& slot, const L2Access& access) {
         if (shadowing_) put(what, value);
     };
     if (shadowing_) load(slot.shadow);
-    set(field::guest_linear_address, access.linear);
-    if (access.reason != vmx::ExitReason::apic_access)
-        set(field::guest_physical_address, access.guest_physical);
+    if (access.reason != vmx::ExitReason::page_modification_log_full) {
+        set(field::guest_linear_address, access.linear);
+        if (access.reason != vmx::ExitReason::apic_access)
+            set(field::guest_physical_address, access.guest_physical);
+    }
     if (shadowing_) load(vmcs01_);
     return entry;
 }

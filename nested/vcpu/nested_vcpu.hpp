@@ -514,6 +514,18 @@ private:
     [[nodiscard]] static vmx::Eptp ept_pointer12_of(const Slot& slot) {
         return vmx::Eptp{slot.vmcs12.get(vmx::field::ept_pointer)};
     }
+    // What is done by EPT12 for a guest of L1's, with the page-modification log where L1 keeps one.
+    template <typename Action>
+    [[gnu::always_inline]] auto with_log(Slot& slot, Action&& action) {
+        PageModificationLog<P>* const none = nullptr;
+        if (!slot.l1_logs_writes) [[likely]]
+            return action(none);
+        PageModificationLog<P> log{port_, x86::Gpa<x86::L1>{slot.vmcs12.get(vmx::field::pml_address)},
+                                   slot.vmcs12.get(vmx::field::pml_index)};
+        auto result = action(&log);
+        slot.vmcs12.set(vmx::field::pml_index, log.index());
+        return result;
+    }
     void put_io_bitmaps(Slot& slot);
     [[nodiscard]] x86::Hpa page_for_vmcs02(const char* what);
     void select_ept(Slot& slot);
@@ -588,6 +600,7 @@ private:
     [[nodiscard]] std::optional<Entry> l2_string_io(Slot& slot);
     [[nodiscard]] Expected<Located, Fault> locate_l2(const Slot& slot, const L1PagingState& state,
                                                      std::uint64_t linear, unsigned size, bool write,
+                                                     PageModificationLog<P>* log,
                                                      std::optional<L2Access>& met);
     [[nodiscard]] static std::uint64_t apic_access_page_of(const Slot& slot);
     Entry raise_page_fault_in_l2(Slot& slot, std::size_t basic_reason, const Fault& fault);

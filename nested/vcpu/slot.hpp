@@ -52,6 +52,7 @@ struct Slot {
     bool launched = false;  // as L1 sees it
     bool l1_uses_vpid = false;
     bool l1_uses_ept = false;
+    bool l1_logs_writes = false;  // page-modification logging
     Unchecked unchecked;
     std::uint32_t work = 0;  // what each entry and exit has to do besides (nested/vcpu/entry.hpp)
     std::uint64_t last_used = 0;

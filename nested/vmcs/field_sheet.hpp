@@ -34,6 +34,7 @@ enum class FieldNeeds : std::uint8_t {
     apic_accesses,
     tpr_shadow,
     vmcs_shadowing,
+    page_modification_log,
     preemption_timer,
     cr3_target_1,  // so many targets
     cr3_target_2,
@@ -92,7 +93,7 @@ inline constexpr auto field_sheet = [] {
         row(field::guest_ldtr_selector,                             guest_state),
         row(field::guest_tr_selector,                               guest_state),
         row(field::guest_interrupt_status,                          unsupported),
-        row(field::pml_index,                                       unsupported),
+        row(field::pml_index,                                       kept,             page_modification_log),
         // SDM B.1.3
         row(field::host_es_selector,                                host_state),
         row(field::host_cs_selector,                                host_state),
@@ -109,7 +110,7 @@ inline constexpr auto field_sheet = [] {
         row(field::vm_exit_msr_load_address,                        composed_control),
         row(field::vm_entry_msr_load_address,                       composed_control),
         row(field::executive_vmcs_pointer,                          kept),
-        row(field::pml_address,                                     unsupported),
+        row(field::pml_address,                                     composed_control, page_modification_log),
         row(field::tsc_offset,                                      direct_control),
         row(field::virtual_apic_address,                            composed_control, tpr_shadow),
         row(field::apic_access_address,                             composed_control, apic_accesses),
@@ -284,6 +285,8 @@ inline constexpr auto field_handling = [] {
             return promised.primary_processor_based.may_set(vmx::primary::use_tpr_shadow);
         case FieldNeeds::vmcs_shadowing:
             return secondary.may_set(vmx::secondary::vmcs_shadowing);
+        case FieldNeeds::page_modification_log:
+            return secondary.may_set(vmx::secondary::enable_pml);
         case FieldNeeds::preemption_timer:
             return promised.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer);
         case FieldNeeds::cr3_target_1:

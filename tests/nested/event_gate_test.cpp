@@ -7,7 +7,6 @@
 #include <array>
 
 #include "nested/events.hpp"
-#include "nested/events.hpp"
 #include "nested/pending_events.hpp"
 
 namespace flatback::nested_test::event_gate_test {

@@ -100,7 +100,7 @@ TEST_P(L1sShadow, HasNothingButL1sFields) {
     for (const std::uint64_t encoding :
          {std::uint64_t{0x7fff}, std::uint64_t{0x1000}, std::uint64_t{0x8000}, std::uint64_t{0x681f},
           std::uint64_t{0x4001}, std::uint64_t{field::tsc_multiplier.encoding},
-          std::uint64_t{field::pml_address.encoding}}) {
+          std::uint64_t{field::eptp_list_address.encoding}}) {
         EXPECT_EQ(l1.vmread(encoding), unsupported) << std::hex << encoding;
         EXPECT_EQ(l1.vmwrite(encoding, 0), unsupported) << std::hex << encoding;
     }

@@ -482,7 +482,7 @@ TEST_F(BadState, OfAnL1ThatWasPromisedSomethingElse) {
     refused_with(0x48d, std::uint64_t{1} << (32 + 7), 0);  // posted interrupts
     refused_with(0x48d, 0, 2);                             // a control that need not be 1
     refused_with(0x48e, std::uint64_t{1} << (32 + 27), 0);
-    refused_with(0x48b, std::uint64_t{1} << (32 + 17), 0);
+    refused_with(0x48b, std::uint64_t{1} << (32 + 13), 0);  // VM functions
     refused_with(0x48f, std::uint64_t{1} << (32 + 23), 0);
     refused_with(0x490, std::uint64_t{1} << (32 + 16), 0);
     refused_with(0x485, 1, 0x1e);                    // the rate of the timer

@@ -64,7 +64,7 @@ TEST_P(VmEntry, ChecksTheLaunchStateBeforeTheControls) {
 }
 
 TEST_P(VmEntry, WithBadControlsIsError7AndLeavesL1AsItWas) {
-    l1.raise(field::secondary_processor_based_vm_execution_controls, vmx::secondary::enable_pml);
+    l1.raise(field::secondary_processor_based_vm_execution_controls, vmx::secondary::enable_vm_functions);
     l1.use_secondary(0);
     remember();
     EXPECT_EQ(l1.vmlaunch(), bad_controls);

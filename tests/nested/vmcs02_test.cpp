@@ -98,11 +98,13 @@ TEST_P(Vmcs02, HasEverySecondaryControlAsL1HasItWithEptAndItsTag) {
     for (unsigned n = 0; n < 32; ++n) {
         std::uint32_t bits = 1U << n;
         if (((nested::offered::secondary | vmx::secondary::enable_vpid) & bits) == 0) continue;
-        if (bits == vmx::secondary::unrestricted_guest) bits |= vmx::secondary::enable_ept;
+        if (bits == vmx::secondary::unrestricted_guest || bits == vmx::secondary::enable_pml)
+            bits |= vmx::secondary::enable_ept;
         l1.write(field::secondary_processor_based_vm_execution_controls, bits);
         ASSERT_EQ(l1.vmresume(), l2_runs) << std::hex << bits;
-        EXPECT_EQ(l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls),
-                  bits | vmx::secondary::enable_ept | vmx::secondary::enable_vpid);
+        EXPECT_EQ(
+            l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls),
+            (bits & ~vmx::secondary::enable_pml) | vmx::secondary::enable_ept | vmx::secondary::enable_vpid);
         ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     }
     l1.write(field::primary_processor_based_vm_execution_controls, primary12());
