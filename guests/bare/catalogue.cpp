@@ -10,6 +10,11 @@ bool ept() {
     return capabilities.secondary.may_set(secondary::enable_ept) && capabilities.has_invept();
 }
 
+bool page_modification_log() {
+    return ept() && capabilities.secondary.may_set(secondary::enable_pml) &&
+           (capabilities.ept_vpid >> 21 & 1) != 0;
+}
+
 bool invalidation() {
     return capabilities.has_invept() || capabilities.has_invvpid();
 }
@@ -41,6 +46,8 @@ constexpr Part checks[] = {
     {"timers", check_timers},
     {"ept-violation", check_ept_violation, ept, "EPT"},
     {"ept-memory", check_ept_memory, ept, "EPT"},
+    {"page-modification-log", check_page_modification_log, page_modification_log,
+     "the page-modification log"},
     {"without-ept", check_without_ept},
     {"stale-linear", check_stale_linear},
     {"stale-physical", check_stale_physical, ept, "EPT"},

@@ -44,6 +44,7 @@ void check_windows();
 void check_timers();
 void check_ept_violation();
 void check_ept_memory();
+void check_page_modification_log();
 void check_without_ept();
 void check_stale_linear();
 void check_stale_physical();

@@ -29,11 +29,11 @@ inline constexpr FieldSet shadowed = [] {
 
 // L1's VMREADs of these, and its VMWRITEs, have L0 learn the field.
 //
-// Not the error number and the PML index, which change besides exits; nor the entry controls, of which an
-// exit changes a part. A control that is composed is no more than written: its rules are checked and vmcs02
-// made anew at the entry, beside which an exit is nothing.
+// Not the error number, which instructions change besides exits; nor the entry controls, of which an exit
+// changes a part. A control that is composed is no more than written: its rules are checked and vmcs02 made
+// anew at the entry, beside which an exit is nothing.
 inline constexpr FieldSet learned_by_reads = FieldSet::all().without(shadowed).without(
-    FieldSet::of(vmx::field::vm_instruction_error, vmx::field::pml_index, vmx::field::vm_entry_controls));
+    FieldSet::of(vmx::field::vm_instruction_error, vmx::field::vm_entry_controls));
 inline constexpr FieldSet learned_by_writes = [] {
     FieldSet set;
     FieldSet::all().without(shadow_writable).for_each([&set](std::size_t index) {

@@ -194,6 +194,15 @@ template <Port P>
     return reflect(slot, exit_reason, violation.with_permissions(outcome.permissions).value & ~advanced);
 }
 
+// The page-modification log has grown. No exit brings the index to L1, which may have it without one.
+template <Port P>
+[[gnu::cold]] void NestedVcpu<P>::note_log_index(Slot& slot, std::uint16_t index) {
+    namespace field = vmx::field;
+    slot.vmcs12.set(field::pml_index, index);
+    if (!slot.learned.contains(detail::index_of(field::pml_index.encoding))) return;
+    while_loaded(slot.shadow, slot.vmcs02.page, [&] { put(field::pml_index, index); });
+}
+
 // False: EPT02 keeps L2 from writing as before.
 template <Port P>
 bool NestedVcpu<P>::let_write_vanish() {

@@ -514,18 +514,21 @@ private:
     [[nodiscard]] static vmx::Eptp ept_pointer12_of(const Slot& slot) {
         return vmx::Eptp{slot.vmcs12.get(vmx::field::ept_pointer)};
     }
-    // What is done by EPT12 for a guest of L1's, with the page-modification log where L1 keeps one.
+    // What is done by EPT12 for a guest of L1's, with the page-modification log where L1 keeps one. vmcs02 is
+    // current.
     template <typename Action>
     [[gnu::always_inline]] auto with_log(Slot& slot, Action&& action) {
         PageModificationLog<P>* const none = nullptr;
         if (!slot.l1_logs_writes) [[likely]]
             return action(none);
+        const std::uint16_t before = slot.vmcs12.get(vmx::field::pml_index);
         PageModificationLog<P> log{port_, x86::Gpa<x86::L1>{slot.vmcs12.get(vmx::field::pml_address)},
-                                   slot.vmcs12.get(vmx::field::pml_index)};
+                                   before};
         auto result = action(&log);
-        slot.vmcs12.set(vmx::field::pml_index, log.index());
+        if (log.index() != before) note_log_index(slot, log.index());
         return result;
     }
+    void note_log_index(Slot& slot, std::uint16_t index);
     void put_io_bitmaps(Slot& slot);
     [[nodiscard]] x86::Hpa page_for_vmcs02(const char* what);
     void select_ept(Slot& slot);

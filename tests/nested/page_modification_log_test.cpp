@@ -60,6 +60,19 @@ TEST_P(PageModificationLog, NotesEachPageOnceFromTheEndOn) {
     EXPECT_EQ(noted(509), 0x7000U);
 }
 
+// As an L1 does that empties its log at each exit: L0 learns the field, and L1 reads it in its shadow VMCS.
+TEST_P(PageModificationLog, HasAnIndexThatL1MayReadAtEveryExit) {
+    launch();
+    for (std::uint64_t page = 0; page < 40; ++page) {
+        ept.map(page * 0x1000, pages_of_l1 + page * 0x1000);
+        ASSERT_EQ(l1.l2_touches(page * 0x1000, bit::write), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        ASSERT_EQ(l1.read(field::pml_index), 510 - page);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+    }
+    EXPECT_EQ(l1.counters().fields_learned != 0, GetParam());
+}
+
 TEST_P(PageModificationLog, IsNotTheProcessors) {
     launch();
     EXPECT_EQ(

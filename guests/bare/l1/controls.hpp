@@ -51,6 +51,7 @@ constexpr std::uint32_t gdtr_or_idtr_access = number(vmx::ExitReason::gdtr_or_id
 constexpr std::uint32_t ldtr_or_tr_access = number(vmx::ExitReason::ldtr_or_tr_access);
 constexpr std::uint32_t ept_violation = number(vmx::ExitReason::ept_violation);
 constexpr std::uint32_t ept_misconfiguration = number(vmx::ExitReason::ept_misconfiguration);
+constexpr std::uint32_t page_modification_log_full = number(vmx::ExitReason::page_modification_log_full);
 constexpr std::uint32_t invept = number(vmx::ExitReason::invept);
 constexpr std::uint32_t vmx_preemption_timer_expired = number(vmx::ExitReason::vmx_preemption_timer_expired);
 constexpr std::uint32_t invvpid = number(vmx::ExitReason::invvpid);
