@@ -19,6 +19,9 @@ using nested::ComposedControls;
 using nested::HostControls;
 using nested::Vmcs12;
 
+// L0's own matter: tags, and L1's page-modification log.
+constexpr std::uint32_t not_the_processors = vmx::secondary::enable_vpid | vmx::secondary::enable_pml;
+
 // Of a capability's controls, some that may be set, with all that must be.
 std::uint32_t some_of(vmx::ControlCapability capability) {
     return (*rc::gen::arbitrary<std::uint32_t>() & capability.allowed1) | capability.allowed0;
@@ -65,7 +68,7 @@ RC_GTEST_FIXTURE_PROP(Compose, LeavesOutNothingThatL1OrItsHostAskedFor, ()) {
     const bool activated = (primary12 & vmx::primary::activate_secondary_controls) != 0;
     RC_ASSERT(composed.pin_based == vmcs12.get(field::pin_based_vm_execution_controls));
     RC_ASSERT(composed.primary == (primary12 | vmx::primary::activate_secondary_controls));
-    const std::uint32_t l1s = activated ? secondary12 & ~vmx::secondary::enable_vpid : 0;
+    const std::uint32_t l1s = activated ? secondary12 & ~not_the_processors : 0;
     RC_ASSERT(composed.secondary == (l1s | vmx::secondary::enable_ept));
     RC_ASSERT((composed.exit & vmcs12.get(field::vm_exit_controls)) == vmcs12.get(field::vm_exit_controls));
     RC_ASSERT((composed.exit & host.exit) == host.exit);
@@ -206,7 +209,7 @@ RC_GTEST_FIXTURE_PROP(Compose, ExitsWhereEitherWantsItAndNowhereElse, ()) {
     constexpr std::uint32_t other_secondary =
         ~(nested::demandable::secondary_instructions | secondary::use_tsc_scaling);
     RC_ASSERT((composed.secondary & other_secondary) ==
-              (((secondary12 & ~secondary::enable_vpid) | secondary::enable_ept) & other_secondary));
+              (((secondary12 & ~not_the_processors) | secondary::enable_ept) & other_secondary));
     // What no demand is about is as without.
     constexpr std::uint32_t others = ~(nested::demandable::instructions | primary::use_tsc_offsetting |
                                        primary::unconditional_io_exiting | primary::use_io_bitmaps);
