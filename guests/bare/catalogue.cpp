@@ -63,6 +63,7 @@ constexpr Part checks[] = {
     {"processors", check_processors, nullptr, {}, never, alone},
     {"processors-destinations", check_destinations, nullptr, {}, never, alone},
     {"processors-apic-of-l2", check_apic_of_l2, nullptr, {}, never, alone},
+    {"processors-destinations-of-l2", check_destinations_of_l2, nullptr, {}, never, alone},
     {"processors-bitmaps", check_bitmaps_elsewhere, nullptr, {}, never, alone},
     {"local-apic",
      check_local_apic,

@@ -20,6 +20,7 @@ std::span<const Part> hanging_parts();
 void check_processors();
 void check_apic_of_l2();
 void check_destinations();
+void check_destinations_of_l2();
 void check_bitmaps_elsewhere();
 void check_vmx_operation();
 void check_vmcs_pointer();
