@@ -7,9 +7,19 @@ namespace flatback::interface {
 
 inline constexpr std::uint32_t information_leaf = 0x40000000;  // the last leaf, and the signature
 inline constexpr std::uint32_t identity_leaf = information_leaf + 1;
-inline constexpr std::uint32_t counter_leaf = information_leaf + 2;    // by ECX: Counter
-inline constexpr std::uint32_t handled_leaf = information_leaf + 3;    // by ECX: basic exit reason
-inline constexpr std::uint32_t reflected_leaf = information_leaf + 4;  // by ECX: basic exit reason
+inline constexpr std::uint32_t counter_leaf = information_leaf + 2;    // by CX: Counter
+inline constexpr std::uint32_t handled_leaf = information_leaf + 3;    // by CX: basic exit reason
+inline constexpr std::uint32_t reflected_leaf = information_leaf + 4;  // by CX: basic exit reason
+
+// Of these three, the upper half of ECX: of which processor.
+inline constexpr std::uint32_t of_this_processor = 0;
+inline constexpr std::uint32_t of_all_processors = 0xFFFF;                  // their sum
+[[nodiscard]] constexpr std::uint32_t of_processor(std::uint32_t number) {  // as L0 numbers them, from 0 on
+    return number + 1;
+}
+[[nodiscard]] constexpr std::uint32_t counter_of(std::uint32_t whose, std::uint32_t what) {
+    return whose << 16 | what;
+}
 
 // "FlatbackFlat" in EBX, ECX and EDX: each register holds four characters, the first in its low byte.
 inline constexpr std::uint32_t signature_ebx = 0x74616C46;  // "Flat"

@@ -1,3 +1,4 @@
+#include <sched.h>
 #include <sys/io.h>
 #include <unistd.h>
 
@@ -16,7 +17,8 @@ namespace {
 constexpr std::string_view usage_text =
     "usage: l0-trace start | stop | dump [--last N] [--port-e9]\n"
     "start: forgets what L0 recorded and records. stop: keeps what there is.\n"
-    "dump: stops, and writes the newest events (N; default: all that L0 keeps) to standard output,\n"
+    "dump: stops, and writes the newest events (N a processor; default: all that L0 keeps) to standard "
+    "output,\n"
     "or to port 0xE9, which the emulator Bochs writes to its own output (needs root).\n";
 
 /// Bochs' debug port: one byte at a time, without an interrupt or an exit.
@@ -57,10 +59,39 @@ bool parse_dump(std::span<const std::string_view> words, DumpOptions& options) {
     return true;
 }
 
+/// L0 has a ring for each processor, and a processor reaches its own. Goes on to each that this program may
+/// use, and does `work()` there, until that is false.
+template <typename Work>
+bool on_each_processor(const Work& work) {
+    cpu_set_t all;
+    // Where there are more than this set can name, there is the one on which it runs.
+    if (::sched_getaffinity(0, sizeof all, &all) != 0) return work();
+    for (std::size_t processor = 0; processor < CPU_SETSIZE; ++processor) {
+        if (!CPU_ISSET(processor, &all)) continue;
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(processor, &one);
+        // It may just have been taken offline.
+        if (::sched_setaffinity(0, sizeof one, &one) == 0 && !work()) return false;
+    }
+    return true;
+}
+
 int dump(const DumpOptions& options) {
-    const auto trace = read_l0_trace(hardware_cpuid, options.last);
-    if (!trace) return complain(trace.error());
-    const std::string text = format_l0_trace(*trace);
+    std::string why;
+    std::string text;
+    // On all first: what reading makes happen on another would push out what is wanted.
+    on_each_processor([] { return stop_l0_trace(hardware_cpuid).has_value(); });
+    const bool read = on_each_processor([&] {
+        const auto trace = read_l0_trace(hardware_cpuid, options.last);
+        if (trace) {
+            text += format_l0_trace(*trace);
+        } else {
+            why = trace.error();
+        }
+        return trace.has_value();
+    });
+    if (!read) return complain(why);
     if (!options.port) return write_all(text) ? 0 : complain("standard output cannot be written");
     if (::ioperm(debug_port, 1, 1) != 0) return complain("port 0xE9 is not allowed to this user");
     const char* from = text.data();
@@ -74,8 +105,14 @@ int main_with(std::span<const std::string_view> words) {
     DumpOptions options;
     if (command == "dump" && parse_dump(words.subspan(1), options)) return dump(options);
     if (words.size() == 1 && (command == "start" || command == "stop")) {
-        const auto done = command == "start" ? start_l0_trace(hardware_cpuid) : stop_l0_trace(hardware_cpuid);
-        return done ? 0 : complain(done.error());
+        std::string why;
+        const bool done = on_each_processor([&] {
+            const auto each =
+                command == "start" ? start_l0_trace(hardware_cpuid) : stop_l0_trace(hardware_cpuid);
+            if (!each) why = each.error();
+            return each.has_value();
+        });
+        return done ? 0 : complain(why);
     }
     const int file = command == "--help" ? STDOUT_FILENO : STDERR_FILENO;
     const bool said = ::write(file, usage_text.data(), usage_text.size()) > 0;

@@ -7,6 +7,7 @@
 #include "metal/l0/l1_exits.hpp"
 #include "metal/l0/recorder.hpp"
 #include "metal/l0/second_vm.hpp"
+#include "metal/processors/given_processors.hpp"
 
 namespace flatback::metal {
 
@@ -81,11 +82,41 @@ std::optional<std::uint64_t> counter(V& vcpu, std::uint32_t number) {
 }
 
 template <typename V>
+std::optional<std::uint64_t> count_of(V& vcpu, std::uint32_t leaf, std::uint32_t index) {
+    if ((leaf & 0xff) == (interface::counter_leaf & 0xff)) return counter(vcpu, index);
+    if (index >= nested::exit_reason_count) return std::nullopt;
+    const nested::Counters& counters = vcpu.counters();
+    return (leaf & 0xff) == (interface::handled_leaf & 0xff) ? counters.handled_by_l0[index]
+                                                             : counters.reflected[index];
+}
+
+// The upper half of ECX says whose. Others go on counting meanwhile: each word is read whole, and what is
+// made of several may be of different moments.
+std::optional<std::uint64_t> count_of_processors(Cpu& own, std::uint32_t leaf, std::uint32_t what) {
+    const std::uint32_t whose = what >> 16;
+    const std::uint32_t index = what & 0xffff;
+    if (whose == interface::of_this_processor) return count_of(own.vcpu, leaf, index);
+    std::optional<std::uint64_t> sum;
+    for (const ProcessorLocal* const each : given_processors()) {
+        const bool asked =
+            whose == interface::of_all_processors || whose == interface::of_processor(each->number);
+        if (!asked || each->cpu == nullptr) continue;
+        const auto value = count_of(each->cpu->vcpu, leaf, index);
+        if (!value) return std::nullopt;
+        sum = sum.value_or(0) + *value;
+    }
+    return sum;
+}
+
+host::CpuidRegisters answer_count(std::optional<std::uint64_t> value) {
+    return {value.value_or(0) & 0xffffffff, value ? 1U : 0U, 0, value.value_or(0) >> 32};
+}
+
+template <typename V>
 host::CpuidRegisters leaf_of(V& vcpu, NestedVpid mode, std::uint32_t leaf, std::uint32_t index) {
     const auto answer = [](std::uint64_t eax, std::uint64_t ebx, std::uint64_t ecx, std::uint64_t edx) {
         return host::CpuidRegisters{eax & 0xffffffff, ebx & 0xffffffff, ecx & 0xffffffff, edx & 0xffffffff};
     };
-    const nested::Counters& counters = vcpu.counters();
     switch (interface::information_leaf | (leaf & 0xff)) {
         case interface::information_leaf:
             return answer(trace::leaf, interface::signature_ebx, interface::signature_ecx,
@@ -93,17 +124,10 @@ host::CpuidRegisters leaf_of(V& vcpu, NestedVpid mode, std::uint32_t leaf, std::
         case interface::identity_leaf:
             return answer(version_number, static_cast<std::uint32_t>(mode), vcpu.shadows_vmcs() ? 1 : 0,
                           vcpu.tag_capacity());
-        case interface::counter_leaf: {
-            const auto value = counter(vcpu, index);
-            return answer(value.value_or(0), value ? 1 : 0, 0, value.value_or(0) >> 32);
-        }
+        case interface::counter_leaf:
         case interface::handled_leaf:
-        case interface::reflected_leaf: {
-            if (index >= nested::exit_reason_count) return answer(0, 0, 0, 0);
-            const bool handled = (leaf & 0xff) == (interface::handled_leaf & 0xff);
-            const std::uint64_t value = handled ? counters.handled_by_l0[index] : counters.reflected[index];
-            return answer(value, 1, 0, value >> 32);
-        }
+        case interface::reflected_leaf:
+            return answer_count(count_of(vcpu, leaf, index));
         case trace::leaf: {
             const auto [eax, ebx, ecx, edx] = recorder::answer(index);
             return answer(eax, ebx, ecx, edx);
@@ -116,6 +140,9 @@ host::CpuidRegisters leaf_of(V& vcpu, NestedVpid mode, std::uint32_t leaf, std::
 }  // namespace
 
 host::CpuidRegisters information_leaf(Cpu& cpu, std::uint32_t leaf, std::uint32_t index) {
+    const std::uint32_t which = interface::information_leaf | (leaf & 0xff);
+    if (which >= interface::counter_leaf && which <= interface::reflected_leaf)
+        return answer_count(count_of_processors(cpu, leaf, index));
     return leaf_of(cpu.vcpu, cpu.mode, leaf, index);
 }
 // Not the trace, which is the machine's.

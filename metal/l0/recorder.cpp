@@ -1,11 +1,16 @@
 #include "metal/l0/recorder.hpp"
 
+#include <array>
+#include <span>
+
 #include "metal/ground/log.hpp"
 #include "metal/ground/panic.hpp"
 #include "metal/ground/this_processor.hpp"
 #include "metal/l0/exit_handler.hpp"
 #include "metal/l0/flush_recorder.hpp"
 #include "metal/memory/page_pool.hpp"
+#include "metal/processors/given_processors.hpp"
+#include "trace/timeline.hpp"
 #include "vmx/field.hpp"
 
 namespace flatback::metal::recorder {
@@ -108,6 +113,10 @@ void print(const Event& event) {
     using log::hex;
     log::write("[L0]   tsc ");
     log::write_unsigned(event.tsc);
+    if (given_processors().size() > 1) {
+        log::write(" processor ");
+        log::write_unsigned(event.cpu());
+    }
     switch (event.kind()) {
         case Kind::exit:
             log::line(" ", name_of(event.from()), " exits: ", vmx::name_of(event.reason()), " at ",
@@ -195,14 +204,17 @@ Answer answer(std::uint32_t subleaf) {
 
 void print_last_events() {
     constexpr std::uint64_t most = 32;
+    std::array<const trace::Ring*, most_processors> rings{};
+    const auto processors = given_processors();
+    for (std::size_t number = 0; number < processors.size(); ++number)
+        rings[number] = &processors[number]->ring;
     if (ring().capacity() == 0) {
         log::line("[L0] the last events were not recorded; boot with trace=on to see them");
         return;
     }
     log::line("[L0] the last events, newest last:");
-    for (std::uint64_t back = most; back-- > 0;) {
-        if (const Event* event = ring().newest(back)) print(*event);
-    }
+    trace::Timeline<most_processors> timeline{std::span{rings}.first(processors.size()), most};
+    while (const Event* const event = timeline.next()) print(*event);
 }
 
 }  // namespace flatback::metal::recorder

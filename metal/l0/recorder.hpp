@@ -35,7 +35,7 @@ struct Answer {
 };
 [[nodiscard]] Answer answer(std::uint32_t subleaf);
 
-// The last events, for the panic dump.
+// The last events of all processors, which have stopped, for the panic dump.
 void print_last_events();
 
 }  // namespace recorder

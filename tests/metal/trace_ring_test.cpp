@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <utility>
+#include <vector>
 
 #include "trace/ring.hpp"
+#include "trace/timeline.hpp"
 
 namespace flatback::trace::trace_ring_test {
 namespace {
@@ -56,6 +59,53 @@ TEST(TraceRing, TheNewestReplaceTheOldest) {
     EXPECT_EQ(memory[5].tsc, 99U);
     ring.clear();
     EXPECT_EQ(ring.at(0), nullptr);
+}
+
+// The tick, and whose.
+using Seen = std::vector<std::pair<std::uint64_t, unsigned>>;
+
+template <std::size_t most_rings>
+Seen all_of(Timeline<most_rings> timeline) {
+    Seen seen;
+    while (const Event* const event = timeline.next()) seen.emplace_back(event->tsc, event->cpu());
+    return seen;
+}
+
+class TraceTimeline : public testing::Test {
+protected:
+    void record_on(unsigned processor, std::uint64_t tick) {
+        rings_[processor].next() = {tick, rings_[processor].cpu_bits(), 0, 0};
+    }
+    Seen newest(std::uint64_t most) const {
+        const std::array<const Ring*, 3> rings{&rings_[0], &rings_[1], &rings_[2]};
+        return all_of(Timeline<3>{rings, most});
+    }
+    TraceTimeline() {
+        for (unsigned processor = 0; processor < 3; ++processor)
+            rings_[processor].give(memory_[processor].data(), 4, processor);
+    }
+
+    std::array<std::array<Event, 4>, 3> memory_{};
+    std::array<Ring, 3> rings_{};
+};
+
+TEST_F(TraceTimeline, OrdersTheEventsOfAllRingsByTheirTimes) {
+    for (const auto& [processor, tick] : {std::pair{1U, 5U}, {0U, 3U}, {1U, 9U}, {0U, 6U}, {2U, 4U}})
+        record_on(processor, tick);
+    EXPECT_EQ(newest(32), (Seen{{3, 0}, {4, 2}, {5, 1}, {6, 0}, {9, 1}}));
+    EXPECT_EQ(newest(2), (Seen{{6, 0}, {9, 1}}));
+    EXPECT_EQ(newest(0), Seen{});
+}
+
+TEST_F(TraceTimeline, OneRingMayHaveTheNewestAlone) {
+    for (std::uint64_t tick = 1; tick < 10; ++tick) record_on(2, 100 + tick);
+    record_on(0, 50);
+    EXPECT_EQ(newest(4), (Seen{{106, 2}, {107, 2}, {108, 2}, {109, 2}}));
+    EXPECT_EQ(newest(32), (Seen{{50, 0}, {106, 2}, {107, 2}, {108, 2}, {109, 2}}));
+}
+
+TEST_F(TraceTimeline, RingsWithoutEventsAddNone) {
+    EXPECT_EQ(newest(32), Seen{});
 }
 
 TEST(TraceEvent, EveryPartComesBack) {

@@ -54,6 +54,17 @@ TEST(EndOfL0, ALineThatIsNotWholeIsFound) {
     EXPECT_NE(lacks_after(std::string{good} + "[L0] processor 0 was in L1, at 0x1002\n"), "");
 }
 
+TEST(EndOfL0, TheLastEventsAreInTheOrderOfTheirTimesWithTheirProcessors) {
+    const std::string heading = std::string{good} + "[L0] the last events, newest last:\r\n";
+    const std::string first = "[L0]   tsc 9 processor 1 L1 is entered, tag 1\r\n";
+    const std::string second = "[L0]   tsc 10 processor 0 L2 exits: CPUID at 0x1\r\n";
+    EXPECT_EQ(lacks_after(heading + first + second + "[L0] the current VMCS\r\n"), "");
+    EXPECT_NE(lacks_after(heading + second + first), "");
+    EXPECT_NE(lacks_after(heading + first + "[L0]   tsc 11 processor 1 L2 exits: CPUID at 0x1\r\n"), "");
+    EXPECT_NE(lacks_after(heading + first + "[L0]   tsc 11 L2 exits: CPUID at 0x1, tag 1\r\n"), "");
+    EXPECT_NE(lacks_after(heading), "");
+}
+
 TEST(EndOfL0, TheOneThatEndedItIsNotAmongTheOthers) {
     EXPECT_NE(lacks_after(std::string{good} + "[L0] processor 3 was in L0, at 0x5000\n"), "");
 }

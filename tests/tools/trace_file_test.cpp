@@ -91,5 +91,49 @@ TEST(TraceFile, SaysWhatIsWrong) {
               std::string::npos);
 }
 
+trace::Event on(unsigned processor, std::uint64_t tick) {
+    return {tick, trace::make_what(trace::Kind::entry, processor, trace::Level::l0, trace::Level::l1, 0, 0),
+            0, 0};
+}
+Trace of(std::vector<trace::Event> events) {
+    return {.mode = "mapped", .capacity = 8, .written = 20, .tsc_khz = {}, .events = std::move(events)};
+}
+
+TEST(TraceFile, TracesOfSeveralProcessorsAreOneByTheirTimes) {
+    const std::string text = "processor 1\n" +
+                             format_trace(of({on(1, 11), on(1, 14), on(1, 20), on(1, 22)})) +
+                             "processor 0\r\n" + format_trace(of({on(0, 10), on(0, 15), on(0, 20)})) +
+                             format_trace(of({})) + format_trace(of({on(2, 21)})) + "the end\n";
+    const auto trace = parse_trace(text);
+    ASSERT_TRUE(trace) << trace.error().message;
+    EXPECT_EQ(trace->events, (std::vector{on(0, 10), on(1, 11), on(1, 14), on(0, 15), on(1, 20), on(0, 20),
+                                          on(2, 21), on(1, 22)}));
+    EXPECT_EQ(trace->capacity, 32U);
+    EXPECT_EQ(trace->written, 80U);
+}
+
+TEST(TraceFile, AProcessorsOwnOrderStands) {
+    // L1 has put its counter back.
+    const auto trace =
+        parse_trace(format_trace(of({on(0, 30), on(0, 5), on(0, 40)})) + format_trace(of({on(1, 6)})));
+    ASSERT_TRUE(trace) << trace.error().message;
+    EXPECT_EQ(trace->events, (std::vector{on(1, 6), on(0, 30), on(0, 5), on(0, 40)}));
+}
+
+TEST(TraceFile, ASecondTraceOfTheSameProcessorIsAnother) {
+    const auto trace = parse_trace(format_trace(of({on(0, 10)})) + format_trace(of({on(1, 9), on(0, 11)})));
+    ASSERT_TRUE(trace) << trace.error().message;
+    EXPECT_EQ(trace->events, (std::vector{on(0, 10)}));
+}
+
+TEST(TraceFile, WhatIsWrongWithAnotherProcessorsIsSaid) {
+    const std::string first = format_trace(of({on(0, 10)}));
+    const std::string second = format_trace(of({on(1, 11)}));
+    EXPECT_NE(error_of(first + second.substr(0, second.size() - 5)).find("cut off"), std::string::npos);
+    EXPECT_NE(error_of(first + replaced(second, "mode=mapped", "mode=off")).find("another mode"),
+              std::string::npos);
+    EXPECT_NE(error_of(first + replaced(second, "version=1", "version=9")).find("line 4"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace flatback::tools::trace_file_test

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -61,6 +64,29 @@ bool is_said(const Expected& expected, std::string_view said) {
     return at && fmt::format("{:x}", *at) == digits && *at >= expected.begin && *at < expected.end;
 }
 
+// "[L0]   tsc 123 processor 1 L2 exits: ...", where L0 has recorded any: what is wrong with them.
+std::string what_events_lack(const std::vector<std::string_view>& lines) {
+    constexpr std::string_view heading = "[L0] the last events, newest last:";
+    auto line = std::ranges::find(lines, heading);
+    if (line == lines.end()) return {};
+    std::uint64_t last = 0;
+    std::set<std::string_view> processors;
+    for (++line; line != lines.end(); ++line) {
+        const std::vector<std::string_view> words = split(*line, ' ');
+        constexpr std::size_t tick = 4;
+        constexpr std::size_t processor = 6;
+        if (words.size() <= processor || words[tick - 1] != "tsc") break;
+        if (words[processor - 1] != "processor") return fmt::format("no processor in \"{}\"", *line);
+        std::uint64_t at = 0;
+        std::from_chars(words[tick].data(), words[tick].data() + words[tick].size(), at);
+        if (at < last) return fmt::format("\"{}\" is older than the event before", *line);
+        last = at;
+        processors.insert(words[processor]);
+    }
+    if (processors.size() < 2) return fmt::format("events of {} processors", processors.size());
+    return {};
+}
+
 }  // namespace
 
 std::string what_ended_l0_lacks(const Transcript& transcript) {
@@ -91,7 +117,7 @@ std::string what_ended_l0_lacks(const Transcript& transcript) {
     }
     if (told == 0) return "no processor told where it would be";
     if (lacks.empty() && silent != 1) return fmt::format("{} processors ended L0 without a word", silent);
-    return lacks;
+    return lacks.empty() ? what_events_lack(lines) : lacks;
 }
 
 }  // namespace flatback::tools

@@ -5,12 +5,17 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <optional>
+#include <set>
+#include <span>
+#include <vector>
 
 namespace flatback::tools {
 namespace {
 
 constexpr std::string_view mark = "FLATBACK-TRACE ";
 constexpr std::string_view begin_word = "begin ";
+constexpr std::string_view begin_mark = "FLATBACK-TRACE begin ";
 constexpr std::string_view end_word = "end check=";
 constexpr std::uint64_t most_capacity = std::uint64_t{1} << 24;  // half a gigabyte
 
@@ -32,6 +37,15 @@ class Reader final {
 public:
     explicit Reader(std::string_view text, std::size_t line) : rest_{text}, line_{line} {}
 
+    // Behind what has been read, to where the next trace begins; false: there is none.
+    bool go_to_next() {
+        const std::size_t start = rest_.find(begin_mark);
+        if (start == std::string_view::npos) return false;
+        line_ += static_cast<std::size_t>(std::ranges::count(rest_.substr(0, start), '\n'));
+        rest_.remove_prefix(start);
+        return true;
+    }
+
     Result<Trace> read() {
         Trace trace;
         const std::uint64_t count = TRY(read_header(trace));
@@ -50,11 +64,11 @@ public:
         return trace;
     }
 
-private:
     std::unexpected<Error> wrong(std::string_view what) const {
         return fail(ExitStatus::input_file, fmt::format("trace, line {}: {}", line_, what));
     }
 
+private:
     // The rest of the next line behind its mark.
     Result<std::string_view> next_line(std::uint64_t have, std::uint64_t count) {
         const std::size_t end = rest_.find('\n');
@@ -131,16 +145,57 @@ private:
     std::size_t line_;
 };
 
+std::set<unsigned> processors_of(const Trace& trace) {
+    std::set<unsigned> processors;
+    for (const trace::Event& event : trace.events) processors.insert(event.cpu());
+    return processors;
+}
+
+// By their times; of each processor in the order that it has.
+std::vector<trace::Event> merge(std::span<const Trace> traces) {
+    std::vector<trace::Event> events;
+    std::vector<std::size_t> next(traces.size(), 0);
+    for (;;) {
+        std::optional<std::size_t> oldest;
+        for (std::size_t i = 0; i < traces.size(); ++i) {
+            if (next[i] == traces[i].events.size()) continue;
+            if (!oldest || traces[i].events[next[i]].tsc < traces[*oldest].events[next[*oldest]].tsc)
+                oldest = i;
+        }
+        if (!oldest) return events;
+        events.push_back(traces[*oldest].events[next[*oldest]++]);
+    }
+}
+
 }  // namespace
 
 Result<Trace> parse_trace(std::string_view text) {
-    const std::size_t start = text.find(fmt::format("{}{}", mark, begin_word));
-    if (start == std::string_view::npos) {
+    Reader reader{text, 0};
+    if (!reader.go_to_next()) {
         return fail(ExitStatus::input_file,
                     "no trace in it (no line 'FLATBACK-TRACE begin'); l0-trace dump makes one in L1");
     }
-    const auto before = static_cast<std::size_t>(std::ranges::count(text.substr(0, start), '\n'));
-    return Reader{text.substr(start), before}.read();
+    std::vector<Trace> traces{TRY(reader.read())};
+    std::set<unsigned> seen = processors_of(traces.front());
+    // What follows of other processors is of the same time. Of one that was there it is another trace.
+    while (reader.go_to_next()) {
+        Trace another = TRY(reader.read());
+        const std::set<unsigned> processors = processors_of(another);
+        if (std::ranges::any_of(processors, [&](unsigned each) { return seen.contains(each); })) break;
+        if (another.mode != traces.front().mode)
+            return reader.wrong("the trace of another processor has another mode");
+        seen.insert(processors.begin(), processors.end());
+        traces.push_back(std::move(another));
+    }
+    Trace result = traces.front();
+    if (traces.size() == 1) return result;
+    result.events = merge(traces);
+    for (const Trace& each : std::span{traces}.subspan(1)) {
+        result.capacity += each.capacity;
+        result.written += each.written;
+        if (!result.tsc_khz) result.tsc_khz = each.tsc_khz;
+    }
+    return result;
 }
 
 std::string format_trace(const Trace& trace) {

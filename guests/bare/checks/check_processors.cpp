@@ -123,6 +123,46 @@ void check_own_vmx_operation() {
     }
 }
 
+std::uint64_t entries_of(std::uint32_t whose) {
+    const CpuidResult leaf =
+        cpuid(interface::counter_leaf,
+              interface::counter_of(whose, static_cast<std::uint32_t>(Counter::l2_entries)));
+    return leaf.eax | std::uint64_t{leaf.edx} << 32;
+}
+bool is_a_processor(std::uint32_t number) {
+    return cpuid(interface::counter_leaf, interface::counter_of(interface::of_processor(number), 0)).ebx == 1;
+}
+void second_reads_its_counter() {
+    seen = entries_of(interface::of_this_processor);
+}
+
+void check_counters() {
+    if (!under_flatback()) return;
+    const RuleScope rule{{"", "L0 counts for each processor and in sum"}};
+    const std::uint64_t own = entries_of(interface::of_this_processor);
+    Check check{"counters-are-each-processors-own-and-there-is-their-sum"};
+    check.holds("it comes to an end", do_on_second(second_reads_its_counter));
+    const std::uint64_t before = seen;
+    check.holds("it comes to an end",
+                do_on_second(second_runs_own_l2s) && do_on_second(second_reads_its_counter));
+    check.equal("of the other", seen, before + 100);
+    check.equal("of this one", entries_of(interface::of_this_processor), own);
+    std::uint64_t sum = 0;
+    unsigned like_own = 0;
+    unsigned like_seen = 0;
+    std::uint32_t number = 0;
+    for (; is_a_processor(number); ++number) {
+        const std::uint64_t entries = entries_of(interface::of_processor(number));
+        sum += entries;
+        if (entries == own) ++like_own;
+        if (entries == seen) ++like_seen;
+    }
+    check.holds("two or more", number >= 2);
+    check.equal("of this one by its number", like_own, 1);
+    check.equal("of the other by its number", like_seen, 1);
+    check.equal("in sum", entries_of(interface::of_all_processors), sum);
+}
+
 void check_moves() {
     const RuleScope rule{{"3C 25.11.1", "a VMCS goes to another processor by VMCLEAR and VMPTRLD"}};
     Check check{"an-l2-moves-from-processor-to-processor"};
@@ -338,6 +378,7 @@ void check_processors() {
     Check{"a-second-processor-starts-by-init-and-sipi"}.equal("starts", second_arrivals(), 1);
     check_start();
     check_own_vmx_operation();
+    check_counters();
     check_interrupts_between();
     check_moves();
     check_shootdown();
