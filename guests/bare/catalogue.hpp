@@ -67,6 +67,9 @@ std::span<const Part> broken_parts();
 // trial_l0_stops.cpp
 std::span<const Part> l0_stopping_parts();
 
+// trial_second_processor.cpp
+std::span<const Part> second_processor_parts();
+
 // trial_hangs.cpp
 void hang_in_l1();
 void hang_in_l2();

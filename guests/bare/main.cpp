@@ -109,6 +109,7 @@ extern "C" void bare_main(std::uint32_t magic, std::uint32_t information) {
         any |= run_parts(hanging_parts(), options);
         any |= run_parts(broken_parts(), options);
         any |= run_parts(l0_stopping_parts(), options);
+        any |= run_parts(second_processor_parts(), options);
     }
     if (options.bench()) any |= run_parts(all_benches(), options);
     if (options.bench() && options.names_a_part()) any |= run_parts(named_benches(), options);

@@ -53,7 +53,8 @@ static_assert(host::Processor<ThisProcessor> && host::CpuidHost<ThisProcessor>);
 
 [[noreturn, gnu::cold]] void l1_died(const char* how) {
     refuse("L1 ended with ", how, " at RIP ", log::hex(get(vmx::field::guest_rip)), ", CR3 ",
-           log::hex(get(vmx::field::guest_cr3)), ", RSP ", log::hex(get(vmx::field::guest_rsp)));
+           log::hex(get(vmx::field::guest_cr3)), ", RSP ", log::hex(get(vmx::field::guest_rsp)),
+           ", processor ", this_processor_number());
 }
 
 [[noreturn, gnu::cold]] void unexpected_exit(std::uint32_t exit_reason) {
@@ -155,7 +156,7 @@ nested::Entry handle_rare_l1_exit(Cpu& cpu, std::uint32_t exit_reason) {
                      log::hex(get(vmx::field::guest_cs_selector)), " (access rights ",
                      log::hex(get(vmx::field::guest_cs_access_rights)), "), CR0 ",
                      log::hex(get(vmx::field::guest_cr0)), ", CR3 ", log::hex(get(vmx::field::guest_cr3)),
-                     ", RSP ", log::hex(get(vmx::field::guest_rsp)));
+                     ", RSP ", log::hex(get(vmx::field::guest_rsp)), ", processor ", this_processor_number());
         case init_signal:
             l1_died("an INIT signal, which Flatback does not emulate,");
         case task_switch:

@@ -289,7 +289,7 @@ void MetalPort::notice(nested::Notice what, const nested::RefusedMsr& refused) {
 }
 
 void MetalPort::l1_shutdown(const char* why) {
-    l1_ended("by ", why);
+    l1_ended("by ", why, ", processor ", this_processor_number());
 }
 
 void MetalPort::fatal(const char* why) {

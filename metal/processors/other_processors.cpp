@@ -4,7 +4,6 @@
 #include <array>
 #include <cstring>
 #include <new>
-#include <optional>
 #include <span>
 
 #include "metal/ground/bytes.hpp"
@@ -17,6 +16,7 @@
 #include "metal/memory/page_pool.hpp"
 #include "metal/processors/boot_apic.hpp"
 #include "metal/processors/given_processors.hpp"
+#include "metal/processors/processor_features.hpp"
 #include "metal/processors/smm_base.hpp"
 #include "x86/control_registers.hpp"
 #include "x86/cpuid.hpp"
@@ -44,44 +44,10 @@ constexpr std::uint32_t most_places = 255;
 constexpr std::uint32_t command_init = 0x4500;  // INIT, assert (SDM 3A 11.6.1)
 constexpr std::uint32_t command_start = 0x4600;
 
-// What L0 and the promise to L1 go by; the same for every processor that L1 gets.
-constexpr std::array identifying_leaves{x86::cpuid::leaf_features, x86::cpuid::leaf_amd_features,
-                                        x86::cpuid::leaf_address_sizes};
-struct Features {
-    std::array<std::optional<std::uint64_t>,
-               x86::msr::ia32_vmx_procbased_ctls3 - x86::msr::ia32_vmx_basic + 1>
-        vmx;
-    std::array<x86::CpuidResult, identifying_leaves.size()> cpuid;
-};
-
 constinit volatile std::uint32_t in_place = 0;  // in VMX operation
 constinit std::array<std::uint32_t, most_places> apic_ids{};
 constinit vmx::Capabilities capabilities{};
-constinit Features features{};
-
-Features own_features() {
-    Features own;
-    for (std::uint32_t number = 0; number < own.vmx.size(); ++number)
-        own.vmx[number] = try_read_msr(x86::msr::ia32_vmx_basic + number);
-    for (std::size_t leaf = 0; leaf < identifying_leaves.size(); ++leaf)
-        own.cpuid[leaf] = cpuid(identifying_leaves[leaf]);
-    return own;
-}
-
-// Null: nothing that L0 goes by.
-const char* difference(const Features& other) {
-    if (other.vmx != features.vmx) return "its capabilities of VT-x";
-    for (std::size_t leaf = 0; leaf < identifying_leaves.size(); ++leaf) {
-        constexpr std::uint32_t depends_on_state = x86::cpuid::features_ecx_osxsave;
-        const bool is_features = identifying_leaves[leaf] == x86::cpuid::leaf_features;
-        const std::uint32_t differs = other.cpuid[leaf].ecx ^ features.cpuid[leaf].ecx;
-        if ((is_features ? differs & ~depends_on_state : differs) != 0 ||
-            other.cpuid[leaf].edx != features.cpuid[leaf].edx ||
-            other.cpuid[leaf].eax != features.cpuid[leaf].eax)
-            return "what CPUID says";
-    }
-    return nullptr;
-}
+constinit ProcessorFeatures features{};  // of the first one
 
 void allow_vmxon() {
     // SDM 3C 24.7; where the firmware has locked it, VMXON tells.
@@ -157,7 +123,7 @@ void wait_for_all(unsigned expected) {
 void run_given_processor(ProcessorLocal& here) {
     load_descriptor_tables(here);
     allow_vmxon();
-    here.differs = difference(own_features());
+    here.differs = difference(features, own_features());
     if (try_vmxon(here.vmxon_region)) {
         here.arrived.store(true);
         __atomic_fetch_add(&in_place, 1, __ATOMIC_SEQ_CST);

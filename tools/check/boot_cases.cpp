@@ -80,6 +80,26 @@ void add_refusals(std::vector<BootTest>& tests, const std::filesystem::path& dam
         request.limit = short_limit;
         tests.push_back({{each.name, std::move(request)}, Ending::l0_stopped, each.word, {}});
     }
+    // A machine whose second processor is not as the first: named, and left out where L1 is to have one.
+    for (const bool one : {false, true}) {
+        BootTest unlike{
+            bare_run(fmt::format("boot.refusal.unlike-processor{}", one ? "-left-out" : ""),
+                     one ? "log=quiet cpus=1" : "log=quiet", "check only=vmcs-pointer", bare_limit),
+            {},
+            {},
+            {"l0", "l1-entry", "bare-l1"}};
+        if (!one) {
+            unlike.ending = Ending::l0_stopped;
+            unlike.word =
+                "the processor with APIC identifier 1 is not as the first one, 0, in its capabilities of "
+                "VT-x; "
+                "boot with cpus=1";
+            unlike.stages.clear();
+        }
+        unlike.run.request.plan.l0 = l0_image_of_unlike_processors();
+        unlike.run.request.processors = 3;
+        tests.push_back(std::move(unlike));
+    }
 }
 
 // An L1 whose own tables are unusable when an exception comes: a shutdown, directly and under L0, and nothing

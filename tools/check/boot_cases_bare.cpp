@@ -217,18 +217,47 @@ void add_everywhere(std::vector<BootTest>& tests) {
                                       depth_limit));
 }
 
+// One processor's shutdown, and a reset that it asks for, are the end of the whole machine, with L0 and
+// without.
+void add_second_processors_end(std::vector<BootTest>& tests) {
+    struct Case {
+        const char* part;
+        Ending ending;
+        std::string_view word;
+    };
+    constexpr std::array<Case, 2> cases{
+        {{"shuts-down", Ending::triple_fault, ", processor 1"}, {"resets-the-machine", Ending::reset, ""}}};
+    for (const Case& each : cases) {
+        for (const bool direct : {true, false}) {
+            BootTest test{
+                bare_run(fmt::format("boot.bare.second-processor-{}{}", each.part, direct ? ".direct" : ""),
+                         direct ? nullptr : "log=quiet",
+                         fmt::format("check only=second-processor-{}", each.part), bare_limit),
+                each.ending,
+                direct ? "" : each.word,
+                {}};
+            test.run.request.processors = 2;
+            test.judge_text = [](const Transcript& transcript) {
+                return std::string{transcript.checks().empty() ? "" : "the first processor went on"};
+            };
+            tests.push_back(std::move(test));
+        }
+    }
+}
+
 // A fault of L0's own on one processor, while others are in L1, in an L2, halted, and wait to be started: L0
 // says where each was.
 void add_l0_stops(std::vector<BootTest>& tests) {
     struct Case {
         const char* name;
         std::string_view word;
+        const char* l0_command_line;
     };
-    constexpr std::array<Case, 3> cases{{{"by-a-panic", "L1 has asked for it"},
-                                         {"by-an-exception", "exception 6 "},
-                                         {"by-two-at-once", "L1 has asked for it"}}};
+    constexpr std::array<Case, 3> cases{{{"by-a-panic", "L1 has asked for it", "log=quiet trace=on"},
+                                         {"by-an-exception", "exception 6 ", "log=quiet"},
+                                         {"by-two-at-once", "L1 has asked for it", "log=quiet"}}};
     for (const Case& each : cases) {
-        BootTest test{bare_run(fmt::format("boot.bare.l0-stops.{}", each.name), "log=quiet",
+        BootTest test{bare_run(fmt::format("boot.bare.l0-stops.{}", each.name), each.l0_command_line,
                                fmt::format("check only=l0-stops-{}", each.name), bare_limit),
                       Ending::l0_stopped,
                       each.word,

@@ -92,6 +92,7 @@ void add_bare_processors(std::vector<BootTest>& tests);
 void add_bare_several(std::vector<BootTest>& tests);
 void add_bare_at_once(std::vector<BootTest>& tests);
 void add_everywhere(std::vector<BootTest>& tests);
+void add_second_processors_end(std::vector<BootTest>& tests);
 void add_l0_stops(std::vector<BootTest>& tests);
 void add_l0_port(std::vector<BootTest>& tests);
 void add_models(std::vector<BootTest>& tests);

@@ -26,6 +26,7 @@ Result<> run_boot_tests(TestReport& report, bool with_linux) {
     add_bare_processors(tests);
     add_bare_several(tests);
     add_bare_at_once(tests);
+    add_second_processors_end(tests);
     add_l0_stops(tests);
     add_l0_port(tests);
     if (report.filter().starts_with(models_name)) add_models(tests);

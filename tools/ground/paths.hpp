@@ -16,6 +16,10 @@ namespace flatback::tools {
 [[nodiscard]] inline std::filesystem::path l0_image_that_stops() {
     return build_directory() / "tests" / "metal" / "flatback-l0-stops.elf";
 }
+// The same, where one of the machine's processors seems to differ (tests/metal/unlike/).
+[[nodiscard]] inline std::filesystem::path l0_image_of_unlike_processors() {
+    return build_directory() / "tests" / "metal" / "flatback-l0-unlike.elf";
+}
 // The same, with the tests of a Port, which it runs on its own before L1 starts (tests/metal/port/).
 [[nodiscard]] inline std::filesystem::path l0_image_that_tests_its_port() {
     return build_directory() / "tests" / "metal" / "flatback-l0-port.elf";
