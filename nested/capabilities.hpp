@@ -56,7 +56,7 @@ inline constexpr std::uint32_t secondary =
     vmx::secondary::virtualize_x2apic_mode | vmx::secondary::wbinvd_exiting |
     vmx::secondary::unrestricted_guest | vmx::secondary::pause_loop_exiting | vmx::secondary::rdrand_exiting |
     vmx::secondary::enable_invpcid | vmx::secondary::rdseed_exiting | vmx::secondary::enable_pml |
-    vmx::secondary::enable_xsaves_xrstors;
+    vmx::secondary::use_tsc_scaling | vmx::secondary::enable_xsaves_xrstors;
 inline constexpr std::uint32_t vm_exit =
     vmx::exit_control::save_debug_controls | vmx::exit_control::host_address_space_size |
     vmx::exit_control::acknowledge_interrupt_on_exit | vmx::exit_control::save_ia32_pat |

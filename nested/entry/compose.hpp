@@ -107,10 +107,15 @@ struct ComposedControls {
     // The bitmaps would come before it (SDM 3C table 25-6).
     if (demands.all_ports)
         composed.primary = (composed.primary | primary::unconditional_io_exiting) & ~primary::use_io_bitmaps;
-    const bool scales = demands.tsc_multiplier != Demands::same_rate;
-    if (demands.tsc_offset != 0 || scales) composed.primary |= primary::use_tsc_offsetting;
     composed.secondary |= demands.secondary_instructions;
-    if (scales) composed.secondary |= vmx::secondary::use_tsc_scaling;
+    const bool scales = demands.tsc_multiplier != Demands::same_rate;
+    if (demands.tsc_offset != 0 || scales) {
+        // What L1 multiplies by counts only where it has an offset (SDM 3C 25.6.5).
+        if ((composed.primary & primary::use_tsc_offsetting) == 0)
+            composed.secondary &= ~vmx::secondary::use_tsc_scaling;
+        composed.primary |= primary::use_tsc_offsetting;
+        if (scales) composed.secondary |= vmx::secondary::use_tsc_scaling;
+    }
     return composed;
 }
 
@@ -121,9 +126,22 @@ struct DemandedFields {
     std::uint32_t page_fault_error_code_match = 0;
     std::uint32_t cr3_target_count = 0;
     std::uint64_t tsc_offset = 0;
+    std::uint64_t tsc_multiplier = Demands::same_rate;  // where vmcs02 has "use TSC scaling"
 
     friend constexpr bool operator==(const DemandedFields&, const DemandedFields&) = default;
 };
+
+// What the processor makes of a time-stamp counter (SDM 3C 26.3).
+[[nodiscard]] constexpr std::uint64_t scaled_tsc(std::uint64_t counter, std::uint64_t multiplier) {
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>(Wide{counter} * multiplier >> 48);
+}
+// The same of the distance between two.
+[[nodiscard]] constexpr std::uint64_t scaled_tsc_offset(std::uint64_t offset, std::uint64_t multiplier) {
+    const bool negative = static_cast<std::int64_t>(offset) < 0;
+    const std::uint64_t scaled = scaled_tsc(negative ? 0 - offset : offset, multiplier);
+    return negative ? 0 - scaled : scaled;
+}
 
 // L2's guest/host masks and read shadows of CR0 and CR4 with the host's demands. without: as vmcs02 has them
 // otherwise; real: the guest's register.
@@ -181,7 +199,8 @@ inline constexpr FieldSet demanded_fields =
                           .page_fault_error_code_mask = vmcs12.get(field::page_fault_error_code_mask),
                           .page_fault_error_code_match = vmcs12.get(field::page_fault_error_code_match),
                           .cr3_target_count = vmcs12.get(field::cr3_target_count),
-                          .tsc_offset = demands.tsc_offset};
+                          .tsc_offset = demands.tsc_offset,
+                          .tsc_multiplier = demands.tsc_multiplier};
     constexpr std::uint32_t page_fault = 1U << static_cast<unsigned>(x86::Vector::page_fault);
     // Every one matches then (SDM 3C 25.6.3); which of them L1 wants, routing tells.
     if ((demands.exceptions & page_fault) != 0)
@@ -190,9 +209,18 @@ inline constexpr FieldSet demanded_fields =
     if ((demands.instructions & vmx::primary::cr3_load_exiting) != 0 &&
         fields.cr3_target_count <= most_cr3_targets)
         fields.cr3_target_count = 0;
+    // L2 reads the counter of L1's, multiplied by what L1 says, plus L1's offset. (The product of two
+    // multipliers is rounded: less than one part in 2^48.)
     if ((vmcs12.get(field::primary_processor_based_vm_execution_controls) &
-         vmx::primary::use_tsc_offsetting) != 0)
-        fields.tsc_offset += vmcs12.get(field::tsc_offset);
+         vmx::primary::use_tsc_offsetting) == 0)
+        return fields;
+    if ((secondary_controls_of(vmcs12) & vmx::secondary::use_tsc_scaling) != 0) {
+        const std::uint64_t l1s = vmcs12.get(field::tsc_multiplier);
+        const std::uint64_t both = scaled_tsc(fields.tsc_multiplier, l1s);
+        fields.tsc_multiplier = both != 0 ? both : 1;  // what the processor takes (SDM 3C 27.2.1.1)
+        fields.tsc_offset = scaled_tsc_offset(fields.tsc_offset, l1s);
+    }
+    fields.tsc_offset += vmcs12.get(field::tsc_offset);
     return fields;
 }
 

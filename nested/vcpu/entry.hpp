@@ -284,6 +284,8 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
     constexpr std::uint32_t rare = vmx::secondary::virtualize_x2apic_mode | vmx::secondary::vmcs_shadowing;
     if (((before | slot.vmcs02.secondary) & rare) != 0) [[unlikely]]
         put_rare_controls(slot, before);
+    if ((slot.vmcs02.secondary & vmx::secondary::use_tsc_scaling) != 0)
+        put(field::tsc_multiplier, vmcs12.get(field::tsc_multiplier));
     // The VPID control goes with the tag: select_tag() writes both.
     put(field::secondary_processor_based_vm_execution_controls,
         slot.vmcs02.secondary | (slot.vmcs02.tag != tag::TagNumber::none ? vmx::secondary::enable_vpid : 0));

@@ -112,7 +112,8 @@ template <Port P>
     put(field::page_fault_error_code_match, fields.page_fault_error_code_match);
     put(field::cr3_target_count, fields.cr3_target_count);
     put(field::tsc_offset, fields.tsc_offset);
-    if (demands_.tsc_multiplier != Demands::same_rate) put(field::tsc_multiplier, demands_.tsc_multiplier);
+    if ((slot.vmcs02.secondary & vmx::secondary::use_tsc_scaling) != 0)
+        put(field::tsc_multiplier, fields.tsc_multiplier);
     slot.vmcs02.below_demands_changed = false;
 }
 

@@ -35,6 +35,7 @@ enum class FieldNeeds : std::uint8_t {
     tpr_shadow,
     vmcs_shadowing,
     page_modification_log,
+    tsc_scaling,
     preemption_timer,
     cr3_target_1,  // so many targets
     cr3_target_2,
@@ -127,7 +128,7 @@ inline constexpr auto field_sheet = [] {
         row(field::virtualization_exception_information_address,    unsupported),
         row(field::xss_exiting_bitmap,                              direct_control,   xsaves),
         row(field::encls_exiting_bitmap,                            unsupported),
-        row(field::tsc_multiplier,                                  unsupported),
+        row(field::tsc_multiplier,                                  composed_control, tsc_scaling),
         // SDM B.2.2
         row(field::guest_physical_address,                          information,      always,             read_where_defined),
         // SDM B.2.3
@@ -287,6 +288,8 @@ inline constexpr auto field_handling = [] {
             return secondary.may_set(vmx::secondary::vmcs_shadowing);
         case FieldNeeds::page_modification_log:
             return secondary.may_set(vmx::secondary::enable_pml);
+        case FieldNeeds::tsc_scaling:
+            return secondary.may_set(vmx::secondary::use_tsc_scaling);
         case FieldNeeds::preemption_timer:
             return promised.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer);
         case FieldNeeds::cr3_target_1:

@@ -38,9 +38,8 @@ TEST(Promise, ShrinksWithTheProcessor) {
 
 TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
     const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
-    for (const std::uint32_t bit :
-         {vmx::secondary::enable_vm_functions, vmx::secondary::ept_violation_ve,
-          vmx::secondary::use_tsc_scaling, vmx::secondary::virtual_interrupt_delivery}) {
+    for (const std::uint32_t bit : {vmx::secondary::enable_vm_functions, vmx::secondary::ept_violation_ve,
+                                    vmx::secondary::virtual_interrupt_delivery}) {
         EXPECT_FALSE(promised.secondary_processor_based.may_set(bit)) << std::hex << bit;
     }
     EXPECT_FALSE(promised.primary_processor_based.may_set(vmx::primary::monitor_trap_flag));

@@ -260,6 +260,9 @@ RC_GTEST_FIXTURE_PROP(Compose, MakesExceptionsExitWhereEitherWantsThem, (std::ui
 // SDM 3C 26.3: RDTSC without an exit.
 RC_GTEST_FIXTURE_PROP(Compose, AddsBothOffsetsOfTheTimeStampCounter, (std::uint64_t counter)) {
     Vmcs12 vmcs12 = any_good_controls(capabilities);
+    vmcs12.set(field::secondary_processor_based_vm_execution_controls,
+               vmcs12.get(field::secondary_processor_based_vm_execution_controls) &
+                   ~vmx::secondary::use_tsc_scaling);
     vmcs12.set(field::tsc_offset, *rc::gen::arbitrary<std::uint64_t>());
     const nested::Demands demands = any_demands();
     const ComposedControls composed = with_demands(compose(vmcs12, host), demands);
@@ -279,6 +282,45 @@ RC_GTEST_FIXTURE_PROP(Compose, AddsBothOffsetsOfTheTimeStampCounter, (std::uint6
                         (composed.primary & vmx::primary::use_tsc_offsetting) != 0;
     RC_ASSERT(read(composed.primary, fields.tsc_offset,
                    scales ? scaled(counter, demands.tsc_multiplier) : counter) == l2s);
+}
+
+// SDM 3C 25.6.5, 26.3: L1 multiplies what its host has made of the processor's counter.
+RC_GTEST_FIXTURE_PROP(Compose, MultipliesTheTimeStampCounterByBoth, ()) {
+    constexpr std::uint64_t one = std::uint64_t{1} << 48;
+    __extension__ using Wide = unsigned __int128;
+    const auto read = [](bool offsets, bool scales, std::uint64_t multiplier, std::uint64_t offset,
+                         std::uint64_t from) {
+        if (!offsets) return from;
+        return (scales ? static_cast<std::uint64_t>(Wide{from} * multiplier >> 48) : from) + offset;
+    };
+    const auto multiplier = [&] { return *rc::gen::inRange<std::uint64_t>(one / 8, one * 8); };
+    const std::uint64_t counter =
+        *rc::gen::inRange<std::uint64_t>(std::uint64_t{1} << 42, std::uint64_t{1} << 56);
+    Vmcs12 vmcs12 = any_good_controls(capabilities);
+    vmcs12.set(field::tsc_offset, *rc::gen::arbitrary<std::uint64_t>());
+    vmcs12.set(field::tsc_multiplier, multiplier());
+    nested::Demands demands = any_demands();
+    const auto distance = *rc::gen::inRange<std::int64_t>(-(std::int64_t{1} << 38), std::int64_t{1} << 40);
+    demands.tsc_offset = *rc::gen::arbitrary<bool>() ? 0 : static_cast<std::uint64_t>(distance);
+    demands.tsc_multiplier = *rc::gen::arbitrary<bool>() ? one : multiplier();
+
+    const std::uint32_t primary12 = vmcs12.get(field::primary_processor_based_vm_execution_controls);
+    const bool offsets12 = (primary12 & vmx::primary::use_tsc_offsetting) != 0;
+    const bool scales12 = (primary12 & vmx::primary::activate_secondary_controls) != 0 &&
+                          (vmcs12.get(field::secondary_processor_based_vm_execution_controls) &
+                           vmx::secondary::use_tsc_scaling) != 0;
+    const std::uint64_t l1s = read(true, true, demands.tsc_multiplier, demands.tsc_offset, counter);
+    const std::uint64_t l2s =
+        read(offsets12, scales12, vmcs12.get(field::tsc_multiplier), vmcs12.get(field::tsc_offset), l1s);
+    const ComposedControls composed = with_demands(compose(vmcs12, host), demands);
+    const nested::DemandedFields fields = fields_with_demands(vmcs12, demands, 4);
+    const std::uint64_t found = read((composed.primary & vmx::primary::use_tsc_offsetting) != 0,
+                                     (composed.secondary & vmx::secondary::use_tsc_scaling) != 0,
+                                     fields.tsc_multiplier, fields.tsc_offset, counter);
+    // Each product of two rounds by itself.
+    const bool both = offsets12 && scales12 && (demands.tsc_offset != 0 || demands.tsc_multiplier != one);
+    const std::uint64_t rounded = both ? 10 + (counter >> 48) : 0;
+    RC_ASSERT(l2s - found + rounded <= 2 * rounded);
 }
 
 // SDM 3C 26.1.3, bit by bit: a MOV exits where it would change, as L2 sees it, a bit that L1 or its host

@@ -11,7 +11,7 @@ static_assert(ds_limit.encoding == vmx::field::guest_ds_limit.encoding);
 #elif MIX == 1
 constexpr nested::AlwaysThere vpid{vmx::field::virtual_processor_identifier};
 #elif MIX == 2
-constexpr nested::AlwaysThere not_offered{vmx::field::tsc_multiplier};
+constexpr nested::AlwaysThere not_offered{vmx::field::eptp_list_address};
 #elif MIX == 3
 constexpr nested::AlwaysThere by_encoding{vmx::field::vmx_preemption_timer_value.encoding};
 #endif

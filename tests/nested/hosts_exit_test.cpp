@@ -383,6 +383,53 @@ TEST_P(HostsExit, TheMultiplierOfTheTimeStampCounterIsL2s) {
     EXPECT_FALSE(has_scaling());
 }
 
+TEST_P(HostsExit, L1sMultiplierOfTheTimeStampCounterComesBehindTheHosts) {
+    constexpr std::uint64_t one = nested::Demands::same_rate;
+    const auto scales = [&] {
+        return (l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls) &
+                vmx::secondary::use_tsc_scaling) != 0;
+    };
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::use_tsc_offsetting);
+    l1.use_secondary(vmx::secondary::use_tsc_scaling);
+    l1.write(field::tsc_offset, 0x100);
+    l1.write(field::tsc_multiplier, 3 * one);
+    launch();
+    EXPECT_TRUE(scales());
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_multiplier), 3 * one);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x100U);
+    demand({.tsc_multiplier = one / 2, .tsc_offset = 0x1000});
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_multiplier), 3 * one / 2);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x3100U);
+    demand({.tsc_offset = ~std::uint64_t{0}});
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_multiplier), 3 * one);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0xfdU) << "one tick less is three of L2's";
+    demand({});
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_multiplier), 3 * one);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x100U);
+}
+
+TEST_P(HostsExit, L1sMultiplierCountsNothingWhereL1HasNoOffset) {
+    l1.use_secondary(vmx::secondary::use_tsc_scaling);
+    l1.write(field::tsc_multiplier, 3 * nested::Demands::same_rate);
+    demand({.tsc_offset = 0x1000});
+    launch();
+    EXPECT_EQ(l1.vmcs02().get(field::secondary_processor_based_vm_execution_controls) &
+                  vmx::secondary::use_tsc_scaling,
+              0U);
+    EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x1000U);
+}
+
+TEST_P(HostsExit, AMultiplierOfZeroIsABadControl) {
+    l1.use_secondary(vmx::secondary::use_tsc_scaling);
+    l1.write(field::tsc_multiplier, 0);
+    EXPECT_EQ(l1.vmlaunch(), vm_fail(vmx::InstructionError::entry_with_invalid_control_fields));
+    l1.write(field::tsc_multiplier, 1);
+    launch();
+    ASSERT_EQ(executes(ExitReason::hlt), l1_sees(ExitReason::hlt));
+    l1.write(field::tsc_multiplier, 0);
+    EXPECT_EQ(l1.vmresume(), vm_fail(vmx::InstructionError::entry_with_invalid_control_fields));
+}
+
 TEST_P(HostsExit, AMachineCheckOfL2sIsPassedOn) {
     demand({.exceptions = 1U << 18});
     launch();

@@ -99,7 +99,7 @@ TEST_P(L1sShadow, HasNothingButL1sFields) {
     ASSERT_EQ(l1.vmptrld(shadow), vm_succeed);
     for (const std::uint64_t encoding :
          {std::uint64_t{0x7fff}, std::uint64_t{0x1000}, std::uint64_t{0x8000}, std::uint64_t{0x681f},
-          std::uint64_t{0x4001}, std::uint64_t{field::tsc_multiplier.encoding},
+          std::uint64_t{0x4001}, std::uint64_t{field::virtualization_exception_information_address.encoding},
           std::uint64_t{field::eptp_list_address.encoding}}) {
         EXPECT_EQ(l1.vmread(encoding), unsupported) << std::hex << encoding;
         EXPECT_EQ(l1.vmwrite(encoding, 0), unsupported) << std::hex << encoding;
@@ -346,7 +346,8 @@ TEST_P(L1sShadow, HasNoFieldForL2ThatL1LacksWhateverTheBitmapsSay) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     constexpr std::uint64_t flags = x86::rflags::fixed_one | x86::rflags::arithmetic;
     for (const std::uint64_t encoding :
-         {std::uint64_t{field::tsc_multiplier.encoding}, std::uint64_t{0x7fff}, std::uint64_t{0x681f}}) {
+         {std::uint64_t{field::virtualization_exception_information_address.encoding}, std::uint64_t{0x7fff},
+          std::uint64_t{0x681f}}) {
         for (const bool write : {false, true}) {
             FakeVmcs& v = l1.vmcs02();
             v.set(field::guest_rflags, flags);
@@ -364,7 +365,7 @@ TEST_P(L1sShadow, HasNoFieldForL2ThatL1LacksWhateverTheBitmapsSay) {
     l1.write(field::vmcs_link_pointer, ~0ULL);
     ASSERT_EQ(l1.vmresume(), l2_runs);
     l1.vmcs02().set(field::guest_rflags, flags);
-    EXPECT_EQ(l1.l2_vmread(field::tsc_multiplier.encoding), l2_runs);
+    EXPECT_EQ(l1.l2_vmread(field::virtualization_exception_information_address.encoding), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::guest_rflags), x86::rflags::fixed_one | x86::rflags::carry);
 }
 

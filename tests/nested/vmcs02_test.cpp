@@ -95,6 +95,7 @@ TEST_P(Vmcs02, HasEverySecondaryControlAsL1HasItWithEptAndItsTag) {
              primary12() | vmx::primary::activate_secondary_controls | vmx::primary::use_tpr_shadow);
     l1.write(field::ept_pointer, layout::ept_tables | 0x1e);
     l1.write(field::virtual_processor_identifier, 7);
+    l1.write(field::tsc_multiplier, 1);
     for (unsigned n = 0; n < 32; ++n) {
         std::uint32_t bits = 1U << n;
         if (((nested::offered::secondary | vmx::secondary::enable_vpid) & bits) == 0) continue;
