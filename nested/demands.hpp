@@ -46,9 +46,9 @@ struct Demands {
     // vmcs01.
     std::uint64_t tsc_multiplier = same_rate;
     static constexpr std::uint64_t same_rate = std::uint64_t{1} << 48;
-    // In TSC ticks, modulo 2^64: what L1's time-stamp counter is ahead of the processor's. L2 reads the
-    // processor's, multiplied, plus this, plus the offset that L1 gave it (SDM 3C 26.3). L1's own is the
-    // host's affair in vmcs01.
+    // In TSC ticks, modulo 2^64: what L1's time-stamp counter is ahead of the processor's, multiplied. L2
+    // reads the sum with what L1 makes of it for its guests: multiplied by L1's multiplier, plus L1's offset
+    // (SDM 3C 26.3). L1's own is the host's affair in vmcs01.
     std::uint64_t tsc_offset = 0;
     // The processor's time-stamp counter at which L2 exits to the host, by the VMX-preemption timer (SDM
     // 3C 26.5.1): not before it, and at most one unit of the timer and an instruction behind it. In the past:

@@ -41,6 +41,8 @@ constexpr Mutation bad_execution_controls[] = {
      {{primary_controls, 0, primary::nmi_window_exiting}}},
     {"entry-with-vpid-zero-while-vpid-is-enabled-fails-with-error-7",
      {{secondary_controls, 0, secondary::enable_vpid}, {field::virtual_processor_identifier.encoding, all_bits, 0}}, {}, 0, 12},
+    {"entry-with-a-tsc-multiplier-of-zero-fails-with-error-7", {{secondary_controls, 0, secondary::use_tsc_scaling}, {field::tsc_multiplier.encoding, all_bits, 0}},
+     {}, secondary::use_tsc_scaling},
     {"entry-with-page-modification-log-but-no-ept-fails-with-error-7", {{secondary_controls, secondary::enable_ept | secondary::unrestricted_guest, secondary::enable_pml}},
      {}, secondary::enable_pml | secondary::enable_ept},
     {"entry-with-page-modification-log-at-a-misaligned-address-fails-with-error-7", {{secondary_controls, 0, secondary::enable_pml}, {field::pml_address.encoding, all_bits, 0x1001}},

@@ -15,6 +15,7 @@ extern char l2_mwait[];
 extern char l2_pause[];
 extern char l2_pause_loop[];
 extern char l2_rdtscp[];
+extern char l2_rdtsc[];
 extern char l2_invpcid[];
 extern char l2_rdrand[];
 extern char l2_rdseed[];
@@ -25,6 +26,7 @@ extern char l2_xrstors[];
 asm(R"(
 .pushsection .text
 .globl l2_rdpmc, l2_monitor, l2_mwait, l2_pause, l2_pause_loop, l2_rdtscp, l2_invpcid, l2_rdrand, l2_rdseed
+.globl l2_rdtsc
 .globl l2_xsaves, l2_xrstors
 l2_rdpmc:
     rdpmc
@@ -41,6 +43,9 @@ l2_pause:
 l2_pause_loop:
     pause
     jmp l2_pause_loop
+l2_rdtsc:
+    rdtsc
+    vmcall
 l2_rdtscp:
     rdtscp
     vmcall
@@ -148,6 +153,55 @@ void check_pause_loop(L2& l2) {
     set_secondary(secondary::pause_loop_exiting, false);
 }
 
+// L1 reads its own counter before and behind: L2's lies between what these come to.
+void check_time_stamp_counter(L2& l2) {
+    const RuleScope rule{
+        {"3C 26.3", "RDTSC gives the counter multiplied by the TSC multiplier, plus the TSC offset"}};
+    constexpr std::uint64_t one = std::uint64_t{1} << 48;
+    struct Reading {
+        std::string_view what;
+        bool offsets;
+        bool scales;
+        std::uint64_t multiplier;
+        std::uint64_t offset;
+    };
+    constexpr Reading readings[] = {
+        {"neither", false, false, one / 2, 0x1234'0000'0000},
+        {"an offset", true, false, one / 2, 0x1234'0000'0000},
+        {"a negative offset", true, false, 3 * one, 0 - std::uint64_t{0x10'0000}},
+        {"half as fast", true, true, one / 2, 0},
+        {"three and a half times as fast, with an offset", true, true, 3 * one + one / 2, 0x77'0000'0000},
+        {"by little, with a negative offset", true, true, one + 1, 0 - std::uint64_t{0x1000}},
+        {"a multiplier that counts nothing without an offset", false, true, 2 * one, 0x100'0000},
+    };
+    if (!capabilities.secondary.may_set(secondary::use_tsc_scaling)) {
+        report_not_offered("TSC scaling");
+        return;
+    }
+    Check check{"l2-reads-the-time-stamp-counter-multiplied-and-with-its-offset"};
+    for (const Reading& each : readings) {
+        set_primary(primary::use_tsc_offsetting, each.offsets);
+        set_secondary(secondary::use_tsc_scaling, each.scales);
+        write(field::tsc_multiplier, each.multiplier);
+        write(field::tsc_offset, each.offset);
+        const auto as_l2 = [&](std::uint64_t counter) {
+            if (!each.offsets) return counter;
+            __extension__ using Wide = unsigned __int128;
+            return (each.scales ? static_cast<std::uint64_t>(Wide{counter} * each.multiplier >> 48)
+                                : counter) +
+                   each.offset;
+        };
+        start(l2, l2_rdtsc, 0);
+        const std::uint64_t before = as_l2(read_tsc());
+        check.runs_to(l2, reason::vmcall);
+        const std::uint64_t behind = as_l2(read_tsc());
+        const std::uint64_t found = (l2.registers.rax & 0xFFFF'FFFF) | l2.registers.rdx << 32;
+        check.holds(each.what, found - before <= behind - before);
+    }
+    set_primary(primary::use_tsc_offsetting, false);
+    set_secondary(secondary::use_tsc_scaling, false);
+}
+
 }  // namespace
 
 void check_instruction_controls() {
@@ -185,6 +239,7 @@ void check_instruction_controls() {
     check_enabling(l2, "l2-has-xrstors-with-its-control", l2_xrstors, secondary::enable_xsaves_xrstors,
                    operand);
     check_pause_loop(l2);
+    check_time_stamp_counter(l2);
 }
 
 }  // namespace flatback::guests
