@@ -54,6 +54,9 @@ enum class Window : std::uint8_t {
     none,        // no exit tells it
     interrupts,  // "interrupt-window exiting": the guest takes interrupts, and so nothing keeps out an NMI
     nmis,        // "NMI-window exiting", with NMI exiting and virtual NMIs
+    // The VMX-preemption timer at 0: behind what the entry delivers, before the guest's next instruction (SDM
+    // 3C 27.7.4).
+    behind_delivery,
 };
 
 struct EventDecision {
@@ -77,6 +80,8 @@ struct EventGate {
     std::uint32_t primary_processor_based = 0;
     std::uint32_t exception_bitmap = 0;
     bool has_nmi_window = true;  // the processor
+    // The same of a VMX-preemption timer that L0 may set for this entry. Of L2's alone.
+    bool has_timer = false;
     // The VMX-preemption timer that L1 gave L2 has come to its end: L2 is about to exit for it, before an NMI
     // and all that comes behind one (SDM 3C 27.7.4).
     bool l1s_timer_has_ended = false;
@@ -137,15 +142,22 @@ private:
     [[nodiscard]] constexpr bool l1s_interrupt_window_is_open() const {
         return (primary_processor_based & vmx::primary::interrupt_window_exiting) != 0 && interrupts_enabled;
     }
+    // No instruction has to be executed first: STI and MOV SS block no longer behind an event that the entry
+    // injects (27.7.1).
+    [[nodiscard]] constexpr bool is_behind_delivery() const {
+        return has_timer && (waiting.is_valid() || !is_in_shadow());
+    }
     // As soon as what the entry delivers, or the instruction, is over. Where STI blocks, the NMI window may
     // be open at once (26.2).
     [[nodiscard]] constexpr Window window_behind() const {
         const bool by_sti =
             !waiting.is_valid() && (interruptibility & vmx::interruptibility::blocking_by_sti) != 0;
-        return nmi_window_is_l0s() && !by_sti ? Window::nmis : Window::interrupts;
+        if (nmi_window_is_l0s() && !by_sti) return Window::nmis;
+        return is_behind_delivery() ? Window::behind_delivery : Window::interrupts;
     }
-    // The same of an event that blocking by NMI does not keep out, while it would the window.
+    // The same of an event that neither RFLAGS.IF nor blocking by NMI keeps out, while they would a window.
     [[nodiscard]] constexpr Window window_behind_event() const {
+        if (is_behind_delivery()) return Window::behind_delivery;
         return nmis_are_blocked() ? Window::interrupts : window_behind();
     }
 
@@ -195,6 +207,7 @@ private:
             return {};
         const bool exits = asked_for(vmx::pin::external_interrupt_exiting);
         if (waiting.is_valid() || is_in_shadow() || has_debug_trap()) {
+            if (exits && is_behind_delivery()) return {EventWay::waits, Window::behind_delivery};
             // Where L1 asked for the exit RFLAGS.IF does not matter (26.3), but for the window it does, and
             // an interrupt gate clears it. (Behind an NMI the other window may be closed for as long.)
             const bool gate_may_clear_if = waiting.is_valid() && waiting.type() != vmx::InterruptionType::nmi;

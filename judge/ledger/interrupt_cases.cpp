@@ -427,6 +427,17 @@ private:
             take_in_l1(say).iret(frame).cpuid();
             add(std::string("AnNmiComesBeforeAnInterrupt") + name, say);
         }
+        // Behind what L1 injects, of which no window of L0's tells where L1 has NMI exiting.
+        for (const std::uint64_t injected : {0x8000'0077U, 0x8000'0202U}) {
+            Scenario say = world(both_exit | vmx::pin::virtual_nmis, true, interrupts_on);
+            say.vmwrite(field::vm_entry_interruption_information, injected);
+            say.l0().interrupt(0x31).nmi_at_next_exit().l1().vmlaunch().l2().load(page_a);
+            read_exit(say).iret(frame).cpuid();
+            take_in_l1(say).vmresume().l2().nop().vmcall();
+            add(std::string("AnNmiComesBeforeAnInterruptBehindAnInjected") +
+                    (injected == 0x8000'0202U ? "Nmi" : "Interrupt"),
+                say);
+        }
     }
 
     void moved() {

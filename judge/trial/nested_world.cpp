@@ -625,7 +625,7 @@ NestedWorld::VirtualCpu& NestedWorld::host_acts(unsigned vm, unsigned vcpu) {
             guest.engine.leave_processor();
             guest.has_left = true;
             guest.init_offered = false;
-            guest.needs_an_offer = holds_interrupts();  // no window is open for what was offered
+            guest.needs_an_offer = true;  // no window is open for what was offered
             if (guest.port.leaves_vmcs_active(true)) throw EngineFailure("a move leaves a VMCS active");
         }
         guest.port.move_to(static_cast<unsigned>(random_.below(options_.processors)));
@@ -692,6 +692,7 @@ NestedWorld::HostsTurn NestedWorld::handle_hosts_exit(VirtualCpu& guest, vmx::Ex
     }
     // It has no such wish while L2 executes it.
     demand(guest, fewest_demands());
+    note(guest, OutsideEvent::Kind::resume, {calls_, true});
     return turn(guest.engine.resume(), false);
 }
 
@@ -738,7 +739,7 @@ void NestedWorld::demand(VirtualCpu& guest, const nested::Demands& wanted) {
     guest.acknowledges = wanted.acknowledge_interrupts;
     guest.turn_ends = wanted.turn_ends;
     guest.init_offered = false;
-    guest.needs_an_offer = holds_interrupts();  // what was asked for before is no longer
+    guest.needs_an_offer = true;  // what was asked for before is no longer
 }
 
 bool NestedWorld::nmi(unsigned vm, unsigned vcpu, bool meets_l0) {
@@ -832,12 +833,22 @@ bool NestedWorld::start_up(unsigned vm, unsigned vcpu, std::uint8_t page) {
 
 /// L0 interrupts L1, whatever it does, since it has something for it.
 void NestedWorld::kick(VirtualCpu& guest) {
+    Completion seen;
+    kick(guest, {}, seen);
+    static_cast<void>(settle(guest, {}, seen));
+}
+void NestedWorld::kick(VirtualCpu& guest, Place place, Completion& seen) {
     machine_.take_from_guest(guest.port.processor());
     host_works();
-    Completion seen;
     Entered entered = enter(guest, false);
-    note_given(guest, entered, {}, seen);
-    static_cast<void>(settle(guest, {}, seen));
+    note_given(guest, entered, place, seen);
+}
+
+/// An L0 that has an event for a guest asks for its window before each entry. Where this one has put the
+/// guest on a processor without, it does so at once, by an exit: an interrupt of L1's, which L0 does not see,
+/// would else overtake the event.
+bool NestedWorld::has_to_offer(const VirtualCpu& guest) const {
+    return guest.needs_an_offer && !holds_interrupts() && (guest.nmi_with_l0 || guest.init_with_l0);
 }
 
 /// SDM 3A table 10-1.
@@ -915,8 +926,11 @@ const LocalApic& NestedWorld::local_apic(unsigned vm, unsigned vcpu) const {
 
 bool NestedWorld::withholds_interrupt(unsigned vm, unsigned vcpu) {
     VirtualCpu& guest = on_processor(vm, vcpu);
-    return guest.apic.pending() && !guest.needs_an_offer && !guest.controller.pending() &&
-           !machine_.is_exit_due(guest.port.processor());
+    const unsigned processor = guest.port.processor();
+    // L1's own reaches the guest by itself: one that was put on the processor since, before it goes on.
+    if (!holds_interrupts() && machine_.can_take_interrupt(processor)) return false;
+    return guest.apic.pending() && !(holds_interrupts() && guest.needs_an_offer) &&
+           !guest.controller.pending() && !machine_.is_exit_due(processor);
 }
 
 void NestedWorld::note(VirtualCpu& guest, OutsideEvent::Kind kind, Place place, std::uint8_t vector,
@@ -1039,6 +1053,7 @@ void NestedWorld::take_interrupts_of_host(VirtualCpu& guest, vmx::InterruptionIn
 /// from L2 to L1.
 bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
     const bool in_l2 = guest.engine.in_l2();
+    if (!in_l2 && has_to_offer(guest)) kick(guest, place, seen);
     while (const auto exit = take_what_waits(guest, place, seen)) {
         const std::uint64_t exited_at = l1_time();
         host_works();
@@ -1051,7 +1066,7 @@ bool NestedWorld::settle(VirtualCpu& guest, Place place, Completion& seen) {
 
 /// What L0 gave is for the reader of `seen`, and no event of the guest's own.
 void NestedWorld::note_given(VirtualCpu& guest, Entered& entered, Place place, Completion& seen) {
-    if (entered.init) note(guest, OutsideEvent::Kind::init, place);
+    if (entered.init) note(guest, OutsideEvent::Kind::init, place, 0, entered.given_at);
     if (entered.start_up) note(guest, OutsideEvent::Kind::start_up, place, *entered.start_up);
     const auto note_one = [&](Given given, std::uint64_t at) {
         if (given == Given::nothing) return;
@@ -1064,7 +1079,7 @@ void NestedWorld::note_given(VirtualCpu& guest, Entered& entered, Place place, C
         note_one(each.given, each.at);
         is_not_the_guests = tell_delivered(each, seen) || is_not_the_guests;
     }
-    note_one(entered.delivered != Given::nothing ? entered.delivered : entered.exits, l1_time());
+    note_one(entered.delivered != Given::nothing ? entered.delivered : entered.exits, entered.given_at);
     is_not_the_guests =
         tell_delivered({.given = entered.delivered, .event = entered.completion.began}, seen) ||
         is_not_the_guests;
@@ -1120,6 +1135,11 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     now.interruptibility = 0;
     machine_.registers_changed(processor);
     if (!guest.has_left) guest.port.load_vmcs(guest.port.current());
+    if (guest.engine.in_l2() && has_to_offer(guest)) {
+        nested::Demands wanted = guest.engine.demands();
+        wanted.turn_ends = machine_.tsc();
+        demand(guest, wanted);
+    }
     if (options_.defect != nullptr) options_.defect->restores(guest.restored);
     if (std::exchange(guest.has_left, false)) {
         if (guest.engine.enter_processor() != nested::Entry::vmlaunch)
@@ -1172,6 +1192,7 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
         guest.put(field::vm_entry_interruption_information, vmx::InterruptionInformation::nmi().value);
         guest.nmi_with_l0 = false;
         entered.delivered = Given::nmi;
+        entered.given_at = l1_time();
         return;
     }
     if (vector && defect != nullptr && defect->injects_itself(gate_of(guest))) {
@@ -1179,6 +1200,7 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
                   vmx::InterruptionInformation::external(*vector).value);
         guest.apic.acknowledge();
         entered.delivered = Given::interrupt;
+        entered.given_at = l1_time();
         return;
     }
     // A vector that the APIC does not have pending is one of a defective L0.
@@ -1199,6 +1221,7 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
         if (guest.engine.deliver(interrupt, entry) == nested::Delivery::given) events.remove(interrupt);
     }
     nested::HostsPart hosts;
+    const std::uint64_t now = l1_time();
     if (inits().asks_the_engine) {
         hosts = guest.engine.deliver(events, entry);
     } else if (init || page) {
@@ -1209,6 +1232,7 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
         guest.init_with_l0 = !inits().gave;
         begin_anew(guest);
         entered.init = true;
+        entered.given_at = now;
         launch = machine_.current_vmcs(guest.port.processor())->launch_state == Vmcs::LaunchState::clear;
         return;
     }
@@ -1231,6 +1255,7 @@ void NestedWorld::give_events(VirtualCpu& guest, Entered& entered, bool& launch)
     if (nmi && !events.has(nested::EventKind::nmi)) given = Given::nmi;
     const bool shown = left && given == Given::nothing;
     if (shown && !vector) throw EngineFailure("L2 is left for nothing");
+    if (gave_init || shown || given != Given::nothing) entered.given_at = now;
     (left ? entered.exits : entered.delivered) = shown ? Given::interrupt : given;
     if (given == Given::nmi) guest.nmi_with_l0 = defect != nullptr && !defect->gave_nmi();
     if (given != Given::interrupt && !shown) return;
@@ -1272,7 +1297,7 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
             if (!entered.exit_reason.is_entry_failure()) {
                 // In the delivery of what was injected.
                 if (result.delivered != Given::nothing) {
-                    result.begun.push_back({result.delivered, entered.began, l1_time()});
+                    result.begun.push_back({result.delivered, entered.began, result.given_at});
                     result.delivered = Given::nothing;
                 }
                 host_works();
@@ -1318,7 +1343,7 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
         completion.interrupt = seen.interrupt;
         return completion;
     };
-    if (guest.needs_an_offer) guest.controller.request(hosts_vector);
+    if (guest.needs_an_offer && holds_interrupts()) guest.controller.request(hosts_vector);
     // Called for what was asked of it, it has left its guest and come back by now.
     guest.port.answer_close_requests();
     if (instruction.opcode == Opcode::store && !guest.engine.in_l2() &&

@@ -157,6 +157,8 @@ private:
         Completion completion{};
         Given delivered = Given::nothing;  // through the guest's IDT
         Given exits = Given::nothing;      // as an exit to L1
+        // By L1's time-stamp counter, when the last of them was given: L1's timer may end behind that.
+        std::uint64_t given_at = 0;
         // Before these: an INIT, as an exit to L1 or for the virtual CPU to begin anew, and a start-up IPI.
         bool init = false;
         std::optional<std::uint8_t> start_up{};
@@ -192,6 +194,8 @@ private:
     void start(VirtualCpu& vcpu, std::uint8_t page);
     void send_init(VirtualCpu& vcpu, Place place);
     void kick(VirtualCpu& vcpu);
+    void kick(VirtualCpu& vcpu, Place place, Completion& seen);
+    [[nodiscard]] bool has_to_offer(const VirtualCpu& vcpu) const;
     [[nodiscard]] Defect::Inits inits() const;
     void set_controls_of_vmcs01(VirtualCpu& vcpu) const;
     [[nodiscard]] bool waits_for_start_up(const VirtualCpu& vcpu) const;

@@ -122,24 +122,26 @@ public:
                vmcs->get(field::vm_exit_msr_load_count) > longest ||
                vmcs->get(field::vm_exit_msr_store_count) > longest;
     }
-    /// It takes an interrupt as an exit although RFLAGS.IF is 0, where NMIs exit too, or are blocked: no
-    /// window tells L0 of that moment, which has the next exit.
-    [[nodiscard]] bool takes_without_window(const Step& step) {
+    /// Behind a MOV SS of L2's, or as L1 enters it so, an interrupt is an exit although RFLAGS.IF is 0, where
+    /// NMIs exit too, or are blocked: no window tells L0 of that moment, which has the next exit.
+    void note_missed_window(const Step& step) {
+        const std::pair who{step.vm, step.vcpu};
         Machine& machine = world_.machine(step.vm);
         const Cpu& cpu = machine.cpu(step.vcpu);
-        if (!cpu.in_non_root()) return false;
+        if (!cpu.in_non_root()) {
+            missed_windows_.erase(who);
+            return;
+        }
         const bool nmis_exit = (machine.current_vmcs(step.vcpu)->get(field::pin_based_vm_execution_controls) &
                                 vmx::pin::nmi_exiting) != 0;
-        const bool nmis_blocked =
-            (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
-        return (nmis_exit || nmis_blocked) && (cpu.registers.rflags & x86::rflags::interrupt_enable) == 0;
+        const std::uint32_t blocking = cpu.registers.interruptibility;
+        if ((nmis_exit || (blocking & vmx::interruptibility::blocking_by_nmi) != 0) &&
+            (blocking & vmx::interruptibility::blocking_by_mov_ss) != 0 &&
+            (cpu.registers.rflags & x86::rflags::interrupt_enable) == 0)
+            missed_windows_.insert(who);
     }
-    /// The same of an INIT, which L0 has kept back for what L1 injects, as an NMI that blocks the next.
-    [[nodiscard]] bool has_no_window(const Step& step) {
-        const Cpu& cpu = world_.machine(step.vm).cpu(step.vcpu);
-        const bool nmis_blocked =
-            (cpu.registers.interruptibility & vmx::interruptibility::blocking_by_nmi) != 0;
-        return cpu.in_non_root() && (nmis_blocked || takes_without_window(step));
+    [[nodiscard]] bool may_miss_interrupt(const Step& step) const {
+        return missed_windows_.contains({step.vm, step.vcpu});
     }
     void pass() { runner_.step(no_step); }
     [[nodiscard]] BareWorld& world() { return world_; }
@@ -156,6 +158,7 @@ private:
     BareWorld world_;
     Runner runner_;
     std::set<std::uint64_t> guest_pages_;
+    std::set<std::pair<unsigned, unsigned>> missed_windows_;  // virtual CPUs
 };
 
 std::string name_of(const PermittedOutcomes& outcomes) {
@@ -167,12 +170,12 @@ std::string name_of(const PermittedOutcomes& outcomes) {
     return text.empty() ? "nothing" : text;
 }
 
-/// Null, or the name of a register that differs. `flags`: of RFLAGS those that are compared.
-const char* differing(const Registers& a, const Registers& b, std::uint64_t flags) {
+/// Null, or the name of a register that differs.
+const char* differing(const Registers& a, const Registers& b) {
     if (a.general[4] != b.general[4]) return "RSP";
     if (a.general != b.general) return "a general register";
     if (a.rip != b.rip) return "RIP";
-    if (((a.rflags ^ b.rflags) & flags) != 0) return "RFLAGS";
+    if (a.rflags != b.rflags) return "RFLAGS";
     if (a.cr0 != b.cr0) return "CR0";
     if (a.cr2 != b.cr2) return "CR2";
     if (a.cr3 != b.cr3) return "CR3";
@@ -253,8 +256,7 @@ public:
           bare_(program, options),
           nested_(options),
           nested_runner_(nested_),
-          limit_is_error_(options.limit_is_error),
-          compared_flags_(options.random_host != 0 ? ~x86::rflags::resume : ~std::uint64_t{0}) {}
+          limit_is_error_(options.limit_is_error) {}
 
     std::optional<Difference> run() {
         std::size_t number = 0;
@@ -327,14 +329,14 @@ private:
         if (step.vcpu >= bare_.world().vcpu_count(step.vm) ||
             (step.actor == Actor::l0 && !is_event_step(step.kind)))
             return std::nullopt;
+        bare_.note_missed_window(step);
         if (nested_.withheld_nmi() && bare_.world().machine(step.vm).can_take_nmi(step.vcpu))
             return Difference{.step = number, .text = "nested withholds an NMI that could be taken"};
         if (nested_.withholds_interrupt(step.vm, step.vcpu) &&
-            bare_.world().could_take_interrupt(step.vm, step.vcpu) && !bare_.takes_without_window(step)) {
+            bare_.world().could_take_interrupt(step.vm, step.vcpu) && !bare_.may_miss_interrupt(step)) {
             return Difference{.step = number, .text = "nested withholds an interrupt that could be taken"};
         }
-        if (bare_.world().could_take_init(step.vm, step.vcpu) && !bare_.has_no_window(step) &&
-            nested_.withholds_init(step.vm, step.vcpu))
+        if (bare_.world().could_take_init(step.vm, step.vcpu) && nested_.withholds_init(step.vm, step.vcpu))
             return Difference{.step = number, .text = "nested withholds an INIT that could be taken"};
         if (!(bare_.world().local_apic(step.vm, step.vcpu) == nested_.local_apic(step.vm, step.vcpu)))
             return Difference{
@@ -344,7 +346,7 @@ private:
         }
         const Registers& expected = bare_.world().registers(step.vm, step.vcpu);
         const Registers seen = nested_.visible_registers(step.vm, step.vcpu);
-        if (const char* what = differing(expected, seen, compared_flags_)) {
+        if (const char* what = differing(expected, seen)) {
             return Difference{
                 .kind = Difference::Kind::registers, .step = number, .text = std::string(what) + " differs"};
         }
@@ -392,9 +394,6 @@ private:
     Runner nested_runner_;
     bool undefined_ = false;
     bool limit_is_error_;
-    // An exit that the host alone demanded of an instruction has saved RF as 0 (SDM 3C 28.3.3), where a bare
-    // processor may take something else before that instruction with RF as it was. No host can know it.
-    std::uint64_t compared_flags_;
 };
 
 /// The step at which the bare machine dropped what an access had made it cache; nullopt: it never had it.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "machine/program/layout.hpp"
+#include "x86/control_registers.hpp"
 
 namespace flatback::machine {
 
@@ -103,6 +104,9 @@ std::optional<Completion> BareWorld::take_driven(unsigned vm, unsigned vcpu, boo
                 break;
             case OutsideEvent::Kind::start_up:
                 taken = take_start_up(vm, vcpu, event.vector);
+                break;
+            case OutsideEvent::Kind::resume:
+                machine.cpu(vcpu).registers.rflags |= x86::rflags::resume;
                 break;
         }
         if (taken) exit = taken;

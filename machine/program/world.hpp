@@ -23,6 +23,7 @@ struct OutsideEvent {
         init_sent,  // an INIT came to the processor
         init,       // ... which took it
         start_up,   // a processor that waited for it started, at page `vector`, or exits
+        resume,     // the instruction begins again, and its code breakpoint was looked for: RFLAGS.RF is 1
     };
 
     unsigned call = 0;

@@ -134,6 +134,7 @@ inline constexpr auto routes = [] {
 // Those that go by_window while L0 waits with an event, else to_l1; the first always where all NMIs are the
 // host's.
 inline constexpr std::array window_exits{vmx::ExitReason::exception_or_nmi, vmx::ExitReason::interrupt_window,
-                                         vmx::ExitReason::nmi_window};
+                                         vmx::ExitReason::nmi_window,
+                                         vmx::ExitReason::vmx_preemption_timer_expired};
 
 }  // namespace flatback::nested

@@ -57,7 +57,11 @@ EventGate NestedVcpu<P>::event_gate() {
         gate.primary_processor_based =
             current_->vmcs12.get(field::primary_processor_based_vm_execution_controls);
         gate.exception_bitmap = current_->vmcs12.get(field::exception_bitmap);
-        gate.l1s_timer_has_ended = l1_uses_timer(*current_) && l1_timer_left() == 0;
+        const bool l1s_timer_runs = l1_uses_timer(*current_);
+        gate.l1s_timer_has_ended = l1s_timer_runs && l1_timer_left() == 0;
+        // Where the Port has no clock, what is left of L1's stands in the field alone.
+        gate.has_timer = (detail::HasTimeStampCounter<P> || !l1s_timer_runs) &&
+                         capabilities_.promised.pin_based.may_set(vmx::pin::activate_vmx_preemption_timer);
     }
     return gate;
 }
@@ -193,7 +197,8 @@ HostsPart NestedVcpu<P>::deliver(PendingEvents& events, Entry& entry) {
 // then, the instruction done, interrupts enabled, or an IRET executed. Each kind of event has its own wish,
 // and the controls are those of all wishes. With an NMI window the guest has virtual NMIs: the bit "blocking
 // by NMI" is as before the guest's own blocking, but an NMI that comes meanwhile exits: the host has one
-// already.
+// already. The timer at 0 opens no window, but ends the delivery: L1's own timer is beneath, and is put again
+// by the reentry.
 
 template <Port P>
 void NestedVcpu<P>::want_window(EventKind kind, Window window) {
@@ -205,8 +210,12 @@ void NestedVcpu<P>::want_window(EventKind kind, Window window) {
     };
     const std::uint8_t interrupts = with(window_.for_interrupts, Window::interrupts);
     const std::uint8_t nmis = with(window_.for_nmis, Window::nmis);
-    if (interrupts == window_.for_interrupts && nmis == window_.for_nmis) return;
-    if ((interrupts | nmis) == 0) {
+    const std::uint8_t boundary = with(window_.for_boundary, Window::behind_delivery);
+    if (boundary != 0) [[unlikely]]
+        put(field::vmx_preemption_timer_value, 0);
+    if (interrupts == window_.for_interrupts && nmis == window_.for_nmis && boundary == window_.for_boundary)
+        return;
+    if ((interrupts | nmis | boundary) == 0) {
         close_window();
         return;
     }
@@ -219,7 +228,9 @@ void NestedVcpu<P>::want_window(EventKind kind, Window window) {
     }
     window_.for_interrupts = interrupts;
     window_.for_nmis = nmis;
-    const std::uint32_t pin = nmis != 0 ? vmx::pin::nmi_exiting | vmx::pin::virtual_nmis : 0;
+    window_.for_boundary = boundary;
+    const std::uint32_t pin = (nmis != 0 ? vmx::pin::nmi_exiting | vmx::pin::virtual_nmis : 0) |
+                              (boundary != 0 ? vmx::pin::activate_vmx_preemption_timer : 0);
     const std::uint32_t primary = (interrupts != 0 ? vmx::primary::interrupt_window_exiting : 0) |
                                   (nmis != 0 ? vmx::primary::nmi_window_exiting : 0);
     put(field::pin_based_vm_execution_controls, window_.pin_based | pin);
@@ -232,7 +243,7 @@ void NestedVcpu<P>::close_window() {
     namespace field = vmx::field;
     if (!window_.open) return;
     window_.open = false;
-    window_.for_interrupts = window_.for_nmis = 0;
+    window_.for_interrupts = window_.for_nmis = window_.for_boundary = 0;
     for (const auto exit : window_exits) {
         const bool host_takes_it = host_takes_nmis() && exit == vmx::ExitReason::exception_or_nmi;
         set_route(exit, host_takes_it ? Route::by_window : Route::to_l1);
@@ -265,6 +276,11 @@ bool NestedVcpu<P>::is_l0s_own_window_exit(const Slot& slot, vmx::ExitReason rea
             return true;
         case vmx::ExitReason::nmi_window:
             if ((primary12 & vmx::primary::nmi_window_exiting) != 0) return false;
+            close_window();
+            return true;
+        case vmx::ExitReason::vmx_preemption_timer_expired:
+            // An end of L1's that has come too makes L2 exit once more, right behind the next entry.
+            if (window_.for_boundary == 0) return false;
             close_window();
             return true;
         default:

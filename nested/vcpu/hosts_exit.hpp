@@ -10,13 +10,6 @@
 
 namespace flatback::nested {
 
-namespace detail {
-template <typename P>
-concept HasTimeStampCounter = requires(P& port) {
-    { port.time_stamp_counter() } -> std::same_as<std::uint64_t>;
-};
-}  // namespace detail
-
 // --- demands ---
 
 template <Port P>
@@ -288,6 +281,9 @@ Entry NestedVcpu<P>::resume() {
             case vmx::ExitReason::vmx_preemption_timer_expired:
                 break;  // between two instructions
             default:
+                // The instruction begins again; it has met its code breakpoint already, and the exit saved RF
+                // as 0 (SDM 3C 28.3.3).
+                put(vmx::field::guest_rflags, get(vmx::field::guest_rflags) | x86::rflags::resume);
                 drop_single_step();
                 break;
         }

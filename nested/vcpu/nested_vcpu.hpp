@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -78,6 +79,13 @@ struct HostsPart {
 };
 
 struct L1PagingState;
+
+namespace detail {
+template <typename P>
+concept HasTimeStampCounter = requires(P& port) {
+    { port.time_stamp_counter() } -> std::same_as<std::uint64_t>;
+};
+}  // namespace detail
 
 struct Configuration {
     tag::Policy tags = tag::Policy::mapped;
@@ -702,6 +710,7 @@ private:
         bool open = false;
         std::uint8_t for_interrupts = 0;
         std::uint8_t for_nmis = 0;
+        std::uint8_t for_boundary = 0;
         std::uint32_t pin_based = 0;
         std::uint32_t primary = 0;
         x86::Hpa vmcs{};

@@ -47,6 +47,13 @@ protected:
     }
     bool interrupt_window() { return has(l1.vmcs02(), vmx::primary::interrupt_window_exiting); }
     bool nmi_window() { return has(l1.vmcs02(), vmx::primary::nmi_window_exiting); }
+    // An exit right behind what the entry delivers.
+    static bool exits_behind_delivery(FakeVmcs& v) {
+        return (v.get(field::pin_based_vm_execution_controls) & vmx::pin::activate_vmx_preemption_timer) !=
+                   0 &&
+               v.get(field::vmx_preemption_timer_value) == 0;
+    }
+    bool exits_behind_delivery() { return exits_behind_delivery(l1.vmcs02()); }
     VirtualCpu l1{{.shadow_vmcs = GetParam()}};
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, Deliver, ::testing::Bool());
@@ -235,9 +242,45 @@ TEST_P(Deliver, AnExitBehindWhatL1InjectsDoesNotWaitForIf) {
     l1.events.add(Event::interrupt(0x41));
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_EQ(l1.injected(), external_30);
-    EXPECT_TRUE(nmi_window()) << "L2's gate for it may have cleared RFLAGS.IF";
+    EXPECT_TRUE(exits_behind_delivery()) << "L2's gate for it may have cleared RFLAGS.IF";
     l2_takes_interrupts(false);
-    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::nmi_window}), l1_sees(ExitReason::external_interrupt));
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}),
+              l1_sees(ExitReason::external_interrupt));
+}
+
+// SDM 3A table 6-2: the NMI comes first, but L1's choice of virtual NMIs leaves L0 no window for it.
+TEST_P(Deliver, AnNmiComesBeforeAnInterruptBehindWhatL1Injects) {
+    ask_for_interrupts(true);
+    l1.raise(field::pin_based_vm_execution_controls, vmx::pin::nmi_exiting | vmx::pin::virtual_nmis);
+    l1.write(field::vm_entry_interruption_information, external_30);
+    l1.events.add(Event::nmi());
+    l1.events.add(Event::interrupt(0x41));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_TRUE(exits_behind_delivery());
+    l2_takes_interrupts(false);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}),
+              l1_sees(ExitReason::exception_or_nmi));
+    EXPECT_EQ(l1.read(field::vm_exit_interruption_information), nmi);
+    EXPECT_TRUE(l1.events.has(nested::EventKind::external_interrupt));
+}
+
+// Its delivery is interrupted, and the exit comes behind it all the same; L1's own timer runs on.
+TEST_P(Deliver, TheExitBehindADeliveryIsNotTheEndOfL1sTimer) {
+    ask_for_interrupts(true);
+    l1.raise(field::pin_based_vm_execution_controls, vmx::pin::activate_vmx_preemption_timer);
+    l1.write(field::vmx_preemption_timer_value, 100);
+    l1.write(field::vm_entry_interruption_information, external_30);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 100U);
+    l1.events.add(Event::init());
+    ASSERT_EQ(l0_takes({.vectoring = external_30}), l2_runs);
+    EXPECT_EQ(l1.injected(), external_30);
+    EXPECT_TRUE(exits_behind_delivery());
+    l1.events.clear();
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}), l2_runs) << "withdrawn";
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 100U);
+    EXPECT_EQ(l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}),
+              l1_sees(ExitReason::vmx_preemption_timer_expired));
 }
 
 // --- what is due to L2 itself
@@ -264,7 +307,8 @@ TEST_P(Deliver, NoEventComesBeforeADebugExceptionThatIsDue) {
                     << "an entry with another event would lose it: SDM 3C 27.7.3";
                 EXPECT_EQ(other.vmcs02().get(field::guest_pending_debug_exceptions), due);
                 EXPECT_EQ(other.vmcs02().get(field::vm_entry_interruption_information) & valid, 0U);
-                EXPECT_TRUE(has(other.vmcs02(),
+                EXPECT_TRUE(exits_behind_delivery(other.vmcs02()) ||
+                            has(other.vmcs02(),
                                 vmx::primary::interrupt_window_exiting | vmx::primary::nmi_window_exiting));
                 other.vmcs02().set(field::guest_pending_debug_exceptions, 0);
                 EXPECT_NE(other.deliver(event), Delivery::waits);
@@ -318,11 +362,11 @@ TEST_P(Deliver, NothingTakesThePlaceOfWhatL1Injects) {
         other.events.add(event);
         ASSERT_EQ(other.vmlaunch(), l2_runs);
         EXPECT_EQ(other.injected(), external_30);
-        ASSERT_TRUE(has(other.vmcs02(), vmx::primary::interrupt_window_exiting))
+        ASSERT_TRUE(exits_behind_delivery(other.vmcs02()))
             << "L2 exits when it has been delivered, whatever comes";
-        const Outcome outcome = other.l2_exits({.reason = ExitReason::interrupt_window});
+        const Outcome outcome = other.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired});
         EXPECT_EQ(outcome.kind, Outcome::Kind::l1_sees_exit);
-        EXPECT_NE(outcome, l1_sees(ExitReason::interrupt_window));
+        EXPECT_NE(outcome, l1_sees(ExitReason::vmx_preemption_timer_expired));
         EXPECT_EQ(other.read(field::idt_vectoring_information), 0U);
     }
 }

@@ -165,6 +165,37 @@ TEST(EventGate, AnExitBehindAnEventDoesNotWaitForIf) {
     });
 }
 
+// SDM 3C 27.7.4: at once, and so not where an instruction has to be executed first.
+TEST(EventGate, TheTimerTellsOfTheEndOfADeliveryWhereNoWindowOfL0sDoes) {
+    for_each_situation([](Situation it) {
+        if (!it.gate.in_l2) return;
+        const EventGate without = it.gate;
+        it.gate.has_timer = true;
+        const bool in_shadow = !it.injects && (it.by_sti || it.by_mov_ss);
+        for (unsigned number = 0; number < nested::event_kinds; ++number) {
+            const auto kind = static_cast<EventKind>(number);
+            const auto decision = it.gate.decide(kind);
+            ASSERT_EQ(decision.way, without.decide(kind).way);
+            if (decision.window != Window::behind_delivery) {
+                ASSERT_EQ(decision, without.decide(kind));
+                // What an interrupt waits for is RFLAGS.IF, or its window tells it in time; an NMI has its
+                // own.
+                const bool is_kept = it.gate.waiting.is_valid() || (it.debug_due && !in_shadow);
+                if (decision.way != EventWay::waits || decision.window == Window::none || !is_kept) continue;
+                if (kind == EventKind::external_interrupt) {
+                    ASSERT_FALSE(it.interrupt_exiting);
+                } else {
+                    ASSERT_EQ(kind, EventKind::nmi);
+                    ASSERT_EQ(decision.window, Window::nmis);
+                }
+                continue;
+            }
+            ASSERT_TRUE(it.injects || it.debug_due);
+            ASSERT_FALSE(in_shadow) << "it would exit without end";
+        }
+    });
+}
+
 // SDM 3C 24.8, 26.2.
 TEST(EventGate, AnInitSignalIsL2sExitAndL1sReset) {
     for_each_situation([](const Situation& it) {

@@ -282,6 +282,10 @@ private:
             interrupts = true;
             state &= bit::blocking_by_nmi;
             vectoring = 0;
+        } else if (exits_behind_delivery() && flip()) {
+            reason = ExitReason::vmx_preemption_timer_expired;
+            state &= bit::blocking_by_nmi;
+            vectoring = 0;
         }
         const bool debug =
             reason == ExitReason::ept_violation && vectoring == 0 && state == bit::blocking_by_sti && flip();
@@ -376,6 +380,11 @@ private:
         l1_goes_on(state, by_nmi);
     }
 
+    [[nodiscard]] bool exits_behind_delivery() {
+        return (l1_.vmcs02().get(field::pin_based_vm_execution_controls) &
+                vmx::pin::activate_vmx_preemption_timer) != 0;
+    }
+
     // L2 runs, and something waits: an exit tells when it can be given, but where L1's own choice of NMIs
     // leaves none (SDM 3C 26.2, 26.3).
     void expect_windows(const Model::Guest& guest, std::uint32_t state) {
@@ -387,9 +396,11 @@ private:
         const bool waits = model_.machine_check || model_.init || model_.nmi || model_.has_interrupt();
         const bool nmi_alone = model_.nmi && !model_.machine_check && !model_.init && !model_.has_interrupt();
         const bool by_nmi = (state & bit::blocking_by_nmi) != 0;
-        if (!waits) RC_ASSERT(!interrupts && !nmis);
+        const bool behind = exits_behind_delivery();
+        if (!waits) RC_ASSERT(!interrupts && !nmis && !behind);
         if (nmis) RC_ASSERT(!model_.nmi_exits);
-        if (waits && !(nmi_alone && by_nmi)) RC_ASSERT(interrupts || nmis);
+        if (waits && !(nmi_alone && by_nmi)) RC_ASSERT(interrupts || nmis || behind);
+        if (guest.delivers && (model_.machine_check || model_.init)) RC_ASSERT(behind);
         if (model_.has_interrupt() && !guest.interrupts && !model_.interrupt_exits) RC_ASSERT(interrupts);
         constexpr std::uint32_t both = vmx::pin::nmi_exiting | vmx::pin::virtual_nmis;
         const std::uint32_t l1s = (model_.nmi_exits ? vmx::pin::nmi_exiting : 0) |

@@ -9,6 +9,7 @@
 #include "vmx/controls.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/interruption.hpp"
+#include "x86/control_registers.hpp"
 
 namespace flatback::nested_test::hosts_exit_test {
 namespace {
@@ -60,6 +61,23 @@ TEST_P(HostsExit, AnInstructionThatOnlyTheHostWantsIsNotL1s) {
     EXPECT_EQ(l1.counters().exits_reflected, 0U);
     EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     EXPECT_EQ(l1.read(field::primary_processor_based_vm_execution_controls) & primary::hlt_exiting, 0U);
+}
+
+// SDM 3B 17.3.1.1: a code breakpoint on it has been met, and the exit has cleared RF.
+TEST_P(HostsExit, AnInstructionThatBeginsAgainMeetsNoCodeBreakpointTwice) {
+    const auto resume_flag = [&] { return l1.vmcs02().get(field::guest_rflags) & x86::rflags::resume; };
+    demand({.external_interrupts = true, .instructions = primary::hlt_exiting});
+    launch();
+    ASSERT_EQ(executes(ExitReason::hlt), hosts_exit);
+    ASSERT_EQ(l1.resume(), l2_runs);
+    EXPECT_NE(resume_flag(), 0U);
+    l1.vmcs02().set(field::guest_rflags, x86::rflags::fixed_one);
+    ASSERT_EQ(executes(ExitReason::hlt), hosts_exit);
+    ASSERT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(resume_flag(), 0U) << "it is done";
+    ASSERT_EQ(executes(ExitReason::external_interrupt), hosts_exit);
+    ASSERT_EQ(l1.resume(), l2_runs);
+    EXPECT_EQ(resume_flag(), 0U) << "between two instructions";
 }
 
 TEST_P(HostsExit, WhatBothWantL1SeesBehindTheHost) {
@@ -365,6 +383,25 @@ TEST_P(HostsExit, MasksComeAndGoWhileL2Runs) {
     demand({});
     EXPECT_EQ(v.get(field::cr0_guest_host_mask) & 8, 0U);
     EXPECT_EQ(v.get(field::cr4_guest_host_mask), mask);
+}
+
+// restore() makes vmcs02 anew, of L1's words.
+TEST_P(HostsExit, ARestoredL2HasTheBitsMaskedThatTheHostDemands) {
+    constexpr std::uint64_t task_switched = 8;
+    constexpr std::uint64_t page_global = 0x80;
+    demand({.cr0_mask = task_switched, .cr4_mask = page_global});
+    launch();
+    l1.vmcs02().set(field::guest_cr0, l1.vmcs02().get(field::guest_cr0) | task_switched);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation}), l2_runs);
+    const auto state = l1.save_state();
+    ASSERT_EQ(l1.restore_and_enter(state), l2_runs);
+    const FakeVmcs& v = l1.vmcs02();
+    EXPECT_EQ(v.get(field::cr0_guest_host_mask) & task_switched, task_switched);
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & task_switched, task_switched) << "as L2 has it";
+    EXPECT_EQ(v.get(field::cr4_guest_host_mask) & page_global, page_global);
+    EXPECT_EQ(v.get(field::cr4_read_shadow) & page_global, v.get(field::guest_cr4) & page_global);
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::cr0_guest_host_mask) & task_switched, 0U) << "as L1 wrote it";
 }
 
 TEST_P(HostsExit, TheMultiplierOfTheTimeStampCounterIsL2s) {

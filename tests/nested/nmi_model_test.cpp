@@ -153,8 +153,10 @@ private:
         if (!waits) return std::nullopt;
         const bool l1_takes_nmis = (pin_ & vmx::pin::nmi_exiting) != 0;
         if (by_nmi && (l1_takes_nmis || own == nmi)) return std::nullopt;
-        const bool by_sti = (own & valid) == 0 && (state & bit::blocking_by_sti) != 0;
-        return l1_takes_nmis || by_sti ? ExitReason::interrupt_window : ExitReason::nmi_window;
+        const std::uint32_t shadow =
+            (own & valid) != 0 ? 0 : state & (bit::blocking_by_sti | bit::blocking_by_mov_ss);
+        if (!l1_takes_nmis && (shadow & bit::blocking_by_sti) == 0) return ExitReason::nmi_window;
+        return shadow != 0 ? ExitReason::interrupt_window : ExitReason::vmx_preemption_timer_expired;
     }
 
     std::optional<ExitReason> open_window() {
@@ -165,6 +167,8 @@ private:
         RC_ASSERT((pin & both) == (for_nmis ? both : pin_));
         if (for_nmis) return ExitReason::nmi_window;
         if ((primary & vmx::primary::interrupt_window_exiting) != 0) return ExitReason::interrupt_window;
+        if ((pin & vmx::pin::activate_vmx_preemption_timer) != 0)
+            return ExitReason::vmx_preemption_timer_expired;
         return std::nullopt;
     }
 

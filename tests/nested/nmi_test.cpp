@@ -171,15 +171,21 @@ TEST_P(Nmi, ThatAnotherEventKeepsOutComesRightBehindIt) {
     EXPECT_FALSE(nmi_window_is_open(l1.vmcs02()));
 }
 
-TEST_P(Nmi, ThatAnotherEventKeepsOutOfAGuestWithNmiExitingComesWhenItCanTakeInterrupts) {
+TEST_P(Nmi, ThatAnotherEventKeepsOutOfAGuestWithNmiExitingComesRightBehindItToo) {
+    const auto exits_by_timer = [&] {
+        return (l1.vmcs02().get(field::pin_based_vm_execution_controls) &
+                vmx::pin::activate_vmx_preemption_timer) != 0;
+    };
     use_nmi_exiting(false);
     l1.write(field::vm_entry_interruption_information, external_30);
     nmi_comes();
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
-    ASSERT_TRUE(interrupt_window_is_open(l1.vmcs02()));
-    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l1_sees(ExitReason::exception_or_nmi));
+    ASSERT_TRUE(exits_by_timer());
+    EXPECT_EQ(l1.vmcs02().get(field::vmx_preemption_timer_value), 0U);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::vmx_preemption_timer_expired}),
+              l1_sees(ExitReason::exception_or_nmi));
     ASSERT_EQ(l1.vmresume(), l2_runs);
-    EXPECT_FALSE(interrupt_window_is_open(l1.vmcs02()));
+    EXPECT_FALSE(exits_by_timer());
 }
 
 TEST_P(Nmi, ThatStiKeepsOutComesWhenTheGuestCanTakeInterrupts) {

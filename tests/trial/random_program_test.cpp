@@ -80,19 +80,9 @@ RC_GTEST_PROP(RandomPrograms, AreTheSameWithHandlersAndModes, ()) {
     expect_same({.vcpus = 2, .vpids = vpids}, true);
 }
 
-// The same programs each time: of 8,000 others three differed, two of which are not explained
-// (docs/trial.md).
-TEST(RandomPrograms, AreTheSameWithHandlersAndModesUnderARandomHost) {
-    std::mt19937_64 random(20261130);
-    for (int number = 0; number < 200; ++number) {
-        std::vector<std::uint8_t> bytes(4 * (20 + random() % 80));
-        for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
-        const NestedWorld::Options options{
-            .vcpus = 2, .random_host = 1 + random() % 999'999, .saves_states = (random() & 1) != 0};
-        const Program program = random_program(bytes, true);
-        const auto difference = compare(program, options);
-        ASSERT_FALSE(difference) << account(program, options);
-    }
+RC_GTEST_PROP(RandomPrograms, AreTheSameWithHandlersAndModesUnderARandomHost, (bool saves_states)) {
+    const auto seed = *rc::gen::inRange<std::uint64_t>(1, 1'000'000);
+    expect_same({.vcpus = 2, .random_host = seed, .saves_states = saves_states}, true);
 }
 
 /// Programs of 60 steps from one seed.
