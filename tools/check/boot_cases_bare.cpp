@@ -203,7 +203,8 @@ void add_bare_at_once(std::vector<BootTest>& tests) {
         at_once<2, 40>("boot.bare.at-once", "log=quiet", "check everywhere only=vmcs*", bare_limit));
 }
 
-// All checks on all processors at once.
+// All checks on all processors at once. Not directly: the emulator's other processors take an encoding that
+// no field has, 681FH, for one.
 void add_everywhere(std::vector<BootTest>& tests) {
     constexpr unsigned least = 500;
     constexpr const char* words = "check everywhere";
@@ -211,10 +212,6 @@ void add_everywhere(std::vector<BootTest>& tests) {
         at_once<2, least>(fmt::format("{}.2-processors", everywhere_name), "log=quiet", words, depth_limit));
     tests.push_back(
         at_once<4, least>(fmt::format("{}.4-processors", everywhere_name), "log=quiet", words, depth_limit));
-    tests.push_back(at_once<4, least>(fmt::format("{}.4-processors-single", everywhere_name),
-                                      "nested-vpid=single shadow-vmcs=off log=quiet", words, depth_limit));
-    tests.push_back(at_once<4, least>(fmt::format("{}.4-processors-direct", everywhere_name), nullptr, words,
-                                      depth_limit));
 }
 
 // One processor's shutdown, and a reset that it asks for, are the end of the whole machine, with L0 and
