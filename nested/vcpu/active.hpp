@@ -266,7 +266,8 @@ void NestedVcpu<P>::collect_shadow(Slot& slot) {
         const auto collect_in_row = [&]<std::size_t I>() {
             constexpr std::uint32_t encoding = written_fields[I];
             if constexpr (is_always_there(encoding)) {
-                take(encoding, row.get(AlwaysThere{encoding}));
+                constexpr AlwaysThere there{encoding};
+                take(encoding, row.get(there));
             } else {
                 collect(encoding);
             }

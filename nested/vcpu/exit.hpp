@@ -548,14 +548,16 @@ template <std::uint32_t Number>
     constexpr std::uint32_t offset = 2 * Number;  // the fields follow each other (SDM 3D appendix B)
     constexpr std::size_t host = detail::index_of(field::host_es_selector.encoding + offset);
     constexpr AlwaysThere selector{field::guest_es_selector.encoding + offset};
+    constexpr AlwaysThere segment_base{field::guest_es_base.encoding + offset};
+    constexpr AlwaysThere limit{field::guest_es_limit.encoding + offset};
     constexpr AlwaysThere rights{field::guest_es_access_rights.encoding + offset};
     constexpr std::uint32_t marked = flat_data_rights | x86::AccessRights::available_bit;
     const std::uint64_t wanted = vmcs12.word(host);
     if (known && (wanted != 0 ? row.get(rights) == marked : row.get(selector) == 0)) [[likely]]
         return;
     row.put(selector, wanted);
-    row.put(AlwaysThere{field::guest_es_base.encoding + offset}, base);
-    row.put(AlwaysThere{field::guest_es_limit.encoding + offset}, 0xffffffff);
+    row.put(segment_base, base);
+    row.put(limit, 0xffffffff);
     row.put(rights, wanted == 0 ? x86::AccessRights::unusable_bit : marked);
 }
 

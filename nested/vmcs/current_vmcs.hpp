@@ -56,7 +56,8 @@ struct AlwaysThere {
     template <vmx::FieldWidth W, vmx::FieldKind K>
     // NOLINTNEXTLINE(google-explicit-constructor): what takes one takes a field
     consteval AlwaysThere(vmx::Field<W, K> field) : AlwaysThere(field.encoding) {}
-    consteval explicit AlwaysThere(std::uint32_t field_encoding) : encoding(field_encoding) {
+    // For constants. (constexpr, as clang 14 takes no consteval of what a template computes.)
+    constexpr explicit AlwaysThere(std::uint32_t field_encoding) : encoding(field_encoding) {
         if (!is_always_there(field_encoding)) detail::field_needs_a_capability();
     }
 
