@@ -67,6 +67,8 @@ template <typename Value, typename Target>
         return store(words.number(1, most_l2_processors), result.linux_guest.processors);
     } else if (option == "--move") {
         return store(words.number(0, most_milliseconds), result.linux_guest.move_milliseconds);
+    } else if (option == "--move-key") {
+        return store(words.value("a key"), result.linux_guest.move_key);
     } else if (option == "--mark") {
         return store(words.number(0, most_exits_a_mark), result.linux_guest.exits_a_mark);
     } else if (option == "--boot-key") {
@@ -118,7 +120,7 @@ std::string usage() {
     std::string text =
         "usage: l2-vmm [--payload NAME]... [--mode NAME]\n"
         "       l2-vmm --linux KERNEL [--initramfs FILE] [--cmdline TEXT] [--memory MB] [--counters SOURCE]\n"
-        "              [--boot-key KEY] [--cpus N] [--move MS] [--mark N]\n"
+        "              [--boot-key KEY] [--cpus N] [--move MS [--move-key KEY]] [--mark N]\n"
         "       l2-vmm --kexec KERNEL --initramfs FILE [--cmdline TEXT]\n"
         "       l2-vmm --serve-counters IN OUT --counters SOURCE\n"
         "       l2-vmm --clock | --console START [--boot-key KEY [--boot-stage STAGE]] | --power-off | "
@@ -132,6 +134,7 @@ std::string usage() {
         "--memory          of L2, 64 to 3072 MB (default 128)\n"
         "--cpus            of L2, 1 to 8 (default 1)\n"
         "--move            its virtual CPUs change places among this machine's processors every so many ms\n"
+        "--move-key        the value that tells how often one was moved (default l2_linux.moves)\n"
         "--mark            'xchg %bx, %bx' for the emulator's debugger, before L2's first instruction and "
         "every N\n"
         "                  exits to a device behind it\n"

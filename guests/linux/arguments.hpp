@@ -22,6 +22,7 @@ struct LinuxArguments {
     /// Its virtual CPUs change places among L1's processors every so many milliseconds; 0: L1 has them where
     /// it will.
     unsigned move_milliseconds = 0;
+    std::string move_key = "l2_linux.moves";  ///< of how often one of them was moved
     /// Marks for the emulator's debugger: before its first instruction, and whenever virtual CPU 0 has come
     /// out to a device so often again; 0: none.
     unsigned exits_a_mark = 0;

@@ -273,7 +273,7 @@ Expected<void> run_linux(const LinuxArguments& arguments, CounterSource* counter
         return ran;
     }
     if (arguments.move_milliseconds != 0) {
-        print_value("l2_linux.moves", machine.moves());
+        print_value(arguments.move_key, machine.moves());
     }
     return console.user_space_reached()
                ? Expected<void>()

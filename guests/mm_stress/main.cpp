@@ -24,6 +24,7 @@ struct Options {
     std::uint64_t rounds = 200;
     std::uint64_t pages = 8;
     std::uint64_t measure = 1;
+    std::string records = "mm_stress";
     bool help = false;
 };
 
@@ -32,6 +33,14 @@ struct Options {
     WordReader reader(words);
     while (!reader.done()) {
         const std::string option(reader.next());
+        if (option == "--records") {
+            const auto key = reader.value("a key");
+            if (!key) {
+                return std::unexpected(key.error());
+            }
+            options.records = *key;
+            continue;
+        }
         std::uint64_t* target = nullptr;
         std::uint64_t least = 1;
         std::uint64_t most = 0;
@@ -112,17 +121,18 @@ int run(std::span<const std::string_view> words) {
     }
     if (options->help) {
         print_line(
-            "usage: mm-stress [--threads N] [--rounds N] [--pages N] [--measure 0|1]\n"
+            "usage: mm-stress [--threads N] [--rounds N] [--pages N] [--measure 0|1] [--records KEY]\n"
             "N threads (default 4) map, write, protect, unmap and fork N rounds (200) of N pages (8), and "
             "check "
             "every value.\n"
-            "Then, unless --measure 0, what an interrupt and a TLB shootdown between two processors take.");
+            "Then, unless --measure 0, what an interrupt and a TLB shootdown between two processors take.\n"
+            "The records' keys begin with KEY (mm_stress).");
         return 0;
     }
     catch_faults();
     const std::string wrong = stress(*options);
-    print_record("check", "mm_stress " + (wrong.empty() ? std::string("pass") : "fail " + wrong));
-    print_value("mm_stress.rounds", options->threads * options->rounds);
+    print_record("check", options->records + (wrong.empty() ? std::string(" pass") : " fail " + wrong));
+    print_value(options->records + ".rounds", options->threads * options->rounds);
     if (!wrong.empty()) {
         return 1;
     }
@@ -134,9 +144,9 @@ int run(std::span<const std::string_view> words) {
         print_record("error", "mm-stress: " + ticks.error());
         return 1;
     }
-    print_value("mm_stress.interrupt_ticks", ticks->interrupt);
-    print_value("mm_stress.shootdown_ticks", ticks->shootdown);
-    print_value("mm_stress.alone_ticks", ticks->alone);
+    print_value(options->records + ".interrupt_ticks", ticks->interrupt);
+    print_value(options->records + ".shootdown_ticks", ticks->shootdown);
+    print_value(options->records + ".alone_ticks", ticks->alone);
     return 0;
 }
 

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <array>
+
 #include "tools/check/boot_test.hpp"
 #include "tools/stack/peer_guest.hpp"
 
@@ -52,6 +54,84 @@ std::string check_several_in_l2(const RunValues& values) {
     return "";
 }
 
+// L1's local APICs in a mode that Linux must be told to have. Without interrupt remapping it stays in the
+// x2APIC mode in which it was begun only where it has no I/O APIC. nox2apic has it leave that mode, and the
+// real APICs do not: there, too, no I/O APIC may send to logical destinations.
+struct ApicMode {
+    std::string_view name;
+    std::string_view words;
+    std::string_view told;  // by Linux
+};
+constexpr std::array<ApicMode, 3> apic_modes{{
+    {"x2apic", "noapic", "cluster x2apic"},
+    {"x2apic-phys", "noapic x2apic_phys", "physical x2apic"},
+    {"nox2apic", "nox2apic noapic", "flat"},
+}};
+
+std::string apic_is_wrong(const RunValues& values, const ApicMode& mode) {
+    const std::string told = values.text("l1.apic").value_or("not told");
+    if (told.find(mode.told) != std::string::npos) return "";
+    return fmt::format("{} is not in what Linux said: {}", mode.told, told);
+}
+
+template <std::size_t Mode>
+std::string check_apic(const RunValues& values) {
+    const std::string wrong = apic_is_wrong(values, apic_modes[Mode]);
+    return wrong.empty() ? check_several_in_l2(values) : wrong;
+}
+
+void begin_in_x2apic_mode(QueuedRun& run, const ApicMode& mode) {
+    run.request.plan.l0_command_line += " x2apic=on";
+    run.request.plan.guest_command_line += fmt::format(" routing=told {}", mode.words);
+}
+
+// A Linux with two virtual CPUs as L2, as of linux_l2_processors_run, above L1's APICs in that mode.
+template <std::size_t Mode>
+BootTest apic_test(const LinuxGuest& guest, unsigned processors) {
+    const ApicMode& mode = apic_modes[Mode];
+    constexpr unsigned rounds = 10;
+    QueuedRun run =
+        linux_l2_processors_run(fmt::format("{}.{}-{}", linux_several_name, processors, mode.name), guest,
+                                processors, 4 * linux_limit, rounds);
+    begin_in_x2apic_mode(run, mode);
+    run.request.plan.guest_command_line += " processors=each";
+    return {std::move(run),
+            std::nullopt,
+            {},
+            {"l0", "l1-entry", "l1-user", "l1-processors", "l2-linux", "l2-user", "l2-done"},
+            check_apic<Mode>};
+}
+
+// Of several L2s at once, on a machine with two processors: the virtual CPUs of each.
+constexpr std::array<unsigned, 3> l2s_at_once{2, 2, 2};
+
+// Each had its virtual CPUs, which were moved, and did its work.
+std::string check_l2s_at_once(const RunValues& values) {
+    for (std::size_t number = 1; number <= l2s_at_once.size(); ++number) {
+        const std::string online = fmt::format("l2.{}.online", number);
+        if (values.value(online) != static_cast<double>(l2s_at_once[number - 1]))
+            return fmt::format("{} is {}, not {}", online, values.number(online).value_or("missing"),
+                               l2s_at_once[number - 1]);
+        for (const std::string& key :
+             {fmt::format("mm_stress.{}.rounds", number), fmt::format("l2_linux.{}.moves", number)}) {
+            if (values.value(key).value_or(0) < 1)
+                return fmt::format("{} is {}", key, values.number(key).value_or("missing"));
+        }
+    }
+    return "";
+}
+
+// And every one had begun with it before the first was done.
+std::string check_together(const Transcript& transcript) {
+    const std::string& text = transcript.text();
+    const std::size_t first_done = text.find("FLATBACK check mm_stress.");
+    for (std::size_t number = 1; number <= l2s_at_once.size(); ++number) {
+        if (text.find(fmt::format("FLATBACK value l2.{}.online", number)) >= first_done)
+            return fmt::format("L2 {} began when another one was done", number);
+    }
+    return "";
+}
+
 // Two virtual CPUs of an L2 by QEMU.
 std::string check_several_by_qemu(const RunValues& values) {
     constexpr double processors = 2;
@@ -71,6 +151,16 @@ std::string check_kexec(const RunValues& values) {
 std::string check_reset(const Transcript& transcript) {
     if (!transcript.reached("l1-reboot")) return "L1 did not come to its reset";
     return check_processors<2>(RunValues{transcript});
+}
+
+// The same where L1 was in x2APIC mode as it gave its machine away, or reset it.
+std::string check_kexec_in_x2apic_mode(const RunValues& values) {
+    const std::string wrong = apic_is_wrong(values, apic_modes[0]);
+    return wrong.empty() ? check_kexec(values) : wrong;
+}
+std::string check_reset_in_x2apic_mode(const Transcript& transcript) {
+    const std::string wrong = apic_is_wrong(RunValues{transcript}, apic_modes[0]);
+    return wrong.empty() ? check_reset(transcript) : wrong;
 }
 
 // Above the peer's KVM the bare L1 has measured what a reflected exit takes.
@@ -153,25 +243,46 @@ Result<> add_linux_several(std::vector<BootTest>& tests) {
                      {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
                      check_several_in_l2});
     tests.push_back(
+        {linux_l2s_run(fmt::format("{}.{}-l2s-on-{}", linux_several_name, l2s_at_once.size(), processors),
+                       guest, processors, l2s_at_once, 4 * linux_limit),
+         std::nullopt,
+         {},
+         {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
+         check_l2s_at_once,
+         check_together});
+    tests.push_back(
         {linux_l2_processors_by_qemu_run(fmt::format("{}.{}-in-l2-by-qemu", linux_several_name, processors),
                                          guest, processors, 4 * linux_limit),
          std::nullopt,
          {},
          {"l0", "l1-entry", "l1-user", "l2-linux", "l2-user", "l2-done"},
          check_several_by_qemu});
-    tests.push_back({linux_kexec_run(fmt::format("{}.{}-kexec", linux_several_name, processors), guest,
-                                     processors, 2 * linux_limit),
-                     std::nullopt,
-                     {},
-                     {"l0", "l1-entry", "l1-user", "l1-processors", "l1-kexec", "l2-user", "l2-done"},
-                     check_kexec});
-    tests.push_back({linux_reboot_run(fmt::format("{}.{}-reboot", linux_several_name, processors), guest,
-                                      processors, 2 * linux_limit),
-                     Ending::reset,
-                     {},
-                     {},
-                     nullptr,
-                     check_reset});
+    tests.push_back(apic_test<0>(guest, processors));
+    tests.push_back(apic_test<1>(guest, processors));
+    tests.push_back(apic_test<2>(guest, processors));
+    for (const bool in_x2apic_mode : {false, true}) {
+        const std::string_view how = in_x2apic_mode ? "x2apic-" : "";
+        QueuedRun kexec = linux_kexec_run(fmt::format("{}.{}-{}kexec", linux_several_name, processors, how),
+                                          guest, processors, 2 * linux_limit);
+        QueuedRun reboot =
+            linux_reboot_run(fmt::format("{}.{}-{}reboot", linux_several_name, processors, how), guest,
+                             processors, 2 * linux_limit);
+        if (in_x2apic_mode) {
+            begin_in_x2apic_mode(kexec, apic_modes[0]);
+            begin_in_x2apic_mode(reboot, apic_modes[0]);
+        }
+        tests.push_back({std::move(kexec),
+                         std::nullopt,
+                         {},
+                         {"l0", "l1-entry", "l1-user", "l1-processors", "l1-kexec", "l2-user", "l2-done"},
+                         in_x2apic_mode ? check_kexec_in_x2apic_mode : check_kexec});
+        tests.push_back({std::move(reboot),
+                         Ending::reset,
+                         {},
+                         {},
+                         nullptr,
+                         in_x2apic_mode ? check_reset_in_x2apic_mode : check_reset});
+    }
     return {};
 }
 

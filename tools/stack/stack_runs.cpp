@@ -1,6 +1,7 @@
 #include "tools/stack/stack_runs.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "tools/ground/paths.hpp"
 
@@ -49,15 +50,29 @@ QueuedRun linux_l2_boot_run(std::string name, std::string_view l0_command_line, 
 }
 
 QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
-                                  std::chrono::seconds limit) {
+                                  std::chrono::seconds limit, unsigned rounds) {
     QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
     BootPlan& plan = run.request.plan;
     plan.modules.front().file = guest.initramfs_with_l2;
     // L2's table of processors has no I/O APIC (guests/linux/processor_table.hpp).
     plan.guest_command_line += fmt::format(
         " payloads=off l2cpus={0} l2move=3 l2.noapic l2.stress.threads={1} "
-        "l2.stress.rounds=60",
-        processors, 2 * processors);
+        "l2.stress.rounds={2}",
+        processors, 2 * processors, rounds);
+    run.request.processors = processors;
+    return run;
+}
+
+QueuedRun linux_l2s_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                        std::span<const unsigned> l2s, std::chrono::seconds limit) {
+    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    // What a shootdown takes is no question where processors are shared.
+    plan.guest_command_line += fmt::format(
+        " payloads=off l2cpus={} l2move=3 l2.noapic l2.stress.threads={} l2.stress.rounds=60 "
+        "l2.stress.measure=0",
+        fmt::join(l2s, ","), 2 * processors);
     run.request.processors = processors;
     return run;
 }

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +34,14 @@ inline constexpr unsigned bare_memory = 256;
 // The same machine with a Linux as L2 that has as many virtual CPUs, which L1 moves among its processors
 // while L2's threads map, write, protect, unmap and fork (guests/mm_stress).
 [[nodiscard]] QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest,
-                                                unsigned processors, std::chrono::seconds limit);
+                                                unsigned processors, std::chrono::seconds limit,
+                                                unsigned rounds = 60);
+
+// As many L2s at once as there are numbers, each with so many virtual CPUs. L1 moves all of them likewise,
+// and every one has its threads work; number N of them, from 1 on, tells its values under l2.N, mm_stress.N
+// and l2_linux.N.
+[[nodiscard]] QueuedRun linux_l2s_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                                      std::span<const unsigned> l2s, std::chrono::seconds limit);
 
 // The same L2 by Debian's QEMU, which L1's scheduler moves as it likes.
 [[nodiscard]] QueuedRun linux_l2_processors_by_qemu_run(std::string name, const LinuxGuest& guest,
