@@ -17,7 +17,13 @@ struct Capabilities {
     bool huge_ept_pages = false;  // of the hardware
     bool tsc_scaling = false;     // of the hardware, for the host's demands
     bool nmi_window = false;      // the hardware has virtual NMIs and NMI-window exiting
+    // A processor whose IDT-vectoring information has, where an exit interrupts the delivery of a virtual
+    // interrupt, the event before it. The host may know one.
+    bool misreports_virtual_interrupts = false;
     FieldSet hardware_fields = FieldSet::all();
+    // Fields that L1 has and the processor may lack: those of what the engine does in its place. They are in
+    // no VMCS of the hardware's.
+    FieldSet emulated_fields;
     // Bits of CR4 that the processor has and L1 was not promised. L0 masks them from L2.
     std::uint64_t unpromised_cr4 = 0;
     // Of CR3: where the processor has linear-address masking, its two bits.
@@ -38,6 +44,13 @@ constexpr FieldSet offered_fields(const FieldSet& hardware) {
     return set;
 }
 
+// Those that L1 may have: of the processor's or, of what the engine emulates, without it.
+constexpr FieldSet fields_of_l1(const Capabilities& capabilities) {
+    FieldSet set = offered_fields(capabilities.hardware_fields);
+    set.insert_all(capabilities.emulated_fields);
+    return set;
+}
+
 namespace offered {
 // A control is offered only where the engine implements it and nested/tests check it.
 inline constexpr std::uint32_t pin_based = vmx::pin::external_interrupt_exiting | vmx::pin::nmi_exiting |
@@ -54,9 +67,10 @@ inline constexpr std::uint32_t secondary =
     vmx::secondary::virtualize_apic_accesses | vmx::secondary::enable_ept |
     vmx::secondary::descriptor_table_exiting | vmx::secondary::enable_rdtscp |
     vmx::secondary::virtualize_x2apic_mode | vmx::secondary::wbinvd_exiting |
-    vmx::secondary::unrestricted_guest | vmx::secondary::pause_loop_exiting | vmx::secondary::rdrand_exiting |
-    vmx::secondary::enable_invpcid | vmx::secondary::rdseed_exiting | vmx::secondary::enable_pml |
-    vmx::secondary::use_tsc_scaling | vmx::secondary::enable_xsaves_xrstors;
+    vmx::secondary::unrestricted_guest | vmx::secondary::apic_register_virtualization |
+    vmx::secondary::virtual_interrupt_delivery | vmx::secondary::pause_loop_exiting |
+    vmx::secondary::rdrand_exiting | vmx::secondary::enable_invpcid | vmx::secondary::rdseed_exiting |
+    vmx::secondary::enable_pml | vmx::secondary::use_tsc_scaling | vmx::secondary::enable_xsaves_xrstors;
 inline constexpr std::uint32_t vm_exit =
     vmx::exit_control::save_debug_controls | vmx::exit_control::host_address_space_size |
     vmx::exit_control::acknowledge_interrupt_on_exit | vmx::exit_control::save_ia32_pat |
@@ -82,16 +96,24 @@ inline constexpr std::uint64_t vpid =
     vmx::EptVpidCapability::invvpid_single_context_retaining_globals;
 }  // namespace offered
 
+// Of virtual-interrupt delivery, without which it is not offered.
+inline constexpr FieldSet virtual_interrupt_fields =
+    FieldSet::of(vmx::field::guest_interrupt_status, vmx::field::eoi_exit_bitmap_0,
+                 vmx::field::eoi_exit_bitmap_1, vmx::field::eoi_exit_bitmap_2, vmx::field::eoi_exit_bitmap_3);
+inline constexpr FieldSet posted_interrupt_fields = FieldSet::of(
+    vmx::field::posted_interrupt_notification_vector, vmx::field::posted_interrupt_descriptor_address);
+
 // ENCLS, which is #UD where the processor has no SGX; with the bitmap of this control all ones. ENCLU and
 // ENCLV have no enclave to do anything with where nobody could make one.
 inline constexpr std::uint32_t hidden_instructions = vmx::secondary::enable_encls_exiting;
 
 // hardware: the real processor's, read from its MSRs. offer_vpid: "enable VPID", its capability bits and
 // INVVPID appear together or not at all. hardware_fields: those whose VMREAD the processor knows.
-// unpromised_cr3: see Capabilities.
+// unpromised_cr3: see Capabilities. posted_interrupts: the host's Port has end_interrupt(), and L1 gets
+// posted interrupts, which the engine processes, where the processor has what they build on.
 constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsigned physical_address_width,
                                          bool offer_vpid, const FieldSet& hardware_fields = FieldSet::all(),
-                                         std::uint64_t unpromised_cr3 = 0) {
+                                         std::uint64_t unpromised_cr3 = 0, bool posted_interrupts = false) {
     Capabilities all;
     all.unpromised_cr3 = unpromised_cr3;
     all.l0_secondary |= hardware.secondary_processor_based.allowed1 & hidden_instructions;
@@ -120,11 +142,21 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     };
     promised.pin_based = offer(hardware.pin_based, offered::pin_based);
     promised.primary_processor_based = offer(hardware.primary_processor_based, offered::primary);
+    const bool delivers_virtual_interrupts = virtual_interrupt_fields.without(hardware_fields).empty();
     promised.secondary_processor_based =
         offer(hardware.secondary_processor_based,
-              offered::secondary | (offer_vpid ? vmx::secondary::enable_vpid : 0) |
+              (offered::secondary &
+               ~(delivers_virtual_interrupts ? 0U : vmx::secondary::virtual_interrupt_delivery)) |
+                  (offer_vpid ? vmx::secondary::enable_vpid : 0) |
                   (all.vmcs_shadowing ? vmx::secondary::vmcs_shadowing : 0));
     promised.vm_exit = offer(hardware.vm_exit, offered::vm_exit);
+    // The processor's own would acknowledge an interrupt that may be the host's, and there are some without.
+    if (posted_interrupts &&
+        promised.secondary_processor_based.may_set(vmx::secondary::virtual_interrupt_delivery) &&
+        promised.vm_exit.may_set(vmx::exit_control::acknowledge_interrupt_on_exit)) {
+        promised.pin_based.allowed1 |= vmx::pin::process_posted_interrupts;
+        all.emulated_fields = posted_interrupt_fields;
+    }
     promised.vm_entry = offer(hardware.vm_entry, offered::vm_entry);
     promised.ept_vpid.value = hardware.ept_vpid.value & (offered::ept | (offer_vpid ? offered::vpid : 0));
 
@@ -141,7 +173,7 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     promised.cr4.fixed1 &= offered::cr4;
     all.unpromised_cr4 = hardware.cr4.fixed1 & ~promised.cr4.fixed1;
     std::uint64_t highest = 0;
-    offered_fields(hardware_fields).for_each([&highest](std::size_t i) {
+    fields_of_l1(all).for_each([&highest](std::size_t i) {
         const std::uint64_t index = vmx::index(vmx::all_fields[i].encoding);
         if (index > highest) highest = index;
     });

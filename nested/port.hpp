@@ -83,6 +83,10 @@ struct HostMapping {
 //   std::uint8_t acknowledge_interrupt()
 //       A guest takes the interrupt of Event::interrupt_to_acknowledge() now: its vector, as the interrupt
 //       controller gives it to a processor that acknowledges.
+//   void end_interrupt(std::uint8_t vector)
+//       L2 has met this interrupt of L1's, which is acknowledged, by posted-interrupt processing (SDM
+//       3C 30.6): the end of interrupt that the processor then writes to the local APIC. Without it L1 is to
+//       be promised no posted interrupts (make_capabilities()).
 // and as the processor has what they serve:
 //   std::uint64_t debug_address(unsigned number)
 //       L1's DR0 to DR3. Without it a data breakpoint does not see the operands of L1's VMX instructions.

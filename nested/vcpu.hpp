@@ -17,6 +17,8 @@
 // -
 #include "vcpu/events.hpp"
 // -
+#include "vcpu/posted_interrupts.hpp"
+// -
 #include "vcpu/deliver.hpp"
 // -
 #include "vcpu/exit.hpp"

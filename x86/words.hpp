@@ -30,6 +30,20 @@ template <std::integral T>
            __atomic_compare_exchange_n(where, &seen, wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
+// Read and written in one piece, whoever else writes there (SDM 3A 9.1.2).
+template <std::integral T>
+[[nodiscard]] T exchange_word(T* where, T value) {
+    return __atomic_exchange_n(where, value, __ATOMIC_SEQ_CST);
+}
+template <std::integral T>
+void or_word(T* where, T bits) {
+    __atomic_fetch_or(where, bits, __ATOMIC_SEQ_CST);
+}
+template <std::integral T>
+void and_word(T* where, T bits) {
+    __atomic_fetch_and(where, bits, __ATOMIC_SEQ_CST);
+}
+
 // Any number of bytes at any address, each moved once. For a reader or writer beside it the whole 64-bit
 // words of the copy change at once, where they do not cross a cache line (SDM 3A 9.1.1); memcpy() would leave
 // all of that to the compiler.

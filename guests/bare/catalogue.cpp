@@ -35,6 +35,7 @@ constexpr Part checks[] = {
     {"exits", check_exits},
     {"instruction-controls", check_instruction_controls},
     {"virtual-apic", check_virtual_apic},
+    {"virtual-interrupts", check_virtual_interrupts},
     {"io-exits", check_io_exits},
     {"msr-exits", check_msr_exits},
     {"control-registers", check_control_registers},

@@ -34,6 +34,7 @@ void check_entry_guest();
 void check_exits();
 void check_instruction_controls();
 void check_virtual_apic();
+void check_virtual_interrupts();
 void check_io_exits();
 void check_msr_exits();
 void check_control_registers();

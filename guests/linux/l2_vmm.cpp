@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/io.h>
 #include <sys/reboot.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -149,18 +151,43 @@ Expected<std::unique_ptr<CounterSource>> source_of(const std::string& word) {
     return word.empty() ? Expected<std::unique_ptr<CounterSource>>() : open_counter_source(word);
 }
 
+/// L0's counters, which it has for each processor: those of L1's processors, one after the other.
+std::vector<L0Counters> read_l0_counters_of_each(unsigned processors) {
+    std::vector<L0Counters> all;
+    cpu_set_t before;
+    if (::sched_getaffinity(0, sizeof before, &before) != 0) {
+        return all;
+    }
+    for (unsigned processor = 0; processor < processors; ++processor) {
+        cpu_set_t only;
+        CPU_ZERO(&only);
+        CPU_SET(processor, &only);
+        if (::sched_setaffinity(0, sizeof only, &only) != 0) {
+            break;
+        }
+        all.push_back(read_l0_counters(hardware_cpuid));
+    }
+    ::sched_setaffinity(0, sizeof before, &before);
+    return all;
+}
+
 int boot_linux(const Arguments& arguments, std::uint64_t start) {
     const auto source = source_of(arguments.counters);
     if (!source) {
         return fail_with(source.error());
     }
     const auto identity = identify_l0(hardware_cpuid);
-    const L0Counters before = identity ? read_l0_counters(hardware_cpuid) : L0Counters{};
+    // As many as L2 has run on.
+    const unsigned processors = arguments.linux_guest.processors;
+    const auto before = identity ? read_l0_counters_of_each(processors) : std::vector<L0Counters>{};
     const auto ran = run_linux(arguments.linux_guest, source->get(), start, arguments.boot_key);
-    // L0 counts for each processor, and where several run the guest two readings may be of two.
-    if (ran && identity && arguments.linux_guest.processors == 1) {
-        print_exits("modes." + std::string(identity->mode) + ".l2_linux.",
-                    difference(before, read_l0_counters(hardware_cpuid)));
+    if (ran && identity) {
+        const auto after = read_l0_counters_of_each(processors);
+        L0Counters sum{};
+        for (std::size_t each = 0; each < std::min(before.size(), after.size()); ++each) {
+            sum += difference(before[each], after[each]);
+        }
+        print_exits("modes." + std::string(identity->mode) + ".l2_linux.", sum);
     }
     return ran ? 0 : fail_with("Linux as L2: " + ran.error());
 }

@@ -245,9 +245,14 @@ void run_l1(BootResult& boot) {
     static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
     const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
     shared.policy = policy;
-    shared.promised = nested::make_capabilities(
-        hardware, boot.processor.physical_address_width, policy != tag::Policy::off, fields,
-        has_linear_address_masking() ? x86::cr3::linear_address_masking : 0);
+    shared.promised =
+        nested::make_capabilities(hardware, boot.processor.physical_address_width, policy != tag::Policy::off,
+                                  fields, has_linear_address_masking() ? x86::cr3::linear_address_masking : 0,
+                                  /*posted_interrupts=*/!boot.second_vm);
+    // The emulator Bochs, by the identifier that its VMCSs have. Who writes exit information can mend it.
+    constexpr std::uint32_t emulated_vmcs = 0x2b;
+    shared.promised.misreports_virtual_interrupts =
+        hardware.basic.revision() == emulated_vmcs && hardware.misc.may_write_exit_information();
     // In that state nothing but a start-up IPI ends an L2's turn (SDM 3C 26.2, 26.5.1).
     if (boot.second_vm)
         shared.promised.promised.misc.value &= ~std::uint64_t{vmx::MiscCapability::activity_wait_for_sipi};

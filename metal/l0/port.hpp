@@ -237,6 +237,8 @@ public:
     [[nodiscard]] nested::PendingEvents& waiting() { return waiting_; }
     // A guest takes the one that the local APIC has.
     [[nodiscard]] std::uint8_t acknowledge_interrupt();
+    // The local APIC is L1's, and the interrupt the highest in service.
+    void end_interrupt(std::uint8_t) { real_apic_.write_page(x86::xapic::end_of_interrupt, 0); }
     void return_interrupt(std::uint8_t vector) {
         waiting_.add(nested::Event::interrupt(vector));
         set_nmi_state(nmi_state::asked);

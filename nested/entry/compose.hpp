@@ -64,7 +64,10 @@ struct ComposedControls {
     composed.l1_uses_vpid = (secondary12 & vmx::secondary::enable_vpid) != 0;
     composed.l1_uses_ept = (secondary12 & vmx::secondary::enable_ept) != 0;
     composed.l1_logs_writes = (secondary12 & vmx::secondary::enable_pml) != 0;
-    composed.pin_based = vmcs12.get(field::pin_based_vm_execution_controls) | host.pin_based;
+    // Posted interrupts the engine processes itself (nested/vcpu/posted_interrupts.hpp).
+    composed.pin_based =
+        (vmcs12.get(field::pin_based_vm_execution_controls) & ~vmx::pin::process_posted_interrupts) |
+        host.pin_based;
     composed.primary = vmcs12.get(field::primary_processor_based_vm_execution_controls) | host.primary;
     if (host.keeps_ports && (composed.primary & vmx::primary::unconditional_io_exiting) == 0)
         composed.primary |= vmx::primary::use_io_bitmaps;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../../vmx/controls.hpp"
 #include "../../x86/address.hpp"
 #include "../../x86/paging.hpp"
 #include "../../x86/words.hpp"
@@ -97,8 +98,8 @@ public:
         return false;
     }
 
-    // address: of L1's bitmap. virtual_tpr: "virtualize x2APIC mode".
-    [[gnu::noinline]] void merge(MergedMsrBitmap& merged, std::uint64_t address, bool virtual_tpr) {
+    // address: of L1's bitmap. secondary: the controls that L2 runs with.
+    [[gnu::noinline]] void merge(MergedMsrBitmap& merged, std::uint64_t address, std::uint32_t secondary) {
         const x86::Gpa<x86::L1> l1_physical{address};
         merged.at = writes_;
         std::uint64_t* const words = host_.page(merged.page);
@@ -112,7 +113,8 @@ public:
             merged.from = MergedMsrBitmap::nothing;
         }
         for (unsigned i = 0; i < l0_words_used_; ++i) words[l0_words_[i].word] |= l0_words_[i].bits;
-        if (virtual_tpr) allow_task_priority(words, l1s);
+        if ((secondary & vmx::secondary::virtualize_x2apic_mode) != 0)
+            allow_virtualized(words, l1s, secondary);
     }
 
 private:
@@ -123,14 +125,28 @@ private:
     static std::uint64_t filter_bit(const std::byte* where) {
         return std::uint64_t{1} << ((reinterpret_cast<std::uintptr_t>(where) >> 12) % 64);
     }
-    // L2's TPR is then not L0's: the processor finds it in the virtual-APIC page (SDM 3C 30.5), unless L1
-    // itself asked for the exit.
-    static void allow_task_priority(std::uint64_t* words, const std::byte* l1s) {
+    // What the processor finds in the virtual-APIC page or does there is not L0's (SDM 3C 30.5): L2 has it,
+    // unless L1 itself asked for the exit. All other accesses in this range are to the real local APIC, which
+    // is L0's or, as it gave it, L1's.
+    static void allow_virtualized(std::uint64_t* words, const std::byte* l1s, std::uint32_t secondary) {
+        constexpr std::uint32_t first = 0x800;
         constexpr std::uint32_t task_priority = 0x808;
-        constexpr std::uint64_t bit = std::uint64_t{1} << (task_priority % 64);
-        for (const bool write : {false, true}) {
-            if (l1s == nullptr || msr_bitmap_has(l1s, task_priority, write)) continue;
-            words[(write ? 256 : 0) + task_priority / 64] &= ~bit;
+        constexpr std::uint32_t end_of_interrupt = 0x80b;
+        constexpr std::uint32_t self_interrupt = 0x83f;
+        constexpr std::uint32_t last = 0x8ff;
+        constexpr std::uint32_t writes = 256;  // the word where they begin
+        const auto allow = [&](std::uint32_t msr, bool write) {
+            if (l1s != nullptr && !msr_bitmap_has(l1s, msr, write))
+                words[(write ? writes : 0) + msr / 64] &= ~(std::uint64_t{1} << (msr % 64));
+        };
+        allow(task_priority, false);
+        allow(task_priority, true);
+        if ((secondary & vmx::secondary::apic_register_virtualization) != 0) {
+            for (std::uint32_t msr = first; msr <= last; ++msr) allow(msr, false);
+        }
+        if ((secondary & vmx::secondary::virtual_interrupt_delivery) != 0) {
+            allow(end_of_interrupt, true);
+            allow(self_interrupt, true);
         }
     }
 

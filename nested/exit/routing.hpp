@@ -16,17 +16,18 @@
 namespace flatback::nested {
 
 enum class Route : std::uint8_t {
-    to_l1,           // L1 asked for it, or it is unconditional
-    by_ept12,        // L1 sees it only where its own EPT does not allow the access
-    by_msr_bitmap,   // L1 sees it where its bitmap, or having none, says so
-    by_cr4_mask,     // L1 sees it but where it is CR4 and only L0's mask made it
-    by_io_bitmap,    // as by_msr_bitmap, where the host keeps ports
-    by_vmcs_bitmap,  // as by_msr_bitmap, of L2's VMREADs and VMWRITEs
-    by_window,       // L1 sees it but where L0 waits for it, or with it, to give an event
-    not_there,       // L0's: an instruction that L1's processor does not have
-    after_move,      // L2 was moved to another processor: as without that, and vmcs01 is not launched
-    to_host_first,   // the host sees it where it asked for it; else as without demands
-    never,           // cannot happen: nobody asked for it
+    to_l1,                 // L1 asked for it, or it is unconditional
+    by_ept12,              // L1 sees it only where its own EPT does not allow the access
+    by_msr_bitmap,         // L1 sees it where its bitmap, or having none, says so
+    by_cr4_mask,           // L1 sees it but where it is CR4 and only L0's mask made it
+    by_io_bitmap,          // as by_msr_bitmap, where the host keeps ports
+    by_vmcs_bitmap,        // as by_msr_bitmap, of L2's VMREADs and VMWRITEs
+    by_posted_interrupts,  // L1 sees it but where it notifies L2 of posted interrupts
+    by_window,             // L1 sees it but where L0 waits for it, or with it, to give an event
+    not_there,             // L0's: an instruction that L1's processor does not have
+    after_move,            // L2 was moved to another processor: as without that, and vmcs01 is not launched
+    to_host_first,         // the host sees it where it asked for it; else as without demands
+    never,                 // cannot happen: nobody asked for it
 };
 
 inline constexpr auto routes = [] {

@@ -79,7 +79,7 @@ inline constexpr std::array left_by_exits{
 // The fields that L1 has: those of the engine and of the processor, less what belongs to controls that this
 // processor lacks.
 constexpr FieldSet supported_fields(const Capabilities& capabilities) {
-    FieldSet set = offered_fields(capabilities.hardware_fields);
+    FieldSet set = fields_of_l1(capabilities);
     for (std::size_t i = 0; i < vmx::field_count; ++i) {
         if (!has_what_it_needs(field_sheet[i].needs, capabilities.promised)) set.erase(i);
     }

@@ -108,15 +108,16 @@ Delivery NestedVcpu<P>::deliver_as_exit(const Event& event, const EventGate& gat
     Slot& slot = *current_;
     // An entry of L1's has not been judged by the processor: where it is to fail, that comes first.
     if (!reentering_ && !guest_state_is_valid(slot)) return Delivery::waits;
-    ++counters_.exits_from_l2;
-    if (gate.pending_debug != 0 && !detail::exit_saves_pending_debug(event.kind))
-        put(field::guest_pending_debug_exceptions, 0);
     // SDM 3C 28.2.2: without that control the interrupt stays with the interrupt controller.
     const bool is_interrupt = event.kind == EventKind::external_interrupt;
     const bool acknowledges = is_interrupt && (slot.vmcs12.get(field::vm_exit_controls) &
                                                vmx::exit_control::acknowledge_interrupt_on_exit) != 0;
     vmx::InterruptionInformation information{};
     if (!is_interrupt || acknowledges) information = information_of(event);
+    if (acknowledges && take_posted_interrupts(slot, information)) return Delivery::given;
+    ++counters_.exits_from_l2;
+    if (gate.pending_debug != 0 && !detail::exit_saves_pending_debug(event.kind))
+        put(field::guest_pending_debug_exceptions, 0);
     const std::uint64_t qualification = event.kind == EventKind::start_up ? event.vector : 0;
     entry = launched_anew(
         reflect_made(slot, detail::exit_reason_of(event.kind), information, 0, {}, qualification));

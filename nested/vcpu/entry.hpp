@@ -24,6 +24,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       configuration_(configuration),
       vmcs01_(vmcs01),
       supported_(detail::supported_fields(capabilities)),
+      in_hardware_(supported_.without(capabilities.emulated_fields)),
       copied_to_vmcs02_(detail::copied_to_vmcs02(supported_)),
       field_traits_([&] {
           std::array<std::uint8_t, vmx::field_count> traits{};
@@ -37,8 +38,9 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
               set(read_only, field_handling[i] == FieldHandling::information &&
                                  !capabilities.promised.misc.may_write_exit_information());
               set(shadowed, shadows && detail::shadowed.contains(i));
-              set(learned_by_reads, learns && detail::learned_by_reads.contains(i));
-              set(learned_by_writes, learns && detail::learned_by_writes.contains(i));
+              const bool may_learn = learns && !capabilities.emulated_fields.contains(i);
+              set(learned_by_reads, may_learn && detail::learned_by_reads.contains(i));
+              set(learned_by_writes, may_learn && detail::learned_by_writes.contains(i));
           }
           return traits;
       }()),
@@ -53,7 +55,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       tags_(pool, vpid01_, configuration.tags),
       msr_bitmaps_(port),
       io_bitmaps_(port),
-      vmcs_bitmaps_(port, supported_),
+      vmcs_bitmaps_(port, in_hardware_),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,
                     .ept_vpid = capabilities.promised.ept_vpid,
                     .huge_pages = capabilities.huge_ept_pages}) {
@@ -84,6 +86,13 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
     no_virtual_apic_ = *no_virtual_apic;
     if (io_bitmaps_.keeps_ports()) set_route(vmx::ExitReason::io_instruction, Route::by_io_bitmap);
     if (configuration_.host_takes_nmis) set_route(vmx::ExitReason::exception_or_nmi, Route::by_window);
+    const vmx::Capabilities& promised = capabilities_.promised;
+    if (promised.secondary_processor_based.may_set(vmx::secondary::virtual_interrupt_delivery))
+        set_route(vmx::ExitReason::virtualized_eoi, Route::to_l1);
+    if (promised.pin_based.may_set(vmx::pin::process_posted_interrupts)) {
+        if (!detail::EndsInterrupts<P>) port_.fatal("posted interrupts, and a Port without end_interrupt()");
+        set_route(vmx::ExitReason::external_interrupt, Route::by_posted_interrupts);
+    }
     if (offers_vmcs_shadowing()) {
         set_route(vmx::ExitReason::vmread, Route::by_vmcs_bitmap);
         set_route(vmx::ExitReason::vmwrite, Route::by_vmcs_bitmap);
@@ -312,8 +321,10 @@ void NestedVcpu<P>::compose_controls(Slot& slot) {
 // before: vmcs02's secondary controls.
 template <Port P>
 [[gnu::noinline]] void NestedVcpu<P>::put_rare_controls(Slot& slot, std::uint32_t before) {
-    if (((before ^ slot.vmcs02.secondary) & vmx::secondary::virtualize_x2apic_mode) != 0)
-        slot.msr_bitmap.merge_anew();
+    constexpr std::uint32_t of_msr_bitmap = vmx::secondary::virtualize_x2apic_mode |
+                                            vmx::secondary::apic_register_virtualization |
+                                            vmx::secondary::virtual_interrupt_delivery;
+    if (((before ^ slot.vmcs02.secondary) & of_msr_bitmap) != 0) slot.msr_bitmap.merge_anew();
     if ((slot.vmcs02.secondary & vmx::secondary::vmcs_shadowing) != 0) {
         put_vmcs_bitmaps(slot);
     } else {
@@ -399,8 +410,7 @@ std::optional<typename NestedVcpu<P>::EntryFailure> NestedVcpu<P>::do_entry_work
     if ((work & msr_bitmap) != 0) {
         const std::uint64_t address = vmcs12.get(field::address_of_msr_bitmaps);
         if (!msr_bitmaps_.is_current(slot.msr_bitmap, address)) [[unlikely]] {
-            msr_bitmaps_.merge(slot.msr_bitmap, address,
-                               (slot.vmcs02.secondary & vmx::secondary::virtualize_x2apic_mode) != 0);
+            msr_bitmaps_.merge(slot.msr_bitmap, address, slot.vmcs02.secondary);
             // What made the one stale may have made the others so. Where they are due at each entry it is
             // below.
             if (slot.io_bitmaps.in_use && (work & io_bitmaps) == 0 &&

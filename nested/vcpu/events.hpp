@@ -158,9 +158,11 @@ void NestedVcpu<P>::repeat_access(std::uint64_t qualification) {
 template <Port P>
 void NestedVcpu<P>::requeue_vectoring_event() {
     namespace field = vmx::field;
-    const vmx::InterruptionInformation event{get(field::idt_vectoring_information)};
+    vmx::InterruptionInformation event{get(field::idt_vectoring_information)};
     if (!event.is_valid()) [[likely]]
         return;
+    if (in_l2_ && capabilities_.misreports_virtual_interrupts)
+        event = virtual_interrupt_instead(*current_, event);
     std::uint32_t information = event.value & ~vmx::InterruptionInformation::entry_reserved_bits;
     // There are processors that report an error code in real mode, where no event may have one (SDM
     // 3C 27.2.1.3).

@@ -67,6 +67,10 @@ template <Port P>
             if (!is_l0s_own_cr4_exit(slot, qualification)) return reflect(slot, exit_reason, qualification);
             return raise_in_l2(slot, basic, detail::with_code(x86::Vector::general_protection));
         }
+        case Route::by_posted_interrupts:
+            if (take_posted_interrupts(slot, {get(vmx::field::vm_exit_interruption_information)}))
+                return reenter_l2(slot, basic);
+            break;
         case Route::by_window:
             if (is_l0s_own_window_exit(slot, field.basic()))
                 return reenter_l2(slot, basic);  // the host has an event to give, and calls deliver() now
@@ -186,6 +190,11 @@ template <Port P>
     }
     if (violation.permissions() != 0 || outcome.page_shift > 12) {
         ept02_.forget(x86::Gpa<x86::L2>{guest_physical}, outcome.page_shift);
+    }
+    if (capabilities_.misreports_virtual_interrupts) {
+        const vmx::InterruptionInformation told{get(vmx::field::idt_vectoring_information)};
+        if (told.is_valid())
+            put(vmx::field::idt_vectoring_information, virtual_interrupt_instead(slot, told).value);
     }
     // The access is L2's; the permissions are those of L1's tables, not of EPT02 which may not be filled yet.
     constexpr std::uint64_t advanced =

@@ -2,7 +2,9 @@
 //
 // Every field of one lives in the hardware's shadow VMCS of its slot, whoever reaches it: L1, while it is
 // L1's current VMCS, through vmcs01, and L2 through vmcs02 while L1's link pointer names it. The slot's words
-// hold it only on the way between there and L1's region.
+// hold it only on the way between there and L1's region; but for fields that the processor does not have
+// (Capabilities::emulated_fields), which are nowhere else, and with which each access exits: of L2's to L1,
+// whatever its bitmaps say.
 #pragma once
 
 #include <array>
@@ -17,14 +19,14 @@ namespace flatback::nested {
 template <Port P>
 void NestedVcpu<P>::fill_l1s_shadow(Slot& slot) {
     while_loaded(slot.shadow, vmcs01_, [&] {
-        supported_.for_each(
+        in_hardware_.for_each(
             [&](std::size_t index) { put_raw(vmx::all_fields[index].encoding, slot.vmcs12.word(index)); });
     });
 }
 template <Port P>
 void NestedVcpu<P>::collect_l1s_shadow(Slot& slot) {
     while_loaded(slot.shadow, vmcs01_, [&] {
-        supported_.for_each([&](std::size_t index) {
+        in_hardware_.for_each([&](std::size_t index) {
             slot.vmcs12.set_word(index, get_raw(vmx::all_fields[index].encoding));
         });
     });
@@ -82,19 +84,27 @@ template <Port P>
         if (!read_any_operand(information, &value, sizeof value, 4)) return Entry::vmresume;
     }
     const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
-    if (!vmcs_bitmaps_.is_field_of_l1(encoding))
+    const bool emulated = is_emulated_field(encoding);
+    if (!emulated && !vmcs_bitmaps_.is_field_of_l1(encoding))
         return fail_without_ordinary_vmcs(
             vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     const std::uint32_t whole = static_cast<std::uint32_t>(encoding) & ~1U;
     const bool high = vmx::is_high(encoding);
+    const auto read = [&] {
+        if (emulated) return current_shadow_->vmcs12.word(detail::index_of(whole));
+        return while_loaded(current_shadow_->shadow, vmcs01_, [&] { return get_raw(whole); });
+    };
     if (write) {
-        while_loaded(current_shadow_->shadow, vmcs01_, [&] {
-            if (high) value = value << 32 | (get_raw(whole) & 0xffffffff);
-            put_raw(whole, value & field_mask(whole));
-        });
+        if (high) value = value << 32 | (read() & 0xffffffff);
+        if (emulated) {
+            current_shadow_->vmcs12.set_word(detail::index_of(whole), value);
+        } else {
+            while_loaded(current_shadow_->shadow, vmcs01_,
+                         [&] { put_raw(whole, value & field_mask(whole)); });
+        }
         return succeed();
     }
-    value = while_loaded(current_shadow_->shadow, vmcs01_, [&] { return get_raw(whole); });
+    value = read();
     if (high) value >>= 32;
     if (information.has_register_operand()) {
         set_l1_register(information.register1(), l1_is_64_bit() ? value : value & 0xffffffff);
@@ -179,9 +189,18 @@ std::uint64_t NestedVcpu<P>::l2_vmcs_encoding() {
     return l1_operand(information.register2(), 0x7fff);
 }
 
+// Of L1's, and of no VMCS of the hardware's.
+template <Port P>
+bool NestedVcpu<P>::is_emulated_field(std::uint64_t encoding) const {
+    if (!vmx::is_well_formed(encoding)) return false;
+    const int index = vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U);
+    return index >= 0 && capabilities_.emulated_fields.contains(static_cast<std::size_t>(index)) &&
+           (!vmx::is_high(encoding) || vmx::width(encoding) == vmx::FieldWidth::bits64);
+}
+
 template <Port P>
 bool NestedVcpu<P>::l1_wants_vmcs_access(const Slot& slot, bool write) {
-    if ((slot.work & detail::shows_vmcs) == 0) return true;
+    if ((slot.work & detail::shows_vmcs) == 0 || is_emulated_field(l2_vmcs_encoding())) return true;
     const auto* bitmap = port_.l1_page(x86::Gpa<x86::L1>{
         slot.vmcs12.get(write ? vmx::field::vmwrite_bitmap_address : vmx::field::vmread_bitmap_address)});
     return bitmap == nullptr || vmcs_bitmap_has(bitmap, l2_vmcs_encoding());

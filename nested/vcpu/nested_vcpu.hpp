@@ -85,6 +85,10 @@ template <typename P>
 concept HasTimeStampCounter = requires(P& port) {
     { port.time_stamp_counter() } -> std::same_as<std::uint64_t>;
 };
+template <typename P>
+concept EndsInterrupts = requires(P& port, std::uint8_t vector) {
+    {port.end_interrupt(vector)};
+};
 }  // namespace detail
 
 struct Configuration {
@@ -444,6 +448,7 @@ private:
     void put_link_pointer(Slot& slot);
     [[nodiscard]] bool link_shadow(Slot& slot);
     [[nodiscard]] std::uint64_t l2_vmcs_encoding();
+    [[nodiscard]] bool is_emulated_field(std::uint64_t encoding) const;
     [[nodiscard]] bool l1_wants_vmcs_access(const Slot& slot, bool write);
     Entry fail_vmcs_access_of_l2(Slot& slot, std::size_t basic_reason);
 
@@ -644,6 +649,11 @@ private:
                        std::uint32_t error_code, vmx::InterruptionInformation vectoring,
                        std::uint64_t qualification = 0);
 
+    // nested/vcpu/posted_interrupts.hpp
+    [[nodiscard]] bool take_posted_interrupts(const Slot& slot, vmx::InterruptionInformation interrupt);
+    [[nodiscard]] vmx::InterruptionInformation virtual_interrupt_instead(const Slot& slot,
+                                                                         vmx::InterruptionInformation told);
+
     // nested/vcpu/deliver.hpp
     [[nodiscard]] EventGate event_gate();
     Delivery deliver_as_exit(const Event& event, const EventGate& gate, Entry& entry);
@@ -738,6 +748,7 @@ private:
     std::uint64_t vmxon_region_ = 0;
     std::uint64_t cr0_bits_taken_ = 0;  // what VMX operation added to vmcs01's CR0 guest/host mask
     const FieldSet supported_;          // the fields that L1 has
+    const FieldSet in_hardware_;        // of these, what the processor's VMCSs have too
     const FieldSet copied_to_vmcs02_;   // of these, what goes to vmcs02 as it is
     // Of each field, what a VMREAD or VMWRITE of L1's has to ask.
     static constexpr std::uint8_t not_promised = 1;

@@ -262,7 +262,7 @@ void NestedVcpu<P>::restore_running_l2(Slot& slot, const Vmcs12& running) {
     put(field::vm_entry_controls, controls | running.get(field::vm_entry_controls));
     if ((slot.work & detail::msr_bitmap) != 0) {
         msr_bitmaps_.merge(slot.msr_bitmap, slot.vmcs12.get(field::address_of_msr_bitmaps),
-                           (slot.vmcs02.secondary & vmx::secondary::virtualize_x2apic_mode) != 0);
+                           slot.vmcs02.secondary);
     }
     if ((slot.work & detail::shows_vmcs) != 0) {
         if (names_linked_vmcs(slot))

@@ -16,13 +16,13 @@ namespace flatback::nested {
 // failed.
 template <Port P>
 void NestedVcpu<P>::newest_words(const Slot& slot, FieldWords& words) {
+    supported_.for_each([&](std::size_t index) { words[index] = slot.vmcs12.word(index); });
     if (slot.activity == Activity::shadow) {
         load(slot.shadow);
-        supported_.for_each(
+        in_hardware_.for_each(
             [&](std::size_t index) { words[index] = get_raw(vmx::all_fields[index].encoding); });
         return;
     }
-    supported_.for_each([&](std::size_t index) { words[index] = slot.vmcs12.word(index); });
     if (slot.newest.any_in_vmcs02()) {
         load(slot.vmcs02.page);
         supported_.for_each([&](std::size_t index) {

@@ -33,6 +33,8 @@ enum class FieldNeeds : std::uint8_t {
     pause_loop_exiting,
     apic_accesses,
     tpr_shadow,
+    virtual_interrupts,
+    posted_interrupts,
     vmcs_shadowing,
     page_modification_log,
     tsc_scaling,
@@ -82,7 +84,7 @@ inline constexpr auto field_sheet = [] {
     return std::to_array<FieldRow>({
         // SDM B.1.1
         row(field::virtual_processor_identifier,                    composed_control, vpid,               written),
-        row(field::posted_interrupt_notification_vector,            unsupported),
+        row(field::posted_interrupt_notification_vector,            composed_control, posted_interrupts),
         row(field::eptp_index,                                      unsupported),
         // SDM B.1.2
         row(field::guest_es_selector,                               guest_state),
@@ -93,7 +95,7 @@ inline constexpr auto field_sheet = [] {
         row(field::guest_gs_selector,                               guest_state),
         row(field::guest_ldtr_selector,                             guest_state),
         row(field::guest_tr_selector,                               guest_state),
-        row(field::guest_interrupt_status,                          unsupported),
+        row(field::guest_interrupt_status,                          guest_state,      virtual_interrupts),
         row(field::pml_index,                                       kept,             page_modification_log),
         // SDM B.1.3
         row(field::host_es_selector,                                host_state),
@@ -115,13 +117,13 @@ inline constexpr auto field_sheet = [] {
         row(field::tsc_offset,                                      direct_control),
         row(field::virtual_apic_address,                            composed_control, tpr_shadow),
         row(field::apic_access_address,                             composed_control, apic_accesses),
-        row(field::posted_interrupt_descriptor_address,             unsupported),
+        row(field::posted_interrupt_descriptor_address,             composed_control, posted_interrupts),
         row(field::vm_function_controls,                            unsupported),
         row(field::ept_pointer,                                     composed_control),
-        row(field::eoi_exit_bitmap_0,                               unsupported),
-        row(field::eoi_exit_bitmap_1,                               unsupported),
-        row(field::eoi_exit_bitmap_2,                               unsupported),
-        row(field::eoi_exit_bitmap_3,                               unsupported),
+        row(field::eoi_exit_bitmap_0,                               direct_control,   virtual_interrupts),
+        row(field::eoi_exit_bitmap_1,                               direct_control,   virtual_interrupts),
+        row(field::eoi_exit_bitmap_2,                               direct_control,   virtual_interrupts),
+        row(field::eoi_exit_bitmap_3,                               direct_control,   virtual_interrupts),
         row(field::eptp_list_address,                               unsupported),
         row(field::vmread_bitmap_address,                           composed_control, vmcs_shadowing),
         row(field::vmwrite_bitmap_address,                          composed_control, vmcs_shadowing),
@@ -284,6 +286,10 @@ inline constexpr auto field_handling = [] {
             return secondary.may_set(vmx::secondary::virtualize_apic_accesses);
         case FieldNeeds::tpr_shadow:
             return promised.primary_processor_based.may_set(vmx::primary::use_tpr_shadow);
+        case FieldNeeds::virtual_interrupts:
+            return secondary.may_set(vmx::secondary::virtual_interrupt_delivery);
+        case FieldNeeds::posted_interrupts:
+            return promised.pin_based.may_set(vmx::pin::process_posted_interrupts);
         case FieldNeeds::vmcs_shadowing:
             return secondary.may_set(vmx::secondary::vmcs_shadowing);
         case FieldNeeds::page_modification_log:

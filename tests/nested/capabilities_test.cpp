@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "nested/vcpu.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/field_table.hpp"
 #include "x86/control_registers.hpp"
@@ -38,8 +39,7 @@ TEST(Promise, ShrinksWithTheProcessor) {
 
 TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
     const vmx::Capabilities promised = nested::make_capabilities(processor(), physical_width, true).promised;
-    for (const std::uint32_t bit : {vmx::secondary::enable_vm_functions, vmx::secondary::ept_violation_ve,
-                                    vmx::secondary::virtual_interrupt_delivery}) {
+    for (const std::uint32_t bit : {vmx::secondary::enable_vm_functions, vmx::secondary::ept_violation_ve}) {
         EXPECT_FALSE(promised.secondary_processor_based.may_set(bit)) << std::hex << bit;
     }
     EXPECT_FALSE(promised.primary_processor_based.may_set(vmx::primary::monitor_trap_flag));
@@ -49,6 +49,49 @@ TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
     EXPECT_FALSE(promised.ept_vpid.has(vmx::EptVpidCapability::advanced_exit_information));
     EXPECT_EQ(promised.basic.revision(), nested::vmcs12_revision);
     EXPECT_EQ(promised.basic.region_size(), 4096U);
+}
+
+TEST(Promise, HasVirtualInterruptDeliveryWhereTheProcessorHasAllOfIt) {
+    constexpr std::uint32_t both =
+        vmx::secondary::apic_register_virtualization | vmx::secondary::virtual_interrupt_delivery;
+    EXPECT_TRUE(nested::make_capabilities(processor(), physical_width, true)
+                    .promised.secondary_processor_based.may_set(both));
+    vmx::Capabilities has = processor();
+    has.secondary_processor_based.allowed1 &= ~both;
+    EXPECT_EQ(
+        nested::make_capabilities(has, physical_width, true).promised.secondary_processor_based.allowed1 &
+            both,
+        0U);
+    // A hypervisor beneath may have the control and not the field.
+    const auto fields = nested::FieldSet::all().without(nested::FieldSet::of(field::eoi_exit_bitmap_2));
+    EXPECT_EQ(nested::make_capabilities(processor(), physical_width, true, fields)
+                      .promised.secondary_processor_based.allowed1 &
+                  both,
+              vmx::secondary::apic_register_virtualization);
+}
+
+// They are the engine's own work, and the processor's own stay unused.
+TEST(Promise, HasPostedInterruptsWhereTheHostCanEndOneAndTheProcessorDeliversVirtualOnes) {
+    const auto offers = [](const vmx::Capabilities& has, bool host_ends_interrupts) {
+        const auto all = nested::make_capabilities(has, physical_width, true, nested::FieldSet::all(), 0,
+                                                   host_ends_interrupts);
+        const bool offered = all.promised.pin_based.may_set(vmx::pin::process_posted_interrupts);
+        const nested::FieldSet fields = nested::detail::supported_fields(all);
+        nested::posted_interrupt_fields.for_each(
+            [&](std::size_t index) { EXPECT_EQ(fields.contains(index), offered); });
+        return offered;
+    };
+    vmx::Capabilities has = processor();
+    EXPECT_TRUE(offers(has, true));
+    EXPECT_FALSE(offers(has, false));
+    has.pin_based.allowed1 |= vmx::pin::process_posted_interrupts;
+    EXPECT_FALSE(offers(has, false));
+    EXPECT_TRUE(offers(has, true));
+    has.vm_exit.allowed1 &= ~vmx::exit_control::acknowledge_interrupt_on_exit;
+    EXPECT_FALSE(offers(has, true));
+    has = processor();
+    has.secondary_processor_based.allowed1 &= ~vmx::secondary::virtual_interrupt_delivery;
+    EXPECT_FALSE(offers(has, true));
 }
 
 // Together or not at all: L0 itself writes exit information into shadow VMCSs.
@@ -110,6 +153,9 @@ TEST(Promise, OfAFieldGoesWithItsControl) {
           Case{field::vmread_bitmap_address.encoding, vmx::secondary::vmcs_shadowing, 0, 0},
           Case{field::vmwrite_bitmap_address.encoding, vmx::secondary::vmcs_shadowing, 0, 0},
           Case{field::virtual_apic_address.encoding, 0, vmx::primary::use_tpr_shadow, 0},
+          Case{field::guest_interrupt_status.encoding, vmx::secondary::virtual_interrupt_delivery, 0, 0},
+          Case{field::eoi_exit_bitmap_0.encoding, vmx::secondary::virtual_interrupt_delivery, 0, 0},
+          Case{field::eoi_exit_bitmap_3.encoding, vmx::secondary::virtual_interrupt_delivery, 0, 0},
           Case{field::tpr_threshold.encoding, 0, vmx::primary::use_tpr_shadow, 0},
           Case{field::vmx_preemption_timer_value.encoding, 0, 0, vmx::pin::activate_vmx_preemption_timer}}) {
         for (const bool shadow : {false, true}) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -125,6 +126,10 @@ public:
     void return_nmi() { nmi_pending = true; }
     void return_machine_check() { machine_check_pending = true; }
     void return_interrupt(std::uint8_t vector) { interrupts_returned.push_back(vector); }
+    void end_interrupt(std::uint8_t vector) {
+        interrupts_ended.push_back(vector);
+        if (at_end_of_interrupt) at_end_of_interrupt();
+    }
     std::uint8_t acknowledge_interrupt() {
         ++interrupts_acknowledged;
         return acknowledged_vector;
@@ -185,6 +190,8 @@ public:
     bool nmi_pending = false;                       // as the host has it
     bool machine_check_pending = false;
     std::vector<std::uint8_t> interrupts_returned;
+    std::vector<std::uint8_t> interrupts_ended;
+    std::function<void()> at_end_of_interrupt;
     std::uint8_t acknowledged_vector = 0;  // acknowledge_interrupt()'s answer
     unsigned interrupts_acknowledged = 0;
     bool lets_writes_vanish = true;  // let_write_vanish()'s answer

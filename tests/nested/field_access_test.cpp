@@ -16,7 +16,7 @@ constexpr auto read_only = vm_fail(InstructionError::vmwrite_to_read_only_vmcs_c
 class EveryField : public ::testing::TestWithParam<bool> {
 protected:
     EveryField() { l1.prepare(); }
-    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    VirtualCpu l1{{.shadow_vmcs = GetParam(), .posted_interrupts = true}};
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, EveryField, ::testing::Bool());
 

@@ -38,6 +38,9 @@ struct Host {
 };
 
 constexpr std::uint32_t task_priority = 0x808;
+constexpr std::uint32_t every_virtualization = vmx::secondary::virtualize_x2apic_mode |
+                                               vmx::secondary::apic_register_virtualization |
+                                               vmx::secondary::virtual_interrupt_delivery;
 
 class MergedBitmap : public ::testing::Test {
 protected:
@@ -50,8 +53,8 @@ protected:
         return nested::msr_bitmap_has(reinterpret_cast<const std::byte*>(host.page(merged.page)), msr, write);
     }
     static void use(MsrBitmaps<Host>& bitmaps, MergedMsrBitmap& merged, std::uint64_t address,
-                    bool virtual_tpr) {
-        if (!bitmaps.is_current(merged, address)) bitmaps.merge(merged, address, virtual_tpr);
+                    std::uint32_t secondary) {
+        if (!bitmaps.is_current(merged, address)) bitmaps.merge(merged, address, secondary);
     }
     Host host;
 };
@@ -81,7 +84,7 @@ TEST(MsrBitmapBit, IsWhereTheSdmPutsIt) {
 TEST_F(MergedBitmap, OfAPageThatL1DoesNotHaveHasEveryBit) {
     MsrBitmaps<Host> bitmaps{host};
     MergedMsrBitmap merged{.page = Hpa{10 << 12}};
-    use(bitmaps, merged, 5 << 12, true);
+    use(bitmaps, merged, 5 << 12, every_virtualization);
     EXPECT_TRUE(exits(merged, 0x123, false));
     EXPECT_TRUE(exits(merged, task_priority, false));
 }
@@ -90,23 +93,59 @@ TEST_F(MergedBitmap, WithAVirtualTprLeavesItToTheProcessorUnlessL1WantsIt) {
     MsrBitmaps<Host> bitmaps{host};
     MergedMsrBitmap merged{.page = Hpa{10 << 12}};
     host.pages[1][256 + task_priority / 64] |= 1ULL << 8;
-    use(bitmaps, merged, 1 << 12, true);
+    use(bitmaps, merged, 1 << 12, vmx::secondary::virtualize_x2apic_mode);
     EXPECT_FALSE(exits(merged, task_priority, false));
     EXPECT_TRUE(exits(merged, task_priority, true)) << "L1 asked for it";
     merged.merge_anew();
-    use(bitmaps, merged, 1 << 12, false);
+    use(bitmaps, merged, 1 << 12, 0);
     EXPECT_TRUE(exits(merged, task_priority, false));
+}
+
+// SDM 3C 30.5: of the x2APIC's registers L2 has without an exit what the processor virtualizes, and nothing
+// else of what L0 keeps, whatever L1 lets it have.
+TEST_F(MergedBitmap, LeavesToTheProcessorWhatItVirtualizesOfTheX2Apic) {
+    for (std::size_t word = 0; word < 4; ++word) {
+        host.pages[20][0x800 / 64 + word] = host.pages[20][256 + 0x800 / 64 + word] = ~0ULL;
+    }
+    const auto is_virtualized = [](std::uint32_t secondary, std::uint32_t msr, bool write) {
+        const auto has = [secondary](std::uint32_t control) { return (secondary & control) != 0; };
+        if (!has(vmx::secondary::virtualize_x2apic_mode)) return false;
+        if (msr == task_priority) return true;
+        if (!write) return has(vmx::secondary::apic_register_virtualization);
+        return (msr == 0x80b || msr == 0x83f) && has(vmx::secondary::virtual_interrupt_delivery);
+    };
+    constexpr std::uint32_t l1_wants = 0x80b;
+    for (const bool wanted : {false, true}) {
+        if (wanted) host.pages[1][l1_wants / 64] = host.pages[1][256 + l1_wants / 64] = 1ULL << l1_wants % 64;
+        for (unsigned some = 0; some < 8; ++some) {
+            const std::uint32_t secondary =
+                ((some & 1) != 0 ? vmx::secondary::virtualize_x2apic_mode : 0) |
+                ((some & 2) != 0 ? vmx::secondary::apic_register_virtualization : 0) |
+                ((some & 4) != 0 ? vmx::secondary::virtual_interrupt_delivery : 0);
+            MsrBitmaps<Host> bitmaps{host};
+            MergedMsrBitmap merged{.page = Hpa{10 << 12}};
+            use(bitmaps, merged, 1 << 12, secondary);
+            for (std::uint32_t msr = 0x7ff; msr <= 0x900; ++msr) {
+                const bool in_range = msr >= 0x800 && msr <= 0x8ff;
+                for (const bool write : {false, true}) {
+                    const bool free =
+                        !in_range || (is_virtualized(secondary, msr, write) && !(wanted && msr == l1_wants));
+                    ASSERT_EQ(exits(merged, msr, write), !free) << std::hex << msr << ' ' << secondary;
+                }
+            }
+        }
+    }
 }
 
 TEST_F(MergedBitmap, IsNotCopiedAgainWhereNobodyWrote) {
     MsrBitmaps<Host> bitmaps{host};
     MergedMsrBitmap merged{.page = Hpa{10 << 12}};
-    use(bitmaps, merged, 1 << 12, false);
+    use(bitmaps, merged, 1 << 12, 0);
     host.pages[10][100] = 77;  // to be found again
-    use(bitmaps, merged, 1 << 12, false);
+    use(bitmaps, merged, 1 << 12, 0);
     EXPECT_EQ(host.pages[10][100], 77U);
     host.written[1] = true;
-    use(bitmaps, merged, 1 << 12, false);
+    use(bitmaps, merged, 1 << 12, 0);
     EXPECT_EQ(host.pages[10][100], 0U);
 }
 
@@ -137,7 +176,7 @@ RC_GTEST_FIXTURE_PROP(MergedBitmap, HasEveryBitOfL1sAndL0s, ()) {
                 break;
             default: {
                 MergedMsrBitmap& used = merged[*rc::gen::inRange<std::size_t>(0, 3)];
-                use(bitmaps, used, page << 12, false);
+                use(bitmaps, used, page << 12, 0);
                 for (std::size_t i = 0; i < 512; ++i) {
                     RC_ASSERT(host.page(used.page)[i] == (host.pages[page][i] | host.pages[20][i]));
                 }

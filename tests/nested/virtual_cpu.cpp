@@ -34,9 +34,13 @@ nested::FieldSet fields_without(const std::set<std::uint32_t>& lacking) {
 
 VirtualCpu::VirtualCpu(const Options& options)
     : hardware(options.hardware),
-      capabilities(
-          nested::make_capabilities(options.hardware, physical_width, options.tags != tag::Policy::off,
-                                    fields_without(options.lacking_fields), options.cr3_masking_bits)),
+      capabilities([&] {
+          auto all = nested::make_capabilities(
+              options.hardware, physical_width, options.tags != tag::Policy::off,
+              fields_without(options.lacking_fields), options.cr3_masking_bits, options.posted_interrupts);
+          all.misreports_virtual_interrupts = options.misreports_virtual_interrupts;
+          return all;
+      }()),
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),
       pool_(options.pool == nullptr ? own_pool_.get() : options.pool),
       options_(options) {

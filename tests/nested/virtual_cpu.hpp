@@ -101,6 +101,8 @@ public:
         SharedL1Pages* shared = nullptr;       // memory that it has in common with others
         unsigned physical_cpu = 0;
         nested::LearningRule learning{};
+        bool posted_interrupts = false;
+        bool misreports_virtual_interrupts = false;  // this processor
     };
 
     explicit VirtualCpu(const Options& options);

@@ -101,6 +101,8 @@ TEST_P(Vmcs02, HasEverySecondaryControlAsL1HasItWithEptAndItsTag) {
         if (((nested::offered::secondary | vmx::secondary::enable_vpid) & bits) == 0) continue;
         if (bits == vmx::secondary::unrestricted_guest || bits == vmx::secondary::enable_pml)
             bits |= vmx::secondary::enable_ept;
+        if (bits == vmx::secondary::virtual_interrupt_delivery)
+            l1.raise(field::pin_based_vm_execution_controls, vmx::pin::external_interrupt_exiting);
         l1.write(field::secondary_processor_based_vm_execution_controls, bits);
         ASSERT_EQ(l1.vmresume(), l2_runs) << std::hex << bits;
         EXPECT_EQ(
