@@ -44,6 +44,10 @@ bool apply(std::string_view word, Options& options) {
         options.x2apic = true;
     } else if (word == "x2apic=off") {
         options.x2apic = false;
+    } else if (word == "apicv=on") {
+        options.apicv = true;
+    } else if (word == "apicv=off") {
+        options.apicv = false;
     } else if (word == "uefi-runtime=on") {
         options.uefi_runtime = true;
     } else if (word == "uefi-runtime=off") {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string_view>
 
 #include "interface/l0_words.hpp"
@@ -18,13 +19,16 @@ enum class LogLevel : std::uint8_t { quiet = 0, info = 1, debug = 2 };
 struct Options {
     NestedVpid nested_vpid = NestedVpid::mapped;
     bool shadow_vmcs = true;
-    bool hypervisor = true;     // off: a Linux L1 gets the bare machine, as the base line of measurements
-    bool vpid = true;           // off: as on a processor without VPIDs
-    bool huge_pages = true;     // off: as on one without 1 GB pages, EPT's too
-    unsigned processors = 0;    // how many L1 gets at most; 0: all
-    bool second_vm = false;     // the last module is the kernel of another VM (metal/l0/second_vm.hpp)
-    bool demands = false;       // L0 wants something of L2 for itself (metal/l0/demands.hpp)
-    bool x2apic = false;        // local APICs are in x2APIC mode when L1 begins, whatever firmware left
+    bool hypervisor = true;   // off: a Linux L1 gets the bare machine, as the base line of measurements
+    bool vpid = true;         // off: as on a processor without VPIDs
+    bool huge_pages = true;   // off: as on one without 1 GB pages, EPT's too
+    unsigned processors = 0;  // how many L1 gets at most; 0: all
+    bool second_vm = false;   // the last module is the kernel of another VM (metal/l0/second_vm.hpp)
+    bool demands = false;     // L0 wants something of L2 for itself (metal/l0/demands.hpp)
+    bool x2apic = false;      // local APICs are in x2APIC mode when L1 begins, whatever firmware left
+    // L1's guests may have virtual-interrupt delivery and what goes with it. Without a word: but on a
+    // processor that is known to lose some of their interrupts (metal/l0/main.cpp).
+    std::optional<bool> apicv{};
     bool uefi_runtime = false;  // a Linux L1 may call UEFI's runtime services
     bool trace = false;         // every exit and entry costs what a record costs (docs/trace.md)
     LogLevel log = LogLevel::info;

@@ -245,14 +245,21 @@ void run_l1(BootResult& boot) {
     static constexpr tag::Policy policies[] = {tag::Policy::mapped, tag::Policy::single, tag::Policy::off};
     const tag::Policy policy = policies[static_cast<unsigned>(boot.options.nested_vpid)];
     shared.policy = policy;
+    // The emulator Bochs, by the identifier that its VMCSs have. Who writes exit information can mend most of
+    // it (docs/engine.md); so L1 gets it there where the command line says so.
+    constexpr std::uint32_t emulated_vmcs = 0x2b;
+    const bool misreports = hardware.basic.revision() == emulated_vmcs;
+    vmx::Capabilities offered = hardware;
+    if (!boot.options.apicv.value_or(!misreports) ||
+        (misreports && !hardware.misc.may_write_exit_information())) {
+        offered.secondary_processor_based.allowed1 &=
+            ~(vmx::secondary::apic_register_virtualization | vmx::secondary::virtual_interrupt_delivery);
+    }
     shared.promised =
-        nested::make_capabilities(hardware, boot.processor.physical_address_width, policy != tag::Policy::off,
+        nested::make_capabilities(offered, boot.processor.physical_address_width, policy != tag::Policy::off,
                                   fields, has_linear_address_masking() ? x86::cr3::linear_address_masking : 0,
                                   /*posted_interrupts=*/!boot.second_vm);
-    // The emulator Bochs, by the identifier that its VMCSs have. Who writes exit information can mend it.
-    constexpr std::uint32_t emulated_vmcs = 0x2b;
-    shared.promised.misreports_virtual_interrupts =
-        hardware.basic.revision() == emulated_vmcs && hardware.misc.may_write_exit_information();
+    shared.promised.misreports_virtual_interrupts = misreports;
     // In that state nothing but a start-up IPI ends an L2's turn (SDM 3C 26.2, 26.5.1).
     if (boot.second_vm)
         shared.promised.promised.misc.value &= ~std::uint64_t{vmx::MiscCapability::activity_wait_for_sipi};

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+
 namespace flatback::metal::options_test {
 namespace {
 
@@ -15,6 +17,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_FALSE(options->second_vm);
     EXPECT_FALSE(options->demands);
     EXPECT_FALSE(options->x2apic);
+    EXPECT_EQ(options->apicv, std::nullopt);
     EXPECT_FALSE(options->uefi_runtime);
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
@@ -25,7 +28,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
         "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on uefi-runtime=on "
-        "demands=on x2apic=on "
+        "demands=on x2apic=on apicv=off "
         "vpid=off "
         "huge-pages=off "
         "console=screen");
@@ -37,6 +40,7 @@ TEST(L0CommandLine, EveryOptionIsTaken) {
     EXPECT_TRUE(options->second_vm);
     EXPECT_TRUE(options->demands);
     EXPECT_TRUE(options->x2apic);
+    EXPECT_EQ(options->apicv, false);
     EXPECT_TRUE(options->uefi_runtime);
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);
@@ -77,7 +81,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 29u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 2 + 3 + 4 values
+    EXPECT_EQ(parsed, 31u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 2 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {

@@ -152,6 +152,11 @@ void add_bare_several(std::vector<BootTest>& tests) {
         test.run.request.processors = each.processors;
         tests.push_back(std::move(test));
     }
+    tests.push_back({bare_run("boot.bare.virtual-interrupts", "log=quiet apicv=on",
+                              "check only=virtual-interrupts", bare_limit),
+                     {},
+                     {},
+                     {"l0", "l1-entry", "bare-l1"}});
     // With the local APICs as some firmware leaves them.
     BootTest x2apic{bare_run("boot.bare.x2apic", "log=quiet x2apic=on", "check only=x2apic", bare_limit),
                     {},
