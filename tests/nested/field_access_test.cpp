@@ -82,7 +82,7 @@ TEST_P(EveryField, OfAControlThatIsNotOfferedIsUnsupported) {
         EXPECT_EQ(l1.vmread(vmx::all_fields[i].encoding), unsupported) << vmx::all_fields[i].name;
         EXPECT_EQ(l1.vmwrite(vmx::all_fields[i].encoding, 0), unsupported) << vmx::all_fields[i].name;
     }
-    EXPECT_GT(seen, 10U);
+    EXPECT_GT(seen, 5U);  // of the field sheet
 }
 
 TEST_P(EveryField, OfNoSuchEncodingIsUnsupported) {
