@@ -259,7 +259,8 @@ void run_l1(BootResult& boot) {
         nested::make_capabilities(offered, boot.processor.physical_address_width, policy != tag::Policy::off,
                                   fields, has_linear_address_masking() ? x86::cr3::linear_address_masking : 0,
                                   /*posted_interrupts=*/!boot.second_vm);
-    shared.promised.misreports_virtual_interrupts = misreports;
+    shared.promised.misreports_virtual_interrupts =
+        misreports && offered.secondary_processor_based.may_set(vmx::secondary::virtual_interrupt_delivery);
     // In that state nothing but a start-up IPI ends an L2's turn (SDM 3C 26.2, 26.5.1).
     if (boot.second_vm)
         shared.promised.promised.misc.value &= ~std::uint64_t{vmx::MiscCapability::activity_wait_for_sipi};
