@@ -255,19 +255,21 @@ template <Port P>
 template <bool Whole>
 void NestedVcpu<P>::collect_shadow(Slot& slot) {
     load(slot.shadow);
-    const auto take = [&](std::uint32_t encoding, std::uint64_t value) {
-        const std::size_t index = detail::index_of(encoding);
+    const auto take = [&](std::size_t index, std::uint64_t value) {
         if (value != slot.vmcs12.word(index)) [[unlikely]]
             write_field(slot, index, value);
     };
-    const auto collect = [&](std::uint32_t encoding) { take(encoding, get_raw(encoding)); };
+    const auto collect = [&](std::uint32_t encoding) {
+        const std::size_t index = detail::index_of(encoding);
+        take(index, get_raw(encoding));
+    };
     {
         Row row{*this};
         const auto collect_in_row = [&]<std::size_t I>() {
             constexpr std::uint32_t encoding = written_fields[I];
             if constexpr (is_always_there(encoding)) {
                 constexpr AlwaysThere there{encoding};
-                take(encoding, row.get(there));
+                take(detail::index_of(encoding), row.get(there));
             } else {
                 collect(encoding);
             }

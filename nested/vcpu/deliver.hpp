@@ -199,7 +199,7 @@ HostsPart NestedVcpu<P>::deliver(PendingEvents& events, Entry& entry) {
 // and the controls are those of all wishes. With an NMI window the guest has virtual NMIs: the bit "blocking
 // by NMI" is as before the guest's own blocking, but an NMI that comes meanwhile exits: the host has one
 // already. The timer at 0 opens no window, but ends the delivery: L1's own timer is beneath, and is put again
-// by the reentry.
+// when nothing waits for that any more.
 
 template <Port P>
 void NestedVcpu<P>::want_window(EventKind kind, Window window) {
@@ -229,7 +229,9 @@ void NestedVcpu<P>::want_window(EventKind kind, Window window) {
     }
     window_.for_interrupts = interrupts;
     window_.for_nmis = nmis;
+    const bool no_boundary_now = window_.for_boundary != 0 && boundary == 0;
     window_.for_boundary = boundary;
+    if (no_boundary_now) put_timer_beneath();
     const std::uint32_t pin = (nmis != 0 ? vmx::pin::nmi_exiting | vmx::pin::virtual_nmis : 0) |
                               (boundary != 0 ? vmx::pin::activate_vmx_preemption_timer : 0);
     const std::uint32_t primary = (interrupts != 0 ? vmx::primary::interrupt_window_exiting : 0) |
@@ -238,18 +240,26 @@ void NestedVcpu<P>::want_window(EventKind kind, Window window) {
     put(field::primary_processor_based_vm_execution_controls, window_.primary | primary);
 }
 
+// What the timer at 0 stood in the place of. Where L2's VMCS is current: another entry of it puts it too.
+template <Port P>
+void NestedVcpu<P>::put_timer_beneath() {
+    if (in_l2_ && (current_->work & detail::timer) != 0) put_timer(*current_);
+}
+
 // The guest that had it has exited; it may be another's turn.
 template <Port P>
 void NestedVcpu<P>::close_window() {
     namespace field = vmx::field;
     if (!window_.open) return;
     window_.open = false;
+    const bool had_boundary = window_.for_boundary != 0;
     window_.for_interrupts = window_.for_nmis = window_.for_boundary = 0;
     for (const auto exit : window_exits) {
         const bool host_takes_it = host_takes_nmis() && exit == vmx::ExitReason::exception_or_nmi;
         set_route(exit, host_takes_it ? Route::by_window : Route::to_l1);
     }
     const bool is_current = window_.vmcs == current_vmcs();
+    if (had_boundary && is_current) put_timer_beneath();
     if (!is_current) load(window_.vmcs);
     std::uint32_t pin = window_.pin_based;
     std::uint32_t primary = window_.primary;

@@ -390,6 +390,11 @@ void NestedVcpu<P>::begin_l1_timer(std::uint32_t left) {
 template <Port P>
 [[gnu::noinline]] void NestedVcpu<P>::put_timer(const Slot& slot) {
     if constexpr (detail::HasTimeStampCounter<P>) {
+        // An event waits for the end of what this entry delivers (nested/vcpu/deliver.hpp).
+        if (window_.for_boundary != 0 && window_.vmcs == slot.vmcs02.page) [[unlikely]] {
+            put(vmx::field::vmx_preemption_timer_value, 0);
+            return;
+        }
         const std::uint64_t now = timer_now();
         std::uint64_t ends = ~std::uint64_t{0};
         if (demands_.turn_ends) ends = host_timer_ends();

@@ -600,6 +600,7 @@ private:
     void start_timer(Slot& slot);
     void begin_l1_timer(std::uint32_t left);
     void put_timer(const Slot& slot);
+    void put_timer_beneath();
     Entry handle_end_of_turn(Slot& slot, std::uint32_t exit_reason);
 
     // nested/vcpu/exit.hpp
