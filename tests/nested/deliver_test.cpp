@@ -264,6 +264,19 @@ TEST_P(Deliver, AnNmiComesBeforeAnInterruptBehindWhatL1Injects) {
     EXPECT_TRUE(l1.events.has(nested::EventKind::external_interrupt));
 }
 
+// Another guest had the processor meanwhile: the event still waits for the end of the delivery.
+TEST_P(Deliver, TheExitBehindADeliveryIsAlsoThatOfAGuestThatComesBack) {
+    ask_for_interrupts(true);
+    l1.raise(field::pin_based_vm_execution_controls, vmx::pin::activate_vmx_preemption_timer);
+    l1.write(field::vmx_preemption_timer_value, 100);
+    l1.write(field::vm_entry_interruption_information, external_30);
+    l1.events.add(Event::interrupt(0x41));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_TRUE(exits_behind_delivery());
+    l1.prepare_reentry();
+    EXPECT_TRUE(exits_behind_delivery());
+}
+
 // Its delivery is interrupted, and the exit comes behind it all the same; L1's own timer runs on.
 TEST_P(Deliver, TheExitBehindADeliveryIsNotTheEndOfL1sTimer) {
     ask_for_interrupts(true);
