@@ -93,7 +93,7 @@ public:
     // An EPT violation at `guest_physical` under the context of the last pointer_for(). access: RWX bits 2:0.
     // log: L1's, where it keeps one.
     EptOutcome resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical, std::uint8_t access,
-                       PageModificationLog<P>* log = nullptr);
+                       PageModificationLog<P>* log);
 
     // L1 gets to see a violation at the address: what was filled for it is forgotten, as the processor
     // forgets what it has cached (SDM 3C 29.4.3.1). L1 may then map it otherwise without INVEPT. page_shift:

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <array>
+
 #include "tools/ground/paths.hpp"
 
 namespace flatback::tools {
@@ -13,6 +15,20 @@ std::string lat_ctx_words(std::string_view prefix, std::string_view level, const
     std::string text = fmt::format(" {}records=lat_ctx.{}", prefix, level);
     for (const std::string& word : words) text += fmt::format(" {}{}", prefix, word);
     return text;
+}
+
+// L2s with so many virtual CPUs each, which L1 moves from processor to processor while their threads work.
+QueuedRun moved_l2s_run(std::string name, const LinuxGuest& guest, unsigned processors,
+                        std::span<const unsigned> l2s, std::chrono::seconds limit, std::string_view more) {
+    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
+    BootPlan& plan = run.request.plan;
+    plan.modules.front().file = guest.initramfs_with_l2;
+    // L2's table of processors has no I/O APIC (guests/linux/processor_table.hpp).
+    plan.guest_command_line +=
+        fmt::format(" payloads=off l2cpus={} l2move=3 l2.noapic l2.stress.threads={} {}", fmt::join(l2s, ","),
+                    2 * processors, more);
+    run.request.processors = processors;
+    return run;
 }
 
 }  // namespace
@@ -51,30 +67,15 @@ QueuedRun linux_l2_boot_run(std::string name, std::string_view l0_command_line, 
 
 QueuedRun linux_l2_processors_run(std::string name, const LinuxGuest& guest, unsigned processors,
                                   std::chrono::seconds limit, unsigned rounds) {
-    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
-    BootPlan& plan = run.request.plan;
-    plan.modules.front().file = guest.initramfs_with_l2;
-    // L2's table of processors has no I/O APIC (guests/linux/processor_table.hpp).
-    plan.guest_command_line += fmt::format(
-        " payloads=off l2cpus={0} l2move=3 l2.noapic l2.stress.threads={1} "
-        "l2.stress.rounds={2}",
-        processors, 2 * processors, rounds);
-    run.request.processors = processors;
-    return run;
+    return moved_l2s_run(std::move(name), guest, processors, std::array{processors}, limit,
+                         fmt::format("l2.stress.rounds={}", rounds));
 }
 
 QueuedRun linux_l2s_run(std::string name, const LinuxGuest& guest, unsigned processors,
                         std::span<const unsigned> l2s, std::chrono::seconds limit) {
-    QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
-    BootPlan& plan = run.request.plan;
-    plan.modules.front().file = guest.initramfs_with_l2;
     // What a shootdown takes is no question where processors are shared.
-    plan.guest_command_line += fmt::format(
-        " payloads=off l2cpus={} l2move=3 l2.noapic l2.stress.threads={} l2.stress.rounds=60 "
-        "l2.stress.measure=0",
-        fmt::join(l2s, ","), 2 * processors);
-    run.request.processors = processors;
-    return run;
+    return moved_l2s_run(std::move(name), guest, processors, l2s, limit,
+                         "l2.stress.rounds=60 l2.stress.measure=0");
 }
 
 QueuedRun linux_l2_processors_by_qemu_run(std::string name, const LinuxGuest& guest, unsigned processors,

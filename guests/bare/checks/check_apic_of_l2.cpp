@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "guests/bare/catalogue.hpp"
+#include "guests/bare/checks/destinations.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/controls.hpp"
@@ -98,25 +99,12 @@ l2_real_send_end:
 namespace flatback::guests {
 namespace {
 
-constexpr std::uint64_t apic_page = 0xFEE00000;
 constexpr std::uint32_t task_priority = 0x80;
 constexpr std::uint32_t version = 0x30;
 constexpr std::uint32_t command_low = 0x300;
 constexpr std::uint32_t command_high = 0x310;
 constexpr std::uint32_t init = 0x4500;
 constexpr std::uint32_t start_at_8000h = 0x4608;
-
-std::uint32_t apic_register(std::uint32_t offset) {
-    return *reinterpret_cast<volatile std::uint32_t*>(apic_page + offset);
-}
-void write_apic_register(std::uint32_t offset, std::uint32_t value) {
-    *reinterpret_cast<volatile std::uint32_t*>(apic_page + offset) = value;
-}
-
-void wait_ticks(std::uint64_t ticks) {
-    const std::uint64_t start_of_wait = read_tsc();
-    while (read_tsc() - start_of_wait < ticks) asm volatile("pause");
-}
 
 volatile unsigned works = 0;
 void second_works() {
@@ -156,9 +144,9 @@ void expect_registers(Check& check, L2& l2, std::uint64_t page) {
     for (const std::uint32_t priority : {0x30U, 0U}) {
         start(l2, l2_version_and_priority, page, priority);
         check.runs_to(l2, reason::vmcall);
-        check.equal("version", l2.registers.rax, apic_register(version));
+        check.equal("version", l2.registers.rax, read_apic_register(version));
         check.equal("task priority as L2 reads it", l2.registers.rdx, priority);
-        check.equal("task priority", apic_register(task_priority), priority);
+        check.equal("task priority", read_apic_register(task_priority), priority);
     }
 }
 
@@ -338,7 +326,7 @@ void check_apic_access_page() {
         check.runs_to(virtualized, reason::vmcall);
         check.equal("as L2 reads it", virtualized.registers.rdx, 0x50);
         check.equal("virtual TPR", virtual_apic->words[task_priority / 8] & 0xFFFFFFFF, 0x50);
-        check.equal("real TPR", apic_register(task_priority), 0);
+        check.equal("real TPR", read_apic_register(task_priority), 0);
     }
     Check check{"another-l2-under-the-same-eptp-has-the-real-apic"};
     L2 other{usual_plan(0, hierarchy.pointer())};
@@ -389,7 +377,7 @@ void check_behind_x2apic() {
         L2 l2{usual_plan(0, hierarchy.pointer())};
         start(l2, l2_wait_for_timer, free_window);
         check.runs_to(l2, reason::vmcall);
-        check.equal("current count", apic_register(0x390), 0);
+        check.equal("current count", read_apic_register(0x390), 0);
     }
 }
 
@@ -482,7 +470,7 @@ void check_init_to_itself() {
     const PageScope scope;
     Check check{"an-init-that-an-l2-sends-to-its-own-processor-exits"};
     L2 l2{usual_plan(0, usual_ept().pointer())};
-    start(l2, l2_send_command, apic_page, apic_register(0x20));
+    start(l2, l2_send_command, apic_page, read_apic_register(0x20));
     l2.registers.rcx = init;
     check.runs_to(l2, reason::init_signal);
     check.equal("RIP", read(field::guest_rip), physical(l2_send_command) + 12);

@@ -1,6 +1,7 @@
 // Whom an interrupt command reaches: logical destinations, shorthands, x2APIC mode. SDM 3A 11.6.2, 11.12.10.
 
 #include "guests/bare/catalogue.hpp"
+#include "guests/bare/checks/destinations.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/counters.hpp"
@@ -17,39 +18,8 @@ namespace {
 constexpr std::uint8_t vector = 0x54;
 constexpr std::uint32_t fixed = 0x4000 | vector;
 constexpr std::uint32_t init = 0x4500;
-constexpr std::uint32_t logical = 1U << 11;
-constexpr std::uint32_t to_all_others = 3U << 18;
-constexpr std::uint64_t apic_page = 0xFEE00000;
-constexpr std::uint32_t logical_destination = 0xD0;
-constexpr std::uint32_t destination_format = 0xE0;
-constexpr std::uint32_t flat = 0xFFFFFFFF;
-constexpr std::uint32_t clusters = 0x0FFFFFFF;
 constexpr std::uint32_t msr_apic_base = 0x1B;
 constexpr std::uint32_t msr_command = 0x830;
-
-void write_apic_register(std::uint32_t offset, std::uint32_t value) {
-    *reinterpret_cast<volatile std::uint32_t*>(apic_page + offset) = value;
-}
-void wait_ticks(std::uint64_t ticks) {
-    const std::uint64_t start = read_tsc();
-    while (read_tsc() - start < ticks) asm volatile("pause");
-}
-
-// As one of a kind that the processors are to have in common.
-std::uint32_t format_of_both = flat;
-constexpr std::uint32_t first_is = 0x11;   // in cluster 1, the first; as a flat one, two bits
-constexpr std::uint32_t second_is = 0x12;  // the second there
-
-void second_takes_its_place() {
-    write_apic_register(destination_format, format_of_both);
-    write_apic_register(logical_destination, second_is << 24);
-}
-void take_places(std::uint32_t format) {
-    format_of_both = format;
-    write_apic_register(destination_format, format);
-    write_apic_register(logical_destination, first_is << 24);
-    static_cast<void>(do_on_second(second_takes_its_place));
-}
 
 volatile std::uint64_t got = 0;
 void second_waits_for_interrupt() {

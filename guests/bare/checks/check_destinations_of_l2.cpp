@@ -4,6 +4,7 @@
 #include <array>
 
 #include "guests/bare/catalogue.hpp"
+#include "guests/bare/checks/destinations.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/controls.hpp"
@@ -42,26 +43,11 @@ constexpr std::uint8_t vector = 0x56;
 constexpr std::uint32_t fixed = 0x4000 | vector;
 constexpr std::uint32_t lowest_priority = 0x4100 | vector;
 constexpr std::uint32_t command_nmi = 0x4400;
-constexpr std::uint32_t logical = 1U << 11;
 constexpr std::uint32_t to_itself = 1U << 18;
 constexpr std::uint32_t to_all = 2U << 18;
-constexpr std::uint32_t to_all_others = 3U << 18;
 
-constexpr std::uint64_t apic_page = 0xFEE00000;
-constexpr std::uint32_t logical_destination = 0xD0;
-constexpr std::uint32_t destination_format = 0xE0;
-constexpr std::uint32_t flat = 0xFFFFFFFF;
-constexpr std::uint32_t clusters = 0x0FFFFFFF;
 constexpr std::uint32_t msr_apic_base = 0x1B;
 constexpr std::uint32_t x2apic_enable = 1U << 10;
-
-void write_apic_register(std::uint32_t offset, std::uint32_t value) {
-    *reinterpret_cast<volatile std::uint32_t*>(apic_page + offset) = value;
-}
-void wait_ticks(std::uint64_t ticks) {
-    const std::uint64_t start_of_wait = read_tsc();
-    while (read_tsc() - start_of_wait < ticks) asm volatile("pause");
-}
 
 void let_interrupts_in() {
     asm volatile("sti; nop; nop; cli" ::: "memory");
@@ -138,19 +124,6 @@ VmcsPlan plan_with_nmi_exiting(std::uint64_t ept_pointer) {
     return plan;
 }
 
-std::uint32_t format_of_both = flat;
-constexpr std::uint32_t first_is = 0x11;   // in cluster 1, the first; as a flat one, two bits
-constexpr std::uint32_t second_is = 0x12;  // the second there
-void second_takes_its_place() {
-    write_apic_register(destination_format, format_of_both);
-    write_apic_register(logical_destination, second_is << 24);
-}
-void take_places(std::uint32_t format) {
-    format_of_both = format;
-    write_apic_register(destination_format, format);
-    write_apic_register(logical_destination, first_is << 24);
-    static_cast<void>(do_on_second(second_takes_its_place));
-}
 void second_leaves_its_place() {
     write_apic_register(destination_format, flat);
     write_apic_register(logical_destination, 0);
@@ -167,7 +140,7 @@ void check_page() {
     hierarchy.map(free_window, apic_page, EptLevel::page_4k);
     L2 l2{plan_with_nmi_exiting(hierarchy.pointer())};
     const Access access{"with-the-apic", l2, l2_send_command};
-    const std::uint32_t own_id = *reinterpret_cast<volatile std::uint32_t*>(apic_page + 0x20) >> 24;
+    const std::uint32_t own_id = read_apic_register(0x20) >> 24;
     for (const Way& way : std::array{Way{"an-identifier", at(second_apic_identifier()), 0, false, true},
                                      Way{"its-own-identifier", at(own_id), 0, true, false},
                                      Way{"an-identifier-of-nobody", at(0x0E), 0, false, false},
