@@ -85,7 +85,8 @@ int fail_with(const Options& options, const Failure& failure, int status) {
 
 int run(const Options& options) {
     ::signal(SIGPIPE, SIG_IGN);  // a process of the ring that ended is an error to report, not the end
-    if (auto pinned = stay_on_one_processor(options.processor); !pinned) {
+    if (auto pinned = stay_on_one_processor(options.across > 1 ? std::optional{0U} : options.processor);
+        !pinned) {
         return fail_with(options, pinned.error(), 1);
     }
     if (auto batch = let_no_one_be_preempted(); !batch) {
@@ -108,10 +109,11 @@ int run(const Options& options) {
     const bool table = options.records.empty();
     const double ticks_per_microsecond = table ? measure_ticks_per_microsecond() : 0;
     if (table) {
-        write_all(STDOUT_FILENO, table_head(bracket.has_value()));
+        write_all(STDOUT_FILENO, table_head(bracket.has_value(), options.across > 1));
     }
     for (const Column& column : options.columns) {
-        const auto result = measure_column(column, options.switches, bracket ? &*bracket : nullptr);
+        const auto result =
+            measure_column(column, options.switches, bracket ? &*bracket : nullptr, options.across);
         if (!result) {
             return fail_with(options, column_name(column) + ": " + result.error(), 1);
         }

@@ -59,6 +59,25 @@ template <typename Rounds>
     return median_per_turn(*ticks, batches.rounds_each * column.processes);
 }
 
+[[nodiscard]] Expected<double> measure_across(const Column& column, const Batches& batches,
+                                              unsigned processors) {
+    auto ring = Ring::create(column, processors);
+    if (!ring) {
+        return std::unexpected(ring.error());
+    }
+    if (auto warm = warm_up(*ring); !warm) {
+        return std::unexpected(warm.error());
+    }
+    auto ticks = time_batches(*ring, batches);
+    if (!ticks) {
+        return std::unexpected(ticks.error());
+    }
+    if (auto right = ring->check(); !right) {
+        return std::unexpected(right.error());
+    }
+    return median_per_turn(*ticks, batches.rounds_each * column.processes);
+}
+
 }  // namespace
 
 Batches batches_for(const Column& column, std::uint64_t switches) {
@@ -73,8 +92,8 @@ double median_per_turn(std::span<std::uint64_t> batches, std::uint64_t turns) {
     return static_cast<double>(*middle) / static_cast<double>(turns);
 }
 
-Expected<ColumnResult> measure_column(const Column& column, std::uint64_t switches,
-                                      CounterBracket* counters) {
+Expected<ColumnResult> measure_column(const Column& column, std::uint64_t switches, CounterBracket* counters,
+                                      unsigned across) {
     const Batches batches = batches_for(column, switches);
     const auto overhead = measure_overhead(column, batches);
     if (!overhead) {
@@ -110,6 +129,13 @@ Expected<ColumnResult> measure_column(const Column& column, std::uint64_t switch
         return std::unexpected(right.error());
     }
     result.ticks = median_per_turn(*ticks, batches.rounds_each * column.processes);
+    if (across > 1) {
+        const auto several = measure_across(column, batches, across);
+        if (!several) {
+            return std::unexpected(several.error());
+        }
+        result.across_ticks = *several;
+    }
     return result;
 }
 

@@ -16,6 +16,8 @@ struct ColumnResult {
     std::uint64_t switches;  ///< that were measured
     /// Over all the measured switches.
     std::optional<CounterTotals> counters;
+    /// Raw, of the same ring with its processes on several processors by turns.
+    std::optional<double> across_ticks = std::nullopt;
 
     /// lmbench's figure. Not below 0: where a switch costs less than the batches differ.
     [[nodiscard]] double switch_ticks() const { return ticks > overhead_ticks ? ticks - overhead_ticks : 0; }
@@ -34,8 +36,9 @@ struct Batches {
 /// The median of `batches` of `turns` turns each, in ticks a turn. Reorders them; not empty.
 [[nodiscard]] double median_per_turn(std::span<std::uint64_t> batches, std::uint64_t turns);
 
-/// Measures a column. `counters` may be null.
+/// Measures a column. `counters` may be null. `across`: where more than one, also over so many processors;
+/// the one that this runs on is then number 0.
 [[nodiscard]] Expected<ColumnResult> measure_column(const Column& column, std::uint64_t switches,
-                                                    CounterBracket* counters);
+                                                    CounterBracket* counters, unsigned across = 1);
 
 }  // namespace flatback::guests

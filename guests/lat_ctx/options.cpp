@@ -50,6 +50,14 @@ constexpr std::uint64_t most_processors = 1024;
         }
         return {};
     }
+    if (option == "--across") {
+        const auto number = words.number(1, most_processors);
+        if (!number) {
+            return std::unexpected(number.error());
+        }
+        options.across = static_cast<unsigned>(*number);
+        return {};
+    }
     const bool known = option == "--columns" || option == "--records" || option == "--counters";
     if (!known) {
         return std::unexpected("unknown argument '" + std::string(option) + "'; see lat-ctx --help");
@@ -107,6 +115,9 @@ std::string options_usage() {
            ")\n"
            "  --switches N       measured switches of each ring (default 2000)\n"
            "  --cpu N            the processor to run on (default: the one it is started on)\n"
+           "  --across N         each ring once more, its processes by turns on the processors 0 to N - 1: "
+           "raw "
+           "only\n"
            "  --records KEY      print lines 'FLATBACK value KEY.COLUMN.NAME N' instead of a table\n"
            "  --counters SOURCE  also what the hypervisor below counts, per switch: cpuid (Flatback as L0) "
            "or\n"

@@ -23,6 +23,8 @@ struct Options {
     std::string counters;
     /// The processor all processes run on; nothing: the one that the program starts on.
     std::optional<unsigned> processor;
+    /// Each ring once more, its processes on so many processors by turns, from number 0 on; 1: not.
+    unsigned across = 1;
 };
 
 /// `words` without the program's name. The error is one line for the user.

@@ -50,6 +50,9 @@ std::string column_records(std::string_view key, const Column& column, const Col
     add("ticks", decimal(result.ticks, 0));
     add("switch_ticks", decimal(result.switch_ticks(), 0));
     add("overhead_ticks", decimal(result.overhead_ticks, 0));
+    if (result.across_ticks) {
+        add("across_ticks", decimal(*result.across_ticks, 0));
+    }
     if (result.counters) {
         for (const PerSwitch& each : per_switch(*result.counters, result.switches)) {
             add(each.name, decimal(each.value, 4));
@@ -58,8 +61,11 @@ std::string column_records(std::string_view key, const Column& column, const Col
     return lines;
 }
 
-std::string table_head(bool counters) {
+std::string table_head(bool counters, bool across) {
     std::vector<std::string> titles{"raw, us", "switch, us", "raw, ticks", "switch, ticks"};
+    if (across) {
+        titles.emplace_back("across, ticks");
+    }
     if (counters) {
         titles.insert(titles.end(), {"L2 entries", "L0 exits", "L2-tag flushes", "L1-tag flushes"});
     }
@@ -77,6 +83,9 @@ std::string table_row(const Column& column, const ColumnResult& result, double t
                        right_aligned(decimal(result.switch_ticks() / ticks_per_microsecond, 2), cell_width) +
                        right_aligned(decimal(result.ticks, 0), cell_width) +
                        right_aligned(decimal(result.switch_ticks(), 0), cell_width);
+    if (result.across_ticks) {
+        line += right_aligned(decimal(*result.across_ticks, 0), cell_width);
+    }
     if (result.counters) {
         for (const PerSwitch& each : per_switch(*result.counters, result.switches)) {
             line += right_aligned(decimal(each.value, 4), cell_width);

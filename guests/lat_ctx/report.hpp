@@ -13,7 +13,7 @@ namespace flatback::guests {
                                          const ColumnResult& result);
 
 /// The head of the table for people, and a row. `ticks_per_microsecond`: of the time stamp counter.
-[[nodiscard]] std::string table_head(bool counters);
+[[nodiscard]] std::string table_head(bool counters, bool across = false);
 [[nodiscard]] std::string table_row(const Column& column, const ColumnResult& result,
                                     double ticks_per_microsecond);
 

@@ -1,6 +1,7 @@
 #include "guests/lat_ctx/ring.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -41,6 +42,13 @@ namespace {
     return {};
 }
 
+[[nodiscard]] bool run_on(unsigned processor) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(processor, &only);
+    return ::sched_setaffinity(0, sizeof only, &only) == 0;
+}
+
 void take_turn(Turns& turns, std::span<const std::uint32_t> words) {
     turns.sum += sum_of(words);
     ++turns.count;
@@ -71,7 +79,7 @@ Expected<Pipe> Pipe::create() {
     return Pipe{Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
-Expected<Ring> Ring::create(const Column& column) {
+Expected<Ring> Ring::create(const Column& column, unsigned processors) {
     void* const shared =
         ::mmap(nullptr, sizeof(RingTally), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
@@ -96,7 +104,7 @@ Expected<Ring> Ring::create(const Column& column) {
         if (child == 0) {
             // The parent may be killed: nobody would close the ring then.
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-            if (::getppid() == parent) {
+            if (::getppid() == parent && (processors == 1 || run_on(index % processors))) {
                 // Only its own two ends may stay open, or it would keep others waiting at the ring's end.
                 ring.to_second_.close();
                 after->read_end.close();

@@ -35,7 +35,9 @@ struct Pipe {
 /// The ring. This process is its first; the others are its children, and end with it.
 class Ring final {
 public:
-    [[nodiscard]] static Expected<Ring> create(const Column& column);
+    /// `processors`: the process that calls is to be on number 0, and the others of the ring are put on these
+    /// by turns. With 1 they stay where it is.
+    [[nodiscard]] static Expected<Ring> create(const Column& column, unsigned processors = 1);
 
     Ring(Ring&& other) noexcept;
     Ring& operator=(Ring&&) = delete;

@@ -21,11 +21,12 @@ TEST(LatCtxOptions, WithoutAnyTheUsualColumnsBecomeATable) {
 
 TEST(LatCtxOptions, EveryOptionIsTaken) {
     const auto options = parse({"--columns", "2p/0K,16p/64K", "--switches", "100", "--cpu", "3", "--records",
-                                "lat_ctx.l1", "--counters", "line:/dev/ttyS1"});
+                                "lat_ctx.l1", "--counters", "line:/dev/ttyS1", "--across", "2"});
     ASSERT_TRUE(options);
     EXPECT_EQ(options->columns, (std::vector<Column>{{2, 0}, {16, 64}}));
     EXPECT_EQ(options->switches, 100U);
     EXPECT_EQ(options->processor, 3U);
+    EXPECT_EQ(options->across, 2U);
     EXPECT_EQ(options->records, "lat_ctx.l1");
     EXPECT_EQ(options->counters, "line:/dev/ttyS1");
     EXPECT_TRUE(parse({"--help"})->help);
@@ -39,12 +40,14 @@ TEST(LatCtxOptions, MistakesAreToldInOneLine) {
     EXPECT_EQ(parse({"--columns", "2p/0K,8p/16K,2p/0K"}).error(), "the column 2p/0K is there twice");
     EXPECT_EQ(parse({"--switches", "0"}).error(), "--switches takes a number from 1 to 100000000, not '0'");
     EXPECT_EQ(parse({"--cpu", "x"}).error(), "--cpu takes a number from 0 to 1023, not 'x'");
+    EXPECT_EQ(parse({"--across", "0"}).error(), "--across takes a number from 1 to 1024, not '0'");
     EXPECT_EQ(parse({"--records", "two words"}).error(), "--records takes a key without spaces");
     EXPECT_EQ(parse({"--records"}).error(), "--records needs a key");
 }
 
 TEST(LatCtxOptions, TheUsageNamesEveryOption) {
-    for (const char* option : {"--columns", "--switches", "--cpu", "--records", "--counters", "--help"}) {
+    for (const char* option :
+         {"--columns", "--switches", "--cpu", "--across", "--records", "--counters", "--help"}) {
         EXPECT_NE(options_usage().find(option), std::string::npos) << option;
     }
 }

@@ -23,6 +23,14 @@ TEST(LatCtxReport, RecordsAreTheContractsLines) {
               "FLATBACK value k.2p/0K.l1_tag_flushes 0.0005\n");
 }
 
+TEST(LatCtxReport, ARingAcrossProcessorsHasAFigureOfItsOwn) {
+    ColumnResult across = plain;
+    across.across_ticks = 40'000.4;
+    EXPECT_NE(column_records("k", {2, 0}, across).find("FLATBACK value k.2p/0K.across_ticks 40000\n"),
+              std::string::npos);
+    EXPECT_EQ(table_head(false, true).size(), table_row({2, 0}, across, 1000).size());
+}
+
 TEST(LatCtxReport, TheTablesRowsStandUnderItsHead) {
     EXPECT_EQ(table_head(false).size(), table_row({8, 16}, plain, 1000).size());
     EXPECT_EQ(table_head(true).size(), table_row({8, 16}, counted, 1000).size());

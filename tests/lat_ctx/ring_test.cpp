@@ -1,6 +1,7 @@
 #include "guests/lat_ctx/ring.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -45,6 +46,37 @@ TEST(Ring, TheTokenVisitsEveryProcessInEveryRound) {
         const auto right = ring->check();
         EXPECT_TRUE(right) << column_name(column) << ": " << right.error();
     }
+}
+
+bool may_run_on(unsigned processor) {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_ISSET(processor, &allowed);
+}
+
+TEST(Ring, TheTokenVisitsEveryProcessWhereTheyAreOnSeveralProcessors) {
+    if (!may_run_on(0) || !may_run_on(1)) GTEST_SKIP() << "this machine has no two processors for it";
+    auto ring = Ring::create({4, 1}, 2);
+    ASSERT_TRUE(ring) << ring.error();
+    for (int round = 0; round < 5; ++round) ASSERT_TRUE(ring->go_round());
+    EXPECT_TRUE(ring->check());
+    for (std::size_t child = 0; child < ring->children().size(); ++child) {
+        cpu_set_t allowed;
+        CPU_ZERO(&allowed);
+        ASSERT_EQ(::sched_getaffinity(ring->children()[child], sizeof allowed, &allowed), 0);
+        EXPECT_EQ(CPU_COUNT(&allowed), 1);
+        EXPECT_TRUE(CPU_ISSET((child + 1) % 2, &allowed)) << "by turns";
+    }
+}
+
+TEST(Ring, AProcessorThatIsNotThereIsAnErrorAndNotAHang) {
+    constexpr unsigned processes = 64;
+    if (may_run_on(processes - 1)) GTEST_SKIP() << "this machine has so many";
+    auto ring = Ring::create({processes, 0}, processes);
+    ASSERT_TRUE(ring);
+    const auto before = std::signal(SIGPIPE, SIG_IGN);
+    EXPECT_FALSE(ring->go_round());
+    std::signal(SIGPIPE, before);
 }
 
 TEST(Ring, AProcessThatEndsIsAnErrorAndNotAHang) {

@@ -41,6 +41,15 @@ RunValues linux_run_values(unsigned user_tsc, std::string_view omitted = "nothin
         omitted);
 }
 
+RunValues l2_run_values(std::string_view omitted = "nothing") {
+    std::string lines;
+    for (const std::string_view column : smp_lat_ctx_columns) {
+        for (const std::string_view value : smp_lat_ctx_values)
+            lines += fmt::format("FLATBACK value lat_ctx.l2.{}.{} 6543\n", column, value);
+    }
+    return values_without(lines, omitted);
+}
+
 SmpMeasurements complete() {
     SmpMeasurements measurements;
     measurements.processors = processors;
@@ -48,6 +57,7 @@ SmpMeasurements complete() {
     measurements.bare_direct = bare_run_values();
     measurements.flatback.linux_one = linux_run_values(1100);
     measurements.flatback.linux_all = linux_run_values(1600);
+    measurements.l2 = l2_run_values();
     return measurements;
 }
 
@@ -84,9 +94,11 @@ TEST(Smp, WhatARunDidNotPrintIsNamedWithTheRun) {
     measurements.bare_direct = bare_run_values("reflected_exit.3");
     measurements.flatback.linux_one = linux_run_values(1100, "user_tsc");
     measurements.flatback.linux_all = linux_run_values(1600, "online_again");
-    const std::vector<std::string> expected{
-        "bare L1, no L0: bare_l1.smp.reflected_exit.3", "bare L1: bare_l1.smp.flushes_per_move_x100",
-        "Linux, one CPU: l1.user_tsc", "Linux, all CPUs: l1.online_again"};
+    measurements.l2 = l2_run_values("8p/16K.across_ticks");
+    const std::vector<std::string> expected{"bare L1, no L0: bare_l1.smp.reflected_exit.3",
+                                            "bare L1: bare_l1.smp.flushes_per_move_x100",
+                                            "Linux, one CPU: l1.user_tsc", "Linux, all CPUs: l1.online_again",
+                                            "Linux, L2 of 2 vCPUs: lat_ctx.l2.8p/16K.across_ticks"};
     EXPECT_EQ(missing_smp_values(measurements), expected);
 }
 
@@ -132,6 +144,7 @@ TEST(Smp, AFinishedRunIsCollectedUnderTheL0ThatItRanOn) {
     };
     EXPECT_EQ(name_of(measurements.flatback.bare), "bare L1");
     EXPECT_EQ(name_of(measurements.flatback.linux_all), "Linux, all CPUs");
+    EXPECT_EQ(name_of(measurements.l2), "Linux, L2 of 2 vCPUs");
     ASSERT_TRUE(measurements.kvm);
     EXPECT_EQ(name_of(measurements.kvm->bare), "KVM, all CPUs");
     EXPECT_EQ(name_of(measurements.kvm->linux_one), "KVM, one CPU");
@@ -196,7 +209,7 @@ TEST(Smp, TheJsonHasThePeersValuesUnderItsNameAndWhyOneIsNull) {
         EXPECT_TRUE(kvm.at("not_measured").at(key).is_string()) << key;
     }
     for (const auto& [key, value] : smp.items()) {
-        if (key != "kvm" && key != "without_l0") {
+        if (key != "kvm" && key != "without_l0" && key != "lat_ctx_l2") {
             EXPECT_TRUE(kvm.contains(key)) << key;
         }
     }
@@ -211,6 +224,7 @@ TEST(Smp, TheJsonHasEveryValueAndNullWhereNoneWas) {
         EXPECT_TRUE(whole.at(key).is_number()) << key;
     EXPECT_EQ(whole.at("l1_boot_ticks"), 1500);
     EXPECT_EQ(whole.at("flushes_per_move"), 1);
+    EXPECT_EQ(whole.at("lat_ctx_l2").at("2p/0K").at("across_ticks"), 6543);
     EXPECT_EQ(whole.at("reflected_exit_ticks").size(), processors);
     measurements.flatback.bare = bare_run_values("ipi_l2");
     EXPECT_TRUE(nlohmann::json::parse(smp_json(measurements)).at("smp").at("ipi_l2_ticks").is_null());

@@ -13,6 +13,7 @@ constexpr std::string_view bare_with_l0_name = "bare L1";
 constexpr std::string_view bare_direct_name = "bare L1, no L0";
 constexpr std::string_view linux_one_name = "Linux, one CPU";
 constexpr std::string_view linux_all_name = "Linux, all CPUs";
+constexpr std::string_view linux_l2_name = "Linux, L2 of 2 vCPUs";
 constexpr std::string_view kvm_all_name = "KVM, all CPUs";
 constexpr std::string_view kvm_one_name = "KVM, one CPU";
 // guests/peer/init says the same to the bare L1.
@@ -32,6 +33,11 @@ std::vector<QueuedRun> smp_runs(const LinuxGuest& guest, unsigned processors, st
     std::vector<QueuedRun> runs;
     // The longest first: two run at a time.
     runs.push_back(linux_processors_run(std::string{linux_all_name}, guest, processors, limit));
+    std::string columns = "columns=";
+    for (const std::string_view column : smp_lat_ctx_columns)
+        columns += fmt::format("{}{}", columns.ends_with('=') ? "" : ",", column);
+    runs.push_back(linux_l2_two_vcpus_run(std::string{linux_l2_name}, guest, processors, limit,
+                                          {std::move(columns), "switches=400"}));
     runs.push_back(linux_processors_run(std::string{linux_one_name}, guest, 1, limit));
     runs.push_back(
         bare_run(std::string{bare_with_l0_name}, "nested-vpid=mapped log=quiet", bare_command_line, limit));
@@ -55,6 +61,8 @@ std::vector<QueuedRun> smp_peer_runs(const PeerGuest& peer, unsigned processors,
 
 const std::vector<std::string>& stages_of_smp(std::string_view run) {
     static const std::vector<std::string> linux_stages{"l0", "l1-entry", "l1-user", "l1-processors"};
+    static const std::vector<std::string> l2_stages{"l0",       "l1-entry", "l1-user",
+                                                    "l2-linux", "l2-user",  "l2-done"};
     static const std::vector<std::string> bare_stages{"l0", "l1-entry", "bare-l1"};
     static const std::vector<std::string> direct_stages{"bare-l1"};
     static const std::vector<std::string> kvm_one_stages{"peer-l0", "peer-l1", "l1-user", "l1-processors"};
@@ -62,6 +70,7 @@ const std::vector<std::string>& stages_of_smp(std::string_view run) {
                                                          "l1-processors"};
     if (run == kvm_all_name) return kvm_all_stages;
     if (run == kvm_one_name) return kvm_one_stages;
+    if (run == linux_l2_name) return l2_stages;
     if (run == bare_with_l0_name) return bare_stages;
     return run == bare_direct_name ? direct_stages : linux_stages;
 }
@@ -79,6 +88,8 @@ SmpMeasurements collect_smp(const std::vector<FinishedRun>& runs, unsigned proce
             measurements.flatback.bare = std::move(values);
         } else if (run.name == bare_direct_name) {
             measurements.bare_direct = std::move(values);
+        } else if (run.name == linux_l2_name) {
+            measurements.l2 = std::move(values);
         } else if (run.name == linux_one_name) {
             measurements.flatback.linux_one = std::move(values);
         } else if (run.name == linux_all_name) {
@@ -119,6 +130,10 @@ std::vector<std::string> missing_smp_values(const SmpMeasurements& measurements)
     need_of_linux(own.linux_one, linux_one_name, {"l0.l1_entry_tsc", "l1.user_tsc"});
     need_of_linux(own.linux_all, linux_all_name, {"l0.l1_entry_tsc", "l1.user_tsc"});
     if (measurements.processors > 1) need(own.linux_all, linux_all_name, "l1.online_again");
+    for (const std::string_view column : smp_lat_ctx_columns) {
+        for (const std::string_view value : smp_lat_ctx_values)
+            need(measurements.l2, linux_l2_name, fmt::format("lat_ctx.l2.{}.{}", column, value));
+    }
     if (!measurements.kvm) return missing;
     const SmpFigures& kvm = *measurements.kvm;
     need_of_bare(kvm.bare, kvm_all_name);

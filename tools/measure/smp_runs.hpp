@@ -29,6 +29,10 @@ inline constexpr std::array<std::string_view, 2> smp_values_by_processor{"reflec
 inline constexpr std::array<std::string_view, 2> smp_counts{"flushes_per_move_x100",
                                                             "flushes_per_entry_x100"};
 
+// Of lat_ctx in an L2 with two virtual CPUs: the rings, and of each under lat_ctx.l2.RING the ticks a turn.
+inline constexpr std::array<std::string_view, 3> smp_lat_ctx_columns{"2p/0K", "2p/16K", "8p/16K"};
+inline constexpr std::array<std::string_view, 3> smp_lat_ctx_values{"ticks", "switch_ticks", "across_ticks"};
+
 // Of one L0.
 struct SmpFigures {
     RunValues bare;
@@ -43,6 +47,7 @@ struct SmpMeasurements {
     unsigned processors = 2;  // of the machine, and asked for
     SmpFigures flatback;
     RunValues bare_direct;          // the bare L1 without any L0
+    RunValues l2;                   // on Flatback, Linux with two virtual CPUs as L2
     std::optional<SmpFigures> kvm;  // the peer, where it was run
 };
 

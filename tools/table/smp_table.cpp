@@ -159,6 +159,23 @@ std::string linux_rows(const SmpMeasurements& measurements) {
     return table;
 }
 
+std::optional<double> lat_ctx(const SmpMeasurements& measurements, std::string_view column,
+                              std::string_view value) {
+    return measurements.l2.value(fmt::format("lat_ctx.l2.{}.{}", column, value));
+}
+
+// A ring's hand-over within a virtual CPU, and from one to the other.
+std::string l2_rows(const SmpMeasurements& measurements) {
+    std::string table =
+        "\nLinux as L2 with 2 vCPUs: lat_ctx, a ring of P processes that sum K bytes each, ticks\n";
+    table += table_row("", {"on one", "on both"});
+    for (const std::string_view column : smp_lat_ctx_columns) {
+        table += table_row(column, {number(lat_ctx(measurements, column, "ticks")),
+                                    number(lat_ctx(measurements, column, "across_ticks"))});
+    }
+    return table;
+}
+
 Json or_null(const std::optional<double>& value) {
     return value ? Json(*value) : Json(nullptr);
 }
@@ -216,7 +233,7 @@ std::vector<Target> smp_targets(const SmpMeasurements& measurements) {
 }
 
 std::string render_smp_table(const SmpMeasurements& measurements) {
-    std::string table = bare_rows(measurements) + linux_rows(measurements) +
+    std::string table = bare_rows(measurements) + linux_rows(measurements) + l2_rows(measurements) +
                         render_targets(smp_targets(measurements), measurements.kvm ? "KVM*" : "without");
     if (measurements.kvm) {
         table += fmt::format(
@@ -235,6 +252,11 @@ std::string smp_json(const SmpMeasurements& measurements) {
     out = figures_json(measurements, measurements.flatback);
     for (const Line& line : lines)
         out["without_l0"][std::string{line.name}] = or_null(smp(measurements.bare_direct, line.name));
+    for (const std::string_view column : smp_lat_ctx_columns) {
+        for (const std::string_view value : smp_lat_ctx_values)
+            out["lat_ctx_l2"][std::string{column}][std::string{value}] =
+                or_null(lat_ctx(measurements, column, value));
+    }
     if (measurements.kvm) {
         Json& kvm = out["kvm"];
         kvm = figures_json(measurements, *measurements.kvm);
