@@ -1,7 +1,5 @@
 #include "metal/l0/apic_page.hpp"
 
-#include <span>
-
 #include "metal/ground/vmx_instructions.hpp"
 #include "metal/l0/store_instruction.hpp"
 #include "nested/l1/complete_instruction.hpp"
@@ -21,7 +19,30 @@ CodeSize code_size() {
 
 enum class Sizes : std::uint8_t { bits_32, all };
 
-// At the guest's RIP; nothing is read of a page that the instruction does not reach.
+template <Sizes Wanted>
+[[gnu::always_inline]] inline std::optional<StoreInstruction> decode(Cpu& cpu, std::uint64_t rip,
+                                                                     const RememberedStores::Code& code,
+                                                                     CodeSize size) {
+    if constexpr (Wanted == Sizes::bits_32) return cpu.apic_stores.decode(rip, code, size);
+    return decode_store(code, size);
+}
+
+// Where the longest instruction would reach the next page, which is read only if this one does.
+template <Sizes Wanted>
+[[gnu::noinline]] std::optional<StoreInstruction> read_store_at_end_of_page(Cpu& cpu, std::uint64_t rip,
+                                                                            std::uint64_t linear,
+                                                                            CodeSize size) {
+    RememberedStores::Code code{};
+    const auto here = static_cast<unsigned>(x86::page_size_4k - linear % x86::page_size_4k);
+    if (!cpu.vcpu.read_l1_code(linear, code.data(), here)) return std::nullopt;
+    // Zeros follow: of an instruction that ends before them they say nothing.
+    if (const auto store = decode<Wanted>(cpu, rip, code, size); store && store->length <= here) return store;
+    if (!cpu.vcpu.read_l1_code(linear + here, code.data() + here, static_cast<unsigned>(code.size()) - here))
+        return std::nullopt;
+    return decode<Wanted>(cpu, rip, code, size);
+}
+
+// At the guest's RIP.
 template <Sizes Wanted>
 std::optional<StoreInstruction> read_store(Cpu& cpu) {
     const CodeSize size = code_size();
@@ -29,20 +50,10 @@ std::optional<StoreInstruction> read_store(Cpu& cpu) {
     const std::uint64_t linear =
         size == CodeSize::bits_64 ? rip : (rip + get(vmx::field::guest_cs_base)) & 0xffffffff;
     RememberedStores::Code code{};
-    if (linear % x86::page_size_4k <= x86::page_size_4k - code.size()) [[likely]] {
-        if (!cpu.vcpu.read_l1_code(linear, code.data(), code.size())) return std::nullopt;
-        if constexpr (Wanted == Sizes::bits_32) return cpu.apic_stores.decode(rip, code, size);
-        return decode_store(code, size);
-    }
-    const auto here = static_cast<unsigned>(x86::page_size_4k - linear % x86::page_size_4k);
-    if (!cpu.vcpu.read_l1_code(linear, code.data(), here)) return std::nullopt;
-    const auto wanted = [](std::optional<StoreInstruction> store) {
-        return Wanted == Sizes::all || !store || store->size == 4 ? store : std::nullopt;
-    };
-    if (const auto store = decode_store(std::span{code}.first(here), size)) return wanted(store);
-    if (!cpu.vcpu.read_l1_code(linear + here, code.data() + here, static_cast<unsigned>(code.size()) - here))
-        return std::nullopt;
-    return wanted(decode_store(code, size));
+    if (linear % x86::page_size_4k > x86::page_size_4k - code.size()) [[unlikely]]
+        return read_store_at_end_of_page<Wanted>(cpu, rip, linear, size);
+    if (!cpu.vcpu.read_l1_code(linear, code.data(), code.size())) return std::nullopt;
+    return decode<Wanted>(cpu, rip, code, size);
 }
 
 // The exit was caused by the write that an instruction names.

@@ -144,8 +144,9 @@ public:
     using Code = std::array<std::uint8_t, 16>;
 
     // Of 32 bits; nullopt for all others.
-    [[nodiscard]] constexpr std::optional<StoreInstruction> decode(std::uint64_t rip, const Code& code,
-                                                                   CodeSize size) {
+    [[nodiscard, gnu::always_inline]] constexpr std::optional<StoreInstruction> decode(std::uint64_t rip,
+                                                                                       const Code& code,
+                                                                                       CodeSize size) {
         Entry& entry = entries_[(rip ^ rip >> 4) % entries_.size()];
         const auto words = std::bit_cast<std::array<std::uint64_t, 2>>(code);
         if (entry.words[0] == words[0] && entry.words[1] == words[1] && entry.size == size &&
