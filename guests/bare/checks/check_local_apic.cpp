@@ -1,5 +1,7 @@
 // The local APIC's modes: IA32_APIC_BASE, the page, the x2APIC registers. SDM 3A 11.4, 11.12.
 
+#include <array>
+
 #include "guests/bare/catalogue.hpp"
 #include "guests/bare/l1/capabilities.hpp"
 #include "guests/bare/l1/check.hpp"
@@ -125,6 +127,31 @@ void check_accesses() {
     check.holds("the version cannot be written", page_register(default_page, version) != 0);
 }
 
+// A MOV that ends with the page that it lies in, one that goes on in the next, and those before them: each
+// once more with other bytes behind the page's end, and again.
+void check_stores_around_the_end_of_a_page() {
+    Check check{"a-store-to-a-local-apic-enabled-again-may-lie-on-two-pages"};
+    constexpr std::uint32_t initial_count = 0x380;  // of a timer that is masked
+    alignas(page_size) static std::array<std::uint8_t, 2 * page_size> code;
+    for (std::size_t before = 1; before <= 16; ++before) {
+        std::uint8_t* const at = code.data() + page_size - before;
+        const auto store = reinterpret_cast<void (*)(volatile std::uint32_t*)>(at);
+        for (const std::uint32_t value : {0x04030201U, 0x14131201U, 0x14030201U, 0x04030201U}) {
+            at[0] = 0xC7;  // MOV DWORD PTR [RDI], value; RET
+            at[1] = 0x07;
+            for (unsigned byte = 0; byte < 4; ++byte)
+                at[2 + byte] = static_cast<std::uint8_t>(value >> 8 * byte);
+            at[6] = 0xC3;
+            for (unsigned time = 0; time < 2; ++time) {
+                in_page_register(initial_count) = 0;
+                store(&in_page_register(initial_count));
+                check.equal("what was stored", page_register(default_page, initial_count), value);
+            }
+        }
+    }
+    in_page_register(initial_count) = 0;
+}
+
 void check_timer() {
     Check check{"the-timer-of-a-local-apic-enabled-again-counts-and-ends"};
     constexpr std::uint32_t entry = 0x320;
@@ -246,6 +273,7 @@ void check_local_apic() {
         check.equal("delivered", interrupt_count[vector], before + 1);
     }
     check_accesses();
+    check_stores_around_the_end_of_a_page();
     check_timer();
     check_logical_destination();
     {
