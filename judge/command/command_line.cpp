@@ -149,8 +149,9 @@ void add_explore(CLI::App& app, Chosen& chosen) {
     };
     number("--depth", search.depth, "programs of up to so many steps", 1, 1000);
     number("--vpids", search.alphabet.vpids, "vpid12s that L1 uses", 1, 2);
-    number("--tags", search.alphabet.tags, "tags that there are; 2 to 6 where L1 has two CPUs, else 1 to 3",
-           1, explore::most_tags);
+    number("--tags", search.alphabet.tags,
+           "tags that there are; 2 to 6 where there are two virtual CPUs, else 1 to 3", 1,
+           explore::most_tags);
     number("--pages", search.alphabet.pages, "pages; the second is global", 1, 2);
     number("--pcids", search.alphabet.pcids, "PCIDs of each L2", 1, 2);
     number("--eptps", search.alphabet.eptps, "EPTPs of L1", 1, 2);
@@ -158,6 +159,8 @@ void add_explore(CLI::App& app, Chosen& chosen) {
     number("--l1-cpus", search.alphabet.l1_cpus, "virtual CPUs of the L1, which run at the same time", 1, 2);
     number("--vmcss", search.alphabet.vmcss,
            "VMCSs of each L2 where L1 has two CPUs: one that moves, or one on each", 1, 2);
+    number("--vms", search.alphabet.vms,
+           "VMs, each with an L1 of one CPU, that share the processors and the tags", 1, 2);
     const std::map<std::string, tag::Policy> policies = {
         {"mapped", tag::Policy::mapped}, {"single", tag::Policy::single}, {"off", tag::Policy::off}};
     command.add_option("--policy", search.alphabet.policy, "how tags are given out (default mapped)")

@@ -48,17 +48,25 @@ bool may_write(const std::string& path) {
     return good;
 }
 
-/// Why no L1 of so many virtual CPUs has such an alphabet; empty: it may.
+/// Why there is no such alphabet of so many virtual CPUs; empty: there may be.
 std::string what_does_not_fit(const explore::Options& search) {
     const explore::Alphabet& alphabet = search.alphabet;
-    if (alphabet.l1_cpus > 1) {
-        return alphabet.tags < 2 ? "with --l1-cpus 2 there are 2 tags at least, one for each CPU"
-                                 : std::string{};
+    if (alphabet.vms > 1 && alphabet.l1_cpus > 1) return "--vms 2 asks for --l1-cpus 1";
+    if (alphabet.virtual_cpus() > 1) {
+        const bool of_vms = alphabet.vms > 1;
+        if (alphabet.tags < 2)
+            return fmt::format("with {} 2 there are 2 tags at least, one for each {}",
+                               of_vms ? "--vms" : "--l1-cpus", of_vms ? "VM" : "CPU");
+        if (of_vms && alphabet.vmcss > 1) return "--vmcss 2 asks for --l1-cpus 2";
+        if (of_vms && needs_two_cpus(search.defect)) return "this defect asks for --l1-cpus 2";
+        if (!of_vms && needs_two_vms(search.defect)) return "this defect asks for --vms 2";
+        return {};
     }
     if (alphabet.tags > explore::most_tags_of_one_cpu)
         return fmt::format("with --l1-cpus 1 there are {} tags at most", explore::most_tags_of_one_cpu);
     if (alphabet.vmcss > 1) return "--vmcss 2 asks for --l1-cpus 2";
     if (needs_two_cpus(search.defect)) return "this defect asks for --l1-cpus 2";
+    if (needs_two_vms(search.defect)) return "this defect asks for --vms 2";
     return {};
 }
 
@@ -92,6 +100,11 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
                            alphabet.cpus > 1 ? " that may exchange their processors" : "", alphabet.vmcss,
                            alphabet.vmcss > 1 ? "s" : "");
     }
+    if (alphabet.vms > 1) {
+        out << (alphabet.cpus > 1 ? "Two VMs that move between two processors, and take turns where both are "
+                                    "on one. "
+                                  : "Two VMs that take turns on a processor. ");
+    }
     if (search.worst) out << "What the tag manager's marks disown is taken for the worst. ";
     out << fmt::format("Programs of {} vpid12, {} tags, {} pages, {} PCIDs, {} EPTPs, {} processors\n",
                        alphabet.vpids, alphabet.tags, alphabet.pages, alphabet.pcids, alphabet.eptps,
@@ -120,6 +133,7 @@ CommandStatus run(const ExploreOptions& options, CommandSetting& setting) {
             {"states", result.states},  {"depth", result.depth},       {"seconds", seconds},
             {"verdict", verdict},       {"closed", result.closed},     {"account", account},
             {"defect", options.defect}, {"l1_cpus", alphabet.l1_cpus}, {"worst", search.worst},
+            {"vms", alphabet.vms},
         };
         if (options.json_file == "-") {
             setting.out << json.dump(2) << "\n";

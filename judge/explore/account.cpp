@@ -64,8 +64,9 @@ class Teller {
 public:
     /// `tag_of`: the number that the reader knows, of what the State calls a tag in the beginning.
     template <typename TagOf>
-    Teller(std::span<const Action> program, const State& initial, unsigned processor, TagOf&& tag_of)
-        : program_(program), processor_(processor) {
+    Teller(std::span<const Action> program, const State& initial, unsigned cpu, unsigned processor,
+           std::string_view names, TagOf&& tag_of)
+        : program_(program), cpu_(cpu), processor_(processor), cpu_names_(names) {
         for (unsigned tag = 0; tag < most_tags; ++tag) names_[tag] = tag_of(tag) + 1;
         const State nothing{};
         follow_all(nothing, initial, 0, false);
@@ -74,8 +75,10 @@ public:
     /// `renamed`: by tag, what it was called before. `whole`: nothing was broken.
     void follow(State before, const State& now, unsigned step, std::span<const std::uint8_t> renamed,
                 bool whole) {
-        const Action::Kind kind = program_[step - 1].kind;
-        if (kind == Action::Kind::move || kind == Action::Kind::exchange) {
+        const Action& action = program_[step - 1];
+        const Action::Kind kind = action.kind;
+        if (kind == Action::Kind::exchange ||
+            (kind == Action::Kind::move && action.l1_cpu.value_or(cpu_) == cpu_)) {
             processor_ ^= 1;
             std::swap(tracked_.entries[0], tracked_.entries[1]);
             std::swap(tracked_.guest_physical[0], tracked_.guest_physical[1]);
@@ -145,7 +148,7 @@ private:
 
     [[nodiscard]] std::string step_name(unsigned step) const {
         if (step == 0) return "the start";
-        return fmt::format("step {} ({})", step, describe(program_[step - 1]));
+        return fmt::format("step {} ({})", step, describe(program_[step - 1], cpu_names_));
     }
 
     static std::string_view page_of(unsigned key) {
@@ -201,20 +204,22 @@ private:
     }
 
     std::span<const Action> program_;
+    unsigned cpu_;
     unsigned processor_;  // that it is on
+    std::string_view cpu_names_;
     Tracked tracked_;
     std::array<unsigned, most_tags> names_{};
     std::vector<std::string> lines_;
 };
 
-std::string line_of(unsigned step, const Action& action) {
-    return fmt::format("{:4}  {}", step, describe(action));
+std::string line_of(unsigned step, const Action& action, std::string_view cpu_names = "CPU") {
+    return fmt::format("{:4}  {}", step, describe(action, cpu_names));
 }
 
 std::vector<std::string> tell_of_one(const Options& options, std::span<const Action> program) {
     Stepper stepper(options.alphabet, options.defect);
     State state = stepper.initial();
-    Teller teller(program, state, 0, [](unsigned tag) { return tag; });
+    Teller teller(program, state, 0, 0, "CPU", [](unsigned tag) { return tag; });
     std::vector<std::string> lines;
     for (unsigned step = 1; step <= program.size(); ++step) {
         lines.push_back(line_of(step, program[step - 1]));
@@ -231,14 +236,15 @@ std::vector<std::string> tell_of_one(const Options& options, std::span<const Act
 std::vector<std::string> tell_of_two(const Options& options, std::span<const Action> program) {
     PairStepper stepper(options.alphabet, options.defect);
     PairState pair = stepper.initial();
+    const std::string_view names = options.alphabet.vms > 1 ? "VM" : "CPU";
     const auto teller_of = [&](unsigned cpu) {
-        return Teller(program, view_of(pair, cpu), cpu,
+        return Teller(program, view_of(pair, cpu), cpu, processor_of(pair, cpu), names,
                       [&](unsigned tag) { return tag_of_pair(pair, cpu, tag); });
     };
     std::array<Teller, l1_cpu_count> tellers{teller_of(0), teller_of(1)};
     std::vector<std::string> lines;
     for (unsigned step = 1; step <= program.size(); ++step) {
-        lines.push_back(line_of(step, program[step - 1]));
+        lines.push_back(line_of(step, program[step - 1], names));
         const PairState before = pair;
         const std::optional<Broken> broken = stepper.take(pair, program[step - 1]);
         if (options.worst && !broken) assume_the_worst(pair);
@@ -253,7 +259,7 @@ std::vector<std::string> tell_of_two(const Options& options, std::span<const Act
         if (!broken) continue;
         const unsigned cpu = broken->l1_cpu;
         std::vector<std::string> story = tellers[cpu].explain(*broken, view_of(pair, cpu));
-        story.front() = fmt::format("On CPU {}, {}", cpu, story.front());
+        story.front() = fmt::format("On {} {}, {}", names, cpu, story.front());
         std::ranges::move(story, std::back_inserter(lines));
     }
     return lines;
@@ -269,7 +275,7 @@ bool breaks(StepperOf stepper, std::span<const Action> program) {
 }  // namespace
 
 std::vector<std::string> tell(const Options& options, std::span<const Action> program) {
-    const bool two = options.alphabet.l1_cpus > 1;
+    const bool two = options.alphabet.virtual_cpus() > 1;
     std::vector<std::string> lines = two ? tell_of_two(options, program) : tell_of_one(options, program);
     if (!options.worst || program.empty()) return lines;
     const bool exactly = two ? breaks(PairStepper{options.alphabet, options.defect}, program)

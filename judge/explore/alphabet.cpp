@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace flatback::machine::explore {
 
 std::string describe(Guest guest) {
-    if (alike(guest) != guest) return describe(alike(guest)) + " on L1's other CPU";
+    if (alike(guest) != guest) return describe(alike(guest)) + " of the other virtual CPU";
     switch (guest) {
         case Guest::vpid_1:
             return "the L2 with vpid12 1";
@@ -87,15 +88,17 @@ std::string describe_step(const Action& action) {
             return fmt::format("L1: VMCLEAR of {}", guest);
         case Kind::exchange:
             return "L0: the two virtual CPUs exchange their processors";
+        case Kind::turn:
+            return "L0: gives the processor to the other VM";
     }
     return {};
 }
 
 }  // namespace
 
-std::string describe(const Action& action) {
+std::string describe(const Action& action, std::string_view of) {
     const std::string step = describe_step(action);
-    return action.l1_cpu ? fmt::format("CPU {}, {}", *action.l1_cpu, step) : step;
+    return action.l1_cpu ? fmt::format("{} {}, {}", of, *action.l1_cpu, step) : step;
 }
 
 Actions::Actions(const Alphabet& alphabet) {
@@ -148,6 +151,23 @@ Actions::Actions(const Alphabet& alphabet) {
         actions->push_back({Kind::other_vm_comes});
         actions->push_back({Kind::other_vm_goes});
     }
+}
+
+std::vector<Action> actions_of_two_vms(const Alphabet& alphabet) {
+    using Kind = Action::Kind;
+    const Actions each(alphabet);
+    std::vector<Action> all;
+    for (const std::uint8_t vm : {std::uint8_t{0}, std::uint8_t{1}}) {
+        const auto add = [&](Action action) {
+            const bool by_a_third = action.kind == Kind::other_vm_comes || action.kind == Kind::other_vm_goes;
+            action.l1_cpu = vm;
+            if (!by_a_third && std::ranges::find(all, action) == all.end()) all.push_back(action);
+        };
+        for (const Action& action : each.of_l1) add(action);
+        for (const Action& action : each.of_l2) add(action);
+    }
+    all.push_back({.kind = Kind::turn});
+    return all;
 }
 
 std::vector<Action> actions_of_two_cpus(const Alphabet& alphabet) {

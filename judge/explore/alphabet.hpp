@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,11 @@ struct Alphabet {
     /// With two: VMCSs that each L2 has. With one it moves between the virtual CPUs by VMCLEAR and VMPTRLD;
     /// with two each virtual CPU has its own, of the same VPID.
     unsigned vmcss = 1;
+    /// VMs, each with an L1 of one virtual CPU. With two they share the processors, and their tags.
+    unsigned vms = 1;
+
+    /// Virtual CPUs that are judged, of one L1 or of two.
+    [[nodiscard]] constexpr unsigned virtual_cpus() const { return vms > 1 ? vms : l1_cpus; }
 };
 
 /// Who runs, and whose translations a tag holds.
@@ -34,7 +40,7 @@ enum class Guest : std::uint8_t {
     without_vpid,  // L2 with "enable VPID" = 0
     l1,
     other,  // the L1 of another VM
-    /// A bit: it is one of those above, of the other virtual CPU of the same L1.
+    /// A bit: it is one of those above, of the other virtual CPU that is judged.
     of_other_cpu = 8,
 };
 
@@ -81,19 +87,22 @@ struct Action {
         // Where L1 has two virtual CPUs
         vmclear,   // guest: L1, as above
         exchange,  // L0: each of them goes to the other's processor
+        // Where there are two VMs
+        turn,  // L0 takes their processor from the one, and gives it to the other
     };
     Kind kind = Kind::exit;
     Guest guest = Guest::none;
     std::uint8_t eptp = 0;
     std::uint8_t page = 0;
-    /// Whose step it is, where L1 has two virtual CPUs; and it may be nobody's.
+    /// Whose step it is, where there are two virtual CPUs; and it may be nobody's.
     std::optional<std::uint8_t> l1_cpu{};
 
     friend bool operator==(const Action&, const Action&) = default;
 };
 
 /// "L1: INVVPID type 0 of vpid12 1, page 0", ...
-[[nodiscard]] std::string describe(const Action& action);
+/// `of`: what the virtual CPUs are called, where there are two.
+[[nodiscard]] std::string describe(const Action& action, std::string_view of = "CPU");
 
 /// All that may be done next: while L1 runs, and while an L2 runs.
 struct Actions {
@@ -104,5 +113,7 @@ struct Actions {
 
 /// All that may be done where L1 has two virtual CPUs, whoever runs on each.
 [[nodiscard]] std::vector<Action> actions_of_two_cpus(const Alphabet& alphabet);
+/// The same where there are two VMs.
+[[nodiscard]] std::vector<Action> actions_of_two_vms(const Alphabet& alphabet);
 
 }  // namespace flatback::machine::explore

@@ -16,6 +16,12 @@ constexpr unsigned place(unsigned cpu) {
     return cpu + 1;
 }
 
+/// For the other VM to give it the processor that both are on.
+constexpr bool waits(const PairState& pair, unsigned vm) {
+    const unsigned has_it = place_of(pair.places, shared_processor);
+    return has_it != nowhere && has_it != place(vm);
+}
+
 constexpr std::uint32_t l1_of_cpu_1 =
     std::uint32_t{std::to_underlying(Guest::l1)} | std::to_underlying(Guest::of_other_cpu);
 
@@ -34,22 +40,35 @@ PairStepper::PairStepper(const Alphabet& alphabet, SeededDefect defect)
     : alphabet_(alphabet), defect_(defect), stepper_(alphabet, defect) {
     // Each has begun as one does alone, with a tag of its own.
     for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
-        State alone = stepper_.initial();
-        std::swap(alone.entries[here][0], alone.entries[here][cpu == 0 ? 0 : 1]);
+        const State alone = stepper_.initial();
         initial_.cpus[cpu] = alone;
-        initial_.cpus[cpu].guest_physical[here].l1_fresh = 0;
+        if (alphabet_.vms == 1) initial_.cpus[cpu].guest_physical[here].l1_fresh = 0;
         initial_.cpus[cpu].manager.tags_used = 0;
-        initial_.entries[cpu][cpu] = alone.entries[here][cpu];
-        if (cpu != 0) initial_.entries[cpu][cpu].owner = l1_of_cpu_1;
+        const unsigned processor = alphabet_.vms > 1 && alphabet_.cpus == 1 ? 0 : cpu;
+        Entries& entries = initial_.entries[processor][cpu];
+        entries = alone.entries[here][0];
+        if (cpu != 0) entries.owner = l1_of_cpu_1;
         // (The processor's number, for defects that send what they do to processor 0.)
-        if (has(SeededDefect::invvpid_on_processor_0) || has(SeededDefect::invept_on_processor_0))
-            initial_.cpus[cpu].moved = cpu & 1;
+        if (tells_processors_apart()) initial_.cpus[cpu].moved = processor & 1;
     }
-    initial_.ept01_fresh = 3;
     initial_.tags_used = l1_cpu_count;
+    if (alphabet_.vms == 1) {
+        initial_.ept01_fresh = 3;
+    } else {
+        initial_.of_two_vms = 1;
+        if (alphabet_.cpus == 1) set_place(initial_.places, shared_processor, place(0));
+    }
 }
 
 bool PairStepper::can_take(const PairState& pair, const Action& action) const {
+    if (action.kind == Kind::turn) return share_a_processor(pair);
+    if (alphabet_.vms > 1) {
+        const unsigned vm = *action.l1_cpu;
+        // Memory changes, L0 takes a page, and moves a VM, whether or not that has a processor.
+        if (action.kind == Kind::edit_page || action.kind == Kind::take_page || action.kind == Kind::move)
+            return true;
+        return !waits(pair, vm) && is_l2(pair.cpus[vm].running()) == is_of_l2(action.kind);
+    }
     if (!action.l1_cpu || action.kind == Kind::take_page) return true;
     const unsigned cpu = *action.l1_cpu;
     if (is_l2(pair.cpus[cpu].running()) != is_of_l2(action.kind)) return false;
@@ -64,6 +83,16 @@ bool PairStepper::can_take(const PairState& pair, const Action& action) const {
 
 PairStepper::Answer PairStepper::take(PairState& pair, const Action& action) {
     renamed_ = {0, 1, 2, 3, 4, 5};
+    if (alphabet_.vms > 1) {
+        if (action.kind == Kind::turn) return turn(pair);
+        const unsigned vm = *action.l1_cpu;
+        if (action.kind == Kind::move) return move_vm(pair, vm);
+        return on(pair, vm, [&](State& view) {
+            return action.kind == Kind::take_page && waits(pair, vm)
+                       ? stepper_.take_page_of_waiting(view, action.page)
+                       : stepper_.take(view, action);
+        });
+    }
     switch (action.kind) {
         case Kind::edit_page:
         case Kind::edit_ept:
@@ -120,20 +149,39 @@ PairStepper::Answer PairStepper::take_page(PairState& pair, unsigned by, unsigne
 }
 
 PairStepper::Answer PairStepper::exchange(PairState& pair) {
-    std::swap(pair.entries[0], pair.entries[1]);
-    const unsigned fresh = pair.ept01_fresh;
-    const unsigned dead = pair.ept01_dead;
-    pair.ept01_fresh = (fresh << 1 | fresh >> 1) & 3;
-    pair.ept01_dead = (dead << 1 | dead >> 1) & 3;
+    exchange_processor_names(pair);
     for (VirtualCpu& cpu : pair.cpus) {
         exchange_processors(cpu, !has(SeededDefect::on_processor_0));
-        if (has(SeededDefect::invvpid_on_processor_0) || has(SeededDefect::invept_on_processor_0))
-            cpu.moved = (cpu.moved ^ 1) & 1;
+        if (tells_processors_apart()) cpu.moved = (cpu.moved ^ 1) & 1;
     }
     for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
         if (Answer broken = on(pair, cpu, [&](State& view) { return stepper_.resume(view); })) return broken;
     }
     return std::nullopt;
+}
+
+/// To the other processor, which it has then: it is resumed there. Who waited where it has gone from has the
+/// processor to itself.
+PairStepper::Answer PairStepper::move_vm(PairState& pair, unsigned vm) {
+    const unsigned had_it = place_of(pair.places, shared_processor);
+    // Two that are apart are on the processors of their numbers, and two together on processor 0.
+    if (vm == 0) exchange_processor_names(pair);
+    set_place(pair.places, shared_processor, had_it == nowhere ? place(vm) : nowhere);
+    exchange_processors(pair.cpus[vm], !has(SeededDefect::on_processor_0));
+    if (tells_processors_apart()) pair.cpus[vm].moved = (pair.cpus[vm].moved ^ 1) & 1;
+    const auto resume = [this](State& view) { return stepper_.resume(view); };
+    if (Answer broken = on(pair, vm, resume)) return broken;
+    const bool other_waited = had_it == place(vm);
+    return other_waited ? on(pair, vm ^ 1, resume) : std::nullopt;
+}
+
+PairStepper::Answer PairStepper::turn(PairState& pair) {
+    const unsigned next = place_of(pair.places, shared_processor) == place(0) ? 1 : 0;
+    set_place(pair.places, shared_processor, place(next));
+    return on(pair, next, [this](State& view) {
+        return has(SeededDefect::turn_without_flushes) ? stepper_.called(view, Stepper::Call::not_made)
+                                                       : stepper_.resume(view);
+    });
 }
 
 /// A step of one virtual CPU's, in its view; the tags are named anew.
@@ -156,6 +204,10 @@ PairStepper::Answer PairStepper::on(PairState& pair, unsigned cpu, Step&& step) 
 }
 
 // --- Defects ---
+
+bool PairStepper::tells_processors_apart() const {
+    return has(SeededDefect::invvpid_on_processor_0) || has(SeededDefect::invept_on_processor_0);
+}
 
 bool PairStepper::remembers() const {
     return has(SeededDefect::invvpid_after_a_move_forgotten) || has(SeededDefect::arrival_not_flushed) ||

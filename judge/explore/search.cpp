@@ -24,7 +24,7 @@ std::optional<Broken> take_assuming(StepperOf& stepper, bool worst, StateOf& sta
     return broken;
 }
 
-/// What is searched: the states of a virtual CPU, or of two.
+/// What is searched: the states of a virtual CPU, or of two, of one L1 or of two VMs.
 class OfOneCpu {
 public:
     using State = explore::State;
@@ -67,7 +67,7 @@ public:
     explicit OfTwoCpus(const Options& options)
         : alphabet_(options.alphabet),
           worst_(options.worst),
-          actions_(actions_of_two_cpus(alphabet_)),
+          actions_(alphabet_.vms > 1 ? actions_of_two_vms(alphabet_) : actions_of_two_cpus(alphabet_)),
           stepper_(alphabet_, options.defect) {}
 
     [[nodiscard]] const State& initial() const { return stepper_.initial(); }
@@ -180,7 +180,8 @@ private:
 }  // namespace
 
 Result explore(const Options& options) {
-    return options.alphabet.l1_cpus > 1 ? Search<OfTwoCpus>(options).run() : Search<OfOneCpu>(options).run();
+    return options.alphabet.virtual_cpus() > 1 ? Search<OfTwoCpus>(options).run()
+                                               : Search<OfOneCpu>(options).run();
 }
 
 }  // namespace flatback::machine::explore

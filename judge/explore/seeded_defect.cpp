@@ -30,6 +30,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(SeededDefect::co
     "ignores INVVPID that retains globals",
     "forgets an INVEPT after a move",
     "does not flush vpid01 when its occupant changes",
+    "does not flush a tag that was given back",
     "loses the call to drop a page that was taken",
     "drops a page that was taken behind the next entry",
     "tells of a taken page where it was taken alone",
@@ -37,6 +38,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(SeededDefect::co
     "has one mark of EPT contexts for all processors",
     "forgets an INVVPID for an L2 that another processor ran last",
     "leaves out the flush for an L2 that has come from another processor",
+    "gives a VM its turn without what it owes",
 };
 
 }  // namespace

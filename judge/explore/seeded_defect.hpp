@@ -32,6 +32,7 @@ enum class SeededDefect : std::uint8_t {
     ignores_type_3,
     invept_elsewhere_forgotten,
     occupant_not_flushed,
+    given_back_tag_not_flushed,
     // Of an L0 whose L1 has two virtual CPUs.
     call_lost,
     call_answered_late,
@@ -40,12 +41,18 @@ enum class SeededDefect : std::uint8_t {
     one_mark_of_ept_contexts_for_both_cpus,
     invvpid_after_a_move_forgotten,
     arrival_not_flushed,
+    // Of an L0 that has two VMs.
+    turn_without_flushes,
     count,
     first_of_two_cpus = call_lost,
+    first_of_two_vms = turn_without_flushes,
 };
 
 [[nodiscard]] constexpr bool needs_two_cpus(SeededDefect defect) {
-    return defect >= SeededDefect::first_of_two_cpus;
+    return defect >= SeededDefect::first_of_two_cpus && defect < SeededDefect::first_of_two_vms;
+}
+[[nodiscard]] constexpr bool needs_two_vms(SeededDefect defect) {
+    return defect >= SeededDefect::first_of_two_vms;
 }
 
 [[nodiscard]] std::string_view name_of(SeededDefect defect);

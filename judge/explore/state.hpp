@@ -141,7 +141,7 @@ struct VirtualCpu {
     std::uint32_t pcid : 1;
     std::uint32_t moved : 1;   // "here" is processor 1; kept for defects that tell the processors apart
     std::uint32_t memory : 3;  // what a defect remembers: a Guest
-    /// Tags that L1's other virtual CPU has: they come behind those of this one.
+    /// Tags that the other virtual CPU has: they come behind those of this one.
     std::uint32_t foreign : 2;
     std::uint32_t unused : 8;
     Manager manager;

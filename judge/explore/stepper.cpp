@@ -151,6 +151,7 @@ Stepper::Answer Stepper::enter(State& state, Guest guest) {
     const bool new_slot = after.misses != before.misses && !entry.shares_vpid01;
     const bool done =
         (has(SeededDefect::one_vpid12_over_vmxoff) && new_slot && state.memory == number_of(guest)) ||
+        (has(SeededDefect::given_back_tag_not_flushed) && new_slot && after.evictions == before.evictions) ||
         (has(SeededDefect::evicted_tag_not_flushed) && after.evictions != before.evictions) ||
         (has(SeededDefect::occupant_not_flushed) && entry.shares_vpid01) ||
         leaves_out_ == LeavesOut::flush_of_entry;
@@ -225,6 +226,15 @@ Stepper::Answer Stepper::resume(State& state) {
     Answer broken = reenter(state);
     if (!broken) manager_.store(state);
     return broken;
+}
+
+Stepper::Answer Stepper::take_page_of_waiting(State& state, unsigned page) {
+    manager_.keep_names();
+    manager_.load(state);
+    take_page(state, page);
+    if (!has(SeededDefect::taken_page_not_told)) manager_.map().ept_contexts_stale();
+    manager_.store(state);
+    return std::nullopt;
 }
 
 Stepper::Answer Stepper::called(State& state, Call call) {

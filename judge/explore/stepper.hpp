@@ -22,7 +22,7 @@ struct Broken {
     unsigned tag = 0;
     Keys keys = 0;          // of the entries; for a guest-physical mapping, of its EPTP and page
     bool of_ept01 = false;  // a mapping of L1's own
-    unsigned l1_cpu = 0;    // on whose virtual CPU, where L1 has two
+    unsigned l1_cpu = 0;    // on whose virtual CPU, where there are two
 };
 
 /// Takes one step of a program: L0 does what the engine does around the tag manager (nested/vcpu/entry.hpp,
@@ -41,7 +41,7 @@ public:
     std::optional<Broken> take(State& state, const Action& action);
     [[nodiscard]] LoadedManager& manager() { return manager_; }
 
-    // Where L1 has another virtual CPU beside this one (judge/explore/pair_stepper.hpp).
+    // Where there is another virtual CPU beside this one (judge/explore/pair_stepper.hpp).
 
     /// What the next step leaves out.
     enum class LeavesOut : std::uint8_t { nothing, flush_of_entry, flush_for_l1 };
@@ -58,6 +58,8 @@ public:
     Answer called(State& state, Call call);
     /// L0 took the processor from whoever runs, and enters it again.
     Answer resume(State& state);
+    /// Kind::take_page of a VM that has no processor: its tag manager is told, and its turn is yet to come.
+    Answer take_page_of_waiting(State& state, unsigned page);
 
 private:
     Answer enter(State& state, Guest guest);

@@ -78,7 +78,9 @@ void edit_ept(State& state, unsigned eptp, unsigned page) {
 void take_page(State& state, unsigned page) {
     for (unsigned cpu = 0; cpu < cpu_count; ++cpu) {
         for (Entries& entries : state.entries[cpu]) {
-            if (entries.guest() != Guest::other) entries.kill(keys_of_page(page));
+            // What is of another virtual CPU is seen from there; of another VM, not at all.
+            const Guest owner = entries.guest();
+            if (owner != Guest::other && owner == alike(owner)) entries.kill(keys_of_page(page));
         }
         GuestPhysical& mappings = state.guest_physical[cpu];
         const unsigned taken = (mappings.fresh | mappings.old_ept) & contexts_of_page(page);

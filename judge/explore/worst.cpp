@@ -75,9 +75,14 @@ void assume_the_worst(State& state) {
 void assume_the_worst(PairState& pair) {
     for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
         State view = view_of(pair, cpu);
-        assume_the_worst_of_own(view);
+        if (pair.of_two_vms != 0) {
+            assume_the_worst(view);
+        } else {
+            assume_the_worst_of_own(view);
+        }
         put_back(pair, cpu, view);
     }
+    if (pair.of_two_vms != 0) return;
     for (unsigned processor = 0; processor < cpu_count; ++processor) {
         // A mark's processor is told from where its virtual CPU is.
         if (!is_stale(pair.cpus[0].manager.ept01, processor) ||

@@ -67,6 +67,24 @@ TEST_F(ExploreCommand, VisitsTheSchedulesOfTwoCpus) {
     EXPECT_NE(out.str().find("On CPU "), std::string::npos) << out.str();
 }
 
+TEST_F(ExploreCommand, SearchesTwoVms) {
+    const std::vector<std::string> small = {"--vms",   "2",       "--vpids", "1", "--pages", "1",
+                                            "--pcids", "1",       "--eptps", "1", "--tags",  "3",
+                                            "--json",  json_file, "--depth", "8"};
+    std::vector<std::string> arguments = small;
+    arguments.insert(arguments.end(), {"--cpus", "1"});
+    EXPECT_EQ(run(arguments), 0) << error.str();
+    EXPECT_EQ(out.str().rfind("Two VMs that take turns on a processor. ", 0), 0U) << out.str();
+    EXPECT_EQ(json()["vms"], 2);
+    EXPECT_EQ(json()["verdict"], "holds");
+
+    arguments = small;
+    arguments.insert(arguments.end(), {"--defect", "does not flush a tag that was given back"});
+    EXPECT_EQ(run(arguments), 1) << error.str();
+    EXPECT_NE(out.str().find("VM 0, L1: VMXOFF, VMXON"), std::string::npos) << out.str();
+    EXPECT_NE(out.str().find("On VM "), std::string::npos) << out.str();
+}
+
 TEST_F(ExploreCommand, SaysWhetherItIsClosed) {
     const std::vector<std::string> small = {"--l1-cpus", "2", "--vmcss", "2",       "--tags",  "2",
                                             "--vpids",   "1", "--pages", "1",       "--pcids", "1",
@@ -97,6 +115,11 @@ TEST_F(ExploreCommand, RefusesBadArgumentsInOneLine) {
                                                {"--l1-cpus", "3"},
                                                {"--l1-cpus", "2", "--tags", "1"},
                                                {"--vmcss", "2"},
+                                               {"--vms", "3"},
+                                               {"--vms", "2", "--l1-cpus", "2"},
+                                               {"--vms", "2", "--vmcss", "2"},
+                                               {"--vms", "2", "--tags", "1"},
+                                               {"--defect", "gives a VM its turn without what it owes"},
                                                {"--defect", "loses the call to drop a page that was taken"},
                                                {"--memory", "0"},
                                                {"--policy", "best"},

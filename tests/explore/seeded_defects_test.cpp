@@ -18,6 +18,11 @@ using Kind = Action::Kind;
 
 /// The whole alphabet, of one virtual CPU; or a small one of two, in which the defects of such L0s show.
 Options options_of(SeededDefect defect) {
+    if (needs_two_vms(defect)) {
+        return {.alphabet = {.vpids = 1, .tags = 3, .pages = 1, .pcids = 1, .eptps = 1, .cpus = 1, .vms = 2},
+                .defect = defect,
+                .depth = 9};
+    }
     if (!needs_two_cpus(defect)) return {.defect = defect, .depth = 9};
     return {.alphabet = {.vpids = 1, .tags = 4, .pages = 1, .pcids = 1, .eptps = 1, .cpus = 1, .l1_cpus = 2},
             .defect = defect,
@@ -49,7 +54,7 @@ TEST_P(SeededDefects, AreShownByAShortestProgram) {
         less.depth = result.depth - 1;
         EXPECT_FALSE(explore(less).broken) << "there is a shorter one";
     }
-    if (needs_two_cpus(defect())) {
+    if (options.alphabet.virtual_cpus() > 1) {
         expect_to_pass(PairStepper{options.alphabet}, result.program);
     } else {
         expect_to_pass(Stepper{options.alphabet}, result.program);
@@ -128,6 +133,11 @@ TEST(ShortestPrograms, AFlushOfAnotherProcessorsShowsWhenTheL2IsBack) {
 TEST(ShortestPrograms, AnArrivalWithoutAFlushShowsAtOnce) {
     EXPECT_EQ(kinds_of(SeededDefect::arrival_not_flushed),
               (std::vector{Kind::enter, Kind::exit, Kind::vmclear, Kind::enter}));
+}
+
+// A page of a VM that waits is taken: L1 meets it in its turn, which has to be another's first.
+TEST(ShortestPrograms, ATurnWithoutFlushesShowsWhereAPageWasTakenMeanwhile) {
+    EXPECT_EQ(kinds_of(SeededDefect::turn_without_flushes), (std::vector{Kind::take_page, Kind::turn}));
 }
 
 // With one virtual CPU that has to move, with two it need not.

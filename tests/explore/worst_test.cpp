@@ -96,7 +96,7 @@ protected:
 };
 
 TEST_P(Worst, CoversWhatThereIsWithOneCpu) {
-    if (needs_two_cpus(defect())) return;
+    if (needs_two_cpus(defect()) || needs_two_vms(defect())) return;
     for (const unsigned tags : {1U, 2U, 3U}) {
         const Alphabet alphabet{.tags = tags};
         const Actions actions{alphabet};
@@ -116,6 +116,16 @@ TEST_P(Worst, CoversWhatThereIsWithTwo) {
     }
 }
 
+TEST_P(Worst, CoversWhatThereIsWithTwoVms) {
+    if (needs_two_cpus(defect())) return;
+    for (const unsigned cpus : {1U, 2U}) {
+        const Alphabet alphabet{.tags = 4, .cpus = cpus, .vms = 2};
+        const std::vector<Action> actions = actions_of_two_vms(alphabet);
+        expect_covered<PairState, PairStepper>(
+            alphabet, defect(), [&](const PairState&) -> const std::vector<Action>& { return actions; });
+    }
+}
+
 /// No defect is hidden, and none shows later.
 TEST_P(Worst, EveryDefectIsFound) {
     if (defect() == SeededDefect::none) return;
@@ -124,6 +134,7 @@ TEST_P(Worst, EveryDefectIsFound) {
         options.alphabet = {.vpids = 1, .tags = 4, .pages = 1, .pcids = 1, .eptps = 1, .l1_cpus = 2};
         options.depth = 12;
     }
+    if (needs_two_vms(defect())) options.alphabet = {.tags = 3, .pages = 1, .pcids = 1, .eptps = 1, .vms = 2};
     options.worst = true;
     const Result result = explore(options);
     EXPECT_TRUE(result.broken) << name_of(defect());
