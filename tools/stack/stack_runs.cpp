@@ -118,15 +118,15 @@ QueuedRun linux_l2_run(std::string name, std::string_view l0_command_line, const
     return run;
 }
 
-QueuedRun linux_l2_two_vcpus_run(std::string name, const LinuxGuest& guest, unsigned processors,
-                                 std::chrono::seconds limit, const LatCtxWords& words) {
+QueuedRun linux_l2_two_vcpus_run(std::string name, const LinuxGuest& guest, std::chrono::seconds limit,
+                                 const LatCtxWords& words) {
     QueuedRun run = linux_run(std::move(name), "nested-vpid=mapped log=quiet", guest, limit);
     BootPlan& plan = run.request.plan;
     plan.modules.front().file = guest.initramfs_with_l2;
     // L0 counts for each processor: what two virtual CPUs did is in no one's counters.
     plan.guest_command_line +=
         " payloads=off l2cpus=2 l2.noapic l2.lat_ctx.across=2" + lat_ctx_words("l2.lat_ctx.", "l2", words);
-    run.request.processors = processors;
+    run.request.processors = 2;
     return run;
 }
 

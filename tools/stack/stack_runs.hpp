@@ -65,9 +65,9 @@ using LatCtxWords = std::vector<std::string>;
                                      std::string_view level, const LatCtxWords& words = {},
                                      std::string_view more = {});
 
-// On a machine with several processors an L2 with two virtual CPUs runs lat_ctx under the key lat_ctx.l2, on
-// one of them and across both.
-[[nodiscard]] QueuedRun linux_l2_two_vcpus_run(std::string name, const LinuxGuest& guest, unsigned processors,
+// On a machine with two processors an L2 with two virtual CPUs runs lat_ctx under the key lat_ctx.l2, on one
+// of them and across both.
+[[nodiscard]] QueuedRun linux_l2_two_vcpus_run(std::string name, const LinuxGuest& guest,
                                                std::chrono::seconds limit, const LatCtxWords& words);
 
 // L2's kernel and initramfs without any hypervisor: lat_ctx's base line.

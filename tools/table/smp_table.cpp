@@ -167,7 +167,8 @@ std::optional<double> lat_ctx(const SmpMeasurements& measurements, std::string_v
 // A ring's hand-over within a virtual CPU, and from one to the other.
 std::string l2_rows(const SmpMeasurements& measurements) {
     std::string table =
-        "\nLinux as L2 with 2 vCPUs: lat_ctx, a ring of P processes that sum K bytes each, ticks\n";
+        "\nLinux as L2 with 2 vCPUs, on 2 CPUs: lat_ctx, a ring of P processes that sum K bytes each, "
+        "ticks\n";
     table += table_row("", {"on one", "on both"});
     for (const std::string_view column : smp_lat_ctx_columns) {
         table += table_row(column, {number(lat_ctx(measurements, column, "ticks")),
