@@ -9,8 +9,8 @@ namespace flatback::interface {
 
 inline constexpr std::string_view l0_words =
     "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off huge-pages=on|off "
-    "cpus=N vm2=on|off demands=on|off x2apic=on|off apicv=on|off uefi-runtime=on|off trace=on|off "
-    "log=quiet|info|debug console=serial|screen|both|quiet";
+    "cpus=N vm2=on|off demands=on|off x2apic=on|off apicv=on|off hlt-state=on|off uefi-runtime=on|off "
+    "trace=on|off log=quiet|info|debug console=serial|screen|both|quiet";
 
 // 1 to 9,999; 0: `text` is no such number.
 [[nodiscard]] constexpr unsigned number_in(std::string_view text) {

@@ -160,11 +160,12 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     promised.vm_entry = offer(hardware.vm_entry, offered::vm_entry);
     promised.ept_vpid.value = hardware.ept_vpid.value & (offered::ept | (offer_vpid ? offered::vpid : 0));
 
-    // No HLT activity state: an L2 entered halted would hold L0's processor, not L1's (docs/engine.md).
+    // Activity states hold the processor as they do without L0: until an event, or the end of a host's turn.
     promised.misc.value =
         hardware.misc.value &
         (vmx::MiscCapability::preemption_timer_rate_mask | vmx::MiscCapability::store_efer_lma |
-         vmx::MiscCapability::activity_shutdown | vmx::MiscCapability::activity_wait_for_sipi |
+         vmx::MiscCapability::activity_hlt | vmx::MiscCapability::activity_shutdown |
+         vmx::MiscCapability::activity_wait_for_sipi |
          (std::uint64_t{0x1ff} << vmx::MiscCapability::cr3_target_count_shift) |
          vmx::MiscCapability::zero_length_injection |
          (all.vmcs_shadowing ? vmx::MiscCapability::vmwrite_any_field : 0));

@@ -84,6 +84,7 @@ public:
         in_l2();
         exits();
         halted();
+        entered_halted();
         at_an_entry();
         where_the_entry_fails();
         windows();
@@ -278,6 +279,68 @@ private:
             say.vmlaunch().l2().nop();
             read_exit(say);
             add("TheInterruptWindowWakesL2", say);
+        }
+    }
+
+    /// L1 enters an L2 in the HLT state whose HLT exits: only an event, or a window, ends it.
+    void entered_halted() {
+        const auto halt = [](Scenario& say, std::uint64_t rflags) -> Scenario& {
+            return say.vmwrite(field::guest_activity_state, 1).vmwrite(field::guest_rflags, rflags);
+        };
+        for (const Exits exits : {Exits::no, Exits::unacknowledged, Exits::acknowledged}) {
+            const std::string how = exits == Exits::no             ? "ThroughItsIdt"
+                                    : exits == Exits::acknowledged ? "ByAnAcknowledgedExit"
+                                                                   : "ByAnExit";
+            for (const std::uint64_t rflags : {interrupts_on, interrupts_off}) {
+                const std::string suffix = how + (rflags == interrupts_on ? "" : "WithInterruptsOff");
+                Scenario say = world(exits, rflags);
+                halt(say, rflags).vmlaunch().l2().nop().nop().l0().interrupt(0x31).l2().nop().vmcall();
+                read_exit(say);
+                // What is still halted an NMI wakes.
+                say.l0().nmi().l2().nop().vmcall();
+                read_exit(say);
+                take_in_l1(say);
+                // One that came while L0 worked.
+                halt(say, rflags).l0().interrupt_at_next_exit(0x32).l1().vmresume().l2().nop().vmcall();
+                read_exit(say);
+                say.l0().nmi().l2().nop().iret(page_a).nop().vmcall();
+                read_exit(say);
+                take_in_l1(say);
+                // An event of L1's own wakes it, or may not be injected into it.
+                for (const std::uint64_t event : {0x8000'0202U, 0x8000'0301U, 0x8000'0306U, 0x8000'0480U}) {
+                    halt(say, rflags).vmwrite(field::vm_entry_interruption_information, event);
+                    say.vmwrite(field::vm_entry_instruction_length, 2).vmresume().l2().nop().load(page_a);
+                    say.vmcall();
+                    read_exit(say).vmwrite(field::vm_entry_interruption_information, 0);
+                    say.vmwrite(field::guest_interruptibility_state, 0);
+                }
+                add("AnL2ThatIsEnteredHaltedIsWoken" + suffix, say);
+            }
+        }
+        for (const std::uint64_t rflags : {interrupts_on, interrupts_off}) {
+            const std::string suffix = rflags == interrupts_on ? "" : "WithInterruptsOff";
+            // Windows, of which the interrupts' is shut without IF; NMIs that exit; INIT.
+            Scenario say =
+                world(pin_default1 | vmx::pin::nmi_exiting | vmx::pin::virtual_nmis, false, rflags);
+            constexpr std::uint64_t primary = 0x8400'61F2;
+            for (const std::uint64_t window :
+                 {vmx::primary::interrupt_window_exiting, vmx::primary::nmi_window_exiting}) {
+                halt(say, rflags)
+                    .vmwrite(field::primary_processor_based_vm_execution_controls, primary | window);
+                say.vmresume().vmlaunch().l2().nop().l0().nmi().l1();
+                read_exit(say).iret(frame);
+                say.vmwrite(field::primary_processor_based_vm_execution_controls, primary);
+                halt(say, rflags).vmresume().l2().nop().l0().init().l1();
+                read_exit(say);
+            }
+            // At CPL 3, and where STI or MOV SS blocks, there is no such entry.
+            for (const std::uint64_t blocking : {1U, 2U}) {
+                halt(say, interrupts_on).vmwrite(field::guest_interruptibility_state, blocking).vmresume();
+                say.vmread(field::exit_reason).vmread(field::exit_qualification);
+            }
+            say.vmwrite(field::guest_interruptibility_state, 0);
+            say.vmwrite(field::guest_ss_access_rights, 0xC0F3).vmresume().vmread(field::exit_reason);
+            add("AnL2ThatIsEnteredHaltedHasWindows" + suffix, say);
         }
     }
 

@@ -485,6 +485,11 @@ void l1_step(Scenario& say, unsigned vcpu, const Bytes& it, bool has_handlers_an
                 say.vmwrite(field::guest_activity_state, 3).vmresume().l2().nop();
                 say.l0().interrupt_at_next_exit(0x52).start_up(it.b).l1().vmread(field::exit_qualification);
                 say.vmwrite(field::guest_activity_state, 0);
+            } else if (it.c % 16 == 6) {
+                // One that is entered halted, until an event ends it, or a window that is open.
+                say.vmwrite(field::guest_activity_state, 1).vmresume().l2().nop();
+                say.l0().interrupt(0x53).nmi_at_next_exit().l2().nop().vmcall().l0().nmi().l2().vmcall();
+                say.l1().vmread(field::guest_activity_state).vmwrite(field::guest_activity_state, 0);
             }
             return;
         }

@@ -48,6 +48,10 @@ bool apply(std::string_view word, Options& options) {
         options.apicv = true;
     } else if (word == "apicv=off") {
         options.apicv = false;
+    } else if (word == "hlt-state=on") {
+        options.hlt_state = true;
+    } else if (word == "hlt-state=off") {
+        options.hlt_state = false;
     } else if (word == "uefi-runtime=on") {
         options.uefi_runtime = true;
     } else if (word == "uefi-runtime=off") {

@@ -29,6 +29,9 @@ struct Options {
     // L1's guests may have virtual-interrupt delivery and what goes with it. Without a word: but on a
     // processor that is known to lose some of their interrupts (metal/l0/main.cpp).
     std::optional<bool> apicv{};
+    // L1 may enter its guests halted. Without a word: but on a processor that is known not to wake all of
+    // them.
+    std::optional<bool> hlt_state{};
     bool uefi_runtime = false;  // a Linux L1 may call UEFI's runtime services
     bool trace = false;         // every exit and entry costs what a record costs (docs/trace.md)
     LogLevel log = LogLevel::info;

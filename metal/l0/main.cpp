@@ -255,6 +255,10 @@ void run_l1(BootResult& boot) {
         offered.secondary_processor_based.allowed1 &=
             ~(vmx::secondary::apic_register_virtualization | vmx::secondary::virtual_interrupt_delivery);
     }
+    // It wakes no guest that was entered halted by an interrupt window, or by an interrupt where RFLAGS.IF is
+    // 0.
+    if (!boot.options.hlt_state.value_or(!misreports))
+        offered.misc.value &= ~std::uint64_t{vmx::MiscCapability::activity_hlt};
     shared.promised =
         nested::make_capabilities(offered, boot.processor.physical_address_width, policy != tag::Policy::off,
                                   fields, has_linear_address_masking() ? x86::cr3::linear_address_masking : 0,

@@ -18,6 +18,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
     EXPECT_FALSE(options->demands);
     EXPECT_FALSE(options->x2apic);
     EXPECT_EQ(options->apicv, std::nullopt);
+    EXPECT_EQ(options->hlt_state, std::nullopt);
     EXPECT_FALSE(options->uefi_runtime);
     EXPECT_TRUE(options->vpid);
     EXPECT_TRUE(options->huge_pages);
@@ -28,7 +29,7 @@ TEST(L0CommandLine, EmptyGivesTheDefaults) {
 TEST(L0CommandLine, EveryOptionIsTaken) {
     const auto options = parse_options(
         "nested-vpid=single  shadow-vmcs=off\thypervisor=off log=debug trace=on vm2=on uefi-runtime=on "
-        "demands=on x2apic=on apicv=off "
+        "demands=on x2apic=on apicv=off hlt-state=off "
         "vpid=off "
         "huge-pages=off "
         "console=screen");
@@ -41,6 +42,7 @@ TEST(L0CommandLine, EveryOptionIsTaken) {
     EXPECT_TRUE(options->demands);
     EXPECT_TRUE(options->x2apic);
     EXPECT_EQ(options->apicv, false);
+    EXPECT_EQ(options->hlt_state, false);
     EXPECT_TRUE(options->uefi_runtime);
     EXPECT_FALSE(options->vpid);
     EXPECT_FALSE(options->huge_pages);
@@ -81,7 +83,7 @@ TEST(L0CommandLine, TheRefusalListsEveryOptionThatParses) {
             ++parsed;
         }
     }
-    EXPECT_EQ(parsed, 31u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 2 + 2 + 3 + 4 values
+    EXPECT_EQ(parsed, 33u);  // 3 + 2 + 2 + 2 + 2 + 1 + 2 + 2 + 2 + 2 + 2 + 2 + 2 + 3 + 4 values
 }
 
 TEST(L0CommandLine, ProcessorsAreAllButForANumber) {

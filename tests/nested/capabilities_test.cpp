@@ -44,7 +44,6 @@ TEST(Promise, LeavesOutWhatTheEngineDoesNotImplement) {
     }
     EXPECT_FALSE(promised.primary_processor_based.may_set(vmx::primary::monitor_trap_flag));
     EXPECT_FALSE(promised.vm_entry.may_set(vmx::entry_control::load_ia32_perf_global_ctrl));
-    EXPECT_FALSE(promised.misc.has_activity_hlt());
     EXPECT_EQ(promised.cr4.fixed1 & (x86::cr4::smx_enable | x86::cr4::five_level_paging), 0U);
     EXPECT_FALSE(promised.ept_vpid.has(vmx::EptVpidCapability::advanced_exit_information));
     EXPECT_EQ(promised.basic.revision(), nested::vmcs12_revision);
@@ -92,6 +91,18 @@ TEST(Promise, HasPostedInterruptsWhereTheHostCanEndOneAndTheProcessorDeliversVir
     has = processor();
     has.secondary_processor_based.allowed1 &= ~vmx::secondary::virtual_interrupt_delivery;
     EXPECT_FALSE(offers(has, true));
+}
+
+TEST(Promise, HasTheActivityStatesOfTheProcessor) {
+    constexpr std::uint64_t states = vmx::MiscCapability::activity_hlt |
+                                     vmx::MiscCapability::activity_shutdown |
+                                     vmx::MiscCapability::activity_wait_for_sipi;
+    for (std::uint64_t has_not = 0; has_not <= states; has_not += vmx::MiscCapability::activity_hlt) {
+        vmx::Capabilities has = processor();
+        has.misc.value &= ~has_not;
+        const vmx::Capabilities promised = nested::make_capabilities(has, physical_width, true).promised;
+        EXPECT_EQ(promised.misc.value & states, states & ~has_not) << has_not;
+    }
 }
 
 // Together or not at all: L0 itself writes exit information into shadow VMCSs.

@@ -142,12 +142,16 @@ TEST_P(EntryVerdict, LooksAtWhatTheLinkPointerNamesEachTime) {
     EXPECT_EQ(l1.vmresume(), l2_runs);
 }
 
+// One that the processor has and the host keeps from L1.
 TEST_P(EntryVerdict, KeepsABadActivityStateBadThoughNobodyWroteItAgain) {
-    l1.write(field::guest_activity_state, 1);
-    EXPECT_EQ(l1.vmlaunch(), bad_guest);
-    EXPECT_EQ(l1.vmlaunch(), bad_guest);
-    l1.write(field::guest_activity_state, 0);
-    EXPECT_EQ(l1.vmlaunch(), l2_runs);
+    VirtualCpu without{{.shadow_vmcs = GetParam(), .withheld_misc = vmx::MiscCapability::activity_hlt}};
+    without.prepare();
+    without.write(field::guest_activity_state, 1);
+    EXPECT_EQ(without.vmlaunch(), bad_guest);
+    EXPECT_EQ(without.vmlaunch(), bad_guest);
+    EXPECT_EQ(without.read(field::exit_qualification), 0U);
+    without.write(field::guest_activity_state, 0);
+    EXPECT_EQ(without.vmlaunch(), l2_runs);
 }
 
 // SDM 3C 27.3.1.1: reserved bits of IA32_DEBUGCTL; without a debug store, those of the branch trace store.

@@ -486,12 +486,19 @@ TEST_F(BadState, OfAnL1ThatWasPromisedSomethingElse) {
     refused_with(0x48f, std::uint64_t{1} << (32 + 23), 0);
     refused_with(0x490, std::uint64_t{1} << (32 + 16), 0);
     refused_with(0x485, 1, 0x1e);                    // the rate of the timer
-    refused_with(0x485, std::uint64_t{1} << 6, 0);   // HLT
     refused_with(0x485, std::uint64_t{7} << 25, 0);  // longer MSR lists
     refused_with(0x486, 0, 1);                       // CR0.PE may be 0
     refused_with(0x489, std::uint64_t{1} << 40, 0);
     refused_with(0x48a, 0x3fe, 0);
     refused_with(0x48c, std::uint64_t{1} << 7, 0);
+}
+
+// Entry in an activity state that the host keeps from this L1.
+TEST_F(BadState, OfAnL1ThatMayEnterItsGuestsHalted) {
+    VirtualCpu without{{.withheld_misc = vmx::MiscCapability::activity_hlt}};
+    without.prepare_and_launch();
+    expect_refused(without, state, StateError::promise_not_kept);
+    EXPECT_EQ(l1.restore_state(without.save_state()), std::nullopt) << "less was promised there";
 }
 
 }  // namespace

@@ -35,9 +35,11 @@ nested::FieldSet fields_without(const std::set<std::uint32_t>& lacking) {
 VirtualCpu::VirtualCpu(const Options& options)
     : hardware(options.hardware),
       capabilities([&] {
-          auto all = nested::make_capabilities(
-              options.hardware, physical_width, options.tags != tag::Policy::off,
-              fields_without(options.lacking_fields), options.cr3_masking_bits, options.posted_interrupts);
+          vmx::Capabilities offered = options.hardware;
+          offered.misc.value &= ~options.withheld_misc;
+          auto all = nested::make_capabilities(offered, physical_width, options.tags != tag::Policy::off,
+                                               fields_without(options.lacking_fields),
+                                               options.cr3_masking_bits, options.posted_interrupts);
           all.misreports_virtual_interrupts = options.misreports_virtual_interrupts;
           return all;
       }()),

@@ -103,6 +103,7 @@ public:
         nested::LearningRule learning{};
         bool posted_interrupts = false;
         bool misreports_virtual_interrupts = false;  // this processor
+        std::uint64_t withheld_misc = 0;             // of IA32_VMX_MISC, by the host from L1
     };
 
     explicit VirtualCpu(const Options& options);

@@ -213,13 +213,17 @@ TEST_P(VmEntry, ChecksTheLinkPointerThatComesWithAVmcs) {
 }
 
 TEST_P(VmEntry, IntoActivityStates) {
-    l1.write(field::guest_activity_state, static_cast<std::uint32_t>(vmx::ActivityState::hlt));
-    EXPECT_EQ(l1.vmlaunch(), bad_guest) << "not offered";
-    EXPECT_EQ(failure_qualification(), 0U);
     l1.write(field::guest_activity_state, 4);
     EXPECT_EQ(l1.vmlaunch(), bad_guest);
+    EXPECT_EQ(failure_qualification(), 0U);
+    l1.write(field::guest_activity_state, static_cast<std::uint32_t>(vmx::ActivityState::hlt));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs) << "also where HLT exits";
+    EXPECT_EQ(l1.vmcs02().get(field::guest_activity_state), 1U);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::interrupt_window}), l1_sees(ExitReason::interrupt_window));
+    EXPECT_EQ(l1.vmcs01().get(field::guest_activity_state), 0U);
+    EXPECT_EQ(l1.read(field::guest_activity_state), 1U) << "as the exit saved it";
     l1.write(field::guest_activity_state, static_cast<std::uint32_t>(vmx::ActivityState::wait_for_sipi));
-    EXPECT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmresume(), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::guest_activity_state), 3U);
     ASSERT_EQ(l1.l2_exits({.reason = ExitReason::startup_ipi}), l1_sees(ExitReason::startup_ipi));
     EXPECT_EQ(l1.vmcs01().get(field::guest_activity_state), 0U);

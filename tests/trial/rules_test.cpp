@@ -76,6 +76,9 @@ void try_every_bit(const Guest& guest) {
         for (unsigned bit = 0; bit < bits; ++bit) {
             say.vmwrite(encoding, good ^ std::uint64_t{1} << bit);
             try_entry(say);
+            // An L2 that is entered halted comes back by an NMI.
+            if (encoding == field::guest_activity_state.encoding && bit == 0)
+                say.l0().nmi().l2().vmcall().l1();
             say.vmwrite(encoding, good);
         }
         if (bits == 64) {

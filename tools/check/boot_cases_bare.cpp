@@ -157,6 +157,11 @@ void add_bare_several(std::vector<BootTest>& tests) {
                      {},
                      {},
                      {"l0", "l1-entry", "bare-l1"}});
+    tests.push_back(
+        {bare_run("boot.bare.hlt-state", "log=quiet hlt-state=on", "check only=activity", bare_limit),
+         {},
+         {},
+         {"l0", "l1-entry", "bare-l1"}});
     // With the local APICs as some firmware leaves them.
     BootTest x2apic{bare_run("boot.bare.x2apic", "log=quiet x2apic=on", "check only=x2apic", bare_limit),
                     {},

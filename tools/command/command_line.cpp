@@ -502,7 +502,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     run.add_option("--l0-cmdline", boot.l0_command_line,
                    "nested-vpid=mapped|single|off shadow-vmcs=on|off hypervisor=on|off vpid=on|off "
                    "huge-pages=on|off cpus=N vm2=on|off demands=on|off x2apic=on|off apicv=on|off "
-                   "uefi-runtime=on|off "
+                   "hlt-state=on|off uefi-runtime=on|off "
                    "trace=on|off "
                    "log=quiet|info|debug "
                    "console=serial|screen|both|quiet "

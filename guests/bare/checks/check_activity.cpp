@@ -6,8 +6,10 @@
 #include "guests/bare/l1/check.hpp"
 #include "guests/bare/l1/controls.hpp"
 #include "guests/bare/l1/ept12.hpp"
+#include "guests/bare/l1/interrupts.hpp"
 #include "guests/bare/l1/l2_idt.hpp"
 #include "guests/bare/l1/l2_programs.hpp"
+#include "guests/bare/l1/local_apic.hpp"
 #include "guests/bare/l1/rule.hpp"
 
 namespace flatback::guests {
@@ -89,6 +91,49 @@ void check_halted_entry() {
     check.equal("activity state saved", read(field::guest_activity_state), halted);
 }
 
+void check_events_in_halt() {
+    const RuleScope rule{{"3C 26.2", "what would exit from an L2 that runs exits from one that is halted"}};
+    constexpr std::uint8_t vector = 0x50;
+    if (!offers(halted) || !capabilities.pin.may_set(pin::activate_vmx_preemption_timer)) return;
+    count_interrupts(vector);
+    const auto let_interrupts_in = [] { asm volatile("sti; nop; nop; cli" : : : "memory"); };
+    VmcsPlan plan = plan_with_backstop();
+    plan.pin |= pin::external_interrupt_exiting;
+    plan.exit |= exit_control::acknowledge_interrupt_on_exit;
+    L2 l2{plan};
+    start_backstop();
+    {
+        Check check{"an-external-interrupt-exits-from-an-l2-that-is-entered-halted"};
+        write(field::guest_activity_state, halted);
+        write(field::guest_rflags, 0x202);
+        send_self_interrupt(vector);
+        check.runs_to(l2, reason::external_interrupt);
+        check.equal("interruption information", read(field::vm_exit_interruption_information),
+                    0x80000000 | vector);
+        check.equal("RIP", read(field::guest_rip), physical(l2_cpuid_loop));
+        end_of_interrupt();
+    }
+    {
+        Check check{"an-external-interrupt-exits-from-an-l2-that-is-entered-halted-with-interrupts-off"};
+        write(field::guest_activity_state, halted);
+        write(field::guest_rflags, 0x2);
+        send_self_interrupt(vector);
+        check.runs_to(l2, reason::external_interrupt);
+        check.known({"it is not woken", Deviation::Seen::beneath});
+        if (interrupt_in_service(vector)) end_of_interrupt();
+        let_interrupts_in();
+    }
+    {
+        Check check{"an-open-interrupt-window-exits-from-an-l2-that-is-entered-halted"};
+        write(field::guest_activity_state, halted);
+        write(field::guest_rflags, 0x202);
+        write(field::primary_processor_based_vm_execution_controls,
+              read(field::primary_processor_based_vm_execution_controls) | primary::interrupt_window_exiting);
+        check.runs_to(l2, reason::interrupt_window);
+        check.known({"it is not woken", Deviation::Seen::beneath});
+    }
+}
+
 void check_shutdown_entry() {
     const RuleScope rule{
         {"3C 27.3.1.5", "into the shutdown state nothing is injected but an NMI or a machine check"}};
@@ -111,6 +156,7 @@ void check_activity() {
     const PageScope scope;
     check_states_not_offered();
     check_halted_entry();
+    check_events_in_halt();
     check_shutdown_entry();
 }
 
