@@ -47,6 +47,8 @@ struct LedgerCase {
 [[nodiscard]] std::vector<LedgerCase> time_cases();
 /// INIT and start-up IPIs (init_cases.cpp); the ledger has them not either.
 [[nodiscard]] std::vector<LedgerCase> init_cases();
+/// The page-modification log and TSC scaling (log_cases.cpp); the ledger has them not.
+[[nodiscard]] std::vector<LedgerCase> log_cases();
 /// Events on their way through an IDT (delivery_cases.cpp); the ledger has them not.
 [[nodiscard]] std::vector<LedgerCase> delivery_cases();
 /// Null: there is none of this name.

@@ -11,6 +11,7 @@
 #include "judge/mutants/host_defects.hpp"
 #include "judge/mutants/init_defects.hpp"
 #include "judge/mutants/interrupt_defects.hpp"
+#include "judge/mutants/log_defects.hpp"
 #include "judge/mutants/mutants.hpp"
 #include "judge/mutants/nmi_defects.hpp"
 #include "judge/mutants/processor_defects.hpp"
@@ -42,6 +43,7 @@ public:
         nmis();
         interrupts();
         time();
+        logs();
         inits();
         hosts();
         states();
@@ -692,6 +694,8 @@ private:
         const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
             event(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
         };
+        writes("enters a halted L2 as one that runs", field::guest_activity_state,
+               [](std::uint64_t it) { return it == 1 ? 0 : it; });
         answers("acknowledges an interrupt that it only shows L1", {.shown_is_acknowledged = true});
         answers("does not acknowledge an interrupt that it gives", {.given_is_acknowledged = false});
         answers("loses the interrupt of an entry that fails", {.takes_back = false});
@@ -795,6 +799,44 @@ private:
         timed("gives L1 a counter that is a tick behind", [] {
             return std::make_unique<FieldDefect>(field::tsc_offset, [](std::uint64_t it) { return it - 1; });
         });
+    }
+
+    void logs() {
+        namespace field = vmx::field;
+        const auto of_logs = adds(&Mutant::of_logs);
+        const auto tells = [&](const char* name, auto which, const ToldDefect::Change& change) {
+            of_logs(name, [which, change] { return std::make_unique<ToldDefect>(which, change); });
+        };
+        const auto writes = [&](const char* name, auto which, const L2FieldDefect::Change& change) {
+            of_logs(name, [which, change] { return std::make_unique<L2FieldDefect>(which, change); });
+        };
+        of_logs("leaves the index of L1's log as it is", [] { return std::make_unique<KeepsTheIndex>(); });
+        tells("lets the index of L1's log begin again behind 0", field::pml_index,
+              [](std::uint64_t it) { return it == 0xFFFF ? 511 : it; });
+        tells("gives L1's log an index of 9 bits", field::pml_index,
+              [](std::uint64_t it) { return it & 0x1FF; });
+        tells("shows L1 a full log as an EPT violation", field::exit_reason,
+              [](std::uint64_t it) { return it == 62 ? 48 : it; });
+        of_logs("notes the whole address in L1's log",
+                [] { return std::make_unique<NotesTheWholeAddress>(); });
+        of_logs("fills L1's log from its beginning",
+                [] { return std::make_unique<FillsFromTheBeginning>(); });
+        of_logs("notes a write whose dirty flag is set in L1's log",
+                [] { return std::make_unique<NotesWithoutAFlag>(true); });
+        of_logs("notes a read in L1's log", [] { return std::make_unique<NotesWithoutAFlag>(false); });
+        of_logs("lets L2 write past a full log", [] { return std::make_unique<WritesPastAFullLog>(); });
+        writes("leaves out L1's TSC multiplier", field::tsc_multiplier,
+               [](std::uint64_t) { return log_program::same_rate; });
+        writes("composes no TSC scaling", field::secondary_processor_based_vm_execution_controls,
+               [](std::uint64_t it) { return it & ~std::uint64_t{vmx::secondary::use_tsc_scaling}; });
+        writes("keeps 32 bits of the TSC multiplier", field::tsc_multiplier,
+               [](std::uint64_t it) { return it & 0xFFFF'FFFF'0000'0000; });
+        of_logs("leaves out the host's TSC multiplier",
+                [] { return std::make_unique<LeavesOutTheHostsMultiplier>(); });
+        of_logs("adds the host's TSC offset behind L1's multiplier",
+                [] { return std::make_unique<AddsOffsetsInAnotherOrder>(false); });
+        of_logs("multiplies L1's TSC offset too",
+                [] { return std::make_unique<AddsOffsetsInAnotherOrder>(true); });
     }
 
     void inits() {

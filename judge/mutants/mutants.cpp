@@ -146,8 +146,9 @@ MutantResult try_mutant(const Mutant& mutant, std::size_t random_programs, const
                 return result;
             }
         }
-        if ((mutant.of_time || mutant.of_inits || mutant.of_deliveries) && of_its_row) {
+        if ((mutant.of_time || mutant.of_logs || mutant.of_inits || mutant.of_deliveries) && of_its_row) {
             for (const LedgerCase& each : mutant.of_time    ? time_cases()
+                                          : mutant.of_logs  ? log_cases()
                                           : mutant.of_inits ? init_cases()
                                                             : delivery_cases()) {
                 if (!judge(each, mutant.make, limits)) continue;

@@ -29,6 +29,8 @@ struct Mutant {
     bool of_learned_fields = false;
     /// Of the VMX-preemption timer and the time-stamp counter.
     bool of_time = false;
+    /// Of the page-modification log and TSC scaling.
+    bool of_logs = false;
     /// Of INIT and start-up IPIs.
     bool of_inits = false;
     /// Of events on their way through an IDT.

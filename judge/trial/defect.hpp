@@ -94,6 +94,20 @@ public:
         static_cast<void>(encoding);
         return value;
     }
+    /// L1 has executed VMREAD, which succeeded: what it is told.
+    virtual std::uint64_t read_by_l1(std::uint64_t encoding, std::uint64_t value) {
+        static_cast<void>(encoding);
+        return value;
+    }
+    /// L0 is about to handle an EPT violation of an L2's, and has done so. L1's memory, in quadwords.
+    struct Violation {
+        std::uint64_t guest_physical;
+        bool write;
+        std::function<std::uint64_t(std::uint64_t address)> load;
+        std::function<void(std::uint64_t address, std::uint64_t value)> store;
+    };
+    virtual void before_violation(const Violation& violation) { static_cast<void>(violation); }
+    virtual void behind_violation(const Violation& violation) { static_cast<void>(violation); }
     /// L1 reads an MSR that L0 answers for: what it is told.
     virtual std::uint64_t told(std::uint32_t msr, std::uint64_t value) {
         static_cast<void>(msr);

@@ -85,7 +85,9 @@ Machine::Options machine_options(const NestedWorld::Options& options) {
     machine.cpus = options.processors;
     machine.memory.limit_bytes = options.memory_bytes;
     machine.retentive.entry_limit = options.entry_limit;
-    if (options.random_host != 0) machine.tsc = 0 - RandomHost::tsc_offset;
+    // L1's counter begins at 0.
+    if (options.random_host != 0)
+        machine.tsc = 0 - RandomHost::tsc_offset / (options.host_scales_tsc ? RandomHost::tsc_rate : 1);
     return machine;
 }
 
@@ -362,6 +364,12 @@ void NestedWorld::set_controls_of_vmcs01(VirtualCpu& guest) const {
                       vmx::primary::use_tsc_offsetting);
         guest.put(field::tsc_offset, RandomHost::tsc_offset);
     }
+    if (options_.host_scales_tsc) {
+        guest.put(field::secondary_processor_based_vm_execution_controls,
+                  guest.get(field::secondary_processor_based_vm_execution_controls) |
+                      vmx::secondary::use_tsc_scaling);
+        guest.put(field::tsc_multiplier, RandomHost::tsc_multiplier);
+    }
 }
 
 bool NestedWorld::create_vm(unsigned vm, unsigned vcpus) {
@@ -510,7 +518,8 @@ void NestedWorld::change_l0() {
 // --- time ---
 
 std::uint64_t NestedWorld::l1_time() const {
-    return machine_.tsc() + (options_.random_host != 0 ? RandomHost::tsc_offset : 0);
+    return machine_.tsc() * (options_.host_scales_tsc ? RandomHost::tsc_rate : 1) +
+           (options_.random_host != 0 ? RandomHost::tsc_offset : 0);
 }
 
 /// L0 has had an exit, and looks at it.
@@ -670,8 +679,15 @@ NestedWorld::HostsTurn NestedWorld::handle_hosts_exit(VirtualCpu& guest, vmx::Ex
         switch (reason) {
             case vmx::ExitReason::rdtsc: {
                 std::uint64_t tsc = machine_.tsc();
-                if (act != Act::plain_tsc)
-                    tsc += act == Act::l1s_tsc ? RandomHost::tsc_offset : guest.get(field::tsc_offset);
+                if (act == Act::l1s_tsc) {
+                    tsc = l1_time();
+                } else if (act != Act::plain_tsc) {
+                    // L1s under such hosts have multipliers without a fraction.
+                    const bool scales = (guest.get(field::secondary_processor_based_vm_execution_controls) &
+                                         vmx::secondary::use_tsc_scaling) != 0;
+                    tsc *= scales ? guest.get(field::tsc_multiplier) >> 48 : 1;
+                    tsc += guest.get(field::tsc_offset);
+                }
                 registers.general[0] = tsc & 0xFFFF'FFFF;
                 registers.general[2] = tsc >> 32;
                 return turn(guest.engine.resume_behind_instruction(), true);
@@ -734,7 +750,8 @@ nested::Demands NestedWorld::fewest_demands() const {
             .tsc_offset = options_.random_host != 0 ? RandomHost::tsc_offset : 0};
 }
 
-void NestedWorld::demand(VirtualCpu& guest, const nested::Demands& wanted) {
+void NestedWorld::demand(VirtualCpu& guest, nested::Demands wanted) {
+    if (options_.host_scales_tsc) wanted.tsc_multiplier = RandomHost::tsc_multiplier;
     if (!guest.engine.set_demands(wanted)) throw EngineFailure("the host's demands are refused");
     guest.acknowledges = wanted.acknowledge_interrupts;
     guest.turn_ends = wanted.turn_ends;
@@ -1332,6 +1349,20 @@ NestedWorld::Entered NestedWorld::enter(VirtualCpu& guest, bool engine_says_laun
 
 Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& instruction) {
     VirtualCpu& guest = host_acts(vm, vcpu);
+    const bool l1_reads =
+        options_.defect != nullptr && instruction.opcode == Opcode::vmread && !guest.engine.in_l2();
+    const std::uint64_t encoding = registers(vm, vcpu).general[instruction.b];
+    const Completion completion = execute(guest, vm, instruction);
+    Registers& now = registers(vm, vcpu);
+    constexpr std::uint64_t failed = x86::rflags::carry | x86::rflags::zero;
+    if (l1_reads && completion.kind == Completion::Kind::done && (now.rflags & failed) == 0) {
+        std::uint64_t& value = now.general[instruction.a];
+        value = options_.defect->read_by_l1(encoding, value);
+    }
+    return completion;
+}
+
+Completion NestedWorld::execute(VirtualCpu& guest, unsigned vm, const Instruction& instruction) {
     const unsigned processor = guest.port.processor();
     nested::Counters& counters = guest.engine.counters();
     ++calls_;
@@ -1421,7 +1452,17 @@ Completion NestedWorld::execute(unsigned vm, unsigned vcpu, const Instruction& i
                     others.turn_ends.reset();
                     demand(guest, others);
                 }
+                std::optional<Defect::Violation> violation;
+                if (options_.defect != nullptr && reason == vmx::ExitReason::ept_violation) {
+                    violation = {.guest_physical = guest.get(field::guest_physical_address),
+                                 .write = (guest.get(field::exit_qualification) & 2) != 0,
+                                 .load = [&](std::uint64_t address) { return read(vm, address); },
+                                 .store = [&](std::uint64_t address,
+                                              std::uint64_t value) { write(vm, address, value); }};
+                    options_.defect->before_violation(*violation);
+                }
                 const nested::Entry entry = guest.engine.handle_l2_exit(completion.exit_reason.value);
+                if (violation) options_.defect->behind_violation(*violation);
                 launch = entry == nested::Entry::vmlaunch;
                 if (entry == nested::Entry::the_hosts) {
                     const HostsTurn turn = handle_hosts_exit(guest, reason);

@@ -48,6 +48,9 @@ public:
         /// With random_host: nested states are saved and restored too, in place or in another L0. (Behind
         /// that nothing is cached any longer, which hides what is not flushed.)
         bool saves_states = false;
+        /// With random_host: L1's time-stamp counter runs at RandomHost::tsc_rate times the processor's. For
+        /// programs without a VMX-preemption timer, which counts by the processor's own.
+        bool host_scales_tsc = false;
         /// L0 has every external interrupt, of which some are its own, and gives L1's on by what the engine
         /// has for it. False: they are L1's, and L0 never sees one. Under a random host its seed says which.
         enum class Interrupts : std::uint8_t { are_l1s, l0_acknowledges_as_they_go_in, l0_knows_the_vector };
@@ -131,6 +134,7 @@ private:
     struct VirtualCpu;
     struct VirtualMachine;
 
+    Completion execute(VirtualCpu& guest, unsigned vm, const Instruction& instruction);
     [[nodiscard]] VirtualCpu& on_processor(unsigned vm, unsigned vcpu);
     [[nodiscard]] VirtualCpu& host_acts(unsigned vm, unsigned vcpu);
     [[nodiscard]] std::unique_ptr<VirtualCpu> make_vcpu(VirtualMachine& owner, unsigned vm,
@@ -186,7 +190,7 @@ private:
     void take_interrupts_of_host(VirtualCpu& vcpu, vmx::InterruptionInformation information, Place place);
     [[nodiscard]] bool apic_was_written(VirtualCpu& vcpu);
     [[nodiscard]] nested::Demands fewest_demands() const;
-    void demand(VirtualCpu& vcpu, const nested::Demands& wanted);
+    void demand(VirtualCpu& vcpu, nested::Demands wanted);
     [[nodiscard]] bool settle(VirtualCpu& vcpu, Place place, Completion& seen);
     void note(VirtualCpu& vcpu, OutsideEvent::Kind kind, Place place, std::uint8_t vector = 0,
               std::optional<std::uint64_t> taken_at = std::nullopt);

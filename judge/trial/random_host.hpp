@@ -18,6 +18,9 @@ public:
     /// How far L1's time-stamp counter is ahead of the machine's, whatever else the host wants: a number of
     /// units of the VMX-preemption timer, which counts by the processor's own.
     static constexpr std::uint64_t tsc_offset = 0x12'3456'7890;
+    /// How fast it goes where the host scales it; as a TSC multiplier (SDM 3C 25.6.5).
+    static constexpr std::uint64_t tsc_rate = 2;
+    static constexpr std::uint64_t tsc_multiplier = tsc_rate << 48;
 
     /// Of those that the machine has something for. NMIs where `may_take_nmis`.
     [[nodiscard]] nested::Demands demands(bool may_take_nmis) {

@@ -108,6 +108,13 @@ const char* Machine::check_controls(const Vmcs& vmcs) const {
             return "EPTP switching without EPT or with a bad list address (27.2.1.1)";
         }
     }
+    if (uses(secondary, vmx::secondary::enable_pml) &&
+        (!uses(secondary, vmx::secondary::enable_ept) || !page(vmcs.get(field::pml_address)))) {
+        return "page-modification log without EPT, or its address (27.2.1.1)";
+    }
+    if (uses(secondary, vmx::secondary::use_tsc_scaling) && vmcs.get(field::tsc_multiplier) == 0) {
+        return "TSC multiplier 0 (27.2.1.1)";
+    }
     if (uses(secondary, vmx::secondary::vmcs_shadowing) &&
         (!page(vmcs.get(field::vmread_bitmap_address)) || !page(vmcs.get(field::vmwrite_bitmap_address)))) {
         return "VMREAD-bitmap and VMWRITE-bitmap addresses (27.2.1.1)";

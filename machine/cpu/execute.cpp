@@ -92,6 +92,28 @@ std::optional<ExitReason> Machine::due_exit(const Cpu& cpu) const {
     return std::nullopt;
 }
 
+/// As the software that runs reads it (SDM 3C 26.3): in VMX non-root operation multiplied, then with the
+/// offset; without the offset's control it is not multiplied either.
+std::uint64_t Machine::tsc_of(const Cpu& cpu) const {
+    if (!cpu.in_non_root()) return tsc_;
+    const Vmcs& vmcs = current(cpu);
+    if ((vmcs.get(field::primary_processor_based_vm_execution_controls) & vmx::primary::use_tsc_offsetting) ==
+        0)
+        return tsc_;
+    std::uint64_t tsc = tsc_;
+    if ((secondary_controls(vmcs) & vmx::secondary::use_tsc_scaling) != 0) {
+        // The middle 64 bits of a product of 128 with its lowest 48 left out, from four of 64.
+        const std::uint64_t multiplier = vmcs.get(field::tsc_multiplier);
+        constexpr std::uint64_t low_half = 0xFFFF'FFFF;
+        const std::uint64_t low = (tsc & low_half) * (multiplier & low_half);
+        const std::uint64_t cross = (tsc >> 32) * (multiplier & low_half) + (low >> 32);
+        const std::uint64_t other = (tsc & low_half) * (multiplier >> 32) + (cross & low_half);
+        const std::uint64_t high = (tsc >> 32) * (multiplier >> 32) + (cross >> 32) + (other >> 32);
+        tsc = high << 16 | (other & low_half) >> 16;
+    }
+    return tsc + vmcs.get(field::tsc_offset);
+}
+
 Completion Machine::done(Cpu& cpu, Opcode opcode) {
     cpu.registers.rip += instruction_length(opcode);
     return {};
@@ -155,9 +177,7 @@ Completion Machine::dispatch(unsigned number, const Instruction& instruction) {
                 return unconditional_exit(number, instruction, ExitReason::rdtsc);
             }
             {
-                const std::uint64_t tsc = tsc_ + ((primary & vmx::primary::use_tsc_offsetting) != 0
-                                                      ? current(cpu).get(field::tsc_offset)
-                                                      : 0);
+                const std::uint64_t tsc = tsc_of(cpu);
                 registers.general[0] = tsc & 0xFFFF'FFFF;
                 registers.general[2] = tsc >> 32;
             }

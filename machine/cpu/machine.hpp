@@ -225,6 +225,9 @@ private:
     /// Translates; nothing: `host_physical` is set.
     std::optional<Completion> translate(unsigned cpu, std::uint64_t linear_address, Access access,
                                         std::uint64_t& host_physical);
+    /// The page-modification log (SDM 3C 29.3.6), before an access: null, or the exit where it is full.
+    std::optional<Completion> log_writes(unsigned cpu, const TranslationContext& context,
+                                         std::uint64_t linear_address, Access access);
     Completion outcome_to_completion(unsigned cpu, std::uint64_t linear_address, const Outcome& outcome);
     /// By the software that runs, at its privilege level.
     [[nodiscard]] Access own_access(unsigned cpu, AccessKind kind) const {
@@ -294,6 +297,7 @@ private:
     [[nodiscard]] std::uint64_t load_msr_list(Cpu& cpu, std::uint64_t address, std::uint32_t count);
     void store_msr_list(const Cpu& cpu, std::uint64_t address, std::uint32_t count);
     void flush_at_transition(Cpu& cpu, const Vmcs& vmcs);
+    [[nodiscard]] std::uint64_t tsc_of(const Cpu& cpu) const;
     /// In units of the VMX-preemption timer.
     [[nodiscard]] std::uint64_t timer_now() const { return tsc_ >> model_.vmx.timer_rate(); }
 

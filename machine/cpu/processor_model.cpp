@@ -38,6 +38,7 @@ ProcessorModel full_processor_model() {
                                      vmx::secondary::unrestricted_guest | vmx::secondary::enable_invpcid |
                                      vmx::secondary::enable_rdtscp | vmx::secondary::enable_vm_functions |
                                      vmx::secondary::vmcs_shadowing | vmx::secondary::wbinvd_exiting |
+                                     vmx::secondary::enable_pml | vmx::secondary::use_tsc_scaling |
                                      vmx::secondary::descriptor_table_exiting);
     constexpr std::uint32_t exit_free = vmx::exit_control::save_debug_controls;
     caps.vm_exit =

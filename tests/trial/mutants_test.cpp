@@ -63,6 +63,10 @@ TEST(Mutants, AtLeast10AreOfSeveralProcessors) {
     EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_processors; }), 10);
 }
 
+TEST(Mutants, AtLeast12AreOfLogsAndScaling) {
+    EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_logs; }), 12);
+}
+
 TEST(Mutants, AtLeast12AreOfSavedStates) {
     EXPECT_GE(std::ranges::count_if(mutants(), [](const Mutant& it) { return it.of_saved_states; }), 12);
 }
