@@ -14,7 +14,6 @@ struct Capabilities {
     vmx::Capabilities promised;  // what L1's capability MSRs say
     unsigned physical_address_width = 36;
     bool vmcs_shadowing = false;  // of the hardware, for L1 and for its guests
-    bool huge_ept_pages = false;  // of the hardware
     bool tsc_scaling = false;     // of the hardware, for the host's demands
     bool nmi_window = false;      // the hardware has virtual NMIs and NMI-window exiting
     // A processor whose IDT-vectoring information has, where an exit interrupts the delivery of a virtual
@@ -122,7 +121,6 @@ constexpr Capabilities make_capabilities(const vmx::Capabilities& hardware, unsi
     // L0 writes exit information into the shadow VMCS.
     all.vmcs_shadowing = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing) &&
                          hardware.misc.may_write_exit_information();
-    all.huge_ept_pages = hardware.ept_vpid.has(vmx::EptVpidCapability::page_1g);
     all.tsc_scaling = hardware.secondary_processor_based.may_set(vmx::secondary::use_tsc_scaling) &&
                       hardware_fields.contains(
                           static_cast<std::size_t>(vmx::dense_index(vmx::field::tsc_multiplier.encoding)));

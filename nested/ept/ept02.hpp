@@ -55,8 +55,8 @@ public:
 
     struct Limits {
         unsigned physical_address_width;  // L1's MAXPHYADDR
-        vmx::EptVpidCapability ept_vpid;  // as L1 was promised
-        bool huge_pages;                  // the hardware takes 1 GB pages in EPT
+        // As L1 was promised: no larger pages than the hardware takes.
+        vmx::EptVpidCapability ept_vpid;
     };
 
     Ept02(P& port, const Limits& limits) : port_(port), limits_(limits), free_(port) {}
@@ -562,7 +562,6 @@ EptOutcome Ept02<P>::resolve(vmx::Eptp eptp12, x86::Gpa<x86::L2> guest_physical,
         return {walk.kind, walk.permissions, walk.page_shift, wrote_flags};
     const HostBlock& block = host_block(walk.address);
     unsigned shift = std::min<unsigned>(block.page_shift, walk.page_shift);
-    if (shift == 30 && !limits_.huge_pages) shift = 21;
 
     const std::uint64_t host = block.host + (walk.address.value() - block.start);
     std::uint64_t leaf = host & ~((std::uint64_t{1} << shift) - 1);

@@ -198,7 +198,6 @@ void NestedVcpu<P>::begin_slot(Slot& slot, x86::Gpa<x86::L1> region, Activity as
     slot.newest.all_in_vmcs12();
     slot.unchecked = {};
     slot.vmcs02.primary_changed = false;
-    slot.vmcs02.below_demands_changed = true;
     slot.vmcs02.pending = copied_to_vmcs02_;
     slot.vmcs12.clear();
     if (l1_state_of_ == &slot) l1_state_known_ = false;

@@ -38,6 +38,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
               set(read_only, field_handling[i] == FieldHandling::information &&
                                  !capabilities.promised.misc.may_write_exit_information());
               set(shadowed, shadows && detail::shadowed.contains(i));
+              set(perhaps_unpromised, unpromised_bits(i) != 0);
               const bool may_learn = learns && !capabilities.emulated_fields.contains(i);
               set(learned_by_reads, may_learn && detail::learned_by_reads.contains(i));
               set(learned_by_writes, may_learn && detail::learned_by_writes.contains(i));
@@ -57,8 +58,7 @@ NestedVcpu<P>::NestedVcpu(P& port, const Capabilities& capabilities, tag::VpidPo
       io_bitmaps_(port),
       vmcs_bitmaps_(port, in_hardware_),
       ept02_(port, {.physical_address_width = capabilities.physical_address_width,
-                    .ept_vpid = capabilities.promised.ept_vpid,
-                    .huge_pages = capabilities.huge_ept_pages}) {
+                    .ept_vpid = capabilities.promised.ept_vpid}) {
     if (configuration_.shadow_vmcs && capabilities_.vmcs_shadowing) {
         const auto fresh_page = [&] {
             const auto page = port_.allocate_page();

@@ -36,7 +36,7 @@ bool NestedVcpu<P>::set_demands(const Demands& demands) {
             demands.nmis ? Route::by_window : Route::to_l1;
     set_all_routes();
     for (unsigned i = 0; i < slots_used_; ++i) {
-        slots_[i].unchecked.controls = slots_[i].vmcs02.below_demands_changed = true;
+        slots_[i].unchecked.controls = true;
         demanded_fields.for_each([&](std::size_t index) {
             if (copied_to_vmcs02_.contains(index)) slots_[i].vmcs02.pending.insert(index);
         });
@@ -369,10 +369,7 @@ std::uint32_t NestedVcpu<P>::l1_timer_left() {
 // At an entry of L1's. vmcs02 is current.
 template <Port P>
 [[gnu::noinline]] void NestedVcpu<P>::start_timer(Slot& slot) {
-    if (l1_uses_timer(slot)) {
-        fetch(slot, detail::index_of(vmx::field::vmx_preemption_timer_value.encoding));
-        begin_l1_timer(slot.vmcs12.get(vmx::field::vmx_preemption_timer_value));
-    }
+    if (l1_uses_timer(slot)) begin_l1_timer(slot.vmcs12.get(vmx::field::vmx_preemption_timer_value));
     put_timer(slot);
 }
 

@@ -688,11 +688,10 @@ Entry NestedVcpu<P>::vmread() {
     if (current_ == nullptr) return access_l1s_shadow(false);
     const vmx::InstructionInformation information{get_one(vmx::field::vm_exit_instruction_information)};
     const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
-    const int index =
-        vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
+    const int index = vmx::dense_index(encoding);
     const bool high = vmx::is_high(encoding);
     const std::uint8_t traits = index < 0 ? not_promised : field_traits_[static_cast<std::size_t>(index)];
-    if ((traits & not_promised) != 0 || (high && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
+    if ((traits & not_promised) != 0) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
     const auto field = static_cast<std::size_t>(index);
@@ -725,11 +724,10 @@ Entry NestedVcpu<P>::vmwrite() {
         value = words[0];
     }
     const std::uint64_t encoding = l1_operand(information.register2(), 0x7fff);
-    const int index =
-        vmx::is_well_formed(encoding) ? vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U) : -1;
+    const int index = vmx::dense_index(encoding);
     const bool high = vmx::is_high(encoding);
     const std::uint8_t traits = index < 0 ? not_promised : field_traits_[static_cast<std::size_t>(index)];
-    if ((traits & not_promised) != 0 || (high && vmx::width(encoding) != vmx::FieldWidth::bits64)) {
+    if ((traits & not_promised) != 0) {
         return fail_valid(vmx::InstructionError::vmread_vmwrite_with_unsupported_vmcs_component);
     }
     const auto field = static_cast<std::size_t>(index);

@@ -192,10 +192,8 @@ std::uint64_t NestedVcpu<P>::l2_vmcs_encoding() {
 // Of L1's, and of no VMCS of the hardware's.
 template <Port P>
 bool NestedVcpu<P>::is_emulated_field(std::uint64_t encoding) const {
-    if (!vmx::is_well_formed(encoding)) return false;
-    const int index = vmx::dense_index(static_cast<std::uint32_t>(encoding) & ~1U);
-    return index >= 0 && capabilities_.emulated_fields.contains(static_cast<std::size_t>(index)) &&
-           (!vmx::is_high(encoding) || vmx::width(encoding) == vmx::FieldWidth::bits64);
+    const int index = vmx::dense_index(encoding);
+    return index >= 0 && capabilities_.emulated_fields.contains(static_cast<std::size_t>(index));
 }
 
 template <Port P>

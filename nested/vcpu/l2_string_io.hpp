@@ -21,8 +21,7 @@ struct L2Access {
     std::uint64_t guest_physical = 0;
     std::uint64_t linear = 0;
     std::uint64_t qualification = 0;
-    unsigned page_shift = 0;       // of the entry of EPT12 that does not allow it
-    std::uint8_t permissions = 0;  // of EPT12
+    unsigned page_shift = 0;  // of the entry of EPT12 that does not allow it
 };
 
 namespace detail {
@@ -96,7 +95,6 @@ private:
                               vmx::EptViolation::linear_address_valid |
                               (of_linear_address ? vmx::EptViolation::of_linear_address : 0);
         met_->page_shift = found.page_shift;
-        met_->permissions = found.permissions;
         return false;
     }
 
@@ -208,8 +206,8 @@ Entry NestedVcpu<P>::reflect_access(Slot& slot, const L2Access& access) {
     namespace field = vmx::field;
     drop_single_step();
     put(field::guest_rflags, get(field::guest_rflags) | x86::rflags::resume);
-    if (access.reason == vmx::ExitReason::ept_violation &&
-        (access.permissions != 0 || access.page_shift > 12))
+    // EPT02 may have what EPT12 had before.
+    if (access.reason == vmx::ExitReason::ept_violation)
         ept02_.forget(x86::Gpa<x86::L2>{access.guest_physical}, access.page_shift);
     const Entry entry = reflect_made(slot, access.reason, {}, 0, {}, access.qualification);
     const auto set = [&](auto what, std::uint64_t value) {

@@ -34,8 +34,6 @@ void NestedVcpu<P>::reset() {
     for (Slot& slot : slots_) slot.activity = Activity::none;
     slots_used_ = 0;
     leave_vmx_operation();
-    l1_state_known_ = false;
-    l1_state_of_ = nullptr;
     // L1's memory may be another, and so its page tables, its EPTs and its bitmaps.
     vpid01_.invalidate();
     tags_.ept_contexts_stale();

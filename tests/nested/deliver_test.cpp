@@ -469,6 +469,25 @@ TEST_P(Deliver, EachKindOfEventHasItsOwnWindow) {
     EXPECT_EQ(l1.vmcs02().get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting, 0U);
 }
 
+TEST_P(Deliver, AWindowAddsTheControlsOfItsKindAlone) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const FakeVmcs before = l1.vmcs02();
+    const auto pin = field::pin_based_vm_execution_controls;
+    const auto primary = field::primary_processor_based_vm_execution_controls;
+    l2_takes_interrupts(false);
+    l1.events.add(Event::interrupt(0x41));
+    ASSERT_EQ(l0_takes(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(pin), before.get(pin));
+    EXPECT_EQ(l1.vmcs02().get(primary), before.get(primary) | vmx::primary::interrupt_window_exiting);
+    // The host has no interrupt any more, but an NMI.
+    l1.events.remove(Event::interrupt(0x41));
+    l1.events.add(Event::nmi());
+    l1.vmcs02().set(field::guest_interruptibility_state, bit::blocking_by_nmi);
+    ASSERT_EQ(l0_takes(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(pin), before.get(pin) | vmx::pin::nmi_exiting | vmx::pin::virtual_nmis);
+    EXPECT_EQ(l1.vmcs02().get(primary), before.get(primary) | vmx::primary::nmi_window_exiting);
+}
+
 TEST_P(Deliver, AMachineCheckBehindAnNmiLeavesNmisInL1AsTheyWere) {
     l1.write(field::guest_cr4, l1.read(field::guest_cr4) | x86::cr4::machine_check_enable);
     l1.raise(field::exception_bitmap, 1U << 18);

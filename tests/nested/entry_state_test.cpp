@@ -35,7 +35,7 @@ protected:
         v.set(field::vm_entry_controls,
               v.get(field::vm_entry_controls) & ~vmx::entry_control::ia32e_mode_guest);
     }
-    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    VirtualCpu l1{{.shadow_vmcs = GetParam(), .hardware = processor_for(GetParam())}};
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, EntryState, ::testing::Bool());
 
@@ -60,6 +60,18 @@ TEST_P(EntryState, WithBadPdptesInMemoryIsExit33WithQualification2) {
     EXPECT_EQ(l1.vmlaunch(), l2_runs);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
     l1.write(field::guest_cr3, L1Memory::l0_start);
+    EXPECT_EQ(l1.vmresume(), bad_guest);
+}
+
+// What CR3 names is a page directory then.
+TEST_P(EntryState, HasNoPdptesWithoutPaePaging) {
+    make_pae_guest();
+    l1.write(field::guest_cr4, 0x2680);
+    l1.port.memory.write<std::uint64_t>(pdpt, 0x7'0003);  // of a PDPTE a reserved bit
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_pdpte0), 0U);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    l1.write(field::guest_cr4, 0x26a0);
     EXPECT_EQ(l1.vmresume(), bad_guest);
 }
 

@@ -17,7 +17,10 @@ constexpr std::uint64_t loaded_star = 0x5555;
 
 class EntryVerdict : public ::testing::TestWithParam<bool> {
 protected:
-    EntryVerdict() { l1.prepare(); }
+    explicit EntryVerdict(std::uint64_t withheld_misc = 0)
+        : l1{{.shadow_vmcs = GetParam(), .withheld_misc = withheld_misc}} {
+        l1.prepare();
+    }
     void use_msr_list() {
         l1.write(field::vm_entry_msr_load_address, layout::msr_list);
         l1.write(field::vm_entry_msr_load_count, 1);
@@ -42,7 +45,7 @@ protected:
         l1.write(field::guest_cr3, 0x5'0020);
     }
     std::uint64_t qualification() { return l1.read(field::exit_qualification); }
-    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    VirtualCpu l1;
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, EntryVerdict, ::testing::Bool());
 
@@ -129,6 +132,22 @@ TEST_P(EntryVerdict, OfRegistersComesBeforeThatOfPdptesInMemoryAndOfTheLinkPoint
     EXPECT_EQ(qualification(), 0U);
 }
 
+// Another processor of L1's writes between the moment at which they are loaded and that of the judgement.
+TEST_P(EntryVerdict, OfPdptesIsThatOfWhatWasLoaded) {
+    make_pae_guest();
+    l1.port.memory.write<std::uint64_t>(0x5'0020, 0x7'0003);
+    unsigned reads = 0;
+    l1.port.memory.before_read = [&](std::uint64_t address) {
+        if (address / x86::page_size == 0x50 && ++reads == 2)
+            l1.port.memory.write<std::uint64_t>(0x5'0020, 0);
+    };
+    EXPECT_EQ(l1.vmlaunch(), bad_guest);
+    EXPECT_GE(reads, 2U);
+    l1.port.memory.before_read = {};
+    EXPECT_EQ(qualification(), 2U);
+    EXPECT_EQ(l1.vmlaunch(), l2_runs);
+}
+
 TEST_P(EntryVerdict, LooksAtWhatTheLinkPointerNamesEachTime) {
     const std::uint64_t other = layout::vmcs_region(7);
     l1.port.memory.write<std::uint32_t>(other, nested::vmcs12_revision);
@@ -201,7 +220,49 @@ TEST_P(EntryVerdict, RefusesLinearAddressMaskingThatOnlyTheProcessorHas) {
     EXPECT_EQ(with_it.vmresume(), vm_fail(InstructionError::entry_with_invalid_host_state_fields));
 }
 
-TEST_P(EntryVerdict, TakesAnL2ThatHaltedByItselfBesideAnMsrList) {
+// Of a VMCS that ran before L1 writes one field and no other.
+TEST_P(EntryVerdict, RefusesWhatOnlyTheProcessorHasWhereAnL2GoesOn) {
+    VirtualCpu with_it{{.shadow_vmcs = GetParam(), .cr3_masking_bits = x86::cr3::linear_address_masking}};
+    with_it.prepare();
+    ASSERT_EQ(with_it.vmlaunch(), l2_runs);
+    ASSERT_EQ(with_it.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const auto refuses = [&](const auto& which, std::uint64_t bit) {
+        const std::uint64_t good = with_it.read(which);
+        with_it.write(which, good | bit);
+        EXPECT_EQ(with_it.vmresume(), bad_guest) << vmx::name_of(which.encoding) << " " << bit;
+        EXPECT_EQ(with_it.vmresume(), bad_guest) << "though nobody wrote it again";
+        with_it.write(which, good);
+        ASSERT_EQ(with_it.vmresume(), l2_runs);
+        ASSERT_EQ(with_it.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    };
+    for (const unsigned bit : {61U, 62U}) refuses(field::guest_cr3, 1ULL << bit);
+    for (const unsigned bit : {7U, 8U, 9U, 10U}) refuses(field::guest_ia32_debugctl, 1ULL << bit);
+    // Of the high half every bit is reserved.
+    with_it.write_raw(field::guest_ia32_debugctl.encoding | 1, 0x80);
+    EXPECT_EQ(with_it.vmresume(), bad_guest);
+}
+
+// Where L1 is not promised that activity state.
+class EntryVerdictWithoutHlt : public EntryVerdict {
+protected:
+    EntryVerdictWithoutHlt() : EntryVerdict(vmx::MiscCapability::activity_hlt) {}
+};
+INSTANTIATE_TEST_SUITE_P(ShadowVmcs, EntryVerdictWithoutHlt, ::testing::Bool());
+
+TEST_P(EntryVerdictWithoutHlt, RefusesAnL2ThatHaltedByItselfOnceItsHltExits) {
+    use_msr_list();
+    l1.lower(field::primary_processor_based_vm_execution_controls, vmx::primary::hlt_exiting);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.vmcs02().set(field::guest_activity_state, 1);
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::external_interrupt}),
+              l1_sees(ExitReason::external_interrupt));
+    l1.port.msrs[x86::msr::ia32_star] = 0;
+    l1.raise(field::primary_processor_based_vm_execution_controls, vmx::primary::hlt_exiting);
+    EXPECT_EQ(l1.vmresume(), bad_guest);
+    expect_msr_not_loaded();
+}
+
+TEST_P(EntryVerdictWithoutHlt, TakesAnL2ThatHaltedByItselfBesideAnMsrList) {
     use_msr_list();
     l1.lower(field::primary_processor_based_vm_execution_controls, vmx::primary::hlt_exiting);
     ASSERT_EQ(l1.vmlaunch(), l2_runs);

@@ -1,6 +1,8 @@
 // EPT02: EPT12 composed with EPT01, by what L2 can reach.
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "tests/nested/ept12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/exit_qualification.hpp"
@@ -417,7 +419,91 @@ TEST_P(Ept02, ThatIsMisconfiguredStopsL0) {
     EXPECT_THROW((void)l1.l2_exits({.reason = ExitReason::ept_misconfiguration}), FatalError);
 }
 
+// --- one exit
+
+TEST_P(Ept02, WalksEpt12OnceAnExit) {
+    ept.map(0x5000, page_a);
+    launch();
+    const std::uint64_t level1_table = bit::table_address(ept.entry(0x5000, 2));
+    unsigned reads = 0;
+    l1.port.memory.before_read = [&](std::uint64_t address) {
+        if (address / x86::page_size == level1_table / x86::page_size) ++reads;
+    };
+    const auto violates = [&](std::uint64_t address) {
+        return l1.l2_exits({.reason = ExitReason::ept_violation,
+                            .qualification = bit::read | 0x180,
+                            .guest_physical = address});
+    };
+    EXPECT_EQ(violates(0x5000), l2_runs);
+    EXPECT_EQ(reads, 1U);
+    EXPECT_EQ(violates(0x7'0000), violation);
+    EXPECT_EQ(reads, 2U);
+    l1.port.memory.before_read = {};
+}
+
+TEST_P(Ept02, GivesANeighbourNoMoreThanTheLevelsAbove) {
+    for (const std::uint64_t above : {bit::read, bit::execute, bit::read | bit::execute}) {
+        const std::uint64_t region = above << 21;
+        for (std::uint64_t n = 0; n < 2; ++n) ept.map(region + n * 0x1000, page_a + n * 0x1000);
+        ept.set(region, (ept.entry(region, 2) & ~bit::permissions) | above, 2);
+    }
+    launch();
+    for (const std::uint64_t above : {bit::read, bit::execute, bit::read | bit::execute}) {
+        const std::uint64_t region = above << 21;
+        ASSERT_EQ(l1.l2_touches(region, above), l2_runs);
+        const auto neighbour = l1.ept02_leaf(region + 0x1000);
+        ASSERT_TRUE(neighbour) << above;
+        EXPECT_EQ(neighbour->permissions, above);
+        EXPECT_EQ(neighbour->entry & bit::permissions, above);
+    }
+}
+
+TEST_P(Ept02, EndsAWriteWhoseTablesItHasForgotten) {
+    l1.port.specials.push_back({page_b, 0x1000, x86::MemoryType::write_back, false});
+    ept.map(0x5000, page_b);
+    launch();
+    ASSERT_EQ(l1.l2_touches(0x5000, bit::write), l2_runs);
+    ept.set(0x5000, 0, 2);  // by another processor of L1's, while the instruction is under way
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation,
+                           .qualification = bit::read | 0x180,
+                           .guest_physical = 0x7000}),
+              violation);
+    EXPECT_FALSE(l1.ept02_leaf(0x5000));
+    l1.write_vanished();
+    resume();
+    EXPECT_FALSE(l1.ept02_leaf(0x5000));
+}
+
+TEST_P(Ept02, TakesBackHoweverManyWritesItLetThrough) {
+    constexpr std::uint64_t pages = 40;
+    l1.port.specials.push_back({page_b, pages * 0x1000, x86::MemoryType::write_back, false});
+    const auto address = [](std::uint64_t n) { return 0x1'0000 + n * 0x1000; };
+    for (std::uint64_t n = 0; n < pages; ++n) ept.map(address(n), page_b + n * 0x1000);
+    launch();
+    for (std::uint64_t n = 0; n < pages; ++n) ASSERT_EQ(l1.l2_touches(address(n), bit::write), l2_runs) << n;
+    EXPECT_NE(l1.ept02_leaf(address(pages - 1))->permissions & bit::write, 0U);
+    l1.write_vanished();
+    for (std::uint64_t n = 0; n < pages; ++n) {
+        const auto leaf = l1.ept02_leaf(address(n));
+        EXPECT_FALSE(leaf && (leaf->permissions & bit::write) != 0) << n;
+    }
+}
+
 // --- accessed and dirty flags
+
+TEST_P(Ept02, LeavesEpt12AsItIsWhereL1AsksForNoFlags) {
+    const std::array accesses{bit::read, bit::write, bit::execute};
+    const auto address = [](std::uint64_t access) { return access << 30 | 0x5000; };
+    for (const std::uint64_t access : accesses) ept.map(address(access), page_a);
+    launch();
+    for (const std::uint64_t access : accesses) {
+        std::array<std::uint64_t, 5> before{};
+        for (unsigned level = 1; level <= 4; ++level) before.at(level) = ept.entry(address(access), level);
+        ASSERT_EQ(l1.l2_touches(address(access), access), l2_runs);
+        for (unsigned level = 1; level <= 4; ++level)
+            EXPECT_EQ(ept.entry(address(access), level), before.at(level)) << level;
+    }
+}
 
 class Ept02AccessedDirty : public Ept02 {
 protected:

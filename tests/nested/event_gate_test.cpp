@@ -289,7 +289,7 @@ TEST(ResumeFlag, IsSetByFaultsAlone) {
 // --- the queue
 
 TEST(PendingEvents, KeepsTheKindAsLongAsAnyVectorWaits) {
-    for (unsigned waits = 0; waits < 256; waits += 51) {  // in each of its words
+    for (unsigned waits = 0; waits < 256; waits += 17) {  // in each of its words
         nested::PendingEvents events;
         events.add(Event::interrupt(static_cast<std::uint8_t>(waits)));
         events.add(Event::interrupt(0x99));

@@ -101,6 +101,16 @@ TEST_P(Events, AnIretThatAnEptViolationInterruptedLeavesNmisBlocked) {
     EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), blocking_by_nmi);
 }
 
+TEST_P(Events, AnIretThatL0InterruptedUnderEpt01LeavesNmisBlocked) {
+    use_nmi_exiting(true);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const std::uint64_t unblocking = vmx::EptViolation::read | vmx::EptViolation::nmi_unblocking_by_iret;
+    ASSERT_EQ(l0_takes({.qualification = vmx::EptViolation::read}), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), 0U);
+    ASSERT_EQ(l0_takes({.qualification = unblocking}), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_interruptibility_state), blocking_by_nmi);
+}
+
 TEST_P(Events, AnNmiExitBlocksNmisInL1) {
     use_nmi_exiting(false);
     ASSERT_EQ(l1.vmlaunch(), l2_runs);

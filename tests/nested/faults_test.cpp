@@ -41,7 +41,7 @@ protected:
         l1.vmcs01().set(field::idt_vectoring_information, event);
         l1.inject_general_protection();
     }
-    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    VirtualCpu l1{{.shadow_vmcs = GetParam(), .hardware = processor_for(GetParam())}};
 };
 INSTANTIATE_TEST_SUITE_P(ShadowVmcs, Faults, ::testing::Bool());
 
@@ -218,6 +218,27 @@ TEST_P(Faults, AnExceptionThatOnlyTheHostAskedForIsTheGuests) {
                                                   .interruption = general_protection_event,
                                                   .vectoring = double_fault_event}),
               l1_sees(ExitReason::triple_fault));
+}
+
+// SDM 3A 6.13: EXT is of error codes that name a selector; of a page fault bit 0 says "present".
+TEST_P(Faults, OnlyAnErrorCodeOfASelectorTellsOfAnExternalEvent) {
+    launch();
+    const auto code_with = [&](std::uint32_t event, std::uint32_t vectoring) {
+        EXPECT_EQ(l1.l2_meets_exception_for_the_host({.reason = ExitReason::exception_or_nmi,
+                                                      .interruption = event,
+                                                      .error_code = 0x58,
+                                                      .vectoring = vectoring}),
+                  l2_runs);
+        EXPECT_EQ(l1.injected(), event);
+        return l1.vmcs02().get(field::vm_entry_exception_error_code);
+    };
+    constexpr std::uint32_t int_80 = 0x8000'0480;
+    constexpr std::uint32_t alignment_check_event = 0x8000'0b11;
+    EXPECT_EQ(code_with(general_protection_event, 0), 0x58U);
+    EXPECT_EQ(code_with(general_protection_event, external_30), 0x59U);
+    EXPECT_EQ(code_with(general_protection_event, int_80), 0x58U);
+    EXPECT_EQ(code_with(page_fault_event, external_30), 0x58U);
+    EXPECT_EQ(code_with(alignment_check_event, external_30), 0x58U);
 }
 
 }  // namespace

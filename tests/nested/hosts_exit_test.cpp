@@ -243,6 +243,22 @@ TEST_P(HostsExit, AKeptPortComesToTheHostWhereItDemandsThat) {
     EXPECT_EQ(l1.port.io_handled, 1U);
 }
 
+TEST_P(HostsExit, OfPortsOnlyThoseThatItKeepsAreTheHosts) {
+    l1.raise(field::primary_processor_based_vm_execution_controls, primary::unconditional_io_exiting);
+    demand({.kept_ports = true});
+    launch();
+    const auto exit_at = [&](unsigned port) {
+        return executes(ExitReason::io_instruction,
+                        IoAccess{.port = static_cast<std::uint16_t>(port)}.encode());
+    };
+    for (const unsigned port : {kept - 1U, kept + 1U, kept - 64U, kept + 64U, kept + 0x8000U}) {
+        EXPECT_EQ(exit_at(port), l1_sees(ExitReason::io_instruction)) << port;
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+    }
+    ASSERT_EQ(exit_at(kept), hosts_exit);
+    EXPECT_TRUE(l1.l1_wants_hosts_exit());
+}
+
 TEST_P(HostsExit, AFaultOfTheHostsIsL1sExitWhereItWantsTheException) {
     l1.write(field::exception_bitmap, 1U << 13);
     demand({.all_ports = true});
@@ -686,6 +702,16 @@ TEST_F(Turn, EndsByThePreemptionTimer) {
     l1.port.tsc = ticks(200);
     EXPECT_EQ(timer_expires(), l2_runs) << "too early, as after a long turn that the field does not hold";
     EXPECT_EQ(loaded(), 50U);
+}
+
+TEST_F(Turn, ThatIsMadeShorterOrLongerIsSoAtOnce) {
+    l1.port.tsc = ticks(100);
+    ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(150)}));
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    for (const std::uint64_t end : {130U, 110U, 1000U}) {
+        ASSERT_TRUE(l1.set_demands({.turn_ends = ticks(end)}));
+        EXPECT_EQ(loaded(), end - 100);
+    }
 }
 
 TEST_F(Turn, ThatIsOverEndsAtOnce) {

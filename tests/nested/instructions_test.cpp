@@ -262,6 +262,23 @@ TEST(Vmptrld, HasItsErrorsInOrder) {
     EXPECT_EQ(l1.operand(), layout::vmcs_region(0)) << "what failed changed nothing";
 }
 
+// Of an L1 that comes from another hypervisor (nested/state/kvm.hpp).
+TEST(Vmptrld, TakesTheRevisionThatL1WasPromisedAndTheEnginesOwn) {
+    constexpr std::uint32_t promised = 0x11e5'7ed0;
+    VirtualCpu l1{{.promised_revision = promised}};
+    l1.port.memory.write(layout::vmxon_region, promised);
+    ASSERT_EQ(l1.vmxon(), vm_succeed);
+    const auto load = [&](std::uint32_t revision) {
+        l1.port.memory.write(layout::vmcs_region(3), revision);
+        EXPECT_EQ(l1.vmclear(layout::vmcs_region(3)), vm_succeed);
+        return l1.vmptrld(layout::vmcs_region(3));
+    };
+    EXPECT_EQ(load(promised), vm_succeed);
+    EXPECT_EQ(load(nested::vmcs12_revision), vm_succeed);
+    for (const std::uint32_t other : {0U, promised ^ 1, nested::vmcs12_revision ^ 1})
+        EXPECT_EQ(load(other), vm_fail_invalid) << other;
+}
+
 TEST(Vmptrst, FaultsWhereItsOperandCannotBeWritten) {
     VirtualCpu l1;
     l1.prepare();

@@ -38,6 +38,14 @@ TEST(IoBitmapBits, AreWhereTheSdmPutsThem) {
     EXPECT_FALSE(have(1, 0xffff));
 }
 
+TEST(IoBitmapsOfTheHosts, HaveNoMorePlacesThanAreRemembered) {
+    VirtualCpu::Options options;
+    for (unsigned n = 0; n < 8; ++n) options.kept_ports.insert(static_cast<std::uint16_t>(n << 13));
+    EXPECT_NO_THROW(VirtualCpu{options});
+    options.kept_ports.insert(0xffff);
+    EXPECT_THROW(VirtualCpu{options}, FatalError);
+}
+
 struct Shape {
     bool msr_bitmap;      // L1 uses one besides
     bool notices_writes;  // the host's keep_unwritten()
@@ -136,6 +144,20 @@ TEST_P(KeptPort, IsInWhatL2GetsWhenEpt01HasChanged) {
     l1_intercepts(0xb000, true);
     ASSERT_EQ(l1.vmresume(), l2_runs);
     expect_exits(true);
+}
+
+TEST_P(KeptPort, IsInWhatL2GetsWhenL0WroteToTheBitmapForL1) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    expect_exits(false);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    // VMPTRST, of a pointer whose bit 16 alone is set.
+    ASSERT_EQ(layout::vmcs_region(0), 1U << 16);
+    l1.port.registers.at(3) = bitmap_b + 0x3000 / 8;
+    ASSERT_EQ(l1.execute(ExitReason::vmptrst, memory_operand(3)), vm_succeed);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_TRUE(exits(0xb010));
+    EXPECT_TRUE(exits(kept));
+    EXPECT_FALSE(exits(0xb000));
 }
 
 TEST_P(KeptPort, IsTheHostsWhereL1DoesNotWantIt) {

@@ -444,6 +444,52 @@ Bytes of_two_vmcss(const vmx::Capabilities& with) {
     return bytes;
 }
 
+// With what its lists say now.
+Bytes bytes_of(const Read& all) {
+    Bytes bytes(20'000);
+    state::Writer out{bytes};
+    out.put(all.header);
+    state::VmcsHeader vmcs = all.vmcs;
+    vmcs.field_count = static_cast<std::uint32_t>(all.fields.size());
+    out.put(vmcs);
+    for (const auto& [encoding, value] : all.fields) out.put(state::FieldValue{encoding, value});
+    out.put_count(static_cast<std::uint32_t>(all.running.size()));
+    for (const auto& [encoding, value] : all.running) out.put(state::FieldValue{encoding, value});
+    const auto size = out.finish();
+    EXPECT_TRUE(size.has_value());
+    bytes.resize(size ? *size : 0);
+    return bytes;
+}
+
+// KVM has one VMCS of an L2 that runs.
+TEST(KvmState, OfAnL2ThatHasRunHasWhatAnExitWouldSaveInItsVmcs) {
+    KvmState kvm;
+    kvm.header().flags = KVM_STATE_NESTED_GUEST_MODE;
+    const auto word = [](const Made& made, std::size_t at) {
+        std::uint64_t found = 0;
+        std::memcpy(&found, &made.kvm.bytes.at(128 + at), sizeof found);
+        return found;
+    };
+    constexpr std::size_t rip_at = 544;
+    constexpr std::size_t dr7_at = 528;
+    Read all = read_of(kvm);
+    all.running[field::guest_rip.encoding] = 0x1111;
+    all.running[field::guest_dr7.encoding] = 0x455;
+    for (const bool saves : {true, false}) {
+        std::uint64_t& controls = all.fields.at(field::vm_exit_controls.encoding);
+        controls = saves ? controls | vmx::exit_control::save_debug_controls
+                         : controls & ~std::uint64_t{vmx::exit_control::save_debug_controls};
+        const Made made = to_kvm(bytes_of(all));
+        ASSERT_FALSE(made.error.has_value());
+        EXPECT_EQ(word(made, rip_at), 0x1111U);
+        EXPECT_EQ(word(made, dr7_at), saves ? 0x455U : 0x401U);
+        EXPECT_EQ(made.beside.dr7, 0x455U);
+    }
+    // What is no word of a running L2's has no place in its list.
+    all.running[field::ept_pointer.encoding] = 0x5001e;
+    EXPECT_EQ(to_kvm(bytes_of(all)).error, StateError::unknown_field);
+}
+
 TEST(KvmState, HasTheOtherActiveVmcssInL1sMemory) {
     const Made made = to_kvm(of_two_vmcss(promised()));
     ASSERT_FALSE(made.error.has_value());
@@ -468,6 +514,7 @@ TEST(KvmState, HasTheOtherActiveVmcssInL1sMemory) {
     std::memcpy(&region, page.data(), sizeof region);
     EXPECT_EQ(region.revision_identifier, 0x11e57ed0U);
     EXPECT_EQ(region.launched, 1U);
+    EXPECT_EQ(region.reserved, 0U);
     EXPECT_EQ(region.words.at(static_cast<std::size_t>(vmx::dense_index(field::guest_rip.encoding))),
               0x7777U);
     ASSERT_TRUE(kvm::region_to_kvm(page.data()).has_value());

@@ -1,6 +1,10 @@
 // L1's own page walk for the operands of its instructions (SDM 3A chapter 4).
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <optional>
+#include <vector>
+
 #include "nested/l1/paging.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "x86/control_registers.hpp"
@@ -303,6 +307,60 @@ TEST_F(L1Paging, ARememberedWalkServesOnlyItsPage) {
     }
 }
 
+// --- code, of an instruction that the host does
+
+class L1Code : public L1Paging {
+protected:
+    using Bytes = std::vector<std::uint8_t>;
+    // From `first` on, one more each.
+    void write_code(std::uint64_t physical, unsigned size, std::uint8_t first) {
+        for (unsigned n = 0; n < size; ++n)
+            l1.port.memory.write(physical + n, static_cast<std::uint8_t>(first + n));
+    }
+    static constexpr std::uint64_t next_entry_address = entry_address + 8;
+    static constexpr std::uint64_t next_page = 0x1'b000;  // where the page behind `linear` is
+    void map_two_pages(std::uint64_t bits) {
+        set_entry(linear | bits);
+        l1.port.memory.write(next_entry_address, next_page | bits);
+        write_code(linear + 0xffc, 4, 0x10);
+        write_code(next_page, 4, 0x20);
+    }
+    static constexpr std::uint64_t supervisors = 0x63;
+};
+
+TEST_F(L1Code, IsReadOverTwoPages) {
+    map_two_pages(supervisors);
+    EXPECT_EQ(l1.read_l1_code(linear + 0xffc, 4), (Bytes{0x10, 0x11, 0x12, 0x13}));
+    EXPECT_EQ(l1.read_l1_code(linear + 0xffe, 5), (Bytes{0x12, 0x13, 0x20, 0x21, 0x22}));
+    EXPECT_EQ(l1.read_l1_code(linear + 0x1000, 2), (Bytes{0x20, 0x21}));
+    EXPECT_EQ(l1.read_l1_code(linear + 0xfff, 1), (Bytes{0x13}));
+}
+
+TEST_F(L1Code, ThatIsGoneIsNotRead) {
+    map_two_pages(supervisors);
+    l1.port.memory.write<std::uint64_t>(next_entry_address, 0);
+    EXPECT_EQ(l1.read_l1_code(linear + 0xffc, 4), (Bytes{0x10, 0x11, 0x12, 0x13}));
+    EXPECT_EQ(l1.read_l1_code(linear + 0xffd, 4), std::nullopt);
+    EXPECT_EQ(l1.read_l1_code(linear + 0x1000, 1), std::nullopt);
+    l1.port.memory.write(next_entry_address, L1Memory::l0_start | supervisors);
+    EXPECT_EQ(l1.read_l1_code(linear + 0xffd, 4), std::nullopt) << "no memory of L1's";
+    EXPECT_EQ(l1.read_l1_code(linear + 0x1000, 1), std::nullopt);
+}
+
+// SMAP and protection keys are rules for data, and the fetch has set the flags.
+TEST_F(L1Code, OfAUserPageIsReadWhateverL1sRulesForDataAre) {
+    for (const std::uint64_t table : {0x1000UL, 0x2000UL, 0x3000UL})
+        l1.port.memory.write(table, l1.port.memory.read<std::uint64_t>(table) | bit::user);
+    map_two_pages(supervisors | bit::user);
+    l1.port.pkru = ~0U;
+    for (const std::uint64_t rule : {std::uint64_t{0}, std::uint64_t{x86::cr4::smap_enable},
+                                     std::uint64_t{x86::cr4::protection_key_enable}}) {
+        l1.vmcs01().set(field::guest_cr4, 0x26a0 | rule);
+        EXPECT_EQ(l1.read_l1_code(linear + 0xffc, 4), (Bytes{0x10, 0x11, 0x12, 0x13})) << rule;
+        EXPECT_EQ(l1.read_l1_code(linear + 0xffe, 4), (Bytes{0x12, 0x13, 0x20, 0x21})) << rule;
+    }
+}
+
 // --- other paging modes
 
 TEST_F(L1Paging, WithoutPagingTheAddressIsPhysical) {
@@ -363,6 +421,28 @@ TEST_F(L1PagingOf32Bits, LinearAddressesWrapAt4Gb) {
     l1.port.memory.write<std::uint32_t>(0x5'2000, 0);
     EXPECT_EQ(write(0xffc), page_fault(2));
     EXPECT_EQ(l1.port.cr2, 0U);
+}
+
+TEST_F(L1PagingOf32Bits, CodeWrapsAt4Gb) {
+    use(0x5'0000, 0x2010);
+    l1.port.memory.write<std::uint32_t>(0x5'0000 + 0x3ff * 4, 0x5'1023);
+    l1.port.memory.write<std::uint32_t>(0x5'1000 + 0x3ff * 4, 0x1'c023);
+    l1.port.memory.write<std::uint32_t>(0x5'0000, 0x5'2023);
+    l1.port.memory.write<std::uint32_t>(0x5'2000, 0x1'd023);
+    l1.port.memory.write<std::uint16_t>(0x1'cffe, 0x2211);
+    l1.port.memory.write<std::uint16_t>(0x1'd000, 0x4433);
+    EXPECT_EQ(l1.read_l1_code(0xffff'fffe, 4), (std::vector<std::uint8_t>{0x11, 0x22, 0x33, 0x44}));
+}
+
+// Tables that would lead somewhere, were they of four levels.
+TEST_F(L1PagingOf32Bits, CodeIsFoundByTwoLevels) {
+    use(0x5'0000, 0x2010);
+    l1.port.memory.write<std::uint32_t>(0x5'0000, 0x5'1023);
+    l1.port.memory.write<std::uint32_t>(0x5'1000, 0x1'c023);
+    l1.port.memory.write<std::uint64_t>(0x1'c000, 0x20'00a3);
+    l1.port.memory.write<std::uint16_t>(0x1'c008, 0x2211);
+    l1.port.memory.write<std::uint16_t>(0x20'0008, 0xffff);
+    EXPECT_EQ(l1.read_l1_code(8, 2), (std::vector<std::uint8_t>{0x11, 0x22}));
 }
 
 TEST_F(L1PagingOf32Bits, TwoLevelsOf1024Entries) {

@@ -332,8 +332,10 @@ TEST_P(L1sShadow, LetsL2AccessWhatL1HasJustAllowed) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     let(read_bitmap, field::guest_rsp.encoding, true);
     const std::uint64_t rip = l1.vmcs02().get(field::guest_rip);
+    l1.vmcs02().set(field::guest_pending_debug_exceptions, vmx::pending_debug::single_step);
     EXPECT_EQ(l1.l2_vmread(field::guest_rsp.encoding), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::guest_rip), rip) << "it is executed again";
+    EXPECT_EQ(l1.vmcs02().get(field::guest_pending_debug_exceptions), 0U) << "and traps when it is done";
     EXPECT_EQ(l2_reads(field::guest_rsp.encoding), 0x8888U);
 }
 

@@ -94,7 +94,9 @@ protected:
         EXPECT_TRUE(l1.port.outputs.empty()) << "the port is not touched";
     }
 
-    VirtualCpu l1{{.shadow_vmcs = GetParam().shadow_vmcs, .kept_ports = {kept}}};
+    VirtualCpu l1{{.shadow_vmcs = GetParam().shadow_vmcs,
+                   .hardware = processor_for(GetParam().shadow_vmcs),
+                   .kept_ports = {kept}}};
     Ept12 ept{l1};
     std::uint64_t& rcx = l1.port.registers.at(1);
     std::uint64_t& rsi = l1.port.registers.at(6);
@@ -249,6 +251,38 @@ TEST_P(L2StringIoByEpt, WithFlagsInEpt12EachAccessToATableIsAWrite) {
     expect_exit(0x8B, level1 + linear / 0x1000 * 8, linear + 1);
 }
 
+// SDM 3C 29.4.3.1: the violation drops what the processor had cached, so that L1 needs no INVEPT.
+TEST_P(L2StringIoByEpt, AViolationDropsWhatWasFilledOfItsPage) {
+    constexpr std::uint64_t elsewhere = 0x1234'5000;
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_touches(data, bit::read), l2_runs);
+    ASSERT_EQ(l1.ept02_leaf(data)->host, FakePort::host_of(l1_of(data)));
+    rsi = linear;
+    for (const std::uint64_t left : {std::uint64_t{0}, std::uint64_t{bit::execute}}) {
+        ept.map(data, l1_of(data), left);
+        ASSERT_EQ(outs(4), l1_sees(ExitReason::ept_violation)) << left;
+        EXPECT_FALSE(l1.ept02_leaf(data)) << left;
+        ept.map(data, elsewhere);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        ASSERT_EQ(l1.l2_touches(data, bit::read), l2_runs);
+        EXPECT_EQ(l1.ept02_leaf(data)->host, FakePort::host_of(elsewhere));
+    }
+}
+
+TEST_P(L2StringIoByEpt, WithoutFlagsInEpt12ItStaysAsItIs) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const auto entries = [&] {
+        std::vector<std::uint64_t> all;
+        for (const std::uint64_t page : {tables, level1, data})
+            for (unsigned level = 1; level <= 4; ++level) all.push_back(ept.entry(page, level));
+        return all;
+    };
+    const auto before = entries();
+    rdi = linear;
+    ASSERT_EQ(ins(4), l2_runs);
+    EXPECT_EQ(entries(), before);
+}
+
 TEST_P(L2StringIoByEpt, AMisconfigurationIsL1s) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     ept.map(data, l1_of(data), bit::write | Ept12::write_back);
@@ -256,6 +290,19 @@ TEST_P(L2StringIoByEpt, AMisconfigurationIsL1s) {
     EXPECT_EQ(outs(1), l1_sees(ExitReason::ept_misconfiguration));
     EXPECT_EQ(l1.read(field::guest_physical_address), data);
     EXPECT_TRUE(l1.port.outputs.empty());
+}
+
+TEST_P(L2StringIo, AtAnAddressOfAnApicAccessPageThatIsNotUsedIsAnOrdinaryAccess) {
+    l1.write(field::apic_access_address, l1_of(data));
+    if (!GetParam().ept) {  // which needs the secondary controls
+        l1.use_secondary(vmx::secondary::virtualize_apic_accesses);
+        l1.lower(field::primary_processor_based_vm_execution_controls,
+                 vmx::primary::activate_secondary_controls);
+    }
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    rsi = linear + 0x20;
+    EXPECT_EQ(outs(4), l2_runs);
+    EXPECT_EQ(l1.port.outputs.size(), 1U);
 }
 
 TEST_P(L2StringIo, AtTheApicAccessPageIsThatExit) {

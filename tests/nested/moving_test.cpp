@@ -66,6 +66,21 @@ TEST_P(Moving, InL1OwesItsTagOneFlushAndInL2ThatOfL2) {
     EXPECT_EQ(flushes_of([&] { EXPECT_EQ(l1.move_to(0), vm_succeed); }), Flushes{whole_tag(tag01, 0)});
 }
 
+// Between L1's VMLAUNCH and the hardware's.
+TEST_P(Moving, AnEntryThatFailsWhereItMovedToOwesL1sTagItsFlush) {
+    const std::uint16_t tag01 = l1.vpid01();
+    l1.before_entry = [&] {
+        l1.before_entry = {};
+        l1.leave_processor();
+        l1.port.physical_cpu = 1;
+        l1.enter_processor_without_entry();
+        l1.forget_flushes();
+    };
+    l1.refusal = VirtualCpu::Refusal::vmfail;
+    EXPECT_EQ(l1.vmlaunch(), vm_fail(InstructionError::entry_with_invalid_control_fields));
+    EXPECT_EQ(l1.invvpids(), (Flushes{whole_tag(tag01, 1)}));
+}
+
 TEST_P(Moving, EveryVmcsIsLaunchedOnceAfterIt) {
     l1.make_vmcs(1);
     l1.use_vpid(2);

@@ -81,6 +81,14 @@ TEST(MsrBitmapBit, IsWhereTheSdmPutsIt) {
     }
 }
 
+TEST(MsrBitmapOfTheHosts, HasNoMorePlacesThanAreRemembered) {
+    Host host;
+    for (std::size_t word = 0; word < 64; ++word) host.pages[20][2 * word] = 1;
+    EXPECT_NO_THROW(MsrBitmaps<Host>{host});
+    host.pages[20][511] = 1;
+    EXPECT_THROW(MsrBitmaps<Host>{host}, std::runtime_error);
+}
+
 TEST_F(MergedBitmap, OfAPageThatL1DoesNotHaveHasEveryBit) {
     MsrBitmaps<Host> bitmaps{host};
     MergedMsrBitmap merged{.page = Hpa{10 << 12}};

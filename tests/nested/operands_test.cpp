@@ -156,6 +156,9 @@ TEST_F(Operand, ThatMeetsADataBreakpointOfL1sTrapsWhenItsInstructionIsDone) {
     EXPECT_EQ(trapped(local_1 | kind(1, 3, 0), 0x81ff), 0U);
     EXPECT_EQ(trapped(local_1 | kind(1, 3, 3), 0x81ff), 0U) << "four bytes, aligned: up to 81ffH";
     EXPECT_EQ(trapped(local_1 | kind(1, 3, 2), 0x8203), due) << "eight, from 8200H";
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 2), 0x820f), 0U) << "eight, from 8208H";
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 3), 0x8207), due) << "four, from 8204H";
+    EXPECT_EQ(trapped(local_1 | kind(1, 3, 3), 0x820b), 0U);
     EXPECT_EQ(trapped(local_1 | kind(1, 0, 0), 0x8200), 0U) << "of instructions";
     EXPECT_EQ(trapped(local_1 | kind(1, 2, 0), 0x8200), 0U) << "of ports";
     EXPECT_EQ(trapped(global_3 | kind(3, 1, 1), 0x8201), pending::enabled_breakpoint | 1 << 3);

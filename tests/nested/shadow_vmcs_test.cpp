@@ -2,7 +2,11 @@
 // the newest.
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <vector>
+
 #include "nested/vmcs/shadow_fields.hpp"
+#include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
 
@@ -267,6 +271,33 @@ TEST_P(ManyVmcss, AreEachWhatL1MadeThem) {
             }
         }
     }
+}
+
+TEST_P(ManyVmcss, OneTooManyTakesThePlaceOfTheLeastRecentlyLoaded) {
+    constexpr unsigned most = 32;
+    VirtualCpu l1{{.shadow_vmcs = GetParam()}};
+    l1.enter_vmx_operation();
+    const auto make = [&](unsigned n) {
+        l1.make_vmcs(n);
+        l1.write(field::tsc_offset, n + 7);
+    };
+    for (unsigned n = 0; n < most; ++n) make(n);
+    ASSERT_EQ(l1.vmptrld(layout::vmcs_region(0)), vm_succeed);
+    const auto are_in_memory = [&] {
+        const auto index = static_cast<std::size_t>(vmx::dense_index(field::tsc_offset.encoding));
+        std::vector<unsigned> all;
+        for (unsigned n = 0; n < most; ++n) {
+            const auto word = l1.port.memory.read<std::uint64_t>(
+                layout::vmcs_region(n) + offsetof(nested::VmcsRegion, words) + index * sizeof(std::uint64_t));
+            if (word != 0) all.push_back(n);
+        }
+        return all;
+    };
+    EXPECT_EQ(are_in_memory(), std::vector<unsigned>{});
+    make(most);
+    EXPECT_EQ(are_in_memory(), std::vector<unsigned>{1});
+    make(most + 1);
+    EXPECT_EQ(are_in_memory(), (std::vector<unsigned>{1, 2}));
 }
 
 TEST_P(ManyVmcss, MayTakeTurns) {

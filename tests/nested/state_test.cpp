@@ -259,6 +259,36 @@ TEST(State, MayBeRestoredWhereMoreIsPromised) {
     expect_refused(from, to.save_state(), StateError::promise_not_kept);
 }
 
+TEST(State, AsksTheHostForNoBitOfDebugctlThatL1WasPromised) {
+    VirtualCpu l1;
+    l1.prepare();
+    l1.write(field::guest_ia32_debugctl, x86::debugctl::branch_single_step);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    const Bytes state = l1.save_state();
+    l1.port.msrs.erase(x86::msr::ia32_debugctl);  // it would refuse
+    ASSERT_EQ(l1.restore_state(state), std::nullopt);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_ia32_debugctl), x86::debugctl::branch_single_step);
+}
+
+// L2 had another word than its VMCS, which an exit would have saved, and has not run.
+TEST(State, OfAnEntryThatFailsLeavesL1sWordsWhereExitsSaveThem) {
+    VirtualCpu l1;
+    l1.prepare();
+    l1.lower(field::vm_entry_controls, vmx::entry_control::load_debug_controls);
+    l1.write(field::guest_dr7, 0x455);
+    Bytes state;
+    l1.before_entry = [&] { state = l1.save_state(); };
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.before_entry = {};
+    EXPECT_EQ(l1.vmcs02().get(field::guest_dr7), 0x400U);
+    l1.refusal = VirtualCpu::Refusal::guest_state;
+    ASSERT_EQ(l1.restore_and_enter(state), l1_sees(ExitReason::entry_failure_guest_state));
+    EXPECT_EQ(l1.read(field::guest_dr7), 0x455U);
+    l1.raise(field::vm_entry_controls, vmx::entry_control::load_debug_controls);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::guest_dr7), 0x455U);
+}
+
 TEST(State, ResetLeavesVmxOperationAndWritesNothing) {
     VirtualCpu l1{{.shadow_vmcs = true}};
     l1.prepare_and_launch();
@@ -397,6 +427,23 @@ TEST_F(BadState, WithFieldsThatAreNoneOrNotThisL1s) {
     state = good;
     write_at(state, field_of_l2(state, field::guest_ia32_efer), field::ept_pointer.encoding);
     refused(StateError::unknown_field);
+}
+
+TEST(State, OfARunningL2HasNoFieldThatL1Lacks) {
+    VirtualCpu::Options options;
+    options.hardware.pin_based.allowed1 &= ~vmx::pin::activate_vmx_preemption_timer;
+    options.hardware.vm_exit.allowed1 &= ~vmx::exit_control::save_vmx_preemption_timer_value;
+    VirtualCpu l1{options};
+    l1.prepare_and_launch();
+    Bytes state = l1.save_state();
+    constexpr std::uint32_t timer = field::vmx_preemption_timer_value.encoding;
+    // In the place of the last field before it.
+    std::size_t at = list_of_l2(state) + 4;
+    while (at + field_bytes < state.size() && read_at<std::uint32_t>(state, at + field_bytes) < timer)
+        at += field_bytes;
+    ASSERT_LT(read_at<std::uint32_t>(state, at), timer);
+    write_at(state, at, timer);
+    expect_refused(l1, state, StateError::unknown_field);
 }
 
 TEST_F(BadState, WithAFieldTwiceOrInAnotherOrder) {

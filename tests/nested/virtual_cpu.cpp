@@ -41,6 +41,8 @@ VirtualCpu::VirtualCpu(const Options& options)
                                                fields_without(options.lacking_fields),
                                                options.cr3_masking_bits, options.posted_interrupts);
           all.misreports_virtual_interrupts = options.misreports_virtual_interrupts;
+          std::uint64_t& basic = all.promised.basic.value;
+          if (options.promised_revision != 0) basic = (basic & ~0x7fff'ffffULL) | options.promised_revision;
           return all;
       }()),
       own_pool_(options.pool == nullptr ? std::make_unique<tag::VpidPool>() : nullptr),

@@ -59,6 +59,12 @@ inline constexpr std::uint64_t host_rip = 0xffff'8000'0010'0000;
 
 // The real processor: one like a Skylake-X.
 [[nodiscard]] vmx::Capabilities processor();
+// With VMCS shadowing in use, or an older one, on which nobody writes exit information (SDM 3D A.6).
+[[nodiscard]] inline vmx::Capabilities processor_for(bool shadow_vmcs) {
+    vmx::Capabilities all = processor();
+    if (!shadow_vmcs) all.misc.value &= ~vmx::MiscCapability::vmwrite_any_field;
+    return all;
+}
 inline constexpr unsigned physical_width = 40;
 
 // [base], and the register that has the type or the field's encoding.
@@ -104,6 +110,7 @@ public:
         bool posted_interrupts = false;
         bool misreports_virtual_interrupts = false;  // this processor
         std::uint64_t withheld_misc = 0;             // of IA32_VMX_MISC, by the host from L1
+        std::uint32_t promised_revision = 0;         // to L1, where it is not the engine's
     };
 
     explicit VirtualCpu(const Options& options);
@@ -217,6 +224,8 @@ public:
     void inject_general_protection();
     // INS or OUTS of L1's at a port that the host keeps.
     Outcome string_io(vmx::IoAccess access, const vmx::InstructionOperands& operands = {});
+    // Of L1's. nullopt: they are not to be had any more.
+    [[nodiscard]] std::optional<std::vector<std::uint8_t>> read_l1_code(std::uint64_t linear, unsigned size);
     [[nodiscard]] std::optional<std::uint64_t> read_guest_msr(std::uint32_t msr);
     [[nodiscard]] bool write_guest_msr(std::uint32_t msr, std::uint64_t value);
     // Called between an exit and an entry of L2.

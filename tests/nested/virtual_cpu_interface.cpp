@@ -117,6 +117,11 @@ bool VirtualCpu::reset(bool by_init) {
     vmcs01().launched = true;  // by the host, at once
     return true;
 }
+std::optional<std::vector<std::uint8_t>> VirtualCpu::read_l1_code(std::uint64_t linear, unsigned size) {
+    std::vector<std::uint8_t> bytes(size);
+    if (!engine_->read_l1_code(linear, bytes.data(), size)) return std::nullopt;
+    return bytes;
+}
 std::optional<std::uint64_t> VirtualCpu::read_guest_msr(std::uint32_t msr) {
     return engine_->read_guest_msr(msr);
 }

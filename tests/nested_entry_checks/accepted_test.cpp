@@ -49,7 +49,7 @@ TEST(EntryAccepts, AnythingInFieldsWhoseControlIsOff) {
 TEST(EntryAccepts, AnythingInFieldsOfSecondaryControlsThatAreActivatedAndOff) {
     Attempt a = long_mode();
     a.vmcs.raise(field::primary_processor_based_vm_execution_controls, primary::activate_secondary_controls);
-    a.vmcs.set(field::secondary_processor_based_vm_execution_controls, 0);
+    a.vmcs.set(field::secondary_processor_based_vm_execution_controls, vmx::secondary::enable_rdtscp);
     for (const auto& address :
          {field::apic_access_address, field::posted_interrupt_descriptor_address, field::ept_pointer,
           field::pml_address, field::vm_function_controls, field::eptp_list_address,
@@ -65,8 +65,8 @@ TEST(EntryAccepts, AnythingInFieldsOfSecondaryControlsThatAreActivatedAndOff) {
 // In virtual-8086 mode a selector has no RPL.
 TEST(EntryAccepts, AVirtual8086GuestWhoseSelectorsEndAsTheyLike) {
     Attempt a = virtual_8086();
-    a.vmcs.set(field::guest_ss_selector, 0x2001);
-    a.vmcs.set(field::guest_ss_base, 0x2'0010);
+    a.vmcs.set(field::guest_ss_selector, 0x2002);  // CS ends in another one
+    a.vmcs.set(field::guest_ss_base, 0x2'0020);
     EXPECT_EQ(a.check(), accepted);
 }
 

@@ -108,5 +108,18 @@ TEST(Snapshot, ACopyGoesOnAsTheOriginal) {
     }
 }
 
+TEST(Snapshot, HasTheTagOfL1OrNone) {
+    tag::VpidPool one_tag{1};
+    const VirtualCpu<3> with{one_tag};
+    const VirtualCpu<3> without{one_tag};
+    ASSERT_EQ(without.vpid01.number(), tag::TagNumber::none);
+    tag::VpidPool pool{8};
+    VirtualCpu<3> copied{pool};
+    copy(one_tag, without, pool, copied);
+    EXPECT_EQ(copied.vpid01.number(), tag::TagNumber::none);
+    copy(one_tag, with, pool, copied);
+    EXPECT_EQ(copied.vpid01.number(), with.vpid01.number());
+}
+
 }  // namespace
 }  // namespace flatback::tag_test::snapshot_test
