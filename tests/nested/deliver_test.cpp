@@ -77,7 +77,9 @@ TEST_P(Deliver, AnInterruptIsAnExitWithItsVectorWhereL1Acknowledges) {
     l1.vmcs02().set(field::guest_activity_state, halted);
     l1.vmcs02().set(field::guest_rip, 0x4444'0000);
     l1.events.add(Event::interrupt(0x41));
+    const auto exits = l1.counters().exits_from_l2;
     ASSERT_EQ(l0_takes({.vectoring = 0x30}), l1_sees(ExitReason::external_interrupt));
+    EXPECT_EQ(l1.counters().exits_from_l2, exits + 2) << "L0's own, and this";
     EXPECT_EQ(l1.read(field::vm_exit_interruption_information), external_41);
     EXPECT_EQ(l1.read(field::idt_vectoring_information), 0U);
     EXPECT_EQ(l1.read(field::exit_qualification), 0U);

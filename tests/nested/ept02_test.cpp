@@ -458,6 +458,23 @@ TEST_P(Ept02, GivesANeighbourNoMoreThanTheLevelsAbove) {
     }
 }
 
+// What one fill in passing wrote far from the others is gone when its table becomes another.
+TEST_P(Ept02, UsesATableAgainWithNothingLeftInIt) {
+    const auto address = [](unsigned level) { return std::uint64_t{32} << (12 + 9 * (level - 1)); };
+    ept.map(0x5000, page_a);
+    ept.map(address(1), page_b);
+    launch();
+    for (unsigned round = 0; round < 3; ++round) {
+        ASSERT_EQ(l1.l2_touches(0x5000, bit::read), l2_runs);
+        for (unsigned level = 1; level <= 3; ++level)
+            ASSERT_FALSE(l1.ept02_leaf(address(level))) << round << " " << level;
+        ASSERT_EQ(l1.l2_touches(address(1), bit::read), l2_runs);
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        ASSERT_EQ(l1.invept(1, ept.eptp()), vm_succeed);
+        resume();
+    }
+}
+
 TEST_P(Ept02, EndsAWriteWhoseTablesItHasForgotten) {
     l1.port.specials.push_back({page_b, 0x1000, x86::MemoryType::write_back, false});
     ept.map(0x5000, page_b);

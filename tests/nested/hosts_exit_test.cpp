@@ -290,6 +290,34 @@ TEST_P(HostsExit, LoadsOfCr3AreL1sButForItsTargets) {
     EXPECT_EQ(l1.vmcs02().get(field::cr3_target_count), 2U);
 }
 
+TEST_P(HostsExit, MovesToAndFromCr8AreItsWhereItDemandsThem) {
+    const auto move = [&](ControlRegisterAccess::Kind kind) {
+        return executes(ExitReason::control_register_access,
+                        ControlRegisterAccess{.control_register = 8, .kind = kind}.encode());
+    };
+    demand({.instructions = primary::cr8_load_exiting});
+    launch();
+    ASSERT_EQ(move(ControlRegisterAccess::Kind::mov_to), hosts_exit);
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    demand({.instructions = primary::cr8_store_exiting});
+    ASSERT_EQ(move(ControlRegisterAccess::Kind::mov_from), hosts_exit);
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+}
+
+TEST_P(HostsExit, EachExceptionAloneIsItsWhereItDemandsIt) {
+    launch();
+    for (const unsigned vector : {0U, 3U, 6U, 29U}) {
+        demand({.exceptions = 1U << vector});
+        const auto event = InterruptionInformation::make(vmx::InterruptionType::hardware_exception,
+                                                         static_cast<std::uint8_t>(vector), false);
+        ASSERT_EQ(l1.l2_exits({.reason = ExitReason::exception_or_nmi, .interruption = event.value}),
+                  hosts_exit)
+            << vector;
+        EXPECT_EQ(l1.resume(), l2_runs);
+        EXPECT_EQ(l1.injected(), event.value);
+    }
+}
+
 TEST_P(HostsExit, InstructionsOfTheSecondaryControlsAreItsToo) {
     namespace secondary = vmx::secondary;
     l1.use_secondary(secondary::descriptor_table_exiting);
@@ -645,6 +673,7 @@ TEST(HostsDemands, AreRefusedWhereTheProcessorLacksTheControl) {
         EXPECT_TRUE(nested::can_meet(demands, has)) << std::hex << control;
         (has.promised.*which).allowed1 &= ~control;
         EXPECT_FALSE(nested::can_meet(demands, has)) << std::hex << control;
+        EXPECT_TRUE(nested::can_meet({}, has)) << std::hex << control;
     };
     using All = vmx::Capabilities;
     refused({.all_ports = true}, &All::primary_processor_based, primary::unconditional_io_exiting);

@@ -2,6 +2,8 @@
 // 3C 31.3).
 #include <gtest/gtest.h>
 
+#include <cstddef>
+
 #include "nested/vmcs/vmcs12.hpp"
 #include "tests/nested/virtual_cpu.hpp"
 #include "vmx/interruption.hpp"
@@ -157,6 +159,17 @@ TEST(Vmxoff, LeavesEveryVmcsInItsRegion) {
         EXPECT_EQ(l1.read(field::exit_reason), 10U);
         EXPECT_EQ(l1.vmresume(), l2_runs) << "it stays launched";
     }
+}
+
+TEST(Vmxoff, LeavesTheCurrentVmcsInItsRegion) {
+    VirtualCpu l1;
+    l1.prepare();
+    l1.write(field::tsc_offset, 0x1234);
+    ASSERT_EQ(l1.vmxoff(), vm_succeed);
+    const auto index = static_cast<std::uint64_t>(vmx::dense_index(field::tsc_offset.encoding));
+    EXPECT_EQ(l1.port.memory.read<std::uint64_t>(layout::vmcs_region(0) +
+                                                 offsetof(nested::VmcsRegion, words) + 8 * index),
+              0x1234U);
 }
 
 TEST(Vmxoff, TakesOnlyItsOwnBitsOfTheHostsCr0Mask) {

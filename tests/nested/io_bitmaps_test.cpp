@@ -118,6 +118,18 @@ TEST_P(KeptPort, IsInWhatL2GetsWhateverL1WritesLater) {
     }
 }
 
+TEST_P(KeptPort, IsInWhatL2GetsBesideAnEvent) {
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    expect_exits(false);
+    for (const bool wanted : {true, false}) {
+        ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        l1_intercepts(0xb000, wanted);
+        l1.write(field::vm_entry_interruption_information, 0x8000'0030);
+        ASSERT_EQ(l1.vmresume(), l2_runs);
+        expect_exits(wanted);
+    }
+}
+
 TEST_P(KeptPort, IsInWhatEachVmcsGetsOfPagesThatTheyShare) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));

@@ -564,6 +564,7 @@ TEST(KvmState, IsNotMadeOfWhatKvmCannotTake) {
     const std::size_t first_field = 180 + 16;
     changed(4, 2, StateError::other_version);
     changed(12, 1 | 4, StateError::not_a_state);
+    changed(12, 1 | 2 | 4 | 8, StateError::not_a_state);  // L2 has run, and is still to be entered
     changed(12, 2, StateError::impossible);
     changed(12, 3, StateError::impossible);  // L2 runs, of a VMCS that is not launched
     changed(24, 0xb000 + 1, StateError::bad_pointer);

@@ -145,6 +145,13 @@ TEST_P(L2StringIo, CrossesIntoTheNextPage) {
     rsi = linear + 0xFFE;
     EXPECT_EQ(outs(4), l2_runs);
     EXPECT_EQ(l1.port.outputs, (Outputs{{kept, 0x44332211}}));
+    rsi = linear + 0xFFF;
+    EXPECT_EQ(outs(4), l2_runs);
+    EXPECT_EQ(l1.port.outputs.back(), (Outputs::value_type{kept, 0x00443322}));
+    map_linear(linear_next, 0);
+    rsi = linear + 0xFFC;
+    EXPECT_EQ(outs(4), l2_runs);
+    EXPECT_EQ(l1.injected() >> 31, 0U) << "what ends with its page needs no other";
 }
 
 TEST_P(L2StringIo, APageFaultIsL2s) {

@@ -216,6 +216,7 @@ TEST_P(SegmentedOperand, MustEndWithinTheLimit) {
 TEST_P(SegmentedOperand, MayLieInAnExpandDownSegmentAboveItsLimit) {
     set(SegmentRegister::ds, 0, 0x7fff, 0x4097);
     EXPECT_EQ(store(operands, 0x8000), vm_succeed);
+    EXPECT_EQ(store(operands, 0x7fff), general_protection) << "the limit itself is outside";
     EXPECT_EQ(store(operands, 0x7ffc), general_protection);
     set(SegmentRegister::ds, 0, 0x7fff, 0x0097);  // 16 bits: up to FFFFH
     EXPECT_EQ(store(operands, 0xfff8), vm_succeed);

@@ -289,6 +289,32 @@ TEST(State, OfAnEntryThatFailsLeavesL1sWordsWhereExitsSaveThem) {
     EXPECT_EQ(l1.vmcs02().get(field::guest_dr7), 0x455U);
 }
 
+TEST(State, NeedsNoVmcsShadowingForOrdinaryVmcss) {
+    VirtualCpu::Options options;
+    options.hardware.secondary_processor_based.allowed1 &= ~vmx::secondary::vmcs_shadowing;
+    VirtualCpu l1{options};
+    l1.prepare_and_launch();
+    EXPECT_EQ(l1.restore_state(l1.save_state()), std::nullopt);
+}
+
+// What L1 injects by an entry that is still to be made goes by the rules of then.
+TEST(State, OfAnEntryThatIsStillToBeMadeHasAnEventThatL1MayInject) {
+    VirtualCpu l1;
+    l1.prepare();
+    l1.write(field::vm_entry_interruption_information, 0x8000'0030);
+    Bytes state;
+    l1.before_entry = [&] { state = l1.save_state(); };
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    l1.before_entry = {};
+    Bytes bad = state;
+    for (const std::size_t at : {field_of_vmcs(bad, field::vm_entry_interruption_information),
+                                 field_of_l2(bad, field::vm_entry_interruption_information)})
+        write_at(bad, at + 4, std::uint64_t{0x8000'0130});  // a type that there is not
+    expect_refused(l1, bad, StateError::impossible);
+    ASSERT_EQ(l1.restore_and_enter(state), l2_runs);
+    EXPECT_EQ(l1.injected(), 0x8000'0030U);
+}
+
 TEST(State, ResetLeavesVmxOperationAndWritesNothing) {
     VirtualCpu l1{{.shadow_vmcs = true}};
     l1.prepare_and_launch();

@@ -189,6 +189,24 @@ TEST_P(Vmcs02, FollowsL1sPagesWhereL0MovesThem) {
     EXPECT_EQ(v.get(field::address_of_io_bitmap_b), FakePort::host_of(layout::io_bitmaps + 0x1000));
 }
 
+// While L1 runs its own VMCS is the current one.
+TEST_P(Vmcs02, AloneHasPagesOfL1sThatL0Moves) {
+    l1.write(field::primary_processor_based_vm_execution_controls,
+             primary12() | vmx::primary::use_io_bitmaps | vmx::primary::use_tpr_shadow);
+    l1.write(field::address_of_io_bitmap_a, layout::io_bitmaps);
+    l1.write(field::address_of_io_bitmap_b, layout::io_bitmaps + 0x1000);
+    l1.write(field::virtual_apic_address, layout::apic_page);
+    ASSERT_EQ(l1.vmlaunch(), l2_runs);
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const FakeVmcs of_l1 = l1.vmcs01();
+    l1.port.moved_by = 0x10'0000'0000;
+    l1.ept01_changed();
+    EXPECT_EQ(l1.vmcs01().words, of_l1.words);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    EXPECT_EQ(l1.vmcs02().get(field::virtual_apic_address),
+              FakePort::host_of(layout::apic_page) + l1.port.moved_by);
+}
+
 TEST_P(Vmcs02, WithoutEptOfL1sRunsUnderEpt01) {
     ASSERT_EQ(l1.vmlaunch(), l2_runs);
     EXPECT_EQ(l1.vmcs02().get(field::ept_pointer), FakePort::ept01);
