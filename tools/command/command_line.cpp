@@ -636,7 +636,7 @@ Result<Command> parse_command_line(std::span<char* const> arguments) {
     CLI::Option* const coverage = tests
                                       .add_flag("--coverage", test.coverage,
                                                 "instead, print which lines of tag/, nested/ and host/ their "
-                                                "hosted tests run; at least 90 % each")
+                                                "hosted tests run; at least 95 % each")
                                       ->excludes(filter)
                                       ->excludes(quick);
     tests
