@@ -75,6 +75,24 @@ private:
     std::uint64_t others_ = 0;
 };
 
+/// L0 writes some bits of one field for L2s as it has written them to another.
+class TakesBitsOfAnother final : public Defect {
+public:
+    template <vmx::AnyField Field, vmx::AnyField Other>
+    TakesBitsOfAnother(Field field, Other other, std::uint64_t bits)
+        : encoding_(field.encoding), other_(other.encoding), bits_(bits) {}
+    std::uint64_t written_for_l2(std::uint32_t encoding, std::uint64_t value) override {
+        if (encoding == other_) others_ = value;
+        return encoding == encoding_ ? (value & ~bits_) | (others_ & bits_) : value;
+    }
+
+private:
+    std::uint32_t encoding_;
+    std::uint32_t other_;
+    std::uint64_t bits_;
+    std::uint64_t others_ = 0;
+};
+
 /// L0 takes the processor's time-stamp counter for something else.
 class ReadsAnotherClock final : public Defect {
 public:

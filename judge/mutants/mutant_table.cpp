@@ -328,6 +328,11 @@ private:
         });
         host("reads L2 the CR0 of long ago where the host masks it",
              [] { return std::make_unique<KeepsFirst<vmx::field::NaturalControl>>(field::cr0_read_shadow); });
+        host("takes CR0.CD and NW for loaded by VM entry where the host masks them", [] {
+            return std::make_unique<TakesBitsOfAnother>(
+                field::cr0_read_shadow, field::guest_cr0,
+                x86::cr0::cache_disable | x86::cr0::not_write_through);
+        });
     }
 
     // L2s with PAE or 32-bit paging.

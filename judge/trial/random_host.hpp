@@ -38,9 +38,7 @@ public:
             static_cast<std::uint32_t>(drawn >> 32) &
             (vmx::secondary::wbinvd_exiting | vmx::secondary::descriptor_table_exiting);
         wanted.kept_msrs = once_in(3);
-        // Of CR0 and CR4 the bits that programs change. Not CR0.CD and NW, which no VM entry loads: what L2
-        // reads of them where the host has them masked is what L1 wrote to its VMCS.
-        if (once_in(3)) wanted.cr0_mask = next() & next() & ~(std::uint64_t{3} << 29);
+        if (once_in(3)) wanted.cr0_mask = next() & next();
         if (once_in(3)) wanted.cr4_mask = next() & next();
         if (once_in(2))
             wanted.exceptions = static_cast<std::uint32_t>(next()) & nested::demandable::exceptions;

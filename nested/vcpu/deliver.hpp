@@ -88,6 +88,7 @@ Delivery NestedVcpu<P>::deliver(const Event& event, Entry& entry) {
             }
             if (!reentering_ && !guest_state_is_valid(*current_)) return Delivery::waits;
             ++counters_.exits_from_l2;
+            put(field::guest_cr0, l2_cr0(*current_));
             entry = launched_anew(reflect_made(*current_, vmx::ExitReason::triple_fault, {}, 0, {}));
             return Delivery::given;
         case EventWay::reset:
@@ -101,7 +102,7 @@ Delivery NestedVcpu<P>::deliver(const Event& event, Entry& entry) {
 }
 
 // The exit that the event causes right behind the entry. Nothing ran, but vmcs02 has everything to be entered
-// with, as an exit would have saved it. vmcs02 is current, then vmcs01.
+// with, as an exit would have saved it, but for what no entry loads. vmcs02 is current, then vmcs01.
 template <Port P>
 Delivery NestedVcpu<P>::deliver_as_exit(const Event& event, const EventGate& gate, Entry& entry) {
     namespace field = vmx::field;
@@ -116,6 +117,7 @@ Delivery NestedVcpu<P>::deliver_as_exit(const Event& event, const EventGate& gat
     if (!is_interrupt || acknowledges) information = information_of(event);
     if (acknowledges && take_posted_interrupts(slot, information)) return Delivery::given;
     ++counters_.exits_from_l2;
+    put(field::guest_cr0, l2_cr0(slot));
     if (gate.pending_debug != 0 && !detail::exit_saves_pending_debug(event.kind))
         put(field::guest_pending_debug_exceptions, 0);
     const std::uint64_t qualification = event.kind == EventKind::start_up ? event.vector : 0;

@@ -116,9 +116,10 @@ template <Port P>
 [[gnu::noinline, gnu::cold]] void NestedVcpu<P>::put_demanded_masks(const Slot& slot) {
     namespace field = vmx::field;
     const Vmcs12& vmcs12 = slot.vmcs12;
+    const bool masks_what_stays = (demands_.cr0_mask & cr0_kept_by_entries) != 0;
     const DemandedMask cr0 =
         mask_with_demands({vmcs12.get(field::cr0_guest_host_mask), vmcs12.get(field::cr0_read_shadow)},
-                          demands_.cr0_mask, get(field::guest_cr0));
+                          demands_.cr0_mask, masks_what_stays ? l2_cr0(slot) : get(field::guest_cr0));
     put(field::cr0_guest_host_mask, cr0.mask);
     put(field::cr0_read_shadow, cr0.shadow);
     const ComposedControls composed = compose(vmcs12, host_controls());
@@ -126,6 +127,17 @@ template <Port P>
                                                demands_.cr4_mask, get(field::guest_cr4));
     put(field::cr4_guest_host_mask, cr4.mask);
     put(field::cr4_read_shadow, cr4.shadow);
+}
+
+// CR0 as L2, whose VMCS is current, has it at the coming entry. Where that is one of L1's, what no entry
+// loads is as L1 has it, and not as its VMCS says; behind an exit L2's VMCS has all of it.
+template <Port P>
+[[gnu::cold]] std::uint64_t NestedVcpu<P>::l2_cr0(const Slot& slot) {
+    namespace field = vmx::field;
+    const std::uint64_t loaded = get(field::guest_cr0);
+    if (reentering_) return loaded;
+    const std::uint64_t l1s = while_loaded(vmcs01_, slot.vmcs02.page, [&] { return get(field::guest_cr0); });
+    return (loaded & ~cr0_kept_by_entries) | (l1s & cr0_kept_by_entries);
 }
 
 // What a MOV of L2's to a control register writes.

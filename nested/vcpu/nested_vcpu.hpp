@@ -318,6 +318,9 @@ private:
     using Checked = Expected<void, Fault>;
     static constexpr std::uint64_t cr0_fixed_in_vmx_operation =
         x86::cr0::protection_enable | x86::cr0::numeric_error | x86::cr0::paging;
+    // What VM entries and exits leave as it is: these and the reserved bits (SDM 3C 27.3.2.1).
+    static constexpr std::uint64_t cr0_kept_by_entries =
+        x86::cr0::extension_type | x86::cr0::cache_disable | x86::cr0::not_write_through | 0x1ffa'ffc0;
     static constexpr std::uint32_t flat_data_rights =
         0xc093;  // present, writable, accessed, DPL 0, big, 4 KB units
     static constexpr std::uint32_t flat_code_rights_32 =
@@ -588,6 +591,7 @@ private:
     void demand_of_running_l2(Slot& slot);
     void put_demanded_fields(Slot& slot);
     void put_demanded_masks(const Slot& slot);
+    [[nodiscard]] std::uint64_t l2_cr0(const Slot& slot);
     [[nodiscard]] bool host_takes_nmis() const { return configuration_.host_takes_nmis || demands_.nmis; }
     // The VMX-preemption timer, which L1's own and the end of the host's turn may share. In its units.
     [[nodiscard]] std::uint64_t timer_now();

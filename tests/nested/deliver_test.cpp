@@ -89,6 +89,36 @@ TEST_P(Deliver, AnInterruptIsAnExitWithItsVectorWhereL1Acknowledges) {
     EXPECT_EQ(l1.vmcs01().get(field::guest_activity_state), 0U);
 }
 
+// SDM 3C 27.3.2.1: what no entry loads of CR0 is as L1 had it, and so an exit right behind the entry saves
+// it.
+TEST_P(Deliver, AnExitRightBehindL1sEntrySavesWhatTheEntryDidNotLoad) {
+    constexpr std::uint64_t uncached = x86::cr0::cache_disable;
+    ask_for_interrupts(true);
+    FakeVmcs& of_l1 = l1.vmcs01();
+    of_l1.set(field::guest_cr0, of_l1.get(field::guest_cr0) | uncached);
+    const std::uint64_t written = l1.read(field::guest_cr0) | x86::cr0::not_write_through;
+    l1.write(field::guest_cr0, written);
+    l1.events.add(Event::interrupt(0x41));
+    ASSERT_EQ(l1.vmlaunch(), l1_sees(ExitReason::external_interrupt));
+    EXPECT_EQ(l1.read(field::guest_cr0), (written & ~std::uint64_t{x86::cr0::not_write_through}) | uncached);
+    // One that comes when L2 has run finds what L2 made of it.
+    of_l1.set(field::guest_cr0, of_l1.get(field::guest_cr0) | uncached);
+    ASSERT_EQ(l1.vmresume(), l2_runs);
+    l1.vmcs02().set(field::guest_cr0, l1.vmcs02().get(field::guest_cr0) & ~uncached);
+    l1.events.add(Event::interrupt(0x41));
+    ASSERT_EQ(l0_takes(), l1_sees(ExitReason::external_interrupt));
+    EXPECT_EQ(l1.read(field::guest_cr0) & uncached, 0U);
+}
+
+TEST_P(Deliver, ATripleFaultRightBehindL1sEntrySavesWhatTheEntryDidNotLoad) {
+    FakeVmcs& of_l1 = l1.vmcs01();
+    of_l1.set(field::guest_cr0, of_l1.get(field::guest_cr0) | x86::cr0::cache_disable);
+    l1.write(field::guest_cr4, l1.read(field::guest_cr4) & ~x86::cr4::machine_check_enable);
+    l1.events.add(Event::machine_check());
+    ASSERT_EQ(l1.vmlaunch(), l1_sees(ExitReason::triple_fault));
+    EXPECT_EQ(l1.read(field::guest_cr0) & x86::cr0::cache_disable, x86::cr0::cache_disable);
+}
+
 TEST_P(Deliver, AnInterruptThatL1DoesNotAcknowledgeComesToItWhenItTakesInterrupts) {
     ask_for_interrupts(false);
     ASSERT_EQ(l1.vmlaunch(), l2_runs);

@@ -401,6 +401,46 @@ TEST_P(HostsExit, AChangeOfABitOfCr0OrCr4ThatItMasksIsItsAndL2ReadsWhatIsThere) 
     EXPECT_EQ(v.get(field::cr4_guest_host_mask) & page_global, 0U);
 }
 
+// SDM 3C 27.3.2.1: what L1's VMCS says of them is not looked at.
+TEST_P(HostsExit, OfCr0L2ReadsWhatNoEntryLoadsAsL1HasIt) {
+    constexpr std::uint64_t not_loaded =
+        x86::cr0::cache_disable | x86::cr0::not_write_through | x86::cr0::extension_type | 1U << 17;
+    constexpr std::uint64_t l1s = x86::cr0::cache_disable | x86::cr0::extension_type;
+    FakeVmcs& of_l1 = l1.vmcs01();
+    of_l1.set(field::guest_cr0, of_l1.get(field::guest_cr0) | l1s);
+    l1.write(field::guest_cr0, x86::cr0::not_write_through |
+                                   (l1.read(field::guest_cr0) & ~std::uint64_t{x86::cr0::extension_type}));
+    demand({.cr0_mask = not_loaded | x86::cr0::task_switched});
+    launch();
+    FakeVmcs& v = l1.vmcs02();
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & not_loaded, l1s);
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & x86::cr0::task_switched, 0U);
+    // The exit saves what the processor has, and the host changes one.
+    v.set(field::guest_cr0, (v.get(field::guest_cr0) & ~not_loaded) | l1s);
+    l1.port.registers.at(3) = v.get(field::guest_cr0) & ~std::uint64_t{x86::cr0::cache_disable};
+    const auto to_cr0 = ControlRegisterAccess{.general_register = 3}.encode();
+    ASSERT_EQ(executes(ExitReason::control_register_access, to_cr0), hosts_exit);
+    v.set(field::guest_cr0, l1.port.registers.at(3));
+    EXPECT_EQ(l1.resume_behind_instruction(), l2_runs);
+    EXPECT_EQ(v.get(field::cr0_read_shadow) & not_loaded, x86::cr0::extension_type) << "its own by now";
+    EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(l1.read(field::guest_cr0) & not_loaded, x86::cr0::extension_type);
+    EXPECT_EQ(l1.read(field::cr0_guest_host_mask) & not_loaded, 0U);
+}
+
+TEST_P(HostsExit, WhatNoEntryLoadsIsL1sWhereTheDemandComesBetweenItsEntryAndTheProcessors) {
+    FakeVmcs& of_l1 = l1.vmcs01();
+    of_l1.set(field::guest_cr0, of_l1.get(field::guest_cr0) | x86::cr0::cache_disable);
+    l1.before_entry = [&] { demand({.cr0_mask = x86::cr0::cache_disable}); };
+    launch();
+    l1.before_entry = {};
+    EXPECT_EQ(l1.vmcs02().get(field::cr0_read_shadow) & x86::cr0::cache_disable, x86::cr0::cache_disable);
+    // L2 has cleared it, and the exit saved that.
+    ASSERT_EQ(l1.l2_exits({.reason = ExitReason::ept_violation}), l2_runs);
+    demand({.cr0_mask = x86::cr0::cache_disable, .all_ports = true});
+    EXPECT_EQ(l1.vmcs02().get(field::cr0_read_shadow) & x86::cr0::cache_disable, 0U);
+}
+
 TEST_P(HostsExit, OfControlRegistersEachDemandIsItsOwn) {
     constexpr std::uint64_t page_global = 0x80;
     l1.raise(field::primary_processor_based_vm_execution_controls, primary::cr3_load_exiting);
