@@ -1153,8 +1153,9 @@ void NestedWorld::put_on(VirtualCpu& guest) {
     machine_.registers_changed(processor);
     if (!guest.has_left) guest.port.load_vmcs(guest.port.current());
     if (guest.engine.in_l2() && has_to_offer(guest)) {
+        // The timer counts whole units.
         nested::Demands wanted = guest.engine.demands();
-        wanted.turn_ends = machine_.tsc();
+        wanted.turn_ends = machine_.tsc() >> model_.vmx.timer_rate() << model_.vmx.timer_rate();
         demand(guest, wanted);
     }
     if (options_.defect != nullptr) options_.defect->restores(guest.restored);
@@ -1464,6 +1465,11 @@ Completion NestedWorld::execute(VirtualCpu& guest, unsigned vm, const Instructio
                 const nested::Entry entry = guest.engine.handle_l2_exit(completion.exit_reason.value);
                 if (violation) options_.defect->behind_violation(*violation);
                 launch = entry == nested::Entry::vmlaunch;
+                // Where it is L0's own, behind what the entry delivered, L1's timer may have ended since,
+                // while L0 worked: L2 has not begun an instruction before.
+                if (reason == vmx::ExitReason::vmx_preemption_timer_expired && guest.offered &&
+                    counters.exits_reflected != reflected_before)
+                    times_.back() = {l1_time(), l1_time()};
                 if (entry == nested::Entry::the_hosts) {
                     const HostsTurn turn = handle_hosts_exit(guest, reason);
                     launch = turn.launch;

@@ -123,22 +123,33 @@ public:
                vmcs->get(field::vm_exit_msr_store_count) > longest;
     }
     /// Behind a MOV SS of L2's, or as L1 enters it so, an interrupt is an exit although RFLAGS.IF is 0, where
-    /// NMIs exit too, or are blocked: no window tells L0 of that moment, which has the next exit.
-    void note_missed_window(const Step& step) {
+    /// NMIs exit too, or are blocked: no window tells L0 of that moment, which has the next exit. So it is
+    /// behind STI or MOV SS where the next instruction, or the delivery of its exception, clears the flag;
+    /// and where L2 was about to exit for an interrupt window of L1's, and an NMI went in before.
+    void note_missed_window(const Step& step, bool has_taken_nmi) {
         const std::pair who{step.vm, step.vcpu};
         Machine& machine = world_.machine(step.vm);
         const Cpu& cpu = machine.cpu(step.vcpu);
+        const bool was_in_shadow = in_shadow_.erase(who) != 0;
         if (!cpu.in_non_root()) {
             missed_windows_.erase(who);
             return;
         }
-        const bool nmis_exit = (machine.current_vmcs(step.vcpu)->get(field::pin_based_vm_execution_controls) &
-                                vmx::pin::nmi_exiting) != 0;
+        const Vmcs& vmcs = *machine.current_vmcs(step.vcpu);
+        const bool nmis_exit =
+            (vmcs.get(field::pin_based_vm_execution_controls) & vmx::pin::nmi_exiting) != 0;
+        const bool waits_for_window = (vmcs.get(field::primary_processor_based_vm_execution_controls) &
+                                       vmx::primary::interrupt_window_exiting) != 0;
         const std::uint32_t blocking = cpu.registers.interruptibility;
-        if ((nmis_exit || (blocking & vmx::interruptibility::blocking_by_nmi) != 0) &&
-            (blocking & vmx::interruptibility::blocking_by_mov_ss) != 0 &&
-            (cpu.registers.rflags & x86::rflags::interrupt_enable) == 0)
-            missed_windows_.insert(who);
+        const bool nmis_blocked = (blocking & vmx::interruptibility::blocking_by_nmi) != 0;
+        const bool behind_mov_ss =
+            (nmis_exit || nmis_blocked) && (blocking & vmx::interruptibility::blocking_by_mov_ss) != 0;
+        const bool behind_nmi = has_taken_nmi && nmis_blocked && waits_for_window;
+        const bool interrupts_on = (cpu.registers.rflags & x86::rflags::interrupt_enable) != 0;
+        constexpr std::uint32_t shadows =
+            vmx::interruptibility::blocking_by_sti | vmx::interruptibility::blocking_by_mov_ss;
+        if (interrupts_on && (blocking & shadows) != 0) in_shadow_.insert(who);
+        if ((behind_mov_ss || was_in_shadow || behind_nmi) && !interrupts_on) missed_windows_.insert(who);
     }
     [[nodiscard]] bool may_miss_interrupt(const Step& step) const {
         return missed_windows_.contains({step.vm, step.vcpu});
@@ -159,6 +170,7 @@ private:
     Runner runner_;
     std::set<std::uint64_t> guest_pages_;
     std::set<std::pair<unsigned, unsigned>> missed_windows_;  // virtual CPUs
+    std::set<std::pair<unsigned, unsigned>> in_shadow_;       // ... of STI or MOV SS, with RFLAGS.IF
 };
 
 std::string name_of(const PermittedOutcomes& outcomes) {
@@ -329,7 +341,7 @@ private:
         if (step.vcpu >= bare_.world().vcpu_count(step.vm) ||
             (step.actor == Actor::l0 && !is_event_step(step.kind)))
             return std::nullopt;
-        bare_.note_missed_window(step);
+        bare_.note_missed_window(step, bare.nmi || step.kind == StepKind::nmi);
         if (nested_.withheld_nmi() && bare_.world().machine(step.vm).can_take_nmi(step.vcpu))
             return Difference{.step = number, .text = "nested withholds an NMI that could be taken"};
         if (nested_.withholds_interrupt(step.vm, step.vcpu) &&

@@ -91,5 +91,41 @@ TEST(Time, ATurnThatDoesNotEndIsADifference) {
     EXPECT_TRUE(found);
 }
 
+// L1 injects an NMI, has NMI exiting and a timer, and another NMI waits for the end of the delivery.
+Program nmi_behind_an_injected_one(std::uint32_t timer, bool with_interrupts) {
+    Scenario say;
+    say.edit().map(0, 0x4000'0000, layout::data_page(0)).map(1, 0x4000'0000, layout::data_page(0));
+    say.l1().vmxon().prepare(layout::vmcs_region(0), {.vpid = 1});
+    say.vmwrite(field::pin_based_vm_execution_controls, with_interrupts ? 0x7f : 0x7e);
+    say.vmlaunch().l2().vmcall();
+    for (unsigned turn = 0; turn < 12; ++turn) {
+        say.l1().vmwrite(field::vmx_preemption_timer_value, timer);
+        say.vmwrite(field::guest_interruptibility_state, 0);
+        say.vmwrite(field::vm_entry_interruption_information, 0x8000'0202);
+        if (with_interrupts) say.l0().interrupt(0x41);
+        say.l0().nmi_at_next_exit().l1().vmresume().l2().nop().nop().vmcall().l1().iret(0x4000'0000);
+        say.vmread(field::exit_reason);
+        if (with_interrupts) say.vmresume().l2().nop().vmcall().l1().iret(0x4000'0000).l0().eoi();
+    }
+    return say.program();
+}
+
+// L0's own exit behind the delivery, and L1's timer ends while L0 works: L2 has executed nothing since.
+TEST(Time, AnEndThatComesWhileL0WorksIsL2sNextExit) {
+    for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+        for (std::uint32_t timer = 0; timer < 6; ++timer) {
+            EXPECT_FALSE(compare(nmi_behind_an_injected_one(timer, false), {.random_host = seed}))
+                << seed << ' ' << timer;
+        }
+    }
+}
+
+// A host that puts L2 on the processor with an NMI for it ends its turn at once, before any interrupt of
+// L1's.
+TEST(Time, NoInterruptComesBeforeAnNmiWhereATurnBegins) {
+    for (std::uint64_t seed = 3; seed <= 39; seed += 3)  // of those that leave interrupts to L1
+        EXPECT_FALSE(compare(nmi_behind_an_injected_one(40, true), {.random_host = seed})) << seed;
+}
+
 }  // namespace
 }  // namespace flatback::machine::time_test
