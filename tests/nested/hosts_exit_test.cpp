@@ -643,6 +643,23 @@ TEST_P(HostsExit, DemandsStayOverWhateverL1WritesAndWhereItWritesNothing) {
     EXPECT_EQ(l1.vmcs02().get(field::tsc_offset), 0x1'0200U);
 }
 
+TEST_P(HostsExit, WhereL1WritesNothingNoDemandIsPutAnew) {
+    demand({.exceptions = 1U << 6, .tsc_offset = 0x70'0000});
+    launch();
+    const auto writes = [&] {
+        const std::uint64_t before = l1.counters().vmwrites;
+        EXPECT_EQ(l1.vmresume(), l2_runs);
+        const std::uint64_t count = l1.counters().vmwrites - before;
+        EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+        return count;
+    };
+    ASSERT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    const std::uint64_t with_nothing_written = writes();
+    l1.write(field::exception_bitmap, 1U << 3);
+    EXPECT_GE(writes(), with_nothing_written + 5);
+    EXPECT_EQ(writes(), with_nothing_written);
+}
+
 TEST_P(HostsExit, DemandsCountForEveryVmcsAndForLaterOnes) {
     launch();
     EXPECT_EQ(l1.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
