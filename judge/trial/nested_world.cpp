@@ -1433,6 +1433,7 @@ Completion NestedWorld::execute(VirtualCpu& guest, unsigned vm, const Instructio
                                             [&](const HardwareFlush& it) { guest.port.run(it); });
             }
             if (std::exchange(guest.drops_taken_page_late, false)) guest.engine.ept01_changed();
+            const bool nmi_waited = guest.nmi_owed;
             // L0's own handler takes an NMI that comes now, if the guest did not leave NMIs blocked.
             if (std::exchange(guest.nmi_armed, false)) guest.nmi_latched = true;
             if (takes_latched_nmi(guest)) {
@@ -1445,7 +1446,10 @@ Completion NestedWorld::execute(VirtualCpu& guest, unsigned vm, const Instructio
             // Then it is over when what it raised is delivered: by the entry, where L0 shows L1 nothing.
             const bool in_delivery = (guest.get(field::idt_vectoring_information) >> 31) != 0;
             if (from_outside) {
+                const std::size_t noted = events_.size();
                 launch = handle_outside_exit(guest, completion, {calls_, !done}, exited_at);
+                // One that has come since did not wait when this exit was made.
+                for (std::size_t at = noted; at < events_.size(); ++at) events_[at].nmi_waits = nmi_waited;
             } else if (from_l2) {
                 if (reason == vmx::ExitReason::vmx_preemption_timer_expired && options_.defect != nullptr &&
                     !options_.defect->knows_its_own_turns()) {

@@ -27,8 +27,7 @@ void expect_same(const NestedWorld::Options& options, bool has_handlers_and_mode
     if (compare(program, options)) RC_FAIL(account(program, options));
 }
 
-// The same programs each time, each under a random host of its own: where states are saved one of some 1,000
-// others differs, which is not explained (docs/trial.md).
+// The same programs each time, each under a random host of its own.
 void expect_same_with_handlers_where_states_are_saved() {
     std::mt19937_64 random(20261201);
     for (unsigned number = 0; number < 50; ++number) {
