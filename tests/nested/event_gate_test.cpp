@@ -165,6 +165,21 @@ TEST(EventGate, AnExitBehindAnEventDoesNotWaitForIf) {
     });
 }
 
+// An NMI goes in with RFLAGS.IF as it is, and the other window would open behind its handler.
+TEST(EventGate, AnExitBehindAnNmiWaitsForNoIret) {
+    unsigned seen = 0;
+    for_each_situation([&seen](const Situation& it) {
+        if (!it.interrupt_exiting || !it.gate.interrupts_enabled ||
+            it.gate.waiting != InterruptionInformation::nmi())
+            return;
+        const auto decision = it.gate.decide(EventKind::external_interrupt);
+        if (decision == nested::EventDecision{}) return;
+        ASSERT_EQ(decision, (nested::EventDecision{EventWay::waits, Window::interrupts}));
+        ++seen;
+    });
+    EXPECT_GT(seen, 100U);
+}
+
 // SDM 3C 27.7.4: at once, and so not where an instruction has to be executed first.
 TEST(EventGate, TheTimerTellsOfTheEndOfADeliveryWhereNoWindowOfL0sDoes) {
     for_each_situation([](Situation it) {

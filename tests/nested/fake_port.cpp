@@ -141,6 +141,8 @@ void FakePort::clear_vmcs(x86::Hpa page) {
     FakeVmcs& vmcs = vmcss_[page.value()];
     vmcs.launched = false;
     vmcs.shadow = ((*pages_.at(page.value()))[0] >> 31 & 1) != 0;
+    if (vmcs.shadow && !takes_shadow_vmcss)
+        throw std::logic_error("VMCLEAR of a shadow VMCS on a processor that has none");
     if (current_ == page) current_ = x86::Hpa{};
     active_.erase(page.value());
 }

@@ -185,6 +185,7 @@ public:
     bool ept01_changed = false;       // by the next write of IA32_APIC_BASE
     // Nothing but a state that is restored needs it: IA32_VMX_MISC[29] and a reason.
     bool takes_exit_information = false;
+    bool takes_shadow_vmcss = true;
     bool ept01_grants = true;                       // handle_ept01_violation's answer
     std::vector<std::uint64_t> host_state_written;  // in which VMCSs
     bool nmi_pending = false;                       // as the host has it

@@ -45,6 +45,21 @@ protected:
 INSTANTIATE_TEST_SUITE_P(, HostsExit, ::testing::Bool(),
                          [](const auto& each) { return each.param ? "Shadowed" : "Plain"; });
 
+// (The processor here says so where L0 writes what it has not.)
+TEST_P(HostsExit, DemandsTouchNoFieldThatTheProcessorLacks) {
+    VirtualCpu older{
+        {.shadow_vmcs = GetParam(),
+         .lacking_fields = {field::tsc_multiplier.encoding, field::xss_exiting_bitmap.encoding}}};
+    older.prepare();
+    older.lower(field::primary_processor_based_vm_execution_controls, primary::hlt_exiting);
+    ASSERT_EQ(older.vmlaunch(), l2_runs);
+    ASSERT_TRUE(older.set_demands({.instructions = primary::hlt_exiting}));
+    ASSERT_EQ(older.l2_exits({.reason = ExitReason::hlt, .instruction_length = 1}), hosts_exit);
+    EXPECT_EQ(older.resume_behind_instruction(), l2_runs);
+    ASSERT_EQ(older.l2_executes_cpuid(), l1_sees(ExitReason::cpuid));
+    EXPECT_EQ(older.vmresume(), l2_runs);
+}
+
 TEST_P(HostsExit, AnInstructionThatOnlyTheHostWantsIsNotL1s) {
     demand({.instructions = primary::hlt_exiting});
     launch();

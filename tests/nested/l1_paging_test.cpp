@@ -408,6 +408,15 @@ TEST_F(L1PagingOf32Bits, PaeWalksThreeLevels) {
     EXPECT_EQ(write(0x4000'0010), page_fault(3));
 }
 
+TEST_F(L1PagingOf32Bits, ReadsWhereItMayNotWrite) {
+    use(0x5'0000, 0x2010);
+    l1.port.memory.write<std::uint32_t>(0x5'0000, 0x5'1003);
+    l1.port.memory.write<std::uint32_t>(0x5'1000, 0x1'c001);
+    l1.port.memory.write(0x1'c010, stored);
+    EXPECT_EQ(read(0x10), vm_succeed);
+    EXPECT_EQ(write(0x10), page_fault(3));
+}
+
 TEST_F(L1PagingOf32Bits, LinearAddressesWrapAt4Gb) {
     use(0x5'0000, 0x2010);
     l1.port.memory.write<std::uint32_t>(0x5'0000 + 0x3ff * 4, 0x5'1003);

@@ -318,6 +318,10 @@ TEST_P(PostedInterrupts, OfAProcessorThatMisreportsVirtualInterruptsAreDelivered
                   l1_sees(ExitReason::ept_violation));
         EXPECT_EQ(other.read(field::idt_vectoring_information),
                   misreports ? valid | 0x61 : invalid_opcode_before);
+        // Where no event was being delivered there is none.
+        ASSERT_EQ(other.vmresume(), l2_runs);
+        ASSERT_EQ(other.l2_exits({.reason = ExitReason::ept_violation}), l1_sees(ExitReason::ept_violation));
+        EXPECT_EQ(other.read(field::idt_vectoring_information) & valid, 0U);
     }
 }
 

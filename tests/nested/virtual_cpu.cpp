@@ -51,6 +51,7 @@ VirtualCpu::VirtualCpu(const Options& options)
     port.lacking_fields = options.lacking_fields;
     port.cr3_masking_bits = options.cr3_masking_bits;
     port.takes_exit_information = hardware.misc.may_write_exit_information();
+    port.takes_shadow_vmcss = hardware.secondary_processor_based.may_set(vmx::secondary::vmcs_shadowing);
     for (const std::uint16_t number : options.kept_ports) port.keep_port(number);
     port.memory.before_noticed_write = [this] { engine_->l1_writes_noticed_page(); };
     port.memory.share(options.shared);
