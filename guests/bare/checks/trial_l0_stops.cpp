@@ -57,7 +57,6 @@ constexpr unsigned waits_or_ends_l0 = 3;
 
 std::array<Page*, most_others> vmxon_pages{};
 volatile std::uint32_t apic_ids[most_others]{};
-volatile bool vmx_failed = false;
 std::uint32_t leaf_that_ends_l0 = 0;
 volatile std::uint64_t time_of_the_end = 0;  // by the TSC, which all have in common
 
