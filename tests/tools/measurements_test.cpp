@@ -139,6 +139,9 @@ TEST(Table, NumbersHaveGroupsAndAtMostThreeDecimals) {
     EXPECT_EQ(format_number(4.7), "4.7");
     EXPECT_EQ(format_number(0.002), "0.002");
     EXPECT_EQ(format_number(2.0004), "2");
+    EXPECT_EQ(format_number(-0.11), "-0.11");
+    EXPECT_EQ(format_number(-1234.5), "-1,234.5");
+    EXPECT_EQ(format_number(-0.0001), "0");
 }
 
 TEST(Targets, ATargetIsReachedByItsValueOrLess) {

@@ -8,7 +8,8 @@ namespace flatback::tools {
 
 std::string format_number(double value) {
     constexpr double rounding = 1000;
-    const auto thousandths = std::llround(value * rounding);
+    const auto thousandths = std::llround(std::abs(value) * rounding);
+    if (value < 0 && thousandths != 0) return "-" + format_number(-value);
     std::string digits = fmt::format("{}", thousandths / 1000);
     for (std::size_t place = digits.size(); place > 3;) {
         place -= 3;
