@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "judge/explore/alphabet.hpp"
+#include "judge/explore/pair.hpp"
+#include "judge/explore/pair_stepper.hpp"
 #include "judge/explore/seeded_defect.hpp"
 
 namespace flatback::machine::explore {
@@ -70,12 +73,46 @@ protected:
         }
     }
 
+    /// A state and its representative lead to the same.
+    void expect_the_same_future() {
+        walk_at_random([this](const StateOf& state) { ASSERT_TRUE(future(state) == future(merged(state))); });
+    }
+    void expect_representatives_of_themselves() {
+        walk_at_random([this](const StateOf& state) {
+            const StateOf once = merged(state);
+            ASSERT_TRUE(merged(once) == once);
+        });
+    }
+
     Alphabet alphabet_;
     StepperOf stepper_;
 
 private:
     Walks walks_;
     std::uint32_t random_ = 2026;
+};
+
+/// Of two virtual CPUs, whose steps are always the same ones.
+class MergingOfPairs : public MergingTest<PairState, PairStepper> {
+protected:
+    MergingOfPairs(const Alphabet& alphabet, std::vector<Action> actions, Walks walks)
+        : MergingTest{alphabet, walks}, actions_{std::move(actions)} {}
+
+    [[nodiscard]] const std::vector<Action>& actions_of(const PairState&) const override { return actions_; }
+    void expect_views_to_be_put_back() {
+        walk_at_random([](const PairState& pair) {
+            for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
+                PairState again = pair;
+                put_back(again, cpu, view_of(pair, cpu));
+                ASSERT_TRUE(again == pair);
+                for (unsigned tag = 0; tag < most_tags; ++tag)
+                    ASSERT_EQ(tag_of_view(pair, cpu, tag_of_pair(pair, cpu, tag)), tag);
+            }
+        });
+    }
+
+private:
+    std::vector<Action> actions_;
 };
 
 }  // namespace flatback::machine::explore

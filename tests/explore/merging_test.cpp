@@ -25,14 +25,11 @@ private:
 };
 
 TEST_P(Merging, AStateAndItsRepresentativeHaveTheSameFuture) {
-    walk_at_random([this](const State& state) { ASSERT_TRUE(future(state) == future(merged(state))); });
+    expect_the_same_future();
 }
 
 TEST_P(Merging, ARepresentativeRepresentsItself) {
-    walk_at_random([this](const State& state) {
-        const State once = merged(state);
-        ASSERT_TRUE(merged(once) == once);
-    });
+    expect_representatives_of_themselves();
 }
 
 /// The manager that is put into a state goes on as the one that came there by itself.

@@ -3,14 +3,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "judge/explore/account.hpp"
 #include "judge/explore/pair.hpp"
 #include "judge/explore/pair_stepper.hpp"
 #include "judge/explore/search.hpp"
 #include "judge/explore/stepper.hpp"
+#include "tests/explore/expect_holds.hpp"
 #include "tests/explore/merging.hpp"
 
 namespace flatback::machine::explore::two_cpus_test {
@@ -21,14 +20,6 @@ using Kind = Action::Kind;
 Alphabet of_two(Alphabet alphabet) {
     alphabet.l1_cpus = 2;
     return alphabet;
-}
-
-void expect_holds(const Options& options) {
-    const Result result = explore(options);
-    std::string text;
-    for (const std::string& line : tell(options, result.program)) text += line + "\n";
-    EXPECT_FALSE(result.broken) << text;
-    EXPECT_TRUE(result.closed || result.depth == options.depth);
 }
 
 TEST(TwoCpus, HoldForTheWholeAlphabet) {
@@ -182,37 +173,23 @@ TEST(TwoCpusOneVmcs, IsActiveOnOneOfThemOnly) {
 
 // --- States that are taken for the same ---
 
-class MergingOfTwo : public MergingTest<PairState, PairStepper> {
+class MergingOfTwo : public MergingOfPairs {
 protected:
-    MergingOfTwo() : MergingTest{of_two({.tags = 4}), {.runs = 40, .steps = 80}} {}
-
-    [[nodiscard]] const std::vector<Action>& actions_of(const PairState&) const override { return actions_; }
-
-private:
-    std::vector<Action> actions_ = actions_of_two_cpus(alphabet_);
+    MergingOfTwo()
+        : MergingOfPairs{
+              of_two({.tags = 4}), actions_of_two_cpus(of_two({.tags = 4})), {.runs = 40, .steps = 80}} {}
 };
 
 TEST_P(MergingOfTwo, AStateAndItsRepresentativeHaveTheSameFuture) {
-    walk_at_random([this](const PairState& pair) { ASSERT_TRUE(future(pair) == future(merged(pair))); });
+    expect_the_same_future();
 }
 
 TEST_P(MergingOfTwo, ARepresentativeRepresentsItself) {
-    walk_at_random([this](const PairState& pair) {
-        const PairState once = merged(pair);
-        ASSERT_TRUE(merged(once) == once);
-    });
+    expect_representatives_of_themselves();
 }
 
 TEST_P(MergingOfTwo, WhatIsSeenByEitherIsPutBackTheSame) {
-    walk_at_random([](const PairState& pair) {
-        for (unsigned cpu = 0; cpu < l1_cpu_count; ++cpu) {
-            PairState again = pair;
-            put_back(again, cpu, view_of(pair, cpu));
-            ASSERT_TRUE(again == pair);
-            for (unsigned tag = 0; tag < most_tags; ++tag)
-                ASSERT_EQ(tag_of_view(pair, cpu, tag_of_pair(pair, cpu, tag)), tag);
-        }
-    });
+    expect_views_to_be_put_back();
 }
 
 INSTANTIATE_TEST_SUITE_P(OfL0s, MergingOfTwo,

@@ -2,14 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "judge/explore/account.hpp"
 #include "judge/explore/pair.hpp"
 #include "judge/explore/pair_stepper.hpp"
 #include "judge/explore/search.hpp"
 #include "judge/explore/stepper.hpp"
+#include "tests/explore/expect_holds.hpp"
 #include "tests/explore/merging.hpp"
 
 namespace flatback::machine::explore::two_vms_test {
@@ -20,14 +19,6 @@ using Kind = Action::Kind;
 Alphabet of_two(Alphabet alphabet) {
     alphabet.vms = 2;
     return alphabet;
-}
-
-void expect_holds(const Options& options) {
-    const Result result = explore(options);
-    std::string text;
-    for (const std::string& line : tell(options, result.program)) text += line + "\n";
-    EXPECT_FALSE(result.broken) << text;
-    EXPECT_TRUE(result.closed || result.depth == options.depth);
 }
 
 TEST(TwoVms, HoldForTheWholeAlphabet) {
@@ -192,35 +183,23 @@ TEST(TwoVms, MoveToEachOthersProcessorAndBack) {
 
 // --- States that are taken for the same ---
 
-class MergingOfTwoVms : public MergingTest<PairState, PairStepper> {
+class MergingOfTwoVms : public MergingOfPairs {
 protected:
-    MergingOfTwoVms() : MergingTest{of_two({.tags = 4}), {.runs = 30, .steps = 60}} {}
-
-    [[nodiscard]] const std::vector<Action>& actions_of(const PairState&) const override { return actions_; }
-
-private:
-    std::vector<Action> actions_ = actions_of_two_vms(alphabet_);
+    MergingOfTwoVms()
+        : MergingOfPairs{
+              of_two({.tags = 4}), actions_of_two_vms(of_two({.tags = 4})), {.runs = 30, .steps = 60}} {}
 };
 
 TEST_P(MergingOfTwoVms, AStateAndItsRepresentativeHaveTheSameFuture) {
-    walk_at_random([this](const PairState& pair) { ASSERT_TRUE(future(pair) == future(merged(pair))); });
+    expect_the_same_future();
 }
 
 TEST_P(MergingOfTwoVms, ARepresentativeRepresentsItself) {
-    walk_at_random([this](const PairState& pair) {
-        const PairState once = merged(pair);
-        ASSERT_TRUE(merged(once) == once);
-    });
+    expect_representatives_of_themselves();
 }
 
 TEST_P(MergingOfTwoVms, WhatIsSeenByEitherIsPutBackTheSame) {
-    walk_at_random([](const PairState& pair) {
-        for (unsigned vm = 0; vm < l1_cpu_count; ++vm) {
-            PairState again = pair;
-            put_back(again, vm, view_of(pair, vm));
-            ASSERT_TRUE(again == pair);
-        }
-    });
+    expect_views_to_be_put_back();
 }
 
 INSTANTIATE_TEST_SUITE_P(OfL0s, MergingOfTwoVms,
