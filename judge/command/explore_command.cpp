@@ -52,21 +52,16 @@ bool may_write(const std::string& path) {
 std::string what_does_not_fit(const explore::Options& search) {
     const explore::Alphabet& alphabet = search.alphabet;
     if (alphabet.vms > 1 && alphabet.l1_cpus > 1) return "--vms 2 asks for --l1-cpus 1";
-    if (alphabet.virtual_cpus() > 1) {
-        const bool of_vms = alphabet.vms > 1;
-        if (alphabet.tags < 2)
-            return fmt::format("with {} 2 there are 2 tags at least, one for each {}",
-                               of_vms ? "--vms" : "--l1-cpus", of_vms ? "VM" : "CPU");
-        if (of_vms && alphabet.vmcss > 1) return "--vmcss 2 asks for --l1-cpus 2";
-        if (of_vms && needs_two_cpus(search.defect)) return "this defect asks for --l1-cpus 2";
-        if (!of_vms && needs_two_vms(search.defect)) return "this defect asks for --vms 2";
-        return {};
+    if (alphabet.l1_cpus == 1) {
+        if (alphabet.vmcss > 1) return "--vmcss 2 asks for --l1-cpus 2";
+        if (needs_two_cpus(search.defect)) return "this defect asks for --l1-cpus 2";
     }
-    if (alphabet.tags > explore::most_tags_of_one_cpu)
+    if (alphabet.vms == 1 && needs_two_vms(search.defect)) return "this defect asks for --vms 2";
+    if (alphabet.virtual_cpus() == 1 && alphabet.tags > explore::most_tags_of_one_cpu)
         return fmt::format("with --l1-cpus 1 there are {} tags at most", explore::most_tags_of_one_cpu);
-    if (alphabet.vmcss > 1) return "--vmcss 2 asks for --l1-cpus 2";
-    if (needs_two_cpus(search.defect)) return "this defect asks for --l1-cpus 2";
-    if (needs_two_vms(search.defect)) return "this defect asks for --vms 2";
+    if (alphabet.tags < alphabet.virtual_cpus())
+        return fmt::format("with {} 2 there are 2 tags at least, one for each {}",
+                           alphabet.vms > 1 ? "--vms" : "--l1-cpus", alphabet.vms > 1 ? "VM" : "CPU");
     return {};
 }
 

@@ -212,7 +212,7 @@ private:
     std::vector<std::string> lines_;
 };
 
-std::string line_of(unsigned step, const Action& action, std::string_view cpu_names = "CPU") {
+std::string line_of(unsigned step, const Action& action, std::string_view cpu_names) {
     return fmt::format("{:4}  {}", step, describe(action, cpu_names));
 }
 
@@ -222,7 +222,7 @@ std::vector<std::string> tell_of_one(const Options& options, std::span<const Act
     Teller teller(program, state, 0, 0, "CPU", [](unsigned tag) { return tag; });
     std::vector<std::string> lines;
     for (unsigned step = 1; step <= program.size(); ++step) {
-        lines.push_back(line_of(step, program[step - 1]));
+        lines.push_back(line_of(step, program[step - 1], "CPU"));
         const State before = state;
         const std::optional<Broken> broken = stepper.take(state, program[step - 1]);
         if (options.worst && !broken) assume_the_worst(state);

@@ -153,47 +153,36 @@ Actions::Actions(const Alphabet& alphabet) {
     }
 }
 
-std::vector<Action> actions_of_two_vms(const Alphabet& alphabet) {
+std::vector<Action> actions_of_two(const Alphabet& alphabet) {
     using Kind = Action::Kind;
-    const Actions each(alphabet);
-    std::vector<Action> all;
-    for (const std::uint8_t vm : {std::uint8_t{0}, std::uint8_t{1}}) {
-        const auto add = [&](Action action) {
-            const bool by_a_third = action.kind == Kind::other_vm_comes || action.kind == Kind::other_vm_goes;
-            action.l1_cpu = vm;
-            if (!by_a_third && std::ranges::find(all, action) == all.end()) all.push_back(action);
-        };
-        for (const Action& action : each.of_l1) add(action);
-        for (const Action& action : each.of_l2) add(action);
-    }
-    all.push_back({.kind = Kind::turn});
-    return all;
-}
-
-std::vector<Action> actions_of_two_cpus(const Alphabet& alphabet) {
-    using Kind = Action::Kind;
+    const bool of_vms = alphabet.vms > 1;
     Alphabet of_one = alphabet;
-    of_one.cpus = 1;
+    // Those of one L1 have a processor each, which they exchange.
+    if (!of_vms) of_one.cpus = 1;
     const Actions each(of_one);
     std::vector<Action> all;
     for (const std::uint8_t cpu : {std::uint8_t{0}, std::uint8_t{1}}) {
         const auto add = [&](Action action) {
-            const bool by_the_other_vm =
+            const bool by_another_vm =
                 action.kind == Kind::other_vm_comes || action.kind == Kind::other_vm_goes;
-            if (by_the_other_vm) return;
+            if (by_another_vm) return;
             action.l1_cpu = cpu;
-            // Memory is the same whoever changes it.
-            if (action.kind == Kind::edit_page) action.l1_cpu.reset();
+            // Memory of one L1 is the same whoever changes it.
+            if (!of_vms && action.kind == Kind::edit_page) action.l1_cpu.reset();
             if (std::ranges::find(all, action) == all.end()) all.push_back(action);
         };
         for (const Action& action : each.of_l1) {
             add(action);
-            if (action.kind == Kind::enter && action.eptp == 0 && alphabet.vmcss == 1)
+            if (!of_vms && alphabet.vmcss == 1 && action.kind == Kind::enter && action.eptp == 0)
                 add({.kind = Kind::vmclear, .guest = action.guest});
         }
         for (const Action& action : each.of_l2) add(action);
     }
-    if (alphabet.cpus > 1) all.push_back({.kind = Kind::exchange});
+    if (of_vms) {
+        all.push_back({.kind = Kind::turn});
+    } else if (alphabet.cpus > 1) {
+        all.push_back({.kind = Kind::exchange});
+    }
     return all;
 }
 

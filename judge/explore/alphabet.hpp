@@ -111,9 +111,7 @@ struct Actions {
     std::vector<Action> of_l2;
 };
 
-/// All that may be done where L1 has two virtual CPUs, whoever runs on each.
-[[nodiscard]] std::vector<Action> actions_of_two_cpus(const Alphabet& alphabet);
-/// The same where there are two VMs.
-[[nodiscard]] std::vector<Action> actions_of_two_vms(const Alphabet& alphabet);
+/// All that may be done where there are two virtual CPUs, whoever runs on each.
+[[nodiscard]] std::vector<Action> actions_of_two(const Alphabet& alphabet);
 
 }  // namespace flatback::machine::explore

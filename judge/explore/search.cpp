@@ -67,7 +67,7 @@ public:
     explicit OfTwoCpus(const Options& options)
         : alphabet_(options.alphabet),
           worst_(options.worst),
-          actions_(alphabet_.vms > 1 ? actions_of_two_vms(alphabet_) : actions_of_two_cpus(alphabet_)),
+          actions_(actions_of_two(alphabet_)),
           stepper_(alphabet_, options.defect) {}
 
     [[nodiscard]] const State& initial() const { return stepper_.initial(); }

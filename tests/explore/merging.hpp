@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "judge/explore/alphabet.hpp"
@@ -95,8 +94,7 @@ private:
 /// Of two virtual CPUs, whose steps are always the same ones.
 class MergingOfPairs : public MergingTest<PairState, PairStepper> {
 protected:
-    MergingOfPairs(const Alphabet& alphabet, std::vector<Action> actions, Walks walks)
-        : MergingTest{alphabet, walks}, actions_{std::move(actions)} {}
+    MergingOfPairs(const Alphabet& alphabet, Walks walks) : MergingTest{alphabet, walks} {}
 
     [[nodiscard]] const std::vector<Action>& actions_of(const PairState&) const override { return actions_; }
     void expect_views_to_be_put_back() {
@@ -112,7 +110,25 @@ protected:
     }
 
 private:
-    std::vector<Action> actions_;
+    std::vector<Action> actions_ = actions_of_two(alphabet_);
 };
+
+/// Of the first `rows` processors, here and there: what the view of one of two has as one that is alone.
+inline void expect_as_alone(const State& view, const State& alone, unsigned rows) {
+    ASSERT_EQ(view.guest, alone.guest);
+    ASSERT_EQ(view.bare, alone.bare);
+    ASSERT_EQ(view.ept02_fresh, alone.ept02_fresh);
+    ASSERT_EQ(view.manager.used, alone.manager.used);
+    ASSERT_EQ(view.manager.shares, alone.manager.shares);
+    for (unsigned row = 0; row < rows; ++row) {
+        ASSERT_EQ(view.guest_physical[row].dead, alone.guest_physical[row].dead);
+        ASSERT_EQ(view.guest_physical[row].l1_fresh, alone.guest_physical[row].l1_fresh);
+        for (unsigned tag = 0; tag < 1U + view.manager.used; ++tag) {
+            ASSERT_EQ(view.entries[row][tag].fresh, alone.entries[row][tag].fresh);
+            ASSERT_EQ(view.entries[row][tag].old, alone.entries[row][tag].old);
+            ASSERT_EQ(view.entries[row][tag].dead, alone.entries[row][tag].dead);
+        }
+    }
+}
 
 }  // namespace flatback::machine::explore

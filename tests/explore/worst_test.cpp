@@ -110,7 +110,7 @@ TEST_P(Worst, CoversWhatThereIsWithOneCpu) {
 TEST_P(Worst, CoversWhatThereIsWithTwo) {
     for (const unsigned vmcss : {1U, 2U}) {
         const Alphabet alphabet{.tags = 4, .l1_cpus = 2, .vmcss = vmcss};
-        const std::vector<Action> actions = actions_of_two_cpus(alphabet);
+        const std::vector<Action> actions = actions_of_two(alphabet);
         expect_covered<PairState, PairStepper>(
             alphabet, defect(), [&](const PairState&) -> const std::vector<Action>& { return actions; });
     }
@@ -120,7 +120,7 @@ TEST_P(Worst, CoversWhatThereIsWithTwoVms) {
     if (needs_two_cpus(defect())) return;
     for (const unsigned cpus : {1U, 2U}) {
         const Alphabet alphabet{.tags = 4, .cpus = cpus, .vms = 2};
-        const std::vector<Action> actions = actions_of_two_vms(alphabet);
+        const std::vector<Action> actions = actions_of_two(alphabet);
         expect_covered<PairState, PairStepper>(
             alphabet, defect(), [&](const PairState&) -> const std::vector<Action>& { return actions; });
     }
